@@ -1,0 +1,18 @@
+/* error.h: how every floor reports failure.
+ *
+ * A function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills a runnel_error with one line that
+ * names the thing, what was expected and what was found. Outputs are untouched on failure. Owns nothing; any thread.
+ * The type and the codes are the public ones: this is the only file below the engine that includes runnel.h. */
+#ifndef RUNNEL_BASE_ERROR_H
+#define RUNNEL_BASE_ERROR_H
+
+#include "runnel.h"
+
+/* Fills error (which may be NULL) with code and a formatted message; control bytes in it are replaced by '?'.
+ * Returns code, so that a failing function can end with `return error_set(...)`. */
+int error_set(runnel_error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts a formatted prefix and ": " before the message that is already in error. Returns error's code. */
+int error_prefix(runnel_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,49 @@
+/* tokenizer.h: byte-level BPE, text to token ids and back.
+ *
+ * A struct tokenizer owns its tables, copied from the file; immutable after creation, any number of threads may use it.
+ * Pre-tokenizers: deepseek-r1-qwen, qwen2, smollm. Encoding takes time linear in the text (a merge queue). */
+#ifndef RUNNEL_MODEL_TOKENIZER_H
+#define RUNNEL_MODEL_TOKENIZER_H
+
+#include "model/gguf.h"
+
+enum token_kind { TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5,
+                  TOKEN_BYTE = 6 };
+
+struct tokenizer;
+
+int tokenizer_create(const struct gguf *gguf, struct tokenizer **tokenizer, runnel_error *error);
+void tokenizer_free(struct tokenizer *tokenizer);
+
+size_t tokenizer_n_tokens(const struct tokenizer *tokenizer);
+const char *tokenizer_pre(const struct tokenizer *tokenizer); /* "qwen2" */
+int32_t tokenizer_bos(const struct tokenizer *tokenizer);     /* -1: none */
+int32_t tokenizer_eos(const struct tokenizer *tokenizer);     /* -1: none */
+/* True for every token that ends an answer: the file's eos and eot ids, and the end tokens known by name. */
+bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
+enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
+/* The id of the token whose text is exactly this, of any kind; -1: none. */
+int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len);
+
+/* Part of a text, [begin, end) in bytes, in which control tokens are read as such. */
+struct text_span {
+    size_t begin, end;
+};
+
+struct token_list { /* grows by realloc; starts zeroed; free(ids) */
+    int32_t *ids;
+    size_t n, cap;
+};
+
+/* Appends the tokens of text to out. A control token is recognised only where it lies whole in one of the spans (in
+ * ascending order); user-defined tokens match everywhere; all else is ordinary text, split and merged across the
+ * borders of spans. Nothing is added before or after. On failure out is as before. text must be valid UTF-8:
+ * bytes that are not are encoded byte by byte. */
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len, const struct text_span *spans,
+                     size_t n_spans, struct token_list *out, runnel_error *error);
+
+/* The bytes of one token (control tokens: their names). Static in the tokenizer; may be incomplete UTF-8. Ids out of
+ * range give an empty piece. */
+struct gguf_string tokenizer_piece(const struct tokenizer *tokenizer, int32_t id);
+
+#endif
