@@ -1,8 +1,9 @@
 /* error.h: how every floor reports failure.
  *
- * A function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills a runnel_error with one line that
- * names the thing, what was expected and what was found. Outputs are untouched on failure. Owns nothing; any thread.
- * The type and the codes are the public ones: this is the only file below the engine that includes runnel.h. */
+ * A function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills a runnel_error with one
+ * line that names the thing, what was expected and what was found. Outputs are untouched on failure. Owns
+ * nothing; any thread. The type and the codes are the public ones: this is the only file below the engine
+ * that includes runnel.h. */
 #ifndef RUNNEL_BASE_ERROR_H
 #define RUNNEL_BASE_ERROR_H
 
