@@ -1,0 +1,118 @@
+# The commands of the README, in front of CMake. `make help` lists them. Each first installs the packages it needs.
+#
+# RUNNEL_MODELS_DIR   folder of test models (default: models)
+# RUNNEL_TEST_MODELS  small (190 MB to download) or all (1.8 GB): which of them `make test` gets
+
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+RUNNEL_TEST_MODELS ?= small
+RUNNEL_MODELS_DIR ?= $(CURDIR)/models
+export RUNNEL_TEST_MODELS
+override RUNNEL_MODELS_DIR := $(abspath $(RUNNEL_MODELS_DIR))
+export RUNNEL_MODELS_DIR
+
+CONFIGURE = cmake --log-level=WARNING --preset
+BUILD = cmake --build
+CTEST = ctest --no-tests=error --output-on-failure -j $(JOBS)
+# Instrumented programs are slow: they see the small models only.
+SMALL_MODELS = $(CURDIR)/build/small-models
+C_FILES = $(shell git ls-files '*.c' '*.h')
+
+.NOTPARALLEL:
+.PHONY: all demo test check-all check-asan check-tsan check-clang check-valgrind check-fuzz check-long
+.PHONY: install bench format lint clean help packages-build packages-test packages-check models small-models
+
+all: packages-build ## build/runnel and the libraries
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS) --target runnel runnel_static runnel_shared
+
+demo: all ## get a model and have it answer a question (PROMPT="..." asks another)
+	@scripts/demo
+
+test: packages-test models ## build all and run the tests
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS)
+	@$(CTEST) --test-dir build -LE long
+
+check-all: test check-asan check-tsan check-clang check-valgrind check-fuzz check-long ## everything: run before a release
+	@echo "check-all: all passed"
+
+check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
+	@$(CONFIGURE) asan
+	@$(BUILD) build-asan -j $(JOBS)
+	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-asan -LE 'long|install|house'
+
+check-tsan: packages-check small-models ## the tests under the thread sanitizer
+	@$(CONFIGURE) tsan
+	@$(BUILD) build-tsan -j $(JOBS)
+	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli'
+
+check-clang: packages-check small-models ## the tests, built with clang
+	@$(CONFIGURE) clang
+	@$(BUILD) build-clang -j $(JOBS)
+	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-clang -LE 'long|install|house'
+
+check-valgrind: packages-check small-models ## the unit tests under valgrind
+	@$(CONFIGURE) debug
+	@$(BUILD) build-debug -j $(JOBS)
+	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) scripts/check-valgrind build-debug
+
+check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60)
+	@$(CONFIGURE) fuzz
+	@$(BUILD) build-fuzz -j $(JOBS)
+	@scripts/run-fuzzers build-fuzz $(FUZZ_SECONDS)
+
+check-long: packages-test models ## the tests that take long
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS)
+	@ctest --output-on-failure --test-dir build -L long
+
+install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
+	@cmake --install build --prefix $(PREFIX)
+
+bench: all ## this machine's speed with the 1.5B test model
+	@$(MAKE) --no-print-directory build/venv/ready
+	@build/venv/bin/python scripts/fetch-models coder-1.5b.gguf
+	@build/runnel bench -m $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf
+
+format: ## clang-format on every C file
+	@scripts/install-packages check
+	@clang-format -i $(C_FILES)
+
+lint: packages-check ## is it formatted, and what do cppcheck and shellcheck say
+	@clang-format --dry-run -Werror $(C_FILES)
+	@$(CONFIGURE) release
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --suppress=missingIncludeSystem \
+	    --std=c11 -D_GNU_SOURCE -Iinclude -Isrc -j $(JOBS) src
+	@! command -v shellcheck >/dev/null || shellcheck $$(grep -lE '^#!.*bash' scripts/* .ci/run)
+
+clean: ## remove what was built (models stay)
+	rm -rf build build-*
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+
+packages-build:
+	@scripts/install-packages build
+
+packages-test:
+	@scripts/install-packages build models test
+
+packages-check:
+	@scripts/install-packages build models test check
+
+models: packages-test build/venv/ready
+	@build/venv/bin/python scripts/fetch-models $(RUNNEL_TEST_MODELS)
+
+small-models: packages-test build/venv/ready
+	@build/venv/bin/python scripts/fetch-models small
+	@mkdir -p $(SMALL_MODELS)
+	@ln -sf $(RUNNEL_MODELS_DIR)/smollm2-135m.gguf $(RUNNEL_MODELS_DIR)/r1-header.bin $(SMALL_MODELS)/
+
+# Python for the tests and for getting models. Made anew when its list changes.
+build/venv/ready: tests/requirements.txt
+	@scripts/install-packages models
+	@rm -rf build/venv && python3 -m venv build/venv
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
