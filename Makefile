@@ -19,6 +19,7 @@ CTEST = ctest --no-tests=error --output-on-failure -j $(JOBS)
 SMALL_MODELS = $(CURDIR)/build/small-models
 C_FILES = $(shell git ls-files '*.c' '*.h')
 
+MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: all demo test check-all check-asan check-tsan check-clang check-valgrind check-fuzz check-long
 .PHONY: install bench format lint clean help packages-build packages-test packages-check models small-models
