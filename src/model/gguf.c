@@ -1,0 +1,281 @@
+/* gguf.c: opening a GGUF file, finding keys and tensors in it, reading from it. The parsing is in
+ * gguf_parse.c.
+ *
+ * Owns the descriptor and all that was parsed. Nothing changes after gguf_open, so any number of threads may
+ * ask. Keys and tensors are found by binary search. */
+#include "model/gguf_parse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Opening ------------------------------------------------------------------------------------------------ */
+
+/* A regular file, open for reading. O_NONBLOCK: a FIFO without a writer would else hold us in open() for
+ * ever. */
+static int open_file(const char *path, int *fd, uint64_t *file_bytes, runnel_error *error)
+{
+    int opened = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (opened < 0)
+        return error_set(error, RUNNEL_EIO, "cannot open: %m");
+    struct stat status;
+    int code = RUNNEL_OK;
+    if (fstat(opened, &status))
+        code = error_set(error, RUNNEL_EIO, "cannot examine: %m");
+    else if (!S_ISREG(status.st_mode))
+        code = error_set(error, RUNNEL_EIO, "expected a file, found %s",
+                         S_ISDIR(status.st_mode)    ? "a directory"
+                         : S_ISFIFO(status.st_mode) ? "a FIFO"
+                                                    : "a device or socket");
+    else if (status.st_size == 0)
+        code = error_set(error, RUNNEL_EFORMAT, "expected a GGUF file, found an empty one");
+    if (code) {
+        close(opened);
+        return code;
+    }
+    *fd = opened;
+    *file_bytes = (uint64_t)status.st_size;
+    return RUNNEL_OK;
+}
+
+static int open_gguf(const char *path, bool keys_only, struct gguf **gguf, runnel_error *error)
+{
+    struct gguf *opened = calloc(1, sizeof *opened);
+    int code;
+    if (!opened) {
+        code = error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *opened);
+        goto fail;
+    }
+    opened->fd = -1;
+    opened->path = strdup(path);
+    if (!opened->path) {
+        code = error_set(error, RUNNEL_ENOMEM, "no memory for a path");
+        goto fail;
+    }
+    code = open_file(path, &opened->fd, &opened->file_bytes, error);
+    if (!code)
+        code = gguf_parse(opened, keys_only, error);
+    if (code)
+        goto fail;
+    *gguf = opened;
+    return RUNNEL_OK;
+
+fail:
+    gguf_close(opened);
+    size_t len = strlen(path), shown = 160; /* the end of a long path says most */
+    error_prefix(error, "%s%s", len > shown ? "..." : "", len > shown ? path + len - shown : path);
+    return code;
+}
+
+int gguf_open(const char *path, struct gguf **gguf, runnel_error *error)
+{
+    return open_gguf(path, false, gguf, error);
+}
+
+int gguf_open_keys_only(const char *path, struct gguf **gguf, runnel_error *error)
+{
+    return open_gguf(path, true, gguf, error);
+}
+
+void gguf_close(struct gguf *gguf)
+{
+    if (!gguf)
+        return;
+    if (gguf->fd >= 0)
+        close(gguf->fd);
+    gguf_chunks_free(gguf->chunks);
+    free(gguf->keys);
+    free(gguf->keys_by_name);
+    free(gguf->tensors);
+    free(gguf->tensors_by_name);
+    free(gguf->path);
+    free(gguf);
+}
+
+int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+{
+    unsigned char *to = buffer;
+    while (n) {
+        /* One call moves at most 2 GiB - 4 KiB; asking for more is allowed and gives a short read. */
+        ssize_t got = pread(gguf->fd, to, n, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set(error, RUNNEL_EIO, "cannot read %zu bytes at offset %" PRIu64 ": %m", n, offset);
+        if (got == 0)
+            return error_set(error, RUNNEL_EIO,
+                             "expected %zu more bytes at offset %" PRIu64
+                             ", found the end: the file shrank from %" PRIu64 " bytes",
+                             n, offset, gguf->file_bytes);
+        to += got;
+        n -= (size_t)got;
+        offset += (uint64_t)got;
+    }
+    return RUNNEL_OK;
+}
+
+/* What the file holds ------------------------------------------------------------------------------------ */
+
+const char *gguf_path(const struct gguf *gguf)
+{
+    return gguf->path;
+}
+
+uint64_t gguf_file_bytes(const struct gguf *gguf)
+{
+    return gguf->file_bytes;
+}
+
+uint32_t gguf_version(const struct gguf *gguf)
+{
+    return gguf->version;
+}
+
+size_t gguf_n_keys(const struct gguf *gguf)
+{
+    return gguf->n_keys;
+}
+
+const char *gguf_key_name(const struct gguf *gguf, size_t i)
+{
+    return gguf->keys[i].name;
+}
+
+enum gguf_type gguf_key_type(const struct gguf *gguf, size_t i)
+{
+    return gguf->keys[i].type;
+}
+
+void gguf_key_raw(const struct gguf *gguf, size_t i, uint64_t *offset, uint64_t *n_bytes)
+{
+    *offset = gguf->keys[i].value_offset;
+    *n_bytes = gguf->keys[i].value_bytes;
+}
+
+bool gguf_has_key(const struct gguf *gguf, const char *key)
+{
+    return gguf_find_key(gguf, key) != NULL;
+}
+
+enum gguf_type gguf_find_type(const struct gguf *gguf, const char *key)
+{
+    const struct gguf_key *found = gguf_find_key(gguf, key);
+    return found ? found->type : GGUF_U8;
+}
+
+size_t gguf_n_tensors(const struct gguf *gguf)
+{
+    return gguf->n_tensors;
+}
+
+const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i)
+{
+    return &gguf->tensors[i];
+}
+
+/* Values of known keys ----------------------------------------------------------------------------------- */
+
+static int need_key(const struct gguf *gguf, const char *key, const struct gguf_key **found,
+                    runnel_error *error)
+{
+    *found = gguf_find_key(gguf, key);
+    return *found ? RUNNEL_OK
+                  : error_set(error, RUNNEL_EFORMAT, "key \"%.*s\" is missing", GGUF_NAME_SHOWN, key);
+}
+
+static int wrong_type(const struct gguf_key *key, const char *expected, runnel_error *error)
+{
+    return error_set(error, RUNNEL_EFORMAT, "key \"%.*s\": expected %s, found type %s", GGUF_NAME_SHOWN,
+                     key->name, expected, gguf_type_name(key->type));
+}
+
+int gguf_get_u32(const struct gguf *gguf, const char *key, uint32_t *value, runnel_error *error)
+{
+    const struct gguf_key *found;
+    int code = need_key(gguf, key, &found, error);
+    if (code)
+        return code;
+    switch (found->type) {
+    case GGUF_U8:
+    case GGUF_U16:
+    case GGUF_U32:
+    case GGUF_U64:
+        if (found->value.integer > UINT32_MAX)
+            return error_set(error, RUNNEL_EFORMAT,
+                             "key \"%.*s\": expected at most %" PRIu32 ", found %" PRIu64, GGUF_NAME_SHOWN,
+                             key, UINT32_MAX, found->value.integer);
+        *value = (uint32_t)found->value.integer;
+        return RUNNEL_OK;
+    case GGUF_I8:
+    case GGUF_I16:
+    case GGUF_I32:
+    case GGUF_I64:
+        if (found->value.signed_integer < 0 || found->value.signed_integer > UINT32_MAX)
+            return error_set(error, RUNNEL_EFORMAT, "key \"%.*s\": expected 0 to %" PRIu32 ", found %" PRId64,
+                             GGUF_NAME_SHOWN, key, UINT32_MAX, found->value.signed_integer);
+        *value = (uint32_t)found->value.signed_integer;
+        return RUNNEL_OK;
+    default:
+        return wrong_type(found, "an integer", error);
+    }
+}
+
+int gguf_get_f32(const struct gguf *gguf, const char *key, float *value, runnel_error *error)
+{
+    const struct gguf_key *found;
+    int code = need_key(gguf, key, &found, error);
+    if (code)
+        return code;
+    if (found->type != GGUF_F32 && found->type != GGUF_F64)
+        return wrong_type(found, "a floating-point number", error);
+    if (isfinite(found->value.real) && fabs(found->value.real) > 0x1.fffffep127)
+        return error_set(error, RUNNEL_EFORMAT, "key \"%.*s\": expected a number that fits f32, found %g",
+                         GGUF_NAME_SHOWN, key, found->value.real);
+    *value = (float)found->value.real;
+    return RUNNEL_OK;
+}
+
+int gguf_get_bool(const struct gguf *gguf, const char *key, bool *value, runnel_error *error)
+{
+    const struct gguf_key *found;
+    int code = need_key(gguf, key, &found, error);
+    if (code)
+        return code;
+    if (found->type != GGUF_BOOL)
+        return wrong_type(found, "a bool", error);
+    *value = found->value.integer != 0;
+    return RUNNEL_OK;
+}
+
+int gguf_get_string(const struct gguf *gguf, const char *key, struct gguf_string *value, runnel_error *error)
+{
+    const struct gguf_key *found;
+    int code = need_key(gguf, key, &found, error);
+    if (code)
+        return code;
+    if (found->type != GGUF_STRING)
+        return wrong_type(found, "a string", error);
+    *value = found->value.string;
+    return RUNNEL_OK;
+}
+
+int gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type type, struct gguf_array *value,
+                   runnel_error *error)
+{
+    const struct gguf_key *found;
+    int code = need_key(gguf, key, &found, error);
+    if (code)
+        return code;
+    if (found->type != GGUF_ARRAY)
+        return wrong_type(found, "an array", error);
+    if (found->value.array.type != type)
+        return error_set(error, RUNNEL_EFORMAT, "key \"%.*s\": expected an array of %s, found one of %s",
+                         GGUF_NAME_SHOWN, key, gguf_type_name(type), gguf_type_name(found->value.array.type));
+    *value = found->value.array;
+    return RUNNEL_OK;
+}
