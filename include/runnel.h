@@ -16,10 +16,11 @@
  *     runnel_engine_stop(engine);
  *     runnel_model_close(model);
  *
- * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be NULL)
- * with one line. On failure the outputs are untouched. The library never exits, prints or raises a signal. Text is
- * UTF-8. What a function hands out is the caller's to free with the named function. A model may be read from any
- * number of threads; an engine runs one call at a time, and calls from several threads wait for each other. */
+ * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
+ * NULL) with one line. On failure the outputs are untouched. The library never exits, prints or raises a
+ * signal. Text is UTF-8. What a function hands out is the caller's to free with the named function. A model
+ * may be read from any number of threads; an engine runs one call at a time, and calls from several threads
+ * wait for each other. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 
@@ -33,18 +34,20 @@ extern "C" {
 
 #define RUNNEL_API __attribute__((visibility("default")))
 
-/* Errors ------------------------------------------------------------------------------------------------------- */
+/* Errors
+ * ------------------------------------------------------------------------------------------------------- */
 
 enum {
     RUNNEL_OK = 0,
-    RUNNEL_EINVAL = -1,       /* an argument or option is wrong */
-    RUNNEL_ENOMEM = -2,       /* memory could not be had */
-    RUNNEL_EIO = -3,          /* a file could not be opened or read */
-    RUNNEL_EFORMAT = -4,      /* a model file is damaged or breaks the format's rules */
-    RUNNEL_EUNSUPPORTED = -5, /* well formed, but an architecture, type, tokenizer or template not known here */
-    RUNNEL_ECONTEXT = -6,     /* the prompt does not fit the context */
-    RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
-    RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
+    RUNNEL_EINVAL = -1,  /* an argument or option is wrong */
+    RUNNEL_ENOMEM = -2,  /* memory could not be had */
+    RUNNEL_EIO = -3,     /* a file could not be opened or read */
+    RUNNEL_EFORMAT = -4, /* a model file is damaged or breaks the format's rules */
+    RUNNEL_EUNSUPPORTED =
+        -5,                 /* well formed, but an architecture, type, tokenizer or template not known here */
+    RUNNEL_ECONTEXT = -6,   /* the prompt does not fit the context */
+    RUNNEL_ECANCELLED = -7, /* cancelled by the caller */
+    RUNNEL_ENUMERIC = -8,   /* the model gave numbers that are not finite */
 };
 
 typedef struct runnel_error {
@@ -55,15 +58,18 @@ typedef struct runnel_error {
 /* The library's version, such as "0.1.0". Static text. */
 RUNNEL_API const char *runnel_version(void);
 
-/* Model -------------------------------------------------------------------------------------------------------- */
+/* Model
+ * -------------------------------------------------------------------------------------------------------- */
 
 typedef struct runnel_model runnel_model;
 
 /* Options begin with their size, so that programs built against an older header go on working. */
 typedef struct runnel_model_options {
     size_t size;   /* sizeof(runnel_model_options) */
-    int n_threads; /* threads that load and compute; 0: as many as this process may use (CPU quota and affinity) */
-    const char *chat_template; /* "r1", "chatml" ...: instead of recognising the file's own; NULL: recognise */
+    int n_threads; /* threads that load and compute; 0: as many as this process may use (CPU quota and
+                      affinity) */
+    const char
+        *chat_template; /* "r1", "chatml" ...: instead of recognising the file's own; NULL: recognise */
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
@@ -72,8 +78,8 @@ typedef struct runnel_model_options {
 /* Fills options with the defaults. */
 RUNNEL_API void runnel_model_options_init(runnel_model_options *options);
 
-/* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on return.
- * Close with runnel_model_close after the engines on it are stopped. */
+/* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on
+ * return. Close with runnel_model_close after the engines on it are stopped. */
 RUNNEL_API int runnel_model_open(const char *path, const runnel_model_options *options, runnel_model **model,
                                  runnel_error *error);
 RUNNEL_API void runnel_model_close(runnel_model *model);
@@ -86,10 +92,10 @@ typedef struct runnel_model_info {
     const char *cpu;           /* kernels in use: "ref", "avx2", "avx512" */
     uint64_t n_parameters;
     uint64_t file_bytes;
-    uint64_t weight_bytes;      /* packed, in memory */
-    uint64_t bytes_per_token;   /* of weights that decoding one token reads */
-    uint32_t n_vocab;           /* rows of the output head: the length of a logits vector */
-    uint32_t n_context_train;   /* longest context the model was trained for, tokens */
+    uint64_t weight_bytes;    /* packed, in memory */
+    uint64_t bytes_per_token; /* of weights that decoding one token reads */
+    uint32_t n_vocab;         /* rows of the output head: the length of a logits vector */
+    uint32_t n_context_train; /* longest context the model was trained for, tokens */
     uint32_t n_layers, n_hidden;
     int32_t eos_token;
     int n_threads;
@@ -98,18 +104,20 @@ typedef struct runnel_model_info {
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);
 
-/* Text and tokens ---------------------------------------------------------------------------------------------- */
+/* Text and tokens
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones (R1's
- * <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free. */
-RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special, int32_t **ids,
-                               size_t *n_ids, runnel_error *error);
+/* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
+ * (R1's <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free.
+ */
+RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
+                               int32_t **ids, size_t *n_ids, runnel_error *error);
 RUNNEL_API void runnel_tokens_free(int32_t *ids);
 
-/* Token ids to bytes (zero-terminated, *len without the zero; may hold incomplete UTF-8 if the ids do). Control tokens
- * give their names if special is true, else nothing. Free with runnel_text_free. */
-RUNNEL_API int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special, char **text,
-                                 size_t *len, runnel_error *error);
+/* Token ids to bytes (zero-terminated, *len without the zero; may hold incomplete UTF-8 if the ids do).
+ * Control tokens give their names if special is true, else nothing. Free with runnel_text_free. */
+RUNNEL_API int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special,
+                                 char **text, size_t *len, runnel_error *error);
 RUNNEL_API void runnel_text_free(char *text);
 
 typedef struct runnel_message {
@@ -117,19 +125,22 @@ typedef struct runnel_message {
     const char *content; /* UTF-8, may be empty */
 } runnel_message;
 
-/* The prompt that the model's template makes of a conversation, ending where the assistant's answer begins; with
- * thinking, R1's "<think>\n" is opened. Free with runnel_text_free. */
-RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_message *messages, size_t n_messages,
-                                  bool thinking, char **text, runnel_error *error);
+/* The prompt that the model's template makes of a conversation, ending where the assistant's answer begins;
+ * with thinking, R1's "<think>\n" is opened. Free with runnel_text_free. */
+RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_message *messages,
+                                  size_t n_messages, bool thinking, char **text, runnel_error *error);
 
-/* Engine ------------------------------------------------------------------------------------------------------- */
+/* Engine
+ * ------------------------------------------------------------------------------------------------------- */
 
 typedef struct runnel_engine runnel_engine;
 
 typedef struct runnel_engine_options {
-    size_t size;        /* sizeof(runnel_engine_options) */
-    uint32_t n_context; /* longest prompt and answer together, tokens; 0: 8192 or the model's, if that is less */
-    uint32_t n_batch;   /* rows a step at most; 0: 512 */
+    size_t size; /* sizeof(runnel_engine_options) */
+    uint32_t
+        n_context; /* longest prompt and answer together, tokens; 0: 8192 or the model's, if that is less */
+    uint32_t n_batch;    /* rows a step at most; 0: 512 */
+    uint32_t n_parallel; /* requests computed together at most; 0: 1 */
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
@@ -182,14 +193,18 @@ typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
     const runnel_message *messages; /* a conversation, put through the chat template; or */
     size_t n_messages;
-    const char *prompt; /* a text: the user's only message, or with raw the exact text the model continues */
-    bool raw;           /* no template; control tokens in prompt are read as such */
-    bool no_thinking;   /* do not open R1's <think> */
-    int max_tokens;     /* of the answer, thoughts included; 0: what the context allows */
-    bool ignore_eos;    /* go on past the end token */
+    const char
+        *prompt; /* a text: the user's only message, or with raw the exact text the model continues; or */
+    const int32_t *prompt_ids; /* token ids that the model continues */
+    size_t n_prompt_ids;
+    bool raw;         /* no template; control tokens in prompt are read as such */
+    bool no_thinking; /* do not open R1's <think> */
+    int max_tokens;   /* of the answer, thoughts included; 0: what the context allows */
+    bool ignore_eos;  /* go on past the end token */
     runnel_sampling sampling;
     const char *const *stop; /* texts that end the answer and are not part of it */
     size_t n_stop;
+    bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
     /* Called on the calling thread for each piece of text and at the end; returns false to end the answer. */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
@@ -204,23 +219,37 @@ typedef struct runnel_response {
     enum runnel_finish_reason finish_reason;
     uint32_t n_prompt_tokens, n_cached_tokens, n_tokens, n_reasoning_tokens;
     double prefill_ms, decode_ms; /* to the first token; from the first to the last */
-    uint64_t logits_hash; /* FNV-1a over the bytes of every logits vector that a token was drawn from */
+    uint64_t logits_hash;         /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+                                     0 unless wants_logits_hash */
 } runnel_response;
 
-/* Runs one request to its end and fills *response, whose texts are freed with runnel_response_free. A prefix that an
- * earlier request of this engine computed is used again. */
+/* Runs one request to its end and fills *response, whose texts are freed with runnel_response_free. A prefix
+ * that an earlier request of this engine computed is used again. */
 RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
                               runnel_error *error);
 RUNNEL_API void runnel_response_free(runnel_response *response);
 
-/* The short form: prompt as the user's only message, the model's other sampling values, the answer without its
- * thoughts. Free *text with runnel_text_free. */
-RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature, char **text,
-                               runnel_error *error);
+/* Runs n requests (at most the engine's n_parallel) together, each with the answer it would have alone. If
+ * one fails, all end, *error is that of the one that failed, and no response is filled. */
+RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
+                                   runnel_response *responses, runnel_error *error);
 
-/* The logits after the last token of text (control tokens read as such, no template). logits has room for n floats; n
- * must be the model's n_vocab. */
-RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n, runnel_error *error);
+/* The short form: prompt as the user's only message, the model's other sampling values, the answer without
+ * its thoughts. Free *text with runnel_text_free. */
+RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature,
+                               char **text, runnel_error *error);
+
+/* The logits after the last token of text (control tokens read as such, no template). logits has room for n
+ * floats; n must be the model's n_vocab. */
+RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n,
+                                 runnel_error *error);
+
+/* The logits after every one of n_ids tokens, computed n_chunk (0: the engine's n_batch) tokens a step from
+ * an empty cache: on_logits is called for each in order, on the calling thread, with n_vocab floats that are
+ * valid during the call; returns false to end (RUNNEL_ECANCELLED). */
+RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
+                                  bool (*on_logits)(void *user, size_t index, const float *logits),
+                                  void *user, runnel_error *error);
 
 #ifdef __cplusplus
 }

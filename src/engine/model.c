@@ -1,0 +1,293 @@
+/* model.c: opening a model, and the parts of runnel.h that need no engine. A runnel_model owns its weights,
+ * tokenizer and template; nothing in it changes after runnel_model_open. */
+#include "engine/model.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { THREADS_MAX = 256 };
+
+const char *runnel_version(void)
+{
+    return RUNNEL_VERSION;
+}
+
+void runnel_model_options_init(runnel_model_options *options)
+{
+    *options = (runnel_model_options){.size = sizeof *options};
+}
+
+/* A caller built against another header may hand in a shorter or longer struct: what it does not have stays
+ * default. */
+static int read_options(const runnel_model_options *given, runnel_model_options *options, runnel_error *error)
+{
+    runnel_model_options_init(options);
+    if (!given)
+        return RUNNEL_OK;
+    if (given->size < sizeof given->size)
+        return error_set(error, RUNNEL_EINVAL,
+                         "runnel_model_options.size: %zu, expected sizeof(runnel_model_options)",
+                         given->size);
+    memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
+        return error_set(error, RUNNEL_EINVAL, "threads: %d, expected 0 to %d", options->n_threads,
+                         THREADS_MAX);
+    return RUNNEL_OK;
+}
+
+/* Sampling: what the file says, else what its family wants, else the defaults of the field. */
+static void choose_sampling(const struct gguf *gguf, enum chat_family family, runnel_sampling *sampling)
+{
+    *sampling = (runnel_sampling){
+        .temperature = family == CHAT_R1 ? 0.6f : 0.8f,
+        .top_k = 40,
+        .top_p = 0.95f,
+        .min_p = 0.05f,
+        .repetition_penalty = 1,
+        .penalty_window = 64,
+    };
+    float value;
+    uint32_t number;
+    if (!gguf_get_f32(gguf, "general.sampling.temp", &value, NULL) && value >= 0)
+        sampling->temperature = value;
+    if (!gguf_get_f32(gguf, "general.sampling.top_p", &value, NULL) && value > 0 && value <= 1)
+        sampling->top_p = value;
+    if (!gguf_get_f32(gguf, "general.sampling.min_p", &value, NULL) && value >= 0 && value <= 1)
+        sampling->min_p = value;
+    if (!gguf_get_u32(gguf, "general.sampling.top_k", &number, NULL) && number <= INT32_MAX)
+        sampling->top_k = (int)number;
+}
+
+static int choose_template(const struct gguf *gguf, const runnel_model_options *options,
+                           struct runnel_model *model, runnel_error *error)
+{
+    if (options->chat_template)
+        return chat_by_name(options->chat_template, &model->chat, error);
+    struct gguf_string jinja;
+    if (!gguf_has_key(gguf, "tokenizer.chat_template")) {
+        error_set(&model->chat_error, RUNNEL_EUNSUPPORTED,
+                  "the model has no chat template; choose one of %s, or send the prompt raw",
+                  chat_known_names());
+        return RUNNEL_OK;
+    }
+    int failure = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);
+    if (failure)
+        return failure;
+    /* An unknown template is no reason to refuse the file: the model can still be used without one. */
+    chat_recognise(jinja.bytes, jinja.len, &model->chat, &model->chat_error);
+    return RUNNEL_OK;
+}
+
+static int copy_name(const struct gguf *gguf, char **out, runnel_error *error)
+{
+    struct gguf_string name = {.bytes = "", .len = 0};
+    if (gguf_has_key(gguf, "general.name")) {
+        int failure = gguf_get_string(gguf, "general.name", &name, error);
+        if (failure)
+            return failure;
+    }
+    *out = strndup(name.bytes, name.len);
+    return *out ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for the model's name");
+}
+
+/* A draw picks a row of the output head: every token needs one. (Rows without a token are never drawn; see
+ * engine.c.) */
+static int check_vocabulary(const struct runnel_model *model, runnel_error *error)
+{
+    size_t n_tokens = tokenizer_n_tokens(model->tokenizer);
+    if (n_tokens <= model->weights->config.n_vocab)
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EFORMAT,
+                     "tensor token_embd.weight: %u rows for %zu tokens, expected at least as many",
+                     model->weights->config.n_vocab, n_tokens);
+}
+
+int runnel_model_open(const char *path, const runnel_model_options *given, runnel_model **out,
+                      runnel_error *error)
+{
+    double start_ms = clock_ms();
+    struct gguf *gguf = NULL;
+    struct team *team = NULL;
+    struct runnel_model *model = NULL;
+    runnel_model_options options;
+    int failure = read_options(given, &options, error);
+    if (failure)
+        return failure;
+    failure = gguf_open(path, &gguf, error);
+    if (failure)
+        return failure;
+    model = calloc(1, sizeof *model);
+    if (!model) {
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for a model");
+        goto fail;
+    }
+    char message[256];
+    model->kernels = kernels_get(message, sizeof message);
+    if (!model->kernels) {
+        failure = error_set(error, RUNNEL_EINVAL, "%s", message);
+        goto fail;
+    }
+    model->file_bytes = gguf_file_bytes(gguf);
+    model->n_threads = options.n_threads ? (unsigned)options.n_threads : limits_cpus();
+    failure = copy_name(gguf, &model->name, error);
+    if (!failure)
+        failure = choose_template(gguf, &options, model, error);
+    if (!failure)
+        failure = tokenizer_create(gguf, &model->tokenizer, error);
+    if (!failure)
+        failure = team_create(model->n_threads, &team, error);
+    if (!failure)
+        failure = weights_load(gguf, team, options.on_progress, options.user, &model->weights, error);
+    if (!failure)
+        failure = check_vocabulary(model, error);
+    if (failure)
+        goto fail;
+    choose_sampling(gguf, model->chat.family, &model->sampling);
+    team_free(team);
+    gguf_close(gguf);
+    model->load_ms = clock_ms() - start_ms;
+    *out = model;
+    return RUNNEL_OK;
+
+fail:
+    team_free(team);
+    runnel_model_close(model);
+    gguf_close(gguf);
+    return error ? error_prefix(error, "%s", path) : failure;
+}
+
+void runnel_model_close(runnel_model *model)
+{
+    if (!model)
+        return;
+    weights_free(model->weights);
+    tokenizer_free(model->tokenizer);
+    free(model->name);
+    free(model);
+}
+
+void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
+{
+    const struct model_config *config = &model->weights->config;
+    runnel_model_info full = {
+        .size = info->size,
+        .name = model->name,
+        .architecture = config->architecture,
+        .chat_template = model->chat.family == CHAT_NONE ? "" : model->chat.name,
+        .cpu = model->kernels->name,
+        .n_parameters = model->weights->n_parameters,
+        .file_bytes = model->file_bytes,
+        .weight_bytes = model->weights->region_bytes,
+        .bytes_per_token = model->weights->bytes_per_token,
+        .n_vocab = config->n_vocab,
+        .n_context_train = config->n_context_train,
+        .n_layers = config->n_layers,
+        .n_hidden = config->n_hidden,
+        .eos_token = tokenizer_eos(model->tokenizer),
+        .n_threads = (int)model->n_threads,
+        .load_ms = model->load_ms,
+    };
+    memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
+}
+
+bool model_is_reasoning(const struct runnel_model *model)
+{
+    return model->chat.family == CHAT_R1;
+}
+
+/* Text and tokens
+ * ---------------------------------------------------------------------------------------------- */
+
+int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special, int32_t **ids,
+                    size_t *n_ids, runnel_error *error)
+{
+    struct token_list tokens = {0};
+    struct text_span all = {0, len};
+    int failure = tokenizer_encode(model->tokenizer, text, len, &all, special ? 1 : 0, &tokens, error);
+    if (!failure && !tokens.ids) { /* an empty text: still something to free */
+        tokens.ids = malloc(sizeof *tokens.ids);
+        if (!tokens.ids)
+            failure = error_set(error, RUNNEL_ENOMEM, "no memory for tokens");
+    }
+    if (failure) {
+        free(tokens.ids);
+        return failure;
+    }
+    *ids = tokens.ids;
+    *n_ids = tokens.n;
+    return RUNNEL_OK;
+}
+
+void runnel_tokens_free(int32_t *ids)
+{
+    free(ids);
+}
+
+int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special, char **text,
+                      size_t *len, runnel_error *error)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n_ids; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= tokenizer_n_tokens(model->tokenizer))
+            return error_set(error, RUNNEL_EINVAL, "token %zu: id %d, expected 0 to %zu", i, ids[i],
+                             tokenizer_n_tokens(model->tokenizer) - 1);
+        total += tokenizer_piece(model->tokenizer, ids[i]).len;
+    }
+    char *bytes = malloc(total + 1);
+    if (!bytes)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a text of %zu bytes", total);
+    size_t used = 0;
+    for (size_t i = 0; i < n_ids; i++) {
+        if (!special && tokenizer_kind(model->tokenizer, ids[i]) == TOKEN_CONTROL)
+            continue;
+        struct gguf_string piece = tokenizer_piece(model->tokenizer, ids[i]);
+        memcpy(bytes + used, piece.bytes, piece.len);
+        used += piece.len;
+    }
+    bytes[used] = 0;
+    *text = bytes;
+    *len = used;
+    return RUNNEL_OK;
+}
+
+void runnel_text_free(char *text)
+{
+    free(text);
+}
+
+static int render(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
+                  bool thinking, struct chat_prompt *prompt, runnel_error *error)
+{
+    if (model->chat.family == CHAT_NONE)
+        return error_set(error, model->chat_error.code, "%s", model->chat_error.message);
+    return chat_render(&model->chat, messages, n_messages, thinking, prompt, error);
+}
+
+int runnel_chat_format(const runnel_model *model, const runnel_message *messages, size_t n_messages,
+                       bool thinking, char **text, runnel_error *error)
+{
+    struct chat_prompt prompt;
+    int failure = render(model, messages, n_messages, thinking, &prompt, error);
+    if (failure)
+        return failure;
+    *text = prompt.text;
+    prompt.text = NULL;
+    chat_prompt_free(&prompt);
+    return RUNNEL_OK;
+}
+
+int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
+                      bool thinking, struct token_list *tokens, runnel_error *error)
+{
+    struct chat_prompt prompt;
+    int failure = render(model, messages, n_messages, thinking, &prompt, error);
+    if (failure)
+        return failure;
+    failure = tokenizer_encode(model->tokenizer, prompt.text, prompt.len, prompt.control, prompt.n_control,
+                               tokens, error);
+    chat_prompt_free(&prompt);
+    return failure;
+}

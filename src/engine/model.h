@@ -1,0 +1,30 @@
+/* model.h: an opened model inside the library: weights, tokenizer, template. Immutable after
+ * runnel_model_open; any number of threads may read it. */
+#ifndef RUNNEL_ENGINE_MODEL_H
+#define RUNNEL_ENGINE_MODEL_H
+
+#include "model/chat.h"
+#include "model/weights.h"
+
+struct runnel_model {
+    struct weights *weights;
+    struct tokenizer *tokenizer;
+    const struct kernels *kernels;
+    struct chat_template chat;
+    runnel_error chat_error;  /* why chat.family is CHAT_NONE */
+    runnel_sampling sampling; /* the model's defaults */
+    char *name;
+    unsigned n_threads;
+    uint64_t file_bytes;
+    double load_ms;
+};
+
+/* Renders messages as the template has it and encodes them. Appends to tokens. RUNNEL_EUNSUPPORTED if there
+ * is no known template. */
+int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
+                      bool thinking, struct token_list *tokens, runnel_error *error);
+
+/* True if the model's answers begin with thoughts between <think> and </think>. */
+bool model_is_reasoning(const struct runnel_model *model);
+
+#endif

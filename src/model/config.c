@@ -1,0 +1,177 @@
+/* config.c: a model's hyperparameters, read from the file's keys and checked. Owns nothing; any thread. */
+#include "model/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What differs between the architectures that are known. */
+static const struct architecture {
+    const char *name;
+    bool rope_interleaved;
+} architectures[] = {
+    {"qwen2", false},
+    {"llama", true},
+};
+
+enum {
+    LAYERS_MAX = 1024,
+    WIDTH_MAX = 1 << 20, /* of the residual stream and the feed-forward network */
+    HEADS_MAX = 4096,
+    HEAD_DIM_MAX = 1024,
+    CONTEXT_MAX = 1 << 30,
+};
+
+/* A key "<architecture>.<name>". Absent: *value keeps its default, unless that is 0, which means that it is
+ * needed. */
+static int read_u32(const struct gguf *gguf, const struct model_config *config, const char *name,
+                    uint32_t max, uint32_t *value, runnel_error *error)
+{
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", config->architecture, name);
+    if (*value && !gguf_has_key(gguf, key))
+        return RUNNEL_OK;
+    uint32_t found;
+    int failure = gguf_get_u32(gguf, key, &found, error);
+    if (failure)
+        return failure;
+    if (found < 1 || found > max)
+        return error_set(error, RUNNEL_EFORMAT, "key %s: %u, expected 1 to %u", key, found, max);
+    *value = found;
+    return RUNNEL_OK;
+}
+
+static int read_f32(const struct gguf *gguf, const struct model_config *config, const char *name,
+                    float *value, runnel_error *error)
+{
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", config->architecture, name);
+    if (*value != 0 && !gguf_has_key(gguf, key))
+        return RUNNEL_OK;
+    float found;
+    int failure = gguf_get_f32(gguf, key, &found, error);
+    if (failure)
+        return failure;
+    if (!isfinite(found) || found <= 0)
+        return error_set(error, RUNNEL_EFORMAT, "key %s: %g, expected a finite number above 0", key,
+                         (double)found);
+    *value = found;
+    return RUNNEL_OK;
+}
+
+static int read_architecture(const struct gguf *gguf, struct model_config *config, runnel_error *error)
+{
+    struct gguf_string name;
+    int failure = gguf_get_string(gguf, "general.architecture", &name, error);
+    if (failure)
+        return failure;
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        const struct architecture *known = &architectures[i];
+        if (strlen(known->name) == name.len && !memcmp(known->name, name.bytes, name.len)) {
+            snprintf(config->architecture, sizeof config->architecture, "%s", known->name);
+            config->rope_interleaved = known->rope_interleaved;
+            return RUNNEL_OK;
+        }
+    }
+    return error_set(error, RUNNEL_EUNSUPPORTED,
+                     "key general.architecture: \"%.*s\" is not known, expected qwen2 or llama",
+                     name.len > 40 ? 40 : (int)name.len, name.bytes);
+}
+
+/* Stretched contexts (YaRN and the like) rotate otherwise; computing without that would be another model. */
+static int check_rope_scaling(const struct gguf *gguf, const struct model_config *config, runnel_error *error)
+{
+    char key[128];
+    snprintf(key, sizeof key, "%s.rope.scaling.type", config->architecture);
+    if (!gguf_has_key(gguf, key))
+        return RUNNEL_OK;
+    struct gguf_string type;
+    int failure = gguf_get_string(gguf, key, &type, error);
+    if (failure)
+        return failure;
+    if (type.len == 4 && !memcmp(type.bytes, "none", 4))
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EUNSUPPORTED, "key %s: \"%.*s\" is not supported, expected \"none\"", key,
+                     type.len > 40 ? 40 : (int)type.len, type.bytes);
+}
+
+static int read_heads(const struct gguf *gguf, struct model_config *config, runnel_error *error)
+{
+    const char *arch = config->architecture;
+    int failure = read_u32(gguf, config, "attention.head_count", HEADS_MAX, &config->n_heads, error);
+    if (failure)
+        return failure;
+    config->n_kv_heads = config->n_heads;
+    failure = read_u32(gguf, config, "attention.head_count_kv", HEADS_MAX, &config->n_kv_heads, error);
+    if (failure)
+        return failure;
+    if (config->n_heads % config->n_kv_heads)
+        return error_set(error, RUNNEL_EFORMAT,
+                         "key %s.attention.head_count: %u heads are no multiple of %u KV heads", arch,
+                         config->n_heads, config->n_kv_heads);
+
+    char key[128];
+    snprintf(key, sizeof key, "%s.attention.key_length", arch);
+    if (!gguf_has_key(gguf, key) && config->n_hidden % config->n_heads)
+        return error_set(error, RUNNEL_EFORMAT,
+                         "key %s.embedding_length: width %u is no multiple of %u heads", arch,
+                         config->n_hidden, config->n_heads);
+    config->head_dim = config->n_hidden / config->n_heads;
+    failure = read_u32(gguf, config, "attention.key_length", HEAD_DIM_MAX, &config->head_dim, error);
+    if (failure)
+        return failure;
+    uint32_t value_length = config->head_dim;
+    failure = read_u32(gguf, config, "attention.value_length", HEAD_DIM_MAX, &value_length, error);
+    if (failure)
+        return failure;
+    if (value_length != config->head_dim)
+        return error_set(error, RUNNEL_EUNSUPPORTED,
+                         "key %s.attention.value_length: %u, expected the key length %u", arch, value_length,
+                         config->head_dim);
+    if (config->head_dim == 0 || config->head_dim % 2 || config->head_dim > HEAD_DIM_MAX)
+        return error_set(error, RUNNEL_EFORMAT, "head size %u of %s, expected an even number from 2 to %u",
+                         config->head_dim, arch, (unsigned)HEAD_DIM_MAX);
+
+    config->n_rot = config->head_dim;
+    failure = read_u32(gguf, config, "rope.dimension_count", UINT32_MAX, &config->n_rot, error);
+    if (failure)
+        return failure;
+    if (config->n_rot % 2 || config->n_rot > config->head_dim)
+        return error_set(
+            error, RUNNEL_EFORMAT,
+            "key %s.rope.dimension_count: %u, expected an even number of at most the head size %u", arch,
+            config->n_rot, config->head_dim);
+    return RUNNEL_OK;
+}
+
+int model_config_read(const struct gguf *gguf, struct model_config *out, runnel_error *error)
+{
+    struct model_config config = {.rope_base = 10000};
+    int failure = read_architecture(gguf, &config, error);
+    if (!failure)
+        failure = read_u32(gguf, &config, "block_count", LAYERS_MAX, &config.n_layers, error);
+    if (!failure)
+        failure = read_u32(gguf, &config, "embedding_length", WIDTH_MAX, &config.n_hidden, error);
+    if (!failure)
+        failure = read_u32(gguf, &config, "feed_forward_length", WIDTH_MAX, &config.n_ffn, error);
+    if (!failure)
+        failure = read_u32(gguf, &config, "context_length", CONTEXT_MAX, &config.n_context_train, error);
+    if (!failure)
+        failure = read_f32(gguf, &config, "rope.freq_base", &config.rope_base, error);
+    if (!failure)
+        failure = read_f32(gguf, &config, "attention.layer_norm_rms_epsilon", &config.norm_epsilon, error);
+    if (!failure)
+        failure = read_heads(gguf, &config, error);
+    if (!failure)
+        failure = check_rope_scaling(gguf, &config, error);
+    if (failure)
+        return failure;
+
+    const struct gguf_tensor *embedding = gguf_find_tensor(gguf, "token_embd.weight");
+    if (!embedding)
+        return error_set(error, RUNNEL_EFORMAT, "tensor token_embd.weight: not in the file");
+    config.n_vocab = (uint32_t)embedding->dims[1]; /* weights.c checks the rest of its shape */
+    config.tied = !gguf_find_tensor(gguf, "output.weight");
+    *out = config;
+    return RUNNEL_OK;
+}

@@ -1,0 +1,65 @@
+/* weights.h: a model's hyperparameters and its weights, checked by name and shape and packed for the kernels.
+ *
+ * A struct weights owns one region of memory (huge pages) that holds all matrices and vectors. It is
+ * immutable after weights_load; any number of threads may read it. */
+#ifndef RUNNEL_MODEL_WEIGHTS_H
+#define RUNNEL_MODEL_WEIGHTS_H
+
+#include "kernels/ops.h"
+#include "kernels/team.h"
+#include "model/gguf.h"
+
+struct model_config {
+    char architecture[16];
+    uint32_t n_layers;
+    uint32_t n_hidden;   /* width of the residual stream */
+    uint32_t n_heads;    /* of queries */
+    uint32_t n_kv_heads; /* of keys and values; divides n_heads */
+    uint32_t head_dim;   /* even */
+    uint32_t n_ffn;
+    uint32_t n_vocab;         /* rows of the embedding and of the output head */
+    uint32_t n_context_train; /* tokens */
+    uint32_t n_rot;           /* values of a head that are rotated; even, at most head_dim */
+    bool rope_interleaved;    /* pairs (2i, 2i+1), as llama has them; else (i, i + n_rot/2) */
+    float rope_base;
+    float norm_epsilon;
+    bool tied; /* the output head is the embedding */
+};
+
+struct layer_weights {
+    const float *attn_norm;    /* [n_hidden] */
+    struct packed_matrix q;    /* [n_heads * head_dim, n_hidden] */
+    struct packed_matrix k, v; /* [n_kv_heads * head_dim, n_hidden] */
+    const float *q_bias;       /* [n_heads * head_dim]; NULL: none; likewise the next two */
+    const float *k_bias, *v_bias;
+    struct packed_matrix attn_output; /* [n_hidden, n_heads * head_dim] */
+    const float *ffn_norm;            /* [n_hidden] */
+    struct packed_matrix gate, up;    /* [n_ffn, n_hidden] */
+    struct packed_matrix down;        /* [n_hidden, n_ffn] */
+};
+
+struct weights {
+    struct model_config config;
+    struct packed_matrix embedding; /* [n_vocab, n_hidden] */
+    struct packed_matrix output;    /* [n_vocab, n_hidden]; the embedding's memory if tied */
+    const float *output_norm;       /* [n_hidden] */
+    struct layer_weights *layers;   /* [n_layers] */
+    struct kv_shape *kv_shapes;     /* [n_layers] */
+    uint64_t n_parameters;
+    uint64_t bytes_per_token; /* that decoding one token reads */
+    uint8_t *region;          /* owned */
+    size_t region_bytes;
+};
+
+/* Reads the hyperparameters alone. RUNNEL_EUNSUPPORTED for an architecture that is not known, naming the
+ * known ones. */
+int model_config_read(const struct gguf *gguf, struct model_config *config, runnel_error *error);
+
+/* Reads, checks and packs on all members of the team. on_progress (may be NULL) is called on the calling
+ * thread. */
+int weights_load(const struct gguf *gguf, struct team *team,
+                 void (*on_progress)(void *user, uint64_t done, uint64_t total), void *user,
+                 struct weights **weights, runnel_error *error);
+void weights_free(struct weights *weights);
+
+#endif
