@@ -1,0 +1,286 @@
+/* pack.c: see pack.h for the layouts. Each tile kind has a function that packs one row's block into its place
+ * and one that takes it out again as the bytes of the file: what comes out is decoded by quant_decode, so a
+ * packed row cannot differ. */
+#include "kernels/pack.h"
+
+#include <string.h>
+
+enum {
+    Q4K_FILE_SCALES = 4, /* offsets in a block of the file: d, dmin, scales[12], qs[128] */
+    Q4K_FILE_NIBBLES = 16,
+    Q4K_FILE_BYTES = 144,
+
+    Q6K_FILE_HIGH = 128, /* ql[128], qh[64], scales[16], d */
+    Q6K_FILE_SCALES = 192,
+    Q6K_FILE_D = 208,
+    Q6K_FILE_BYTES = 210,
+};
+
+static uint32_t load_u32(const uint8_t *p)
+{
+    uint32_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+static void store_u32(uint8_t *p, uint32_t value)
+{
+    memcpy(p, &value, sizeof value);
+}
+
+static size_t round_up_64(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
+enum tile_kind pack_kind(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_Q4_K:
+        return TILE_Q4_K;
+    case TENSOR_Q6_K:
+        return TILE_Q6_K;
+    case TENSOR_Q8_0:
+    case TENSOR_Q4_0:
+    case TENSOR_Q4_1:
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1:
+        return TILE_U8;
+    default:
+        return TILE_FLOAT;
+    }
+}
+
+static size_t file_row_bytes(enum tensor_type type, uint32_t n_columns)
+{
+    const struct quant_info *info = quant_find(type);
+    return (size_t)(n_columns / info->block_values) * info->block_bytes;
+}
+
+size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
+{
+    switch (pack_kind(type)) {
+    case TILE_Q6_K:
+        return round_up_64((size_t)(n_columns / ACT_BLOCK) * 32);
+    case TILE_U8:
+        return round_up_64((size_t)(n_columns / U8_BLOCK_VALUES) * (pack_u8_has_m(type) ? 64 : 32));
+    default:
+        return 0;
+    }
+}
+
+size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
+{
+    size_t header = pack_header_bytes(type, n_columns);
+    switch (pack_kind(type)) {
+    case TILE_Q4_K:
+        return (size_t)(n_columns / ACT_BLOCK) * Q4K_BLOCK_BYTES;
+    case TILE_Q6_K:
+        return header + (size_t)(n_columns / ACT_BLOCK) * Q6K_BLOCK_BYTES;
+    case TILE_U8:
+        return header + (size_t)(n_columns / U8_BLOCK_VALUES) * U8_BLOCK_BYTES;
+    default:
+        return round_up_64(TILE_ROWS * file_row_bytes(type, n_columns));
+    }
+}
+
+/* Exchanges bytes 1 and 2; its own inverse. */
+static uint32_t swap_middle(uint32_t word)
+{
+    return (word & 0xff0000ff) | (word & 0x0000ff00) << 8 | (word & 0x00ff0000) >> 8;
+}
+
+static void pack_q4_k(const uint8_t *file, uint32_t row, uint8_t *block)
+{
+    memcpy(block + 2 * row, file, 2);
+    memcpy(block + Q4K_DMIN + 2 * row, file + 2, 2);
+    for (int i = 0; i < 3; i++)
+        store_u32(block + Q4K_SCALES + 64 * i + 4 * row,
+                  swap_middle(load_u32(file + Q4K_FILE_SCALES + 4 * i)));
+    for (int i = 0; i < 32; i++)
+        memcpy(block + Q4K_NIBBLES + 64 * i + 4 * row, file + Q4K_FILE_NIBBLES + 4 * i, 4);
+}
+
+static void unpack_q4_k(const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    memcpy(file, block + 2 * row, 2);
+    memcpy(file + 2, block + Q4K_DMIN + 2 * row, 2);
+    for (int i = 0; i < 3; i++)
+        store_u32(file + Q4K_FILE_SCALES + 4 * i,
+                  swap_middle(load_u32(block + Q4K_SCALES + 64 * i + 4 * row)));
+    for (int i = 0; i < 32; i++)
+        memcpy(file + Q4K_FILE_NIBBLES + 4 * i, block + Q4K_NIBBLES + 64 * i + 4 * row, 4);
+}
+
+/* The file's quarter q (0..3) of half h holds inputs 128 h + 32 q ..: nibbles and bit pairs of 4 inputs in a
+ * word. */
+static uint32_t q6_k_group(const uint8_t *file, int group)
+{
+    int half = group / 32, quarter = group / 8 % 4, place = group % 8 * 4;
+    uint32_t low = load_u32(file + 64 * half + 32 * (quarter % 2) + place) >> (quarter / 2 * 4);
+    uint32_t high = load_u32(file + Q6K_FILE_HIGH + 32 * half + place) >> (2 * quarter);
+    return (low & 0x0f0f0f0f) | (high & 0x03030303) << 4;
+}
+
+static void pack_q6_k(const uint8_t *file, uint32_t row, uint8_t *d, uint8_t *block)
+{
+    memcpy(d + 2 * row, file + Q6K_FILE_D, 2);
+    for (int c = 0; c < 4; c++)
+        store_u32(block + 64 * c + 4 * row, swap_middle(load_u32(file + Q6K_FILE_SCALES + 4 * c)));
+    for (int c = 0; c < 4; c++) {
+        uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c + 4 * row;
+        for (int j = 0; j < 4; j++) {
+            uint32_t w0 = q6_k_group(file, 16 * c + j), w1 = q6_k_group(file, 16 * c + 4 + j);
+            uint32_t w2 = q6_k_group(file, 16 * c + 8 + j), w3 = q6_k_group(file, 16 * c + 12 + j);
+            store_u32(chunk + 64 * j, (w0 & 0x0f0f0f0f) | (w1 << 2 & 0xf0f0f0f0));
+            store_u32(chunk + 64 * (4 + j), (w2 & 0x0f0f0f0f) | (w3 << 2 & 0xf0f0f0f0));
+            store_u32(chunk + 64 * (8 + j), (w0 & 0x30303030) | (w1 << 2 & 0x0c0c0c0c) |
+                                                (w2 << 2 & 0xc0c0c0c0) | (w3 & 0x03030303));
+        }
+    }
+}
+
+static void unpack_q6_k(const uint8_t *d, const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    memset(file, 0, Q6K_FILE_BYTES);
+    memcpy(file + Q6K_FILE_D, d + 2 * row, 2);
+    for (int c = 0; c < 4; c++)
+        store_u32(file + Q6K_FILE_SCALES + 4 * c, swap_middle(load_u32(block + 64 * c + 4 * row)));
+    for (int group = 0; group < 64; group++) {
+        const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * (group / 16) + 4 * row;
+        int k = group / 4 % 4, j = group % 4;
+        uint32_t nibbles = load_u32(chunk + 64 * (k / 2 * 4 + j)), pairs = load_u32(chunk + 64 * (8 + j)), w;
+        if (k % 2 == 0)
+            w = (nibbles & 0x0f0f0f0f) | ((k == 0 ? pairs : pairs >> 2) & 0x30303030);
+        else
+            w = (nibbles >> 2 & 0x3c3c3c3c) | ((k == 1 ? pairs >> 2 : pairs) & 0x03030303);
+        int half = group / 32, quarter = group / 8 % 4, place = group % 8 * 4;
+        uint8_t *low = file + 64 * half + 32 * (quarter % 2) + place;
+        uint8_t *high = file + Q6K_FILE_HIGH + 32 * half + place;
+        store_u32(low, load_u32(low) | (w & 0x0f0f0f0f) << (quarter / 2 * 4));
+        store_u32(high, load_u32(high) | (w >> 4 & 0x03030303) << (2 * quarter));
+    }
+}
+
+/* Where the parts of a 32-block lie in the file: -1 if it has no such part. */
+struct u8_shape {
+    int m, high, quants, bytes;
+};
+
+static struct u8_shape u8_shape_of(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_Q4_0:
+        return (struct u8_shape){-1, -1, 2, 18};
+    case TENSOR_Q4_1:
+        return (struct u8_shape){2, -1, 4, 20};
+    case TENSOR_Q5_0:
+        return (struct u8_shape){-1, 2, 6, 22};
+    case TENSOR_Q5_1:
+        return (struct u8_shape){2, 4, 8, 24};
+    default: /* Q8_0 */
+        return (struct u8_shape){-1, -1, 2, 34};
+    }
+}
+
+static void pack_u8(enum tensor_type type, const uint8_t *file, uint32_t row, uint8_t *d, uint8_t *block)
+{
+    struct u8_shape shape = u8_shape_of(type);
+    uint8_t u[32];
+    memcpy(d + 2 * row, file, 2);
+    if (shape.m >= 0)
+        memcpy(d + 32 + 2 * row, file + shape.m, 2);
+    if (type == TENSOR_Q8_0) {
+        for (int i = 0; i < 32; i++)
+            u[i] = file[shape.quants + i] ^ 0x80; /* two's complement + 128 */
+    } else {
+        uint32_t high = shape.high >= 0 ? load_u32(file + shape.high) : 0; /* bit 4 of value i is bit i */
+        for (int i = 0; i < 16; i++) {
+            uint8_t byte = file[shape.quants + i];
+            u[i] = (uint8_t)((byte & 15) | (high >> i & 1) << 4);
+            u[16 + i] = (uint8_t)(byte >> 4 | (high >> (16 + i) & 1) << 4);
+        }
+    }
+    for (int g = 0; g < 8; g++)
+        memcpy(block + 64 * g + 4 * row, u + 4 * g, 4);
+}
+
+static void unpack_u8(enum tensor_type type, const uint8_t *d, const uint8_t *block, uint32_t row,
+                      uint8_t *file)
+{
+    struct u8_shape shape = u8_shape_of(type);
+    uint8_t u[32];
+    for (int g = 0; g < 8; g++)
+        memcpy(u + 4 * g, block + 64 * g + 4 * row, 4);
+    memcpy(file, d + 2 * row, 2);
+    if (shape.m >= 0)
+        memcpy(file + shape.m, d + 32 + 2 * row, 2);
+    if (type == TENSOR_Q8_0) {
+        for (int i = 0; i < 32; i++)
+            file[shape.quants + i] = u[i] ^ 0x80;
+        return;
+    }
+    uint32_t high = 0;
+    for (int i = 0; i < 16; i++) {
+        file[shape.quants + i] = (uint8_t)((u[i] & 15) | (u[16 + i] & 15) << 4);
+        high |= (uint32_t)(u[i] >> 4) << i | (uint32_t)(u[16 + i] >> 4) << (16 + i);
+    }
+    if (shape.high >= 0)
+        store_u32(file + shape.high, high);
+}
+
+void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32_t n_rows, uint32_t n_columns,
+               uint8_t *tile)
+{
+    enum tile_kind kind = pack_kind(type);
+    uint8_t *blocks = tile + pack_header_bytes(type, n_columns);
+    uint32_t n_blocks = n_columns / (kind == TILE_U8 ? U8_BLOCK_VALUES : ACT_BLOCK);
+    size_t d_bytes = pack_u8_has_m(type) ? 64 : 32;
+    size_t file_block_bytes = quant_find(type)->block_bytes;
+
+    memset(tile, 0, pack_tile_bytes(type, n_columns));
+    if (kind == TILE_U8) /* a missing row's u must not matter, but let it be a weight of 0 */
+        memset(blocks, pack_u8_zero(type), (size_t)n_blocks * U8_BLOCK_BYTES);
+
+    for (uint32_t row = 0; row < n_rows; row++) {
+        const uint8_t *file = (const uint8_t *)rows + row * row_bytes;
+        if (kind == TILE_FLOAT) {
+            size_t n_bytes = file_row_bytes(type, n_columns);
+            memcpy(tile + row * n_bytes, file, n_bytes);
+            continue;
+        }
+        for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes) {
+            if (kind == TILE_Q4_K)
+                pack_q4_k(file, row, tile + (size_t)b * Q4K_BLOCK_BYTES);
+            else if (kind == TILE_Q6_K)
+                pack_q6_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES);
+            else
+                pack_u8(type, file, row, tile + b * d_bytes, blocks + (size_t)b * U8_BLOCK_BYTES);
+        }
+    }
+}
+
+void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
+{
+    enum tensor_type type = matrix->type;
+    const uint8_t *tile = matrix->data + row / TILE_ROWS * matrix->tile_bytes;
+    const uint8_t *blocks = tile + pack_header_bytes(type, matrix->n_columns);
+    uint8_t file[Q6K_FILE_BYTES]; /* the largest block */
+    row %= TILE_ROWS;
+
+    if (matrix->kind == TILE_FLOAT) {
+        quant_decode(type, tile + row * file_row_bytes(type, matrix->n_columns), matrix->n_columns, out);
+        return;
+    }
+    uint32_t n_values = matrix->kind == TILE_U8 ? U8_BLOCK_VALUES : ACT_BLOCK;
+    size_t d_bytes = pack_u8_has_m(type) ? 64 : 32;
+    for (uint32_t b = 0; b < matrix->n_columns / n_values; b++) {
+        if (matrix->kind == TILE_Q4_K)
+            unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
+        else if (matrix->kind == TILE_Q6_K)
+            unpack_q6_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES, row, file);
+        else
+            unpack_u8(type, tile + b * d_bytes, blocks + (size_t)b * U8_BLOCK_BYTES, row, file);
+        quant_decode(type, file, n_values, out + (size_t)b * n_values);
+    }
+}

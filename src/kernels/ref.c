@@ -1,0 +1,426 @@
+/* ref.c: the kernels in plain C. They run anywhere and say what the other instruction sets must compute;
+ * clear first, fast second. Owns nothing; any thread. */
+#include "kernels/pack.h"
+#include "kernels/shared.h"
+
+enum {
+    ROWS_AT_ONCE = 32, /* rows of activations for which a tile's block is unpacked once */
+};
+
+static uint16_t load_u16(const uint8_t *p)
+{
+    uint16_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+/* Activations. */
+
+static uint32_t largest_bits(const float *x, uint32_t n)
+{
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
+/* Quantises n of up to `whole` values; the rest are zero. Returns d. */
+static float quantize_values(const float *x, uint32_t n, uint32_t whole, int8_t *q)
+{
+    struct act_scale scale = act_scale_of(largest_bits(x, n));
+    memset(q, 0, whole);
+    if (scale.inverse != 0.0f)
+        for (uint32_t i = 0; i < n; i++)
+            q[i] = (int8_t)rintf(x[i] * scale.inverse);
+    return scale.d;
+}
+
+static int16_t sum_values(const int8_t *q, int n)
+{
+    int sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += q[i];
+    return (int16_t)sum;
+}
+
+static void quantize_q8_256(const float *x, uint32_t n, void *row)
+{
+    struct act_q8_256 *block = row;
+    for (uint32_t begin = 0; begin < n; begin += ACT_BLOCK, block++) {
+        uint32_t n_here = n - begin < ACT_BLOCK ? n - begin : ACT_BLOCK;
+        memset(block, 0, sizeof *block);
+        block->d = quantize_values(x + begin, n_here, ACT_BLOCK, block->q);
+        for (int i = 0; i < 16; i++)
+            block->sum16[i] = sum_values(block->q + 16 * i, 16);
+        for (int i = 0; i < 8; i++)
+            block->sum32[i] = sum_values(block->q + 32 * i, 32);
+    }
+}
+
+static void quantize_q8_32(const float *x, uint32_t n, void *row)
+{
+    struct act_q8_32 *block = row;
+    for (uint32_t begin = 0; begin < n; begin += ACT_BLOCK, block++) {
+        memset(block, 0, sizeof *block);
+        for (uint32_t i = 0; i < 8 && begin + 32 * i < n; i++) {
+            uint32_t n_left = n - begin - 32 * i;
+            block->d[i] =
+                quantize_values(x + begin + 32 * i, n_left < 32 ? n_left : 32, 32, block->q + 32 * i);
+            block->sum32[i] = sum_values(block->q + 32 * i, 32);
+        }
+    }
+}
+
+/* Products. A block of a tile is unpacked to what the formulas speak of; then each row of activations meets
+ * it. */
+
+struct unpacked {
+    int16_t w[256][TILE_ROWS];    /* by input and row; unsigned values */
+    int32_t scale[16][TILE_ROWS]; /* by sub-block and row */
+    int32_t min[8][TILE_ROWS];
+    float d[TILE_ROWS], dmin[TILE_ROWS]; /* TILE_U8: dmin is m */
+};
+
+/* The byte of sub-block s (of 4 in a word) in pack.h's order 0 2 1 3. */
+static uint8_t sub_block_byte(const uint8_t *vector, int row, int s)
+{
+    static const int place[4] = {0, 2, 1, 3};
+    return vector[4 * row + place[s]];
+}
+
+static void unpack_q4_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + (size_t)b * Q4K_BLOCK_BYTES;
+    const uint8_t *words = block + Q4K_SCALES;
+    (void)w;
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(block + 2 * row));
+        u->dmin[row] = f16_to_f32(load_u16(block + Q4K_DMIN + 2 * row));
+        for (int s = 0; s < 4; s++) {
+            uint8_t word0 = sub_block_byte(words, row, s), word1 = sub_block_byte(words + 64, row, s);
+            uint8_t word2 = sub_block_byte(words + 128, row, s);
+            u->scale[s][row] = word0 & 63;
+            u->min[s][row] = word1 & 63;
+            u->scale[4 + s][row] = (word2 & 15) | word0 >> 6 << 4;
+            u->min[4 + s][row] = word2 >> 4 | word1 >> 6 << 4;
+        }
+    }
+    for (int vector = 0; vector < 32; vector++) {
+        const uint8_t *nibbles = block + Q4K_NIBBLES + 64 * vector;
+        int input = vector / 8 * 64 + vector % 8 * 4;
+        for (int i = 0; i < 64; i++) {
+            u->w[input + i % 4][i / 4] = nibbles[i] & 15;
+            u->w[input + 32 + i % 4][i / 4] = nibbles[i] >> 4;
+        }
+    }
+}
+
+static void unpack_q6_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + pack_header_bytes(w->type, w->n_columns) + (size_t)b * Q6K_BLOCK_BYTES;
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(tile + 32 * (size_t)b + 2 * row));
+        for (int s = 0; s < 16; s++)
+            u->scale[s][row] = (int8_t)sub_block_byte(block + 64 * (s / 4), row, s % 4);
+    }
+    for (int j = 0; j < 16; j++) {
+        const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * (j / 4);
+        const uint8_t *first = chunk + 64 * (j % 4), *second = first + 256, *pairs = first + 512;
+        int input = j / 4 * 64 + j % 4 * 4;
+        for (int i = 0; i < 64; i++) {
+            u->w[input + i % 4][i / 4] = (first[i] & 0x0f) | (pairs[i] & 0x30);
+            u->w[input + 16 + i % 4][i / 4] = first[i] >> 4 << 2 | (pairs[i] >> 2 & 3);
+            u->w[input + 32 + i % 4][i / 4] = (second[i] & 0x0f) | (pairs[i] >> 2 & 0x30);
+            u->w[input + 48 + i % 4][i / 4] = second[i] >> 4 << 2 | (pairs[i] & 3);
+        }
+    }
+}
+
+/* Up to 8 of the 32-blocks at once: 256 inputs. */
+static void unpack_u8(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + pack_header_bytes(w->type, w->n_columns) + (size_t)b * U8_BLOCK_BYTES;
+    bool has_m = pack_u8_has_m(w->type);
+    const uint8_t *d = tile + (size_t)b * (has_m ? 64 : 32);
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(d + 2 * row));
+        u->dmin[row] = has_m ? f16_to_f32(load_u16(d + 32 + 2 * row)) : 0.0f;
+    }
+    for (int i = 0; i < U8_BLOCK_BYTES; i++)
+        u->w[i / 64 * 4 + i % 4][i % 64 / 4] = block[i];
+}
+
+static void dot_values(const int16_t (*w)[TILE_ROWS], const int8_t *q, int n, int32_t dot[TILE_ROWS])
+{
+    for (int row = 0; row < TILE_ROWS; row++)
+        dot[row] = 0;
+    for (int i = 0; i < n; i++)
+        for (int row = 0; row < TILE_ROWS; row++)
+            dot[row] += w[i][row] * q[i];
+}
+
+static void flush_q4_k(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+                       float acc[TILE_ROWS])
+{
+    const struct act_q8_256 *a = (const struct act_q8_256 *)act + b;
+    int32_t isum[TILE_ROWS] = {0}, msum[TILE_ROWS] = {0}, dot[TILE_ROWS];
+    (void)w;
+    for (int s = 0; s < 8; s++) {
+        dot_values(u->w + 32 * s, a->q + 32 * s, 32, dot);
+        for (int row = 0; row < TILE_ROWS; row++) {
+            isum[row] += u->scale[s][row] * dot[row];
+            msum[row] += u->min[s][row] * a->sum32[s];
+        }
+    }
+    for (int row = 0; row < TILE_ROWS; row++) {
+        acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
+        acc[row] = fmaf(-(u->dmin[row] * a->d), (float)msum[row], acc[row]);
+    }
+}
+
+static void flush_q6_k(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+                       float acc[TILE_ROWS])
+{
+    const struct act_q8_256 *a = (const struct act_q8_256 *)act + b;
+    int32_t isum[TILE_ROWS] = {0}, dot[TILE_ROWS];
+    (void)w;
+    for (int s = 0; s < 16; s++) {
+        dot_values(u->w + 16 * s, a->q + 16 * s, 16, dot);
+        for (int row = 0; row < TILE_ROWS; row++)
+            isum[row] += u->scale[s][row] * (dot[row] - 32 * a->sum16[s]);
+    }
+    for (int row = 0; row < TILE_ROWS; row++)
+        acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
+}
+
+static void flush_u8(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+                     float acc[TILE_ROWS])
+{
+    const struct act_q8_32 *a = (const struct act_q8_32 *)act + b / 8;
+    int zero = pack_u8_zero(w->type);
+    int32_t dot[TILE_ROWS];
+    dot_values(u->w, a->q + 32 * (b % 8), 32, dot);
+    for (int row = 0; row < TILE_ROWS; row++) {
+        int32_t isum = dot[row] - zero * a->sum32[b % 8];
+        acc[row] = fmaf(u->d[row] * a->d[b % 8], (float)isum, acc[row]);
+        if (pack_u8_has_m(w->type))
+            acc[row] = fmaf(u->dmin[row], a->d[b % 8] * (float)a->sum32[b % 8], acc[row]);
+    }
+}
+
+typedef void unpack_function(const struct packed_matrix *w, const uint8_t *tile, uint32_t b,
+                             struct unpacked *u);
+typedef void flush_function(const struct packed_matrix *w, const struct unpacked *u, const void *act,
+                            uint32_t b, float acc[TILE_ROWS]);
+
+static void store_tile(const struct packed_matrix *w, uint32_t tile, const float acc[TILE_ROWS], float *out,
+                       const float *bias, bool add)
+{
+    uint32_t begin = tile * TILE_ROWS;
+    for (uint32_t row = 0; row < TILE_ROWS && begin + row < w->n_rows; row++)
+        store_output(out + begin + row, acc[row], bias ? bias + begin + row : NULL, add);
+}
+
+static void matmul_blocks(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                          const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                          const float *bias, bool add, uint32_t block_values, unpack_function *unpack,
+                          flush_function *flush)
+{
+    struct unpacked unpacked;
+    float acc[ROWS_AT_ONCE][TILE_ROWS];
+    for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
+        const uint8_t *data = w->data + tile * w->tile_bytes;
+        for (uint32_t first = 0; first < n_acts; first += ROWS_AT_ONCE) {
+            uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
+            const uint8_t *act = (const uint8_t *)acts + first * act_stride;
+            memset(acc, 0, sizeof acc);
+            for (uint32_t b = 0; b < w->n_columns / block_values; b++) {
+                unpack(w, data, b, &unpacked);
+                for (uint32_t i = 0; i < n; i++)
+                    flush(w, &unpacked, act + i * act_stride, b, acc[i]);
+            }
+            for (uint32_t i = 0; i < n; i++)
+                store_tile(w, tile, acc[i], out + (first + i) * out_stride, bias, add);
+        }
+    }
+}
+
+static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                        const float *bias, bool add)
+{
+    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
+                  unpack_q4_k, flush_q4_k);
+}
+
+static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                        const float *bias, bool add)
+{
+    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
+                  unpack_q6_k, flush_q6_k);
+}
+
+static void matmul_u8(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
+                      size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
+                      bool add)
+{
+    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add,
+                  U8_BLOCK_VALUES, unpack_u8, flush_u8);
+}
+
+/* Any type: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
+static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                         const float *bias, bool add)
+{
+    const struct quant_info *info = quant_find(w->type);
+    size_t row_bytes = (size_t)(w->n_columns / info->block_values) * info->block_bytes;
+    float acc[ROWS_AT_ONCE], piece[ACT_BLOCK];
+    for (uint32_t column = tile_begin * TILE_ROWS; column < tile_end * TILE_ROWS && column < w->n_rows;
+         column++) {
+        const uint8_t *row = w->data + column / TILE_ROWS * w->tile_bytes + column % TILE_ROWS * row_bytes;
+        for (uint32_t first = 0; first < n_acts; first += ROWS_AT_ONCE) {
+            uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
+            memset(acc, 0, sizeof acc);
+            for (uint32_t begin = 0; begin < w->n_columns; begin += ACT_BLOCK) {
+                uint32_t n_values = w->n_columns - begin < ACT_BLOCK ? w->n_columns - begin : ACT_BLOCK;
+                quant_decode(w->type, row + (size_t)(begin / info->block_values) * info->block_bytes,
+                             n_values, piece);
+                for (uint32_t i = 0; i < n; i++) {
+                    const float *x =
+                        (const float *)((const uint8_t *)acts + (first + i) * act_stride) + begin;
+                    for (uint32_t k = 0; k < n_values; k++)
+                        acc[i] = fmaf(piece[k], x[k], acc[i]);
+                }
+            }
+            for (uint32_t i = 0; i < n; i++)
+                store_output(out + (first + i) * out_stride + column, acc[i], bias ? bias + column : NULL,
+                             add);
+        }
+    }
+}
+
+/* The rest of a layer. */
+
+static void rms_norm(const float *x, const float *weight, uint32_t n, float epsilon, float *out)
+{
+    float lanes[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
+    float scale = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + epsilon);
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = x[i] * scale * weight[i];
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine,
+                 const float *sine, bool interleaved)
+{
+    rope_plain(x, n_heads, head_dim, n_rot, cosine, sine, interleaved);
+}
+
+static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+}
+
+static void kv_store(const struct kv_shape *shape, void *block, uint32_t slot, const float *k, const float *v)
+{
+    uint32_t padded = (shape->head_dim + 15) / 16 * 16;
+    uint16_t *v_row = (uint16_t *)((uint8_t *)block + kv_k_bytes(shape)) + (size_t)slot * padded;
+    for (uint32_t i = 0; i < shape->head_dim; i++) {
+        if (shape->k_f32)
+            ((float *)block)[i * KV_PAGE + slot] = k[i];
+        else
+            ((uint16_t *)block)[i * KV_PAGE + slot] = f32_to_f16(k[i]);
+        v_row[i] = f32_to_f16(v[i]);
+    }
+    memset(v_row + shape->head_dim, 0, (padded - shape->head_dim) * sizeof *v_row);
+}
+
+static float score_of(const struct kv_shape *shape, const void *page, uint32_t slot, const float *q)
+{
+    float dot = 0.0f;
+    for (uint32_t i = 0; i < shape->head_dim; i++) {
+        size_t at = (size_t)i * KV_PAGE + slot;
+        dot = fmaf(q[i], shape->k_f32 ? ((const float *)page)[at] : f16_to_f32(((const uint16_t *)page)[at]),
+                   dot);
+    }
+    return dot;
+}
+
+/* One query row: the block's partial from scratch, then the merge. Lanes of sums are positions modulo 16. */
+static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
+                   uint32_t n_visible, float scale, struct attn_state *state, float *acc)
+{
+    uint32_t padded = (shape->head_dim + 15) / 16 * 16;
+    float p[ATTN_BLOCK] = {0}, lanes[16] = {0};
+    struct attn_state partial = {-INFINITY, 0.0f};
+    for (uint32_t i = 0; i < n_visible; i++) {
+        if (!pages[i / KV_PAGE])
+            continue;
+        p[i] = score_of(shape, pages[i / KV_PAGE], i % KV_PAGE, q) * scale;
+        partial.m = p[i] > partial.m ? p[i] : partial.m;
+    }
+    for (uint32_t i = 0; i < n_visible; i++) {
+        if (!pages[i / KV_PAGE])
+            continue;
+        p[i] = exp_f32(p[i] - partial.m);
+        lanes[i % 16] += p[i];
+    }
+    partial.l = sum_lanes(lanes);
+
+    float keep, take;
+    enum merge_case merge_case = merge_states(state, &partial, &keep, &take);
+    for (uint32_t begin = 0; begin < padded; begin += 16) {
+        float values[16] = {0};
+        for (uint32_t i = 0; i < n_visible; i++) {
+            if (!pages[i / KV_PAGE])
+                continue;
+            const uint16_t *v = (const uint16_t *)((const uint8_t *)pages[i / KV_PAGE] + kv_k_bytes(shape));
+            for (uint32_t j = 0; j < 16; j++)
+                values[j] = fmaf(p[i], f16_to_f32(v[(size_t)(i % KV_PAGE) * padded + begin + j]), values[j]);
+        }
+        merge_values(merge_case, acc + begin, values, 16, keep, take);
+    }
+}
+
+static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
+                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale,
+                      struct attn_state *states, float *acc, size_t acc_stride)
+{
+    for (uint32_t i = 0; i < n_q; i++)
+        if (n_visible[i] > 0)
+            attend(shape, pages, q + i * q_stride, n_visible[i], scale, &states[i], acc + i * acc_stride);
+}
+
+static void attention_merge(struct attn_state *state, float *acc, const struct attn_state *later,
+                            const float *later_acc, uint32_t n)
+{
+    attention_merge_plain(state, acc, later, later_acc, n);
+}
+
+bool kernels_fill_ref(struct kernels *kernels)
+{
+    *kernels = (struct kernels){
+        .name = "ref",
+        .quantize =
+            {[ACT_Q8_256] = quantize_q8_256, [ACT_Q8_32] = quantize_q8_32, [ACT_F32] = quantize_f32_plain},
+        .matmul = {[TILE_Q4_K] = matmul_q4_k,
+                   [TILE_Q6_K] = matmul_q6_k,
+                   [TILE_U8] = matmul_u8,
+                   [TILE_FLOAT] = matmul_float},
+        .rms_norm = rms_norm,
+        .rope = rope,
+        .silu_mul = silu_mul,
+        .kv_store = kv_store,
+        .attention = attention,
+        .attention_merge = attention_merge,
+    };
+    return true;
+}
