@@ -1,0 +1,290 @@
+/* tokenizer.c: reads a model's tokenizer and turns text into token ids. See tokenizer.h.
+ *
+ * Text is cut three times: at control and user-defined tokens (special.c), into words (pretokenize.c), and
+ * each word into tokens by merges (bpe.c). A byte that is no part of valid UTF-8 is a word of its own, so it
+ * becomes that byte's token, and the text on either side is cut as if it ended there. Text is not normalised.
+ */
+#include "model/tokenizer.h"
+
+#include "model/bpe.h"
+#include "model/pretokenize.h"
+#include "model/special.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY_PREFIX "tokenizer.ggml."
+
+struct tokenizer {
+    struct vocabulary vocabulary;
+    struct bpe bpe;
+    struct special_set special;
+    struct pretokenizer *pretokenizer;
+    int32_t bos, eos; /* -1: none */
+    int32_t ends[8];  /* the tokens that end an answer */
+    size_t n_ends;
+};
+
+static int check_model(const struct gguf *gguf, runnel_error *error)
+{
+    struct gguf_string model;
+    int code = gguf_get_string(gguf, KEY_PREFIX "model", &model, error);
+    if (code)
+        return code;
+    if (model.len != 4 || memcmp(model.bytes, "gpt2", 4) != 0)
+        return error_set(error, RUNNEL_EUNSUPPORTED,
+                         KEY_PREFIX "model is \"%.*s\": the known tokenizer is gpt2 (byte-level BPE)",
+                         (int)(model.len < 64 ? model.len : 64), model.bytes);
+    return RUNNEL_OK;
+}
+
+static int read_vocabulary(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+{
+    struct gguf_array tokens, types, scores;
+    int code = gguf_get_array(gguf, KEY_PREFIX "tokens", GGUF_STRING, &tokens, error);
+    if (code)
+        return code;
+    code = gguf_get_array(gguf, KEY_PREFIX "token_type", GGUF_I32, &types, error);
+    if (code)
+        return code;
+    if (tokens.n == 0)
+        return error_set(error, RUNNEL_EFORMAT, KEY_PREFIX "tokens is empty: at least one token expected");
+    if (types.n != tokens.n)
+        return error_set(error, RUNNEL_EFORMAT,
+                         KEY_PREFIX "token_type has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
+                         types.n, tokens.n);
+    if (gguf_has_key(gguf,
+                     KEY_PREFIX "scores")) { /* not used by BPE, but a list that belongs to the tokens */
+        code = gguf_get_array(gguf, KEY_PREFIX "scores", GGUF_F32, &scores, error);
+        if (code)
+            return code;
+        if (scores.n != tokens.n)
+            return error_set(error, RUNNEL_EFORMAT,
+                             KEY_PREFIX "scores has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
+                             scores.n, tokens.n);
+    }
+    return vocabulary_build(&tokenizer->vocabulary, tokens.values, types.values, tokens.n, error);
+}
+
+static int read_merges(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+{
+    struct gguf_array merges;
+    int code = gguf_get_array(gguf, KEY_PREFIX "merges", GGUF_STRING, &merges, error);
+    return code ? code : bpe_build(&tokenizer->bpe, &tokenizer->vocabulary, merges.values, merges.n, error);
+}
+
+/* Reads the id that key holds, checked against the vocabulary; leaves *id alone where there is no such key.
+ */
+static int read_id(const struct gguf *gguf, const struct tokenizer *tokenizer, const char *key, int32_t *id,
+                   runnel_error *error)
+{
+    uint32_t value;
+    if (!gguf_has_key(gguf, key))
+        return RUNNEL_OK;
+    int code = gguf_get_u32(gguf, key, &value, error);
+    if (code)
+        return code;
+    if (value >= tokenizer->vocabulary.n)
+        return error_set(error, RUNNEL_EFORMAT, "%s is %u: the vocabulary has %zu tokens", key,
+                         (unsigned)value, tokenizer->vocabulary.n);
+    *id = (int32_t)value;
+    return RUNNEL_OK;
+}
+
+static void add_end(struct tokenizer *tokenizer, int32_t id)
+{
+    if (id >= 0 && !tokenizer_is_end(tokenizer, id))
+        tokenizer->ends[tokenizer->n_ends++] = id;
+}
+
+static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+{
+    static const char *const end_names[] = {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"};
+    static const char suffix[] = "_token_id";
+    /* Every id is checked, also those that are not used here. */
+    for (size_t i = 0; i < gguf_n_keys(gguf); i++) {
+        const char *key = gguf_key_name(gguf, i);
+        size_t len = strlen(key);
+        int32_t id = -1;
+        if (strncmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0 || len < strlen(suffix) ||
+            strcmp(key + len - strlen(suffix), suffix) != 0)
+            continue;
+        int code = read_id(gguf, tokenizer, key, &id, error);
+        if (code)
+            return code;
+        if (strcmp(key, KEY_PREFIX "bos_token_id") == 0)
+            tokenizer->bos = id;
+        if (strcmp(key, KEY_PREFIX "eos_token_id") == 0)
+            tokenizer->eos = id;
+        if (strcmp(key, KEY_PREFIX "eos_token_id") == 0 || strcmp(key, KEY_PREFIX "eot_token_id") == 0)
+            add_end(tokenizer, id);
+    }
+    for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++)
+        add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
+                                           KIND_BIT(TOKEN_CONTROL)));
+    return RUNNEL_OK;
+}
+
+int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_error *error)
+{
+    struct gguf_string pre;
+    int code = check_model(gguf, error);
+    if (code)
+        return code;
+    code = gguf_get_string(gguf, KEY_PREFIX "pre", &pre, error);
+    if (code)
+        return code;
+    struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (!tokenizer)
+        return error_set(error, RUNNEL_ENOMEM, "out of memory for the tokenizer");
+    tokenizer->bos = tokenizer->eos = -1;
+    if ((code = pretokenizer_create(pre, &tokenizer->pretokenizer, error)) ||
+        (code = read_vocabulary(gguf, tokenizer, error)) || (code = read_merges(gguf, tokenizer, error)) ||
+        (code = read_special_ids(gguf, tokenizer, error)) ||
+        (code = special_set_build(&tokenizer->special, &tokenizer->vocabulary, error)))
+        goto fail;
+    *out = tokenizer;
+    return RUNNEL_OK;
+fail:
+    tokenizer_free(tokenizer);
+    return code;
+}
+
+void tokenizer_free(struct tokenizer *tokenizer)
+{
+    if (!tokenizer)
+        return;
+    special_set_free(&tokenizer->special);
+    bpe_free(&tokenizer->bpe);
+    vocabulary_free(&tokenizer->vocabulary);
+    pretokenizer_free(tokenizer->pretokenizer);
+    free(tokenizer);
+}
+
+size_t tokenizer_n_tokens(const struct tokenizer *tokenizer)
+{
+    return tokenizer->vocabulary.n;
+}
+
+const char *tokenizer_pre(const struct tokenizer *tokenizer)
+{
+    return pretokenizer_name(tokenizer->pretokenizer);
+}
+
+int32_t tokenizer_bos(const struct tokenizer *tokenizer)
+{
+    return tokenizer->bos;
+}
+
+int32_t tokenizer_eos(const struct tokenizer *tokenizer)
+{
+    return tokenizer->eos;
+}
+
+bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id)
+{
+    for (size_t i = 0; i < tokenizer->n_ends; i++)
+        if (tokenizer->ends[i] == id)
+            return true;
+    return false;
+}
+
+static bool in_range(const struct tokenizer *tokenizer, int32_t id)
+{
+    return id >= 0 && (size_t)id < tokenizer->vocabulary.n;
+}
+
+enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id)
+{
+    return in_range(tokenizer, id) ? (enum token_kind)tokenizer->vocabulary.kinds[id] : TOKEN_UNUSED;
+}
+
+int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len)
+{
+    return vocabulary_find(&tokenizer->vocabulary, text, len, KIND_ANY);
+}
+
+struct gguf_string tokenizer_piece(const struct tokenizer *tokenizer, int32_t id)
+{
+    return in_range(tokenizer, id) ? vocabulary_piece(&tokenizer->vocabulary, id)
+                                   : (struct gguf_string){"", 0};
+}
+
+/* What one call of tokenizer_encode works with. */
+struct encoder {
+    const struct tokenizer *tokenizer;
+    struct cutter *cutter;
+    struct bpe_scratch scratch;
+    struct token_list *out;
+    runnel_error *error;
+};
+
+static int encode_word(struct encoder *encoder, const char *word, size_t len)
+{
+    return bpe_encode(&encoder->tokenizer->bpe, word, len, &encoder->scratch, encoder->out, encoder->error);
+}
+
+/* Text without special tokens. */
+static int encode_ordinary(struct encoder *encoder, const char *text, size_t len)
+{
+    int code;
+    while (len) {
+        size_t valid = utf8_valid_prefix(text, len);
+        for (size_t offset = 0; offset < valid;) {
+            int64_t word_len = cutter_next(encoder->cutter, text, valid, offset, encoder->error);
+            if (word_len < 0)
+                return (int)word_len;
+            code = encode_word(encoder, text + offset, (size_t)word_len);
+            if (code)
+                return code;
+            offset += (size_t)word_len;
+        }
+        if (valid < len) {
+            code = encode_word(encoder, text + valid, 1);
+            if (code)
+                return code;
+            valid++;
+        }
+        text += valid;
+        len -= valid;
+    }
+    return RUNNEL_OK;
+}
+
+static int encode_text(struct encoder *encoder, const char *text, size_t len, const struct text_span *spans,
+                       size_t n_spans)
+{
+    struct special_match match;
+    size_t done = 0, span = 0;
+    while (special_set_next(&encoder->tokenizer->special, text, len, done, spans, n_spans, &span, &match)) {
+        int code = encode_ordinary(encoder, text + done, match.begin - done);
+        if (code)
+            return code;
+        code = token_list_reserve(encoder->out, 1, encoder->error);
+        if (code)
+            return code;
+        encoder->out->ids[encoder->out->n++] = match.id;
+        done = match.end;
+    }
+    return encode_ordinary(encoder, text + done, len - done);
+}
+
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len,
+                     const struct text_span *spans, size_t n_spans, struct token_list *out,
+                     runnel_error *error)
+{
+    if (!len)
+        return RUNNEL_OK;
+    if (len > INT32_MAX)
+        return error_set(error, RUNNEL_EINVAL, "text of %zu bytes: at most %d expected", len, INT32_MAX);
+    struct encoder encoder = {.tokenizer = tokenizer, .out = out, .error = error};
+    size_t n_before = out->n;
+    int code = cutter_create(tokenizer->pretokenizer, &encoder.cutter, error);
+    if (!code)
+        code = encode_text(&encoder, text, len, spans, n_spans);
+    if (code)
+        out->n = n_before;
+    cutter_free(encoder.cutter);
+    bpe_scratch_free(&encoder.scratch);
+    return code;
+}
