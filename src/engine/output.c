@@ -1,0 +1,290 @@
+/* output.c: from token bytes to text events.
+ *
+ * Three stages, each a byte or a character at a time, so that the result does not depend on how the text was
+ * cut into tokens:
+ *
+ *   1. bytes -> whole characters (base/utf8.h)
+ *   2. stop texts: of all stop texts, the one that is complete first ends the answer; if several end at the
+ * same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time is linear in the text
+ * whatever the stop texts are. Held back is the longest end of the text that begins a stop text. They are
+ * looked for in all that the model writes: thoughts, tags and answer.
+ *   3. tags: text up to <think> is answer, up to </think> thought, from there on answer. There is one
+ * thought: tags after it are text, so that an answer may speak about them.
+ *
+ * A struct output owns its buffers; one thread at a time. No allocation after output_create. */
+#include "engine/output.h"
+
+#include "base/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_CAP = 1024 /* bytes an event at most */ };
+
+static const char OPEN_TAG[] = "<think>";
+static const char CLOSE_TAG[] = "</think>";
+
+struct stop_text {
+    const char *text; /* [len] */
+    uint32_t *border; /* [len] border[i]: longest proper beginning of text[0..i] that also ends it */
+    size_t len;
+    size_t matched; /* bytes of it that the text ends with now */
+};
+
+struct output {
+    struct utf8_assembler utf8;
+
+    struct stop_text *stops; /* [n_stops] */
+    size_t n_stops;
+    char *held; /* [held_cap] held[held_begin .. held_end): text that may begin a stop text */
+    size_t held_begin, held_end, held_cap;
+
+    enum { BEFORE_THOUGHT, IN_THOUGHT, AFTER_THOUGHT } phase;
+    size_t tag_matched;     /* bytes of the tag that would end this phase; they are held back */
+    unsigned skip_newlines; /* so many newlines, if they come next, belong to the tag before them */
+
+    enum output_state state;
+    enum runnel_event_kind text_kind;
+    size_t text_len;
+    char text[TEXT_CAP + 1]; /* certain, and not yet given to on_event */
+};
+
+typedef bool event_function(void *user, const runnel_event *event);
+
+struct listener {
+    event_function *on_event;
+    void *user;
+};
+
+/* Creating
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void compute_borders(struct stop_text *stop)
+{
+    size_t border = 0;
+    stop->border[0] = 0;
+    for (size_t i = 1; i < stop->len; i++) {
+        while (border && stop->text[i] != stop->text[border])
+            border = stop->border[border - 1];
+        if (stop->text[i] == stop->text[border])
+            border++;
+        stop->border[i] = (uint32_t)border;
+    }
+}
+
+/* Copies the stop texts, with their tables, into one allocation each. */
+static int copy_stops(struct output *o, const struct output_options *options, runnel_error *error)
+{
+    size_t longest = 0;
+    for (; o->n_stops < options->n_stop; o->n_stops++) {
+        const char *text = options->stop[o->n_stops];
+        size_t len = text ? strlen(text) : 0;
+        if (len == 0 || len > UINT32_MAX / 8 || !utf8_valid(text, len))
+            return error_set(error, RUNNEL_EINVAL,
+                             "stop text %zu: expected UTF-8 of at least 1 byte, found %s", o->n_stops + 1,
+                             len ? "something else" : "nothing");
+        uint32_t *memory = malloc(len * sizeof(uint32_t) + len);
+        if (!memory)
+            return error_set(error, RUNNEL_ENOMEM, "stop text %zu: no memory for %zu bytes", o->n_stops + 1,
+                             len);
+        char *copy = (char *)(memory + len);
+        memcpy(copy, text, len);
+        struct stop_text *stop = &o->stops[o->n_stops];
+        *stop = (struct stop_text){.text = copy, .border = memory, .len = len};
+        compute_borders(stop);
+        longest = len > longest ? len : longest;
+    }
+    o->held_cap = 2 * (longest + UTF8_PUSH_MAX);
+    o->held = malloc(o->held_cap);
+    return o->held ? RUNNEL_OK
+                   : error_set(error, RUNNEL_ENOMEM, "output: no memory for %zu bytes", o->held_cap);
+}
+
+int output_create(const struct output_options *options, struct output **output, runnel_error *error)
+{
+    int status;
+    struct output *o = calloc(1, sizeof *o);
+    if (o)
+        o->stops = calloc(options->n_stop ? options->n_stop : 1, sizeof *o->stops);
+    if (!o || !o->stops) {
+        status = error_set(error, RUNNEL_ENOMEM, "output: no memory for %zu stop texts", options->n_stop);
+        goto fail;
+    }
+    if ((status = copy_stops(o, options, error)))
+        goto fail;
+    if (!options->split_thoughts)
+        o->phase = AFTER_THOUGHT;
+    else if (options->starts_in_thought)
+        o->phase = IN_THOUGHT;
+    *output = o;
+    return RUNNEL_OK;
+
+fail:
+    output_free(o);
+    return status;
+}
+
+void output_free(struct output *output)
+{
+    if (!output)
+        return;
+    for (size_t i = 0; i < output->n_stops; i++)
+        free(output->stops[i].border); /* the text is behind it */
+    free(output->stops);
+    free(output->held);
+    free(output);
+}
+
+/* Stage 3: tags, and the events themselves
+ * ------------------------------------------------------------------------ */
+
+static void flush_text(struct output *o, struct listener listener)
+{
+    if (o->text_len == 0 || o->state == OUTPUT_CANCELLED)
+        return;
+    o->text[o->text_len] = 0;
+    runnel_event event = {.kind = o->text_kind, .text = o->text, .text_len = o->text_len};
+    o->text_len = 0;
+    if (!listener.on_event(listener.user, &event))
+        o->state = OUTPUT_CANCELLED;
+}
+
+static void emit_byte(struct output *o, char byte, struct listener listener)
+{
+    enum runnel_event_kind kind = o->phase == IN_THOUGHT ? RUNNEL_EVENT_THOUGHT : RUNNEL_EVENT_ANSWER;
+    bool character_begins = ((uint8_t)byte & 0xc0) != 0x80;
+    if (kind != o->text_kind || (character_begins && o->text_len + 4 > TEXT_CAP))
+        flush_text(o, listener);
+    o->text_kind = kind;
+    o->text[o->text_len++] = byte;
+}
+
+/* The held-back beginning of a tag turned out to be text. */
+static void release_tag(struct output *o, struct listener listener)
+{
+    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
+    for (size_t i = 0; i < o->tag_matched; i++)
+        emit_byte(o, tag[i], listener);
+    o->tag_matched = 0;
+}
+
+static void split_tags(struct output *o, char byte, struct listener listener)
+{
+    if (o->skip_newlines) {
+        o->skip_newlines = byte == '\n' ? o->skip_newlines - 1 : 0;
+        if (byte == '\n')
+            return;
+    }
+    if (o->phase == AFTER_THOUGHT) {
+        emit_byte(o, byte, listener);
+        return;
+    }
+    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
+    if (byte != tag[o->tag_matched])
+        release_tag(
+            o,
+            listener); /* '<' stands at a tag's beginning alone: no part of what is released begins a tag */
+    if (byte != tag[o->tag_matched]) {
+        emit_byte(o, byte, listener);
+        return;
+    }
+    if (tag[++o->tag_matched])
+        return;
+    o->tag_matched = 0;
+    o->skip_newlines = o->phase == IN_THOUGHT ? 2 : 1;
+    o->phase = o->phase == IN_THOUGHT ? AFTER_THOUGHT : IN_THOUGHT;
+}
+
+/* Stage 2: stop texts
+ * ------------------------------------------------------------------------------------------- */
+
+/* Gives the first n held bytes on. */
+static void release_held(struct output *o, size_t n, struct listener listener)
+{
+    for (size_t i = 0; i < n; i++)
+        split_tags(o, o->held[o->held_begin + i], listener);
+    o->held_begin += n;
+}
+
+/* Advances one automaton. True if the stop text is complete. */
+static bool match_byte(struct stop_text *stop, char byte)
+{
+    while (stop->matched && byte != stop->text[stop->matched])
+        stop->matched = stop->border[stop->matched - 1];
+    if (byte == stop->text[stop->matched])
+        stop->matched++;
+    return stop->matched == stop->len;
+}
+
+/* Takes a whole character, or two. */
+static void match_stops(struct output *o, const char *bytes, size_t len, struct listener listener)
+{
+    if (o->held_end + len >
+        o->held_cap) { /* at most half is in use, so a byte is moved once a byte taken, or less */
+        memmove(o->held, o->held + o->held_begin, o->held_end - o->held_begin);
+        o->held_end -= o->held_begin;
+        o->held_begin = 0;
+    }
+    size_t hold = 0;
+    for (size_t i = 0; i < len; i++) {
+        o->held[o->held_end++] = bytes[i];
+        size_t complete = 0;
+        hold = 0;
+        for (size_t s = 0; s < o->n_stops; s++) {
+            struct stop_text *stop = &o->stops[s];
+            if (match_byte(stop, bytes[i]))
+                complete = stop->len > complete ? stop->len : complete;
+            hold = stop->matched > hold ? stop->matched : hold;
+        }
+        if (complete) {
+            release_held(o, o->held_end - o->held_begin - complete, listener);
+            o->held_begin = o->held_end;
+            o->state = o->state == OUTPUT_CANCELLED ? OUTPUT_CANCELLED : OUTPUT_STOPPED;
+            return;
+        }
+    }
+    release_held(o, o->held_end - o->held_begin - hold, listener);
+}
+
+/* Stage 1 and the entrances
+ * ------------------------------------------------------------------------------------- */
+
+/* The answer has ended: nothing can come that would change what is held back. */
+static void release_all(struct output *o, struct listener listener)
+{
+    release_held(o, o->held_end - o->held_begin, listener);
+    release_tag(o, listener);
+    flush_text(o, listener);
+}
+
+enum output_state output_push(struct output *o, const char *bytes, size_t len, event_function *on_event,
+                              void *user)
+{
+    struct listener listener = {on_event, user};
+    for (size_t i = 0; i < len && o->state == OUTPUT_GOING_ON; i++) {
+        char characters[UTF8_PUSH_MAX];
+        size_t n = utf8_push(&o->utf8, (uint8_t)bytes[i], characters);
+        if (n)
+            match_stops(o, characters, n, listener);
+    }
+    if (o->state == OUTPUT_STOPPED)
+        release_all(o, listener);
+    flush_text(o, listener);
+    return o->state;
+}
+
+enum output_state output_finish(struct output *o, event_function *on_event, void *user)
+{
+    struct listener listener = {on_event, user};
+    char characters[UTF8_PUSH_MAX];
+    size_t n = o->state == OUTPUT_GOING_ON ? utf8_finish(&o->utf8, characters) : 0;
+    if (n)
+        match_stops(o, characters, n, listener);
+    release_all(o, listener);
+    return o->state;
+}
+
+bool output_in_thought(const struct output *output)
+{
+    return output->phase == IN_THOUGHT;
+}

@@ -1,0 +1,432 @@
+/* sampler.c: from logits to a token.
+ *
+ * The order is: mask, bias, penalties, temperature, top-k, top-p, min-p, draw. Each filter keeps a beginning
+ * of the vocabulary sorted by (logit descending, id ascending), so a filter is described by the last token
+ * that it keeps, a struct candidate called `last`. Nothing is sorted: the last token of a filter is found by
+ * quickselect, and the tokens that are drawn from stay in order of their ids (so that a small change of the
+ * logits rarely changes the token that a seed draws).
+ *
+ *   top-k   keeps the k likeliest
+ *   top-p   keeps the fewest likeliest whose probabilities, among those that top-k left, add up to at least p
+ *   min-p   keeps those whose probability is at least min_p times that of the likeliest
+ *
+ * A struct sampler owns its scratch; one thread at a time. After every draw `counts` is all zero again. */
+#include "engine/sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct candidate {
+    float logit;
+    float weight; /* what find_last adds up: a probability not yet normalised, or 1 */
+    int32_t id;
+};
+
+struct sampler {
+    uint32_t n_vocab;
+    float *logits;             /* [n_vocab] after bias and penalties; -infinity where masked */
+    uint32_t *counts;          /* [n_vocab] how often a token was seen; zero between draws */
+    struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids */
+    struct candidate *scratch; /* [n_vocab] for find_last, which changes the order */
+    uint32_t n_kept;
+};
+
+/* A 53-bit uniform number times a sum cannot reach weights that all together are less than 2^-53 of it: below
+ * this scaled distance from the likeliest token, n_vocab of them are (for vocabularies up to 2^22). */
+static const float NEGLIGIBLE = -52.0f;
+
+enum {
+    PENALTY_MAX = 1000,
+    SELECT_SLACK = 512, /* candidates collected beyond k before the worst are thrown out */
+};
+
+static const struct candidate KEEP_ALL = {.logit = -FLT_MAX, .weight = 0, .id = INT32_MAX};
+
+int sampler_create(uint32_t n_vocab, struct sampler **sampler, runnel_error *error)
+{
+    if (n_vocab == 0 || n_vocab > INT32_MAX)
+        return error_set(error, RUNNEL_EINVAL,
+                         "sampler: expected a vocabulary of 1 to 2^31 - 1 tokens, found %u", n_vocab);
+    struct sampler *s = calloc(1, sizeof *s);
+    if (!s)
+        goto fail;
+    s->n_vocab = n_vocab;
+    s->logits = malloc(n_vocab * sizeof *s->logits);
+    s->counts = calloc(n_vocab, sizeof *s->counts);
+    s->kept = malloc(n_vocab * sizeof *s->kept);
+    s->scratch = malloc(n_vocab * sizeof *s->scratch);
+    if (!s->logits || !s->counts || !s->kept || !s->scratch)
+        goto fail;
+    *sampler = s;
+    return RUNNEL_OK;
+
+fail:
+    sampler_free(s);
+    return error_set(error, RUNNEL_ENOMEM, "sampler: no memory for the scratch of %u tokens", n_vocab);
+}
+
+void sampler_free(struct sampler *sampler)
+{
+    if (!sampler)
+        return;
+    free(sampler->logits);
+    free(sampler->counts);
+    free(sampler->kept);
+    free(sampler->scratch);
+    free(sampler);
+}
+
+/* Checking
+ * ----------------------------------------------------------------------------------------------------- */
+
+static int check_float(const char *name, float value, bool good, const char *expected, runnel_error *error)
+{
+    if (good) /* every comparison with NaN is false, so NaN is never good */
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: expected %s, found %g", name, expected, (double)value);
+}
+
+int sampler_check(const runnel_sampling *p, uint32_t n_vocab, runnel_error *error)
+{
+    int status;
+    if ((status = check_float("temperature", p->temperature, p->temperature >= 0 && p->temperature <= FLT_MAX,
+                              "a number from 0", error)))
+        return status;
+    if (p->top_k < 0)
+        return error_set(error, RUNNEL_EINVAL, "top_k: expected 0 (all) or more, found %d", p->top_k);
+    if ((status = check_float("top_p", p->top_p, p->top_p > 0 && p->top_p <= 1, "a number above 0, up to 1",
+                              error)) ||
+        (status =
+             check_float("min_p", p->min_p, p->min_p >= 0 && p->min_p <= 1, "a number from 0 to 1", error)) ||
+        (status = check_float("repetition_penalty", p->repetition_penalty,
+                              p->repetition_penalty > 0 && p->repetition_penalty <= PENALTY_MAX,
+                              "a number above 0, up to 1000", error)) ||
+        (status =
+             check_float("presence_penalty", p->presence_penalty, fabsf(p->presence_penalty) <= PENALTY_MAX,
+                         "a number from -1000 to 1000", error)) ||
+        (status =
+             check_float("frequency_penalty", p->frequency_penalty,
+                         fabsf(p->frequency_penalty) <= PENALTY_MAX, "a number from -1000 to 1000", error)))
+        return status;
+    if (p->penalty_window < -1)
+        return error_set(error, RUNNEL_EINVAL,
+                         "penalty_window: expected -1 (all), 0 (none) or more, found %d", p->penalty_window);
+    if (p->n_logit_bias && !p->logit_bias)
+        return error_set(error, RUNNEL_EINVAL, "logit_bias: expected %zu entries, found none",
+                         p->n_logit_bias);
+    for (size_t i = 0; i < p->n_logit_bias; i++) {
+        const runnel_logit_bias *entry = &p->logit_bias[i];
+        if (entry->token < 0 || (uint32_t)entry->token >= n_vocab)
+            return error_set(error, RUNNEL_EINVAL, "logit_bias: expected a token from 0 to %u, found %d",
+                             n_vocab - 1, entry->token);
+        if (!(entry->bias <= FLT_MAX))
+            return error_set(error, RUNNEL_EINVAL, "logit_bias: expected a number for token %d, found %g",
+                             entry->token, (double)entry->bias);
+    }
+    return RUNNEL_OK;
+}
+
+/* Random numbers
+ * ----------------------------------------------------------------------------------------------- */
+
+/* The finaliser of splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+uint64_t sampler_random(uint64_t seed, uint64_t counter)
+{
+    /* The seed is mixed before the counter joins it, so that neighbouring seeds are no shifted copies of each
+     * other. */
+    uint64_t stream = mix(seed + 0x9e3779b97f4a7c15u);
+    return mix(mix(stream ^ (counter * 0xd1342543de82ef95u + 0x632be59bd9b4e019u)) + stream);
+}
+
+/* Uniform in [0, 1), a multiple of 2^-53. */
+static double uniform(uint64_t seed, uint64_t counter)
+{
+    return (double)(sampler_random(seed, counter) >> 11) * 0x1p-53;
+}
+
+/* Bias and penalties
+ * ------------------------------------------------------------------------------------------- */
+
+static int check_logits(const float *logits, uint32_t n, runnel_error *error)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!(logits[i] <= FLT_MAX)) /* NaN or +infinity; -infinity says impossible */
+            return error_set(error, RUNNEL_ENUMERIC, "logits: expected finite numbers, found %g for token %u",
+                             (double)logits[i], i);
+    return RUNNEL_OK;
+}
+
+/* The tokens that penalties count: the last penalty_window of the context. */
+static const int32_t *seen_tokens(const runnel_sampling *p, const struct sampler_context *context, size_t *n)
+{
+    *n = context->n_tokens;
+    if (p->penalty_window >= 0 && (size_t)p->penalty_window < *n)
+        *n = (size_t)p->penalty_window;
+    if (p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0)
+        *n = 0;
+    return *n ? context->tokens + (context->n_tokens - *n) : NULL;
+}
+
+static void apply_penalties(struct sampler *s, const runnel_sampling *p,
+                            const struct sampler_context *context)
+{
+    size_t n;
+    const int32_t *seen = seen_tokens(p, context, &n);
+    for (size_t i = 0; i < n; i++)
+        if ((uint32_t)seen[i] < s->n_vocab)
+            s->counts[seen[i]]++;
+    for (size_t i = 0; i < n; i++) {
+        if ((uint32_t)seen[i] >= s->n_vocab || s->counts[seen[i]] == 0)
+            continue; /* a repetition: done at its first appearance */
+        float *logit = &s->logits[seen[i]];
+        float count = (float)s->counts[seen[i]];
+        s->counts[seen[i]] = 0;
+        float scaled = *logit > 0 ? *logit / p->repetition_penalty : *logit * p->repetition_penalty;
+        /* Extreme values must not turn into +infinity. */
+        *logit = fminf(scaled - (p->presence_penalty + count * p->frequency_penalty), FLT_MAX);
+    }
+}
+
+static void apply_bias(struct sampler *s, const runnel_sampling *p)
+{
+    for (size_t i = 0; i < p->n_logit_bias; i++) {
+        float *logit = &s->logits[p->logit_bias[i].token];
+        *logit = fminf(*logit + p->logit_bias[i].bias, FLT_MAX);
+    }
+}
+
+static void apply_mask(struct sampler *s, const uint32_t *allowed)
+{
+    for (uint32_t word = 0; word * 32 < s->n_vocab; word++) {
+        if (allowed[word] == UINT32_MAX)
+            continue;
+        uint32_t end = s->n_vocab - word * 32 < 32 ? s->n_vocab - word * 32 : 32;
+        for (uint32_t bit = 0; bit < end; bit++)
+            if (!(allowed[word] >> bit & 1))
+                s->logits[word * 32 + bit] = -INFINITY;
+    }
+}
+
+/* Filters
+ * ------------------------------------------------------------------------------------------------------ */
+
+static bool comes_before(const struct candidate *a, const struct candidate *b)
+{
+    return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
+}
+
+static void swap_candidates(struct candidate *a, struct candidate *b)
+{
+    struct candidate old = *a;
+    *a = *b;
+    *b = old;
+}
+
+/* The index at which the candidates, were they sorted, reach a sum of weights of at least target (the last
+ * index if they never do). Afterwards that candidate stands there with all earlier ones before it. Expected
+ * time linear in n. */
+static uint32_t find_last(struct candidate *c, uint32_t n, double target)
+{
+    uint32_t begin = 0, end = n; /* the index is in [begin, end), or begin - 1 if rounding lost a little */
+    double before = 0;           /* weights of [0, begin) */
+    while (begin < end) {
+        uint32_t pivot = begin + (uint32_t)(sampler_random(begin, end) % (end - begin));
+        swap_candidates(&c[pivot], &c[end - 1]);
+        uint32_t middle = begin;
+        double sum = 0;
+        for (uint32_t i = begin; i + 1 < end; i++) {
+            if (comes_before(&c[i], &c[end - 1])) {
+                sum += c[i].weight;
+                swap_candidates(&c[i], &c[middle++]);
+            }
+        }
+        swap_candidates(&c[middle], &c[end - 1]);
+        if (before + sum >= target && middle > begin) {
+            end = middle;
+        } else if (before + sum + c[middle].weight >= target) {
+            return middle;
+        } else {
+            before += sum + c[middle].weight;
+            begin = middle + 1;
+        }
+    }
+    return end - 1; /* the pivot before it stands at its sorted place */
+}
+
+/* Sets kept to the tokens up to `last`. */
+static void gather(struct sampler *s, struct candidate last)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        float logit = s->logits[i];
+        if (logit > last.logit || (logit == last.logit && (int32_t)i <= last.id))
+            s->kept[n++] = (struct candidate){.logit = logit, .id = (int32_t)i};
+    }
+    s->n_kept = n;
+}
+
+/* Drops from kept what comes after `last`. */
+static void narrow(struct sampler *s, struct candidate last)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_kept; i++)
+        if (!comes_before(&last, &s->kept[i]))
+            s->kept[n++] = s->kept[i];
+    s->n_kept = n;
+}
+
+/* The last of the k likeliest tokens of the vocabulary. */
+static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
+{
+    uint64_t wanted = (uint64_t)k * 2 + SELECT_SLACK;
+    uint32_t capacity = wanted < s->n_vocab ? (uint32_t)wanted : s->n_vocab;
+    struct candidate *c = s->scratch, last = KEEP_ALL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        if (!(s->logits[i] > last.logit || (s->logits[i] == last.logit && (int32_t)i <= last.id)))
+            continue;
+        c[n++] = (struct candidate){.logit = s->logits[i], .weight = 1, .id = (int32_t)i};
+        if (n == capacity && capacity > k) { /* only what comes before the k-th so far can still matter */
+            n = find_last(c, n, k) + 1;
+            last = c[n - 1];
+        }
+    }
+    return n > k ? c[find_last(c, n, k)] : last;
+}
+
+static float weight_of(float logit, float max, double inverse_temperature)
+{
+    float x = (float)(((double)logit - (double)max) * inverse_temperature);
+    return x < NEGLIGIBLE ? 0.0f : expf(x);
+}
+
+/* Fills in the weights of kept; returns their sum. */
+static double weigh(struct sampler *s, float max, double inverse_temperature)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < s->n_kept; i++) {
+        s->kept[i].weight = weight_of(s->kept[i].logit, max, inverse_temperature);
+        sum += s->kept[i].weight;
+    }
+    return sum;
+}
+
+/* Narrows kept to its likeliest whose weights reach target. */
+static void keep_weight(struct sampler *s, double target)
+{
+    memcpy(s->scratch, s->kept, s->n_kept * sizeof *s->kept);
+    narrow(s, s->scratch[find_last(s->scratch, s->n_kept, target)]);
+}
+
+/* Sets kept to the nucleus of the whole vocabulary. It nearly always is close to the likeliest token: first
+ * the tokens within 10 scaled units of it are looked at, then all. */
+static void gather_top_p(struct sampler *s, double p, float max, double inverse_temperature)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < s->n_vocab; i++)
+        sum += weight_of(s->logits[i], max, inverse_temperature);
+    double floor = fmax((double)max - 10 / inverse_temperature, (double)KEEP_ALL.logit);
+    gather(s, (struct candidate){.logit = (float)floor, .id = INT32_MAX});
+    if (weigh(s, max, inverse_temperature) < p * sum) {
+        gather(s, KEEP_ALL);
+        weigh(s, max, inverse_temperature);
+    }
+    keep_weight(s, p * sum);
+}
+
+/* Drawing
+ * ------------------------------------------------------------------------------------------------------ */
+
+static int32_t likeliest(const struct sampler *s)
+{
+    int32_t best = -1;
+    float max = -INFINITY;
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        if (s->logits[i] > max) {
+            max = s->logits[i];
+            best = (int32_t)i;
+        }
+    }
+    return best;
+}
+
+static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64_t position, float max)
+{
+    double inverse_temperature = 1.0 / (double)p->temperature;
+    double floor = p->min_p > 0 ? (double)max + (double)p->temperature * log((double)p->min_p) : -INFINITY;
+    struct candidate last_of_min_p = {.logit = (float)fmax(floor, (double)KEEP_ALL.logit), .id = INT32_MAX};
+
+    if (p->top_k > 0 && (uint32_t)p->top_k < s->n_vocab) {
+        gather(s, last_of_top_k(s, (uint32_t)p->top_k));
+        if (p->top_p < 1)
+            keep_weight(s, (double)p->top_p * weigh(s, max, inverse_temperature));
+        narrow(s, last_of_min_p);
+    } else if (p->top_p < 1) {
+        gather_top_p(s, (double)p->top_p, max, inverse_temperature);
+        narrow(s, last_of_min_p);
+    } else {
+        gather(s, last_of_min_p);
+    }
+
+    double point = uniform(p->seed, position) * weigh(s, max, inverse_temperature);
+    double sum = 0;
+    int32_t id = -1;
+    for (uint32_t i = 0; i < s->n_kept; i++) {
+        if (s->kept[i].weight == 0)
+            continue;
+        id = s->kept[i].id; /* the last one with a weight, should rounding carry point past the sum */
+        sum += s->kept[i].weight;
+        if (sum > point)
+            break;
+    }
+    return id;
+}
+
+/* Of the unchanged logits: x - log(sum of exp). */
+static float log_probability(const float *logits, uint32_t n, int32_t token)
+{
+    float max = -INFINITY;
+    for (uint32_t i = 0; i < n; i++)
+        max = logits[i] > max ? logits[i] : max;
+    if (max == -INFINITY)
+        return -INFINITY;
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += expf(logits[i] - max);
+    return (float)((double)logits[token] - (double)max - log(sum));
+}
+
+int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampler_context *context,
+                 const float *logits, int32_t *token, float *logprob, runnel_error *error)
+{
+    int status = check_logits(logits, s->n_vocab, error);
+    if (status)
+        return status;
+
+    memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
+    apply_bias(s, p);
+    apply_penalties(s, p, context);
+    if (context->allowed)
+        apply_mask(s, context->allowed);
+
+    int32_t id = likeliest(s);
+    if (id < 0)
+        return error_set(error, RUNNEL_ENUMERIC,
+                         "logits: expected a token that is possible and allowed, found none among %u",
+                         s->n_vocab);
+    if (p->temperature > 0 && p->top_k != 1)
+        id = draw_filtered(s, p, context->position, s->logits[id]);
+    *token = id;
+    if (logprob)
+        *logprob = log_probability(logits, s->n_vocab, id);
+    return RUNNEL_OK;
+}

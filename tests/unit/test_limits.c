@@ -1,0 +1,156 @@
+/* test_limits.c: CPU quotas from made-up cgroup trees, and the affinity mask from the real system call. */
+#include "base/limits.h"
+
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[64]; /* a new folder for each test */
+
+static int make_root(void **state)
+{
+    (void)state;
+    strcpy(root, "/tmp/runnel-limits-XXXXXX");
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_root(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", root);
+    return system(command);
+}
+
+/* Writes a file below root, and the folders above it. */
+static void put(const char *name, const char *content)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    for (char *slash = strchr(path + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(path, 0700);
+        *slash = '/';
+    }
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(content, file);
+    fclose(file);
+}
+
+static double quota(void)
+{
+    char cgroup_file[128], cgroup_root[128];
+    snprintf(cgroup_file, sizeof cgroup_file, "%s/cgroup", root);
+    snprintf(cgroup_root, sizeof cgroup_root, "%s/sys", root);
+    return limits_cgroup_cpus(cgroup_file, cgroup_root);
+}
+
+static void test_no_limit(void **state)
+{
+    (void)state;
+    assert_true(quota() == 0); /* no files at all */
+    put("cgroup", "0::/a/b\n");
+    assert_true(quota() == 0);
+    put("sys/a/b/cpu.max", "max 100000\n");
+    put("sys/a/cpu.max", "nonsense\n");
+    put("sys/cpu.max", "");
+    assert_true(quota() == 0);
+    put("cgroup", "rubbish\n\n:\n0:\n7:cpu\n");
+    assert_true(quota() == 0);
+}
+
+static void test_version_2_smallest_of_all_levels(void **state)
+{
+    (void)state;
+    put("cgroup", "0::/a/b/c\n");
+    put("sys/a/b/c/cpu.max", "400000 100000\n");
+    assert_true(quota() == 4);
+    put("sys/a/b/cpu.max", "max 100000\n");
+    put("sys/a/cpu.max", "75000 50000\n");
+    assert_true(quota() == 1.5);
+    put("sys/cpu.max", "50000 100000\n");
+    assert_true(quota() == 0.5);
+    put("cgroup", "0::/\n");
+    assert_true(quota() == 0.5);
+    put("cgroup",
+        "0::/gone/gone\n"); /* the host's name of a container's group: the levels that exist count */
+    assert_true(quota() == 0.5);
+    put("cgroup", "0::/../outside\n");
+    assert_true(quota() == 0.5);
+}
+
+static void test_version_1(void **state)
+{
+    (void)state;
+    put("cgroup", "5:cpuset:/x\n4:cpu,cpuacct:/docker/1\n3:memory:/docker/1\n");
+    put("sys/cpuset/x/cpu.cfs_quota_us", "1000\n"); /* not the cpu controller */
+    put("sys/cpuset/x/cpu.cfs_period_us", "100000\n");
+    put("sys/cpu,cpuacct/docker/1/cpu.cfs_quota_us", "-1\n");
+    put("sys/cpu,cpuacct/docker/1/cpu.cfs_period_us", "100000\n");
+    assert_true(quota() == 0);
+    put("sys/cpu,cpuacct/docker/cpu.cfs_quota_us", "250000\n");
+    assert_true(quota() == 0); /* without a period */
+    put("sys/cpu,cpuacct/docker/cpu.cfs_period_us", "100000\n");
+    assert_true(quota() == 2.5);
+    put("sys/cpu/docker/1/cpu.cfs_quota_us", "200000\n"); /* mounted under its short name */
+    put("sys/cpu/docker/1/cpu.cfs_period_us", "100000\n");
+    assert_true(quota() == 2);
+    put("cgroup", "4:cpuacct,cpu:/\n");
+    put("sys/cpu/cpu.cfs_quota_us", "300000\n");
+    put("sys/cpu/cpu.cfs_period_us", "100000\n");
+    assert_true(quota() == 3);
+    put("cgroup", "4:cpuset,cpuacct:/\n");
+    assert_true(quota() == 0);
+}
+
+static void test_both_versions(void **state)
+{
+    (void)state;
+    put("cgroup", "1:cpu:/\n0::/user\n");
+    put("sys/cpu/cpu.cfs_quota_us", "300000\n");
+    put("sys/cpu/cpu.cfs_period_us", "100000\n");
+    put("sys/unified/user/cpu.max", "200000 100000\n");
+    assert_true(quota() == 2);
+    put("sys/unified/user/cpu.max", "900000 100000\n");
+    assert_true(quota() == 3);
+}
+
+static void test_affinity(void **state)
+{
+    (void)state;
+    cpu_set_t before, one;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_int_equal(limits_affinity_cpus(), CPU_COUNT(&before));
+    assert_in_range(limits_cpus(), 1, CPU_COUNT(&before));
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &before))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_int_equal(limits_affinity_cpus(), 1);
+    assert_int_equal(limits_cpus(), 1);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_no_limit, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_version_2_smallest_of_all_levels, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_version_1, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_both_versions, make_root, remove_root),
+        cmocka_unit_test(test_affinity),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
