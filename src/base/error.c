@@ -36,8 +36,13 @@ int error_prefix(runnel_error *error, const char *format, ...)
     va_start(args, format);
     int len = vsnprintf(error->message, sizeof error->message, format, args);
     va_end(args);
-    if (len >= 0 && (size_t)len < sizeof error->message)
-        snprintf(error->message + len, sizeof error->message - (size_t)len, ": %s", old);
+    if (len >= 0 && (size_t)len + 2 < sizeof error->message) {
+        size_t room =
+            sizeof error->message - (size_t)len - 2; /* for what was there, as much as fits, and its zero */
+        old[room - 1] = 0;
+        memcpy(error->message + len, ": ", 2);
+        memcpy(error->message + len + 2, old, room);
+    }
     replace_control_bytes(error->message);
     return error->code;
 }
