@@ -1,0 +1,117 @@
+/* kernel_bench.c: see kernel_bench.h. Matrices are far larger than the caches, in huge pages, as a model's
+ * are; each thread takes its half of the tiles, 4 tiles a call, as the forward pass does. */
+#include "helpers/kernel_bench.h"
+
+#include "kernels/pack.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+struct bench {
+    const struct kernels *kernels;
+    struct packed_matrix w;
+    uint8_t *acts;
+    size_t act_stride;
+    uint32_t n_acts;
+    float *out;
+    unsigned n_threads;
+    uint32_t n_tiles; /* of each pass */
+};
+
+struct part {
+    struct bench *bench;
+    unsigned thread;
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *run_part(void *arg)
+{
+    const struct part *part = arg;
+    const struct bench *b = part->bench;
+    uint32_t begin = b->n_tiles * part->thread / b->n_threads,
+             end = b->n_tiles * (part->thread + 1) / b->n_threads;
+    for (uint32_t tile = begin; tile < end; tile += 4)
+        b->kernels->matmul[b->w.kind](&b->w, tile, tile + 4 < end ? tile + 4 : end, b->acts, b->act_stride,
+                                      b->n_acts, b->out, b->w.n_rows, NULL, false);
+    return NULL;
+}
+
+static double measure(struct bench *b)
+{
+    double best = 1e9;
+    for (int run = 0; run < 3; run++) {
+        struct part parts[2] = {{b, 0}, {b, 1}};
+        pthread_t other;
+        double start = now_s();
+        bool two = b->n_threads == 2 && pthread_create(&other, NULL, run_part, &parts[1]) == 0;
+        run_part(&parts[0]);
+        if (two)
+            pthread_join(other, NULL);
+        double took = now_s() - start;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+static void bench_type(const struct kernels *kernels, enum tensor_type type, uint32_t n_columns)
+{
+    static const uint32_t n_acts[] = {1, 2, 4, 6, 8, 12, 16, 24, 64, 256, 512};
+    struct bench b = {.kernels = kernels};
+    b.w = (struct packed_matrix){.type = type, .kind = pack_kind(type), .n_columns = n_columns};
+    b.w.tile_bytes = pack_tile_bytes(type, n_columns);
+    b.w.n_tiles = (uint32_t)((256u << 20) / b.w.tile_bytes);
+    b.w.n_rows = b.w.n_tiles * TILE_ROWS;
+    size_t n_bytes = b.w.n_tiles * b.w.tile_bytes;
+    b.w.data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b.w.data == MAP_FAILED)
+        return;
+    madvise(b.w.data, n_bytes, MADV_HUGEPAGE);
+    for (size_t i = 0; i < n_bytes; i++)
+        b.w.data[i] = (uint8_t)(i * 2654435761u >> 13);
+    enum act_kind kind = act_kind_of(b.w.kind);
+    b.act_stride = act_row_bytes(kind, n_columns);
+    b.acts = aligned_alloc(64, b.act_stride * 512);
+    b.out = malloc(512 * (size_t)b.w.n_rows * sizeof *b.out);
+    if (b.acts && b.out) {
+        for (size_t i = 0; i < b.act_stride * 512; i++)
+            b.acts[i] = (uint8_t)(i * 40503u >> 7);
+        for (size_t i = 0; i < sizeof n_acts / sizeof *n_acts; i++)
+            for (b.n_threads = 1; b.n_threads <= 2; b.n_threads++) {
+                b.n_acts = n_acts[i];
+                b.n_tiles = b.n_acts <= 32 ? b.w.n_tiles : b.w.n_tiles / 8;
+                double took = measure(&b);
+                printf("%-6s %-4s %5u columns  M %3u  %u threads: %7.1f GMAC/s %6.1f GB/s\n", kernels->name,
+                       quant_find(type)->name, n_columns, b.n_acts, b.n_threads,
+                       1e-9 * b.n_tiles * TILE_ROWS * n_columns * b.n_acts / took,
+                       1e-9 * b.n_tiles * b.w.tile_bytes / took);
+            }
+    }
+    free(b.acts);
+    free(b.out);
+    munmap(b.w.data, n_bytes);
+}
+
+int kernel_bench(const struct kernels *tables, int n_tables, const char *filter)
+{
+    for (int t = 1; t < n_tables; t++) {
+        if (*filter && strcmp(filter, tables[t].name) != 0)
+            continue;
+        bench_type(&tables[t], TENSOR_Q4_K, 1536);
+        bench_type(&tables[t], TENSOR_Q4_K, 8960);
+        bench_type(&tables[t], TENSOR_Q6_K, 1536);
+        bench_type(&tables[t], TENSOR_Q6_K, 8960);
+        bench_type(&tables[t], TENSOR_Q8_0, 896);
+        bench_type(&tables[t], TENSOR_Q5_0, 896);
+    }
+    return 0;
+}

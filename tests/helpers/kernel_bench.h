@@ -1,0 +1,11 @@
+/* kernel_bench.h: times the products of each instruction set. */
+#ifndef TESTS_HELPERS_KERNEL_BENCH_H
+#define TESTS_HELPERS_KERNEL_BENCH_H
+
+#include "kernels/ops.h"
+
+/* filter: "" or the name of one instruction set. Prints GMAC/s and GB/s by type, rows of activations and
+ * threads. */
+int kernel_bench(const struct kernels *tables, int n_tables, const char *filter);
+
+#endif

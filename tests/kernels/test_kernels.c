@@ -1,0 +1,787 @@
+/* test_kernels.c: each function of the kernel table, in every instruction set that this machine has, on
+ * random and extreme inputs and every tail. ref is compared with sums in double; the others must equal ref
+ * bit for bit, and a row must not depend on its neighbours. `test_kernels --bench` measures instead
+ * (helpers/kernel_bench.c). */
+#include "helpers/kernel_bench.h"
+#include "kernels/pack.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { GUARD = 64, LEVELS = 3 };
+
+static struct kernels tables[LEVELS];
+static int n_tables;
+
+static const enum tensor_type all_types[] = {
+    TENSOR_F32,  TENSOR_F16,  TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
+    TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_BF16,
+};
+enum { N_TYPES = sizeof all_types / sizeof *all_types };
+
+/* Random numbers, the same in every run. */
+static uint64_t random_state = 1;
+
+static uint32_t random_u32(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 16);
+}
+
+static uint32_t random_below(uint32_t n)
+{
+    return random_u32() % n;
+}
+
+static float random_float(void) /* about normal, -6 .. 6 */
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += (float)random_below(1u << 16) / 65536.0f;
+    return sum - 6.0f;
+}
+
+static void random_floats(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = random_float();
+}
+
+static void *allocate(size_t n)
+{
+    void *p = aligned_alloc(64, (n + 63) / 64 * 64);
+    assert_non_null(p);
+    return p;
+}
+
+/* Bit for bit, but that any NaN equals any NaN. */
+static bool same_floats(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&a[i], &b[i], sizeof *a) != 0 && !(isnan(a[i]) && isnan(b[i])))
+            return false;
+    return true;
+}
+
+#define CHECK_SAME(a, b, n, ...)                                                                             \
+    do {                                                                                                     \
+        if (!same_floats(a, b, n)) {                                                                         \
+            print_error(__VA_ARGS__);                                                                        \
+            for (size_t i_ = 0; i_ < (size_t)(n); i_++)                                                      \
+                if (!same_floats((a) + i_, (b) + i_, 1)) {                                                   \
+                    print_error(": value %zu is %.9g, expected %.9g", i_, (double)(a)[i_], (double)(b)[i_]); \
+                    break;                                                                                   \
+                }                                                                                            \
+            fail_msg("differs");                                                                             \
+        }                                                                                                    \
+    } while (0)
+
+/* Matrices. */
+
+enum fill { FILL_RANDOM, FILL_ONES, FILL_ZERO_SCALES, FILL_TINY_SCALES, FILL_HUGE_SCALES, FILLS };
+
+static uint16_t random_f16(enum fill fill)
+{
+    uint16_t sign = (uint16_t)(random_below(2) << 15);
+    switch (fill) {
+    case FILL_ZERO_SCALES:
+        return sign;
+    case FILL_TINY_SCALES: /* denormal */
+        return sign | (uint16_t)(1 + random_below(0x3ff));
+    case FILL_HUGE_SCALES: /* the largest finite ones */
+        return sign | (uint16_t)(0x7b00 + random_below(0x100));
+    default:
+        return sign | (uint16_t)(0x1800 + random_below(0x1800));
+    }
+}
+
+/* Where the f16 fields of a block lie; -1: none. */
+static void f16_fields(enum tensor_type type, int fields[2])
+{
+    fields[0] = 0;
+    fields[1] = -1;
+    switch (type) {
+    case TENSOR_Q4_1:
+    case TENSOR_Q5_1:
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K:
+        fields[1] = 2;
+        break;
+    case TENSOR_Q2_K:
+        fields[0] = 80;
+        fields[1] = 82;
+        break;
+    case TENSOR_Q3_K:
+        fields[0] = 108;
+        break;
+    case TENSOR_Q6_K:
+        fields[0] = 208;
+        break;
+    default:
+        break;
+    }
+}
+
+static void fill_block(enum tensor_type type, enum fill fill, uint8_t *block)
+{
+    const struct quant_info *info = quant_find(type);
+    if (info->block_values == 1) {
+        float value = random_float();
+        uint16_t half = fill == FILL_RANDOM || type == TENSOR_BF16 ? 0 : random_f16(fill);
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        if (type == TENSOR_BF16 || (type == TENSOR_F16 && half == 0))
+            half = type == TENSOR_BF16 ? (uint16_t)(bits >> 16) : f32_to_f16(value);
+        memcpy(block, type == TENSOR_F32 ? (void *)&value : (void *)&half, info->block_bytes);
+        return;
+    }
+    for (uint32_t i = 0; i < info->block_bytes; i++)
+        block[i] = fill == FILL_ONES ? 0xff : (uint8_t)random_u32();
+    int fields[2];
+    f16_fields(type, fields);
+    for (int i = 0; i < 2; i++)
+        if (fields[i] >= 0) {
+            uint16_t half = random_f16(fill);
+            memcpy(block + fields[i], &half, 2);
+        }
+    if (type == TENSOR_Q8_0 && fill == FILL_ONES) /* -1 is not extreme */
+        for (int i = 0; i < 32; i++)
+            block[2 + i] = random_below(2) ? 0x80 : 0x7f;
+    if (type == TENSOR_Q6_K && fill == FILL_ONES)
+        for (int i = 0; i < 16; i++)
+            block[192 + i] = random_below(2) ? 0x80 : 0x7f;
+}
+
+struct matrix {
+    struct packed_matrix packed;
+    uint8_t *file; /* rows as in a file */
+    size_t row_bytes;
+};
+
+static struct matrix make_matrix(enum tensor_type type, uint32_t n_rows, uint32_t n_columns, enum fill fill)
+{
+    const struct quant_info *info = quant_find(type);
+    struct matrix m = {0};
+    m.row_bytes = (size_t)(n_columns / info->block_values) * info->block_bytes;
+    m.file = malloc(n_rows * m.row_bytes);
+    assert_non_null(m.file);
+    for (size_t at = 0; at < n_rows * m.row_bytes; at += info->block_bytes)
+        fill_block(type, fill, m.file + at);
+    m.packed.type = type;
+    m.packed.kind = pack_kind(type);
+    m.packed.n_rows = n_rows;
+    m.packed.n_columns = n_columns;
+    m.packed.n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
+    m.packed.tile_bytes = pack_tile_bytes(type, n_columns);
+    assert_int_equal(m.packed.tile_bytes % 64, 0);
+    m.packed.data = allocate(m.packed.n_tiles * m.packed.tile_bytes);
+    for (uint32_t tile = 0; tile < m.packed.n_tiles; tile++) {
+        uint32_t n_left = n_rows - tile * TILE_ROWS;
+        pack_tile(type, m.file + tile * TILE_ROWS * m.row_bytes, m.row_bytes,
+                  n_left < TILE_ROWS ? n_left : TILE_ROWS, n_columns,
+                  m.packed.data + tile * m.packed.tile_bytes);
+    }
+    return m;
+}
+
+static void free_matrix(struct matrix *m)
+{
+    free(m->file);
+    free(m->packed.data);
+}
+
+static void test_pack_keeps_every_bit(void **state)
+{
+    (void)state;
+    static float expected[1024], got[1024];
+    for (int t = 0; t < N_TYPES; t++)
+        for (enum fill fill = 0; fill < FILLS; fill++)
+            for (uint32_t n_rows = 1; n_rows <= 37; n_rows += 9) {
+                uint32_t n_columns = quant_find(all_types[t])->block_values == 256 ? 768 : 416;
+                struct matrix m = make_matrix(all_types[t], n_rows, n_columns, fill);
+                for (uint32_t row = 0; row < n_rows; row++) {
+                    quant_decode(all_types[t], m.file + row * m.row_bytes, n_columns, expected);
+                    pack_row_f32(&m.packed, row, got);
+                    CHECK_SAME(got, expected, n_columns, "%s row %u", quant_find(all_types[t])->name, row);
+                }
+                free_matrix(&m);
+            }
+}
+
+/* Products. */
+
+struct product {
+    const struct matrix *m;
+    uint8_t *acts;
+    size_t act_stride;
+    uint32_t n_acts;
+    const float *bias;
+    bool add;
+};
+
+/* Runs a product on tiles [begin, end) and checks that nothing around the outputs is touched. Returns
+ * [n_acts, n_rows]. */
+static void run_product(const struct kernels *kernels, const struct product *p, uint32_t begin, uint32_t end,
+                        float *out)
+{
+    const struct packed_matrix *w = &p->m->packed;
+    size_t stride = w->n_rows + 7, n = stride * p->n_acts + 2 * GUARD;
+    float *guarded = malloc(n * sizeof *guarded);
+    assert_non_null(guarded);
+    for (size_t i = 0; i < n; i++)
+        guarded[i] = 1000.0f + (float)(i % 77);
+    kernels->matmul[w->kind](w, begin, end, p->acts, p->act_stride, p->n_acts, guarded + GUARD, stride,
+                             p->bias, p->add);
+    for (size_t i = 0; i < n; i++) {
+        size_t row = i < GUARD ? p->n_acts : (i - GUARD) / stride,
+               column = i < GUARD ? 0 : (i - GUARD) % stride;
+        bool inside =
+            row < p->n_acts && column < w->n_rows && column >= begin * TILE_ROWS && column < end * TILE_ROWS;
+        if (inside)
+            out[row * w->n_rows + column] = guarded[i];
+        else if (guarded[i] != 1000.0f + (float)(i % 77))
+            fail_msg("%s matmul writes outside of its outputs", kernels->name);
+    }
+    free(guarded);
+}
+
+/* Activations with chosen integers: all 127, all -128, or as quantised. */
+static void make_extreme(enum act_kind kind, uint8_t *row, uint32_t n_columns, int value)
+{
+    for (uint32_t b = 0; b * ACT_BLOCK < n_columns; b++) {
+        if (kind == ACT_Q8_256) {
+            struct act_q8_256 *block = (struct act_q8_256 *)row + b;
+            memset(block->q, value, sizeof block->q);
+            for (int i = 0; i < 16; i++)
+                block->sum16[i] = (int16_t)(16 * value);
+            for (int i = 0; i < 8; i++)
+                block->sum32[i] = (int16_t)(32 * value);
+            block->d = 1.0f;
+        } else {
+            struct act_q8_32 *block = (struct act_q8_32 *)row + b;
+            memset(block->q, value, sizeof block->q);
+            for (int i = 0; i < 8; i++) {
+                block->sum32[i] = (int16_t)(32 * value);
+                block->d[i] = 1.0f;
+            }
+        }
+    }
+}
+
+static float *dequantised(enum act_kind kind, const uint8_t *row, uint32_t n_columns)
+{
+    float *x = malloc((n_columns + ACT_BLOCK) * sizeof *x);
+    assert_non_null(x);
+    for (uint32_t i = 0; i < n_columns; i++) {
+        const struct act_q8_256 *large = (const struct act_q8_256 *)row + i / ACT_BLOCK;
+        const struct act_q8_32 *small = (const struct act_q8_32 *)row + i / ACT_BLOCK;
+        if (kind == ACT_F32)
+            x[i] = ((const float *)row)[i];
+        else if (kind == ACT_Q8_256)
+            x[i] = large->d * large->q[i % ACT_BLOCK];
+        else
+            x[i] = small->d[i % ACT_BLOCK / 32] * small->q[i % ACT_BLOCK];
+    }
+    return x;
+}
+
+/* ref against double sums of decoded weights. */
+static void check_against_double(const struct product *p, const float *out)
+{
+    const struct packed_matrix *w = &p->m->packed;
+    float *weights = malloc(w->n_columns * sizeof *weights);
+    assert_non_null(weights);
+    for (uint32_t i = 0; i < p->n_acts; i++) {
+        float *x = dequantised(act_kind_of(w->kind), p->acts + i * p->act_stride, w->n_columns);
+        for (uint32_t row = 0; row < w->n_rows; row++) {
+            double sum = p->bias ? p->bias[row] : 0.0, magnitude = fabs(sum);
+            quant_decode(w->type, p->m->file + row * p->m->row_bytes, w->n_columns, weights);
+            for (uint32_t k = 0; k < w->n_columns; k++) {
+                sum += (double)weights[k] * x[k];
+                magnitude += fabs((double)weights[k] * x[k]);
+            }
+            double error = fabs(sum - out[i * w->n_rows + row]);
+            if (!(error <= 1e-5 * magnitude + 1e-30))
+                fail_msg("%s: row %u is %g, expected %g", quant_find(w->type)->name, row,
+                         (double)out[i * w->n_rows + row], sum);
+        }
+        free(x);
+    }
+    free(weights);
+}
+
+static uint8_t *make_acts(const struct kernels *kernels, enum act_kind kind, uint32_t n_acts,
+                          uint32_t n_columns, int extreme, size_t *stride)
+{
+    *stride = act_row_bytes(kind, n_columns);
+    uint8_t *acts = allocate(n_acts * *stride);
+    float *x = malloc(n_columns * sizeof *x);
+    assert_non_null(x);
+    for (uint32_t i = 0; i < n_acts; i++) {
+        random_floats(x, n_columns);
+        kernels->quantize[kind](x, n_columns, acts + i * *stride);
+        if (extreme && kind != ACT_F32)
+            make_extreme(kind, acts + i * *stride, n_columns, i % 2 ? 127 : -128);
+    }
+    free(x);
+    return acts;
+}
+
+static void check_product(enum tensor_type type, uint32_t n_rows, uint32_t n_columns, uint32_t n_acts,
+                          enum fill fill, int extreme)
+{
+    struct matrix m = make_matrix(type, n_rows, n_columns, fill);
+    struct product p = {.m = &m, .n_acts = n_acts, .add = random_below(2)};
+    size_t n_out = (size_t)n_acts * n_rows;
+    float *bias = malloc(n_rows * sizeof *bias), *expected = malloc(n_out * sizeof *expected);
+    float *out = malloc(n_out * sizeof *out);
+    assert_true(bias && expected && out);
+    p.acts = make_acts(&tables[0], act_kind_of(m.packed.kind), n_acts, n_columns, extreme, &p.act_stride);
+    random_floats(bias, n_rows);
+    p.bias = random_below(2) ? bias : NULL;
+
+    for (int t = 0; t < n_tables; t++) {
+        float *result = t == 0 ? expected : out;
+        run_product(&tables[t], &p, 0, m.packed.n_tiles, result);
+        CHECK_SAME(result, expected, n_out, "%s %s [%u, %u] x %u, fill %d", tables[t].name,
+                   quant_find(type)->name, n_rows, n_columns, n_acts, fill);
+        /* A row alone, one tile at a time, plus nothing: the same bits. */
+        struct product one = p;
+        uint32_t row = random_below(n_acts);
+        one.acts += row * p.act_stride;
+        one.n_acts = 1;
+        one.add = false;
+        p.add = false;
+        run_product(&tables[t], &p, 0, m.packed.n_tiles, result);
+        float *alone = malloc(n_rows * sizeof *alone);
+        assert_non_null(alone);
+        for (uint32_t tile = 0; tile < m.packed.n_tiles; tile++)
+            run_product(&tables[t], &one, tile, tile + 1, alone);
+        CHECK_SAME(alone, result + (size_t)row * n_rows, n_rows, "%s %s row %u of %u alone", tables[t].name,
+                   quant_find(type)->name, row, n_acts);
+        free(alone);
+        if (t == 0)
+            check_against_double(&p, expected);
+        p.add = t % 2;
+        run_product(&tables[0], &p, 0, m.packed.n_tiles, expected);
+    }
+    free(bias);
+    free(expected);
+    free(out);
+    free(p.acts);
+    free_matrix(&m);
+}
+
+static void test_products_of_every_shape(void **state)
+{
+    (void)state;
+    for (int t = 0; t < N_TYPES; t++) {
+        uint32_t block = quant_find(all_types[t])->block_values;
+        for (uint32_t n_acts = 1; n_acts <= 40; n_acts++) /* every number of rows beside each other */
+            check_product(all_types[t], 1 + random_below(70),
+                          block == 1 ? 200 : 2 * (block < 256 ? 160 : block), n_acts, FILL_RANDOM, 0);
+        for (uint32_t n_columns = block < 32 ? 32 : block; n_columns <= 1024;
+             n_columns += block < 32 ? 32 : block)
+            check_product(all_types[t], 1 + random_below(40), n_columns, 1 + random_below(9), FILL_RANDOM, 0);
+        if (block == 1)
+            for (uint32_t n_columns = 1; n_columns < 40; n_columns++)
+                check_product(all_types[t], 17, n_columns, 3, FILL_RANDOM, 0);
+    }
+}
+
+static void test_products_of_extremes(void **state)
+{
+    (void)state;
+    for (int t = 0; t < N_TYPES; t++)
+        for (enum fill fill = 0; fill < FILLS; fill++)
+            for (int extreme = 0; extreme < 2; extreme++)
+                check_product(all_types[t], 33, 1024, 11, fill, extreme);
+}
+
+static void test_not_finite_inputs_reach_the_output(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q4_1, TENSOR_F16};
+    for (int t = 0; t < n_tables; t++)
+        for (int i = 0; i < 5; i++)
+            for (int j = 0; j < 3; j++) {
+                struct matrix m = make_matrix(types[i], 20, 512, FILL_RANDOM);
+                enum act_kind kind = act_kind_of(m.packed.kind);
+                uint8_t *acts = allocate(act_row_bytes(kind, 512));
+                float x[512], out[20];
+                random_floats(x, 512);
+                x[300] = bad[j];
+                tables[t].quantize[kind](x, 512, acts);
+                tables[t].matmul[m.packed.kind](&m.packed, 0, 2, acts, 0, 1, out, 20, NULL, false);
+                for (int row = 0; row < 20; row++)
+                    assert_false(isfinite(out[row]));
+                free(acts);
+                free_matrix(&m);
+            }
+}
+
+/* Activations. */
+
+static void check_quantize(enum act_kind kind, uint32_t n, float size)
+{
+    size_t n_bytes = act_row_bytes(kind, n);
+    uint8_t *expected = allocate(n_bytes), *got = allocate(n_bytes + GUARD);
+    float *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = random_float() * size;
+    tables[0].quantize[kind](x, n, expected);
+    float *back = dequantised(kind, expected, n);
+    for (uint32_t i = 0; i < n; i++)
+        if (fabsf(back[i] - x[i]) > (kind == ACT_F32 ? 0 : size * 7.0f / 127.0f * 0.51f) + 1e-36f)
+            fail_msg("input %g is quantised to %g", (double)x[i], (double)back[i]);
+    for (int t = 1; t < n_tables; t++) {
+        memset(got, 0x55, n_bytes + GUARD);
+        tables[t].quantize[kind](x, n, got);
+        assert_memory_equal(got, expected, n_bytes);
+        for (int i = 0; i < GUARD; i++)
+            assert_int_equal(got[n_bytes + i], 0x55);
+    }
+    free(back);
+    free(x);
+    free(expected);
+    free(got);
+}
+
+static void test_quantize(void **state)
+{
+    (void)state;
+    static const float sizes[] = {1.0f, 0.0f, 1e-39f, 1e-36f, 3e-36f, 1e-20f, 1e30f, 5e37f};
+    for (enum act_kind kind = 0; kind < ACT_KINDS; kind++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (uint32_t n = kind == ACT_Q8_256 ? 256 : 32; n <= 1024; n += kind == ACT_Q8_256 ? 256 : 32)
+                check_quantize(kind, n, sizes[i]);
+    for (uint32_t n = 1; n < 80; n++)
+        check_quantize(ACT_F32, n, 1.0f);
+}
+
+/* Norm, rotation, SiLU. */
+
+static void check_rms_norm(const struct kernels *kernels, uint32_t n, float *x, const float *weight)
+{
+    float *expected = malloc(n * sizeof *expected), *out = malloc((n + 1) * sizeof *out);
+    assert_true(expected && out);
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    tables[0].rms_norm(x, weight, n, 1e-6f, expected);
+    for (uint32_t i = 0; i < n; i++) {
+        double right = x[i] / sqrt(sum / n + 1e-6) * weight[i];
+        assert_true(fabs(expected[i] - right) <= 2e-6 * fabs(right) + 1e-30);
+    }
+    out[n] = 5.0f;
+    kernels->rms_norm(x, weight, n, 1e-6f, out);
+    CHECK_SAME(out, expected, n, "%s rms_norm %u", kernels->name, n);
+    assert_true(out[n] == 5.0f);
+    kernels->rms_norm(x, weight, n, 1e-6f, x);
+    CHECK_SAME(x, expected, n, "%s rms_norm %u in place", kernels->name, n);
+    free(expected);
+    free(out);
+}
+
+static void check_silu(const struct kernels *kernels, uint32_t n, float *gate, const float *up)
+{
+    float *expected = malloc(n * sizeof *expected), *out = malloc((n + 1) * sizeof *out);
+    assert_true(expected && out);
+    tables[0].silu_mul(gate, up, n, expected);
+    for (uint32_t i = 0; i < n; i++) {
+        double right = gate[i] / (1.0 + exp(-(double)gate[i])) * up[i];
+        if (!(fabs(expected[i] - right) <= 1e-6 * fabs(right) + 1e-30))
+            fail_msg("silu(%g) * %g is %g, expected %g", (double)gate[i], (double)up[i], (double)expected[i],
+                     right);
+    }
+    out[n] = 5.0f;
+    kernels->silu_mul(gate, up, n, out);
+    CHECK_SAME(out, expected, n, "%s silu_mul %u", kernels->name, n);
+    assert_true(out[n] == 5.0f);
+    kernels->silu_mul(gate, up, n, gate);
+    CHECK_SAME(gate, expected, n, "%s silu_mul %u in place", kernels->name, n);
+    free(expected);
+    free(out);
+}
+
+static void test_norm_and_silu(void **state)
+{
+    (void)state;
+    static float a[1600], b[1600];
+    for (int t = 0; t < n_tables; t++)
+        for (uint32_t n = 1; n <= 1536; n += n < 70 ? 1 : 41) {
+            random_floats(a, n);
+            random_floats(b, n);
+            check_rms_norm(&tables[t], n, a, b);
+            for (uint32_t i = 0; i < n; i++)
+                a[i] = random_float() * (i % 5 == 0 ? 30.0f : 2.0f);
+            check_silu(&tables[t], n, a, b);
+        }
+    float gate[3] = {NAN, INFINITY, -INFINITY}, up[3] = {1.0f, 1.0f, 1.0f}, out[3];
+    for (int t = 0; t < n_tables; t++) {
+        tables[t].silu_mul(gate, up, 3, out);
+        assert_true(isnan(out[0]) && isinf(out[1]) && !isfinite(out[2]));
+    }
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {2, 6, 64, 80, 96, 128, 256};
+    for (int t = 0; t < n_tables; t++)
+        for (int i = 0; i < 7; i++)
+            for (int interleaved = 0; interleaved < 2; interleaved++) {
+                uint32_t dim = dims[i], n_rot = i % 2 ? dim : (dim / 2 + 1) / 2 * 2;
+                float cosine[128], sine[128], x[3 * 256 + 1], expected[3 * 256 + 1];
+                random_floats(x, 3 * dim + 1);
+                for (uint32_t j = 0; j < n_rot / 2; j++) {
+                    float angle = random_float() * 10;
+                    cosine[j] = cosf(angle);
+                    sine[j] = sinf(angle);
+                }
+                memcpy(expected, x, sizeof x);
+                for (uint32_t head = 0; head < 3; head++)
+                    for (uint32_t j = 0; j < n_rot / 2; j++) {
+                        float *one = expected + head * dim + (interleaved ? 2 * j : j);
+                        float *two = expected + head * dim + (interleaved ? 2 * j + 1 : j + n_rot / 2);
+                        double old_one = *one, old_two = *two;
+                        *one = (float)(old_one * cosine[j] - old_two * sine[j]);
+                        *two = (float)(old_one * sine[j] + old_two * cosine[j]);
+                    }
+                float by_ref[3 * 256 + 1];
+                memcpy(by_ref, x, sizeof x);
+                tables[0].rope(by_ref, 3, dim, n_rot, cosine, sine, interleaved);
+                tables[t].rope(x, 3, dim, n_rot, cosine, sine, interleaved);
+                for (uint32_t j = 0; j < 3 * dim + 1; j++)
+                    assert_true(fabsf(x[j] - expected[j]) < 2e-6f);
+                CHECK_SAME(x, by_ref, 3 * dim + 1, "%s rope %u", tables[t].name, dim);
+            }
+}
+
+/* Attention. */
+
+enum { N_Q = 19 };
+
+struct attention_case {
+    struct kv_shape shape;
+    uint32_t n_pages, padded;
+    void *pages[ATTN_BLOCK_PAGES];
+    float *k, *v; /* [256, head_dim], as given to kv_store */
+    float *q;
+    float size; /* of q: scores grow with it, and so does what rounding does to their exponentials */
+    uint32_t n_visible[N_Q];
+};
+
+static struct attention_case make_attention(uint32_t head_dim, bool k_f32, bool holes, float size)
+{
+    struct attention_case c = {.shape = {head_dim, k_f32}, .padded = (head_dim + 15) / 16 * 16, .size = size};
+    c.k = malloc(ATTN_BLOCK * head_dim * sizeof *c.k);
+    c.v = malloc(ATTN_BLOCK * head_dim * sizeof *c.v);
+    c.q = malloc(N_Q * head_dim * sizeof *c.q);
+    assert_true(c.k && c.v && c.q);
+    random_floats(c.k, ATTN_BLOCK * head_dim);
+    random_floats(c.v, ATTN_BLOCK * head_dim);
+    for (uint32_t i = 0; i < N_Q * head_dim; i++)
+        c.q[i] = random_float() * size;
+    uint32_t last = random_below(ATTN_BLOCK);
+    size_t n_bytes = kv_block_bytes(&c.shape);
+    for (uint32_t page = 0; page <= last / KV_PAGE; page++) {
+        if (holes && page > 0 && random_below(3) == 0)
+            continue;
+        c.pages[page] = allocate(n_bytes + GUARD);
+        memset(c.pages[page], 0xff, n_bytes + GUARD); /* NaN wherever nothing is stored */
+        for (uint32_t slot = 0; slot < KV_PAGE && page * KV_PAGE + slot <= last; slot++) {
+            uint32_t at = (page * KV_PAGE + slot) * head_dim;
+            tables[0].kv_store(&c.shape, c.pages[page], slot, c.k + at, c.v + at);
+        }
+    }
+    for (int i = 0; i < N_Q; i++)
+        c.n_visible[i] = i % 7 == 3 ? 0 : i % 4 ? 1 + random_below(last + 1) : last + 1;
+    return c;
+}
+
+static void free_attention(struct attention_case *c)
+{
+    for (int i = 0; i < ATTN_BLOCK_PAGES; i++)
+        free(c->pages[i]);
+    free(c->k);
+    free(c->v);
+    free(c->q);
+}
+
+static void check_attention_in_double(const struct attention_case *c, int row, float scale,
+                                      const struct attn_state *state, const float *acc)
+{
+    double scores[ATTN_BLOCK], largest = -INFINITY, total = 0;
+    uint32_t dim = c->shape.head_dim, n = c->n_visible[row];
+    for (uint32_t i = 0; i < n; i++) {
+        scores[i] = 0;
+        for (uint32_t j = 0; j < dim; j++) {
+            float k = c->k[i * dim + j];
+            scores[i] += (double)c->q[(uint32_t)row * dim + j] *
+                         (c->shape.k_f32 ? k : f16_to_f32(f32_to_f16(k))) * scale;
+        }
+        if (c->pages[i / KV_PAGE])
+            largest = fmax(largest, scores[i]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (c->pages[i / KV_PAGE])
+            total += exp(scores[i] - largest);
+    for (uint32_t j = 0; j < dim; j++) {
+        double sum = 0, magnitude = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if (c->pages[i / KV_PAGE]) {
+                double part = exp(scores[i] - largest) / total * f16_to_f32(f32_to_f16(c->v[i * dim + j]));
+                sum += part;
+                magnitude += fabs(part);
+            }
+        if (!(fabs(acc[j] / state->l - sum) <= 1e-5 * (1.0f + c->size) * magnitude + 1e-9))
+            fail_msg("attention row %d value %u is %g, expected %g", row, j, (double)(acc[j] / state->l),
+                     sum);
+    }
+    for (uint32_t j = dim; j < c->padded; j++)
+        assert_true(acc[j] == 0.0f);
+}
+
+static void check_attention(const struct kernels *kernels, const struct attention_case *c)
+{
+    uint32_t dim = c->shape.head_dim, n = N_Q * c->padded;
+    float scale = 1.0f / sqrtf((float)dim);
+    const void *const *pages = (const void *const *)c->pages;
+    struct attn_state states[N_Q], expected_states[N_Q], earlier[N_Q];
+    float *acc = calloc(n + GUARD, sizeof *acc), *expected = calloc(n, sizeof *expected),
+          *before = calloc(n, sizeof *before);
+    assert_true(acc && expected && before);
+    for (int i = 0; i < N_Q; i++)
+        states[i] = expected_states[i] = (struct attn_state){-INFINITY, 0.0f};
+
+    /* From scratch: right, and as ref has it. */
+    tables[0].attention(&c->shape, pages, c->q, dim, c->n_visible, N_Q, scale, expected_states, expected,
+                        c->padded);
+    kernels->attention(&c->shape, pages, c->q, dim, c->n_visible, N_Q, scale, states, acc, c->padded);
+    CHECK_SAME(acc, expected, n, "%s attention, head_dim %u", kernels->name, dim);
+    for (int i = 0; i < GUARD; i++)
+        assert_true(acc[n + (uint32_t)i] == 0.0f);
+    for (int i = 0; i < N_Q; i++) {
+        assert_true(states[i].m == expected_states[i].m && states[i].l == expected_states[i].l);
+        if (c->n_visible[i] > 0)
+            check_attention_in_double(c, i, scale, &states[i], acc + (uint32_t)i * c->padded);
+        else
+            assert_true(states[i].l == 0.0f);
+    }
+
+    /* Merged into something earlier: directly, or the partial afterwards, one row at a time. */
+    random_floats(before, n);
+    for (uint32_t i = 0; i < N_Q; i++) {
+        earlier[i] = (struct attn_state){states[i].m + random_float() * 3, 1.0f + (float)random_below(9)};
+        for (uint32_t j = dim; j < c->padded; j++)
+            before[i * c->padded + j] = 0.0f;
+    }
+    for (uint32_t i = 0; i < N_Q; i++) {
+        if (c->n_visible[i] == 0)
+            continue;
+        struct attn_state direct = earlier[i], merged = earlier[i], first = {-INFINITY, 0.0f};
+        float *row_direct = calloc(3 * c->padded, sizeof *row_direct), *row_merged = row_direct + c->padded;
+        assert_non_null(row_direct);
+        memcpy(row_direct, before + i * c->padded, c->padded * sizeof *row_direct);
+        memcpy(row_merged, before + i * c->padded, c->padded * sizeof *row_direct);
+        kernels->attention(&c->shape, pages, c->q + i * dim, 0, &c->n_visible[i], 1, scale, &direct,
+                           row_direct, 0);
+        kernels->attention_merge(&merged, row_merged, &states[i], acc + i * c->padded, c->padded);
+        CHECK_SAME(row_merged, row_direct, c->padded, "%s merged or direct, head_dim %u", kernels->name, dim);
+        assert_memory_equal(&merged, &direct, sizeof merged);
+        tables[0].attention_merge(&earlier[i], before + i * c->padded, &states[i], acc + i * c->padded,
+                                  c->padded);
+        CHECK_SAME(row_merged, before + i * c->padded, c->padded, "%s attention_merge", kernels->name);
+        kernels->attention_merge(&first, row_merged + c->padded, &states[i], acc + i * c->padded, c->padded);
+        assert_memory_equal(row_merged + c->padded, acc + i * c->padded, c->padded * sizeof *acc);
+        assert_memory_equal(&first, &states[i], sizeof first);
+        free(row_direct);
+    }
+    free(acc);
+    free(expected);
+    free(before);
+}
+
+static void check_kv_store(const struct kernels *kernels, const struct attention_case *c)
+{
+    size_t n_bytes = kv_block_bytes(&c->shape);
+    uint8_t *expected = allocate(n_bytes), *block = allocate(n_bytes + GUARD);
+    memset(expected, 0x55, n_bytes);
+    memset(block, 0x55, n_bytes + GUARD);
+    for (uint32_t slot = 0; slot < KV_PAGE; slot += 3) {
+        uint32_t at = slot * c->shape.head_dim;
+        tables[0].kv_store(&c->shape, expected, slot, c->k + at, c->v + at);
+        kernels->kv_store(&c->shape, block, slot, c->k + at, c->v + at);
+    }
+    assert_memory_equal(block, expected, n_bytes);
+    for (int i = 0; i < GUARD; i++)
+        assert_int_equal(block[n_bytes + (size_t)i], 0x55);
+    free(expected);
+    free(block);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {2, 6, 16, 30, 64, 80, 96, 128, 256, 258};
+    for (int t = 0; t < n_tables; t++)
+        for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+            for (int variant = 0; variant < 8; variant++) {
+                struct attention_case c =
+                    make_attention(dims[i], variant & 1, variant & 2, variant & 4 ? 30.0f : 1.0f);
+                check_kv_store(&tables[t], &c);
+                check_attention(&tables[t], &c);
+                free_attention(&c);
+            }
+}
+
+static void test_the_table_is_chosen(void **state)
+{
+    (void)state;
+    char message[200] = "";
+    assert_int_equal(setenv("RUNNEL_CPU", "ref", 1), 0);
+    assert_string_equal(kernels_get(message, sizeof message)->name, "ref");
+    assert_int_equal(setenv("RUNNEL_CPU", "386", 1), 0);
+    assert_null(kernels_get(message, sizeof message));
+    assert_non_null(strstr(message, "386"));
+    assert_non_null(strstr(message, "ref"));
+    assert_int_equal(unsetenv("RUNNEL_CPU"), 0);
+    assert_string_equal(kernels_get(message, sizeof message)->name, tables[n_tables - 1].name);
+}
+
+int main(int argc, char **argv)
+{
+    bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2, kernels_fill_avx512};
+    while (n_tables < LEVELS) {
+        if (n_tables > 0)
+            tables[n_tables] = tables[n_tables - 1];
+        if (!fill[n_tables](&tables[n_tables]))
+            break;
+        n_tables++;
+    }
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pack_keeps_every_bit),
+        cmocka_unit_test(test_quantize),
+        cmocka_unit_test(test_products_of_every_shape),
+        cmocka_unit_test(test_products_of_extremes),
+        cmocka_unit_test(test_not_finite_inputs_reach_the_output),
+        cmocka_unit_test(test_norm_and_silu),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_the_table_is_chosen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
