@@ -94,6 +94,8 @@ typedef struct runnel_model_info {
     uint64_t file_bytes;
     uint64_t weight_bytes;    /* packed, in memory */
     uint64_t bytes_per_token; /* of weights that decoding one token reads */
+    uint64_t n_layer_weights; /* multiplications for a token in the layers, */
+    uint64_t n_head_weights;  /* and in the output head */
     uint32_t n_vocab;         /* rows of the output head: the length of a logits vector */
     uint32_t n_context_train; /* longest context the model was trained for, tokens */
     uint32_t n_layers, n_hidden;
@@ -141,6 +143,7 @@ typedef struct runnel_engine_options {
         n_context; /* longest prompt and answer together, tokens; 0: 8192 or the model's, if that is less */
     uint32_t n_batch;    /* rows a step at most; 0: 512 */
     uint32_t n_parallel; /* requests computed together at most; 0: 1 */
+    uint32_t n_kv_tokens; /* positions in the KV cache, of all requests together; 0: n_context x n_parallel */
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);

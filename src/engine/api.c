@@ -118,8 +118,8 @@ static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_
                     runnel_error *error)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    for (uint32_t first = 0; first < n_kept; first += engine->n_parallel) {
-        uint32_t n = n_kept - first < engine->n_parallel ? n_kept - first : engine->n_parallel;
+    for (uint32_t first = 0; first < n_kept; first += engine->n_logits) {
+        uint32_t n = n_kept - first < engine->n_logits ? n_kept - first : engine->n_logits;
         forward_logits(engine->forward, first, n, engine->logits);
         for (uint32_t i = 0; i < n; i++)
             if (!on_logits(user, first_index + first + i, engine->logits + (size_t)i * n_vocab))

@@ -11,6 +11,7 @@ enum {
     BATCH_DEFAULT = 512,
     BATCH_MAX = 8192,
     PARALLEL_MAX = 1024,
+    LOGITS_MIN = 8, /* rows of logits: one pass of the head's weights serves as many */
 };
 
 void runnel_engine_options_init(runnel_engine_options *options)
@@ -67,16 +68,19 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_mutex_init(&engine->lock, NULL);
 
     uint32_t pages_a_sequence = (options.n_context + KV_PAGE - 1) / KV_PAGE;
+    uint32_t n_pages = options.n_kv_tokens ? (options.n_kv_tokens + KV_PAGE - 1) / KV_PAGE
+                                           : pages_a_sequence * options.n_parallel;
     const struct kvcache_options cache_options = {
         .n_layers = config->n_layers,
         .n_kv_heads = config->n_kv_heads,
         .shapes = model->weights->kv_shapes,
-        .n_pages = pages_a_sequence * options.n_parallel,
+        .n_pages = n_pages > pages_a_sequence ? n_pages : pages_a_sequence,
         .n_sequences = options.n_parallel,
         .n_positions = options.n_context,
     };
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
-    engine->logits = malloc((size_t)engine->n_parallel * config->n_vocab * sizeof *engine->logits);
+    engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
+    engine->logits = malloc((size_t)engine->n_logits * config->n_vocab * sizeof *engine->logits);
     if (!engine->rows || !engine->logits)
         failure =
             error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);

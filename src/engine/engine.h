@@ -21,7 +21,8 @@ struct runnel_engine {
     struct sampler *sampler;
     uint32_t n_context, n_batch, n_parallel;
     struct forward_row *rows; /* [n_batch] */
-    float *logits;            /* [n_parallel, n_vocab] */
+    uint32_t n_logits;        /* rows of logits: n_parallel or more */
+    float *logits;            /* [n_logits, n_vocab] */
 };
 
 /* A text that grows: thoughts or answer. */

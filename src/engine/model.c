@@ -182,6 +182,8 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .file_bytes = model->file_bytes,
         .weight_bytes = model->weights->region_bytes,
         .bytes_per_token = model->weights->bytes_per_token,
+        .n_layer_weights = model->weights->n_layer_weights,
+        .n_head_weights = (uint64_t)config->n_vocab * config->n_hidden,
         .n_vocab = config->n_vocab,
         .n_context_train = config->n_context_train,
         .n_layers = config->n_layers,

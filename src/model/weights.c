@@ -351,6 +351,8 @@ static void count(const struct binding *binding)
         if (!slot->tensor)
             continue;
         weights->n_parameters += (uint64_t)slot->n_rows * slot->n_columns;
+        if (slot->matrix && slot->matrix != &weights->embedding && slot->matrix != &weights->output)
+            weights->n_layer_weights += (uint64_t)slot->n_rows * slot->n_columns;
         if (!slot->matrix)
             weights->bytes_per_token += slot->n_columns * sizeof(float);
         else if (slot->matrix != &weights->embedding || weights->config.tied)

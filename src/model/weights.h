@@ -46,6 +46,7 @@ struct weights {
     struct layer_weights *layers;   /* [n_layers] */
     struct kv_shape *kv_shapes;     /* [n_layers] */
     uint64_t n_parameters;
+    uint64_t n_layer_weights; /* in the matrices of all layers */
     uint64_t bytes_per_token; /* that decoding one token reads */
     uint8_t *region;          /* owned */
     size_t region_bytes;

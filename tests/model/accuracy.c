@@ -145,7 +145,6 @@ int main(int argc, char **argv)
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = 512;
-    options.n_parallel = 16; /* logits are computed for as many rows at a time */
     if (!reference || runnel_model_open(argv[1], NULL, &model, &error) ||
         runnel_engine_start(model, &options, &engine, &error)) {
         fprintf(stderr, "%s\n", reference ? error.message : "the reference could not be read");

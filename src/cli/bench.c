@@ -1,0 +1,311 @@
+/* bench.c: the command `runnel bench`: prefill, decode and batched decode, beside the limits of this machine.
+ *
+ * Every figure includes the output head and sampling. Prefill starts from an empty cache (each repetition has a prompt of
+ * its own), decode from a depth of one token, and a batch of N decodes N sequences with different prompts of 32 tokens.
+ * Repetitions of all figures are interleaved, and medians are shown. One thread, besides the engine's. */
+#include "cli/cli.h"
+#include "cli/options_bench.h"
+#include "kernels/probe.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    REPETITIONS = 3,
+    BATCH_PROMPT = 32, /* tokens of each sequence of a batch */
+};
+
+enum figure_kind { FIGURE_PREFILL, FIGURE_DECODE, FIGURE_BATCH };
+
+struct figure {
+    enum figure_kind kind;
+    uint32_t n; /* tokens of the prompt; tokens decoded; sequences */
+    double samples[REPETITIONS]; /* tokens a second, of all sequences together */
+    double tok_s;                /* their median */
+};
+
+struct bench {
+    const struct bench_settings *settings;
+    runnel_model *model;
+    runnel_engine *engine;
+    runnel_model_info info;
+    struct figure *figures;
+    size_t n_figures;
+    double read_gb_s, int8_gmac_s;
+    uint32_t next_prompt; /* so that no two prompts begin alike */
+};
+
+/* Running ------------------------------------------------------------------------------------------------------ */
+
+/* A prompt of ordinary tokens that no earlier prompt shares a beginning with. */
+static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
+{
+    uint32_t n_ordinary = bench->info.n_vocab / 2, state = ++bench->next_prompt * 2654435761u;
+    for (uint32_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        ids[i] = (int32_t)((state >> 8) % n_ordinary);
+    }
+    if (n)
+        ids[0] = (int32_t)(bench->next_prompt % n_ordinary);
+}
+
+/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's prefill time and the
+ * longest decode time. */
+static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint32_t n_tokens, double *prefill_ms,
+                        double *decode_ms, runnel_error *error)
+{
+    int failure = RUNNEL_ENOMEM;
+    runnel_request *requests = calloc(n, sizeof *requests);
+    runnel_response *responses = calloc(n, sizeof *responses);
+    int32_t *ids = calloc((size_t)n * n_prompt, sizeof *ids);
+    if (!requests || !responses || !ids) {
+        snprintf(error->message, sizeof error->message, "no memory for %u requests", n);
+        goto end;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        make_prompt(bench, ids + (size_t)i * n_prompt, n_prompt);
+        runnel_request_init(bench->model, &requests[i]);
+        requests[i].prompt_ids = ids + (size_t)i * n_prompt;
+        requests[i].n_prompt_ids = n_prompt;
+        requests[i].max_tokens = (int)n_tokens;
+        requests[i].ignore_eos = true;
+        requests[i].sampling.seed = i;
+    }
+    failure = runnel_respond_many(bench->engine, requests, n, responses, error);
+    if (failure)
+        goto end;
+    *prefill_ms = responses[0].prefill_ms;
+    *decode_ms = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (responses[i].decode_ms > *decode_ms)
+            *decode_ms = responses[i].decode_ms;
+        runnel_response_free(&responses[i]);
+    }
+
+end:
+    free(ids);
+    free(requests);
+    free(responses);
+    return failure;
+}
+
+static int measure(struct bench *bench, const struct figure *figure, double *tok_s, runnel_error *error)
+{
+    uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
+    double prefill_ms, decode_ms;
+    int failure;
+    switch (figure->kind) {
+    case FIGURE_PREFILL:
+        failure = run_requests(bench, 1, figure->n, 1, &prefill_ms, &decode_ms, error);
+        if (!failure)
+            *tok_s = figure->n / prefill_ms * 1e3;
+        return failure;
+    case FIGURE_DECODE:
+        failure = run_requests(bench, 1, 1, figure->n + 1, &prefill_ms, &decode_ms, error);
+        if (!failure)
+            *tok_s = figure->n / decode_ms * 1e3;
+        return failure;
+    case FIGURE_BATCH:
+        failure = run_requests(bench, figure->n, BATCH_PROMPT, n_tokens + 1, &prefill_ms, &decode_ms, error);
+        if (!failure)
+            *tok_s = (double)figure->n * n_tokens / decode_ms * 1e3;
+        return failure;
+    }
+    return RUNNEL_EINVAL;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int measure_all(struct bench *bench, runnel_error *error)
+{
+    for (int repetition = 0; repetition < REPETITIONS; repetition++)
+        for (size_t i = 0; i < bench->n_figures; i++) {
+            struct figure *figure = &bench->figures[i];
+            int failure = measure(bench, figure, &figure->samples[repetition], error);
+            if (failure)
+                return failure;
+        }
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        struct figure *figure = &bench->figures[i];
+        qsort(figure->samples, REPETITIONS, sizeof *figure->samples, compare_doubles);
+        figure->tok_s = figure->samples[REPETITIONS / 2];
+    }
+    return RUNNEL_OK;
+}
+
+/* What the machine allows: it must read all weights once a step, and do all multiplications of each row. */
+static double limit_tok_s(const struct bench *bench, const struct figure *figure)
+{
+    double n_rows = figure->kind == FIGURE_DECODE ? 1 : figure->n;
+    double n_heads = figure->kind == FIGURE_BATCH ? figure->n : 1;
+    double read_s = (double)bench->info.bytes_per_token / bench->read_gb_s / 1e9;
+    double multiply_s = (n_rows * (double)bench->info.n_layer_weights + n_heads * (double)bench->info.n_head_weights) /
+                        bench->int8_gmac_s / 1e9;
+    return n_rows / (read_s > multiply_s ? read_s : multiply_s);
+}
+
+static double decode_gb_s(const struct bench *bench, const struct figure *figure)
+{
+    double n_streams = figure->kind == FIGURE_BATCH ? figure->n : 1;
+    return figure->tok_s / n_streams * (double)bench->info.bytes_per_token / 1e9;
+}
+
+/* Reporting ---------------------------------------------------------------------------------------------------- */
+
+/* The most streams whose tokens come no further apart than the target. */
+static const struct figure *recommend(const struct bench *bench)
+{
+    const struct figure *best = NULL;
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        if (figure->kind == FIGURE_BATCH && figure->n / figure->tok_s * 1e3 <= bench->settings->target_ms &&
+            (!best || figure->n > best->n))
+            best = figure;
+    }
+    return best;
+}
+
+static void print_text(const struct bench *bench)
+{
+    static const char *const names[] = {"prefill", "decode", "batch"};
+    const runnel_model_info *info = &bench->info;
+    printf("%s, %s kernels, %d threads\n", info->name, info->cpu, info->n_threads);
+    printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s, bench->int8_gmac_s);
+    printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,
+           (double)(info->n_layer_weights + info->n_head_weights) / 1e9);
+    printf("%-8s %6s %10s %10s %8s %8s\n", "work", "n", "tok/s", "limit", "reached", "GB/s");
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        double limit = limit_tok_s(bench, figure);
+        printf("%-8s %6u %10.1f %10.1f %6.0f %%", names[figure->kind], figure->n, figure->tok_s, limit,
+               figure->tok_s / limit * 100);
+        if (figure->kind == FIGURE_PREFILL)
+            printf("\n");
+        else
+            printf(" %8.1f\n", decode_gb_s(bench, figure));
+    }
+    const struct figure *best = recommend(bench);
+    if (best)
+        printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, %.0f tok/s)\n",
+               bench->settings->target_ms, best->n, info->n_threads, best->n / best->tok_s * 1e3, best->tok_s);
+    else
+        printf("\nNo measured batch has its tokens at most %d ms apart.\n", bench->settings->target_ms);
+}
+
+static int print_json(const struct bench *bench)
+{
+    json_t *prefill = json_array(), *batch = json_array(), *decode = NULL;
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        if (figure->kind == FIGURE_DECODE)
+            decode = json_pack("{s:i, s:f, s:f}", "n", (int)figure->n, "tok_s", figure->tok_s, "gb_s",
+                               decode_gb_s(bench, figure));
+        else
+            json_array_append_new(figure->kind == FIGURE_PREFILL ? prefill : batch,
+                                  json_pack("{s:i, s:f}", "n", (int)figure->n, "tok_s", figure->tok_s));
+    }
+    json_t *object = json_pack("{s:s, s:i, s:{s:f, s:f}, s:o, s:o, s:o}", "model", bench->info.name, "threads",
+                               bench->info.n_threads, "machine", "read_gb_s", bench->read_gb_s, "int8_gmac_s",
+                               bench->int8_gmac_s, "prefill", prefill, "decode", decode, "batch", batch);
+    if (!object) {
+        fprintf(stderr, "runnel: no memory for the report\n");
+        return EXIT_FAILED;
+    }
+    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(object);
+    return EXIT_DONE;
+}
+
+/* The command -------------------------------------------------------------------------------------------------- */
+
+static int list_figures(struct bench *bench, runnel_error *error)
+{
+    const struct bench_settings *settings = bench->settings;
+    bench->figures = calloc(settings->prefill.n + settings->batch.n + 1, sizeof *bench->figures);
+    if (!bench->figures) {
+        snprintf(error->message, sizeof error->message, "no memory for the figures");
+        return RUNNEL_ENOMEM;
+    }
+    for (size_t i = 0; i < settings->prefill.n; i++)
+        bench->figures[bench->n_figures++] =
+            (struct figure){.kind = FIGURE_PREFILL, .n = (uint32_t)settings->prefill.values[i]};
+    bench->figures[bench->n_figures++] = (struct figure){.kind = FIGURE_DECODE, .n = (uint32_t)settings->n_tokens};
+    for (size_t i = 0; i < settings->batch.n; i++)
+        bench->figures[bench->n_figures++] =
+            (struct figure){.kind = FIGURE_BATCH, .n = (uint32_t)settings->batch.values[i]};
+    return RUNNEL_OK;
+}
+
+/* An engine with room for the longest prompt and the largest batch, and no more. */
+static int start_engine(struct bench *bench, runnel_error *error)
+{
+    uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    uint32_t n_sequence = BATCH_PROMPT + n_tokens + 1 + KV_PAGE; /* a sequence of a batch, rounded up to pages */
+    options.n_context = n_sequence;
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        if (figure->kind == FIGURE_PREFILL && figure->n + 1 > options.n_context)
+            options.n_context = figure->n + 1;
+        if (figure->kind == FIGURE_BATCH && figure->n > options.n_parallel)
+            options.n_parallel = figure->n;
+    }
+    options.n_kv_tokens = options.n_parallel * n_sequence;
+    return runnel_engine_start(bench->model, &options, &bench->engine, error);
+}
+
+static int probe(struct bench *bench, runnel_error *error)
+{
+    char message[256];
+    const struct kernels *kernels = kernels_get(message, sizeof message);
+    struct team *team;
+    int failure = team_create((unsigned)bench->info.n_threads, &team, error);
+    if (failure)
+        return failure;
+    failure = probe_read_gb_s(team, &bench->read_gb_s, error);
+    if (!failure && kernels)
+        bench->int8_gmac_s = probe_int8_gmac_s(team, kernels);
+    team_free(team);
+    return failure;
+}
+
+int command_bench(int argc, char **argv)
+{
+    struct bench_settings settings;
+    int status = bench_settings_read(argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    runnel_error error;
+    struct bench bench = {.settings = &settings, .info.size = sizeof bench.info};
+    int failure = cli_open_model(settings.model, settings.n_threads, NULL, &bench.model, &error);
+    if (failure)
+        return cli_fail(&error);
+    runnel_model_get_info(bench.model, &bench.info);
+    failure = list_figures(&bench, &error);
+    if (!failure)
+        failure = start_engine(&bench, &error);
+    if (!failure)
+        failure = probe(&bench, &error);
+    if (!failure)
+        failure = measure_all(&bench, &error);
+    if (failure)
+        status = cli_fail(&error);
+    else if (settings.json)
+        status = print_json(&bench);
+    else {
+        print_text(&bench);
+        status = EXIT_DONE;
+    }
+    free(bench.figures);
+    runnel_engine_stop(bench.engine);
+    runnel_model_close(bench.model);
+    return status;
+}

@@ -1,0 +1,85 @@
+/* cli.c: what the commands share: errors, opening a model with a progress bar, reading files. */
+#include "cli/cli.h"
+
+#include "cli/catalogue.h"
+#include "cli/progress.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cli_fail(const runnel_error *error)
+{
+    fprintf(stderr, "runnel: %s\n", error->message);
+    return EXIT_FAILED;
+}
+
+static void show_progress(void *user, uint64_t done, uint64_t total)
+{
+    progress_update(user, done, total);
+}
+
+int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model, runnel_error *error)
+{
+    char path[PATH_MAX];
+    int failure = catalogue_resolve(name, path, sizeof path, error);
+    if (failure)
+        return failure;
+    struct progress progress;
+    progress_start(&progress, "loading", 0);
+    runnel_model_options options;
+    runnel_model_options_init(&options);
+    options.n_threads = n_threads;
+    options.chat_template = chat_template;
+    options.on_progress = show_progress;
+    options.user = &progress;
+    failure = runnel_model_open(path, &options, model, error);
+    progress_end(&progress);
+    return failure;
+}
+
+static int fail_file(runnel_error *error, const char *path, const char *what)
+{
+    error->code = RUNNEL_EIO;
+    snprintf(error->message, sizeof error->message, "%s: %s", path, what);
+    return error->code;
+}
+
+int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error)
+{
+    bool is_stdin = !strcmp(path, "-");
+    FILE *file = is_stdin ? stdin : fopen(path, "rb");
+    if (!file)
+        return fail_file(error, path, strerror(errno));
+    size_t used = 0, cap = 0;
+    char *buffer = NULL;
+    int failure = RUNNEL_OK;
+    for (;;) {
+        if (used + 1 >= cap) {
+            char *grown = realloc(buffer, cap = cap * 2 + 65536);
+            if (!grown) {
+                failure = fail_file(error, path, "no memory for its text");
+                break;
+            }
+            buffer = grown;
+        }
+        size_t n = fread(buffer + used, 1, cap - used - 1, file);
+        used += n;
+        if (n == 0)
+            break;
+    }
+    if (!failure && ferror(file))
+        failure = fail_file(error, path, strerror(errno));
+    if (!is_stdin)
+        fclose(file);
+    if (failure) {
+        free(buffer);
+        return failure;
+    }
+    buffer[used] = 0;
+    *text = buffer;
+    *len = used;
+    return RUNNEL_OK;
+}

@@ -1,0 +1,27 @@
+/* cli.h: what the commands share. Results go to stdout; all that is written for a person goes to stderr. */
+#ifndef RUNNEL_CLI_CLI_H
+#define RUNNEL_CLI_CLI_H
+
+#include "runnel.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* The commands: argv[0] is the command's name. Return the exit status. */
+int command_run(int argc, char **argv);
+int command_bench(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
+int command_logits(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_pull(int argc, char **argv);
+
+/* Prints "runnel: ..." on stderr and returns EXIT_FAILED. */
+int cli_fail(const runnel_error *error);
+
+/* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
+int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,
+                   runnel_error *error);
+
+/* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
+int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);
+
+#endif

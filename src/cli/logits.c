@@ -1,0 +1,109 @@
+/* logits.c: the command `runnel logits`: the logits after every token of a list, as raw floats in a file. One thread. */
+#include "cli/cli.h"
+#include "cli/options_logits.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int fail(runnel_error *error, int code, const char *path, const char *what)
+{
+    error->code = code;
+    snprintf(error->message, sizeof error->message, "%s: %s", path, what);
+    return code;
+}
+
+/* A JSON array of token ids. */
+static int read_ids(const char *path, int32_t **out, size_t *n_ids, runnel_error *error)
+{
+    json_error_t where;
+    json_t *list = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    if (!list)
+        return fail(error, RUNNEL_EINVAL, path, where.text);
+    int failure = RUNNEL_OK;
+    size_t n = json_array_size(list);
+    int32_t *ids = malloc(n * sizeof *ids + 1);
+    if (!json_is_array(list))
+        failure = fail(error, RUNNEL_EINVAL, path, "expected a JSON array of token ids");
+    else if (!ids)
+        failure = fail(error, RUNNEL_ENOMEM, path, "no memory for its tokens");
+    for (size_t i = 0; i < n && !failure; i++) {
+        const json_t *id = json_array_get(list, i);
+        json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value > INT32_MAX)
+            failure = fail(error, RUNNEL_EINVAL, path, "expected token ids: whole numbers from 0 on");
+        else
+            ids[i] = (int32_t)value;
+    }
+    json_decref(list);
+    if (failure) {
+        free(ids);
+        return failure;
+    }
+    *out = ids;
+    *n_ids = n;
+    return RUNNEL_OK;
+}
+
+struct writer {
+    FILE *file;
+    uint32_t n_vocab;
+};
+
+static bool write_logits(void *user, size_t index, const float *logits)
+{
+    (void)index;
+    const struct writer *writer = user;
+    return fwrite(logits, sizeof *logits, writer->n_vocab, writer->file) == writer->n_vocab;
+}
+
+static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids, size_t n_ids,
+                   runnel_error *error)
+{
+    enum { ROWS_A_HEAD_PASS = 16 };
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    runnel_engine *engine;
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    options.n_context = n_ids < 2 ? 2 : n_ids > UINT32_MAX ? UINT32_MAX : (uint32_t)n_ids;
+    options.n_batch = (uint32_t)settings->chunk;
+    int failure = runnel_engine_start(model, &options, &engine, error);
+    if (failure)
+        return failure;
+    struct writer writer = {.file = fopen(settings->output, "wb"), .n_vocab = info.n_vocab};
+    if (!writer.file) {
+        failure = fail(error, RUNNEL_EIO, settings->output, strerror(errno));
+    } else {
+        failure = runnel_logits_each(engine, ids, n_ids, 0, write_logits, &writer, error);
+        if (fclose(writer.file) || failure == RUNNEL_ECANCELLED)
+            failure = fail(error, RUNNEL_EIO, settings->output, strerror(errno));
+        if (failure)
+            remove(settings->output);
+    }
+    runnel_engine_stop(engine);
+    return failure;
+}
+
+int command_logits(int argc, char **argv)
+{
+    struct logits_settings settings;
+    int status = logits_settings_read(argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    runnel_error error;
+    int32_t *ids;
+    size_t n_ids;
+    if (read_ids(settings.ids, &ids, &n_ids, &error))
+        return cli_fail(&error);
+    runnel_model *model;
+    int failure = cli_open_model(settings.model, settings.n_threads, NULL, &model, &error);
+    if (!failure) {
+        failure = compute(model, &settings, ids, n_ids, &error);
+        runnel_model_close(model);
+    }
+    free(ids);
+    return failure ? cli_fail(&error) : EXIT_DONE;
+}
