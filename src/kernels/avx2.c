@@ -2,6 +2,6 @@
 
 bool kernels_fill_avx2(struct kernels *kernels)
 {
-    (void) kernels;
-    return false;
+    kernels->name = "avx2";
+    return cpu_has_avx2();
 }

@@ -1,7 +1,11 @@
-#include "kernels/shared.h"
+/* avx512.c: the table for CPUs with AVX-512 VNNI, and its smaller functions. Owns nothing; any thread. */
+#include "kernels/avx512.h"
 
 bool kernels_fill_avx512(struct kernels *kernels)
 {
-    (void) kernels;
-    return false;
+    if (!cpu_has_avx512())
+        return false;
+    kernels->name = "avx512";
+    avx512_fill_matmul(kernels);
+    return true;
 }

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""The rules of the house that a compiler does not see. Without an argument all are checked.
+
+    check_tree.py map        ARCHITECTURE.md's map names every file, and no other
+    check_tree.py arrows     includes point down only
+    check_tree.py sizes      no source file is longer than a sitting
+    check_tree.py --propose  prints lines for the map for files that it lacks
+"""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MAPPED = ("include/", "src/", "tests/", "bench/", "scripts/", "docs/", "examples/", "cmake/", "web/", "deploy/", ".ci/")
+MAX_LINES = 800
+
+# From the roof down. A floor may include itself and the floors named here.
+FLOORS = {
+    "cli": {"base", "runnel.h"},
+    "server": {"base", "runnel.h"},
+    "engine": {"model", "kernels", "base", "runnel.h"},
+    "model": {"kernels", "base"},
+    "kernels": {"base"},
+    "base": set(),
+}
+# base/error.h gives the public error type to all floors, so that only it needs to know runnel.h. The tools for model files
+# look inside them.
+EXCEPTIONS = {
+    "src/base/error.h": {"runnel.h"},
+    **{f"src/cli/{tool}.c": {"model", "kernels"}
+       for tool in ("inspect", "bench", "logits", "tokenize", "quantize", "convert", "imatrix")},
+}
+
+
+def tracked():
+    """The files that git knows and that are there."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted(name for name in names if (ROOT / name).exists())
+
+
+def expand(word):
+    """'gguf.{c,h}' -> gguf.c gguf.h"""
+    match = re.fullmatch(r"(.*)\{(.*)\}(.*)", word)
+    return [match[1] + middle + match[3] for middle in match[2].split(",")] if match else [word]
+
+
+def read_map():
+    """The files and whole folders of the map: the fenced block after the heading "Map". A line that begins with a
+    name ending in / opens a folder; `folder/**` stands for all that is below it; an indented line names files of the open
+    folder, then, after two spaces, says what they are."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    block = re.search(r"^## Map.*?^```\n(.*?)^```", text, re.S | re.M)
+    assert block, "ARCHITECTURE.md has no section 'Map' with a fenced block"
+    files, folders, folder = set(), set(), ""
+    for line in block[1].splitlines():
+        if not line.strip():
+            continue
+        names = re.split(r"\s{2,}", line.strip())[0].split()
+        if not line.startswith(" "):
+            if names[0].endswith("/**"):
+                folders.add(names[0][:-2])
+                continue
+            folder = names[0]
+            assert folder.endswith("/"), f"ARCHITECTURE.md: expected a folder ending in '/', found '{names[0]}'"
+            continue
+        files.update(folder + file for name in names for file in expand(name))
+    return files, folders
+
+
+def missing_from_map():
+    files, folders = read_map()
+    return [name for name in tracked() if name.startswith(MAPPED) and name not in files
+            and not any(name.startswith(folder) for folder in folders)]
+
+
+def check_map():
+    files, folders = read_map()
+    complaints = [f"ARCHITECTURE.md's map lacks {name}" for name in missing_from_map()]
+    complaints += [f"ARCHITECTURE.md's map names {name}, which is not there" for name in sorted(files | folders)
+                   if not (ROOT / name).exists()]
+    return complaints
+
+
+def includes(name):
+    for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
+        match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if match:
+            yield number, match[1] == '"', match[2]
+
+
+def check_arrows():
+    complaints = []
+    for name in tracked():
+        if not name.endswith((".c", ".h")):
+            continue
+        for number, ours, header in includes(name):
+            where = f"{name}:{number} includes {header}"
+            if header.endswith(".c"):
+                complaints.append(f"{where}: a .c file is linked, not included")
+            if name.startswith("include/") and ours:
+                complaints.append(f"{where}: the public header stands on the system's headers alone")
+            if not name.startswith("src/") or not ours:
+                continue
+            floor = name.split("/")[1]
+            target = header.split("/")[0]
+            if floor not in FLOORS:
+                complaints.append(f"{name}: src/{floor}/ is not a floor of the house")
+            elif target != floor and target not in FLOORS[floor] | EXCEPTIONS.get(name, set()):
+                complaints.append(f"{where}: {floor} may include {', '.join(sorted(FLOORS[floor] | {floor}))}")
+    return complaints
+
+
+def check_sizes():
+    complaints = []
+    for name in tracked():
+        if name.startswith("src/") and name.endswith((".c", ".h")):
+            lines = (ROOT / name).read_text().count("\n")
+            if lines > MAX_LINES:
+                complaints.append(f"{name} has {lines} lines, at most {MAX_LINES} fit a sitting")
+    return complaints
+
+
+def propose():
+    """Lines for the map: what a file's own header comment says it is."""
+    folder = None
+    for name in missing_from_map():
+        path = Path(name)
+        if path.parent != folder:
+            folder = path.parent
+            print(f"{folder}/")
+        head = (ROOT / name).read_text(errors="replace")[:600]
+        match = re.search(re.escape(path.name) + r":\s+(.*?)[.:;\n]", head, re.S)
+        print(f"    {path.name:24}  {' '.join(match[1].split()) if match else ''}")
+
+
+CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes}
+
+
+def main(arguments):
+    if arguments == ["--propose"]:
+        propose()
+        return 0
+    unknown = [name for name in arguments if name not in CHECKS]
+    if unknown:
+        print(__doc__, file=sys.stderr)
+        return 2
+    if not (ROOT / ".git").exists():
+        print("not a git checkout: nothing to compare with")
+        return 77
+    complaints = [complaint for name in arguments or CHECKS for complaint in CHECKS[name]()]
+    print("\n".join(complaints) or "all in order")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

