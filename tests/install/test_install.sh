@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test_install.sh BUILD_DIR: installs that build into a temporary folder and uses it as a stranger would: the example built
 # with pkg-config and with CMake, against the shared and the static library, as C and as C++; and what the library exports.
-# With smollm2-135m.gguf in the folder of test models, each program answers a question.
+# With smollm2-135m.gguf in the folder of test models two of the programs answer a question.
 set -euo pipefail
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$1" && pwd)
@@ -64,6 +64,8 @@ for program in ask-shared ask-static ask-cpp asker/ask_runnel asker/ask_runnel_s
     status=0
     message=$("$work/$program" "$work/missing.gguf" hello 2>&1) || status=$?
     [[ $status = 1 && $message == *missing.gguf* ]] || fail "$program with a missing model: status $status, $message"
+done
+for program in ask-shared asker/ask_runnel_static; do
     if [ -f "$models/smollm2-135m.gguf" ]; then
         answer=$("$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24)
         [[ $answer == *Paris* ]] || fail "$program answered: $answer"
