@@ -17,6 +17,9 @@ BUILD = cmake --build
 CTEST = ctest --no-tests=error --output-on-failure -j $(JOBS)
 # Instrumented programs are slow: they see the small models only.
 SMALL_MODELS = $(CURDIR)/build/small-models
+SMALL = RUNNEL_MODELS_DIR=$(SMALL_MODELS)
+# R1's tokenizer and template over the weights of the Coder: the R1 path, where R1 itself cannot be had.
+R1_CODER = $(RUNNEL_MODELS_DIR)/r1-coder-1.5b.gguf
 C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
@@ -34,30 +37,33 @@ demo: all ## get a model and have it answer a question (PROMPT="..." asks anothe
 test: packages-test models ## build all and run the tests
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
+	@[ $(RUNNEL_TEST_MODELS) != all ] || [ -f $(R1_CODER) ] || { \
+	    build/tests/make_r1_coder $(RUNNEL_MODELS_DIR)/r1-header.bin $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf $(R1_CODER).part && \
+	    mv $(R1_CODER).part $(R1_CODER); }
 	@$(CTEST) --test-dir build -LE long
 
 check-all: test check-asan check-tsan check-clang check-valgrind check-fuzz check-long ## everything: run before a release
 	@echo "check-all: all passed"
 
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
-	@$(CONFIGURE) asan
-	@$(BUILD) build-asan -j $(JOBS)
-	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-asan -LE 'long|install|house'
+	@$(SMALL) $(CONFIGURE) asan
+	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-asan -LE 'long|install|house'
 
 check-tsan: packages-check small-models ## the tests under the thread sanitizer
-	@$(CONFIGURE) tsan
-	@$(BUILD) build-tsan -j $(JOBS)
-	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli'
+	@$(SMALL) $(CONFIGURE) tsan
+	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli'
 
 check-clang: packages-check small-models ## the tests, built with clang
-	@$(CONFIGURE) clang
-	@$(BUILD) build-clang -j $(JOBS)
-	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) $(CTEST) --test-dir build-clang -LE 'long|install|house'
+	@$(SMALL) $(CONFIGURE) clang
+	@$(SMALL) $(BUILD) build-clang -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-clang -LE 'long|install|house'
 
 check-valgrind: packages-check small-models ## the unit tests under valgrind
-	@$(CONFIGURE) debug
-	@$(BUILD) build-debug -j $(JOBS)
-	@RUNNEL_MODELS_DIR=$(SMALL_MODELS) scripts/check-valgrind build-debug
+	@$(SMALL) $(CONFIGURE) debug
+	@$(SMALL) $(BUILD) build-debug -j $(JOBS)
+	@$(SMALL) scripts/check-valgrind build-debug
 
 check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60)
 	@$(CONFIGURE) fuzz
