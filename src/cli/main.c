@@ -2,8 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/pull.h"
-#include "runnel.h"
+#include "cli/cli.h"
 
 struct command {
     const char *name;
@@ -14,8 +13,6 @@ struct command {
 static const struct command commands[] = {
     {"pull", command_pull, "download a model"},
 };
-
-enum { EXIT_DONE = 0, EXIT_USAGE = 2 };
 
 static void usage(FILE *out)
 {

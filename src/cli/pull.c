@@ -4,7 +4,7 @@
  * The sources of a model are tried in turn; one that breaks off is continued a few times. Bytes gather in
  * NAME.part; the file gets its name when it is complete and its checksum is right. Ctrl-C leaves the part,
  * and the same command goes on from there. One thread. */
-#include "cli/pull.h"
+#include "cli/cli.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -25,7 +25,7 @@
 #include "cli/progress.h"
 #include "cli/wheel.h"
 
-enum { MAX_TRIES = 5, EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, HASH_BUFFER_BYTES = 1 << 16 };
+enum { MAX_TRIES = 5, HASH_BUFFER_BYTES = 1 << 16 };
 
 /* Set by Ctrl-C; a signal handler has no other way to speak. */
 static volatile sig_atomic_t interrupted;
