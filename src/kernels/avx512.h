@@ -1,4 +1,5 @@
-/* avx512.h: what avx512_matmul.c and avx512_attention.c give to avx512.c, and what all three use. Private to them. */
+/* avx512.h: what avx512_matmul.c and avx512_attention.c give to avx512.c, and what all three use. Private to
+ * them. */
 #ifndef RUNNEL_KERNELS_AVX512_H
 #define RUNNEL_KERNELS_AVX512_H
 
@@ -39,7 +40,8 @@ INLINE __m512 exp_vector(__m512 x)
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_P4));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_P5));
     p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-    __m512i power = _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t), 23), _mm512_set1_epi32(0x3f800000));
+    __m512i power =
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t), 23), _mm512_set1_epi32(0x3f800000));
     return _mm512_mul_ps(p, _mm512_castsi512_ps(power));
 }
 

@@ -1,10 +1,11 @@
-/* avx512_matmul.c: products with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned weights; `vpdpbusd` multiplies
- * it with 4 activations broadcast to all lanes, so that lanes are rows and nothing is ever shuffled.
+/* avx512_matmul.c: products with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned weights;
+ * `vpdpbusd` multiplies it with 4 activations broadcast to all lanes, so that lanes are rows and nothing is
+ * ever shuffled.
  *
- * A tile meets up to 8 rows of activations at once, all sums in registers. Weights are unpacked in registers again for each
- * such group of rows: the ports that unpack have nothing else to do while the multipliers work. A call goes through 4 tiles
- * at a time, so that a group of activation rows, once in L1, is used 4 times, and the tiles stay in L2. Lanes of rows past
- * n_rows compute on zeros and are not stored. */
+ * A tile meets up to 8 rows of activations at once, all sums in registers. Weights are unpacked in registers
+ * again for each such group of rows: the ports that unpack have nothing else to do while the multipliers
+ * work. A call goes through 4 tiles at a time, so that a group of activation rows, once in L1, is used 4
+ * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
 #include "kernels/avx512.h"
 #include "kernels/pack.h"
 
@@ -12,6 +13,15 @@ enum {
     TILES_AT_ONCE = 4,
     ROWS_AT_ONCE = 8,
 };
+
+/* Weights are fetched some blocks ahead when many rows meet them: the out-of-order window is shorter than a
+ * block then, and the hardware does not look far enough. With few rows it does better alone (measured: M = 1,
+ * 28 against 20 GB/s a core). Past the end of the matrix a prefetch does nothing. */
+INLINE void fetch_ahead(const uint8_t *p, int m)
+{
+    if (m >= 5)
+        _mm_prefetch((const char *)p + 4 * Q4K_BLOCK_BYTES, _MM_HINT_T0);
+}
 
 /* A product, and what its tiles have in common. */
 struct product {
@@ -62,7 +72,8 @@ INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int
 
 /* The 6-bit scales and mins of a block as the dot products want them. */
 struct q4k_scales {
-    __m512i scale[8];     /* by sub-block; those of even ones 16 times, because odd sub-blocks are used 16 times too large */
+    __m512i scale[8]; /* by sub-block; those of even ones 16 times, because odd sub-blocks are used 16 times
+                         too large */
     __m512i min_pairs[4]; /* 16-bit pairs of sub-blocks 2p and 2p+1 */
 };
 
@@ -75,7 +86,8 @@ INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
     __m512i scales[2], mins[2];
     scales[0] = _mm512_and_si512(word0, six);
     mins[0] = _mm512_and_si512(word1, six);
-    scales[1] = _mm512_or_si512(_mm512_and_si512(word2, four), _mm512_and_si512(_mm512_srli_epi16(word0, 2), high));
+    scales[1] =
+        _mm512_or_si512(_mm512_and_si512(word2, four), _mm512_and_si512(_mm512_srli_epi16(word0, 2), high));
     mins[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(word2, 4), four),
                               _mm512_and_si512(_mm512_srli_epi16(word1, 2), high));
     UNROLL
@@ -110,6 +122,10 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             isum[i] = _mm512_setzero_si512();
         for (int sub = 0; sub < 8; sub += 2) {
             const uint8_t *nibbles = block + Q4K_NIBBLES + 256 * sub, *q = act + 32 * sub;
+            fetch_ahead(block + 32 * sub, m);
+            UNROLL
+            for (int g = 0; g < 8; g++)
+                fetch_ahead(nibbles + 64 * g, m);
             UNROLL
             for (int half = 0; half < 2; half++, q += 32) {
                 UNROLL
@@ -186,10 +202,15 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             isum[i] = _mm512_setzero_si512();
         for (int c = 0; c < 4; c++) {
             const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c, *q = act + 64 * c;
+            fetch_ahead(block + 64 * c, m);
+            UNROLL
+            for (int j = 0; j < 12; j++)
+                fetch_ahead(chunk + 64 * j, m);
             UNROLL
             for (int k = 0; k < 4; k++, q += 16) {
                 __m512i pair = pairs[2 * c + k / 2];
-                __m512i scale = k % 2 ? _mm512_srai_epi32(pair, 16) : _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 14);
+                __m512i scale =
+                    k % 2 ? _mm512_srai_epi32(pair, 16) : _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 14);
                 UNROLL
                 for (int i = 0; i < m; i++)
                     dot[i] = _mm512_setzero_si512();
@@ -214,7 +235,8 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             for (int j = 0; j < 8; j++)
                 offset = _mm512_dpwssd_epi32(offset, pairs[j], broadcast(&a->sum16[2 * j]));
             __m512i sum = _mm512_sub_epi32(_mm512_srai_epi32(isum[i], 2), _mm512_slli_epi32(offset, 5));
-            sums[i] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(a->d)), _mm512_cvtepi32_ps(sum), sums[i]);
+            sums[i] =
+                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(a->d)), _mm512_cvtepi32_ps(sum), sums[i]);
         }
     }
     store_sums(p, tile, row, m, sums);
@@ -238,6 +260,9 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
         const __m512i zero = b % 2 ? zero_second : zero_first;
         __m512i dot[ROWS_AT_ONCE];
         UNROLL
+        for (int g = 0; g < 8; g++)
+            fetch_ahead(block + 64 * g, m);
+        UNROLL
         for (int i = 0; i < m; i++) {
             const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
             dot[i] = _mm512_setzero_si512();
@@ -257,7 +282,8 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
         for (int i = 0; i < m; i++) {
             const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
             float d_act = a->d[b % 8];
-            sums[i] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(d_act)), _mm512_cvtepi32_ps(dot[i]), sums[i]);
+            sums[i] =
+                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(d_act)), _mm512_cvtepi32_ps(dot[i]), sums[i]);
             if (has_m)
                 sums[i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(d_act * (float)a->sum32[b % 8]), sums[i]);
         }
@@ -268,21 +294,21 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
 /* One function for each number of rows, so that sums are registers. */
 typedef void rows_function(const struct product *p, uint32_t tile, uint32_t row);
 
-#define ROWS_FUNCTION(name, body, m, ...)                                                                             \
-    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                                      \
-    {                                                                                                                 \
-        body(p, tile, row, m, ##__VA_ARGS__);                                                                         \
+#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
+    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
+    {                                                                                                        \
+        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
     }
-#define ROWS_FUNCTIONS(name, body, ...)                                                                               \
-    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 5, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 6, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 7, ##__VA_ARGS__)                                                                       \
-    ROWS_FUNCTION(name, body, 8, ##__VA_ARGS__)                                                                       \
-    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4,                         \
+#define ROWS_FUNCTIONS(name, body, ...)                                                                      \
+    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 5, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 6, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 7, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 8, ##__VA_ARGS__)                                                              \
+    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4,                \
                                                       name##_5, name##_6, name##_7, name##_8};
 
 ROWS_FUNCTIONS(q4k, q4k_rows)
@@ -304,22 +330,114 @@ static void matmul_tiles(const struct product *p, uint32_t tile_begin, uint32_t 
     }
 }
 
-#define MATMUL(name, block_values, functions)                                                                         \
-    static void name(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,         \
-                     size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias, bool add)  \
-    {                                                                                                                 \
-        const struct product p = {w,   acts, act_stride, out, out_stride, bias, add, w->n_columns / block_values,     \
-                                  pack_header_bytes(w->type, w->n_columns)};                                          \
-        matmul_tiles(&p, tile_begin, tile_end, n_acts, functions);                                                    \
+#define MATMUL(name, block_values, functions)                                                                \
+    static void name(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,                  \
+                     const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,    \
+                     const float *bias, bool add)                                                            \
+    {                                                                                                        \
+        const struct product p = {w,                                                                         \
+                                  acts,                                                                      \
+                                  act_stride,                                                                \
+                                  out,                                                                       \
+                                  out_stride,                                                                \
+                                  bias,                                                                      \
+                                  add,                                                                       \
+                                  w->n_columns / block_values,                                               \
+                                  pack_header_bytes(w->type, w->n_columns)};                                 \
+        matmul_tiles(&p, tile_begin, tile_end, n_acts, functions);                                           \
     }
 
 MATMUL(matmul_q4_k, ACT_BLOCK, q4k)
 MATMUL(matmul_q6_k, ACT_BLOCK, q6k)
 MATMUL(matmul_u8, U8_BLOCK_VALUES, pack_u8_has_m(w->type) ? u8_m : u8_zero)
 
+/* Any type: pieces of 16 rows are decoded to f32 and turned so that lanes are rows; then one chain of fused
+ * multiply-adds for each output over ascending inputs, as ref.c has it. */
+enum { PIECE = 256 };
+
+INLINE void turn_16x16(const float *from, float *to)
+{
+    const __m512i rows = _mm512_mullo_epi32(
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(PIECE));
+    for (int k = 0; k < 16; k++)
+        _mm512_store_ps(to + TILE_ROWS * k, _mm512_i32gather_ps(rows, from + k, 4));
+}
+
+static void decode(enum tensor_type type, const uint8_t *data, uint32_t n, float *out)
+{
+    uint32_t i = 0;
+    if (type == TENSOR_F16)
+        for (; i + 16 <= n; i += 16)
+            _mm512_storeu_ps(out + i, load_f16(data + 2 * i));
+    else if (type == TENSOR_BF16)
+        for (; i + 16 <= n; i += 16) {
+            __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(data + 2 * i)));
+            _mm512_storeu_si512(out + i, _mm512_slli_epi32(wide, 16));
+        }
+    const struct quant_info *info = quant_find(type);
+    if (i < n)
+        quant_decode(type, data + (size_t)(i / info->block_values) * info->block_bytes, n - i, out + i);
+}
+
+/* weights: [n, 16]; x: m rows; sums continue. */
+INLINE void float_rows(const float *weights, uint32_t n, const uint8_t *x, size_t stride, const int m,
+                       float *sums)
+{
+    __m512 acc[ROWS_AT_ONCE];
+    UNROLL
+    for (int i = 0; i < m; i++)
+        acc[i] = _mm512_load_ps(sums + TILE_ROWS * i);
+    for (uint32_t k = 0; k < n; k++) {
+        __m512 w = _mm512_load_ps(weights + TILE_ROWS * (size_t)k);
+        UNROLL
+        for (int i = 0; i < m; i++)
+            acc[i] =
+                _mm512_fmadd_ps(w, _mm512_set1_ps(*((const float *)(x + (size_t)i * stride) + k)), acc[i]);
+    }
+    UNROLL
+    for (int i = 0; i < m; i++)
+        _mm512_store_ps(sums + TILE_ROWS * i, acc[i]);
+}
+
+static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                         const float *bias, bool add)
+{
+    enum { FLOAT_ROWS = 64 }; /* rows of activations for which a piece is decoded once */
+    const struct product p = {w, acts, act_stride, out, out_stride, bias, add, 0, 0};
+    const struct quant_info *info = quant_find(w->type);
+    size_t row_bytes = (size_t)(w->n_columns / info->block_values) * info->block_bytes;
+    _Alignas(64) float decoded[TILE_ROWS * PIECE], turned[PIECE * TILE_ROWS], sums[FLOAT_ROWS * TILE_ROWS];
+    memset(decoded, 0, sizeof decoded);
+    for (uint32_t tile = tile_begin; tile < tile_end; tile++)
+        for (uint32_t first = 0; first < n_acts; first += FLOAT_ROWS) {
+            uint32_t n_rows = n_acts - first < FLOAT_ROWS ? n_acts - first : FLOAT_ROWS;
+            memset(sums, 0, sizeof sums);
+            for (uint32_t begin = 0; begin < w->n_columns; begin += PIECE) {
+                uint32_t n = w->n_columns - begin < PIECE ? w->n_columns - begin : PIECE, row = 0;
+                const uint8_t *data = w->data + tile * w->tile_bytes;
+                data += (size_t)(begin / info->block_values) * info->block_bytes;
+                for (int i = 0; i < TILE_ROWS; i++)
+                    decode(w->type, data + (size_t)i * row_bytes, n, decoded + PIECE * i);
+                for (uint32_t k = 0; k < n; k += 16)
+                    turn_16x16(decoded + k, turned + TILE_ROWS * k);
+                const uint8_t *x = p.acts + first * act_stride + begin * sizeof(float);
+                for (; row + 8 <= n_rows; row += 8)
+                    float_rows(turned, n, x + row * act_stride, act_stride, 8, sums + TILE_ROWS * row);
+                for (; row < n_rows; row++)
+                    float_rows(turned, n, x + row * act_stride, act_stride, 1, sums + TILE_ROWS * row);
+            }
+            for (uint32_t row = 0; row < n_rows; row++) {
+                __m512 sum = _mm512_load_ps(sums + TILE_ROWS * row);
+                store_sums(&p, tile, first + row, 1, &sum);
+            }
+        }
+}
+
 void avx512_fill_matmul(struct kernels *kernels)
 {
     kernels->matmul[TILE_Q4_K] = matmul_q4_k;
     kernels->matmul[TILE_Q6_K] = matmul_q6_k;
     kernels->matmul[TILE_U8] = matmul_u8;
+    kernels->matmul[TILE_FLOAT] = matmul_float;
 }

@@ -4,8 +4,8 @@
 
 #include "kernels/ops.h"
 
-/* filter: "" or the name of one instruction set. Prints GMAC/s and GB/s by type, rows of activations and
- * threads. */
-int kernel_bench(const struct kernels *tables, int n_tables, const char *filter);
+/* filter: "" or names of instruction sets; types: "" or names of tensor types. Prints GMAC/s and GB/s by
+ * type, rows of activations and threads. */
+int kernel_bench(const struct kernels *tables, int n_tables, const char *filter, const char *types);
 
 #endif
