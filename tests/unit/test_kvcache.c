@@ -27,8 +27,10 @@
 
 /* Allocations of the whole program, counted, and failing from the n-th on if asked. Sanitizers have their
  * own. */
-static long n_allocations, fail_from = -1;
+static long n_allocations;
 #if !SANITIZED
+static long fail_from = -1;
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *malloc(size_t size);
