@@ -9,8 +9,13 @@
  * A page becomes indexed when all its positions are committed. The hash finds a page, the tokens are compared. Shared
  * pages are never written: reserving into one copies it first.
  *
- * A window (keep_first, keep_last; both 0: none) drops the middle pages of a long sequence as it grows; positions are
- * never renumbered, and pages committed after the first drop are not indexed. */
+ * Two sequences that commit equal tokens end up with the same pages: a page that turns out to be indexed already is given
+ * back and the indexed one taken (equal bit for bit, by the one arithmetic).
+ *
+ * A window (keep_first, keep_last; keep_last 0: none) drops the middle pages of a long sequence as it grows: a reserve
+ * drops the pages that lie wholly after the first keep_first positions and wholly before the last keep_last of the
+ * committed whole pages. Positions are never renumbered. What is computed after a page was dropped depends on the
+ * drop: such pages are neither indexed nor matched. */
 #ifndef RUNNEL_ENGINE_KVCACHE_H
 #define RUNNEL_ENGINE_KVCACHE_H
 
@@ -32,8 +37,8 @@ void kvcache_free(struct kvcache *cache);
 
 size_t kvcache_page_bytes(const struct kvcache_options *options); /* to size a pool */
 
-/* Opens an empty sequence and returns its number, or RUNNEL_ENOMEM if n_sequences are open. Pages are shared only among
- * sequences of equal salt (API keys must not learn what others asked). */
+/* Opens an empty sequence and returns its number (from 0 on), or RUNNEL_ENOMEM if n_sequences are open. Pages are shared
+ * only among sequences of equal salt (API keys must not learn what others asked). */
 int kvcache_open(struct kvcache *cache, uint64_t salt, uint32_t keep_first, uint32_t keep_last);
 void kvcache_close(struct kvcache *cache, int sequence); /* its indexed pages stay cached */
 
@@ -41,13 +46,19 @@ void kvcache_close(struct kvcache *cache, int sequence); /* its indexed pages st
  * n_tokens - 1 positions (somebody has to compute the last one's logits). Returns how many positions it now has. */
 uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens);
 
-/* On an empty sequence: shares the first n committed positions of another one of equal salt and no window. */
+/* On an empty sequence: shares the first n committed positions of another one of equal salt; neither has a window or
+ * anything reserved. Does nothing where that does not hold. */
 void kvcache_share(struct kvcache *cache, int from, int to, uint32_t n);
 
 /* Makes room for n positions after the committed ones. RUNNEL_ENOMEM if the pool has too few pages that nobody
- * references, RUNNEL_ECONTEXT past n_positions; nothing is changed then. */
+ * references, RUNNEL_ECONTEXT past n_positions; nothing is changed then. After RUNNEL_ENOMEM, closing another sequence
+ * helps; its whole pages stay cached, so that opened again it matches what was not evicted meanwhile. */
 int kvcache_reserve(struct kvcache *cache, int sequence, uint32_t n);
-/* The next n reserved positions hold these tokens, and their keys and values are written. */
+/* How many positions one reserve may add so that the window's drops, and with them the results, do not depend on how a
+ * prompt is cut into chunks: without a window UINT32_MAX; with one, up to the first drop, then up to a page's end. */
+uint32_t kvcache_chunk(const struct kvcache *cache, int sequence);
+/* The next n reserved positions hold these tokens, and their keys and values are written. KV blocks may be others
+ * afterwards: ask kvcache_block again for the next step. */
 void kvcache_commit(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n);
 /* Gives back what is reserved and not committed. */
 void kvcache_rollback(struct kvcache *cache, int sequence);

@@ -1,0 +1,438 @@
+/* kvcache.c: the sequences of the KV cache: page tables over one region of memory. The pages' states and the
+ * prefix index are in pages.c.
+ *
+ * Always: a page table's first n_pages entries are pages, or NO_PAGE where the window dropped one; each table
+ * entry counts as one reference; positions [length, length + n_reserved) lie in pages that only this sequence
+ * references and that are not indexed. The engine thread alone runs this. */
+#include "engine/kvcache.h"
+
+#include "base/region.h"
+#include "engine/pages.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct sequence {
+    bool open;
+    uint64_t salt;
+    uint32_t keep_first_pages; /* the window: keep_first in pages, rounded up */
+    uint32_t keep_last;        /* positions; 0: no window */
+    uint32_t n_unwindowed;     /* pages computed before anything was dropped: these are indexed and matched */
+    uint32_t drop_next;        /* pages [keep_first_pages, drop_next) are dropped */
+    uint32_t length, n_reserved;
+    uint32_t n_pages; /* entries of table in use */
+    uint32_t *table;  /* [max_pages] */
+};
+
+struct kvcache {
+    uint32_t n_layers, n_sequences, n_positions, max_pages;
+    struct pages pages;
+    struct sequence *sequences; /* [n_sequences] */
+    uint32_t *tables;           /* [n_sequences][max_pages], what the sequences' tables point into */
+    uint32_t *references;       /* [n_pages] scratch of kvcache_check */
+    size_t *layer_offset;       /* [n_layers] of a layer's blocks within a page */
+    size_t *block_bytes;        /* [n_layers] */
+    size_t page_bytes;
+    uint8_t *region; /* [n_pages][page_bytes] */
+    size_t region_bytes;
+    uint64_t n_queries, n_hits;
+};
+
+static uint32_t pages_of(uint32_t n_positions)
+{
+    return n_positions / KV_PAGE + (n_positions % KV_PAGE != 0);
+}
+
+/* Creating
+ * ----------------------------------------------------------------------------------------------------- */
+
+size_t kvcache_page_bytes(const struct kvcache_options *options)
+{
+    size_t bytes = 0;
+    for (uint32_t layer = 0; layer < options->n_layers; layer++)
+        bytes += kv_block_bytes(&options->shapes[layer]) * options->n_kv_heads;
+    return bytes;
+}
+
+static int check_options(const struct kvcache_options *options, runnel_error *error)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } counts[] = {{"layers", options->n_layers},
+                  {"KV heads", options->n_kv_heads},
+                  {"pages", options->n_pages},
+                  {"sequences", options->n_sequences},
+                  {"positions", options->n_positions}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (counts[i].value == 0 || counts[i].value > INT32_MAX)
+            return error_set(error, RUNNEL_EINVAL, "KV cache: expected from 1 to 2^31 - 1 %s, found %u",
+                             counts[i].name, counts[i].value);
+    return RUNNEL_OK;
+}
+
+/* Writes to every page of the system's memory, so that it is ours now or the system says no now. */
+static void touch(uint8_t *region, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 4096)
+        *(volatile uint8_t *)(region + i) = 0;
+}
+
+int kvcache_create(const struct kvcache_options *options, struct kvcache **cache, runnel_error *error)
+{
+    int status = check_options(options, error);
+    if (status)
+        return status;
+    size_t region_bytes;
+    struct kvcache *c = calloc(1, sizeof *c);
+    if (!c)
+        goto fail;
+    c->page_bytes = kvcache_page_bytes(options);
+    if (__builtin_mul_overflow(c->page_bytes, options->n_pages, &region_bytes))
+        goto fail;
+    c->n_layers = options->n_layers;
+    c->n_sequences = options->n_sequences;
+    c->n_positions = options->n_positions;
+    c->max_pages = pages_of(options->n_positions);
+    c->sequences = calloc(c->n_sequences, sizeof *c->sequences);
+    c->tables = calloc(c->n_sequences, c->max_pages * sizeof *c->tables);
+    c->references = calloc(options->n_pages, sizeof *c->references);
+    c->layer_offset = calloc(c->n_layers, sizeof *c->layer_offset);
+    c->block_bytes = calloc(c->n_layers, sizeof *c->block_bytes);
+    if (!c->sequences || !c->tables || !c->references || !c->layer_offset || !c->block_bytes ||
+        !pages_create(&c->pages, options->n_pages))
+        goto fail;
+    size_t offset = 0;
+    for (uint32_t layer = 0; layer < c->n_layers; layer++) {
+        c->block_bytes[layer] = kv_block_bytes(&options->shapes[layer]);
+        c->layer_offset[layer] = offset;
+        offset += c->block_bytes[layer] * options->n_kv_heads;
+    }
+    for (uint32_t i = 0; i < c->n_sequences; i++)
+        c->sequences[i].table = c->tables + (size_t)i * c->max_pages;
+    c->region = region_map(region_bytes);
+    if (!c->region)
+        goto fail;
+    c->region_bytes = region_bytes;
+    touch(c->region, region_bytes);
+    *cache = c;
+    return RUNNEL_OK;
+
+fail:
+    kvcache_free(c);
+    return error_set(error, RUNNEL_ENOMEM, "KV cache: no memory for %u pages of %zu bytes", options->n_pages,
+                     kvcache_page_bytes(options));
+}
+
+void kvcache_free(struct kvcache *cache)
+{
+    if (!cache)
+        return;
+    region_unmap(cache->region, cache->region_bytes);
+    pages_free(&cache->pages);
+    free(cache->sequences);
+    free(cache->tables);
+    free(cache->references);
+    free(cache->layer_offset);
+    free(cache->block_bytes);
+    free(cache);
+}
+
+/* Opening and closing
+ * ------------------------------------------------------------------------------------------- */
+
+/* How many pages fill up before the window can drop the first one: the kept beginning, the page that is
+ * dropped, and the kept end. */
+static uint32_t unwindowed_pages(const struct sequence *s)
+{
+    return s->keep_last ? s->keep_first_pages + 1 + pages_of(s->keep_last) : UINT32_MAX;
+}
+
+int kvcache_open(struct kvcache *cache, uint64_t salt, uint32_t keep_first, uint32_t keep_last)
+{
+    for (uint32_t i = 0; i < cache->n_sequences; i++) {
+        struct sequence *s = &cache->sequences[i];
+        if (s->open)
+            continue;
+        uint32_t *table = s->table;
+        *s = (struct sequence){.open = true, .salt = salt, .keep_last = keep_last, .table = table};
+        s->keep_first_pages = s->drop_next = keep_last ? pages_of(keep_first) : 0;
+        s->n_unwindowed = unwindowed_pages(s);
+        return (int)i;
+    }
+    return RUNNEL_ENOMEM;
+}
+
+/* Gives back table entries from n_pages on. The last first: of a sequence's cached pages the beginning,
+ * without which the rest cannot be found, is evicted last. */
+static void release_from(struct kvcache *cache, struct sequence *s, uint32_t n_pages)
+{
+    while (s->n_pages > n_pages) {
+        uint32_t page = s->table[--s->n_pages];
+        if (page != NO_PAGE)
+            pages_release(&cache->pages, page);
+    }
+}
+
+void kvcache_close(struct kvcache *cache, int sequence)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    release_from(cache, s, 0);
+    s->open = false;
+}
+
+/* Sharing
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* The id that the page at index has in the prefix index; 0 before the first page. */
+static uint64_t id_before(const struct kvcache *cache, const struct sequence *s, uint32_t index)
+{
+    return index ? cache->pages.page[s->table[index - 1]].id : 0;
+}
+
+uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    uint32_t limit = n_tokens ? (n_tokens - 1) / KV_PAGE : 0;
+    limit = limit < cache->max_pages ? limit : cache->max_pages;
+    limit = limit < s->n_unwindowed ? limit : s->n_unwindowed;
+    while (s->n_pages < limit) {
+        uint32_t page = pages_find(&cache->pages, s->salt, id_before(cache, s, s->n_pages),
+                                   tokens + (size_t)s->n_pages * KV_PAGE);
+        if (page == NO_PAGE)
+            break;
+        pages_reference(&cache->pages, page);
+        s->table[s->n_pages++] = page;
+    }
+    s->length = s->n_pages * KV_PAGE;
+    cache->n_queries += n_tokens;
+    cache->n_hits += s->length;
+    return s->length;
+}
+
+void kvcache_share(struct kvcache *cache, int from, int to, uint32_t n)
+{
+    const struct sequence *source = &cache->sequences[from];
+    struct sequence *s = &cache->sequences[to];
+    if (n > source->length || source->salt != s->salt || source->keep_last || s->keep_last ||
+        source->n_reserved || s->n_pages)
+        return;
+    for (; s->n_pages < pages_of(n); s->n_pages++) {
+        s->table[s->n_pages] = source->table[s->n_pages];
+        pages_reference(&cache->pages, s->table[s->n_pages]);
+    }
+    s->length = n;
+}
+
+/* Growing
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* The end of the pages that the window drops at the present length (drop_next if there are none to drop). */
+static uint32_t drop_end(const struct sequence *s)
+{
+    uint32_t whole = s->length - s->length % KV_PAGE;
+    if (!s->keep_last || whole <= s->keep_last)
+        return s->drop_next;
+    uint32_t end = (whole - s->keep_last) / KV_PAGE;
+    return end > s->drop_next ? end : s->drop_next;
+}
+
+/* The page that holds the end of the committed positions, if there is a place left in it; else NO_PAGE. */
+static uint32_t page_to_continue(const struct sequence *s)
+{
+    return s->length % KV_PAGE ? s->table[s->length / KV_PAGE] : NO_PAGE;
+}
+
+/* Makes the page that is written next this sequence's own. */
+static void own_last_page(struct kvcache *cache, struct sequence *s)
+{
+    uint32_t page = page_to_continue(s);
+    if (page == NO_PAGE)
+        return;
+    if (cache->pages.page[page].n_references == 1) {
+        if (cache->pages.page[page].indexed)
+            pages_unindex(&cache->pages, page);
+        return;
+    }
+    uint32_t copy = pages_take(&cache->pages);
+    memcpy(cache->region + copy * cache->page_bytes, cache->region + page * cache->page_bytes,
+           cache->page_bytes);
+    memcpy(pages_tokens(&cache->pages, copy), pages_tokens(&cache->pages, page), KV_PAGE * sizeof(int32_t));
+    s->table[s->length / KV_PAGE] = copy;
+    pages_release(&cache->pages, page);
+}
+
+int kvcache_reserve(struct kvcache *cache, int sequence, uint32_t n)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    if (n > cache->n_positions - s->length)
+        return RUNNEL_ECONTEXT;
+    if (n == 0)
+        return RUNNEL_OK;
+
+    /* Count first: nothing may be changed on failure. */
+    uint32_t end = drop_end(s), wanted = pages_of(s->length + n), last = page_to_continue(s);
+    uint64_t available = (uint64_t)cache->pages.n_free + cache->pages.n_cached, needed = 0;
+    for (uint32_t i = s->drop_next; i < end; i++)
+        available += s->table[i] != NO_PAGE && cache->pages.page[s->table[i]].n_references == 1;
+    needed += wanted > s->n_pages ? wanted - s->n_pages : 0;
+    needed += last != NO_PAGE && cache->pages.page[last].n_references > 1;
+    if (needed > available)
+        return RUNNEL_ENOMEM;
+
+    for (; s->drop_next < end; s->drop_next++) {
+        if (s->table[s->drop_next] == NO_PAGE)
+            continue;
+        pages_release(&cache->pages, s->table[s->drop_next]);
+        s->table[s->drop_next] = NO_PAGE;
+    }
+    own_last_page(cache, s);
+    while (s->n_pages < wanted)
+        s->table[s->n_pages++] = pages_take(&cache->pages);
+    if (n > s->n_reserved)
+        s->n_reserved = n;
+    return RUNNEL_OK;
+}
+
+uint32_t kvcache_chunk(const struct kvcache *cache, int sequence)
+{
+    const struct sequence *s = &cache->sequences[sequence];
+    if (!s->keep_last)
+        return UINT32_MAX;
+    uint64_t first_drop = (uint64_t)s->n_unwindowed * KV_PAGE;
+    if (s->length < first_drop)
+        return (uint32_t)(first_drop - s->length < UINT32_MAX ? first_drop - s->length : UINT32_MAX);
+    return KV_PAGE - s->length % KV_PAGE;
+}
+
+/* A page has become whole: from now on others can find it. If one of equal content is there already, that one
+ * is taken and this one given back. */
+static void index_page(struct kvcache *cache, struct sequence *s, uint32_t index)
+{
+    if (index >= s->n_unwindowed)
+        return;
+    uint32_t page = s->table[index];
+    uint64_t parent_id = id_before(cache, s, index);
+    uint32_t same = pages_find(&cache->pages, s->salt, parent_id, pages_tokens(&cache->pages, page));
+    if (same == NO_PAGE) {
+        pages_index(&cache->pages, page, s->salt, parent_id);
+    } else {
+        pages_reference(&cache->pages, same);
+        s->table[index] = same;
+        pages_release(&cache->pages, page);
+    }
+}
+
+void kvcache_commit(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    n = n < s->n_reserved ? n : s->n_reserved;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = s->length / KV_PAGE;
+        pages_tokens(&cache->pages, s->table[index])[s->length % KV_PAGE] = tokens[i];
+        if (++s->length % KV_PAGE == 0)
+            index_page(cache, s, index);
+    }
+    s->n_reserved -= n;
+}
+
+void kvcache_rollback(struct kvcache *cache, int sequence)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    release_from(cache, s, pages_of(s->length));
+    s->n_reserved = 0;
+}
+
+void kvcache_truncate(struct kvcache *cache, int sequence, uint32_t n)
+{
+    struct sequence *s = &cache->sequences[sequence];
+    if (n < s->length)
+        s->length = n;
+    n = s->length;
+    kvcache_rollback(cache, sequence);
+    if (s->n_pages <= s->keep_first_pages) { /* nothing dropped is left */
+        s->drop_next = s->keep_first_pages;
+        s->n_unwindowed = unwindowed_pages(s);
+    } else if (s->drop_next > s->keep_first_pages && n / KV_PAGE < s->n_unwindowed) {
+        s->n_unwindowed = n / KV_PAGE; /* what follows will be computed without the dropped pages */
+    }
+}
+
+/* Looking
+ * -------------------------------------------------------------------------------------------------------- */
+
+uint32_t kvcache_length(const struct kvcache *cache, int sequence)
+{
+    return cache->sequences[sequence].length;
+}
+
+void *kvcache_block(const struct kvcache *cache, int sequence, uint32_t page, uint32_t layer,
+                    uint32_t kv_head)
+{
+    const struct sequence *s = &cache->sequences[sequence];
+    if (page >= s->n_pages || s->table[page] == NO_PAGE)
+        return NULL;
+    return cache->region + s->table[page] * cache->page_bytes + cache->layer_offset[layer] +
+           kv_head * cache->block_bytes[layer];
+}
+
+void kvcache_get_stats(const struct kvcache *cache, struct kvcache_stats *stats)
+{
+    *stats = (struct kvcache_stats){
+        .n_pages = cache->pages.n_pages,
+        .n_free = cache->pages.n_free,
+        .n_cached = cache->pages.n_cached,
+        .n_referenced = cache->pages.n_pages - cache->pages.n_free - cache->pages.n_cached,
+        .n_queries = cache->n_queries,
+        .n_hits = cache->n_hits,
+        .n_evicted = cache->pages.n_evicted,
+        .bytes = cache->region_bytes,
+    };
+}
+
+static const char *check_sequence(const struct kvcache *cache, const struct sequence *s)
+{
+    if (!s->open)
+        return s->n_pages ? "a closed sequence has pages" : NULL;
+    if ((uint64_t)s->length + s->n_reserved > cache->n_positions || s->n_pages > cache->max_pages ||
+        s->n_pages < pages_of(s->length + s->n_reserved))
+        return "a sequence has positions without pages";
+    for (uint32_t i = 0; i < s->n_pages; i++) {
+        bool dropped = s->keep_last && i >= s->keep_first_pages && i < s->drop_next;
+        if (dropped != (s->table[i] == NO_PAGE))
+            return "a page was dropped that must not be, or is there after being dropped";
+        if (dropped)
+            continue;
+        const struct page *page = &cache->pages.page[s->table[i]];
+        bool written_next = s->n_reserved && i >= s->length / KV_PAGE;
+        if (written_next && (page->n_references != 1 || page->indexed))
+            return "a page that is shared or indexed is reserved for writing";
+        bool whole = i < s->length / KV_PAGE;
+        if (whole && i < s->n_unwindowed && !page->indexed)
+            return "a whole page is not indexed";
+        if (whole && page->indexed && page->salt != s->salt)
+            return "a page is shared across salts";
+        if (whole && page->indexed && i > 0 && s->table[i - 1] != NO_PAGE &&
+            page->parent_id != cache->pages.page[s->table[i - 1]].id)
+            return "a page is not indexed behind the one before it";
+    }
+    return NULL;
+}
+
+const char *kvcache_check(const struct kvcache *cache)
+{
+    memset(cache->references, 0, cache->pages.n_pages * sizeof *cache->references);
+    for (uint32_t i = 0; i < cache->n_sequences; i++) {
+        const struct sequence *s = &cache->sequences[i];
+        for (uint32_t p = 0; p < s->n_pages; p++) {
+            if (s->table[p] != NO_PAGE && s->table[p] >= cache->pages.n_pages)
+                return "a page table holds a page that does not exist";
+            if (s->table[p] != NO_PAGE)
+                cache->references[s->table[p]]++;
+        }
+        const char *wrong = check_sequence(cache, s);
+        if (wrong)
+            return wrong;
+    }
+    return pages_check(&cache->pages, cache->references);
+}
