@@ -723,11 +723,11 @@ static void test_random_operations(void **state)
     for (int i = 0; i < 4; i++) {
         struct world w = {.cache = create(sizes[i]), .n_pages = sizes[i]};
         n_allocations = 0;
-        for (int step = 0; step < (SANITIZED ? 15000 : 100000); step++)
+        for (int step = 0; step < (SANITIZED ? 30000 : 100000); step++)
             random_step(&w);
         assert_int_equal(n_allocations, 0);
         struct kvcache_stats stats = stats_of(w.cache);
-        assert_true(stats.n_hits > 1000 && stats.n_evicted > 100); /* the interesting things did happen */
+        assert_true(stats.n_hits > 100 && stats.n_evicted > 100); /* the interesting things did happen */
         kvcache_free(w.cache);
     }
 }
