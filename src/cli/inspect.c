@@ -1,0 +1,357 @@
+/* inspect.c: the command `runnel inspect`: what a model file holds, without loading its weights. A file whose
+ * architecture is not known here is shown as far as it can be. One thread. */
+#include "cli/catalogue.h"
+#include "cli/cli.h"
+#include "model/chat.h"
+#include "model/weights.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TYPES_MAX = 16, SPECIALS_MAX = 8 };
+
+struct type_use {
+    const struct quant_info *info;
+    uint64_t n_tensors, n_bytes;
+};
+
+struct special_token {
+    const char *role; /* "eos" */
+    uint32_t id;
+    struct gguf_string text; /* empty if the id is past the vocabulary */
+};
+
+struct inspection { /* strings belong to the gguf */
+    struct gguf *gguf;
+    struct gguf_string name, architecture, tokenizer, pre;
+    bool runs; /* architecture and hyperparameters are known here */
+    struct model_config config;
+    runnel_error config_error; /* if not */
+    uint64_t n_parameters, weight_bytes;
+    uint64_t bytes_per_token; /* that decoding one token reads of the file's weights */
+    struct type_use types[TYPES_MAX];
+    size_t n_types;
+    size_t n_tokens;
+    struct special_token specials[SPECIALS_MAX];
+    size_t n_specials;
+    struct chat_template template; /* if it is known */
+    const char *chat;              /* "r1", "none", "unknown" */
+};
+
+/* Gathering ---------------------------------------------------------------------------------------------- */
+
+static struct gguf_string string_or_empty(const struct gguf *gguf, const char *key)
+{
+    struct gguf_string value = {.bytes = "", .len = 0};
+    gguf_get_string(gguf, key, &value, NULL);
+    return value;
+}
+
+/* Every matrix is read once for a token; of the embedding one row, unless it is the output head as well. */
+static void count_weights(struct inspection *it)
+{
+    bool tied = !gguf_find_tensor(it->gguf, "output.weight");
+    for (size_t i = 0; i < gguf_n_tensors(it->gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(it->gguf, i);
+        it->n_parameters += tensor->dims[0] * tensor->dims[1] * tensor->dims[2] * tensor->dims[3];
+        it->weight_bytes += tensor->n_bytes;
+        bool embedding = !strcmp(tensor->name, "token_embd.weight");
+        if (embedding)
+            it->bytes_per_token += tensor->row_bytes;
+        if (tensor->n_dims >= 2 && (!embedding || tied))
+            it->bytes_per_token += tensor->n_bytes;
+        size_t t = 0;
+        while (t < it->n_types && it->types[t].info->type != tensor->type)
+            t++;
+        if (t == it->n_types && t < TYPES_MAX)
+            it->types[it->n_types++].info = quant_find((uint32_t)tensor->type);
+        it->types[t].n_tensors++;
+        it->types[t].n_bytes += tensor->n_bytes;
+    }
+}
+
+static void read_tokenizer(struct inspection *it)
+{
+    static const char *const roles[SPECIALS_MAX] = {"bos",     "eos",     "eot",       "eom",
+                                                    "unknown", "padding", "separator", "mask"};
+    struct gguf_array tokens = {.n = 0};
+    it->tokenizer = string_or_empty(it->gguf, "tokenizer.ggml.model");
+    it->pre = string_or_empty(it->gguf, "tokenizer.ggml.pre");
+    gguf_get_array(it->gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, NULL);
+    it->n_tokens = tokens.n;
+    for (size_t i = 0; i < SPECIALS_MAX; i++) {
+        char key[64];
+        struct special_token *special = &it->specials[it->n_specials];
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", roles[i]);
+        if (gguf_get_u32(it->gguf, key, &special->id, NULL))
+            continue;
+        special->role = roles[i];
+        special->text = (struct gguf_string){.bytes = "", .len = 0};
+        if (special->id < tokens.n)
+            special->text = ((const struct gguf_string *)tokens.values)[special->id];
+        it->n_specials++;
+    }
+}
+
+static void recognise_template(struct inspection *it)
+{
+    struct gguf_string jinja = string_or_empty(it->gguf, "tokenizer.chat_template");
+    it->chat = "none";
+    if (jinja.len)
+        it->chat =
+            chat_recognise(jinja.bytes, jinja.len, &it->template, NULL) ? "unknown" : it->template.name;
+}
+
+static void gather(struct inspection *it)
+{
+    it->name = string_or_empty(it->gguf, "general.name");
+    it->architecture = string_or_empty(it->gguf, "general.architecture");
+    it->runs = !model_config_read(it->gguf, &it->config, &it->config_error);
+    recognise_template(it);
+    count_weights(it);
+    read_tokenizer(it);
+}
+
+/* For people --------------------------------------------------------------------------------------------- */
+
+/* Text from a file: its control bytes must not reach the terminal. */
+static void print_text(struct gguf_string text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char byte = (unsigned char)text.bytes[i];
+        putchar(byte < 0x20 || byte == 0x7f ? '?' : byte);
+    }
+}
+
+static void label(const char *name)
+{
+    printf("%-16s", name);
+}
+
+static void line_text(const char *name, struct gguf_string text)
+{
+    label(name);
+    print_text(text);
+    putchar('\n');
+}
+
+static void line_bytes(const char *name, uint64_t n_bytes)
+{
+    label(name);
+    printf("%.2f MB (%" PRIu64 " bytes)\n", (double)n_bytes / 1e6, n_bytes);
+}
+
+static uint64_t kv_bytes_per_token(const struct model_config *config)
+{
+    return UINT64_C(2) * sizeof(uint16_t) * config->n_layers * config->n_kv_heads * config->head_dim;
+}
+
+static void print_shapes(const struct inspection *it)
+{
+    const struct model_config *config = &it->config;
+    label("layers");
+    printf("%" PRIu32 "\n", config->n_layers);
+    label("hidden size");
+    printf("%" PRIu32 ", feed-forward %" PRIu32 "\n", config->n_hidden, config->n_ffn);
+    label("heads");
+    printf("%" PRIu32 " of size %" PRIu32 " over %" PRIu32 " of keys and values\n", config->n_heads,
+           config->head_dim, config->n_kv_heads);
+    label("rotation");
+    printf("%" PRIu32 " values a head, base %g\n", config->n_rot, (double)config->rope_base);
+    label("norm epsilon");
+    printf("%g\n", (double)config->norm_epsilon);
+    label("output head");
+    printf("%s\n", config->tied ? "tied to the embedding" : "separate");
+    label("context");
+    printf("%" PRIu32 " tokens\n", config->n_context_train);
+}
+
+static void print_inspection(const struct inspection *it)
+{
+    line_text("name", it->name);
+    line_text("architecture", it->architecture);
+    label("file");
+    printf("%s, GGUF version %" PRIu32 "\n", gguf_path(it->gguf), gguf_version(it->gguf));
+    line_bytes("file size", gguf_file_bytes(it->gguf));
+    if (it->runs)
+        print_shapes(it);
+    else {
+        label("cannot run");
+        printf("%s\n", it->config_error.message);
+    }
+    label("parameters");
+    printf("%.3f billion (%" PRIu64 ")\n", (double)it->n_parameters / 1e9, it->n_parameters);
+    for (size_t t = 0; t < it->n_types; t++) {
+        label(t ? "" : "tensors");
+        printf("%5" PRIu64 " x %-5s %10.2f MB\n", it->types[t].n_tensors, it->types[t].info->name,
+               (double)it->types[t].n_bytes / 1e6);
+    }
+    line_bytes("read per token", it->bytes_per_token);
+    if (it->runs) {
+        label("cache per token");
+        printf("%" PRIu64 " bytes at 16 bits a value\n", kv_bytes_per_token(&it->config));
+    }
+    label("tokenizer");
+    print_text(it->tokenizer);
+    printf(", ");
+    print_text(it->pre);
+    printf(", %zu tokens\n", it->n_tokens);
+    for (size_t s = 0; s < it->n_specials; s++) {
+        label(s ? "" : "special tokens");
+        printf("%-9s %6" PRIu32 "  ", it->specials[s].role, it->specials[s].id);
+        print_text(it->specials[s].text);
+        putchar('\n');
+    }
+    label("chat template");
+    printf("%s\n", it->chat);
+}
+
+/* For programs ------------------------------------------------------------------------------------------- */
+
+/* Text from a file as a JSON string; bytes that are not ASCII become '?' if it is not UTF-8. */
+static json_t *json_text(struct gguf_string text)
+{
+    json_t *string = json_stringn(text.bytes, text.len);
+    char *copy = string ? NULL : malloc(text.len + 1);
+    if (!copy)
+        return string;
+    for (size_t i = 0; i < text.len; i++)
+        copy[i] = (text.bytes[i] & 0x80) ? '?' : text.bytes[i];
+    string = json_stringn(copy, text.len);
+    free(copy);
+    return string;
+}
+
+static json_t *json_count(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static json_t *json_shapes(const struct model_config *config)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:b, s:I}", "layers",
+                     (json_int_t)config->n_layers, "hidden", (json_int_t)config->n_hidden, "heads",
+                     (json_int_t)config->n_heads, "kv_heads", (json_int_t)config->n_kv_heads, "head_dim",
+                     (json_int_t)config->head_dim, "ffn", (json_int_t)config->n_ffn, "vocab",
+                     (json_int_t)config->n_vocab, "context", (json_int_t)config->n_context_train, "rope_base",
+                     (double)config->rope_base, "rope_dimensions", (json_int_t)config->n_rot, "norm_epsilon",
+                     (double)config->norm_epsilon, "tied", (int)config->tied, "kv_bytes_per_token",
+                     (json_int_t)kv_bytes_per_token(config));
+}
+
+static json_t *json_tokenizer(const struct inspection *it)
+{
+    json_t *specials = json_array();
+    for (size_t s = 0; s < it->n_specials; s++)
+        json_array_append_new(specials, json_pack("{s:s, s:I, s:o}", "role", it->specials[s].role, "id",
+                                                  (json_int_t)it->specials[s].id, "text",
+                                                  json_text(it->specials[s].text)));
+    return json_pack("{s:o, s:o, s:o, s:o}", "model", json_text(it->tokenizer), "pre", json_text(it->pre),
+                     "tokens", json_count(it->n_tokens), "special", specials);
+}
+
+static int print_json(const struct inspection *it)
+{
+    json_t *types = json_array();
+    for (size_t t = 0; t < it->n_types; t++)
+        json_array_append_new(types, json_pack("{s:s, s:o, s:o}", "type", it->types[t].info->name, "tensors",
+                                               json_count(it->types[t].n_tensors), "bytes",
+                                               json_count(it->types[t].n_bytes)));
+    struct gguf_string path = {.bytes = gguf_path(it->gguf), .len = strlen(gguf_path(it->gguf))};
+    json_t *object =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:s}", "path", json_text(path),
+                  "name", json_text(it->name), "architecture", json_text(it->architecture), "gguf_version",
+                  json_count(gguf_version(it->gguf)), "file_bytes", json_count(gguf_file_bytes(it->gguf)),
+                  "runs", (int)it->runs, "parameters", json_count(it->n_parameters), "weight_bytes",
+                  json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token), "types",
+                  types, "tokenizer", json_tokenizer(it), "chat_template", it->chat);
+    if (it->runs) {
+        json_t *shapes = json_shapes(&it->config);
+        json_object_update(object, shapes);
+        json_decref(shapes);
+    } else
+        json_object_set_new(object, "error", json_string(it->config_error.message));
+    int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2)) || putchar('\n') == EOF;
+    json_decref(object);
+    return failed;
+}
+
+/* The command -------------------------------------------------------------------------------------------- */
+
+static void usage(FILE *out)
+{
+    fputs("Usage: runnel inspect MODEL [--json]\n\n"
+          "Shows what a model file holds: shapes, types, tokenizer, template, bytes a token.\n"
+          "MODEL is a path or the name of a pulled model.\n\n"
+          "  -m, --model MODEL  the same as MODEL\n"
+          "      --json         one JSON object instead of text\n"
+          "      --help         this text\n",
+          out);
+}
+
+/* -1: go on; else the exit status. */
+static int read_options(int argc, char **argv, const char **model, bool *json)
+{
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+    *model = NULL;
+    *json = false;
+    while ((option = getopt_long(argc, argv, "m:h", options, NULL)) >= 0)
+        switch (option) {
+        case 'm':
+            *model = optarg;
+            break;
+        case 'j':
+            *json = true;
+            break;
+        case 'h':
+            usage(stdout);
+            return EXIT_DONE;
+        default:
+            usage(stderr);
+            return EXIT_USAGE;
+        }
+    if (!*model && optind < argc)
+        *model = argv[optind++];
+    if (!*model || optind < argc) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    return -1;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    const char *model;
+    bool json;
+    int status = read_options(argc, argv, &model, &json);
+    if (status >= 0)
+        return status;
+    char path[PATH_MAX];
+    runnel_error error;
+    struct inspection it = {.gguf = NULL};
+    if (catalogue_resolve(model, path, sizeof path, &error) || gguf_open(path, &it.gguf, &error))
+        return cli_fail(&error);
+    gather(&it);
+    int failed = 0;
+    if (json)
+        failed = print_json(&it);
+    else
+        print_inspection(&it);
+    gguf_close(it.gguf);
+    if (fflush(stdout) || failed) {
+        fprintf(stderr, "runnel: cannot write to stdout\n");
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}
