@@ -7,7 +7,10 @@
  * meets what it must not see. Same operations as ref.c. */
 #include "kernels/avx512.h"
 
-enum { ROWS_AT_ONCE = 8 };
+enum {
+    ROWS_AT_ONCE = 8,
+    NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC,
+};
 
 struct group {
     const struct kv_shape *shape;
@@ -202,11 +205,10 @@ static void kv_store(const struct kv_shape *shape, void *block, uint32_t slot, c
     uint16_t *v_row = (uint16_t *)((uint8_t *)block + kv_k_bytes(shape)) + (size_t)slot * padded;
     for (uint32_t i = 0; i < shape->head_dim; i += 16) {
         __mmask16 mask = first_lanes(shape->head_dim - i);
-        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         _mm256_store_si256((__m256i *)(v_row + i),
-                           _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, v + i), nearest));
+                           _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, v + i), NEAREST));
         _Alignas(32) uint16_t halves[16];
-        _mm256_store_si256((__m256i *)halves, _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, k + i), nearest));
+        _mm256_store_si256((__m256i *)halves, _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, k + i), NEAREST));
         for (uint32_t j = 0; j < 16 && i + j < shape->head_dim; j++)
             if (shape->k_f32)
                 ((float *)block)[(i + j) * KV_PAGE + slot] = k[i + j];
