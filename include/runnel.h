@@ -141,8 +141,8 @@ typedef struct runnel_engine_options {
     size_t size; /* sizeof(runnel_engine_options) */
     uint32_t
         n_context; /* longest prompt and answer together, tokens; 0: 8192 or the model's, if that is less */
-    uint32_t n_batch;    /* rows a step at most; 0: 512 */
-    uint32_t n_parallel; /* requests computed together at most; 0: 1 */
+    uint32_t n_batch;     /* rows a step at most; 0: 512 */
+    uint32_t n_parallel;  /* requests computed together at most; 0: 1 */
     uint32_t n_kv_tokens; /* positions in the KV cache, of all requests together; 0: n_context x n_parallel */
 } runnel_engine_options;
 
@@ -217,8 +217,9 @@ typedef struct runnel_request {
 RUNNEL_API void runnel_request_init(const runnel_model *model, runnel_request *request);
 
 typedef struct runnel_response {
-    char *text;      /* the answer; never NULL */
-    char *reasoning; /* the thoughts; "" where there were none */
+    char *text;                     /* the answer; never NULL, zero-terminated */
+    char *reasoning;                /* the thoughts; "" where there were none */
+    size_t text_len, reasoning_len; /* bytes: a model can write a zero, too */
     enum runnel_finish_reason finish_reason;
     uint32_t n_prompt_tokens, n_cached_tokens, n_tokens, n_reasoning_tokens;
     double prefill_ms, decode_ms; /* to the first token; from the first to the last */

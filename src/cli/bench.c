@@ -1,8 +1,9 @@
 /* bench.c: the command `runnel bench`: prefill, decode and batched decode, beside the limits of this machine.
  *
- * Every figure includes the output head and sampling. Prefill starts from an empty cache (each repetition has a prompt of
- * its own), decode from a depth of one token, and a batch of N decodes N sequences with different prompts of 32 tokens.
- * Repetitions of all figures are interleaved, and medians are shown. One thread, besides the engine's. */
+ * Every figure includes the output head and sampling. Prefill starts from an empty cache (each repetition has
+ * a prompt of its own), decode from a depth of one token, and a batch of N decodes N sequences with different
+ * prompts of 32 tokens. Repetitions of all figures are interleaved, and medians are shown. One thread,
+ * besides the engine's. */
 #include "cli/cli.h"
 #include "cli/options_bench.h"
 #include "kernels/probe.h"
@@ -21,7 +22,7 @@ enum figure_kind { FIGURE_PREFILL, FIGURE_DECODE, FIGURE_BATCH };
 
 struct figure {
     enum figure_kind kind;
-    uint32_t n; /* tokens of the prompt; tokens decoded; sequences */
+    uint32_t n;                  /* tokens of the prompt; tokens decoded; sequences */
     double samples[REPETITIONS]; /* tokens a second, of all sequences together */
     double tok_s;                /* their median */
 };
@@ -37,7 +38,8 @@ struct bench {
     uint32_t next_prompt; /* so that no two prompts begin alike */
 };
 
-/* Running ------------------------------------------------------------------------------------------------------ */
+/* Running
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* A prompt of ordinary tokens that no earlier prompt shares a beginning with. */
 static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
@@ -51,10 +53,10 @@ static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
         ids[0] = (int32_t)(bench->next_prompt % n_ordinary);
 }
 
-/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's prefill time and the
- * longest decode time. */
-static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint32_t n_tokens, double *prefill_ms,
-                        double *decode_ms, runnel_error *error)
+/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's prefill
+ * time and the longest decode time. */
+static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint32_t n_tokens,
+                        double *prefill_ms, double *decode_ms, runnel_error *error)
 {
     int failure = RUNNEL_ENOMEM;
     runnel_request *requests = calloc(n, sizeof *requests);
@@ -145,8 +147,9 @@ static double limit_tok_s(const struct bench *bench, const struct figure *figure
     double n_rows = figure->kind == FIGURE_DECODE ? 1 : figure->n;
     double n_heads = figure->kind == FIGURE_BATCH ? figure->n : 1;
     double read_s = (double)bench->info.bytes_per_token / bench->read_gb_s / 1e9;
-    double multiply_s = (n_rows * (double)bench->info.n_layer_weights + n_heads * (double)bench->info.n_head_weights) /
-                        bench->int8_gmac_s / 1e9;
+    double multiply_s =
+        (n_rows * (double)bench->info.n_layer_weights + n_heads * (double)bench->info.n_head_weights) /
+        bench->int8_gmac_s / 1e9;
     return n_rows / (read_s > multiply_s ? read_s : multiply_s);
 }
 
@@ -156,7 +159,8 @@ static double decode_gb_s(const struct bench *bench, const struct figure *figure
     return figure->tok_s / n_streams * (double)bench->info.bytes_per_token / 1e9;
 }
 
-/* Reporting ---------------------------------------------------------------------------------------------------- */
+/* Reporting
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* The most streams whose tokens come no further apart than the target. */
 static const struct figure *recommend(const struct bench *bench)
@@ -176,7 +180,8 @@ static void print_text(const struct bench *bench)
     static const char *const names[] = {"prefill", "decode", "batch"};
     const runnel_model_info *info = &bench->info;
     printf("%s, %s kernels, %d threads\n", info->name, info->cpu, info->n_threads);
-    printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s, bench->int8_gmac_s);
+    printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s,
+           bench->int8_gmac_s);
     printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,
            (double)(info->n_layer_weights + info->n_head_weights) / 1e9);
     printf("%-8s %6s %10s %10s %8s %8s\n", "work", "n", "tok/s", "limit", "reached", "GB/s");
@@ -192,8 +197,10 @@ static void print_text(const struct bench *bench)
     }
     const struct figure *best = recommend(bench);
     if (best)
-        printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, %.0f tok/s)\n",
-               bench->settings->target_ms, best->n, info->n_threads, best->n / best->tok_s * 1e3, best->tok_s);
+        printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, "
+               "%.0f tok/s)\n",
+               bench->settings->target_ms, best->n, info->n_threads, best->n / best->tok_s * 1e3,
+               best->tok_s);
     else
         printf("\nNo measured batch has its tokens at most %d ms apart.\n", bench->settings->target_ms);
 }
@@ -210,9 +217,10 @@ static int print_json(const struct bench *bench)
             json_array_append_new(figure->kind == FIGURE_PREFILL ? prefill : batch,
                                   json_pack("{s:i, s:f}", "n", (int)figure->n, "tok_s", figure->tok_s));
     }
-    json_t *object = json_pack("{s:s, s:i, s:{s:f, s:f}, s:o, s:o, s:o}", "model", bench->info.name, "threads",
-                               bench->info.n_threads, "machine", "read_gb_s", bench->read_gb_s, "int8_gmac_s",
-                               bench->int8_gmac_s, "prefill", prefill, "decode", decode, "batch", batch);
+    json_t *object =
+        json_pack("{s:s, s:i, s:{s:f, s:f}, s:o, s:o, s:o}", "model", bench->info.name, "threads",
+                  bench->info.n_threads, "machine", "read_gb_s", bench->read_gb_s, "int8_gmac_s",
+                  bench->int8_gmac_s, "prefill", prefill, "decode", decode, "batch", batch);
     if (!object) {
         fprintf(stderr, "runnel: no memory for the report\n");
         return EXIT_FAILED;
@@ -223,7 +231,8 @@ static int print_json(const struct bench *bench)
     return EXIT_DONE;
 }
 
-/* The command -------------------------------------------------------------------------------------------------- */
+/* The command
+ * -------------------------------------------------------------------------------------------------- */
 
 static int list_figures(struct bench *bench, runnel_error *error)
 {
@@ -236,7 +245,8 @@ static int list_figures(struct bench *bench, runnel_error *error)
     for (size_t i = 0; i < settings->prefill.n; i++)
         bench->figures[bench->n_figures++] =
             (struct figure){.kind = FIGURE_PREFILL, .n = (uint32_t)settings->prefill.values[i]};
-    bench->figures[bench->n_figures++] = (struct figure){.kind = FIGURE_DECODE, .n = (uint32_t)settings->n_tokens};
+    bench->figures[bench->n_figures++] =
+        (struct figure){.kind = FIGURE_DECODE, .n = (uint32_t)settings->n_tokens};
     for (size_t i = 0; i < settings->batch.n; i++)
         bench->figures[bench->n_figures++] =
             (struct figure){.kind = FIGURE_BATCH, .n = (uint32_t)settings->batch.values[i]};
@@ -249,7 +259,8 @@ static int start_engine(struct bench *bench, runnel_error *error)
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
-    uint32_t n_sequence = BATCH_PROMPT + n_tokens + 1 + KV_PAGE; /* a sequence of a batch, rounded up to pages */
+    uint32_t n_sequence =
+        BATCH_PROMPT + n_tokens + 1 + KV_PAGE; /* a sequence of a batch, rounded up to pages */
     options.n_context = n_sequence;
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];

@@ -21,7 +21,8 @@ static void show_progress(void *user, uint64_t done, uint64_t total)
     progress_update(user, done, total);
 }
 
-int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model, runnel_error *error)
+int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,
+                   runnel_error *error)
 {
     char path[PATH_MAX];
     int failure = catalogue_resolve(name, path, sizeof path, error);

@@ -1,4 +1,5 @@
-/* logits.c: the command `runnel logits`: the logits after every token of a list, as raw floats in a file. One thread. */
+/* logits.c: the command `runnel logits`: the logits after every token of a list, as raw floats in a file. One
+ * thread. */
 #include "cli/cli.h"
 #include "cli/options_logits.h"
 
@@ -59,8 +60,8 @@ static bool write_logits(void *user, size_t index, const float *logits)
     return fwrite(logits, sizeof *logits, writer->n_vocab, writer->file) == writer->n_vocab;
 }
 
-static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids, size_t n_ids,
-                   runnel_error *error)
+static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids,
+                   size_t n_ids, runnel_error *error)
 {
     enum { ROWS_A_HEAD_PASS = 16 };
     runnel_model_info info = {.size = sizeof info};

@@ -1,7 +1,8 @@
 /* run.c: the command `runnel run`: one answer, or a chat on the terminal.
  *
- * The answer goes to stdout as it is made. Thoughts are shown dimmed where a person looks on, and left out where stdout
- * goes to a file or another program. Ctrl-C ends the answer, a second one the program. One thread. */
+ * The answer goes to stdout as it is made. Thoughts are shown dimmed where a person looks on, and left out
+ * where stdout goes to a file or another program. Ctrl-C ends the answer, a second one the program. One
+ * thread. */
 #include "cli/cli.h"
 #include "cli/options_run.h"
 
@@ -35,7 +36,8 @@ static void watch_interrupts(void)
     signal(SIGINT, on_interrupt);
 }
 
-/* Streaming ---------------------------------------------------------------------------------------------------- */
+/* Streaming
+ * ---------------------------------------------------------------------------------------------------- */
 
 struct stream {
     FILE *thoughts; /* where thoughts are shown; NULL: not at all */
@@ -87,12 +89,15 @@ static struct stream stream_to_stdout(void)
 {
     bool out_is_terminal = isatty(STDOUT_FILENO), err_is_terminal = isatty(STDERR_FILENO);
     return (struct stream){
-        .thoughts = out_is_terminal ? stdout : err_is_terminal ? stderr : NULL,
+        .thoughts = out_is_terminal   ? stdout
+                    : err_is_terminal ? stderr
+                                      : NULL,
         .dims = out_is_terminal || err_is_terminal,
     };
 }
 
-/* Reports ------------------------------------------------------------------------------------------------------ */
+/* Reports
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const char *finish_name(enum runnel_finish_reason reason)
 {
@@ -130,9 +135,11 @@ static void print_timings(const runnel_model *model, const runnel_response *resp
     fprintf(stderr, "prompt %u tokens", response->n_prompt_tokens);
     if (response->n_cached_tokens)
         fprintf(stderr, " (%u cached)", response->n_cached_tokens);
-    fprintf(stderr, ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
-            per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
-            decode_tok_s * (double)info.bytes_per_token / 1e9, finish_name(response->finish_reason));
+    fprintf(
+        stderr,
+        ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
+        per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
+        decode_tok_s * (double)info.bytes_per_token / 1e9, finish_name(response->finish_reason));
 }
 
 static int print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
@@ -143,11 +150,12 @@ static int print_json(const runnel_model *model, const runnel_response *response
     snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text", response->text,
-        "reasoning", response->reasoning, "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
-        (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
-        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "seed", (json_int_t)seed,
-        "logits_hash", hash, "timings", "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        response->text, "reasoning", response->reasoning, "finish_reason",
+        finish_name(response->finish_reason), "prompt_tokens", (int)response->n_prompt_tokens,
+        "cached_tokens", (int)response->n_cached_tokens, "completion_tokens", (int)response->n_tokens,
+        "reasoning_tokens", (int)response->n_reasoning_tokens, "seed", (json_int_t)seed, "logits_hash", hash,
+        "timings", "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
         per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
         response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
         decode_tok_s * (double)info.bytes_per_token / 1e9);
@@ -161,7 +169,8 @@ static int print_json(const runnel_model *model, const runnel_response *response
     return EXIT_DONE;
 }
 
-/* Settings ----------------------------------------------------------------------------------------------------- */
+/* Settings
+ * ----------------------------------------------------------------------------------------------------- */
 
 static runnel_request make_request(const runnel_model *model, const struct run_settings *settings)
 {
@@ -183,7 +192,8 @@ static runnel_request make_request(const runnel_model *model, const struct run_s
 }
 
 /* How many tokens the prompt will have. */
-static int count_prompt(const runnel_model *model, const runnel_request *request, size_t *n_tokens, runnel_error *error)
+static int count_prompt(const runnel_model *model, const runnel_request *request, size_t *n_tokens,
+                        runnel_error *error)
 {
     char *text = NULL;
     if (!request->raw) {
@@ -219,7 +229,8 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     return runnel_engine_start(model, &options, engine, error);
 }
 
-/* One answer --------------------------------------------------------------------------------------------------- */
+/* One answer
+ * --------------------------------------------------------------------------------------------------- */
 
 static int answer_once(const runnel_model *model, const struct run_settings *settings, const char *prompt)
 {
@@ -257,7 +268,9 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
     return status;
 }
 
-/* Chat --------------------------------------------------------------------------------------------------------- */
+/* Chat
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 struct chat {
     runnel_message *messages;
@@ -360,7 +373,8 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     return EXIT_DONE;
 }
 
-/* The command -------------------------------------------------------------------------------------------------- */
+/* The command
+ * -------------------------------------------------------------------------------------------------- */
 
 int command_run(int argc, char **argv)
 {
@@ -375,7 +389,8 @@ int command_run(int argc, char **argv)
     runnel_error error;
     char *text = NULL;
     size_t len;
-    bool is_chat = !settings.prompt && !settings.prompt_file && isatty(STDIN_FILENO) && !settings.json && !settings.raw;
+    bool is_chat =
+        !settings.prompt && !settings.prompt_file && isatty(STDIN_FILENO) && !settings.json && !settings.raw;
     if (!settings.prompt && !is_chat) {
         if (cli_read_file(settings.prompt_file ? settings.prompt_file : "-", &text, &len, &error))
             return cli_fail(&error);

@@ -18,6 +18,8 @@ static void fill_response(struct answer *answer, runnel_response *response)
     *response = (runnel_response){
         .text = answer->text.bytes,
         .reasoning = answer->reasoning.bytes,
+        .text_len = answer->text.len,
+        .reasoning_len = answer->reasoning.len,
         .finish_reason = answer->finish_reason,
         .n_prompt_tokens = answer->n_prompt,
         .n_cached_tokens = answer->n_cached,

@@ -80,9 +80,11 @@ static void rotate(double *x, size_t n, size_t n_heads, const struct model_confi
             }
 }
 
-static double *attend(const double *q, const double *k, const double *v, size_t n, const struct model_config *config)
+static double *attend(const double *q, const double *k, const double *v, size_t n,
+                      const struct model_config *config)
 {
-    size_t head_dim = config->head_dim, n_q = config->n_heads * head_dim, n_kv = config->n_kv_heads * head_dim;
+    size_t head_dim = config->head_dim, n_q = config->n_heads * head_dim,
+           n_kv = config->n_kv_heads * head_dim;
     double *out = calloc(n * n_q, sizeof *out), *scores = malloc(n * sizeof *scores);
     for (size_t row = 0; row < n; row++)
         for (size_t head = 0; head < config->n_heads; head++) {
@@ -113,13 +115,18 @@ static void add(double *x, double *y, size_t n)
     free(y);
 }
 
-static void run_layer(const struct gguf *gguf, const struct model_config *config, int layer, double *x, size_t n)
+static void run_layer(const struct gguf *gguf, const struct model_config *config, int layer, double *x,
+                      size_t n)
 {
-    size_t width = config->n_hidden, n_q = config->n_heads * config->head_dim, n_kv = config->n_kv_heads * config->head_dim;
+    size_t width = config->n_hidden, n_q = config->n_heads * config->head_dim,
+           n_kv = config->n_kv_heads * config->head_dim;
     double *norm = normalize(x, load(gguf, layer, "attn_norm.weight"), n, width, config->norm_epsilon);
-    double *q = multiply(load(gguf, layer, "attn_q.weight"), load(gguf, layer, "attn_q.bias"), norm, n, width, n_q);
-    double *k = multiply(load(gguf, layer, "attn_k.weight"), load(gguf, layer, "attn_k.bias"), norm, n, width, n_kv);
-    double *v = multiply(load(gguf, layer, "attn_v.weight"), load(gguf, layer, "attn_v.bias"), norm, n, width, n_kv);
+    double *q =
+        multiply(load(gguf, layer, "attn_q.weight"), load(gguf, layer, "attn_q.bias"), norm, n, width, n_q);
+    double *k =
+        multiply(load(gguf, layer, "attn_k.weight"), load(gguf, layer, "attn_k.bias"), norm, n, width, n_kv);
+    double *v =
+        multiply(load(gguf, layer, "attn_v.weight"), load(gguf, layer, "attn_v.bias"), norm, n, width, n_kv);
     rotate(q, n, config->n_heads, config);
     rotate(k, n, config->n_kv_heads, config);
     double *attended = attend(q, k, v, n, config);
