@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -341,3 +342,36 @@ def test_folder_cannot_be_made(runnel, server, tmp_path):
     result = pull(runnel, server, tmp_path, "r1-1.5b", "-o", str(tmp_path / "file" / "models"))
     assert result.returncode == 1
     assert str(tmp_path / "file") in result.stderr
+
+
+def test_bar_on_a_terminal(runnel, server, tmp_path):
+    def slow(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(MODEL)))
+        handler.end_headers()
+        for begin in range(0, len(MODEL), 50_000):
+            handler.wfile.write(MODEL[begin:begin + 50_000])
+            time.sleep(0.1)
+
+    server.respond = slow
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen([runnel, "pull", f"{server.url}/model.gguf"], env=environment(server, tmp_path),
+                               stderr=terminal, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    os.close(terminal)
+    output = b""
+    try:
+        while block := os.read(screen, 4096):
+            output += block
+    except OSError:
+        pass  # how Linux says that the other side is closed
+    os.close(screen)
+    assert process.wait(timeout=20) == 0
+    assert re.search(rb"\rmodel\.gguf \[=+> *\] \d+ kB of 600 kB  \d+ kB/s  0:0\d left\x1b\[K", output), output
+
+
+def test_lines_without_a_terminal(runnel, server, tmp_path):
+    """No bar, no carriage returns: a quick download says where from and that it is there."""
+    server.respond = send
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert "\r" not in result.stderr and "\x1b" not in result.stderr
+    assert len(result.stderr.splitlines()) == 2

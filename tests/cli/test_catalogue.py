@@ -1,0 +1,58 @@
+"""Where pulled models are kept, and how the other commands find them."""
+import os
+import subprocess
+
+import pytest
+
+
+def run(runnel, *arguments, **environment):
+    keep = {name: value for name, value in os.environ.items()
+            if name not in ("RUNNEL_MODELS", "XDG_DATA_HOME", "HOME")}
+    return subprocess.run([runnel, *arguments], env={**keep, **environment}, capture_output=True, text=True, timeout=60,
+                          stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("environment, folder", [
+    ({"RUNNEL_MODELS": "/a/models", "XDG_DATA_HOME": "/b", "HOME": "/c"}, "/a/models"),
+    ({"XDG_DATA_HOME": "/b", "HOME": "/c"}, "/b/runnel/models"),
+    ({"XDG_DATA_HOME": "relative", "HOME": "/c"}, "/c/.local/share/runnel/models"),
+    ({"RUNNEL_MODELS": "", "HOME": "/c"}, "/c/.local/share/runnel/models"),
+])
+def test_folder(runnel, environment, folder):
+    result = run(runnel, "pull", "--list", **environment)
+    assert result.returncode == 0
+    assert result.stdout.endswith(f"Pulled models are kept in {folder}\n")
+
+
+def test_no_folder(runnel):
+    result = run(runnel, "pull", "r1-1.5b")
+    assert result.returncode == 2
+    assert "RUNNEL_MODELS" in result.stderr
+
+
+def test_known_but_not_pulled(runnel, tmp_path):
+    result = run(runnel, "run", "-m", "coder-0.5b", "-p", "x", RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    assert "runnel pull coder-0.5b" in result.stderr
+
+
+def test_unknown_name(runnel, tmp_path):
+    result = run(runnel, "run", "-m", "no-such-model", "-p", "x", RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    assert "no-such-model" in result.stderr and str(tmp_path) in result.stderr
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.gguf"])
+def test_pulled_model_is_found_by_name(runnel, tmp_path, name):
+    (tmp_path / "mine.gguf").write_bytes(b"not a model")
+    result = run(runnel, "run", "-m", name, "-p", "x", RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    assert str(tmp_path / "mine.gguf") in result.stderr, "found, opened and refused"
+
+
+def test_path_is_a_path(runnel, tmp_path):
+    """What has a slash is never looked for among the pulled models."""
+    (tmp_path / "mine.gguf").write_bytes(b"not a model")
+    result = run(runnel, "run", "-m", "./mine", "-p", "x", RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    assert "./mine" in result.stderr and str(tmp_path) not in result.stderr
