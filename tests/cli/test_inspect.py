@@ -1,0 +1,76 @@
+"""runnel inspect: what it says of tiny models, as text and as JSON, and of files that are none."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def tiny(runnel, tmp_path):
+    """Makes a tiny model with the tool that is built beside the tests."""
+    tool = Path(runnel).parent / "tests" / "make_tiny_model"
+
+    def make(kind):
+        path = tmp_path / f"{kind}.gguf"
+        subprocess.run([tool, path, kind], check=True)
+        return str(path)
+
+    return make
+
+
+def inspect(runnel, *args):
+    return subprocess.run([runnel, "inspect", *args], capture_output=True, text=True, timeout=30)
+
+
+def test_json_of_a_separate_head(runnel, tiny):
+    path = tiny("r1")
+    done = inspect(runnel, path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["path"] == path and found["file_bytes"] == os.path.getsize(path)
+    assert found["architecture"] == "qwen2" and found["runs"] is True and found["chat_template"] == "r1"
+    shape = {"layers": 2, "hidden": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 512, "context": 1024,
+             "tied": False, "vocab": found["tokenizer"]["tokens"], "kv_bytes_per_token": 2 * 2 * 2 * 2 * 64}
+    assert {key: found[key] for key in shape} == shape
+    vocab, q4_k, q6_k = found["vocab"], 144 / 256, 210 / 256
+    attention = 256 * 256 * 2 * q4_k + 128 * 256 * (q4_k + q6_k)
+    ffn = 2 * 512 * 256 * q4_k + 512 * 256 * q6_k
+    # The matrices of the layers, the head, and one row of the embedding.
+    assert found["bytes_per_token"] == 2 * (attention + ffn) + vocab * 256 * q6_k + 256 * q4_k
+    assert sum(entry["bytes"] for entry in found["types"]) == found["weight_bytes"]
+    vectors = 2 * (2 * 256 + 256 + 2 * 128) + 256
+    assert found["parameters"] == 2 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 512 * 256) + 2 * vocab * 256 + vectors
+    special = {entry["role"]: entry["text"] for entry in found["tokenizer"]["special"]}
+    assert special == {"bos": "<｜begin▁of▁sentence｜>", "eos": "<｜end▁of▁sentence｜>"}
+
+
+def test_json_of_a_tied_head(runnel, tiny):
+    found = json.loads(inspect(runnel, "--json", "--model", tiny("llama")).stdout)
+    assert found["architecture"] == "llama" and found["tied"] is True and found["chat_template"] == "chatml"
+    assert [entry["type"] for entry in found["types"]] == ["Q8_0", "F32"]
+    row = 256 * 34 // 32
+    matrices = (2 * 256 * 256 + 2 * 128 * 256 + 3 * 512 * 256) * 34 // 32
+    assert found["bytes_per_token"] == 2 * matrices + (found["vocab"] + 1) * row
+
+
+def test_text(runnel, tiny):
+    done = inspect(runnel, tiny("qwen2"))
+    assert done.returncode == 0 and done.stderr == ""
+    for words in ("architecture    qwen2", "4 of size 64 over 2", "gpt2, qwen2, 289 tokens", "<|im_end|>", "chatml", "Q4_K"):
+        assert words in done.stdout
+
+
+def test_errors(runnel, tiny, tmp_path):
+    path = Path(tiny("qwen2"))
+    path.write_bytes(path.read_bytes()[:-64])  # past the padding
+    done = inspect(runnel, str(path))
+    assert done.returncode == 1 and done.stdout == "" and "output.weight" in done.stderr and done.stderr.count("\n") == 1
+    done = inspect(runnel, str(tmp_path))
+    assert done.returncode == 1 and done.stdout == ""
+    assert inspect(runnel).returncode == 2
+    assert inspect(runnel, str(path), "more").returncode == 2
+    assert inspect(runnel, "--what", str(path)).returncode == 2
+    done = inspect(runnel, "--help")
+    assert done.returncode == 0 and "--json" in done.stdout

@@ -1,0 +1,36 @@
+/* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
+ *
+ *     make_tiny_model OUT_GGUF [qwen2 | llama | r1]
+ *
+ * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template. */
+#include "helpers/tiny_model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    struct tiny_model_options options;
+    runnel_error error;
+    const char *kind = argc > 2 ? argv[2] : "qwen2";
+    if (argc < 2 || argc > 3 || (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1"))) {
+        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1]\n");
+        return 2;
+    }
+    tiny_model_defaults(&options);
+    if (!strcmp(kind, "r1")) {
+        options.chat = "r1";
+        options.pre = "deepseek-r1-qwen";
+    } else if (!strcmp(kind, "llama")) {
+        options.architecture = "llama";
+        options.pre = "smollm";
+        options.tied = true;
+        options.biases = false;
+        tiny_model_set_types(&options, TENSOR_Q8_0);
+    }
+    if (tiny_model_write(&options, argv[1], &error)) {
+        fprintf(stderr, "make_tiny_model: %s\n", error.message);
+        return 1;
+    }
+    return 0;
+}
