@@ -508,7 +508,7 @@ static void change_bytes_of_a_tiny_model(void **state)
     char path[64];
     struct tiny_model_options options;
     runnel_error error = {0};
-    struct gguf *gguf;
+    struct gguf *gguf = NULL;
     snprintf(path, sizeof path, "/tmp/runnel-test-%d.gguf", getpid());
     tiny_model_defaults(&options);
     options.n_layers = 1;
