@@ -1,0 +1,337 @@
+/* test_options.c: where a value may come from, who wins, what is refused and how the help looks. */
+#include "base/options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct settings {
+    const char *model, *kind;
+    int n;
+    bool has_n;
+    float top_p;
+    bool has_top_p;
+    uint64_t seed;
+    bool json;
+    struct option_ints sizes;
+    char *config_text;
+    const char *in, *out;
+    uint64_t untouched;
+};
+
+static const struct option_spec specs[] = {
+    {"model", 'm', OPTION_STRING, "FILE", "the model, a path or a pulled name",
+     OPTION_FIELD(struct settings, model)},
+    {"kind", 0, OPTION_STRING, "KIND", "what to do", OPTION_FIELD(struct settings, kind),
+     .choices = "one|two", .default_text = "two"},
+    {"tokens", 'n', OPTION_INT, "N", "how many", OPTION_FIELD(struct settings, n),
+     OPTION_HAS(struct settings, has_n), .minimum = -1, .maximum = 100, .default_text = "16"},
+    {"top-p", 0, OPTION_FLOAT, "P",
+     "keep the likeliest tokens whose probabilities reach P, among those that top-k has left, all others "
+     "never being drawn",
+     OPTION_FIELD(struct settings, top_p), OPTION_HAS(struct settings, has_top_p), .minimum = 0, .maximum = 1,
+     .default_text = "0.95"},
+    {"seed", 0, OPTION_UINT64, "S", "seed of the draws", OPTION_FIELD(struct settings, seed)},
+    {"json", 'j', OPTION_FLAG, NULL, "print JSON", OPTION_FIELD(struct settings, json)},
+    {"sizes", 'b', OPTION_INTS, "N,N,...", "batches", OPTION_FIELD(struct settings, sizes), .minimum = 1,
+     .maximum = 64, .default_text = "1,2,4"},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE",
+     OPTION_FIELD(struct settings, config_text)},
+    {"IN", 0, OPTION_STRING, NULL, "what to read", OPTION_FIELD(struct settings, in), .positional = true},
+    {"OUT", 0, OPTION_STRING, NULL, "what to write", OPTION_FIELD(struct settings, out), .positional = true},
+};
+static const struct options_table table = {"runnel test", "Tests options.", specs, OPTION_COUNT(specs)};
+
+static runnel_error error;
+
+/* Arguments up to NULL. */
+static int read_from(const struct options_table *t, struct settings *settings, va_list args)
+{
+    char *argv[32] = {(char *)"test"};
+    int argc = 1;
+    while ((argv[argc] = va_arg(args, char *)))
+        argc++;
+    memset(settings, 0x55, sizeof *settings);
+    error.message[0] = 0;
+    return options_read(t, argc, argv, settings, &error);
+}
+
+static struct settings good(int first, ...)
+{
+    struct settings settings;
+    va_list args;
+    va_start(args, first);
+    int status = read_from(&table, &settings, args);
+    va_end(args);
+    if (status)
+        fail_msg("%s", error.message);
+    assert_true(settings.untouched == 0x5555555555555555u);
+    free(settings.config_text);
+    return settings;
+}
+
+/* Checks that the arguments are refused, with a message that holds the text. */
+static void refused(const char *text, ...)
+{
+    struct settings settings, before;
+    va_list args;
+    va_start(args, text);
+    assert_int_equal(read_from(&table, &settings, args), RUNNEL_EINVAL);
+    va_end(args);
+    if (!strstr(error.message, text))
+        fail_msg("expected '%s' in '%s'", text, error.message);
+    memset(&before, 0x55, sizeof before);
+    assert_memory_equal(&settings, &before, sizeof before);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct settings s = good(0, NULL);
+    assert_null(s.model);
+    assert_string_equal(s.kind, "two");
+    assert_int_equal(s.n, 16);
+    assert_false(s.has_n || s.has_top_p || s.json);
+    assert_true(s.top_p == 0.95f);
+    assert_true(s.seed == 0);
+    assert_int_equal(s.sizes.n, 3);
+    assert_int_equal(s.sizes.values[2], 4);
+    assert_null(s.config_text);
+    assert_null(s.in);
+}
+
+static void test_flags(void **state)
+{
+    (void)state;
+    struct settings s = good(0, "--model", "a b", "-n", "-1", "--top-p=0.5", "--seed", "18446744073709551615",
+                             "-j", "-b", "7", "--kind=one", NULL);
+    assert_string_equal(s.model, "a b");
+    assert_string_equal(s.kind, "one");
+    assert_int_equal(s.n, -1);
+    assert_true(s.has_n && s.has_top_p && s.json);
+    assert_true(s.top_p == 0.5f);
+    assert_true(s.seed == UINT64_MAX);
+    assert_int_equal(s.sizes.n, 1);
+    assert_int_equal(s.sizes.values[0], 7);
+
+    s = good(0, "-n5", "-m--model", "-n", "6", "--json", "--json=no", "--top-p", "1e-1", NULL);
+    assert_int_equal(s.n, 6);
+    assert_string_equal(s.model, "--model");
+    assert_false(s.json);
+    assert_true(s.top_p == 0.1f);
+    s = good(0, "--model=", "--sizes", "64,1,2", NULL);
+    assert_string_equal(s.model, "");
+    assert_int_equal(s.sizes.values[0], 64);
+}
+
+static void test_positional(void **state)
+{
+    (void)state;
+    struct settings s = good(0, "from", "-j", "-", NULL);
+    assert_string_equal(s.in, "from");
+    assert_string_equal(s.out, "-");
+    s = good(0, "--", "--json", "-h", NULL);
+    assert_string_equal(s.in, "--json");
+    assert_string_equal(s.out, "-h");
+    assert_false(s.json);
+    refused("'three': expected an option, found an argument too many", "one", "two", "three", NULL);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    refused("--tokens: expected a whole number from -1 to 100, found '101'", "-n", "101", NULL);
+    refused("--tokens: expected a whole number from -1 to 100, found '-2'", "--tokens=-2", NULL);
+    refused("found '1x'", "-n", "1x", NULL);
+    refused("found ''", "-n", "", NULL);
+    refused("found ' 1'", "-n", " 1", NULL);
+    refused("found '99999999999999999999'", "-n", "99999999999999999999", NULL);
+    refused("found '1.5'", "-n", "1.5", NULL);
+    refused("--top-p: expected a number from 0 to 1, found '1.01'", "--top-p", "1.01", NULL);
+    refused("found 'nan'", "--top-p", "nan", NULL);
+    refused("found 'inf'", "--top-p", "inf", NULL);
+    refused("found '0.5 '", "--top-p", "0.5 ", NULL);
+    refused("--seed: expected a whole number from 0 to 2^64 - 1, found '-1'", "--seed", "-1", NULL);
+    refused("found '18446744073709551616'", "--seed", "18446744073709551616", NULL);
+    refused("found ''", "--seed", "", NULL);
+    refused("--json: expected yes or no, found 'maybe'", "--json=maybe", NULL);
+    refused("--kind: expected one|two, found 'three'", "--kind", "three", NULL);
+    refused("found 'on'", "--kind", "on", NULL);
+    refused("--sizes: expected up to 32 whole numbers, with commas, from 1 to 64, found '1,65'", "-b", "1,65",
+            NULL);
+    refused("found '1,'", "-b", "1,", NULL);
+    refused("found '1;2'", "-b", "1;2", NULL);
+    refused("found ''", "-b", "", NULL);
+    refused("--sizes", "-b", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", NULL);
+    refused("--tokens: expected a value (N) behind it, found nothing", "--tokens", NULL);
+    refused("-n: expected a value (N) behind it, found nothing", "-j", "-n", NULL);
+}
+
+static void test_unknown_names(void **state)
+{
+    (void)state;
+    refused("--modle: unknown option; did you mean --model?", "--modle", "x", NULL);
+    refused("--top_p: unknown option; did you mean --top-p?", "--top_p=1", NULL);
+    refused("--zebra: unknown option; runnel test --help lists them", "--zebra", NULL);
+    refused("-z: unknown option", "-z", NULL);
+    refused("-jm: unknown option", "-jm", NULL);
+    refused("-xmodel: unknown option; did you mean --model?", "-xmodel", NULL);
+}
+
+static void test_required(void **state)
+{
+    (void)state;
+    static const struct option_spec required[] = {
+        {"model", 'm', OPTION_STRING, "FILE", "the model", OPTION_FIELD(struct settings, model),
+         .required = true},
+        {"IN", 0, OPTION_STRING, NULL, "what to read", OPTION_FIELD(struct settings, in), .positional = true,
+         .required = true},
+    };
+    static const struct options_table t = {"runnel t", "T.", required, OPTION_COUNT(required)};
+    struct settings settings;
+    char *argv[] = {(char *)"t", (char *)"in", (char *)"-m", (char *)"x", NULL};
+    assert_int_equal(options_read(&t, 2, argv, &settings, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "expected --model FILE, found none"));
+    assert_int_equal(options_read(&t, 3, argv + 1, &settings, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "expected IN, found none"));
+    assert_int_equal(options_read(&t, 4, argv, &settings, &error), OPTIONS_READ);
+    assert_int_equal(setenv("RUNNEL_MODEL", "from environment", 1), 0);
+    assert_int_equal(options_read(&t, 2, argv, &settings, &error), OPTIONS_READ);
+    assert_string_equal(settings.model, "from environment");
+    unsetenv("RUNNEL_MODEL");
+}
+
+static char config_path[64];
+
+static void write_config(const char *text)
+{
+    strcpy(config_path, "/tmp/runnel-options-XXXXXX");
+    int file = mkstemp(config_path);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    close(file);
+}
+
+static void test_precedence(void **state)
+{
+    (void)state;
+    write_config("# remark\n\n  tokens = 1\ntop-p=0.1\n seed = 11 \nkind = \"one\"\r\njson = on\ntokens = 2");
+    struct settings s = good(0, "--config", config_path, NULL);
+    assert_int_equal(s.n, 2); /* the last line that has it */
+    assert_true(s.has_n && s.top_p == 0.1f && s.seed == 11 && s.json);
+    setenv("RUNNEL_TOP_P", "0.2", 1);
+    setenv("RUNNEL_SEED", "22", 1);
+    setenv("RUNNEL_TOKENS", "", 1); /* empty: not set */
+    s = good(0, "--config", config_path, "--seed", "33", NULL);
+    assert_true(s.n == 2 && s.top_p == 0.2f && s.seed == 33);
+    setenv("RUNNEL_CONFIG", config_path, 1);
+    setenv("RUNNEL_JSON", "off", 1);
+    s = good(0, NULL);
+    assert_true(s.n == 2 && s.top_p == 0.2f && s.seed == 22 && !s.json);
+    setenv("RUNNEL_TOP_P", "2", 1);
+    refused("RUNNEL_TOP_P: expected a number from 0 to 1, found '2'", NULL);
+    s = good(0, "--top-p", "0.3", NULL); /* what loses is not looked at */
+    assert_true(s.top_p == 0.3f);
+    unsetenv("RUNNEL_TOP_P");
+    unsetenv("RUNNEL_SEED");
+    unsetenv("RUNNEL_TOKENS");
+    unsetenv("RUNNEL_CONFIG");
+    unsetenv("RUNNEL_JSON");
+    unlink(config_path);
+}
+
+static void test_string_of_the_config_file_lives_in_its_text(void **state)
+{
+    (void)state;
+    write_config("model = \" a path \"\n");
+    char *argv[] = {(char *)"t", (char *)"--config", config_path};
+    struct settings s;
+    assert_int_equal(options_read(&table, 3, argv, &s, &error), OPTIONS_READ);
+    assert_string_equal(s.model, " a path ");
+    assert_non_null(s.config_text);
+    free(s.config_text);
+    unlink(config_path);
+}
+
+static void test_config_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"tokens = 1\ntokens 2\n", ", line 2: expected 'name = value', found 'tokens 2'"},
+        {"\n\ntokens = many", ", line 3: tokens: expected a whole number from -1 to 100, found 'many'"},
+        {"tokans = 1", ", line 1: tokans: unknown option; did you mean tokens?"},
+        {"config = x", ", line 1: expected an option, found another config file"},
+        {"IN = x", "unknown option"},
+        {"= x", "unknown option"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_config(cases[i].text);
+        refused(cases[i].message, "--config", config_path, NULL);
+        unlink(config_path);
+    }
+    struct settings s;
+    char *argv[] = {(char *)"t", (char *)"--config", (char *)"/nowhere/at all"};
+    assert_int_equal(options_read(&table, 3, argv, &s, &error), RUNNEL_EIO);
+    assert_non_null(strstr(error.message, "/nowhere/at all"));
+    argv[2] = (char *)"/tmp";
+    assert_int_equal(options_read(&table, 3, argv, &s, &error), RUNNEL_EIO);
+}
+
+static void test_help(void **state)
+{
+    (void)state;
+    struct settings s;
+    char *argv[] = {(char *)"t", (char *)"-n", (char *)"5", (char *)"--help"};
+    assert_int_equal(options_read(&table, 4, argv, &s, &error), OPTIONS_HELP);
+    argv[3] = (char *)"-h";
+    assert_int_equal(options_read(&table, 4, argv, &s, &error), OPTIONS_HELP);
+
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    options_print_help(&table, out);
+    fclose(out);
+    assert_non_null(strstr(text, "Usage: runnel test [OPTION...] [IN] [OUT]\n\nTests options.\n\n"));
+    assert_non_null(strstr(text, "  -m, --model FILE     the model, a path or a pulled name\n"));
+    assert_non_null(strstr(text, "      --kind KIND      what to do: one|two (default two)\n"));
+    assert_non_null(strstr(text, "  -n, --tokens N       how many (default 16)\n"));
+    assert_non_null(strstr(text, "  -h, --help           print this text\n"));
+    assert_non_null(strstr(text, "RUNNEL_MODEL=..."));
+    for (char *line = text, *next; *line; line = next + 1) {
+        next = strchr(line, '\n');
+        assert_non_null(next);
+        assert_true(next - line <= 100);
+        assert_true(next == line || next[-1] != ' ');
+    }
+    free(text);
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < OPTION_COUNT(specs); i++) { /* whoever runs the tests may have some set */
+        char name[64] = "RUNNEL_";
+        for (size_t c = 0; specs[i].name[c]; c++)
+            name[7 + c] = specs[i].name[c] == '-' ? '_' : (char)(specs[i].name[c] & ~0x20);
+        unsetenv(name);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_positional),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_unknown_names),
+        cmocka_unit_test(test_required),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_string_of_the_config_file_lives_in_its_text),
+        cmocka_unit_test(test_config_refusals),
+        cmocka_unit_test(test_help),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
