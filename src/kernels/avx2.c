@@ -1,7 +1,15 @@
-#include "kernels/shared.h"
+/* avx2.c: the table for CPUs with AVX2, FMA and F16C; rows_body.h for them. Owns nothing; any thread. */
+#include "kernels/avx2.h"
+
+#include "kernels/rows_body.h"
 
 bool kernels_fill_avx2(struct kernels *kernels)
 {
+    if (!cpu_has_avx2())
+        return false;
     kernels->name = "avx2";
-    return cpu_has_avx2();
+    fill_rows(kernels);
+    avx2_fill_matmul(kernels);
+    avx2_fill_attention(kernels);
+    return true;
 }

@@ -8,6 +8,7 @@
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
 #include "kernels/avx512.h"
 #include "kernels/pack.h"
+#include "kernels/vector16.h"
 
 enum {
     TILES_AT_ONCE = 4,

@@ -1,13 +1,14 @@
 /* ops.h: the agreement between the kernels and everything above them.
  *
- * Weights are packed at load into tiles of 16 rows (pack.h); activations are quantised row by row into blocks; one table
- * of functions for each instruction set does the arithmetic. Only functions of this table and pack.c look inside tiles,
- * activation rows and KV blocks.
+ * Weights are packed at load into tiles of 16 rows (pack.h); activations are quantised row by row into
+ * blocks; one table of functions for each instruction set does the arithmetic. Only functions of this table
+ * and pack.c look inside tiles, activation rows and KV blocks.
  *
- * One arithmetic: what a function computes for a row does not depend on how many rows it is given, on which rows are
- * beside it, or on which tiles a call covers. All products of a tile kind use the same integers; blocks go in ascending
- * order, each flushed into a float accumulator by one fused multiply-add per term (fmaf in plain C), so every
- * instruction set gives the same integers and, for matmul, the same floats as ref.c within 1e-5 relative.
+ * One arithmetic: what a function computes for a row does not depend on how many rows it is given, on which
+ * rows are beside it, or on which tiles a call covers. All products of a tile kind use the same integers;
+ * blocks go in ascending order, each flushed into a float accumulator by one fused multiply-add per term
+ * (fmaf in plain C), so every instruction set gives the same integers and, for matmul, the same floats as
+ * ref.c within 1e-5 relative.
  *
  * Functions never fail and never allocate. Any thread; the caller sees to it that outputs do not overlap. */
 #ifndef RUNNEL_KERNELS_OPS_H
@@ -18,10 +19,10 @@
 #include <stdbool.h>
 
 enum {
-    TILE_ROWS = 16,    /* weight rows a tile */
-    ACT_BLOCK = 256,   /* inputs an activation block */
-    KV_PAGE = 32,      /* positions a page of the KV cache */
-    ATTN_BLOCK = 256,  /* positions an attention partial: always aligned to multiples of 256 */
+    TILE_ROWS = 16,   /* weight rows a tile */
+    ACT_BLOCK = 256,  /* inputs an activation block */
+    KV_PAGE = 32,     /* positions a page of the KV cache */
+    ATTN_BLOCK = 256, /* positions an attention partial: always aligned to multiples of 256 */
     ATTN_BLOCK_PAGES = ATTN_BLOCK / KV_PAGE,
 };
 
@@ -34,13 +35,13 @@ enum tile_kind {
     TILE_KINDS
 };
 
-struct packed_matrix {      /* [n_rows, n_columns], a product gives n_rows outputs */
-    enum tensor_type type;  /* as in the file */
+struct packed_matrix {     /* [n_rows, n_columns], a product gives n_rows outputs */
+    enum tensor_type type; /* as in the file */
     enum tile_kind kind;
     uint32_t n_rows, n_columns;
-    uint32_t n_tiles;       /* of TILE_ROWS rows; the rows past n_rows in the last one are zero */
-    size_t tile_bytes;      /* a multiple of 64 for all kinds */
-    uint8_t *data;          /* [n_tiles * tile_bytes], 64-byte aligned; owned by whoever packed */
+    uint32_t n_tiles;  /* of TILE_ROWS rows; the rows past n_rows in the last one are zero */
+    size_t tile_bytes; /* a multiple of 64 for all kinds */
+    uint8_t *data;     /* [n_tiles * tile_bytes], 64-byte aligned; owned by whoever packed */
 };
 
 /* How the inputs of a product are given. */
@@ -67,7 +68,8 @@ struct act_q8_32 {
     int16_t sum32[8];
     uint8_t padding[16];
 };
-_Static_assert(sizeof(struct act_q8_256) == 320 && sizeof(struct act_q8_32) == 320, "rows are 64-byte aligned");
+_Static_assert(sizeof(struct act_q8_256) == 320 && sizeof(struct act_q8_32) == 320,
+               "rows are 64-byte aligned");
 
 /* Bytes of one activation row of n inputs: a multiple of 64. */
 size_t act_row_bytes(enum act_kind kind, uint32_t n);
@@ -84,8 +86,8 @@ struct kv_shape {
 size_t kv_k_bytes(const struct kv_shape *shape);     /* a multiple of 64: V starts here */
 size_t kv_block_bytes(const struct kv_shape *shape); /* a multiple of 64 */
 
-/* The running result of one query row's attention, merged block by block in ascending position. Start: m = -INFINITY,
- * l = 0, acc all 0. The result is acc / l. */
+/* The running result of one query row's attention, merged block by block in ascending position. Start: m =
+ * -INFINITY, l = 0, acc all 0. The result is acc / l. */
 struct attn_state {
     float m; /* largest score so far */
     float l; /* sum of exp(score - m) */
@@ -94,50 +96,55 @@ struct attn_state {
 struct kernels {
     const char *name; /* "ref", "avx2", "avx512" */
 
-    /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the output. */
+    /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
+     * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);
 
     /* out[r][16 * tile + i] (r < n_acts; columns of tiles [tile_begin, tile_end), clipped to n_rows) =
      *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add).
-     * acts: n_acts rows of act_kind_of(w->kind), act_stride bytes apart. out_stride in floats. n_acts from 1 to any. */
-    void (*matmul[TILE_KINDS])(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
-                               size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
-                               bool add);
+     * acts: n_acts rows of act_kind_of(w->kind), act_stride bytes apart. out_stride in floats. n_acts from 1
+     * to any. */
+    void (*matmul[TILE_KINDS])(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                               const void *acts, size_t act_stride, uint32_t n_acts, float *out,
+                               size_t out_stride, const float *bias, bool add);
 
     /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *out);
 
-    /* Rotates the first n_rot (even) values of each of n_heads heads of head_dim values. cosine, sine: f32[n_rot / 2].
-     * Pair i is (x[i], x[i + n_rot/2]), or (x[2i], x[2i+1]) if interleaved. In place. */
-    void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine, const float *sine,
-                 bool interleaved);
+    /* Rotates the first n_rot (even) values of each of n_heads heads of head_dim values. cosine, sine:
+     * f32[n_rot / 2]. Pair i is (x[i], x[i + n_rot/2]), or (x[2i], x[2i+1]) if interleaved. In place. */
+    void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine,
+                 const float *sine, bool interleaved);
 
     /* out = silu(gate) * up, silu(x) = x / (1 + exp(-x)); f32[n]; out may be gate. */
     void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *out);
 
     /* Writes position slot (0 .. KV_PAGE-1) of a KV block. k, v: f32[head_dim]. */
-    void (*kv_store)(const struct kv_shape *shape, void *block, uint32_t slot, const float *k, const float *v);
+    void (*kv_store)(const struct kv_shape *shape, void *block, uint32_t slot, const float *k,
+                     const float *v);
 
-    /* Attends n_q query rows to one aligned block of ATTN_BLOCK positions and merges the partial into the states.
-     * pages: ATTN_BLOCK_PAGES KV blocks of one KV head; NULL where a page is not visible (dropped by a window, or past
-     *     the end). At least one page that a row can see is not NULL.
-     * q: f32, row i at q + i * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k.
-     * n_visible[i]: row i sees positions [0, n_visible[i]) of the block; 0: the row is skipped.
-     * states[i], acc + i * acc_stride (floats): head_dim values rounded up to 16, padding stays 0. */
+    /* Attends n_q query rows to one aligned block of ATTN_BLOCK positions and merges the partial into the
+     * states. pages: ATTN_BLOCK_PAGES KV blocks of one KV head; NULL where a page is not visible (dropped by
+     * a window, or past the end). At least one page that a row can see is not NULL. q: f32, row i at q + i *
+     * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k. n_visible[i]: row i sees
+     * positions [0, n_visible[i]) of the block; 0: the row is skipped. states[i], acc + i * acc_stride
+     * (floats): head_dim values rounded up to 16, padding stays 0. */
     void (*attention)(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
-                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
-                      float *acc, size_t acc_stride);
+                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale,
+                      struct attn_state *states, float *acc, size_t acc_stride);
 
     /* Merges the partial of a later block into an earlier state, as attention() does; n values of acc. */
-    void (*attention_merge)(struct attn_state *state, float *acc, const struct attn_state *later, const float *later_acc,
-                            uint32_t n);
+    void (*attention_merge)(struct attn_state *state, float *acc, const struct attn_state *later,
+                            const float *later_acc, uint32_t n);
 };
 
-/* The table for this machine, chosen once by cpuid and the state the OS saves; RUNNEL_CPU=ref|avx2|avx512 asks for one
- * (an unknown or impossible one: NULL and a message of at most size bytes that names what is possible). */
+/* The table for this machine, chosen once by cpuid and the state the OS saves; RUNNEL_CPU=ref|avx2|avx512
+ * asks for one (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+ * possible). */
 const struct kernels *kernels_get(char *message, size_t size);
 
-/* Each file fills the table from what it is given upwards, and returns false at the first missing CPU feature. */
+/* Each file fills the table from what it is given upwards, and returns false at the first missing CPU
+ * feature. */
 bool kernels_fill_ref(struct kernels *kernels);
 bool kernels_fill_avx2(struct kernels *kernels);
 bool kernels_fill_avx512(struct kernels *kernels);

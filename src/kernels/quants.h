@@ -1,7 +1,8 @@
 /* quants.h: the tensor types of GGUF files: their names, block shapes, and exact decoding to f32.
  *
- * The numbers are those of the file format (ggml). Decoding is the reference that packing and kernels are tested
- * against. Owns nothing; any thread. Source of the block formats: the GGUF specification and ggml's public type list. */
+ * The numbers are those of the file format (ggml). Decoding is the reference that packing and kernels are
+ * tested against. Owns nothing; any thread. Source of the block formats: the GGUF specification and ggml's
+ * public type list. */
 #ifndef RUNNEL_KERNELS_QUANTS_H
 #define RUNNEL_KERNELS_QUANTS_H
 

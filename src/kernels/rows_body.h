@@ -1,0 +1,104 @@
+/* rows_body.h: what is done to single rows: quantisation, norm, rotation, SiLU. The body of avx2.c and of
+ * avx512.c, each compiled for its own vectors; same operations in the same order as ref.c. */
+#include "kernels/vector16.h"
+
+INLINE uint32_t largest_bits(const float *x, uint32_t n)
+{
+    vector16 largest = v_set(0.0f);
+    for (uint32_t i = 0; i < n; i += 16)
+        largest = v_max_bits(v_load_n(x + i, n - i), largest);
+    return v_largest_bits(largest);
+}
+
+/* Quantises 16 values (those past n are zero) and returns their sum. */
+INLINE int quantize_16(const float *x, uint32_t n, float inverse, int8_t *q)
+{
+    vector16 values = v_set(0.0f);
+    if (inverse != 0.0f)
+        values = v_mul(v_load_n(x, n), v_set(inverse));
+    return v_store_i8(q, values);
+}
+
+static void quantize_q8_256(const float *x, uint32_t n, void *row)
+{
+    struct act_q8_256 *block = row;
+    for (uint32_t begin = 0; begin < n; begin += ACT_BLOCK, block++) {
+        uint32_t n_here = n - begin < ACT_BLOCK ? n - begin : ACT_BLOCK;
+        struct act_scale scale = act_scale_of(largest_bits(x + begin, n_here));
+        memset(block, 0, sizeof *block);
+        for (uint32_t i = 0; 16 * i < n_here; i++)
+            block->sum16[i] =
+                (int16_t)quantize_16(x + begin + 16 * i, n_here - 16 * i, scale.inverse, block->q + 16 * i);
+        for (int i = 0; i < 8; i++)
+            block->sum32[i] = (int16_t)(block->sum16[2 * i] + block->sum16[2 * i + 1]);
+        block->d = scale.d;
+    }
+}
+
+static void quantize_q8_32(const float *x, uint32_t n, void *row)
+{
+    struct act_q8_32 *block = row;
+    for (uint32_t begin = 0; begin < n; begin += ACT_BLOCK, block++) {
+        memset(block, 0, sizeof *block);
+        for (uint32_t i = 0; i < 8 && begin + 32 * i < n; i++) {
+            const float *x_here = x + begin + 32 * i;
+            uint32_t n_here = n - begin - 32 * i < 32 ? n - begin - 32 * i : 32;
+            struct act_scale scale = act_scale_of(largest_bits(x_here, n_here));
+            int sum = quantize_16(x_here, n_here, scale.inverse, block->q + 32 * i);
+            if (n_here > 16)
+                sum += quantize_16(x_here + 16, n_here - 16, scale.inverse, block->q + 32 * i + 16);
+            block->sum32[i] = (int16_t)sum;
+            block->d[i] = scale.d;
+        }
+    }
+}
+
+static void rms_norm(const float *x, const float *weight, uint32_t n, float epsilon, float *out)
+{
+    vector16 lanes = v_set(0.0f);
+    for (uint32_t i = 0; i < n; i += 16) {
+        vector16 v = v_load_n(x + i, n - i);
+        lanes = v_fma(v, v, lanes);
+    }
+    vector16 scale = v_set(1.0f / sqrtf(v_sum(lanes) / (float)n + epsilon));
+    for (uint32_t i = 0; i < n; i += 16) {
+        vector16 scaled = v_mul(v_load_n(x + i, n - i), scale);
+        v_store_n(out + i, v_mul(scaled, v_load_n(weight + i, n - i)), n - i);
+    }
+}
+
+static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i += 16) {
+        vector16 x = v_load_n(gate + i, n - i);
+        vector16 silu = v_div(x, v_add(v_set(1.0f), v_exp(v_negative(x))));
+        v_store_n(out + i, v_mul(silu, v_load_n(up + i, n - i)), n - i);
+    }
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine,
+                 const float *sine, bool interleaved)
+{
+    uint32_t half = n_rot / 2;
+    if (interleaved) {
+        rope_plain(x, n_heads, head_dim, n_rot, cosine, sine, true);
+        return;
+    }
+    for (uint32_t head = 0; head < n_heads; head++, x += head_dim)
+        for (uint32_t i = 0; i < half; i += 16) {
+            uint32_t n = half - i;
+            vector16 a = v_load_n(x + i, n), b = v_load_n(x + half + i, n);
+            vector16 c = v_load_n(cosine + i, n), s = v_load_n(sine + i, n);
+            v_store_n(x + i, v_fma(a, c, v_negative(v_mul(b, s))), n);
+            v_store_n(x + half + i, v_fma(a, s, v_mul(b, c)), n);
+        }
+}
+
+static void fill_rows(struct kernels *kernels)
+{
+    kernels->quantize[ACT_Q8_256] = quantize_q8_256;
+    kernels->quantize[ACT_Q8_32] = quantize_q8_32;
+    kernels->rms_norm = rms_norm;
+    kernels->rope = rope;
+    kernels->silu_mul = silu_mul;
+}
