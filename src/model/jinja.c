@@ -257,7 +257,7 @@ static void begin_branch(struct reader *reader, struct frame *frame)
 
 static bool end_frame(struct reader *reader, enum frame_kind kind, const char *line)
 {
-    if (!reader->n_frames || reader->frames[reader->n_frames - 1].kind != kind)
+    if (!reader->n_frames || reader->frames[reader->n_frames - 1].kind != kind || reader->n_tokens != 1)
         return false;
     if (reader->frames[--reader->n_frames].written)
         write_line(reader, line, "");

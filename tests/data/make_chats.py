@@ -64,7 +64,8 @@ def variants(r1, qwen, smollm):
     yield "qwen2.5, other system text", qwen.replace("You are Qwen, created", "You\\'re \\\"Qwen\\\"\\n, created"), True
     yield "qwen2.5 without indentation", "\n".join(line.strip() for line in qwen.split("\n")), True
     yield "smollm2", smollm, True
-    yield "smollm2 on lines", smollm.replace("{%", "\n  {%"), True
+    yield "smollm2 on lines", smollm.replace("{%", "\n  {%-"), True
+    yield "smollm2 on lines, without minus", smollm.replace("{%", "\n  {%"), False
     yield "qwen2", smollm.replace("You are a helpful AI assistant named SmolLM, trained by Hugging Face",
                                   "You are a helpful assistant."), True
     yield "chatml without a system text", (
@@ -84,7 +85,7 @@ def variants(r1, qwen, smollm):
     yield "r1 with a statement more", r1 + "{{ 1 }}", False
     yield "r1 that thinks twice", opened.replace("<think>\\n", "<think>\\n<think>\\n"), False
     yield "smollm2 that trims", smollm.replace("message['content']", "message['content'] | trim"), False
-    yield "smollm2 on lines that print", smollm.replace("{{", "\n{{"), False
+    yield "smollm2 on lines that print", smollm.replace("{{", "\n\n{{"), False
     yield "smollm2 without a newline", smollm.replace(" + '\n'}}", "}}"), False
     yield "smollm2, last instead of first", smollm.replace("loop.first", "loop.last"), False
     yield "smollm2 with a long system text", smollm.replace("named SmolLM", "x" * 600), False

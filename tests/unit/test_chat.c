@@ -1,0 +1,248 @@
+/* test_chat.c: which chat templates are recognised, and that rendering gives what their Jinja gives. */
+#include "model/chat.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static json_t *load(const char *name)
+{
+    char path[512];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
+    json_t *root = json_load_file(path, JSON_ALLOW_NUL, &error);
+    if (!root)
+        fail_msg("%s:%d: %s", path, error.line, error.text);
+    return root;
+}
+
+/* Renders conversation["messages"] without the thought that is opened for R1 and compares with
+ * conversation["text"]. */
+static void check_conversation(const struct chat_template *template, json_t *conversation)
+{
+    runnel_message messages[16];
+    json_t *list = json_object_get(conversation, "messages");
+    size_t n = json_array_size(list);
+    assert_in_range(n, 1, 16);
+    for (size_t i = 0; i < n; i++) {
+        messages[i].role = json_string_value(json_object_get(json_array_get(list, i), "role"));
+        messages[i].content = json_string_value(json_object_get(json_array_get(list, i), "content"));
+    }
+    struct chat_prompt prompt;
+    assert_int_equal(chat_render(template, messages, n, true, &prompt, NULL), RUNNEL_OK);
+    assert_int_equal(strlen(prompt.text), prompt.len);
+    if (template->family == CHAT_R1 && !template->opens_think) {
+        const char *opened = prompt.text + prompt.len - strlen("<think>\n");
+        assert_string_equal(opened, "<think>\n");
+        prompt.text[prompt.len - strlen("<think>\n")] = '\0';
+    }
+    assert_string_equal(prompt.text, json_string_value(json_object_get(conversation, "text")));
+    chat_prompt_free(&prompt);
+}
+
+static void test_templates_of_every_kind(void **state)
+{
+    (void)state;
+    json_t *root = load("chat-templates.json"), *entry;
+    size_t i, n_known = 0;
+    json_array_foreach(root, i, entry)
+    {
+        json_t *jinja = json_object_get(entry, "template");
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        struct chat_template template;
+        memset(&template, 0xaa, sizeof template);
+        struct chat_template before = template;
+        runnel_error error = {0};
+        int code = chat_recognise(json_string_value(jinja), json_string_length(jinja), &template, &error);
+        if (!json_is_true(json_object_get(entry, "known"))) {
+            if (code != RUNNEL_EUNSUPPORTED)
+                fail_msg("%s: recognised", name);
+            assert_non_null(strstr(error.message, "r1, chatml"));
+            assert_non_null(strstr(error.message, "--chat-template NAME"));
+            assert_memory_equal(&template, &before, sizeof template);
+            continue;
+        }
+        if (code)
+            fail_msg("%s: %s", name, error.message);
+        n_known++;
+        json_t *conversation;
+        size_t k;
+        json_array_foreach(json_object_get(entry, "conversations"), k, conversation)
+            check_conversation(&template, conversation);
+    }
+    assert_int_equal(n_known, 14);
+    json_decref(root);
+}
+
+/* The template of the given name in chat-templates.json. */
+static struct chat_template recognise(const char *name)
+{
+    json_t *root = load("chat-templates.json"), *entry;
+    struct chat_template template = {0};
+    size_t i;
+    json_array_foreach(root, i, entry)
+    {
+        json_t *jinja = json_object_get(entry, "template");
+        if (strcmp(json_string_value(json_object_get(entry, "name")), name) == 0)
+            assert_int_equal(
+                chat_recognise(json_string_value(jinja), json_string_length(jinja), &template, NULL),
+                RUNNEL_OK);
+    }
+    assert_int_not_equal(template.family, CHAT_NONE);
+    json_decref(root);
+    return template;
+}
+
+static void test_reference_conversations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *name;
+    } cases[] = {{"chat-r1.json", "r1"},
+                 {"chat-r1.json", "r1 spread over lines"},
+                 {"chat-qwen2.json", "qwen2.5-coder"},
+                 {"chat-smollm2.json", "smollm2"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_template template = recognise(cases[i].name);
+        /* The fixtures are without an opened thought, which is the last thing in either R1 form. */
+        template.opens_think = false;
+        json_t *root = load(cases[i].file), *conversation;
+        size_t k;
+        assert_true(json_array_size(root) > 0);
+        json_array_foreach(root, k, conversation) check_conversation(&template, conversation);
+        json_decref(root);
+    }
+}
+
+static void test_default_system_text(void **state)
+{
+    (void)state;
+    struct chat_template template = recognise("qwen2.5-coder");
+    assert_int_equal(template.family, CHAT_CHATML);
+    assert_string_equal(template.name, "chatml");
+    assert_string_equal(template.default_system,
+                        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
+    template = recognise("smollm2");
+    assert_string_equal(template.default_system,
+                        "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
+    template = recognise("chatml without a system text");
+    assert_string_equal(template.default_system, "");
+    template = recognise("qwen2.5, other system text");
+    assert_string_equal(template.default_system,
+                        "You're \"Qwen\"\n, created by Alibaba Cloud. You are a helpful "
+                        "assistant.");
+}
+
+static void check_thinking(struct chat_template template, bool thinking, const char *expected)
+{
+    runnel_message message = {"user", "q"};
+    struct chat_prompt prompt;
+    assert_int_equal(chat_render(&template, &message, 1, thinking, &prompt, NULL), RUNNEL_OK);
+    assert_string_equal(prompt.text, expected);
+    chat_prompt_free(&prompt);
+}
+
+static void test_thinking_is_opened_once(void **state)
+{
+    (void)state;
+#define R1_PROMPT "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜>"
+    static const char *const names[] = {"r1", "r1 that opens the thought"};
+    for (int i = 0; i < 2; i++) {
+        struct chat_template template = recognise(names[i]);
+        assert_int_equal(template.family, CHAT_R1);
+        assert_string_equal(template.name, "r1");
+        assert_int_equal(template.opens_think, i);
+        check_thinking(template, true, R1_PROMPT "<think>\n");
+        check_thinking(template, false, R1_PROMPT "<think>\n\n</think>\n\n");
+    }
+    struct chat_template chatml;
+    assert_int_equal(chat_by_name("chatml", &chatml, NULL), RUNNEL_OK);
+    check_thinking(chatml, true, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
+    check_thinking(chatml, false, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
+}
+
+/* What lies outside of the spans must be the messages' texts and nothing else. */
+static void test_spans_cover_the_templates_own_text(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"r1", "chatml"};
+    runnel_message messages[] = {
+        {"system", "#"}, {"user", "<｜User｜>"}, {"assistant", "a<|im_end|>"}, {"user", ""}};
+    static const char outside[] = "#<｜User｜>a<|im_end|>";
+    for (int i = 0; i < 2; i++) {
+        struct chat_template template;
+        struct chat_prompt prompt;
+        char rest[256] = "";
+        size_t done = 0;
+        assert_int_equal(chat_by_name(names[i], &template, NULL), RUNNEL_OK);
+        assert_int_equal(chat_render(&template, messages, 4, true, &prompt, NULL), RUNNEL_OK);
+        for (size_t k = 0; k < prompt.n_control; k++) {
+            assert_true(prompt.control[k].begin >= done && prompt.control[k].end > prompt.control[k].begin);
+            strncat(rest, prompt.text + done, prompt.control[k].begin - done);
+            done = prompt.control[k].end;
+        }
+        assert_int_equal(done, prompt.len);
+        assert_string_equal(rest, outside);
+        chat_prompt_free(&prompt);
+    }
+}
+
+static void check_refused(const runnel_message *messages, size_t n, const char *named)
+{
+    struct chat_template template;
+    struct chat_prompt prompt = {0};
+    runnel_error error;
+    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
+    assert_int_equal(chat_render(&template, messages, n, true, &prompt, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, named));
+    assert_null(prompt.text);
+}
+
+static void test_messages_that_no_template_renders(void **state)
+{
+    (void)state;
+    runnel_message messages[] = {{"user", "q"}, {"tool", "x"}, {"user", NULL},
+                                 {NULL, "x"},   {"", "x"},     {"User", ""}};
+    check_refused(messages, 0, "messages");
+    check_refused(messages, 2, "messages[1].role");
+    check_refused(messages + 2, 1, "messages[0]: content");
+    check_refused(messages + 3, 1, "messages[0]: role");
+    check_refused(messages + 4, 1, "messages[0].role");
+    check_refused(messages + 5, 1, "messages[0].role");
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    struct chat_template template;
+    runnel_error error;
+    assert_int_equal(chat_by_name("r1", &template, &error), RUNNEL_OK);
+    assert_int_equal(template.family, CHAT_R1);
+    assert_int_equal(chat_by_name("llama3", &template, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "llama3"));
+    assert_non_null(strstr(error.message, chat_known_names()));
+    struct chat_template none = {0};
+    struct chat_prompt prompt;
+    runnel_message message = {"user", "q"};
+    assert_int_equal(chat_render(&none, &message, 1, true, &prompt, &error), RUNNEL_EUNSUPPORTED);
+    assert_non_null(strstr(error.message, "--chat-template"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_templates_of_every_kind),
+        cmocka_unit_test(test_reference_conversations),
+        cmocka_unit_test(test_default_system_text),
+        cmocka_unit_test(test_thinking_is_opened_once),
+        cmocka_unit_test(test_spans_cover_the_templates_own_text),
+        cmocka_unit_test(test_messages_that_no_template_renders),
+        cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
