@@ -4,8 +4,8 @@
  * a prompt of its own), decode from a depth of one token, and a batch of N decodes N sequences with different
  * prompts of 32 tokens. Repetitions of all figures are interleaved, and medians are shown. One thread,
  * besides the engine's. */
+#include "base/options.h"
 #include "cli/cli.h"
-#include "cli/options_bench.h"
 #include "kernels/probe.h"
 
 #include <jansson.h>
@@ -17,6 +17,38 @@ enum {
     REPETITIONS = 3,
     BATCH_PROMPT = 32, /* tokens of each sequence of a batch */
 };
+
+struct bench_settings {
+    const char *model;
+    struct option_ints prefill, batch;
+    int n_tokens, n_threads, target_ms;
+    bool json;
+    char *config_text;
+};
+
+static const struct option_spec bench_options[] = {
+    {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct bench_settings, model), .required = true},
+    {"prefill", 'p', OPTION_INTS, "N,N", "lengths of prompts", OPTION_FIELD(struct bench_settings, prefill),
+     .minimum = 1, .maximum = 1 << 20, .default_text = "16,128,512"},
+    {"n-tokens", 'n', OPTION_INT, "N", "tokens to decode", OPTION_FIELD(struct bench_settings, n_tokens),
+     .minimum = 1, .maximum = 1 << 20, .default_text = "64"},
+    {"batch", 'b', OPTION_INTS, "N,N", "sequences decoded together",
+     OPTION_FIELD(struct bench_settings, batch), .minimum = 1, .maximum = 256,
+     .default_text = "1,2,4,8,12,16"},
+    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+     OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"target-ms", 0, OPTION_INT, "MS",
+     "recommend --parallel for at most so long between the tokens of a stream",
+     OPTION_FIELD(struct bench_settings, target_ms), .minimum = 1, .maximum = 60000, .default_text = "100"},
+    {"json", 0, OPTION_FLAG, NULL, "print one object", OPTION_FIELD(struct bench_settings, json)},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
+     OPTION_FIELD(struct bench_settings, config_text)},
+};
+
+static const struct options_table bench_table = {
+    "runnel bench", "Measures prefill, decode and batched decode, beside the limits of this machine.",
+    bench_options, OPTION_COUNT(bench_options)};
 
 enum figure_kind { FIGURE_PREFILL, FIGURE_DECODE, FIGURE_BATCH };
 
@@ -288,15 +320,11 @@ static int probe(struct bench *bench, runnel_error *error)
     return failure;
 }
 
-int command_bench(int argc, char **argv)
+static int run(const struct bench_settings *settings)
 {
-    struct bench_settings settings;
-    int status = bench_settings_read(argc, argv, &settings);
-    if (status >= 0)
-        return status;
     runnel_error error;
-    struct bench bench = {.settings = &settings, .info.size = sizeof bench.info};
-    int failure = cli_open_model(settings.model, settings.n_threads, NULL, &bench.model, &error);
+    struct bench bench = {.settings = settings, .info.size = sizeof bench.info};
+    int failure = cli_open_model(settings->model, settings->n_threads, NULL, &bench.model, &error);
     if (failure)
         return cli_fail(&error);
     runnel_model_get_info(bench.model, &bench.info);
@@ -307,16 +335,26 @@ int command_bench(int argc, char **argv)
         failure = probe(&bench, &error);
     if (!failure)
         failure = measure_all(&bench, &error);
+    int status = EXIT_DONE;
     if (failure)
         status = cli_fail(&error);
-    else if (settings.json)
+    else if (settings->json)
         status = print_json(&bench);
-    else {
+    else
         print_text(&bench);
-        status = EXIT_DONE;
-    }
     free(bench.figures);
     runnel_engine_stop(bench.engine);
     runnel_model_close(bench.model);
+    return status;
+}
+
+int command_bench(int argc, char **argv)
+{
+    struct bench_settings settings;
+    int status = cli_read_options(&bench_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    status = run(&settings);
+    free(settings.config_text);
     return status;
 }

@@ -16,6 +16,21 @@ int cli_fail(const runnel_error *error)
     return EXIT_FAILED;
 }
 
+int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings)
+{
+    runnel_error error;
+    switch (options_read(table, argc, argv, settings, &error)) {
+    case OPTIONS_READ:
+        return -1;
+    case OPTIONS_HELP:
+        options_print_help(table, stdout);
+        return EXIT_DONE;
+    default:
+        fprintf(stderr, "%s: %s\n", table->command, error.message);
+        return EXIT_USAGE;
+    }
+}
+
 static void show_progress(void *user, uint64_t done, uint64_t total)
 {
     progress_update(user, done, total);

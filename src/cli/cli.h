@@ -2,7 +2,7 @@
 #ifndef RUNNEL_CLI_CLI_H
 #define RUNNEL_CLI_CLI_H
 
-#include "runnel.h"
+#include "base/options.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -16,6 +16,10 @@ int command_pull(int argc, char **argv);
 
 /* Prints "runnel: ..." on stderr and returns EXIT_FAILED. */
 int cli_fail(const runnel_error *error);
+
+/* Reads a command's options into settings. -1: they are read, go on; else the exit status, after --help or a
+ * message. */
+int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings);
 
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,

@@ -1,13 +1,39 @@
 /* logits.c: the command `runnel logits`: the logits after every token of a list, as raw floats in a file. One
  * thread. */
+#include "base/options.h"
 #include "cli/cli.h"
-#include "cli/options_logits.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct logits_settings {
+    const char *model, *ids, *output;
+    int chunk, n_threads;
+    char *config_text;
+};
+
+static const struct option_spec logits_options[] = {
+    {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct logits_settings, model), .required = true},
+    {"ids", 0, OPTION_STRING, "FILE", "a JSON array of token ids", OPTION_FIELD(struct logits_settings, ids),
+     .required = true},
+    {"output", 'o', OPTION_STRING, "FILE",
+     "where to write them: float32, little-endian, [tokens][vocabulary]",
+     OPTION_FIELD(struct logits_settings, output), .required = true},
+    {"chunk", 0, OPTION_INT, "N", "tokens a step", OPTION_FIELD(struct logits_settings, chunk), .minimum = 1,
+     .maximum = 8192, .default_text = "512"},
+    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+     OPTION_FIELD(struct logits_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
+     OPTION_FIELD(struct logits_settings, config_text)},
+};
+
+static const struct options_table logits_table = {"runnel logits",
+                                                  "Writes the logits after every token of a list.",
+                                                  logits_options, OPTION_COUNT(logits_options)};
 
 static int fail(runnel_error *error, int code, const char *path, const char *what)
 {
@@ -63,7 +89,6 @@ static bool write_logits(void *user, size_t index, const float *logits)
 static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids,
                    size_t n_ids, runnel_error *error)
 {
-    enum { ROWS_A_HEAD_PASS = 16 };
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
     runnel_engine *engine;
@@ -88,23 +113,30 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     return failure;
 }
 
-int command_logits(int argc, char **argv)
+static int run(const struct logits_settings *settings)
 {
-    struct logits_settings settings;
-    int status = logits_settings_read(argc, argv, &settings);
-    if (status >= 0)
-        return status;
     runnel_error error;
     int32_t *ids;
     size_t n_ids;
-    if (read_ids(settings.ids, &ids, &n_ids, &error))
+    if (read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
-    int failure = cli_open_model(settings.model, settings.n_threads, NULL, &model, &error);
+    int failure = cli_open_model(settings->model, settings->n_threads, NULL, &model, &error);
     if (!failure) {
-        failure = compute(model, &settings, ids, n_ids, &error);
+        failure = compute(model, settings, ids, n_ids, &error);
         runnel_model_close(model);
     }
     free(ids);
     return failure ? cli_fail(&error) : EXIT_DONE;
+}
+
+int command_logits(int argc, char **argv)
+{
+    struct logits_settings settings;
+    int status = cli_read_options(&logits_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    status = run(&settings);
+    free(settings.config_text);
+    return status;
 }

@@ -11,6 +11,10 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"run", command_run, "answer a prompt, or chat"},
+    {"bench", command_bench, "measure this machine with a model"},
+    {"logits", command_logits, "the logits after every token of a list"},
+    {"inspect", command_inspect, "what a model file holds"},
     {"pull", command_pull, "download a model"},
 };
 

@@ -3,8 +3,8 @@
  * The answer goes to stdout as it is made. Thoughts are shown dimmed where a person looks on, and left out
  * where stdout goes to a file or another program. Ctrl-C ends the answer, a second one the program. One
  * thread. */
+#include "base/options.h"
 #include "cli/cli.h"
-#include "cli/options_run.h"
 
 #include <editline/readline.h>
 #include <inttypes.h>
@@ -18,8 +18,62 @@
 
 enum {
     ROOM_FOR_TEMPLATE = 8, /* tokens */
-    MAX_TOKENS_DEFAULT = 4096,
 };
+
+struct run_settings {
+    const char *model, *prompt, *prompt_file, *chat_template;
+    char *config_text;
+    int n_tokens, n_context, n_threads, top_k;
+    float temperature, top_p, min_p;
+    uint64_t seed;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
+    bool raw, no_think, json;
+};
+
+static const struct option_spec run_options[] = {
+    {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct run_settings, model), .required = true},
+    {"prompt", 'p', OPTION_STRING, "TEXT", "answer this; without -p and -f on a terminal: a chat",
+     OPTION_FIELD(struct run_settings, prompt)},
+    {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",
+     OPTION_FIELD(struct run_settings, prompt_file)},
+    {"n-tokens", 'n', OPTION_INT, "N", "tokens of an answer at most, thoughts included",
+     OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24, .default_text = "4096"},
+    {"temp", 0, OPTION_FLOAT, "T", "temperature; 0: always the likeliest token (default: the model's own)",
+     OPTION_FIELD(struct run_settings, temperature), OPTION_HAS(struct run_settings, has_temperature),
+     .minimum = 0, .maximum = 100},
+    {"top-p", 0, OPTION_FLOAT, "P",
+     "keep the likeliest tokens that together reach P (default: the model's own)",
+     OPTION_FIELD(struct run_settings, top_p), OPTION_HAS(struct run_settings, has_top_p), .minimum = 0,
+     .maximum = 1},
+    {"top-k", 0, OPTION_INT, "K", "keep the K likeliest tokens; 0: all (default: the model's own)",
+     OPTION_FIELD(struct run_settings, top_k), OPTION_HAS(struct run_settings, has_top_k), .minimum = 0,
+     .maximum = 1 << 24},
+    {"min-p", 0, OPTION_FLOAT, "P",
+     "drop tokens less likely than P times the likeliest (default: the model's own)",
+     OPTION_FIELD(struct run_settings, min_p), OPTION_HAS(struct run_settings, has_min_p), .minimum = 0,
+     .maximum = 1},
+    {"seed", 0, OPTION_UINT64, "S", "the same seed gives the same answer (default: another one each time)",
+     OPTION_FIELD(struct run_settings, seed), OPTION_HAS(struct run_settings, has_seed)},
+    {"ctx", 0, OPTION_INT, "N", "context in tokens, prompt and answer together",
+     OPTION_FIELD(struct run_settings, n_context), .minimum = 2, .maximum = 1 << 24, .default_text = "8192"},
+    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+     OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"chat-template", 0, OPTION_STRING, "NAME", "r1 or chatml, instead of the model's own",
+     OPTION_FIELD(struct run_settings, chat_template)},
+    {"raw", 0, OPTION_FLAG, NULL, "send the text as it is, without the chat template",
+     OPTION_FIELD(struct run_settings, raw)},
+    {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
+     OPTION_FIELD(struct run_settings, no_think)},
+    {"json", 0, OPTION_FLAG, NULL, "print one object: text, reasoning, counts, timings, a hash of the logits",
+     OPTION_FIELD(struct run_settings, json)},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
+     OPTION_FIELD(struct run_settings, config_text)},
+};
+
+static const struct options_table run_table = {
+    "runnel run", "Answers a prompt, or chats on the terminal. The answer is streamed to stdout.",
+    run_options, OPTION_COUNT(run_options)};
 
 static volatile sig_atomic_t interrupted;
 
@@ -178,7 +232,7 @@ static runnel_request make_request(const runnel_model *model, const struct run_s
     runnel_request_init(model, &request);
     request.raw = settings->raw;
     request.no_thinking = settings->no_think;
-    request.max_tokens = settings->n_tokens ? settings->n_tokens : MAX_TOKENS_DEFAULT;
+    request.max_tokens = settings->n_tokens;
     request.sampling.seed = settings->seed;
     if (settings->has_temperature)
         request.sampling.temperature = settings->temperature;
@@ -211,18 +265,25 @@ static int count_prompt(const runnel_model *model, const runnel_request *request
     return failure;
 }
 
+/* What --ctx asks for, or the model's own context if that is shorter. */
+static uint32_t context_limit(const runnel_model *model, const struct run_settings *settings)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    uint32_t n_context = (uint32_t)settings->n_context;
+    return n_context < info.n_context_train ? n_context : info.n_context_train;
+}
+
 /* Starts an engine whose KV cache has room for this request and no more. */
 static int start_for_request(const runnel_model *model, const struct run_settings *settings,
                              const runnel_request *request, runnel_engine **engine, runnel_error *error)
 {
-    runnel_model_info info = {.size = sizeof info};
-    runnel_model_get_info(model, &info);
     size_t n_prompt;
     int failure = count_prompt(model, request, &n_prompt, error);
     if (failure)
         return failure;
     uint64_t wanted = n_prompt + (uint64_t)request->max_tokens + ROOM_FOR_TEMPLATE;
-    uint32_t limit = settings->n_context ? (uint32_t)settings->n_context : info.n_context_train;
+    uint32_t limit = context_limit(model, settings);
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = wanted < limit ? (uint32_t)wanted : limit;
@@ -340,7 +401,7 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     runnel_engine *engine;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
-    options.n_context = (uint32_t)settings->n_context;
+    options.n_context = context_limit(model, settings);
     if (runnel_engine_start(model, &options, &engine, &error))
         return cli_fail(&error);
     fprintf(stderr, "Type a question. Ctrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n");
@@ -376,33 +437,41 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
 /* The command
  * -------------------------------------------------------------------------------------------------- */
 
-int command_run(int argc, char **argv)
+static int run(struct run_settings *settings)
 {
-    struct run_settings settings;
-    int status = run_settings_read(argc, argv, &settings);
-    if (status >= 0)
-        return status;
-    if (!settings.has_seed && getrandom(&settings.seed, sizeof settings.seed, 0) != sizeof settings.seed)
-        settings.seed = (uint64_t)getpid();
-    settings.seed &= INT64_MAX; /* JSON's integers */
+    if (!settings->has_seed && getrandom(&settings->seed, sizeof settings->seed, 0) != sizeof settings->seed)
+        settings->seed = (uint64_t)getpid();
+    settings->seed &= INT64_MAX; /* JSON's integers */
 
     runnel_error error;
     char *text = NULL;
     size_t len;
-    bool is_chat =
-        !settings.prompt && !settings.prompt_file && isatty(STDIN_FILENO) && !settings.json && !settings.raw;
-    if (!settings.prompt && !is_chat) {
-        if (cli_read_file(settings.prompt_file ? settings.prompt_file : "-", &text, &len, &error))
+    bool is_chat = !settings->prompt && !settings->prompt_file && isatty(STDIN_FILENO) && !settings->json &&
+                   !settings->raw;
+    if (!settings->prompt && !is_chat) {
+        if (cli_read_file(settings->prompt_file ? settings->prompt_file : "-", &text, &len, &error))
             return cli_fail(&error);
-        settings.prompt = text;
+        settings->prompt = text;
     }
     runnel_model *model;
-    if (cli_open_model(settings.model, settings.n_threads, settings.chat_template, &model, &error)) {
-        free(text);
-        return cli_fail(&error);
+    int status;
+    if (cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error)) {
+        status = cli_fail(&error);
+    } else {
+        status = is_chat ? chat_loop(model, settings) : answer_once(model, settings, settings->prompt);
+        runnel_model_close(model);
     }
-    status = is_chat ? chat_loop(model, &settings) : answer_once(model, &settings, settings.prompt);
-    runnel_model_close(model);
     free(text);
+    return status;
+}
+
+int command_run(int argc, char **argv)
+{
+    struct run_settings settings;
+    int status = cli_read_options(&run_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    status = run(&settings);
+    free(settings.config_text);
     return status;
 }

@@ -396,13 +396,13 @@ static void events_are_the_response(void **state)
 {
     (void)state;
     struct fixture fixture = open_model(r1_path, 2, 256, 1);
-    const runnel_logit_bias think_end[] = {{TINY_TOKEN_THINK_END, 3}, {TINY_TOKEN_R1_END, -100}};
+    const runnel_logit_bias think_end[] = {{TINY_TOKEN_THINK_END, 1}, {TINY_TOKEN_R1_END, -100}};
     runnel_request request = led_by(&fixture, think_end, 2);
     struct heard heard = {0};
     runnel_response response;
-    request.prompt = "hello";
+    request.prompt = "world";
     request.max_tokens = 100;
-    request.sampling.seed = 5;
+    request.sampling.seed = 6;
     request.on_event = hear;
     request.user = &heard;
     assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
