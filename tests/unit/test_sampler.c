@@ -350,6 +350,24 @@ static void test_logprob(void **state)
     sampler_free(s);
 }
 
+/* The sampler has an exp of its own: with two logits, distance apart, the log probability shows its value. */
+static void test_exp_is_accurate(void **state)
+{
+    (void)state;
+    struct sampler *s;
+    assert_int_equal(sampler_create(2, &s, NULL), 0);
+    runnel_sampling p = plain_sampling(0);
+    struct sampler_context context = {0};
+    for (int i = 0; i < 60000; i++) {
+        float logits[2] = {0, -(float)i * 0.001f}, logprob;
+        int32_t token;
+        assert_int_equal(sampler_draw(s, &p, &context, logits, &token, &logprob, NULL), 0);
+        double exact = -log1p(exp((double)logits[1]));
+        assert_true(fabs((double)logprob - exact) < 2e-7);
+    }
+    sampler_free(s);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -518,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_filters_keep_the_right_tokens),
         cmocka_unit_test(test_penalties_do_not_linger),
         cmocka_unit_test(test_logprob),
+        cmocka_unit_test(test_exp_is_accurate),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_check_names_the_field),
         cmocka_unit_test(test_independence),
