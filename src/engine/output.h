@@ -1,7 +1,12 @@
 /* output.h: from token bytes to text events: whole UTF-8 characters, stop texts, thought or answer.
  *
- * A struct output belongs to one answer and one thread. It holds back what might still change its meaning: an incomplete
- * UTF-8 character (invalid bytes become U+FFFD), the beginning of a stop text, the beginning of a reasoning tag. */
+ * A struct output belongs to one answer and one thread. It holds back what might still change its meaning: an
+ * incomplete UTF-8 character (invalid bytes become U+FFFD), the beginning of a stop text, the beginning of a
+ * reasoning tag.
+ *
+ * Of several stop texts the one that is complete first ends the answer (of those that end together the
+ * longest), in thoughts and tags too. There is one thought: text before <think> is answer, and so are tags
+ * after </think>. */
 #ifndef RUNNEL_ENGINE_OUTPUT_H
 #define RUNNEL_ENGINE_OUTPUT_H
 
@@ -12,8 +17,8 @@ struct output;
 struct output_options {
     const char *const *stop; /* copied */
     size_t n_stop;
-    bool starts_in_thought;  /* the prompt has opened <think> */
-    bool split_thoughts;     /* recognise <think> ... </think>; false: all is answer */
+    bool starts_in_thought; /* the prompt has opened <think> */
+    bool split_thoughts;    /* recognise <think> ... </think>; false: all is answer */
 };
 
 enum output_state { OUTPUT_GOING_ON, OUTPUT_STOPPED /* a stop text appeared */, OUTPUT_CANCELLED };
@@ -21,13 +26,14 @@ enum output_state { OUTPUT_GOING_ON, OUTPUT_STOPPED /* a stop text appeared */, 
 int output_create(const struct output_options *options, struct output **output, runnel_error *error);
 void output_free(struct output *output);
 
-/* Takes the bytes of the next token and calls on_event for the text that is now certain: THOUGHT and ANSWER events only,
- * never empty. Tags themselves and one newline after <think> and up to two after </think> are not part of any event. */
+/* Takes the bytes of the next token and calls on_event for the text that is now certain: THOUGHT and ANSWER
+ * events only, never empty. Tags themselves and one newline after <think> and up to two after </think> are
+ * not part of any event. */
 enum output_state output_push(struct output *output, const char *bytes, size_t len,
                               bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* The answer has ended: emits what was held back. */
-enum output_state output_finish(struct output *output, bool (*on_event)(void *user, const runnel_event *event),
-                                void *user);
+enum output_state output_finish(struct output *output,
+                                bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* True while the next text would be a thought. */
 bool output_in_thought(const struct output *output);
 
