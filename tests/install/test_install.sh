@@ -65,11 +65,13 @@ for program in ask-shared ask-static ask-cpp asker/ask_runnel asker/ask_runnel_s
     message=$("$work/$program" "$work/missing.gguf" hello 2>&1) || status=$?
     [[ $status = 1 && $message == *missing.gguf* ]] || fail "$program with a missing model: status $status, $message"
 done
-for program in ask-shared asker/ask_runnel_static; do
-    if [ -f "$models/smollm2-135m.gguf" ]; then
-        answer=$("$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24)
-        [[ $answer == *Paris* ]] || fail "$program answered: $answer"
-    fi
-done
+if [ -f "$models/smollm2-135m.gguf" ]; then
+    # The same request, the same seed: the same answer, whichever library.
+    for program in ask-shared asker/ask_runnel_static; do
+        "$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24 >"$work/answer-${program##*/}"
+        [ "$(wc -c <"$work/answer-${program##*/}")" -gt 3 ] || fail "$program answered nothing"
+    done
+    diff "$work"/answer-* || fail "the shared and the static library answer differently"
+fi
 [ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"
 echo "all passed"
