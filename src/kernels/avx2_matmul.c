@@ -1,5 +1,325 @@
+/* avx2_matmul.c: products without VNNI. A group (16 rows x 4 inputs) is two ymm of unsigned bytes;
+ * `vpmaddubsw` multiplies one with 4 activations broadcast to all lanes and adds pairs to 16 bits; lanes of
+ * 32 bits are rows, and nothing is shuffled.
+ *
+ * Sums stay exact: where 16 bits can hold several groups' pairs they are added first (bounds are at each
+ * place, for activations of -128 .. 127; for Q8_0 -127 .. 127, which is what quantising gives), then
+ * `vpmaddwd` multiplies them with the sub-block's scale into 32 bits. A tile meets up to 4 rows of
+ * activations at once, 8 of its rows at a time. */
 #include "kernels/avx2.h"
+#include "kernels/matmul_product.h"
+
+enum {
+    TILES_AT_ONCE = 4,
+    ROWS_AT_ONCE = 4,
+};
+
+/* The two halves of a tile: 8 rows each. */
+typedef __m256 tile_sums[2][ROWS_AT_ONCE];
+
+INLINE __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+INLINE __m256 load_8_f16(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* 4 bytes in every lane. */
+INLINE __m256i broadcast(const void *p)
+{
+    int32_t value;
+    memcpy(&value, p, sizeof value);
+    return _mm256_set1_epi32(value);
+}
+
+/* Weights are fetched ahead when several rows meet them, see avx512_matmul.c. */
+INLINE void fetch_ahead(const uint8_t *p, int m)
+{
+    if (m >= 3)
+        _mm_prefetch((const char *)p + 4 * Q4K_BLOCK_BYTES, _MM_HINT_T0);
+}
+
+INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, tile_sums sums)
+{
+    for (int i = 0; i < m; i++)
+        store_sum(p, tile, row + (uint32_t)i, v_pair(sums[0][i], sums[1][i]));
+}
+
+/* The byte of sub-block s (of 4 in a word, pack.h's order) as a 16-bit pair of itself in each lane. */
+INLINE __m256i twice(__m256i bytes, int s)
+{
+    const int place = s == 1 ? 2 : s == 2 ? 1 : s, none = 0x80;
+    const int lane = place | none << 8 | place << 16 | none << 24;
+    const __m256i lanes =
+        _mm256_setr_epi32(0x0000, 0x40004, 0x80008, 0xc000c, 0x0000, 0x40004, 0x80008, 0xc000c);
+    return _mm256_shuffle_epi8(bytes, _mm256_add_epi32(lanes, _mm256_set1_epi32(lane)));
+}
+
+/* Of 8 rows: scales as pairs of themselves, mins as pairs of sub-blocks 2p and 2p+1. */
+struct q4k_scales {
+    __m256i scale[8], min_pairs[4];
+};
+
+INLINE void q4k_unpack_scales(const uint8_t *words, struct q4k_scales *s)
+{
+    const __m256i six = _mm256_set1_epi8(0x3f), four = _mm256_set1_epi8(0x0f), high = _mm256_set1_epi8(0x30);
+    __m256i word0 = load(words), word1 = load(words + 64), word2 = load(words + 128), scales[2], mins[2];
+    scales[0] = _mm256_and_si256(word0, six);
+    mins[0] = _mm256_and_si256(word1, six);
+    scales[1] =
+        _mm256_or_si256(_mm256_and_si256(word2, four), _mm256_and_si256(_mm256_srli_epi16(word0, 2), high));
+    mins[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(word2, 4), four),
+                              _mm256_and_si256(_mm256_srli_epi16(word1, 2), high));
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        UNROLL
+        for (int j = 0; j < 4; j++)
+            s->scale[4 * i + j] = twice(scales[i], j);
+        s->min_pairs[2 * i] = _mm256_and_si256(mins[i], _mm256_set1_epi16(0x00ff));
+        s->min_pairs[2 * i + 1] = _mm256_srli_epi16(mins[i], 8);
+    }
+}
+
+/* One block of 8 rows of a tile. */
+INLINE void q4k_block(const uint8_t *block, int half, const uint8_t *act, size_t stride, const int m,
+                      __m256 *sums)
+{
+    const __m256i low = _mm256_set1_epi8(0x0f);
+    struct q4k_scales s;
+    __m256i isum[ROWS_AT_ONCE], dot[ROWS_AT_ONCE];
+    q4k_unpack_scales(block + Q4K_SCALES + 32 * half, &s);
+    UNROLL
+    for (int i = 0; i < m; i++)
+        isum[i] = _mm256_setzero_si256();
+    for (int sub = 0; sub < 8; sub += 2) {
+        const uint8_t *nibbles = block + Q4K_NIBBLES + 256 * sub + 32 * half, *q = act + 32 * sub;
+        UNROLL
+        for (int odd = 0; odd < 2; odd++, q += 32) {
+            UNROLL
+            for (int i = 0; i < m; i++)
+                dot[i] = _mm256_setzero_si256();
+            UNROLL
+            for (int g = 0; g < 8; g++) { /* 16 bits hold 8 groups: 8 * 2 * 15 * 128 = 30720 */
+                __m256i w = load(nibbles + 64 * g);
+                w = _mm256_and_si256(odd ? _mm256_srli_epi16(w, 4) : w, low);
+                UNROLL
+                for (int i = 0; i < m; i++) {
+                    __m256i pairs = _mm256_maddubs_epi16(w, broadcast(q + (size_t)i * stride + 4 * g));
+                    dot[i] = _mm256_add_epi16(dot[i], pairs);
+                }
+            }
+            UNROLL
+            for (int i = 0; i < m; i++)
+                isum[i] = _mm256_add_epi32(isum[i], _mm256_madd_epi16(dot[i], s.scale[sub + odd]));
+        }
+    }
+    __m256 d = load_8_f16(block + 16 * half), dmin = load_8_f16(block + Q4K_DMIN + 16 * half);
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
+        __m256i msum = _mm256_setzero_si256();
+        UNROLL
+        for (int j = 0; j < 4; j++)
+            msum = _mm256_add_epi32(msum, _mm256_madd_epi16(s.min_pairs[j], broadcast(&a->sum32[2 * j])));
+        __m256 d_act = _mm256_set1_ps(a->d);
+        sums[i] = _mm256_fmadd_ps(_mm256_mul_ps(d, d_act), _mm256_cvtepi32_ps(isum[i]), sums[i]);
+        sums[i] = _mm256_fnmadd_ps(_mm256_mul_ps(dmin, d_act), _mm256_cvtepi32_ps(msum), sums[i]);
+    }
+}
+
+/* Group j of sub-block k of a chunk, 8 rows. */
+INLINE __m256i q6k_group(const uint8_t *chunk, int k, int j)
+{
+    __m256i nibbles = load(chunk + 64 * (k / 2 * 4 + j)), pairs = load(chunk + 64 * (8 + j));
+    if (k % 2) {
+        nibbles = _mm256_and_si256(_mm256_srli_epi16(nibbles, 2), _mm256_set1_epi8(0x3c));
+        pairs = _mm256_and_si256(k == 1 ? _mm256_srli_epi16(pairs, 2) : pairs, _mm256_set1_epi8(0x03));
+    } else {
+        nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(0x0f));
+        pairs = _mm256_and_si256(k == 2 ? _mm256_srli_epi16(pairs, 2) : pairs, _mm256_set1_epi8(0x30));
+    }
+    return _mm256_or_si256(nibbles, pairs);
+}
+
+INLINE void q6k_block(const uint8_t *d_of_rows, const uint8_t *block, int half, const uint8_t *act,
+                      size_t stride, const int m, __m256 *sums)
+{
+    __m256i isum[ROWS_AT_ONCE];
+    UNROLL
+    for (int i = 0; i < m; i++)
+        isum[i] = _mm256_setzero_si256();
+    for (int c = 0; c < 4; c++) {
+        const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c + 32 * half, *q = act + 64 * c;
+        /* 16-bit pairs of sub-blocks 0 and 1, 2 and 3 of this chunk */
+        __m256i word = load(block + 64 * c + 32 * half);
+        __m256i scale_pairs[2] = {_mm256_srai_epi16(_mm256_slli_epi16(word, 8), 8),
+                                  _mm256_srai_epi16(word, 8)};
+        UNROLL
+        for (int k = 0; k < 4; k++, q += 16) {
+            /* both halves of a lane are to hold this sub-block's */
+            __m256i other =
+                k % 2 ? _mm256_srli_epi32(scale_pairs[k / 2], 16) : _mm256_slli_epi32(scale_pairs[k / 2], 16);
+            __m256i scale = _mm256_blend_epi16(scale_pairs[k / 2], other, k % 2 ? 0x55 : 0xaa);
+            UNROLL
+            for (int j = 0; j < 4; j += 2) { /* 16 bits hold 2 groups: 2 * 2 * 63 * 128 = 32256 */
+                __m256i w0 = q6k_group(chunk, k, j), w1 = q6k_group(chunk, k, j + 1);
+                UNROLL
+                for (int i = 0; i < m; i++) {
+                    const uint8_t *q_row = q + (size_t)i * stride + 4 * j;
+                    __m256i dot = _mm256_add_epi16(_mm256_maddubs_epi16(w0, broadcast(q_row)),
+                                                   _mm256_maddubs_epi16(w1, broadcast(q_row + 4)));
+                    isum[i] = _mm256_add_epi32(isum[i], _mm256_madd_epi16(dot, scale));
+                }
+            }
+        }
+        UNROLL
+        for (int i = 0; i < m; i++) {
+            const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
+            __m256i offset =
+                _mm256_add_epi32(_mm256_madd_epi16(scale_pairs[0], broadcast(&a->sum16[4 * c])),
+                                 _mm256_madd_epi16(scale_pairs[1], broadcast(&a->sum16[4 * c + 2])));
+            isum[i] = _mm256_sub_epi32(isum[i], _mm256_slli_epi32(offset, 5));
+        }
+    }
+    __m256 d = load_8_f16(d_of_rows + 16 * half);
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
+        sums[i] =
+            _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(a->d)), _mm256_cvtepi32_ps(isum[i]), sums[i]);
+    }
+}
+
+/* The kinds of 32-blocks: values to 31 with a zero or an m; values to 255 (Q8_0). */
+enum u8_kind { U8_ZERO, U8_M, U8_WIDE };
+
+/* 32 inputs of 8 rows and one row of activations. */
+INLINE __m256i u8_dot(const uint8_t *block, const uint8_t *q, const enum u8_kind kind)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i dot = _mm256_setzero_si256(), pairs = _mm256_setzero_si256();
+    UNROLL
+    for (int g = 0; g < 8; g++) {
+        __m256i w = load(block + 64 * g), a = broadcast(q + 4 * g);
+        if (kind == U8_WIDE) { /* |w| * (a with w's sign): 2 * 128 * 127 fits 16 bits, one group at a time */
+            w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
+            pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, ones));
+        } else { /* 4 groups fit: 4 * 2 * 31 * 128 = 31744 */
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w, a));
+            if (g % 4 == 3) {
+                dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, ones));
+                pairs = _mm256_setzero_si256();
+            }
+        }
+    }
+    return dot;
+}
+
+INLINE void u8_block(const uint8_t *d_of_rows, const uint8_t *block, uint32_t b, int half, const uint8_t *act,
+                     size_t stride, int zero, const int m, const enum u8_kind kind, __m256 *sums)
+{
+    __m256 d = load_8_f16(d_of_rows + 16 * half);
+    __m256 offset = kind == U8_M ? load_8_f16(d_of_rows + 32 + 16 * half) : d;
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
+        __m256i dot = u8_dot(block + 32 * half, (const uint8_t *)a->q + 32 * b, kind);
+        if (kind == U8_ZERO)
+            dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(zero * a->sum32[b]));
+        sums[i] =
+            _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(a->d[b])), _mm256_cvtepi32_ps(dot), sums[i]);
+        if (kind == U8_M)
+            sums[i] = _mm256_fmadd_ps(offset, _mm256_set1_ps(a->d[b] * (float)a->sum32[b]), sums[i]);
+    }
+}
+
+INLINE void clear_sums(tile_sums sums)
+{
+    for (int half = 0; half < 2; half++)
+        for (int i = 0; i < ROWS_AT_ONCE; i++)
+            sums[half][i] = _mm256_setzero_ps();
+}
+
+INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
+{
+    const uint8_t *block = product_tile(p, tile);
+    const uint8_t *act = p->acts + row * p->act_stride;
+    tile_sums sums;
+    clear_sums(sums);
+    for (uint32_t b = 0; b < p->n_blocks; b++, block += Q4K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
+        for (int i = 0; i < Q4K_BLOCK_BYTES; i += 64)
+            fetch_ahead(block + i, m);
+        for (int half = 0; half < 2; half++)
+            q4k_block(block, half, act, p->act_stride, m, sums[half]);
+    }
+    store_sums(p, tile, row, m, sums);
+}
+
+INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
+{
+    const uint8_t *d_of_blocks = product_tile(p, tile), *block = d_of_blocks + p->header_bytes;
+    const uint8_t *act = p->acts + row * p->act_stride;
+    tile_sums sums;
+    clear_sums(sums);
+    for (uint32_t b = 0; b < p->n_blocks; b++, block += Q6K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
+        for (int i = 0; i < Q6K_BLOCK_BYTES; i += 64)
+            fetch_ahead(block + i, m);
+        for (int half = 0; half < 2; half++)
+            q6k_block(d_of_blocks + 32 * (size_t)b, block, half, act, p->act_stride, m, sums[half]);
+    }
+    store_sums(p, tile, row, m, sums);
+}
+
+INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
+                    const enum u8_kind kind)
+{
+    const uint8_t *d_of_blocks = product_tile(p, tile), *block = d_of_blocks + p->header_bytes;
+    const uint8_t *acts = p->acts + row * p->act_stride;
+    const int zero = pack_u8_zero(p->w->type);
+    tile_sums sums;
+    clear_sums(sums);
+    for (uint32_t b = 0; b < p->n_blocks; b++, block += U8_BLOCK_BYTES) {
+        const uint8_t *act = acts + b / 8 * sizeof(struct act_q8_32);
+        for (int i = 0; i < U8_BLOCK_BYTES; i += 64)
+            fetch_ahead(block + i, m);
+        for (int half = 0; half < 2; half++)
+            u8_block(d_of_blocks + (kind == U8_M ? 64 : 32) * (size_t)b, block, b % 8, half, act,
+                     p->act_stride, zero, m, kind, sums[half]);
+    }
+    store_sums(p, tile, row, m, sums);
+}
+
+/* One function for each number of rows, so that sums are registers. */
+#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
+    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
+    {                                                                                                        \
+        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
+    }
+#define ROWS_FUNCTIONS(name, body, ...)                                                                      \
+    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                              \
+    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4};
+
+ROWS_FUNCTIONS(q4k, q4k_rows)
+ROWS_FUNCTIONS(q6k, q6k_rows)
+ROWS_FUNCTIONS(u8_zero, u8_rows, U8_ZERO)
+ROWS_FUNCTIONS(u8_m, u8_rows, U8_M)
+ROWS_FUNCTIONS(u8_wide, u8_rows, U8_WIDE)
+
+static rows_function *const *u8_functions(enum tensor_type type)
+{
+    return type == TENSOR_Q8_0 ? u8_wide : pack_u8_has_m(type) ? u8_m : u8_zero;
+}
+
+#include "kernels/matmul_body.h"
+
 void avx2_fill_matmul(struct kernels *kernels)
 {
-    (void)kernels;
+    fill_matmul(kernels);
 }

@@ -7,8 +7,7 @@
  * work. A call goes through 4 tiles at a time, so that a group of activation rows, once in L1, is used 4
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
 #include "kernels/avx512.h"
-#include "kernels/pack.h"
-#include "kernels/vector16.h"
+#include "kernels/matmul_product.h"
 
 enum {
     TILES_AT_ONCE = 4,
@@ -23,19 +22,6 @@ INLINE void fetch_ahead(const uint8_t *p, int m)
     if (m >= 5)
         _mm_prefetch((const char *)p + 4 * Q4K_BLOCK_BYTES, _MM_HINT_T0);
 }
-
-/* A product, and what its tiles have in common. */
-struct product {
-    const struct packed_matrix *w;
-    const uint8_t *acts;
-    size_t act_stride;
-    float *out;
-    size_t out_stride;
-    const float *bias;
-    bool add;
-    uint32_t n_blocks;
-    size_t header_bytes;
-};
 
 INLINE __m512i load(const void *p)
 {
@@ -57,18 +43,9 @@ INLINE __m512i broadcast(const void *p)
 
 INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, const __m512 *sums)
 {
-    uint32_t column = tile * TILE_ROWS;
-    __mmask16 mask = first_lanes(p->w->n_rows - column);
     UNROLL
-    for (int i = 0; i < m; i++) {
-        float *out = p->out + (row + (uint32_t)i) * p->out_stride + column;
-        __m512 sum = sums[i];
-        if (p->bias)
-            sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, p->bias + column));
-        if (p->add)
-            sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, out));
-        _mm512_mask_storeu_ps(out, mask, sum);
-    }
+    for (int i = 0; i < m; i++)
+        store_sum(p, tile, row + (uint32_t)i, sums[i]);
 }
 
 /* The 6-bit scales and mins of a block as the dot products want them. */
@@ -107,7 +84,7 @@ INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
 INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
     const __m512i low = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8((char)0xf0);
-    const uint8_t *block = p->w->data + tile * p->w->tile_bytes;
+    const uint8_t *block = product_tile(p, tile);
     const uint8_t *act = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride;
     __m512 sums[ROWS_AT_ONCE];
@@ -187,7 +164,7 @@ INLINE __m512i q6k_group(const uint8_t *chunk, int k, int j)
 
 INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
-    const uint8_t *d_of_blocks = p->w->data + tile * p->w->tile_bytes;
+    const uint8_t *d_of_blocks = product_tile(p, tile);
     const uint8_t *block = d_of_blocks + p->header_bytes;
     const uint8_t *act = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride;
@@ -245,7 +222,7 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 
 INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const int m, const bool has_m)
 {
-    const uint8_t *d_of_blocks = p->w->data + tile * p->w->tile_bytes;
+    const uint8_t *d_of_blocks = product_tile(p, tile);
     const uint8_t *block = d_of_blocks + p->header_bytes;
     const uint8_t *acts = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride, d_bytes = has_m ? 64 : 32;
@@ -293,8 +270,6 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
 }
 
 /* One function for each number of rows, so that sums are registers. */
-typedef void rows_function(const struct product *p, uint32_t tile, uint32_t row);
-
 #define ROWS_FUNCTION(name, body, m, ...)                                                                    \
     static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
     {                                                                                                        \
@@ -317,128 +292,14 @@ ROWS_FUNCTIONS(q6k, q6k_rows)
 ROWS_FUNCTIONS(u8_zero, u8_rows, false)
 ROWS_FUNCTIONS(u8_m, u8_rows, true)
 
-static void matmul_tiles(const struct product *p, uint32_t tile_begin, uint32_t tile_end, uint32_t n_acts,
-                         rows_function *const *functions)
+static rows_function *const *u8_functions(enum tensor_type type)
 {
-    uint32_t n_groups = (n_acts + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-    for (uint32_t first = tile_begin; first < tile_end; first += TILES_AT_ONCE) {
-        uint32_t last = tile_end - first < TILES_AT_ONCE ? tile_end : first + TILES_AT_ONCE;
-        for (uint32_t group = 0; group < n_groups; group++) { /* groups of nearly equal size */
-            uint32_t row = n_acts * group / n_groups, n_rows = n_acts * (group + 1) / n_groups - row;
-            for (uint32_t tile = first; tile < last; tile++)
-                functions[n_rows - 1](p, tile, row);
-        }
-    }
+    return pack_u8_has_m(type) ? u8_m : u8_zero;
 }
 
-#define MATMUL(name, block_values, functions)                                                                \
-    static void name(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,                  \
-                     const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,    \
-                     const float *bias, bool add)                                                            \
-    {                                                                                                        \
-        const struct product p = {w,                                                                         \
-                                  acts,                                                                      \
-                                  act_stride,                                                                \
-                                  out,                                                                       \
-                                  out_stride,                                                                \
-                                  bias,                                                                      \
-                                  add,                                                                       \
-                                  w->n_columns / block_values,                                               \
-                                  pack_header_bytes(w->type, w->n_columns)};                                 \
-        matmul_tiles(&p, tile_begin, tile_end, n_acts, functions);                                           \
-    }
-
-MATMUL(matmul_q4_k, ACT_BLOCK, q4k)
-MATMUL(matmul_q6_k, ACT_BLOCK, q6k)
-MATMUL(matmul_u8, U8_BLOCK_VALUES, pack_u8_has_m(w->type) ? u8_m : u8_zero)
-
-/* Any type: pieces of 16 rows are decoded to f32 and turned so that lanes are rows; then one chain of fused
- * multiply-adds for each output over ascending inputs, as ref.c has it. */
-enum { PIECE = 256 };
-
-INLINE void turn_16x16(const float *from, float *to)
-{
-    const __m512i rows = _mm512_mullo_epi32(
-        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(PIECE));
-    for (int k = 0; k < 16; k++)
-        _mm512_store_ps(to + TILE_ROWS * k, _mm512_i32gather_ps(rows, from + k, 4));
-}
-
-static void decode(enum tensor_type type, const uint8_t *data, uint32_t n, float *out)
-{
-    uint32_t i = 0;
-    if (type == TENSOR_F16)
-        for (; i + 16 <= n; i += 16)
-            _mm512_storeu_ps(out + i, load_f16(data + 2 * i));
-    else if (type == TENSOR_BF16)
-        for (; i + 16 <= n; i += 16) {
-            __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(data + 2 * i)));
-            _mm512_storeu_si512(out + i, _mm512_slli_epi32(wide, 16));
-        }
-    const struct quant_info *info = quant_find(type);
-    if (i < n)
-        quant_decode(type, data + (size_t)(i / info->block_values) * info->block_bytes, n - i, out + i);
-}
-
-/* weights: [n, 16]; x: m rows; sums continue. */
-INLINE void float_rows(const float *weights, uint32_t n, const uint8_t *x, size_t stride, const int m,
-                       float *sums)
-{
-    __m512 acc[ROWS_AT_ONCE];
-    UNROLL
-    for (int i = 0; i < m; i++)
-        acc[i] = _mm512_load_ps(sums + TILE_ROWS * i);
-    for (uint32_t k = 0; k < n; k++) {
-        __m512 w = _mm512_load_ps(weights + TILE_ROWS * (size_t)k);
-        UNROLL
-        for (int i = 0; i < m; i++)
-            acc[i] =
-                _mm512_fmadd_ps(w, _mm512_set1_ps(*((const float *)(x + (size_t)i * stride) + k)), acc[i]);
-    }
-    UNROLL
-    for (int i = 0; i < m; i++)
-        _mm512_store_ps(sums + TILE_ROWS * i, acc[i]);
-}
-
-static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                         const float *bias, bool add)
-{
-    enum { FLOAT_ROWS = 64 }; /* rows of activations for which a piece is decoded once */
-    const struct product p = {w, acts, act_stride, out, out_stride, bias, add, 0, 0};
-    const struct quant_info *info = quant_find(w->type);
-    size_t row_bytes = (size_t)(w->n_columns / info->block_values) * info->block_bytes;
-    _Alignas(64) float decoded[TILE_ROWS * PIECE], turned[PIECE * TILE_ROWS], sums[FLOAT_ROWS * TILE_ROWS];
-    memset(decoded, 0, sizeof decoded);
-    for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-        for (uint32_t first = 0; first < n_acts; first += FLOAT_ROWS) {
-            uint32_t n_rows = n_acts - first < FLOAT_ROWS ? n_acts - first : FLOAT_ROWS;
-            memset(sums, 0, sizeof sums);
-            for (uint32_t begin = 0; begin < w->n_columns; begin += PIECE) {
-                uint32_t n = w->n_columns - begin < PIECE ? w->n_columns - begin : PIECE, row = 0;
-                const uint8_t *data = w->data + tile * w->tile_bytes;
-                data += (size_t)(begin / info->block_values) * info->block_bytes;
-                for (int i = 0; i < TILE_ROWS; i++)
-                    decode(w->type, data + (size_t)i * row_bytes, n, decoded + PIECE * i);
-                for (uint32_t k = 0; k < n; k += 16)
-                    turn_16x16(decoded + k, turned + TILE_ROWS * k);
-                const uint8_t *x = p.acts + first * act_stride + begin * sizeof(float);
-                for (; row + 8 <= n_rows; row += 8)
-                    float_rows(turned, n, x + row * act_stride, act_stride, 8, sums + TILE_ROWS * row);
-                for (; row < n_rows; row++)
-                    float_rows(turned, n, x + row * act_stride, act_stride, 1, sums + TILE_ROWS * row);
-            }
-            for (uint32_t row = 0; row < n_rows; row++) {
-                __m512 sum = _mm512_load_ps(sums + TILE_ROWS * row);
-                store_sums(&p, tile, first + row, 1, &sum);
-            }
-        }
-}
+#include "kernels/matmul_body.h"
 
 void avx512_fill_matmul(struct kernels *kernels)
 {
-    kernels->matmul[TILE_Q4_K] = matmul_q4_k;
-    kernels->matmul[TILE_Q6_K] = matmul_q6_k;
-    kernels->matmul[TILE_U8] = matmul_u8;
-    kernels->matmul[TILE_FLOAT] = matmul_float;
+    fill_matmul(kernels);
 }

@@ -52,7 +52,7 @@ enum act_kind {
     ACT_KINDS
 };
 
-/* 256 inputs with one scale: x = d * q, d = max |x| / 127, q rounded to nearest even. */
+/* 256 inputs with one scale: x = d * q, d = max |x| / 127, q rounded to nearest even: -127 .. 127. */
 struct act_q8_256 {
     int8_t q[256];
     int16_t sum16[16]; /* of q[16i .. 16i+15] */

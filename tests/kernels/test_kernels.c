@@ -253,7 +253,7 @@ static void run_product(const struct kernels *kernels, const struct product *p, 
     free(guarded);
 }
 
-/* Activations with chosen integers: all 127, all -128, or as quantised. */
+/* Activations with chosen integers: all 127 or all -128 (-127 by 32, where products may count on it). */
 static void make_extreme(enum act_kind kind, uint8_t *row, uint32_t n_columns, int value)
 {
     for (uint32_t b = 0; b * ACT_BLOCK < n_columns; b++) {
@@ -329,7 +329,7 @@ static uint8_t *make_acts(const struct kernels *kernels, enum act_kind kind, uin
         random_floats(x, n_columns);
         kernels->quantize[kind](x, n_columns, acts + i * *stride);
         if (extreme && kind != ACT_F32)
-            make_extreme(kind, acts + i * *stride, n_columns, i % 2 ? 127 : -128);
+            make_extreme(kind, acts + i * *stride, n_columns, i % 2 ? 127 : kind == ACT_Q8_256 ? -128 : -127);
     }
     free(x);
     return acts;
