@@ -51,8 +51,8 @@ INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int
 /* The byte of sub-block s (of 4 in a word, pack.h's order) as a 16-bit pair of itself in each lane. */
 INLINE __m256i twice(__m256i bytes, int s)
 {
-    const int place = s == 1 ? 2 : s == 2 ? 1 : s, none = 0x80;
-    const int lane = place | none << 8 | place << 16 | none << 24;
+    const uint32_t place = (uint32_t)(s == 1 ? 2 : s == 2 ? 1 : s), none = 0x80;
+    const int lane = (int)(place | none << 8 | place << 16 | none << 24);
     const __m256i lanes =
         _mm256_setr_epi32(0x0000, 0x40004, 0x80008, 0xc000c, 0x0000, 0x40004, 0x80008, 0xc000c);
     return _mm256_shuffle_epi8(bytes, _mm256_add_epi32(lanes, _mm256_set1_epi32(lane)));
@@ -160,9 +160,9 @@ INLINE void q6k_block(const uint8_t *d_of_rows, const uint8_t *block, int half, 
         UNROLL
         for (int k = 0; k < 4; k++, q += 16) {
             /* both halves of a lane are to hold this sub-block's */
-            __m256i other =
-                k % 2 ? _mm256_srli_epi32(scale_pairs[k / 2], 16) : _mm256_slli_epi32(scale_pairs[k / 2], 16);
-            __m256i scale = _mm256_blend_epi16(scale_pairs[k / 2], other, k % 2 ? 0x55 : 0xaa);
+            __m256i pair = scale_pairs[k / 2];
+            __m256i scale = k % 2 ? _mm256_blend_epi16(pair, _mm256_srli_epi32(pair, 16), 0x55)
+                                  : _mm256_blend_epi16(pair, _mm256_slli_epi32(pair, 16), 0xaa);
             UNROLL
             for (int j = 0; j < 4; j += 2) { /* 16 bits hold 2 groups: 2 * 2 * 63 * 128 = 32256 */
                 __m256i w0 = q6k_group(chunk, k, j), w1 = q6k_group(chunk, k, j + 1);
