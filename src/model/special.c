@@ -29,6 +29,23 @@ static bool is_special(const struct vocabulary *vocabulary, size_t id)
     return vocabulary->kinds[id] == TOKEN_CONTROL || vocabulary->kinds[id] == TOKEN_USER_DEFINED;
 }
 
+/* Whether the set has the same bytes already, as a token of the same kind or of one that matches everywhere:
+ * of equal tokens at most two are entered, however many a file has. */
+static bool repeats(const struct vocabulary *vocabulary, const struct special_set *set,
+                    const struct sort_entry *entry)
+{
+    for (size_t i = set->n; i > 0 && i + 2 > set->n; i--) {
+        int32_t id = set->ids[i - 1];
+        struct gguf_string piece = vocabulary_piece(vocabulary, id);
+        if (piece.len != entry->piece.len || memcmp(piece.bytes, entry->piece.bytes, piece.len) != 0)
+            return false;
+        if (vocabulary->kinds[id] == vocabulary->kinds[entry->id] ||
+            vocabulary->kinds[id] == TOKEN_USER_DEFINED)
+            return true;
+    }
+    return false;
+}
+
 int special_set_build(struct special_set *set, const struct vocabulary *vocabulary, runnel_error *error)
 {
     *set = (struct special_set){.vocabulary = vocabulary};
@@ -46,8 +63,11 @@ int special_set_build(struct special_set *set, const struct vocabulary *vocabula
         if (is_special(vocabulary, id))
             entries[n++] = (struct sort_entry){vocabulary_piece(vocabulary, (int32_t)id), (int32_t)id};
     qsort(entries, n, sizeof *entries, compare_entries);
+    set->n = 0;
     for (size_t i = 0; i < n; i++) {
-        set->ids[i] = entries[i].id;
+        if (repeats(vocabulary, set, &entries[i]))
+            continue;
+        set->ids[set->n++] = entries[i].id;
         set->begin[(unsigned char)entries[i].piece.bytes[0] + 1]++;
     }
     for (int byte = 0; byte < 256; byte++)
