@@ -14,6 +14,7 @@ static const struct command commands[] = {
     {"run", command_run, "answer a prompt, or chat"},
     {"bench", command_bench, "measure this machine with a model"},
     {"tokenize", command_tokenize, "text to token ids"},
+    {"tokenize", command_tokenize, "text to token ids"},
     {"logits", command_logits, "the logits after every token of a list"},
     {"inspect", command_inspect, "what a model file holds"},
     {"pull", command_pull, "download a model"},

@@ -77,20 +77,11 @@ static int make_room(const struct runnel_engine *engine, struct answer *answer, 
     return RUNNEL_OK;
 }
 
-static bool text_append(struct text *text, const char *bytes, size_t len)
+static int answer_check_memory(const struct answer *answer, runnel_error *error)
 {
-    if (text->len + len + 1 > text->cap) {
-        size_t cap = (text->len + len + 1) * 2 + 256;
-        char *grown = realloc(text->bytes, cap);
-        if (!grown)
-            return false;
-        text->bytes = grown;
-        text->cap = cap;
-    }
-    memcpy(text->bytes + text->len, bytes, len);
-    text->len += len;
-    text->bytes[text->len] = 0;
-    return true;
+    if (answer->text.failed || answer->reasoning.failed)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
+    return RUNNEL_OK;
 }
 
 int answer_prepare(const struct runnel_engine *engine, const runnel_request *request, struct answer *answer,
@@ -114,9 +105,11 @@ int answer_prepare(const struct runnel_engine *engine, const runnel_request *req
         .starts_in_thought = splits && !request->no_thinking,
     };
     failure = output_create(&options, &answer->output, error);
-    if (!failure && (!text_append(&answer->text, "", 0) || !text_append(&answer->reasoning, "", 0)))
-        failure = error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
-    return failure;
+    if (failure)
+        return failure;
+    text_add(&answer->text, "", 0);
+    text_add(&answer->reasoning, "", 0);
+    return answer_check_memory(answer, error);
 }
 
 void answer_free(struct runnel_engine *engine, struct answer *answer)
@@ -125,8 +118,8 @@ void answer_free(struct runnel_engine *engine, struct answer *answer)
         kvcache_close(engine->cache, answer->sequence);
     output_free(answer->output);
     free(answer->tokens.ids);
-    free(answer->text.bytes);
-    free(answer->reasoning.bytes);
+    text_free(&answer->text);
+    text_free(&answer->reasoning);
 }
 
 /* Keeps the text of an event and passes it on. */
@@ -134,10 +127,9 @@ static bool on_text(void *user, const runnel_event *event)
 {
     struct answer *answer = user;
     struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &answer->reasoning : &answer->text;
-    if (!text_append(text, event->text, event->text_len)) {
-        answer->out_of_memory = true;
+    text_add(text, event->text, event->text_len);
+    if (text->failed)
         return false;
-    }
     return !answer->request->on_event || answer->request->on_event(answer->request->user, event);
 }
 
@@ -176,7 +168,5 @@ int answer_take(const struct runnel_engine *engine, struct answer *answer, int32
         else if (answer->n_drawn == answer->max_tokens)
             answer_finish(answer, RUNNEL_FINISH_LENGTH);
     }
-    if (answer->out_of_memory)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
-    return RUNNEL_OK;
+    return answer_check_memory(answer, error);
 }

@@ -29,8 +29,7 @@ static void fill_response(struct answer *answer, runnel_response *response)
         .decode_ms = answer->last_ms - answer->first_ms,
         .logits_hash = answer->logits_hash,
     };
-    answer->text.bytes = NULL;
-    answer->reasoning.bytes = NULL;
+    answer->text = answer->reasoning = (struct text){0}; /* the response owns them now */
 }
 
 /* A request of a caller that was built against another header. */

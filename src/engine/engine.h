@@ -5,6 +5,7 @@
 #ifndef RUNNEL_ENGINE_ENGINE_H
 #define RUNNEL_ENGINE_ENGINE_H
 
+#include "base/text.h"
 #include "engine/forward.h"
 #include "engine/model.h"
 #include "engine/output.h"
@@ -25,12 +26,6 @@ struct runnel_engine {
     float *logits;            /* [n_logits, n_vocab] */
 };
 
-/* A text that grows: thoughts or answer. */
-struct text {
-    char *bytes; /* zero-terminated */
-    size_t len, cap;
-};
-
 /* One request while it runs. */
 struct answer {
     const runnel_request *request;
@@ -40,7 +35,6 @@ struct answer {
     int sequence; /* -1: none */
     struct output *output;
     struct text text, reasoning;
-    bool out_of_memory; /* while growing a text */
     bool finished;
     enum runnel_finish_reason finish_reason;
     uint64_t logits_hash;
