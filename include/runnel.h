@@ -34,20 +34,18 @@ extern "C" {
 
 #define RUNNEL_API __attribute__((visibility("default")))
 
-/* Errors
- * ------------------------------------------------------------------------------------------------------- */
+/* Errors -------------------------------------------------------------------------------------------------- */
 
 enum {
     RUNNEL_OK = 0,
-    RUNNEL_EINVAL = -1,  /* an argument or option is wrong */
-    RUNNEL_ENOMEM = -2,  /* memory could not be had */
-    RUNNEL_EIO = -3,     /* a file could not be opened or read */
-    RUNNEL_EFORMAT = -4, /* a model file is damaged or breaks the format's rules */
-    RUNNEL_EUNSUPPORTED =
-        -5,                 /* well formed, but an architecture, type, tokenizer or template not known here */
-    RUNNEL_ECONTEXT = -6,   /* the prompt does not fit the context */
-    RUNNEL_ECANCELLED = -7, /* cancelled by the caller */
-    RUNNEL_ENUMERIC = -8,   /* the model gave numbers that are not finite */
+    RUNNEL_EINVAL = -1,       /* an argument or option is wrong */
+    RUNNEL_ENOMEM = -2,       /* memory could not be had */
+    RUNNEL_EIO = -3,          /* a file could not be opened or read */
+    RUNNEL_EFORMAT = -4,      /* a model file is damaged or breaks the format's rules */
+    RUNNEL_EUNSUPPORTED = -5, /* well formed, but an architecture, type or template not known here */
+    RUNNEL_ECONTEXT = -6,     /* the prompt does not fit the context */
+    RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
+    RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
 };
 
 typedef struct runnel_error {
@@ -58,18 +56,15 @@ typedef struct runnel_error {
 /* The library's version, such as "0.1.0". Static text. */
 RUNNEL_API const char *runnel_version(void);
 
-/* Model
- * -------------------------------------------------------------------------------------------------------- */
+/* Model --------------------------------------------------------------------------------------------------- */
 
 typedef struct runnel_model runnel_model;
 
 /* Options begin with their size, so that programs built against an older header go on working. */
 typedef struct runnel_model_options {
-    size_t size;   /* sizeof(runnel_model_options) */
-    int n_threads; /* threads that load and compute; 0: as many as this process may use (CPU quota and
-                      affinity) */
-    const char
-        *chat_template; /* "r1", "chatml" ...: instead of recognising the file's own; NULL: recognise */
+    size_t size;               /* sizeof(runnel_model_options) */
+    int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow */
+    const char *chat_template; /* "r1", "chatml": instead of recognising the file's own; NULL: recognise */
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
@@ -106,12 +101,10 @@ typedef struct runnel_model_info {
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);
 
-/* Text and tokens
- * ---------------------------------------------------------------------------------------------- */
+/* Text and tokens ----------------------------------------------------------------------------------------- */
 
 /* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
- * (R1's <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free.
- */
+ * (R1's <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free. */
 RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
                                int32_t **ids, size_t *n_ids, runnel_error *error);
 RUNNEL_API void runnel_tokens_free(int32_t *ids);
@@ -132,15 +125,13 @@ typedef struct runnel_message {
 RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_message *messages,
                                   size_t n_messages, bool thinking, char **text, runnel_error *error);
 
-/* Engine
- * ------------------------------------------------------------------------------------------------------- */
+/* Engine -------------------------------------------------------------------------------------------------- */
 
 typedef struct runnel_engine runnel_engine;
 
 typedef struct runnel_engine_options {
-    size_t size; /* sizeof(runnel_engine_options) */
-    uint32_t
-        n_context; /* longest prompt and answer together, tokens; 0: 8192 or the model's, if that is less */
+    size_t size;          /* sizeof(runnel_engine_options) */
+    uint32_t n_context;   /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
     uint32_t n_batch;     /* rows a step at most; 0: 512 */
     uint32_t n_parallel;  /* requests computed together at most; 0: 1 */
     uint32_t n_kv_tokens; /* positions in the KV cache, of all requests together; 0: n_context x n_parallel */
@@ -196,8 +187,7 @@ typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
     const runnel_message *messages; /* a conversation, put through the chat template; or */
     size_t n_messages;
-    const char
-        *prompt; /* a text: the user's only message, or with raw the exact text the model continues; or */
+    const char *prompt; /* the user's only message, or with raw the exact text the model continues; or */
     const int32_t *prompt_ids; /* token ids that the model continues */
     size_t n_prompt_ids;
     bool raw;         /* no template; control tokens in prompt are read as such */

@@ -40,7 +40,7 @@ union value {
     struct option_ints ints;
 };
 
-/* Values ------------------------------------------------------------------------------------------------- */
+/* Values -------------------------------------------------------------------------------------------------- */
 
 static void environment_name(const char *name, char out[ENVIRONMENT_NAME_MAX])
 {
@@ -184,7 +184,7 @@ static void store_value(const struct reading *r, const struct option_spec *spec,
         memcpy(field, value, sizes[spec->type]);
 }
 
-/* Names -------------------------------------------------------------------------------------------------- */
+/* Names --------------------------------------------------------------------------------------------------- */
 
 /* The index of the option with a name of len bytes; n_specs if there is none. */
 static size_t find_name(const struct options_table *table, const char *name, size_t len)
@@ -241,7 +241,7 @@ static int unknown_name(const struct reading *r, const char *prefix, const char 
                      name, r->table->command);
 }
 
-/* Sources ------------------------------------------------------------------------------------------------ */
+/* Sources ------------------------------------------------------------------------------------------------- */
 
 /* Takes the flag at argv[*i], and the value behind it. */
 static int take_long(struct reading *r, int argc, char **argv, int *i)
@@ -409,7 +409,7 @@ static int read_config(struct reading *r)
     return status;
 }
 
-/* Reading ------------------------------------------------------------------------------------------------ */
+/* Reading ------------------------------------------------------------------------------------------------- */
 
 /* Checks all values; then, with settings, stores them. */
 static int read_values(struct reading *r, void *settings)

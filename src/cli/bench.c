@@ -70,8 +70,7 @@ struct bench {
     uint32_t next_prompt; /* so that no two prompts begin alike */
 };
 
-/* Running
- * ------------------------------------------------------------------------------------------------------ */
+/* Running ------------------------------------------------------------------------------------------------- */
 
 /* A prompt of ordinary tokens that no earlier prompt shares a beginning with. */
 static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
@@ -191,8 +190,7 @@ static double decode_gb_s(const struct bench *bench, const struct figure *figure
     return figure->tok_s / n_streams * (double)bench->info.bytes_per_token / 1e9;
 }
 
-/* Reporting
- * ---------------------------------------------------------------------------------------------------- */
+/* Reporting ----------------------------------------------------------------------------------------------- */
 
 /* The most streams whose tokens come no further apart than the target. */
 static const struct figure *recommend(const struct bench *bench)
@@ -263,8 +261,7 @@ static int print_json(const struct bench *bench)
     return EXIT_DONE;
 }
 
-/* The command
- * -------------------------------------------------------------------------------------------------- */
+/* The command --------------------------------------------------------------------------------------------- */
 
 static int list_figures(struct bench *bench, runnel_error *error)
 {

@@ -43,8 +43,7 @@ struct transfer {
     runnel_error failure; /* why a callback ended the transfer; code 0: it did not */
 };
 
-/* Companion file
- * ----------------------------------------------------------------------------------------------- */
+/* Companion file ------------------------------------------------------------------------------------------ */
 
 static void origin_path(const char *path, char *text, size_t size)
 {
@@ -106,8 +105,7 @@ void download_discard(const char *path)
     unlink(path);
 }
 
-/* Headers
- * ------------------------------------------------------------------------------------------------------ */
+/* Headers ------------------------------------------------------------------------------------------------- */
 
 /* The value of a header line if its name is this one (in lower case), without white space around it; else
  * NULL. */
@@ -227,8 +225,7 @@ static int on_transfer(void *user, curl_off_t total, curl_off_t done, curl_off_t
     return transfer->stopped;
 }
 
-/* Requests
- * ----------------------------------------------------------------------------------------------------- */
+/* Requests ------------------------------------------------------------------------------------------------ */
 
 /* A handle with what all requests share. https never turns into http on the way, and a token never leaves its
  * host: libcurl sends it to the first host and port only. */
@@ -380,8 +377,7 @@ int download_run(const struct download *download, struct download_result *result
     return code;
 }
 
-/* Small things
- * ------------------------------------------------------------------------------------------------- */
+/* Small things -------------------------------------------------------------------------------------------- */
 
 struct text_buffer {
     char *text;

@@ -43,7 +43,7 @@ struct inspection { /* strings belong to the gguf */
     const char *chat;              /* "r1", "none", "unknown" */
 };
 
-/* Gathering ---------------------------------------------------------------------------------------------- */
+/* Gathering ----------------------------------------------------------------------------------------------- */
 
 static struct gguf_string string_or_empty(const struct gguf *gguf, const char *key)
 {
@@ -117,7 +117,7 @@ static void gather(struct inspection *it)
     read_tokenizer(it);
 }
 
-/* For people --------------------------------------------------------------------------------------------- */
+/* For people ---------------------------------------------------------------------------------------------- */
 
 /* Text from a file: its control bytes must not reach the terminal. */
 static void print_text(struct gguf_string text)
@@ -211,7 +211,7 @@ static void print_inspection(const struct inspection *it)
     printf("%s\n", it->chat);
 }
 
-/* For programs ------------------------------------------------------------------------------------------- */
+/* For programs -------------------------------------------------------------------------------------------- */
 
 /* Text from a file as a JSON string; bytes that are not ASCII become '?' if it is not UTF-8. */
 static json_t *json_text(struct gguf_string text)
@@ -281,7 +281,7 @@ static int print_json(const struct inspection *it)
     return failed;
 }
 
-/* The command -------------------------------------------------------------------------------------------- */
+/* The command --------------------------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {

@@ -71,8 +71,7 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
-/* Addresses
- * ---------------------------------------------------------------------------------------------------- */
+/* Addresses ----------------------------------------------------------------------------------------------- */
 
 static const char *hugging_face(void)
 {
@@ -139,8 +138,7 @@ static int model_of_address(const char *address, struct catalogue_entry *model, 
     return RUNNEL_OK;
 }
 
-/* Checks
- * ------------------------------------------------------------------------------------------------------- */
+/* Checks -------------------------------------------------------------------------------------------------- */
 
 static int file_sha256(const char *path, char sha256[65], runnel_error *error)
 {
@@ -215,8 +213,7 @@ static int make_folders(const char *path, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* Getting
- * ------------------------------------------------------------------------------------------------------ */
+/* Getting ------------------------------------------------------------------------------------------------- */
 
 static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
@@ -336,8 +333,7 @@ static int check_sources(const struct pull *pull, runnel_error *error)
     return code;
 }
 
-/* The command
- * -------------------------------------------------------------------------------------------------- */
+/* The command --------------------------------------------------------------------------------------------- */
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {

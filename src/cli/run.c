@@ -90,8 +90,7 @@ static void watch_interrupts(void)
     signal(SIGINT, on_interrupt);
 }
 
-/* Streaming
- * ---------------------------------------------------------------------------------------------------- */
+/* Streaming ----------------------------------------------------------------------------------------------- */
 
 struct stream {
     FILE *thoughts; /* where thoughts are shown; NULL: not at all */
@@ -150,8 +149,7 @@ static struct stream stream_to_stdout(void)
     };
 }
 
-/* Reports
- * ------------------------------------------------------------------------------------------------------ */
+/* Reports ------------------------------------------------------------------------------------------------- */
 
 static const char *finish_name(enum runnel_finish_reason reason)
 {
@@ -223,8 +221,7 @@ static int print_json(const runnel_model *model, const runnel_response *response
     return EXIT_DONE;
 }
 
-/* Settings
- * ----------------------------------------------------------------------------------------------------- */
+/* Settings ------------------------------------------------------------------------------------------------ */
 
 static runnel_request make_request(const runnel_model *model, const struct run_settings *settings)
 {
@@ -290,8 +287,7 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     return runnel_engine_start(model, &options, engine, error);
 }
 
-/* One answer
- * --------------------------------------------------------------------------------------------------- */
+/* One answer ---------------------------------------------------------------------------------------------- */
 
 static int answer_once(const runnel_model *model, const struct run_settings *settings, const char *prompt)
 {
@@ -434,8 +430,7 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     return EXIT_DONE;
 }
 
-/* The command
- * -------------------------------------------------------------------------------------------------- */
+/* The command --------------------------------------------------------------------------------------------- */
 
 static int run(struct run_settings *settings)
 {

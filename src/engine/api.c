@@ -10,8 +10,7 @@ void runnel_request_init(const runnel_model *model, runnel_request *request)
     *request = (runnel_request){.size = sizeof *request, .sampling = model->sampling};
 }
 
-/* Answers
- * ------------------------------------------------------------------------------------------------------ */
+/* Answers ------------------------------------------------------------------------------------------------- */
 
 static void fill_response(struct answer *answer, runnel_response *response)
 {
@@ -109,8 +108,7 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
     return RUNNEL_OK;
 }
 
-/* Logits
- * ------------------------------------------------------------------------------------------------------- */
+/* Logits -------------------------------------------------------------------------------------------------- */
 
 /* Hands out the logits of the rows that the last step kept, as many at a time as the engine's buffer holds.
  */

@@ -115,8 +115,7 @@ void runnel_engine_stop(runnel_engine *engine)
     free(engine);
 }
 
-/* The loop
- * ----------------------------------------------------------------------------------------------------- */
+/* The loop ------------------------------------------------------------------------------------------------ */
 
 static int open_sequences(struct runnel_engine *engine, struct answer *answers, size_t n, runnel_error *error)
 {

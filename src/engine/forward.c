@@ -64,8 +64,7 @@ struct forward {
     float *logits;
 };
 
-/* Products
- * ----------------------------------------------------------------------------------------------------- */
+/* Products ------------------------------------------------------------------------------------------------ */
 
 /* One matrix of a phase and where its product goes. */
 struct product {
@@ -113,8 +112,7 @@ static void multiply(const struct forward *forward, unsigned member, const struc
     }
 }
 
-/* Phases
- * ------------------------------------------------------------------------------------------------------- */
+/* Phases -------------------------------------------------------------------------------------------------- */
 
 /* Embeds the tokens and computes the rotations of their positions. */
 static void embed(const struct forward *forward, unsigned member)
@@ -333,8 +331,7 @@ static void logits_work(void *arg, unsigned member)
     multiply(forward, member, &head, 1, forward->logits_n, false);
 }
 
-/* Steps
- * -------------------------------------------------------------------------------------------------------- */
+/* Steps --------------------------------------------------------------------------------------------------- */
 
 /* Cuts the rows into groups for attention. Where a sequence's rows are cut does not matter to the result. */
 static void group_rows(struct forward *forward)
@@ -372,8 +369,7 @@ void forward_logits(struct forward *forward, uint32_t first, uint32_t n, float *
     team_run(forward->team, logits_work, forward);
 }
 
-/* Memory
- * ------------------------------------------------------------------------------------------------------- */
+/* Memory -------------------------------------------------------------------------------------------------- */
 
 /* Gives out n_bytes of the region, or, while it is NULL, only counts them. */
 static void *take(const struct forward *forward, size_t *used, size_t n_bytes)

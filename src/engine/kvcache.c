@@ -43,7 +43,7 @@ static uint32_t pages_of(uint32_t n_positions)
     return n_positions / KV_PAGE + (n_positions % KV_PAGE != 0);
 }
 
-/* Creating ----------------------------------------------------------------------------------------------- */
+/* Creating ------------------------------------------------------------------------------------------------ */
 
 size_t kvcache_page_bytes(const struct kvcache_options *options)
 {
@@ -137,7 +137,7 @@ void kvcache_free(struct kvcache *cache)
     free(cache);
 }
 
-/* Opening and closing ------------------------------------------------------------------------------------ */
+/* Opening and closing ------------------------------------------------------------------------------------- */
 
 /* How many pages fill up before the window can drop the first one: the kept beginning, the page that is
  * dropped, and the kept end. */
@@ -179,7 +179,7 @@ void kvcache_close(struct kvcache *cache, int sequence)
     s->open = false;
 }
 
-/* Sharing ------------------------------------------------------------------------------------------------ */
+/* Sharing ------------------------------------------------------------------------------------------------- */
 
 /* The id that the page at index has in the prefix index; 0 before the first page. */
 static uint64_t id_before(const struct kvcache *cache, const struct sequence *s, uint32_t index)
@@ -221,7 +221,7 @@ void kvcache_share(struct kvcache *cache, int from, int to, uint32_t n)
     s->length = n;
 }
 
-/* Growing ------------------------------------------------------------------------------------------------ */
+/* Growing ------------------------------------------------------------------------------------------------- */
 
 /* The end of the pages that the window drops at the present length (drop_next if there are none to drop). */
 static uint32_t drop_end(const struct sequence *s)
@@ -354,7 +354,7 @@ void kvcache_truncate(struct kvcache *cache, int sequence, uint32_t n)
     }
 }
 
-/* Looking ------------------------------------------------------------------------------------------------ */
+/* Looking ------------------------------------------------------------------------------------------------- */
 
 uint32_t kvcache_length(const struct kvcache *cache, int sequence)
 {

@@ -200,8 +200,7 @@ bool model_is_reasoning(const struct runnel_model *model)
     return model->chat.family == CHAT_R1;
 }
 
-/* Text and tokens
- * ---------------------------------------------------------------------------------------------- */
+/* Text and tokens ----------------------------------------------------------------------------------------- */
 
 int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special, int32_t **ids,
                     size_t *n_ids, runnel_error *error)

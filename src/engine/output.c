@@ -56,7 +56,7 @@ struct listener {
     void *user;
 };
 
-/* Creating ----------------------------------------------------------------------------------------------- */
+/* Creating ------------------------------------------------------------------------------------------------ */
 
 static void compute_borders(struct stop_text *stop)
 {
@@ -134,7 +134,7 @@ void output_free(struct output *output)
     free(output);
 }
 
-/* Stage 3: tags, and the events themselves --------------------------------------------------------------- */
+/* Stage 3: tags, and the events themselves ---------------------------------------------------------------- */
 
 static void flush_text(struct output *o, struct listener listener)
 {
@@ -193,7 +193,7 @@ static void split_tags(struct output *o, char byte, struct listener listener)
     o->phase = o->phase == IN_THOUGHT ? AFTER_THOUGHT : IN_THOUGHT;
 }
 
-/* Stage 2: stop texts ------------------------------------------------------------------------------------ */
+/* Stage 2: stop texts ------------------------------------------------------------------------------------- */
 
 /* Gives the first n held bytes on. */
 static void release_held(struct output *o, size_t n, struct listener listener)
@@ -243,7 +243,7 @@ static void match_stops(struct output *o, const char *bytes, size_t len, struct 
     release_held(o, o->held_end - o->held_begin - hold, listener);
 }
 
-/* Stage 1 and the entrances ------------------------------------------------------------------------------ */
+/* Stage 1 and the entrances ------------------------------------------------------------------------------- */
 
 /* The answer has ended: nothing can come that would change what is held back. */
 static void release_all(struct output *o, struct listener listener)

@@ -36,7 +36,7 @@ void pages_free(struct pages *pages)
     *pages = (struct pages){.n_pages = 0};
 }
 
-/* The list of cached pages ------------------------------------------------------------------------------- */
+/* The list of cached pages -------------------------------------------------------------------------------- */
 
 static void list_add_newest(struct pages *pages, uint32_t page)
 {
@@ -65,7 +65,7 @@ static void list_remove(struct pages *pages, uint32_t page)
     pages->n_cached--;
 }
 
-/* The index ---------------------------------------------------------------------------------------------- */
+/* The index ----------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_key(uint64_t salt, uint64_t parent_id, const int32_t *tokens)
 {
@@ -119,7 +119,7 @@ void pages_unindex(struct pages *pages, uint32_t page)
     p->id = 0;
 }
 
-/* States ------------------------------------------------------------------------------------------------- */
+/* States -------------------------------------------------------------------------------------------------- */
 
 uint32_t pages_take(struct pages *pages)
 {
@@ -159,7 +159,7 @@ void pages_release(struct pages *pages, uint32_t page)
     }
 }
 
-/* Checking ----------------------------------------------------------------------------------------------- */
+/* Checking ------------------------------------------------------------------------------------------------ */
 
 static const char *check_lists(const struct pages *pages)
 {

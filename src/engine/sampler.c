@@ -82,7 +82,7 @@ void sampler_free(struct sampler *sampler)
     free(sampler);
 }
 
-/* Checking ----------------------------------------------------------------------------------------------- */
+/* Checking ------------------------------------------------------------------------------------------------ */
 
 static int check_float(const char *name, float value, bool good, const char *expected, runnel_error *error)
 {
@@ -131,7 +131,7 @@ int sampler_check(const runnel_sampling *p, uint32_t n_vocab, runnel_error *erro
     return RUNNEL_OK;
 }
 
-/* Random numbers ----------------------------------------------------------------------------------------- */
+/* Random numbers ------------------------------------------------------------------------------------------ */
 
 /* The finaliser of splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). */
 static uint64_t mix(uint64_t x)
@@ -155,7 +155,7 @@ static double uniform(uint64_t seed, uint64_t counter)
     return (double)(sampler_random(seed, counter) >> 11) * 0x1p-53;
 }
 
-/* Bias and penalties ------------------------------------------------------------------------------------- */
+/* Bias and penalties -------------------------------------------------------------------------------------- */
 
 static int check_logits(const float *logits, uint32_t n, runnel_error *error)
 {
@@ -217,7 +217,7 @@ static void apply_mask(struct sampler *s, const uint32_t *allowed)
     }
 }
 
-/* Filters ------------------------------------------------------------------------------------------------ */
+/* Filters ------------------------------------------------------------------------------------------------- */
 
 static bool comes_before(const struct candidate *a, const struct candidate *b)
 {
@@ -399,7 +399,7 @@ static void gather_top_p(struct sampler *s, double p, struct scale scale)
     keep_weight(s, target);
 }
 
-/* Drawing ------------------------------------------------------------------------------------------------ */
+/* Drawing ------------------------------------------------------------------------------------------------- */
 
 static int32_t likeliest(const struct sampler *s)
 {

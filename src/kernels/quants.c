@@ -35,7 +35,7 @@ const char *quant_known_names(void)
     return "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K";
 }
 
-/* Half floats -------------------------------------------------------------------------------------------- */
+/* Half floats --------------------------------------------------------------------------------------------- */
 
 static float float_of_bits(uint32_t bits)
 {
@@ -109,7 +109,7 @@ static float load_f16(const uint8_t *p)
     return f16_to_f32(load_u16(p));
 }
 
-/* Blocks of 32: value j and value j + 16 share byte j ---------------------------------------------------- */
+/* Blocks of 32: value j and value j + 16 share byte j ----------------------------------------------------- */
 
 /* d f16, 16 bytes of nibbles: (q - 8) d */
 static void decode_q4_0(const uint8_t *block, float *out)
@@ -165,7 +165,7 @@ static void decode_q8_0(const uint8_t *block, float *out)
         out[j] = (float)(int8_t)block[2 + j] * d;
 }
 
-/* Blocks of 256 ------------------------------------------------------------------------------------------ */
+/* Blocks of 256 ------------------------------------------------------------------------------------------- */
 
 /* 16 bytes (scale: low nibble, minimum: high nibble), 64 bytes of 2-bit values, d f16, dmin f16:
  * (d scale) q - dmin minimum. Byte l of a half of 32 holds in its bit pairs values l, l + 32, l + 64, l + 96.
@@ -261,7 +261,7 @@ static void decode_q6_k(const uint8_t *block, float *out)
     }
 }
 
-/* All types ---------------------------------------------------------------------------------------------- */
+/* All types ----------------------------------------------------------------------------------------------- */
 
 static void decode_blocks(void (*decode)(const uint8_t *, float *), const struct quant_info *info,
                           const uint8_t *data, size_t n, float *out)

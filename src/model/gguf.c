@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Opening ------------------------------------------------------------------------------------------------ */
+/* Opening ------------------------------------------------------------------------------------------------- */
 
 /* A regular file, open for reading. O_NONBLOCK: a FIFO without a writer would else hold us in open() for
  * ever. */
@@ -119,7 +119,7 @@ int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, 
     return RUNNEL_OK;
 }
 
-/* What the file holds ------------------------------------------------------------------------------------ */
+/* What the file holds ------------------------------------------------------------------------------------- */
 
 const char *gguf_path(const struct gguf *gguf)
 {
@@ -178,7 +178,7 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i)
     return &gguf->tensors[i];
 }
 
-/* Values of known keys ----------------------------------------------------------------------------------- */
+/* Values of known keys ------------------------------------------------------------------------------------ */
 
 static int need_key(const struct gguf *gguf, const char *key, const struct gguf_key **found,
                     runnel_error *error)

@@ -28,7 +28,7 @@ enum {
 };
 static const uint64_t DIMENSION_MAX = UINT64_C(1) << 31;
 
-/* Memory for names and values: freed all at once --------------------------------------------------------- */
+/* Memory for names and values: freed all at once ---------------------------------------------------------- */
 
 struct gguf_chunk {
     struct gguf_chunk *next;
@@ -67,7 +67,7 @@ static void *chunk_alloc(struct gguf_chunk **list, size_t n)
     return bytes;
 }
 
-/* Reading in order, through a window of the file --------------------------------------------------------- */
+/* Reading in order, through a window of the file ---------------------------------------------------------- */
 
 struct parse {
     struct gguf *gguf;
@@ -220,7 +220,7 @@ static int read_name(struct parse *parse, uint64_t max, const char **name, runne
     return RUNNEL_OK;
 }
 
-/* Values ------------------------------------------------------------------------------------------------- */
+/* Values -------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -379,7 +379,7 @@ static int read_key(struct parse *parse, struct gguf_key *key, runnel_error *err
     return code;
 }
 
-/* Tensors ------------------------------------------------------------------------------------------------ */
+/* Tensors ------------------------------------------------------------------------------------------------- */
 
 /* Row and whole size in bytes, from type and dimensions; offset is still relative to the data section. */
 static int measure_tensor(const struct parse *parse, const struct quant_info *info,
@@ -467,7 +467,7 @@ static int place_tensors(struct parse *parse, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* The file ----------------------------------------------------------------------------------------------- */
+/* The file ------------------------------------------------------------------------------------------------ */
 
 /* Room for one more of n elements of `size` bytes: doubles, so that memory follows what was really read. */
 static int grow(const struct parse *parse, void **array, size_t n, size_t size, runnel_error *error)

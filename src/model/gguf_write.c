@@ -58,7 +58,7 @@ void gguf_writer_free(struct gguf_writer *writer)
     free(writer);
 }
 
-/* Collecting keys ---------------------------------------------------------------------------------------- */
+/* Collecting keys ----------------------------------------------------------------------------------------- */
 
 /* Room for n more bytes at the end; NULL, and the writer has failed, if there is no memory. */
 static unsigned char *extend(struct gguf_writer *writer, struct bytes *bytes, size_t n)
@@ -203,7 +203,7 @@ void gguf_writer_set_alignment(struct gguf_writer *writer, uint32_t alignment)
     gguf_writer_add_u32(writer, "general.alignment", alignment);
 }
 
-/* Collecting tensors ------------------------------------------------------------------------------------- */
+/* Collecting tensors -------------------------------------------------------------------------------------- */
 
 void gguf_writer_add_tensor(struct gguf_writer *writer, const char *name, enum tensor_type type,
                             uint32_t n_dims, const uint64_t *dims, gguf_fill *fill, void *arg)
@@ -244,7 +244,7 @@ void gguf_writer_add_tensor(struct gguf_writer *writer, const char *name, enum t
     writer->tensors[writer->n_tensors++] = tensor;
 }
 
-/* Saving ------------------------------------------------------------------------------------------------- */
+/* Saving -------------------------------------------------------------------------------------------------- */
 
 static int write_all(int fd, const void *data, size_t n, runnel_error *error)
 {

@@ -46,7 +46,7 @@ const char *tiny_model_template(const char *chat)
     return strcmp(chat, "r1") ? template_chatml : template_r1;
 }
 
-/* Random numbers and blocks ------------------------------------------------------------------------------ */
+/* Random numbers and blocks ------------------------------------------------------------------------------- */
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
 {
@@ -118,7 +118,7 @@ void tiny_model_random_blocks(enum tensor_type type, uint64_t seed, float deviat
         random_block(info, &state, deviation, block);
 }
 
-/* The tokenizer ------------------------------------------------------------------------------------------ */
+/* The tokenizer ------------------------------------------------------------------------------------------- */
 
 /* A merge makes the token that is its two parts joined. In GPT-2's letters a space is "Ġ". */
 static const char *const merges[TINY_MODEL_MERGES] = {
@@ -204,7 +204,7 @@ done:
     free(kinds);
 }
 
-/* The model ---------------------------------------------------------------------------------------------- */
+/* The model ----------------------------------------------------------------------------------------------- */
 
 void tiny_model_set_types(struct tiny_model_options *options, enum tensor_type type)
 {

@@ -113,8 +113,7 @@ static void close_model(struct fixture *fixture)
     runnel_model_close(fixture->model);
 }
 
-/* One arithmetic
- * ----------------------------------------------------------------------------------------------- */
+/* One arithmetic ------------------------------------------------------------------------------------------ */
 
 enum { N_IDS = 290 };
 
@@ -283,8 +282,7 @@ static void generated_and_prompted(void **state)
     with_every_instruction_set(generated_is_as_prompted);
 }
 
-/* Requests
- * ----------------------------------------------------------------------------------------------------- */
+/* Requests ------------------------------------------------------------------------------------------------ */
 
 static void expect_failure(const struct fixture *fixture, const runnel_request *request, int code,
                            const char *named)

@@ -240,7 +240,7 @@ static void many_keys_and_tensors_take_no_quadratic_time(void **state)
     close(fd);
 }
 
-/* Writer ------------------------------------------------------------------------------------------------- */
+/* Writer -------------------------------------------------------------------------------------------------- */
 
 static int fill_counting(void *arg, uint64_t offset, void *buffer, size_t n, runnel_error *error)
 {
@@ -338,7 +338,7 @@ static void failed_writing_leaves_no_file(void **state)
     gguf_writer_free(writer);
 }
 
-/* Tiny models -------------------------------------------------------------------------------------------- */
+/* Tiny models --------------------------------------------------------------------------------------------- */
 
 static void tiny_models_are_finite_and_the_same_each_time(void **state)
 {

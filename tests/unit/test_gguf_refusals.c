@@ -418,8 +418,7 @@ static void long_paths_are_shown_by_their_end(void **state)
     assert_non_null(strstr(error.message, "/model.gguf: cannot open: "));
 }
 
-/* Cut, flipped, shrunk
- * --------------------------------------------------------------------------------------- */
+/* Cut, flipped, shrunk ------------------------------------------------------------------------------------ */
 
 /* Reads all that an opened file offers, so that a sanitizer sees a wrong pointer. */
 static uint64_t walk(const struct gguf *gguf)

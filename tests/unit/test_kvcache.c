@@ -73,7 +73,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return sampler_random(a, b);
 }
 
-/* The model ---------------------------------------------------------------------------------------------- */
+/* The model ----------------------------------------------------------------------------------------------- */
 
 struct model_sequence {
     bool open;
@@ -190,7 +190,7 @@ static struct kvcache_stats stats_of(const struct kvcache *cache)
     return stats;
 }
 
-/* Directed tests ----------------------------------------------------------------------------------------- */
+/* Directed tests ------------------------------------------------------------------------------------------ */
 
 static void test_match_after_close(void **state)
 {
@@ -505,7 +505,7 @@ static void test_create_refuses(void **state)
     kvcache_free(NULL);
 }
 
-/* Random operations -------------------------------------------------------------------------------------- */
+/* Random operations --------------------------------------------------------------------------------------- */
 
 static uint64_t counter;
 

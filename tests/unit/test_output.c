@@ -52,7 +52,7 @@ static struct record empty_record(void)
     return (struct record){.n_until_cancel = -1};
 }
 
-/* The model ---------------------------------------------------------------------------------------------- */
+/* The model ----------------------------------------------------------------------------------------------- */
 
 /* Length of the well-formed character at text, or 0; *subpart: bytes that one U+FFFD stands for. Written from
  * the definition: decode by the leading byte, then ask whether a longer beginning could become anything. */
@@ -142,7 +142,7 @@ done:
     return stopped ? OUTPUT_STOPPED : OUTPUT_GOING_ON;
 }
 
-/* Comparing ---------------------------------------------------------------------------------------------- */
+/* Comparing ----------------------------------------------------------------------------------------------- */
 
 /* Runs bytes cut after each position whose bit is set in cuts (positions past 63: by random numbers of seed
  * cuts). */

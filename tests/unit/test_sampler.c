@@ -32,7 +32,7 @@ static void fill_logits(float *logits, int n, float scale)
         logits[i] = scale * ((float)(sampler_random(77, (uint64_t)i) >> 40) * 0x1p-24f - 0.5f);
 }
 
-/* The model: probabilities of one draw, by sorting all tokens. ------------------------------------------- */
+/* The model: probabilities of one draw, by sorting all tokens. -------------------------------------------- */
 
 struct ranked {
     double logit;
