@@ -46,6 +46,7 @@ enum {
     RUNNEL_ECONTEXT = -6,     /* the prompt does not fit the context */
     RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
     RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
+    RUNNEL_EBUSY = -9,        /* as many requests as the engine takes are running or waiting */
 };
 
 typedef struct runnel_error {
@@ -130,18 +131,26 @@ RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_messag
 typedef struct runnel_engine runnel_engine;
 
 typedef struct runnel_engine_options {
-    size_t size;          /* sizeof(runnel_engine_options) */
-    uint32_t n_context;   /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
-    uint32_t n_batch;     /* rows a step at most; 0: 512 */
-    uint32_t n_parallel;  /* requests computed together at most; 0: 1 */
-    uint32_t n_kv_tokens; /* positions in the KV cache, of all requests together; 0: n_context x n_parallel */
+    size_t size;           /* sizeof(runnel_engine_options) */
+    uint32_t n_context;    /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
+    uint32_t n_batch;      /* rows a step at most; 0: 512 */
+    uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
+    uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
+    uint32_t n_kv_tokens;  /* positions in the KV cache; 0: by n_kv_bytes, or n_context x n_parallel */
+    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0: by n_kv_tokens */
+    uint32_t keep_first;   /* with keep_last: a window. Long sequences keep their first and last positions */
+    uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
+    float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
+    float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
 
-/* Allocates the KV cache and the scratch of an engine, all that steps will use. options may be NULL. */
+/* Allocates the KV cache and the scratch of an engine, all that steps will use, starts its thread and warms up.
+ * options may be NULL. */
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
+/* Cancels what is running or waiting, and waits for that. Futures stay valid until they are freed. */
 RUNNEL_API void runnel_engine_stop(runnel_engine *engine);
 
 typedef struct runnel_logit_bias {
@@ -167,20 +176,33 @@ typedef struct runnel_sampling {
 enum runnel_event_kind {
     RUNNEL_EVENT_THOUGHT = 1, /* text of the reasoning */
     RUNNEL_EVENT_ANSWER = 2,  /* text of the answer */
-    RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason is set */
+    RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
+    RUNNEL_EVENT_TOKEN = 4,   /* a drawn token and its alternatives, before its text; with n_logprobs only */
 };
 
 enum runnel_finish_reason {
     RUNNEL_FINISH_STOP = 1,      /* the model ended its answer, or a stop text appeared */
     RUNNEL_FINISH_LENGTH = 2,    /* max_tokens or the context is used up */
-    RUNNEL_FINISH_CANCELLED = 3, /* on_event asked to end */
+    RUNNEL_FINISH_CANCELLED = 3, /* by on_event or runnel_cancel */
+    RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
+
+typedef struct runnel_logprob {
+    int32_t token;
+    float logprob;     /* natural log of its probability under the model itself, before any sampling option */
+    const char *bytes; /* of the token; may be incomplete UTF-8 */
+    size_t n_bytes;
+} runnel_logprob;
 
 typedef struct runnel_event {
     enum runnel_event_kind kind;
     const char *text; /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated; valid during the call */
     size_t text_len;
     enum runnel_finish_reason finish_reason; /* FINISH only */
+    const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */
+    const runnel_logprob *logprobs;          /* TOKEN only: the drawn token, then the likeliest ones */
+    size_t n_logprobs;
+    const struct runnel_response *counts; /* FINISH only: the response so far, its texts not yet taken */
 } runnel_event;
 
 typedef struct runnel_request {
@@ -198,7 +220,10 @@ typedef struct runnel_request {
     const char *const *stop; /* texts that end the answer and are not part of it */
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
-    /* Called on the calling thread for each piece of text and at the end; returns false to end the answer. */
+    int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
+    uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
+    /* Called on the engine's thread for each piece of text and at the end: it must not block. Returns false to end
+     * the answer. Other requests' on_event are called by the same thread, one after the other. */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
 } runnel_request;
@@ -212,19 +237,40 @@ typedef struct runnel_response {
     size_t text_len, reasoning_len; /* bytes: a model can write a zero, too */
     enum runnel_finish_reason finish_reason;
     uint32_t n_prompt_tokens, n_cached_tokens, n_tokens, n_reasoning_tokens;
-    double prefill_ms, decode_ms; /* to the first token; from the first to the last */
-    uint64_t logits_hash;         /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+    double queue_ms;      /* waiting for a place */
+    double prefill_ms;    /* from there to the first token */
+    double decode_ms;     /* from the first token to the last */
+    double stall_ms;      /* of these: steps that took longer because of others' prompts */
+    uint32_t n_preempted; /* how often pages ran out and it had to be computed again */
+    uint64_t logits_hash; /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
 } runnel_response;
 
-/* Runs one request to its end and fills *response, whose texts are freed with runnel_response_free. A prefix
- * that an earlier request of this engine computed is used again. */
+/* A request on its way. */
+typedef struct runnel_future runnel_future;
+
+/* Hands n requests to the engine, all or none, and gives a future for each. Checks, renders and encodes them on the
+ * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting. Any thread. */
+RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
+                             runnel_future **futures, runnel_error *error);
+/* Waits for the end and fills *response, whose texts are freed with runnel_response_free. To be called once. */
+RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error);
+/* True once runnel_wait would not wait. */
+RUNNEL_API bool runnel_poll(const runnel_future *future);
+/* Asks for an early end: within a step the request has given back what it held, and finishes as cancelled. */
+RUNNEL_API void runnel_cancel(runnel_future *future);
+/* Gives the future back; before its end that cancels. on_event is not called any more once this returns. NULL is
+ * fine. Not to be called from on_event. */
+RUNNEL_API void runnel_free(runnel_future *future);
+
+/* Submits one request, waits for its end, frees the future. A prefix that an earlier request of this engine computed is
+ * used again. */
 RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
                               runnel_error *error);
 RUNNEL_API void runnel_response_free(runnel_response *response);
 
-/* Runs n requests (at most the engine's n_parallel) together, each with the answer it would have alone. If
- * one fails, all end, *error is that of the one that failed, and no response is filled. */
+/* Runs n requests together, each with the answer it would have alone. If one fails, *error is that of the first that
+ * failed, and no response is filled. */
 RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
                                    runnel_response *responses, runnel_error *error);
 
@@ -239,11 +285,25 @@ RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float 
                                  runnel_error *error);
 
 /* The logits after every one of n_ids tokens, computed n_chunk (0: the engine's n_batch) tokens a step from
- * an empty cache: on_logits is called for each in order, on the calling thread, with n_vocab floats that are
- * valid during the call; returns false to end (RUNNEL_ECANCELLED). */
+ * an empty cache: on_logits is called for each in order, on the engine's thread while this waits, with n_vocab floats
+ * that are valid during the call; returns false to end (RUNNEL_ECANCELLED). */
 RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
                                   bool (*on_logits)(void *user, size_t index, const float *logits),
                                   void *user, runnel_error *error);
+
+typedef struct runnel_stats_values {
+    size_t size; /* sizeof(runnel_stats_values), set by the caller */
+    uint32_t n_running, n_waiting;
+    uint32_t n_kv_pages, n_kv_used, n_kv_cached; /* used: held by requests; cached: kept for equal prefixes */
+    uint64_t n_kv_bytes;
+    uint64_t n_prefix_queries, n_prefix_hits; /* tokens */
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t n_steps, n_preemptions;
+    double last_step_ms; /* monotonic time of the last step's end, milliseconds */
+} runnel_stats_values;
+
+/* A picture of the engine now. Any thread; does not wait for a step. */
+RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
 #ifdef __cplusplus
 }

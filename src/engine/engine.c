@@ -1,6 +1,7 @@
-/* engine.c: starting an engine, and the loop that turns requests into steps. The lock's holder is the engine
- * thread. */
+/* engine.c: starting and stopping an engine, its thread and its inbox (see engine.h for who owns what). */
 #include "engine/engine.h"
+
+#include "base/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,12 +12,24 @@ enum {
     BATCH_DEFAULT = 512,
     BATCH_MAX = 8192,
     PARALLEL_MAX = 1024,
+    REQUESTS_DEFAULT = 100,
+    REQUESTS_MAX = 1 << 16,
     LOGITS_MIN = 8, /* rows of logits: one pass of the head's weights serves as many */
+    WARM_UP_ROWS = 64,
 };
+
+/* Starting --------------------------------------------------------------------------------------------------- */
 
 void runnel_engine_options_init(runnel_engine_options *options)
 {
     *options = (runnel_engine_options){.size = sizeof *options};
+}
+
+static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t max, runnel_error *error)
+{
+    if (value >= min && value <= max)
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: %u, expected %u to %u", name, value, min, max);
 }
 
 static int read_options(const struct runnel_model *model, const runnel_engine_options *given,
@@ -25,8 +38,7 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
     runnel_engine_options_init(options);
     if (given && given->size < sizeof given->size)
         return error_set(error, RUNNEL_EINVAL,
-                         "runnel_engine_options.size: %zu, expected sizeof(runnel_engine_options)",
-                         given->size);
+                         "runnel_engine_options.size: %zu, expected sizeof(runnel_engine_options)", given->size);
     if (given)
         memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
     uint32_t n_train = model->weights->config.n_context_train;
@@ -36,19 +48,116 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         options->n_batch = BATCH_DEFAULT;
     if (!options->n_parallel)
         options->n_parallel = 1;
-    if (options->n_context < 2 || options->n_context > n_train)
-        return error_set(error, RUNNEL_EINVAL, "context: %u tokens, expected 2 to the model's %u",
-                         options->n_context, n_train);
-    if (options->n_batch > BATCH_MAX)
-        return error_set(error, RUNNEL_EINVAL, "batch: %u rows, expected 1 to %u", options->n_batch,
-                         (unsigned)BATCH_MAX);
-    if (options->n_parallel > PARALLEL_MAX)
-        return error_set(error, RUNNEL_EINVAL, "parallel: %u requests, expected 1 to %u", options->n_parallel,
-                         (unsigned)PARALLEL_MAX);
+    if (!options->n_requests)
+        options->n_requests = REQUESTS_DEFAULT;
+    int failure = check_range("context", options->n_context, 2, n_train, error);
+    if (!failure)
+        failure = check_range("batch", options->n_batch, 1, BATCH_MAX, error);
+    if (!failure)
+        failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
+    if (!failure)
+        failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
     if (options->n_batch < options->n_parallel)
         options->n_batch = options->n_parallel;
+    if (options->n_requests < options->n_parallel)
+        options->n_requests = options->n_parallel;
+    return failure;
+}
+
+/* How many pages the pool has: as many as asked for, one context at least. */
+static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options, uint32_t *n_pages,
+                       runnel_error *error)
+{
+    uint64_t a_context = (options->n_context + KV_PAGE - 1) / KV_PAGE;
+    uint64_t n = a_context * options->n_parallel;
+    if (options->n_kv_tokens)
+        n = (options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
+    else if (options->n_kv_bytes)
+        n = options->n_kv_bytes / kvcache_page_bytes(cache);
+    if (n < a_context && !options->n_kv_bytes)
+        n = a_context;
+    if (n < a_context)
+        return error_set(error, RUNNEL_EINVAL,
+                         "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
+                         (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
+                         options->n_context,
+                         (unsigned long long)((a_context * kvcache_page_bytes(cache) + (1 << 20) - 1) >> 20));
+    if (n > INT32_MAX)
+        return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d", (unsigned long long)n,
+                         INT32_MAX);
+    *n_pages = (uint32_t)n;
     return RUNNEL_OK;
 }
+
+static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options, runnel_error *error)
+{
+    const struct model_config *config = &engine->model->weights->config;
+    struct kvcache_options cache = {
+        .n_layers = config->n_layers,
+        .n_kv_heads = config->n_kv_heads,
+        .shapes = engine->model->weights->kv_shapes,
+        .n_sequences = options->n_parallel + 1, /* one for calls */
+        .n_positions = engine->limits.n_positions,
+    };
+    int failure = count_pages(&cache, options, &cache.n_pages, error);
+    return failure ? failure : kvcache_create(&cache, &engine->cache, error);
+}
+
+static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options, runnel_error *error)
+{
+    const struct runnel_model *model = engine->model;
+    uint32_t n_vocab = model->weights->config.n_vocab;
+    const struct scheduler_options scheduler = {
+        .n_parallel = options->n_parallel,
+        .n_batch = options->n_batch,
+        .n_requests = options->n_requests,
+        .step_budget_ms = (double)options->step_budget_ms,
+        .window_ms = (double)options->batch_window_ms,
+    };
+    engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
+    engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
+    engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
+    if (!engine->rows || !engine->logits)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
+    int failure = team_create(model->n_threads, &engine->team, error);
+    if (!failure)
+        failure = create_cache(engine, options, error);
+    if (!failure)
+        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
+                                 &engine->forward, error);
+    if (!failure)
+        failure = sampler_create(n_vocab, &engine->sampler, error);
+    if (!failure)
+        failure = scheduler_create(&scheduler, &engine->scheduler, error);
+    return failure;
+}
+
+/* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
+static void warm_up(struct runnel_engine *engine)
+{
+    uint32_t n_rows = engine->n_batch < WARM_UP_ROWS ? engine->n_batch : WARM_UP_ROWS;
+    if (n_rows >= engine->limits.n_context)
+        n_rows = engine->limits.n_context - 1;
+    int sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
+    if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
+        n_rows = 0;
+    for (uint32_t i = 0; i < n_rows; i++)
+        engine->rows[i] = (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
+    if (n_rows) {
+        double start_ms = clock_ms();
+        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows), engine->logits);
+        double prompt_ms = clock_ms();
+        engine->rows[0].position = n_rows;
+        engine->rows[0].wants_logits = true;
+        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, 1), engine->logits);
+        scheduler_learn(engine->scheduler, n_rows, 0, prompt_ms - start_ms);
+        scheduler_learn(engine->scheduler, 1, 0, clock_ms() - prompt_ms);
+    }
+    if (sequence >= 0)
+        kvcache_close(engine->cache, sequence);
+}
+
+static void *engine_main(void *arg);
 
 int runnel_engine_start(const runnel_model *model, const runnel_engine_options *given, runnel_engine **out,
                         runnel_error *error)
@@ -60,39 +169,32 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     struct runnel_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return error_set(error, RUNNEL_ENOMEM, "no memory for an engine");
-    const struct model_config *config = &model->weights->config;
     engine->model = model;
-    engine->n_context = options.n_context;
+    engine->limits.n_context = options.n_context;
+    engine->limits.n_positions =
+        options.keep_last ? model->weights->config.n_context_train : options.n_context;
     engine->n_batch = options.n_batch;
     engine->n_parallel = options.n_parallel;
+    engine->n_requests_max = options.n_requests;
+    engine->keep_first = options.keep_first;
+    engine->keep_last = options.keep_last;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->wake, &monotonic);
+    pthread_cond_init(&engine->called, NULL);
+    pthread_condattr_destroy(&monotonic);
 
-    uint32_t pages_a_sequence = (options.n_context + KV_PAGE - 1) / KV_PAGE;
-    uint32_t n_pages = options.n_kv_tokens ? (options.n_kv_tokens + KV_PAGE - 1) / KV_PAGE
-                                           : pages_a_sequence * options.n_parallel;
-    const struct kvcache_options cache_options = {
-        .n_layers = config->n_layers,
-        .n_kv_heads = config->n_kv_heads,
-        .shapes = model->weights->kv_shapes,
-        .n_pages = n_pages > pages_a_sequence ? n_pages : pages_a_sequence,
-        .n_sequences = options.n_parallel,
-        .n_positions = options.n_context,
-    };
-    engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
-    engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
-    engine->logits = malloc((size_t)engine->n_logits * config->n_vocab * sizeof *engine->logits);
-    if (!engine->rows || !engine->logits)
-        failure =
-            error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
-    if (!failure)
-        failure = team_create(model->n_threads, &engine->team, error);
-    if (!failure)
-        failure = kvcache_create(&cache_options, &engine->cache, error);
-    if (!failure)
-        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
-                                 &engine->forward, error);
-    if (!failure)
-        failure = sampler_create(config->n_vocab, &engine->sampler, error);
+    failure = create_parts(engine, &options, error);
+    if (!failure) {
+        warm_up(engine);
+        int problem = pthread_create(&engine->thread, NULL, engine_main, engine);
+        engine->has_thread = problem == 0;
+        if (problem)
+            failure = error_set(error, RUNNEL_ENOMEM, "the engine's thread could not be started: %s",
+                                strerror(problem));
+    }
     if (failure) {
         runnel_engine_stop(engine);
         return failure;
@@ -105,137 +207,178 @@ void runnel_engine_stop(runnel_engine *engine)
 {
     if (!engine)
         return;
+    if (engine->has_thread) {
+        pthread_mutex_lock(&engine->lock);
+        engine->stopping = true;
+        pthread_cond_signal(&engine->wake);
+        pthread_mutex_unlock(&engine->lock);
+        pthread_join(engine->thread, NULL);
+    }
+    scheduler_free(engine->scheduler);
     sampler_free(engine->sampler);
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);
     free(engine->rows);
     free(engine->logits);
+    pthread_cond_destroy(&engine->wake);
+    pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);
     free(engine);
 }
 
-/* The loop ------------------------------------------------------------------------------------------------ */
+/* The thread ------------------------------------------------------------------------------------------------- */
 
-static int open_sequences(struct runnel_engine *engine, struct answer *answers, size_t n, runnel_error *error)
+/* Puts the requests of the inbox into the scheduler in the order in which they came. */
+static void take_requests(struct runnel_engine *engine, struct runnel_future *latest)
 {
-    for (size_t i = 0; i < n; i++) {
-        answers[i].sequence = kvcache_open(engine->cache, 0, 0, 0);
-        if (answers[i].sequence < 0)
-            return error_set(error, RUNNEL_ENOMEM, "no free sequence for request %zu of %zu", i + 1, n);
-        answers[i].n_cached =
-            kvcache_match(engine->cache, answers[i].sequence, answers[i].tokens.ids, answers[i].n_prompt);
+    struct runnel_future *in_order = NULL;
+    while (latest) {
+        struct runnel_future *next = latest->next;
+        latest->next = in_order;
+        in_order = latest;
+        latest = next;
     }
-    return RUNNEL_OK;
-}
-
-/* Adds the rows of one answer to the step: the next token, or as much of its prompt as fits. */
-static int add_rows(struct runnel_engine *engine, const struct answer *answer, uint32_t *n_rows,
-                    uint32_t room, runnel_error *error)
-{
-    uint32_t length = kvcache_length(engine->cache, answer->sequence);
-    uint32_t n_known = (uint32_t)answer->tokens.n, n = n_known - length < room ? n_known - length : room;
-    int failure = kvcache_reserve(engine->cache, answer->sequence, n);
-    if (failure)
-        return error_set(error, failure, "no room in the KV cache for %u more tokens", n);
-    for (uint32_t i = length; i < length + n; i++)
-        engine->rows[(*n_rows)++] = (struct forward_row){
-            .sequence = answer->sequence,
-            .position = i,
-            .token = answer->tokens.ids[i],
-            .wants_logits = i + 1 == n_known,
-        };
-    return RUNNEL_OK;
-}
-
-/* Builds a step: one row of each answer that is decoding, and prompts in the order of the requests in what is
- * left. Each answer that still has to get a row keeps one. */
-static int build_step(struct runnel_engine *engine, const struct answer *answers, size_t n, uint32_t *n_rows,
-                      runnel_error *error)
-{
-    uint32_t n_waiting = 0;
-    for (size_t i = 0; i < n; i++)
-        n_waiting += !answers[i].finished;
-    *n_rows = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (answers[i].finished)
-            continue;
-        n_waiting--;
-        int failure = add_rows(engine, &answers[i], n_rows, engine->n_batch - *n_rows - n_waiting, error);
-        if (failure)
-            return failure;
-    }
-    return RUNNEL_OK;
-}
-
-static void commit_step(struct runnel_engine *engine, uint32_t n_rows, struct answer *answers, size_t n)
-{
-    uint32_t row = 0;
-    for (size_t i = 0; i < n && row < n_rows; i++) {
-        uint32_t begin = row;
-        while (row < n_rows && engine->rows[row].sequence == answers[i].sequence)
-            row++;
-        if (row > begin)
-            kvcache_commit(engine->cache, answers[i].sequence,
-                           answers[i].tokens.ids + engine->rows[begin].position, row - begin);
+    while (in_order) {
+        struct runnel_future *future = in_order;
+        in_order = future->next;
+        future->next = engine->live;
+        engine->live = future;
+        future->entry = (struct scheduler_entry){.key = future->key,
+                                                 .n_prompt = future->n_prompt,
+                                                 .max_tokens = future->max_tokens,
+                                                 .arrival_ms = future->submit_ms};
+        if (scheduler_add(engine->scheduler, &future->entry, clock_ms(), NULL) != SCHEDULER_ACCEPTED) {
+            runnel_error error;
+            error_set(&error, RUNNEL_EBUSY, "the queue is full");
+            request_fail(future, &error);
+            engine_retire(engine, future);
+        }
     }
 }
 
-static uint64_t hash_logits(uint64_t hash, const float *logits, uint32_t n)
+static void end_cancelled(struct runnel_engine *engine, bool all)
 {
-    const uint8_t *bytes = (const uint8_t *)logits;
-    for (size_t i = 0; i < n * sizeof *logits; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
+    for (struct runnel_future *future = engine->live, *next; future; future = next) {
+        next = future->next;
+        if (all || atomic_load(&future->cancelled)) {
+            request_finish(future, RUNNEL_FINISH_CANCELLED);
+            engine_retire(engine, future);
+        }
+    }
 }
 
-/* Draws the next token of an answer whose logits are there. */
-static int draw(struct runnel_engine *engine, struct answer *answer, float *logits, runnel_error *error)
+static void run_calls(struct runnel_engine *engine, struct engine_call *calls)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    size_t n_tokens = tokenizer_n_tokens(engine->model->tokenizer);
-    if (answer->request->wants_logits_hash)
-        answer->logits_hash = hash_logits(answer->logits_hash, logits, n_vocab);
-    for (size_t i = n_tokens; i < n_vocab; i++) /* rows of the head without a token */
-        logits[i] = -INFINITY;
-    const struct sampler_context context = {
-        .tokens = answer->tokens.ids,
-        .n_tokens = answer->tokens.n,
-        .position = answer->tokens.n,
+    while (calls) {
+        struct engine_call *call = calls;
+        calls = call->next;
+        call->run(engine, call->arg);
+        pthread_mutex_lock(&engine->lock);
+        call->done = true;
+        pthread_cond_broadcast(&engine->called);
+        pthread_mutex_unlock(&engine->lock);
+    }
+}
+
+/* Takes what came in; true once the engine shall stop. */
+static bool take_inbox(struct runnel_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct runnel_future *inbox = engine->inbox;
+    struct engine_call *calls = engine->calls;
+    bool stopping = engine->stopping;
+    engine->inbox = NULL;
+    engine->calls = NULL;
+    engine->poked = false;
+    pthread_mutex_unlock(&engine->lock);
+    take_requests(engine, inbox);
+    run_calls(engine, calls);
+    end_cancelled(engine, stopping);
+    return stopping;
+}
+
+/* Sleeps until something comes in or it is time for what waits. */
+static void sleep_until_work(struct runnel_engine *engine)
+{
+    double now_ms = clock_ms(), wakeup_ms = scheduler_wakeup_ms(engine->scheduler, now_ms);
+    pthread_mutex_lock(&engine->lock);
+    if (!engine->inbox && !engine->calls && !engine->stopping && !engine->poked) {
+        if (isinf(wakeup_ms)) {
+            pthread_cond_wait(&engine->wake, &engine->lock);
+        } else if (wakeup_ms > now_ms) {
+            struct timespec until = {.tv_sec = (time_t)(wakeup_ms / 1e3)};
+            until.tv_nsec = (long)((wakeup_ms - (double)until.tv_sec * 1e3) * 1e6);
+            pthread_cond_timedwait(&engine->wake, &engine->lock, &until);
+        }
+    }
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void publish_stats(struct runnel_engine *engine)
+{
+    struct scheduler_stats scheduler;
+    struct kvcache_stats cache;
+    scheduler_get_stats(engine->scheduler, &scheduler);
+    kvcache_get_stats(engine->cache, &cache);
+    pthread_mutex_lock(&engine->lock);
+    engine->stats = (runnel_stats_values){
+        .n_running = scheduler.n_running,
+        .n_waiting = scheduler.n_waiting,
+        .n_kv_pages = cache.n_pages,
+        .n_kv_used = cache.n_referenced,
+        .n_kv_cached = cache.n_cached,
+        .n_kv_bytes = cache.bytes,
+        .n_prefix_queries = cache.n_queries,
+        .n_prefix_hits = cache.n_hits,
+        .n_prompt_tokens = engine->n_prompt_tokens,
+        .n_generated_tokens = engine->n_generated_tokens,
+        .n_steps = scheduler.n_steps,
+        .n_preemptions = scheduler.n_preemptions,
+        .last_step_ms = engine->last_step_ms,
     };
-    int32_t token;
-    int failure = sampler_draw(engine->sampler, &answer->sampling, &context, logits, &token, NULL, error);
-    return failure ? failure : answer_take(engine, answer, token, error);
+    pthread_mutex_unlock(&engine->lock);
 }
 
-/* Every sequence with rows that wanted logits draws; the logits stand in the order of the rows. */
-static int draw_all(struct runnel_engine *engine, struct answer *answers, size_t n, uint32_t n_wanted,
-                    runnel_error *error)
+static void *engine_main(void *arg)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab, next = 0;
-    forward_logits(engine->forward, 0, n_wanted, engine->logits);
-    for (size_t i = 0; i < n; i++) {
-        if (answers[i].finished || kvcache_length(engine->cache, answers[i].sequence) < answers[i].tokens.n)
-            continue;
-        int failure = draw(engine, &answers[i], engine->logits + (size_t)next++ * n_vocab, error);
-        if (failure)
-            return failure;
+    struct runnel_engine *engine = arg;
+    while (!take_inbox(engine)) {
+        bool worked = engine_step(engine);
+        publish_stats(engine);
+        if (!worked)
+            sleep_until_work(engine);
     }
-    return RUNNEL_OK;
+    return NULL;
 }
 
-int engine_run(struct runnel_engine *engine, struct answer *answers, size_t n, runnel_error *error)
+/* From other threads ----------------------------------------------------------------------------------------- */
+
+void engine_poke(struct runnel_engine *engine)
 {
-    int failure = open_sequences(engine, answers, n, error);
-    while (!failure) {
-        uint32_t n_rows;
-        failure = build_step(engine, answers, n, &n_rows, error);
-        if (failure || !n_rows)
-            break;
-        uint32_t n_wanted = forward_step(engine->forward, engine->rows, n_rows);
-        commit_step(engine, n_rows, answers, n);
-        if (n_wanted)
-            failure = draw_all(engine, answers, n, n_wanted, error);
-    }
-    return failure;
+    pthread_mutex_lock(&engine->lock);
+    engine->poked = true;
+    pthread_cond_signal(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg)
+{
+    struct engine_call call = {.run = run, .arg = arg};
+    pthread_mutex_lock(&engine->lock);
+    call.next = engine->calls;
+    engine->calls = &call;
+    pthread_cond_signal(&engine->wake);
+    while (!call.done)
+        pthread_cond_wait(&engine->called, &engine->lock);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
+{
+    pthread_mutex_lock(&engine->lock);
+    runnel_stats_values now = engine->stats;
+    pthread_mutex_unlock(&engine->lock);
+    now.size = stats->size;
+    memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);
 }

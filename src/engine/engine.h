@@ -1,59 +1,64 @@
 /* engine.h: requests become steps, steps become answers.
  *
- * A runnel_engine owns the compute team, the KV cache, the scratch of steps and the logits. Its lock makes
- * calls from several threads wait for each other; whoever holds it is the engine thread. */
+ * A runnel_engine owns a thread, which alone touches the scheduler, the KV cache, the scratch of steps, the sampler and
+ * the requests that run. Other threads reach it through the inbox: requests to add, and calls to make between two steps. */
 #ifndef RUNNEL_ENGINE_ENGINE_H
 #define RUNNEL_ENGINE_ENGINE_H
 
-#include "base/text.h"
 #include "engine/forward.h"
-#include "engine/model.h"
-#include "engine/output.h"
+#include "engine/request.h"
 #include "engine/sampler.h"
+#include "engine/scheduler.h"
 
-#include <pthread.h>
+/* Something to be done on the engine thread while the caller waits. */
+struct engine_call {
+    void (*run)(struct runnel_engine *engine, void *arg);
+    void *arg;
+    bool done; /* guarded by the engine's lock, as is next */
+    struct engine_call *next;
+};
 
 struct runnel_engine {
+    /* Set at the start, and not changed after. */
     const struct runnel_model *model;
-    pthread_mutex_t lock; /* guards all that follows */
+    struct request_limits limits;
+    uint32_t n_batch, n_parallel, n_requests_max, keep_first, keep_last;
+    pthread_t thread;
+    bool has_thread;
+
+    pthread_mutex_t lock; /* guards the fields up to the next comment */
+    pthread_cond_t wake;  /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
+    pthread_cond_t called; /* a call is done */
+    struct runnel_future *inbox; /* the latest first */
+    struct engine_call *calls;   /* likewise */
+    uint32_t n_requests;         /* submitted and not done */
+    bool poked, stopping;
+    runnel_stats_values stats; /* a picture of the fields below */
+
+    /* The engine thread's. */
     struct team *team;
     struct kvcache *cache;
     struct forward *forward;
     struct sampler *sampler;
-    uint32_t n_context, n_batch, n_parallel;
-    struct forward_row *rows; /* [n_batch] */
-    uint32_t n_logits;        /* rows of logits: n_parallel or more */
-    float *logits;            /* [n_logits, n_vocab] */
+    struct scheduler *scheduler;
+    struct runnel_future *live; /* in the scheduler */
+    struct forward_row *rows;   /* [n_batch] */
+    uint32_t n_logits;          /* rows of logits: n_parallel or more */
+    float *logits;              /* [n_logits, n_vocab] */
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    double last_step_ms;
 };
 
-/* One request while it runs. */
-struct answer {
-    const runnel_request *request;
-    runnel_sampling sampling;
-    struct token_list tokens; /* prompt and answer; room for all that may come */
-    uint32_t n_prompt, n_cached, n_drawn, n_thought, max_tokens;
-    int sequence; /* -1: none */
-    struct output *output;
-    struct text text, reasoning;
-    bool finished;
-    enum runnel_finish_reason finish_reason;
-    uint64_t logits_hash;
-    double start_ms, first_ms, last_ms;
-};
+/* Runs call->run(engine, call->arg) on the engine thread, between two steps, and waits for it. */
+void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg);
+/* Has the engine thread look at what was cancelled. Any thread. */
+void engine_poke(struct runnel_engine *engine);
 
-/* Checks the request, renders and encodes its prompt, makes room for its answer. The answer is to be freed
- * with answer_free, also after a failure. */
-int answer_prepare(const struct runnel_engine *engine, const runnel_request *request, struct answer *answer,
-                   runnel_error *error);
-void answer_free(struct runnel_engine *engine, struct answer *answer);
+/* step.c; the engine thread's. */
 
-/* Takes the next token: ends the answer, or emits its text. */
-int answer_take(const struct runnel_engine *engine, struct answer *answer, int32_t token,
-                runnel_error *error);
-/* Ends the answer: emits what was held back and the finish event. */
-void answer_finish(struct answer *answer, enum runnel_finish_reason reason);
-
-/* Runs prepared answers to their ends, together. The engine's lock is held. */
-int engine_run(struct runnel_engine *engine, struct answer *answers, size_t n, runnel_error *error);
+/* Admits, plans and computes one step. Returns false if there was nothing to compute. */
+bool engine_step(struct runnel_engine *engine);
+/* The request has ended: gives back its pages and its place, wakes who waits. */
+void engine_retire(struct runnel_engine *engine, struct runnel_future *future);
 
 #endif

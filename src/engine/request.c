@@ -1,0 +1,288 @@
+/* request.c: one request on its way (see request.h for who owns what when). */
+#include "engine/request.h"
+
+#include "base/clock.h"
+#include "engine/sampler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOGPROBS_MAX = 20 };
+
+/* Making ----------------------------------------------------------------------------------------------------- */
+
+static int check_request(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
+{
+    uint32_t n_vocab = model->weights->config.n_vocab;
+    int n_inputs = (request->messages != NULL) + (request->prompt != NULL) + (request->prompt_ids != NULL);
+    if (n_inputs != 1)
+        return error_set(error, RUNNEL_EINVAL,
+                         "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);
+    if (request->max_tokens < 0)
+        return error_set(error, RUNNEL_EINVAL, "max_tokens: %d, expected 0 or more", request->max_tokens);
+    if (request->n_logprobs < -1 || request->n_logprobs > LOGPROBS_MAX)
+        return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
+                         LOGPROBS_MAX);
+    for (size_t i = 0; i < request->n_stop; i++)
+        if (!request->stop[i] || !*request->stop[i])
+            return error_set(error, RUNNEL_EINVAL, "stop: text %zu is empty", i);
+    for (size_t i = 0; request->prompt_ids && i < request->n_prompt_ids; i++)
+        if (request->prompt_ids[i] < 0 || (uint32_t)request->prompt_ids[i] >= n_vocab)
+            return error_set(error, RUNNEL_EINVAL, "prompt_ids: token %zu is %d, expected 0 to %u", i,
+                             request->prompt_ids[i], n_vocab - 1);
+    return sampler_check(&request->sampling, n_vocab, error);
+}
+
+static bool uses_template(const runnel_request *request)
+{
+    return request->messages || (request->prompt && !request->raw);
+}
+
+static int encode_prompt(const struct runnel_model *model, const runnel_request *request,
+                         struct token_list *tokens, runnel_error *error)
+{
+    if (request->messages)
+        return model_encode_chat(model, request->messages, request->n_messages, !request->no_thinking, tokens,
+                                 error);
+    if (request->prompt && !request->raw) {
+        const runnel_message message = {.role = "user", .content = request->prompt};
+        return model_encode_chat(model, &message, 1, !request->no_thinking, tokens, error);
+    }
+    if (request->prompt) {
+        struct text_span all = {0, strlen(request->prompt)};
+        return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
+    }
+    tokens->ids = malloc(request->n_prompt_ids * sizeof *tokens->ids + 1);
+    if (!tokens->ids)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu tokens", request->n_prompt_ids);
+    memcpy(tokens->ids, request->prompt_ids, request->n_prompt_ids * sizeof *tokens->ids);
+    tokens->n = tokens->cap = request->n_prompt_ids;
+    return RUNNEL_OK;
+}
+
+/* Sees to it that no later step has to allocate for tokens. */
+static int make_room(struct runnel_future *future, const struct request_limits *limits, int max_tokens,
+                     runnel_error *error)
+{
+    struct token_list *tokens = &future->tokens;
+    if (tokens->n == 0)
+        return error_set(error, RUNNEL_EINVAL, "the prompt is empty");
+    if (tokens->n >= limits->n_context)
+        return error_set(error, RUNNEL_ECONTEXT,
+                         "the prompt has %zu tokens, the context has room for %u and an answer", tokens->n,
+                         limits->n_context - 1);
+    future->n_prompt = (uint32_t)tokens->n;
+    future->max_tokens = limits->n_positions - future->n_prompt;
+    if (max_tokens && (uint32_t)max_tokens < future->max_tokens)
+        future->max_tokens = (uint32_t)max_tokens;
+    tokens->cap = tokens->n + future->max_tokens;
+    int32_t *ids = realloc(tokens->ids, tokens->cap * sizeof *ids);
+    if (!ids)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", tokens->cap);
+    tokens->ids = ids;
+    return RUNNEL_OK;
+}
+
+static int copy_bias(struct runnel_future *future, runnel_error *error)
+{
+    size_t n_bytes = future->sampling.n_logit_bias * sizeof *future->sampling.logit_bias;
+    if (!n_bytes) {
+        future->sampling.logit_bias = NULL;
+        return RUNNEL_OK;
+    }
+    runnel_logit_bias *copy = malloc(n_bytes);
+    if (copy)
+        memcpy(copy, future->sampling.logit_bias, n_bytes);
+    future->sampling.logit_bias = copy;
+    return copy ? RUNNEL_OK
+                : error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases",
+                            future->sampling.n_logit_bias);
+}
+
+static int make_output(struct runnel_future *future, const struct runnel_model *model,
+                       const runnel_request *request, runnel_error *error)
+{
+    bool splits = uses_template(request) && model_is_reasoning(model);
+    const struct output_options options = {
+        .stop = request->stop,
+        .n_stop = request->n_stop,
+        .split_thoughts = splits,
+        .starts_in_thought = splits && !request->no_thinking,
+    };
+    int failure = output_create(&options, &future->output, error);
+    if (failure)
+        return failure;
+    text_add(&future->text, "", 0);
+    text_add(&future->reasoning, "", 0);
+    if (future->text.failed || future->reasoning.failed)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
+    return RUNNEL_OK;
+}
+
+int request_create(const struct runnel_model *model, const struct request_limits *limits,
+                   const runnel_request *request, struct runnel_future **out, runnel_error *error)
+{
+    int failure = check_request(model, request, error);
+    if (failure)
+        return failure;
+    struct runnel_future *future = calloc(1, sizeof *future);
+    if (!future)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a request");
+    future->sampling = request->sampling;
+    future->key = request->key;
+    future->n_logprobs = request->n_logprobs;
+    future->ignore_eos = request->ignore_eos;
+    future->hashes_logits = request->wants_logits_hash;
+    future->on_event = request->on_event;
+    future->user = request->user;
+    future->sequence = -1;
+    future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
+    future->submit_ms = clock_ms();
+    atomic_init(&future->cancelled, false);
+    atomic_init(&future->muted, false);
+    atomic_init(&future->n_holders, 1);
+    pthread_mutex_init(&future->lock, NULL);
+    pthread_cond_init(&future->done_changed, NULL);
+
+    failure = copy_bias(future, error);
+    if (!failure)
+        failure = encode_prompt(model, request, &future->tokens, error);
+    if (!failure)
+        failure = make_room(future, limits, request->max_tokens, error);
+    if (!failure)
+        failure = make_output(future, model, request, error);
+    if (failure) {
+        request_let_go(future);
+        return failure;
+    }
+    *out = future;
+    return RUNNEL_OK;
+}
+
+void request_let_go(struct runnel_future *future)
+{
+    if (atomic_fetch_sub(&future->n_holders, 1) != 1)
+        return;
+    output_free(future->output);
+    free(future->tokens.ids);
+    free((void *)(uintptr_t)future->sampling.logit_bias);
+    text_free(&future->text);
+    text_free(&future->reasoning);
+    pthread_cond_destroy(&future->done_changed);
+    pthread_mutex_destroy(&future->lock);
+    free(future);
+}
+
+/* Tokens ----------------------------------------------------------------------------------------------------- */
+
+static bool emit(struct runnel_future *future, const runnel_event *event)
+{
+    if (!future->on_event || atomic_load(&future->muted))
+        return true;
+    return future->on_event(future->user, event);
+}
+
+/* Keeps the text of an event and passes it on. */
+static bool on_text(void *user, const runnel_event *event)
+{
+    struct runnel_future *future = user;
+    struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &future->reasoning : &future->text;
+    text_add(text, event->text, event->text_len);
+    return !text->failed && emit(future, event);
+}
+
+void request_describe(const struct runnel_future *future, runnel_response *response)
+{
+    double start_ms = future->start_ms > 0 ? future->start_ms : clock_ms();
+    *response = (runnel_response){
+        .text = future->text.bytes,
+        .reasoning = future->reasoning.bytes,
+        .text_len = future->text.len,
+        .reasoning_len = future->reasoning.len,
+        .finish_reason = future->finish_reason,
+        .n_prompt_tokens = future->n_prompt,
+        .n_cached_tokens = future->n_cached,
+        .n_tokens = future->n_drawn,
+        .n_reasoning_tokens = future->n_thought,
+        .queue_ms = start_ms - future->submit_ms,
+        .prefill_ms = future->n_drawn ? future->first_ms - start_ms : 0,
+        .decode_ms = future->n_drawn ? future->last_ms - future->first_ms : 0,
+        .stall_ms = future->stall_ms,
+        .n_preempted = future->n_preempted,
+        .logits_hash = future->logits_hash,
+    };
+}
+
+static void end(struct runnel_future *future, enum runnel_finish_reason reason)
+{
+    runnel_response counts;
+    future->finished = true;
+    future->finish_reason = reason;
+    request_describe(future, &counts);
+    const runnel_event event = {
+        .kind = RUNNEL_EVENT_FINISH,
+        .text = "",
+        .finish_reason = reason,
+        .error = reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
+        .counts = &counts,
+    };
+    emit(future, &event);
+}
+
+void request_fail(struct runnel_future *future, const runnel_error *error)
+{
+    future->error = *error;
+    end(future, RUNNEL_FINISH_ERROR);
+}
+
+void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
+{
+    if (reason != RUNNEL_FINISH_CANCELLED &&
+        output_finish(future->output, on_text, future) == OUTPUT_CANCELLED)
+        reason = RUNNEL_FINISH_CANCELLED;
+    if (future->text.failed || future->reasoning.failed) {
+        runnel_error error;
+        error_set(&error, RUNNEL_ENOMEM, "no memory for the answer's text");
+        request_fail(future, &error);
+    } else {
+        end(future, reason);
+    }
+}
+
+void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)
+{
+    const runnel_event event = {.kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
+    if (!emit(future, &event))
+        atomic_store(&future->cancelled, true);
+}
+
+void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token)
+{
+    future->last_ms = clock_ms();
+    if (future->n_drawn++ == 0)
+        future->first_ms = future->last_ms;
+    future->n_thought += output_in_thought(future->output);
+    future->tokens.ids[future->tokens.n++] = token;
+    if (!future->ignore_eos && tokenizer_is_end(model->tokenizer, token)) {
+        request_finish(future, RUNNEL_FINISH_STOP);
+        return;
+    }
+    struct gguf_string piece = {.bytes = "", .len = 0};
+    if (tokenizer_kind(model->tokenizer, token) != TOKEN_CONTROL)
+        piece = tokenizer_piece(model->tokenizer, token);
+    enum output_state state = output_push(future->output, piece.bytes, piece.len, on_text, future);
+    if (state == OUTPUT_STOPPED)
+        request_finish(future, RUNNEL_FINISH_STOP);
+    else if (state == OUTPUT_CANCELLED)
+        request_finish(future, RUNNEL_FINISH_CANCELLED);
+    else if (future->n_drawn == future->max_tokens)
+        request_finish(future, RUNNEL_FINISH_LENGTH);
+}
+
+void request_set_done(struct runnel_future *future)
+{
+    pthread_mutex_lock(&future->lock);
+    future->done = true;
+    pthread_cond_broadcast(&future->done_changed);
+    pthread_mutex_unlock(&future->lock);
+}

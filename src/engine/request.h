@@ -1,0 +1,77 @@
+/* request.h: one request on its way: prompt in, tokens drawn, text and events out.
+ *
+ * A runnel_future is the request itself. It has two holders, the engine and whoever submitted it; the last one to let go
+ * frees it. Until it is submitted it belongs to the submitting thread, from then on to the engine thread, except for the
+ * fields that say otherwise. */
+#ifndef RUNNEL_ENGINE_REQUEST_H
+#define RUNNEL_ENGINE_REQUEST_H
+
+#include "base/text.h"
+#include "engine/model.h"
+#include "engine/output.h"
+#include "engine/scheduler.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct runnel_future {
+    struct runnel_engine *engine;
+
+    /* Set when the request is made, and not changed after. */
+    runnel_sampling sampling; /* logit_bias is a copy of our own */
+    uint64_t key;
+    uint32_t n_prompt, max_tokens;
+    int n_logprobs;
+    bool ignore_eos, hashes_logits;
+    bool (*on_event)(void *user, const runnel_event *event);
+    void *user;
+
+    /* The engine thread's. */
+    struct token_list tokens; /* prompt and answer; room for all that may come */
+    int sequence;             /* of the KV cache; -1: none */
+    struct scheduler_entry entry;
+    uint32_t n_cached, n_drawn, n_thought, n_preempted;
+    struct output *output;
+    struct text text, reasoning;
+    bool finished;
+    enum runnel_finish_reason finish_reason;
+    runnel_error error; /* for RUNNEL_FINISH_ERROR */
+    uint64_t logits_hash;
+    double submit_ms, start_ms, first_ms, last_ms, stall_ms;
+    struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
+
+    /* Any thread's. */
+    atomic_bool cancelled;
+    atomic_int n_holders;
+    atomic_bool muted; /* no more events: the submitter has let go */
+    pthread_mutex_t lock;
+    pthread_cond_t done_changed;
+    bool done; /* guarded by lock; after it is true nothing but n_holders changes */
+};
+
+struct request_limits {
+    uint32_t n_context;      /* a prompt must leave room for a token */
+    uint32_t n_positions;    /* prompt and answer together: n_context, or more with a window */
+};
+
+/* Checks the request, renders and encodes its prompt, makes room for its answer. Any thread. Free with
+ * request_let_go. */
+int request_create(const struct runnel_model *model, const struct request_limits *limits,
+                   const runnel_request *request, struct runnel_future **future, runnel_error *error);
+/* One holder less. */
+void request_let_go(struct runnel_future *future);
+
+/* Emits the token event: logprobs[0] is the drawn token. */
+void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
+/* Takes the next token: ends the request, or emits its text. */
+void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token);
+/* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */
+void request_finish(struct runnel_future *future, enum runnel_finish_reason reason);
+void request_fail(struct runnel_future *future, const runnel_error *error);
+/* Wakes who waits. The engine thread has let go of all that belongs to the request. */
+void request_set_done(struct runnel_future *future);
+
+/* The response so far; its texts stay the request's. */
+void request_describe(const struct runnel_future *future, runnel_response *response);
+
+#endif

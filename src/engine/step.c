@@ -1,0 +1,257 @@
+/* step.c: one step of the engine thread: who computes what, the computation, and the tokens that come of it. */
+#include "engine/engine.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { LOGPROBS_MAX = 20 };
+
+static struct runnel_future *future_of(struct scheduler_entry *entry)
+{
+    return (struct runnel_future *)(void *)((char *)entry - offsetof(struct runnel_future, entry));
+}
+
+static void close_sequence(struct runnel_engine *engine, struct runnel_future *future)
+{
+    if (future->sequence >= 0)
+        kvcache_close(engine->cache, future->sequence);
+    future->sequence = -1;
+}
+
+void engine_retire(struct runnel_engine *engine, struct runnel_future *future)
+{
+    if (future->entry.state != SCHEDULER_OUT)
+        scheduler_remove(engine->scheduler, &future->entry);
+    close_sequence(engine, future);
+    for (struct runnel_future **link = &engine->live; *link; link = &(*link)->next)
+        if (*link == future) {
+            *link = future->next;
+            break;
+        }
+    pthread_mutex_lock(&engine->lock);
+    engine->n_requests--;
+    pthread_mutex_unlock(&engine->lock);
+    request_set_done(future);
+    request_let_go(future);
+}
+
+static void fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error)
+{
+    request_fail(future, error);
+    engine_retire(engine, future);
+}
+
+/* Room ------------------------------------------------------------------------------------------------------- */
+
+/* Gives sequences to those whose turn it is, with what the cache has of their prompts. */
+static void admit(struct runnel_engine *engine, double now_ms)
+{
+    for (;;) {
+        struct kvcache_stats stats;
+        kvcache_get_stats(engine->cache, &stats);
+        uint64_t room_tokens = (uint64_t)(stats.n_free + stats.n_cached) * KV_PAGE;
+        struct scheduler_entry *entry = scheduler_admit(engine->scheduler, now_ms, room_tokens);
+        if (!entry)
+            return;
+        struct runnel_future *future = future_of(entry);
+        future->sequence = kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
+        entry->n_computed =
+            kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
+        if (future->start_ms == 0) {
+            future->start_ms = now_ms;
+            future->n_cached = entry->n_computed;
+        }
+    }
+}
+
+/* With a window, where a prompt is cut matters: no reserve may go past the cache's chunk. */
+static void limit_rows(struct runnel_engine *engine)
+{
+    if (!engine->keep_last)
+        return;
+    for (struct runnel_future *future = engine->live; future; future = future->next)
+        if (future->sequence >= 0) {
+            uint32_t chunk = kvcache_chunk(engine->cache, future->sequence);
+            future->entry.n_rows_max = chunk == UINT32_MAX ? 0 : chunk;
+        }
+}
+
+/* Makes room for an item's rows; where pages run out, another request is put back and will be computed again. */
+static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
+{
+    while (item->entry) {
+        struct runnel_future *future = future_of(item->entry);
+        int failure = kvcache_reserve(engine->cache, future->sequence, item->n_rows);
+        if (!failure)
+            return;
+        struct scheduler_entry *victim = failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
+        if (victim) {
+            future_of(victim)->n_preempted++;
+            close_sequence(engine, future_of(victim));
+        } else {
+            runnel_error error;
+            error_set(&error, failure, "no room in the KV cache for %u more tokens", item->n_rows);
+            fail(engine, future, &error);
+        }
+    }
+}
+
+/* Computing -------------------------------------------------------------------------------------------------- */
+
+static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_plan *plan)
+{
+    uint32_t n_rows = 0;
+    for (uint32_t i = 0; i < plan->n_items; i++) {
+        const struct scheduler_item *item = &plan->items[i];
+        if (!item->entry)
+            continue;
+        const struct runnel_future *future = future_of(item->entry);
+        uint32_t begin = item->entry->n_computed;
+        for (uint32_t j = begin; j < begin + item->n_rows; j++)
+            engine->rows[n_rows++] = (struct forward_row){
+                .sequence = future->sequence,
+                .position = j,
+                .token = future->tokens.ids[j],
+                .wants_logits = j + 1 == future->tokens.n,
+            };
+    }
+    return n_rows;
+}
+
+static void commit(struct runnel_engine *engine, const struct scheduler_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n_items; i++) {
+        const struct scheduler_item *item = &plan->items[i];
+        if (!item->entry)
+            continue;
+        struct runnel_future *future = future_of(item->entry);
+        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed, item->n_rows);
+        if (!future->n_drawn)
+            engine->n_prompt_tokens += item->n_rows;
+    }
+}
+
+/* What the decoding requests of a step waited for others' prompts. */
+static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
+{
+    uint32_t n_prompt_rows = 0;
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        if (plan->items[i].entry && !future_of(plan->items[i].entry)->n_drawn)
+            n_prompt_rows += plan->items[i].n_rows;
+    for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
+        if (plan->items[i].entry && future_of(plan->items[i].entry)->n_drawn)
+            future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
+}
+
+/* Drawing ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_logits(uint64_t hash, const float *logits, uint32_t n)
+{
+    const uint8_t *bytes = (const uint8_t *)logits;
+    for (size_t i = 0; i < n * sizeof *logits; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}
+
+/* The n likeliest tokens, the likeliest first; ties in the order of ids. */
+static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, int32_t *tokens)
+{
+    size_t n_found = 0;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        if (n_found == n && (n == 0 || logits[i] <= logits[tokens[n - 1]]))
+            continue;
+        size_t place = n_found < n ? n_found++ : n - 1;
+        for (; place > 0 && logits[i] > logits[tokens[place - 1]]; place--)
+            tokens[place] = tokens[place - 1];
+        tokens[place] = (int32_t)i;
+    }
+    return n_found;
+}
+
+/* Tells the drawn token's probability and those of the likeliest ones. */
+static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future, const float *logits,
+                          int32_t token, float logprob)
+{
+    int32_t tokens[LOGPROBS_MAX + 1] = {token};
+    runnel_logprob logprobs[LOGPROBS_MAX + 1];
+    size_t n = 1 + find_likeliest(logits, engine->model->weights->config.n_vocab, (size_t)future->n_logprobs,
+                                  tokens + 1);
+    float normalizer = logits[token] - logprob;
+    for (size_t i = 0; i < n; i++) {
+        struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, tokens[i]);
+        logprobs[i] = (runnel_logprob){.token = tokens[i],
+                                       .logprob = logits[tokens[i]] - normalizer,
+                                       .bytes = piece.bytes,
+                                       .n_bytes = piece.len};
+    }
+    request_tell_logprobs(future, logprobs, n);
+}
+
+static void draw(struct runnel_engine *engine, struct runnel_future *future, float *logits)
+{
+    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    size_t n_tokens = tokenizer_n_tokens(engine->model->tokenizer);
+    if (future->hashes_logits)
+        future->logits_hash = hash_logits(future->logits_hash, logits, n_vocab);
+    for (size_t i = n_tokens; i < n_vocab; i++) /* rows of the head without a token */
+        logits[i] = -INFINITY;
+    const struct sampler_context context = {
+        .tokens = future->tokens.ids,
+        .n_tokens = future->tokens.n,
+        .position = future->tokens.n,
+    };
+    int32_t token;
+    float logprob;
+    bool tells = future->n_logprobs >= 0;
+    runnel_error error;
+    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token, tells ? &logprob : NULL, &error)) {
+        fail(engine, future, &error);
+        return;
+    }
+    engine->n_generated_tokens++;
+    if (tells)
+        tell_logprobs(engine, future, logits, token, logprob);
+    request_take(engine->model, future, token);
+    if (future->finished)
+        engine_retire(engine, future);
+    else
+        scheduler_drew(engine->scheduler, &future->entry);
+}
+
+/* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
+static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan)
+{
+    uint32_t n_vocab = engine->model->weights->config.n_vocab, next = 0;
+    for (uint32_t i = 0; i < plan->n_items; i++) {
+        struct scheduler_entry *entry = plan->items[i].entry;
+        if (entry && entry->n_computed == entry->n_tokens)
+            draw(engine, future_of(entry), engine->logits + (size_t)next++ * n_vocab);
+    }
+}
+
+bool engine_step(struct runnel_engine *engine)
+{
+    double start_ms = clock_ms();
+    admit(engine, start_ms);
+    limit_rows(engine);
+    const struct scheduler_plan *plan = scheduler_plan(engine->scheduler, start_ms);
+    if (!plan->n_items)
+        return false;
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        reserve(engine, &plan->items[i]);
+    uint32_t n_rows = build_rows(engine, plan);
+    if (n_rows) {
+        uint32_t n_wanted = forward_step(engine->forward, engine->rows, n_rows);
+        if (n_wanted)
+            forward_logits(engine->forward, 0, n_wanted, engine->logits);
+        commit(engine, plan);
+    }
+    engine->last_step_ms = clock_ms();
+    count_stalls(plan, engine->last_step_ms - start_ms);
+    scheduler_done(engine->scheduler, n_rows ? engine->last_step_ms - start_ms : 0);
+    draw_all(engine, plan);
+    return true;
+}
