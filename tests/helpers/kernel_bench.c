@@ -66,9 +66,10 @@ static double measure(struct bench *b)
     return best;
 }
 
-static void bench_type(const struct kernels *kernels, enum tensor_type type, uint32_t n_columns)
+static void bench_type(const struct kernels *kernels, enum tensor_type type, uint32_t n_columns,
+                       uint32_t only)
 {
-    static const uint32_t n_acts[] = {1, 2, 4, 6, 8, 12, 16, 24, 64, 256, 512};
+    static const uint32_t n_acts[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 64, 256, 512};
     struct bench b = {.kernels = kernels};
     b.w = (struct packed_matrix){.type = type, .kind = pack_kind(type), .n_columns = n_columns};
     b.w.tile_bytes = pack_tile_bytes(type, n_columns);
@@ -89,7 +90,7 @@ static void bench_type(const struct kernels *kernels, enum tensor_type type, uin
         for (size_t i = 0; i < b.act_stride * 512; i++)
             b.acts[i] = (uint8_t)(i * 40503u >> 7);
         for (size_t i = 0; i < sizeof n_acts / sizeof *n_acts; i++)
-            for (b.n_threads = 1; b.n_threads <= 2; b.n_threads++) {
+            for (b.n_threads = 1; b.n_threads <= 2 && (only == 0 || only == n_acts[i]); b.n_threads++) {
                 b.n_acts = n_acts[i];
                 b.n_tiles = b.n_acts <= 32 ? b.w.n_tiles : b.w.n_tiles / 8;
                 double took = measure(&b);
@@ -109,7 +110,8 @@ static bool wanted(const char *filter, const char *name)
     return !*filter || strstr(filter, name);
 }
 
-int kernel_bench(const struct kernels *tables, int n_tables, const char *filter, const char *types)
+int kernel_bench(const struct kernels *tables, int n_tables, const char *filter, const char *types,
+                 uint32_t only)
 {
     static const struct {
         enum tensor_type type;
@@ -122,7 +124,7 @@ int kernel_bench(const struct kernels *tables, int n_tables, const char *filter,
             continue;
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             if (wanted(types, quant_find(shapes[i].type)->name))
-                bench_type(&tables[t], shapes[i].type, shapes[i].n_columns);
+                bench_type(&tables[t], shapes[i].type, shapes[i].n_columns, only);
     }
     return 0;
 }
