@@ -121,5 +121,5 @@ small-models: packages-test build/venv/ready
 build/venv/ready: tests/requirements.txt
 	@scripts/install-packages models
 	@rm -rf build/venv && python3 -m venv build/venv
-	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@build/venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -r $<
 	@touch $@

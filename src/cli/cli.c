@@ -58,9 +58,8 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, r
 
 static int fail_file(runnel_error *error, const char *path, const char *what)
 {
-    error->code = RUNNEL_EIO;
-    snprintf(error->message, sizeof error->message, "%s: %s", path, what);
-    return error->code;
+    error_set(error, RUNNEL_EIO, "%s: %s", path, what);
+    return RUNNEL_EIO;
 }
 
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error)

@@ -1,11 +1,11 @@
 /* inspect.c: the command `runnel inspect`: what a model file holds, without loading its weights. A file whose
  * architecture is not known here is shown as far as it can be. One thread. */
+#include "base/options.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "model/chat.h"
 #include "model/weights.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
@@ -283,60 +283,28 @@ static int print_json(const struct inspection *it)
 
 /* The command --------------------------------------------------------------------------------------------- */
 
-static void usage(FILE *out)
-{
-    fputs("Usage: runnel inspect MODEL [--json]\n\n"
-          "Shows what a model file holds: shapes, types, tokenizer, template, bytes a token.\n"
-          "MODEL is a path or the name of a pulled model.\n\n"
-          "  -m, --model MODEL  the same as MODEL\n"
-          "      --json         one JSON object instead of text\n"
-          "      --help         this text\n",
-          out);
-}
-
-/* -1: go on; else the exit status. */
-static int read_options(int argc, char **argv, const char **model, bool *json)
-{
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-    *model = NULL;
-    *json = false;
-    while ((option = getopt_long(argc, argv, "m:h", options, NULL)) >= 0)
-        switch (option) {
-        case 'm':
-            *model = optarg;
-            break;
-        case 'j':
-            *json = true;
-            break;
-        case 'h':
-            usage(stdout);
-            return EXIT_DONE;
-        default:
-            usage(stderr);
-            return EXIT_USAGE;
-        }
-    if (!*model && optind < argc)
-        *model = argv[optind++];
-    if (!*model || optind < argc) {
-        usage(stderr);
-        return EXIT_USAGE;
-    }
-    return -1;
-}
-
-int command_inspect(int argc, char **argv)
-{
-    const char *model;
+struct inspect_settings {
+    const char *model, *model_flag;
     bool json;
-    int status = read_options(argc, argv, &model, &json);
-    if (status >= 0)
-        return status;
+    char *config_text;
+};
+
+static const struct option_spec inspect_options[] = {
+    {"MODEL", 0, OPTION_STRING, NULL, "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct inspect_settings, model), .positional = true},
+    {"model", 'm', OPTION_STRING, "MODEL", "the same as MODEL",
+     OPTION_FIELD(struct inspect_settings, model_flag)},
+    {"json", 0, OPTION_FLAG, NULL, "print one object", OPTION_FIELD(struct inspect_settings, json)},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
+     OPTION_FIELD(struct inspect_settings, config_text)},
+};
+
+static const struct options_table inspect_table = {
+    "runnel inspect", "Shows what a model file holds: shapes, types, tokenizer, template, bytes a token.",
+    inspect_options, OPTION_COUNT(inspect_options)};
+
+static int run(const char *model, bool json)
+{
     char path[PATH_MAX];
     runnel_error error;
     struct inspection it = {.gguf = NULL};
@@ -354,4 +322,21 @@ int command_inspect(int argc, char **argv)
         return EXIT_FAILED;
     }
     return EXIT_DONE;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    struct inspect_settings settings;
+    int status = cli_read_options(&inspect_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    const char *model = settings.model ? settings.model : settings.model_flag;
+    if (model) {
+        status = run(model, settings.json);
+    } else {
+        fprintf(stderr, "runnel inspect: expected MODEL, found none; runnel inspect --help tells more\n");
+        status = EXIT_USAGE;
+    }
+    free(settings.config_text);
+    return status;
 }

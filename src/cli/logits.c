@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct logits_settings {
     const char *model, *ids, *output;
@@ -37,8 +38,7 @@ static const struct options_table logits_table = {"runnel logits",
 
 static int fail(runnel_error *error, int code, const char *path, const char *what)
 {
-    error->code = code;
-    snprintf(error->message, sizeof error->message, "%s: %s", path, what);
+    error_set(error, code, "%s: %s", path, what);
     return code;
 }
 
@@ -77,13 +77,36 @@ static int read_ids(const char *path, int32_t **out, size_t *n_ids, runnel_error
 struct writer {
     FILE *file;
     uint32_t n_vocab;
+    int write_error; /* errno of the write that failed; 0: none did */
 };
 
 static bool write_logits(void *user, size_t index, const float *logits)
 {
     (void)index;
-    const struct writer *writer = user;
-    return fwrite(logits, sizeof *logits, writer->n_vocab, writer->file) == writer->n_vocab;
+    struct writer *writer = user;
+    if (fwrite(logits, sizeof *logits, writer->n_vocab, writer->file) == writer->n_vocab)
+        return true;
+    writer->write_error = errno;
+    return false;
+}
+
+/* Computes and writes. After a failure no file is left; a device or pipe that was written to stays. */
+static int write_output(runnel_engine *engine, const char *path, uint32_t n_vocab, const int32_t *ids,
+                        size_t n_ids, runnel_error *error)
+{
+    struct writer writer = {.file = fopen(path, "wb"), .n_vocab = n_vocab};
+    struct stat status;
+    if (!writer.file)
+        return fail(error, RUNNEL_EIO, path, strerror(errno));
+    bool is_file = !fstat(fileno(writer.file), &status) && S_ISREG(status.st_mode);
+    int failure = runnel_logits_each(engine, ids, n_ids, 0, write_logits, &writer, error);
+    if (fclose(writer.file) && !writer.write_error)
+        writer.write_error = errno;
+    if (writer.write_error)
+        failure = fail(error, RUNNEL_EIO, path, strerror(writer.write_error));
+    if (failure && is_file)
+        remove(path);
+    return failure;
 }
 
 static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids,
@@ -99,16 +122,7 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     int failure = runnel_engine_start(model, &options, &engine, error);
     if (failure)
         return failure;
-    struct writer writer = {.file = fopen(settings->output, "wb"), .n_vocab = info.n_vocab};
-    if (!writer.file) {
-        failure = fail(error, RUNNEL_EIO, settings->output, strerror(errno));
-    } else {
-        failure = runnel_logits_each(engine, ids, n_ids, 0, write_logits, &writer, error);
-        if (fclose(writer.file) || failure == RUNNEL_ECANCELLED)
-            failure = fail(error, RUNNEL_EIO, settings->output, strerror(errno));
-        if (failure)
-            remove(settings->output);
-    }
+    failure = write_output(engine, settings->output, info.n_vocab, ids, n_ids, error);
     runnel_engine_stop(engine);
     return failure;
 }

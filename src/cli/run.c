@@ -59,8 +59,8 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, n_context), .minimum = 2, .maximum = 1 << 24, .default_text = "8192"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
-    {"chat-template", 0, OPTION_STRING, "NAME", "r1 or chatml, instead of the model's own",
-     OPTION_FIELD(struct run_settings, chat_template)},
+    {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
+     OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
     {"raw", 0, OPTION_FLAG, NULL, "send the text as it is, without the chat template",
      OPTION_FIELD(struct run_settings, raw)},
     {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
@@ -202,12 +202,13 @@ static int print_json(const runnel_model *model, const runnel_response *response
     snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
-        response->text, "reasoning", response->reasoning, "finish_reason",
-        finish_name(response->finish_reason), "prompt_tokens", (int)response->n_prompt_tokens,
-        "cached_tokens", (int)response->n_cached_tokens, "completion_tokens", (int)response->n_tokens,
-        "reasoning_tokens", (int)response->n_reasoning_tokens, "seed", (json_int_t)seed, "logits_hash", hash,
-        "timings", "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
+        "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
+        (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
+        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "seed",
+        (json_int_t)seed, "logits_hash", hash, "timings", "load_ms", info.load_ms, "prefill_ms",
+        response->prefill_ms, "prefill_tok_s",
         per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
         response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
         decode_tok_s * (double)info.bytes_per_token / 1e9);
@@ -447,6 +448,12 @@ static int run(struct run_settings *settings)
         if (cli_read_file(settings->prompt_file ? settings->prompt_file : "-", &text, &len, &error))
             return cli_fail(&error);
         settings->prompt = text;
+        if (strlen(text) != len) {
+            fprintf(stderr, "runnel: %s: expected text, found a zero byte at offset %zu\n",
+                    settings->prompt_file ? settings->prompt_file : "stdin", strlen(text));
+            free(text);
+            return EXIT_FAILED;
+        }
     }
     runnel_model *model;
     int status;

@@ -77,8 +77,8 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     if (failure)
         return failure;
     /* An unknown template is no reason to refuse the file: the model can still be used without one. */
-    chat_recognise(jinja.bytes, jinja.len, &model->chat, &model->chat_error);
-    return RUNNEL_OK;
+    failure = chat_recognise(jinja.bytes, jinja.len, &model->chat, &model->chat_error);
+    return failure == RUNNEL_ENOMEM ? error_set(error, failure, "%s", model->chat_error.message) : RUNNEL_OK;
 }
 
 static int copy_name(const struct gguf *gguf, char **out, runnel_error *error)

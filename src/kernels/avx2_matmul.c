@@ -35,13 +35,6 @@ INLINE __m256i broadcast(const void *p)
     return _mm256_set1_epi32(value);
 }
 
-/* Weights are fetched ahead when several rows meet them, see avx512_matmul.c. */
-INLINE void fetch_ahead(const uint8_t *p, int m)
-{
-    if (m >= 3)
-        _mm_prefetch((const char *)p + 4 * Q4K_BLOCK_BYTES, _MM_HINT_T0);
-}
-
 INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, tile_sums sums)
 {
     for (int i = 0; i < m; i++)
@@ -252,7 +245,7 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
     clear_sums(sums);
     for (uint32_t b = 0; b < p->n_blocks; b++, block += Q4K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
         for (int i = 0; i < Q4K_BLOCK_BYTES; i += 64)
-            fetch_ahead(block + i, m);
+            fetch_ahead(block + i);
         for (int half = 0; half < 2; half++)
             q4k_block(block, half, act, p->act_stride, m, sums[half]);
     }
@@ -267,7 +260,7 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
     clear_sums(sums);
     for (uint32_t b = 0; b < p->n_blocks; b++, block += Q6K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
         for (int i = 0; i < Q6K_BLOCK_BYTES; i += 64)
-            fetch_ahead(block + i, m);
+            fetch_ahead(block + i);
         for (int half = 0; half < 2; half++)
             q6k_block(d_of_blocks + 32 * (size_t)b, block, half, act, p->act_stride, m, sums[half]);
     }
@@ -285,7 +278,7 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
     for (uint32_t b = 0; b < p->n_blocks; b++, block += U8_BLOCK_BYTES) {
         const uint8_t *act = acts + b / 8 * sizeof(struct act_q8_32);
         for (int i = 0; i < U8_BLOCK_BYTES; i += 64)
-            fetch_ahead(block + i, m);
+            fetch_ahead(block + i);
         for (int half = 0; half < 2; half++)
             u8_block(d_of_blocks + (kind == U8_M ? 64 : 32) * (size_t)b, block, b % 8, half, act,
                      p->act_stride, zero, m, kind, sums[half]);

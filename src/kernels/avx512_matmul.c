@@ -14,15 +14,6 @@ enum {
     ROWS_AT_ONCE = 8,
 };
 
-/* Weights are fetched some blocks ahead when many rows meet them: the out-of-order window is shorter than a
- * block then, and the hardware does not look far enough. With few rows it does better alone (measured: M = 1,
- * 28 against 20 GB/s a core). Past the end of the matrix a prefetch does nothing. */
-INLINE void fetch_ahead(const uint8_t *p, int m)
-{
-    if (m >= 5)
-        _mm_prefetch((const char *)p + 4 * Q4K_BLOCK_BYTES, _MM_HINT_T0);
-}
-
 INLINE __m512i load(const void *p)
 {
     return _mm512_loadu_si512(p);
@@ -100,10 +91,12 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             isum[i] = _mm512_setzero_si512();
         for (int sub = 0; sub < 8; sub += 2) {
             const uint8_t *nibbles = block + Q4K_NIBBLES + 256 * sub, *q = act + 32 * sub;
-            fetch_ahead(block + 32 * sub, m);
-            UNROLL
-            for (int g = 0; g < 8; g++)
-                fetch_ahead(nibbles + 64 * g, m);
+            if (m >= 3) { /* with one row or two the hardware does better alone */
+                fetch_ahead(block + 32 * sub);
+                UNROLL
+                for (int g = 0; g < 8; g++)
+                    fetch_ahead(nibbles + 64 * g);
+            }
             UNROLL
             for (int half = 0; half < 2; half++, q += 32) {
                 UNROLL
@@ -180,10 +173,10 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             isum[i] = _mm512_setzero_si512();
         for (int c = 0; c < 4; c++) {
             const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c, *q = act + 64 * c;
-            fetch_ahead(block + 64 * c, m);
+            fetch_ahead(block + 64 * c);
             UNROLL
             for (int j = 0; j < 12; j++)
-                fetch_ahead(chunk + 64 * j, m);
+                fetch_ahead(chunk + 64 * j);
             UNROLL
             for (int k = 0; k < 4; k++, q += 16) {
                 __m512i pair = pairs[2 * c + k / 2];
@@ -239,7 +232,7 @@ INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const 
         __m512i dot[ROWS_AT_ONCE];
         UNROLL
         for (int g = 0; g < 8; g++)
-            fetch_ahead(block + 64 * g, m);
+            fetch_ahead(block + 64 * g);
         UNROLL
         for (int i = 0; i < m; i++) {
             const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);

@@ -79,7 +79,7 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
  * it. */
 
 struct unpacked {
-    int16_t w[256][TILE_ROWS];    /* by input and row; unsigned values */
+    float w[256][TILE_ROWS];      /* by input and row; unsigned whole numbers */
     int32_t scale[16][TILE_ROWS]; /* by sub-block and row */
     int32_t min[8][TILE_ROWS];
     float d[TILE_ROWS], dmin[TILE_ROWS]; /* TILE_U8: dmin is m */
@@ -113,8 +113,8 @@ static void unpack_q4_k(const struct packed_matrix *w, const uint8_t *tile, uint
         const uint8_t *nibbles = block + Q4K_NIBBLES + 64 * vector;
         int input = vector / 8 * 64 + vector % 8 * 4;
         for (int i = 0; i < 64; i++) {
-            u->w[input + i % 4][i / 4] = nibbles[i] & 15;
-            u->w[input + 32 + i % 4][i / 4] = nibbles[i] >> 4;
+            u->w[input + i % 4][i / 4] = (float)(nibbles[i] & 15);
+            u->w[input + 32 + i % 4][i / 4] = (float)(nibbles[i] >> 4);
         }
     }
 }
@@ -132,10 +132,10 @@ static void unpack_q6_k(const struct packed_matrix *w, const uint8_t *tile, uint
         const uint8_t *first = chunk + 64 * (j % 4), *second = first + 256, *pairs = first + 512;
         int input = j / 4 * 64 + j % 4 * 4;
         for (int i = 0; i < 64; i++) {
-            u->w[input + i % 4][i / 4] = (first[i] & 0x0f) | (pairs[i] & 0x30);
-            u->w[input + 16 + i % 4][i / 4] = first[i] >> 4 << 2 | (pairs[i] >> 2 & 3);
-            u->w[input + 32 + i % 4][i / 4] = (second[i] & 0x0f) | (pairs[i] >> 2 & 0x30);
-            u->w[input + 48 + i % 4][i / 4] = second[i] >> 4 << 2 | (pairs[i] & 3);
+            u->w[input + i % 4][i / 4] = (float)((first[i] & 0x0f) | (pairs[i] & 0x30));
+            u->w[input + 16 + i % 4][i / 4] = (float)(first[i] >> 4 << 2 | (pairs[i] >> 2 & 3));
+            u->w[input + 32 + i % 4][i / 4] = (float)((second[i] & 0x0f) | (pairs[i] >> 2 & 0x30));
+            u->w[input + 48 + i % 4][i / 4] = (float)(second[i] >> 4 << 2 | (pairs[i] & 3));
         }
     }
 }
@@ -151,16 +151,22 @@ static void unpack_u8(const struct packed_matrix *w, const uint8_t *tile, uint32
         u->dmin[row] = has_m ? f16_to_f32(load_u16(d + 32 + 2 * row)) : 0.0f;
     }
     for (int i = 0; i < U8_BLOCK_BYTES; i++)
-        u->w[i / 64 * 4 + i % 4][i % 64 / 4] = block[i];
+        u->w[i / 64 * 4 + i % 4][i % 64 / 4] = (float)block[i];
 }
 
-static void dot_values(const int16_t (*w)[TILE_ROWS], const int8_t *q, int n, int32_t dot[TILE_ROWS])
+/* Whole numbers below 2^24 are exact in floats (at most 32 * 255 * 128 here), and compilers multiply floats well. */
+typedef float lanes16 __attribute__((vector_size(64)));
+
+static void dot_values(const float (*w)[TILE_ROWS], const int8_t *q, int n, int32_t dot[TILE_ROWS])
 {
+    lanes16 sum = {0};
+    for (int i = 0; i < n; i++) {
+        lanes16 weights;
+        memcpy(&weights, w[i], sizeof weights);
+        sum += weights * (float)q[i];
+    }
     for (int row = 0; row < TILE_ROWS; row++)
-        dot[row] = 0;
-    for (int i = 0; i < n; i++)
-        for (int row = 0; row < TILE_ROWS; row++)
-            dot[row] += w[i][row] * q[i];
+        dot[row] = (int32_t)sum[row];
 }
 
 static void flush_q4_k(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,

@@ -291,7 +291,8 @@ static int write_metadata(struct gguf_writer *writer, int fd, runnel_error *erro
     if (code && error)
         *error = writer->error;
     if (!code) {
-        memset(zeros, 0, pad);
+        if (pad) /* extend gives NULL for nothing of nothing: a file without tensors */
+            memset(zeros, 0, pad);
         code = write_all(fd, head.data, head.len, error);
     }
     if (!code)

@@ -1,6 +1,7 @@
 """What the tests of the command share: the program under test, and a server on this machine that can misbehave."""
 import http.server
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,6 +14,34 @@ def runnel():
     path = Path(os.environ.get("RUNNEL", Path(__file__).resolve().parents[2] / "build" / "runnel"))
     assert path.is_file(), f"{path} is not built"
     return str(path)
+
+
+@pytest.fixture
+def tiny(runnel, tmp_path):
+    """Makes a tiny model with the tool that is built beside the tests: tiny("qwen2") is its path."""
+    tool = Path(runnel).parent / "tests" / "make_tiny_model"
+
+    def make(kind="qwen2"):
+        path = tmp_path / f"{kind}.gguf"
+        if not path.exists():
+            subprocess.run([tool, path, kind], check=True)
+        return str(path)
+
+    return make
+
+
+def real_model(name):
+    """The path of a real model in the folder of test models; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("RUNNEL_MODELS_DIR", Path(__file__).resolve().parents[2] / "models"))
+    path = folder / f"{name}.gguf"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    return str(path)
+
+
+@pytest.fixture
+def smollm2():
+    return real_model("smollm2-135m")
 
 
 class Server:

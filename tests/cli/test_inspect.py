@@ -4,21 +4,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
-
-@pytest.fixture
-def tiny(runnel, tmp_path):
-    """Makes a tiny model with the tool that is built beside the tests."""
-    tool = Path(runnel).parent / "tests" / "make_tiny_model"
-
-    def make(kind):
-        path = tmp_path / f"{kind}.gguf"
-        subprocess.run([tool, path, kind], check=True)
-        return str(path)
-
-    return make
-
 
 def inspect(runnel, *args):
     return subprocess.run([runnel, "inspect", *args], capture_output=True, text=True, timeout=30)

@@ -4,8 +4,10 @@
 
 #include "kernels/ops.h"
 
-/* filter: "" or names of instruction sets; types: "" or names of tensor types. Prints GMAC/s and GB/s by
+/* filter: "" or names of instruction sets; types: "" or names of tensor types; only: 0 or the
+ * one number of rows of activations. Prints GMAC/s and GB/s by
  * type, rows of activations and threads. */
-int kernel_bench(const struct kernels *tables, int n_tables, const char *filter, const char *types);
+int kernel_bench(const struct kernels *tables, int n_tables, const char *filter, const char *types,
+                 uint32_t only);
 
 #endif

@@ -771,7 +771,8 @@ int main(int argc, char **argv)
         n_tables++;
     }
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
-        return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "");
+        return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "",
+                            argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_keeps_every_bit),
         cmocka_unit_test(test_quantize),

@@ -1,8 +1,9 @@
 /* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
  *
- *     make_tiny_model OUT_GGUF [qwen2 | llama | r1]
+ *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long]
  *
- * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template. */
+ * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template; long: qwen2 with a context
+ * that takes long to fill. */
 #include "helpers/tiny_model.h"
 
 #include <stdio.h>
@@ -13,8 +14,9 @@ int main(int argc, char **argv)
     struct tiny_model_options options;
     runnel_error error;
     const char *kind = argc > 2 ? argv[2] : "qwen2";
-    if (argc < 2 || argc > 3 || (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1"))) {
-        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1]\n");
+    if (argc < 2 || argc > 3 ||
+        (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long"))) {
+        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long]\n");
         return 2;
     }
     tiny_model_defaults(&options);
@@ -27,6 +29,8 @@ int main(int argc, char **argv)
         options.tied = true;
         options.biases = false;
         tiny_model_set_types(&options, TENSOR_Q8_0);
+    } else if (!strcmp(kind, "long")) {
+        options.n_context = 1 << 17;
     }
     if (tiny_model_write(&options, argv[1], &error)) {
         fprintf(stderr, "make_tiny_model: %s\n", error.message);

@@ -1,0 +1,64 @@
+"""runnel bench: the shape of its reports. How fast a machine under test is, is nobody's business here."""
+import json
+import re
+import subprocess
+
+import pytest
+
+SMALL = ("-p", "4,20", "-n", "6", "-b", "1,3", "-t", "2")
+
+
+def bench(runnel, *args):
+    return subprocess.run([runnel, "bench", *args], capture_output=True, text=True, timeout=280)
+
+
+def test_json(runnel, tiny):
+    done = bench(runnel, "-m", tiny(), *SMALL, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert set(found) == {"model", "threads", "machine", "prefill", "decode", "batch"}
+    assert isinstance(found["model"], str) and found["threads"] == 2
+    assert set(found["machine"]) == {"read_gb_s", "int8_gmac_s"}
+    assert set(found["decode"]) == {"n", "tok_s", "gb_s"} and found["decode"]["n"] == 6
+    assert [entry["n"] for entry in found["prefill"]] == [4, 20]
+    assert [entry["n"] for entry in found["batch"]] == [1, 3]
+    for entry in found["prefill"] + found["batch"]:
+        assert set(entry) == {"n", "tok_s"}
+    for value in (*found["machine"].values(), found["decode"]["tok_s"], found["decode"]["gb_s"],
+                  *(entry["tok_s"] for entry in found["prefill"] + found["batch"])):
+        assert isinstance(value, float) and value > 0
+
+
+def test_text(runnel, tiny):
+    done = bench(runnel, "-m", tiny("llama"), *SMALL, "--target-ms", "60000")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"reads [0-9.]+ GB/s and multiplies [0-9]+ GMAC/s", done.stdout)
+    assert "limit" in done.stdout and "reached" in done.stdout
+    rows = re.findall(r"^(prefill|decode|batch) +(\d+) +([0-9.]+) +([0-9.]+) +(\d+) %", done.stdout, re.M)
+    assert [(row[0], int(row[1])) for row in rows] == [("prefill", 4), ("prefill", 20), ("decode", 6), ("batch", 1),
+                                                       ("batch", 3)]
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+    # Everything is faster than a minute a token: the largest batch is recommended.
+    assert re.search(r"60000 ms .*--parallel 3 --threads 2", done.stdout)
+
+
+@pytest.mark.parametrize("args, name", [
+    (["-p", "0"], "--prefill"), (["-p", "1,,2"], "--prefill"), (["-b", "257"], "--batch"), (["-b", "1;2"], "--batch"),
+    (["-n", "0"], "--n-tokens"), (["-t", "x"], "--threads"), (["--target-ms", "0"], "--target-ms"), (["more"], "more"),
+    (["-p", ",".join(["1"] * 33)], "--prefill"),
+])
+def test_wrong_usage(runnel, tiny, args, name):
+    done = bench(runnel, "-m", tiny(), *args)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and name in done.stderr
+
+
+def test_failures(runnel, tiny, tmp_path):
+    for args, word in ((["-m", str(tmp_path)], "directory"), (["-m", "missing.gguf"], "missing.gguf"),
+                       (["-m", tiny(), "-p", "5000"], "1024")):  # past the model's context
+        done = bench(runnel, *args)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and word in done.stderr
+    with open("/dev/full", "wb") as full:
+        for args in ((), ("--json",)):
+            done = subprocess.run([runnel, "bench", "-m", tiny(), *SMALL, *args], stdout=full, stderr=subprocess.PIPE,
+                                  timeout=280)
+            assert done.returncode == 1 and b"stdout" in done.stderr

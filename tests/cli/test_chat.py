@@ -1,0 +1,102 @@
+"""runnel run without a prompt: a chat on a terminal."""
+import re
+import time
+
+import pytest
+
+from terminal import Terminal
+
+PROMPT, TIMINGS = "> ", "[prompt "
+
+
+@pytest.fixture
+def chat(runnel):
+    started = []
+
+    def start(model, *args):
+        started.append(Terminal([runnel, "run", "-m", model, "--temp", "0", *args]))
+        started[-1].wait_for("Type a question.")
+        started[-1].wait_for(PROMPT)
+        return started[-1]
+
+    yield start
+    for terminal in started:
+        terminal.close()
+
+
+def ask(terminal, question):
+    """Returns what was shown, and the timings: tokens of the prompt, those cached, why it ended."""
+    terminal.type(question + "\r")
+    shown = terminal.wait_for(TIMINGS)
+    line = terminal.wait_for("]")
+    terminal.wait_for(PROMPT)
+    cached = re.search(r"\((\d+) cached", line)
+    return shown, int(line.split()[0]), int(cached.group(1)) if cached else 0, line.split()[-1]
+
+
+def test_history_and_its_end(chat, tiny):
+    terminal = chat(tiny(), "-n", "8")
+    _, first, cached, _ = ask(terminal, "Tell me")
+    assert cached == 0
+    _, second, cached, _ = ask(terminal, "Tell me")
+    assert second > first and cached >= 16
+    terminal.type("/clear\r")
+    terminal.wait_for("A new conversation.")
+    terminal.wait_for(PROMPT)
+    assert ask(terminal, "Tell me")[1] == first
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0
+
+
+def test_ctrl_d_ends_it(chat, tiny):
+    terminal = chat(tiny(), "-n", "4")
+    ask(terminal, "Tell me")
+    terminal.type("\x04")
+    assert terminal.wait() == 0
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_chat(chat, tiny):
+    terminal = chat(tiny("long"), "-n", "60000", "--ctx", "70000")
+    for _ in range(3):
+        terminal.type("Tell me\r")
+        terminal.wait_for("\n")  # the echo of the line
+        time.sleep(0.7)  # the answer is on its way
+        assert TIMINGS not in terminal.seen
+        terminal.type("\x03")
+        terminal.wait_for(TIMINGS, seconds=30)
+        assert "cancelled" in terminal.wait_for("]")
+        terminal.wait_for(PROMPT)
+    terminal.type("\x03")  # no answer to end: nothing happens
+    time.sleep(0.2)
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0
+
+
+def test_thoughts_are_dimmed(chat, tiny):
+    shown = ask(chat(tiny("r1"), "-n", "12"), "Tell me")[0]
+    assert "\033[2m" in shown and "\033[0m" in shown
+    plain = ask(chat(tiny("r1"), "-n", "12", "--no-think"), "Tell me")[0]
+    assert "\033[2m" not in plain
+
+
+def test_a_conversation_that_is_too_long(chat, tiny):
+    terminal = chat(tiny(), "-n", "4", "--ctx", "130")
+    ask(terminal, "Tell me")
+    terminal.type("~" * 100 + "\r")
+    assert "the context has room for 129" in terminal.wait_for("/clear starts a new one")
+    terminal.wait_for(PROMPT)
+    terminal.type("/clear\r")
+    terminal.wait_for(PROMPT)
+    ask(terminal, "Tell me")
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0
+
+
+def test_utf8_and_a_real_model(chat, smollm2):
+    terminal = chat(smollm2, "-n", "24")
+    shown = ask(terminal, "Hello! Please answer: what is the capital of France?")[0]
+    assert "Paris" in shown
+    _, tokens, cached, _ = ask(terminal, "Et où est-ce? 日本")
+    assert tokens > cached > 0
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0

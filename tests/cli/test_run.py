@@ -1,0 +1,257 @@
+"""runnel run: one answer, on tiny models and, where it is, on a real one. The chat is in test_chat.py."""
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+GREEDY = ("--temp", "0")
+
+
+def run(runnel, *args, **options):
+    if "input" not in options:
+        options["stdin"] = subprocess.DEVNULL
+    return subprocess.run([runnel, "run", *map(str, args)], capture_output=True, **{"timeout": 120, **options})
+
+
+def answer(runnel, *args, **options):
+    """The object of --json."""
+    done = run(runnel, *args, "--json", **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    return json.loads(done.stdout)
+
+
+def assert_fails(done, status, *words):
+    """One line on stderr with all of words, nothing on stdout."""
+    line = done.stderr.decode()
+    assert (done.returncode, done.stdout, line.count("\n")) == (status, b"", 1), line
+    for word in words:
+        assert str(word) in line, line
+
+
+def test_answer_and_timings_do_not_mix(runnel, tiny):
+    model = tiny()
+    done = run(runnel, "-m", model, "-p", "Tell me", "-n", "12", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    found = answer(runnel, "-m", model, "-p", "Tell me", "-n", "12", "--seed", "3")
+    assert found["text"] and done.stdout == found["text"].encode() + b"\n"
+    for words in (b"load ", b"prefill ", b"decode ", b" tok/s", b" GB/s"):
+        assert words in done.stderr
+
+
+def test_json(runnel, tiny):
+    found = answer(runnel, "-m", tiny(), "-p", "Tell me", "-n", "9", "--seed", "5")
+    shape = {"text": str, "reasoning": str, "finish_reason": str, "prompt_tokens": int, "cached_tokens": int,
+             "completion_tokens": int, "reasoning_tokens": int, "seed": int, "logits_hash": str, "timings": dict}
+    assert {name: type(value) for name, value in found.items()} == shape
+    assert set(found["timings"]) == {"load_ms", "prefill_ms", "prefill_tok_s", "decode_ms", "decode_tok_s", "decode_gb_s"}
+    assert all(isinstance(value, float) and value > 0 for value in found["timings"].values())
+    assert found["seed"] == 5 and found["finish_reason"] == "length" and found["completion_tokens"] == 9
+    assert found["cached_tokens"] == 0 and found["reasoning"] == "" and found["reasoning_tokens"] == 0
+    assert len(found["logits_hash"]) == 16 and int(found["logits_hash"], 16) > 0
+
+
+def test_a_zero_byte_in_the_answer(runnel, tiny):
+    """A model can write any character. JSON has a way to say this one, C strings have not."""
+    args = ("-m", tiny("long"), "-p", "Tell me", "-n", "800", *GREEDY)
+    found = answer(runnel, *args)
+    assert "\0" in found["text"]  # else another prompt is needed
+    assert run(runnel, *args).stdout == found["text"].encode() + b"\n"
+
+
+def test_seeds(runnel, tiny):
+    model = tiny()
+
+    def text(*args):
+        return answer(runnel, "-m", model, "-p", "Tell me", "-n", "24", "--temp", "1", *args)["text"]
+
+    assert text("--seed", "1") == text("--seed", "1")
+    assert text("--seed", "1") != text("--seed", "2")
+    assert text() != text()
+
+
+def test_where_the_prompt_comes_from(runnel, tiny, tmp_path):
+    prompt = "Grüße aus 東京, 🎈 and\nmore"
+    args = ("-m", tiny(), "-n", "8", *GREEDY)
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(prompt.encode())
+    expected = answer(runnel, *args, "-p", prompt)
+    for found in (answer(runnel, *args, "-f", path), answer(runnel, *args, "-f", "-", input=prompt.encode()),
+                  answer(runnel, *args, input=prompt.encode())):
+        for key in ("text", "prompt_tokens", "logits_hash"):
+            assert found[key] == expected[key]
+    # No locale takes part in this.
+    other = answer(runnel, *args, "-p", prompt, env={**os.environ, "LC_ALL": "C"})
+    assert other["logits_hash"] == expected["logits_hash"]
+    # Every byte is a token of the tiny vocabulary, but for a few merged ones.
+    raw = answer(runnel, *args, "--raw", "-p", "東京🎈")
+    assert raw["prompt_tokens"] == len("東京🎈".encode())
+
+
+def test_raw_sends_the_text_as_it_is(runnel, tiny):
+    args = ("-m", tiny(), "-n", "4", *GREEDY)
+    raw, formatted = answer(runnel, *args, "--raw", "-p", "x!"), answer(runnel, *args, "-p", "x!")
+    assert raw["prompt_tokens"] == 2 < formatted["prompt_tokens"]
+    assert answer(runnel, *args, "--raw", "-p", "<|im_start|>")["prompt_tokens"] == 1
+
+
+def test_thoughts_are_apart(runnel, tiny):
+    args = ("-m", tiny("r1"), "-p", "Tell me", "-n", "16", *GREEDY)
+    thinking, plain = answer(runnel, *args), answer(runnel, *args, "--no-think")
+    assert thinking["reasoning"] and thinking["reasoning_tokens"] > 0 and "</think>" not in thinking["reasoning"]
+    assert plain["reasoning"] == "" and plain["reasoning_tokens"] == 0 and plain["text"]
+    assert plain["prompt_tokens"] > thinking["prompt_tokens"]  # the empty thought
+    done = run(runnel, *args)
+    assert done.returncode == 0 and done.stdout == thinking["text"].encode() + (b"\n" if thinking["text"] else b"")
+    assert thinking["reasoning"].encode() not in done.stderr
+
+
+@pytest.mark.parametrize("args, name", [
+    (["--what"], "--what"),
+    (["-Z"], "-Z"),
+    (["more"], "more"),
+    (["-p"], "-p"),
+    (["-n", "0"], "--n-tokens"),
+    (["-n", "ten"], "--n-tokens"),
+    (["-n", "9999999999999"], "--n-tokens"),
+    (["--temp", "hot"], "--temp"),
+    (["--temp", "-1"], "--temp"),
+    (["--temp", "nan"], "--temp"),
+    (["--top-p", "2"], "--top-p"),
+    (["--top-k", "1.5"], "--top-k"),
+    (["--min-p="], "--min-p"),
+    (["--seed", "-1"], "--seed"),
+    (["--ctx", "1"], "--ctx"),
+    (["--threads", "100000"], "--threads"),
+    (["--json=perhaps"], "--json"),
+    (["--chat-template", "alpaca"], "r1|chatml"),
+    (["--config", "/nonexistent/file"], "/nonexistent/file"),
+])
+def test_wrong_usage(runnel, tiny, args, name):
+    assert_fails(run(runnel, "-m", tiny(), *args), 2, name)
+
+
+def test_no_model_is_wrong_usage(runnel):
+    assert_fails(run(runnel, "-p", "x"), 2, "--model")
+
+
+def test_wrong_model_files(runnel, tiny, tmp_path):
+    whole = Path(tiny()).read_bytes()
+    for name, content in (("empty", b""), ("garbage", b"\x1b[31mno model\n" * 100), ("cut", whole[:2000]),
+                          ("short", whole[:-4096]), ("zeros", bytes(5000)), ("magic", b"GGUF")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        done = run(runnel, "-m", path, "-p", "x")
+        assert_fails(done, 1, path)
+        assert b"\x1b" not in done.stderr
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert_fails(run(runnel, "-m", fifo, "-p", "x", timeout=20), 1, fifo, "FIFO")
+    assert_fails(run(runnel, "-m", tmp_path, "-p", "x"), 1, tmp_path, "directory")
+    assert_fails(run(runnel, "-m", tmp_path / "missing.gguf", "-p", "x"), 1, "missing.gguf")
+    assert_fails(run(runnel, "-m", "no-such-name", "-p", "x"), 1, "no-such-name")
+    assert_fails(run(runnel, "-m", "", "-p", "x"), 1, "''")
+
+
+def test_wrong_prompts(runnel, tiny, tmp_path):
+    model = tiny()
+    assert_fails(run(runnel, "-m", model, "-f", tmp_path / "missing"), 1, tmp_path / "missing")
+    assert_fails(run(runnel, "-m", model, "-f", tmp_path), 1, tmp_path)
+    assert_fails(run(runnel, "-m", model, "--raw", "-p", ""), 1, "prompt", "empty")
+    assert_fails(run(runnel, "-m", model, input=b"half of this\0would be lost"), 1, "stdin", "12")
+    # What is not UTF-8 goes in byte by byte.
+    assert answer(runnel, "-m", model, "--raw", "-n", "1", input=b"\xff\xfe\x80")["prompt_tokens"] == 3
+
+
+def test_prompt_and_context(runnel, tiny):
+    args = ("-m", tiny(), "--raw", *GREEDY)
+    assert_fails(run(runnel, *args, "--ctx", "16", "-p", "~" * 40), 1, "prompt", 40, 15)
+    found = answer(runnel, *args, "--ctx", "16", "-p", "~" * 10)  # fills what is left
+    assert (found["prompt_tokens"], found["completion_tokens"], found["finish_reason"]) == (10, 6, "length")
+    assert_fails(run(runnel, *args, "-p", "~" * 5000), 1, "prompt", 5000, 1023)  # the model's own
+
+
+def test_a_template_that_nobody_knows(runnel, tiny):
+    args = ("-p", "Tell me", "-n", "8", *GREEDY)
+    model = Path(tiny())
+    expected = answer(runnel, "-m", model, *args)
+    content = model.read_bytes()
+    changed = content.replace(b"message['role']", b"message['ruse']")
+    assert changed != content
+    model.write_bytes(changed)
+    done = run(runnel, "-m", model, *args)
+    assert_fails(done, 1, "template", "r1", "chatml", "--chat-template")
+    assert answer(runnel, "-m", model, *args, "--raw")["completion_tokens"] == 8
+    found = answer(runnel, "-m", model, *args, "--chat-template", "chatml")
+    assert found["completion_tokens"] == 8
+    # The known one adds a system text of its own, the one that is chosen by name does not.
+    assert found["prompt_tokens"] <= expected["prompt_tokens"]
+    assert answer(runnel, "-m", model, *args, "--chat-template", "r1")["reasoning"]
+
+
+def test_threads_change_nothing(runnel, tiny):
+    for model in (tiny("qwen2"), tiny("llama")):
+        hashes = {answer(runnel, "-m", model, "-p", "Tell me of it", "-n", "30", "--seed", "9", "--threads", n)["logits_hash"]
+                  for n in ("1", "2", "4")}
+        assert len(hashes) == 1
+
+
+def long_run(runnel, model, **options):
+    """Starts an answer that takes long, and reads its first byte."""
+    process = subprocess.Popen([runnel, "run", "-m", model, "-p", "Tell me", "-n", "60000", "--ctx", "70000", *GREEDY],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    assert process.stdout.read(1)
+    return process
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_reader_that_leaves(runnel, tiny, ignores):
+    """As in `runnel run ... | head -c 1`; a parent may have SIGPIPE ignored."""
+    process = long_run(runnel, tiny("long"), restore_signals=False,
+                       preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN if ignores else signal.SIG_DFL))
+    process.stdout.close()
+    written = process.stderr.read().decode()
+    status = process.wait(timeout=30)
+    if ignores:
+        assert status == 1 and "stdout" in written.splitlines()[-1]
+    else:
+        assert (status, written) == (-signal.SIGPIPE, "")
+
+
+def test_an_interrupt_ends_the_answer(runnel, tiny):
+    process = long_run(runnel, tiny("long"))
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, timings = process.communicate(timeout=30)
+    assert process.returncode == 0 and b"cancelled" in timings
+    assert time.monotonic() - started < 10
+
+
+def test_full_disk(runnel, tiny):
+    with open("/dev/full", "wb") as full:
+        for args in ((), ("--json",)):
+            done = subprocess.run([runnel, "run", "-m", tiny(), "-p", "x", "-n", "4", *GREEDY, *args], stdout=full,
+                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
+            assert done.returncode == 1 and b"stdout" in done.stderr.splitlines()[-1]
+
+
+def test_environment_and_config_file(runnel, tiny, tmp_path):
+    config = tmp_path / "runnel.conf"
+    config.write_text(f"model = {tiny()}\nn-tokens = 3\ntemp = 0\n")
+    assert answer(runnel, "--config", config, "-p", "x")["completion_tokens"] == 3
+    environment = {**os.environ, "RUNNEL_N_TOKENS": "5"}
+    assert answer(runnel, "--config", config, "-p", "x", env=environment)["completion_tokens"] == 5
+    assert answer(runnel, "--config", config, "-p", "x", "-n", "7", env=environment)["completion_tokens"] == 7
+
+
+def test_a_real_model(runnel, smollm2):
+    args = ("-m", smollm2, "-p", "Hello! Please answer: what is the capital of France?", "-n", "24", *GREEDY)
+    found = answer(runnel, *args)
+    assert "Paris" in found["text"] and found["finish_reason"] in ("stop", "length")
+    done = run(runnel, *args)
+    assert done.stdout.decode() == found["text"] + "\n"
+    assert answer(runnel, *args, "--threads", "4")["logits_hash"] == answer(runnel, *args, "--threads", "1")["logits_hash"]

@@ -1,0 +1,180 @@
+/* test_r1_coder.c: the path of R1, with its tokenizer and template over the weights of Qwen2.5-Coder-1.5B, which
+ * make_r1_coder writes: what R1 itself would be asked, and when it would be heard to end. */
+#include "runnel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SKIPPED = 77, N_VOCAB = 151936, N_TOKENS_MAX = 60 };
+
+#define BEGIN     "<｜begin▁of▁sentence｜>"
+#define END       "<｜end▁of▁sentence｜>"
+#define USER      "<｜User｜>"
+#define ASSISTANT "<｜Assistant｜>"
+
+static const char question[] = "What is 2+2?";
+static runnel_model *model;
+static runnel_engine *engine;
+
+static int32_t token_of(const char *text)
+{
+    int32_t *ids;
+    size_t n;
+    assert_int_equal(runnel_tokenize(model, text, strlen(text), true, &ids, &n, NULL), RUNNEL_OK);
+    assert_int_equal(n, 1);
+    int32_t id = ids[0];
+    runnel_tokens_free(ids);
+    return id;
+}
+
+static void ask(const runnel_request *request, runnel_response *response)
+{
+    runnel_error error;
+    if (runnel_respond(engine, request, response, &error))
+        fail_msg("%s", error.message);
+}
+
+static runnel_request greedy_request(void)
+{
+    runnel_request request;
+    runnel_request_init(model, &request);
+    request.prompt = question;
+    request.max_tokens = N_TOKENS_MAX;
+    request.sampling.temperature = 0;
+    return request;
+}
+
+static void it_is_known_as_r1(void **state)
+{
+    (void)state;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_request request;
+    runnel_model_get_info(model, &info);
+    runnel_request_init(model, &request);
+    assert_string_equal(info.chat_template, "r1");
+    assert_string_equal(info.architecture, "qwen2");
+    assert_int_equal(info.n_vocab, N_VOCAB);
+    assert_int_equal(info.eos_token, token_of(END));
+    assert_float_equal(request.sampling.temperature, 0.6, 1e-6);
+    assert_float_equal(request.sampling.top_p, 0.95, 1e-6);
+}
+
+static void the_prompt_opens_the_thought(void **state)
+{
+    (void)state;
+    static const runnel_message messages[] = {
+        {"user", "Hello"}, {"assistant", "<think>\nA greeting.\n</think>\n\nHi!"}, {"user", question}};
+    char *text;
+    assert_int_equal(runnel_chat_format(model, &messages[2], 1, true, &text, NULL), RUNNEL_OK);
+    assert_string_equal(text, BEGIN USER "What is 2+2?" ASSISTANT "<think>\n");
+    runnel_text_free(text);
+    /* Earlier thoughts are left out; what follows them stays as it is. */
+    assert_int_equal(runnel_chat_format(model, messages, 3, true, &text, NULL), RUNNEL_OK);
+    assert_string_equal(text,
+                        BEGIN USER "Hello" ASSISTANT "\n\nHi!" END USER "What is 2+2?" ASSISTANT "<think>\n");
+    runnel_text_free(text);
+}
+
+static void the_end_token_ends_it(void **state)
+{
+    (void)state;
+    runnel_request request = greedy_request();
+    runnel_response stopped, longer;
+    ask(&request, &stopped);
+    assert_int_equal(stopped.finish_reason, RUNNEL_FINISH_STOP);
+    assert_in_range(stopped.n_tokens, 2, N_TOKENS_MAX - 1);
+    /* These weights never learnt to end a thought: all of it is one. */
+    assert_non_null(strstr(stopped.reasoning, "4"));
+    assert_string_equal(stopped.text, "");
+    assert_null(strstr(stopped.reasoning, "end"));
+    /* It was the end token and nothing else. */
+    request.ignore_eos = true;
+    request.max_tokens = (int)stopped.n_tokens + 4;
+    ask(&request, &longer);
+    assert_int_equal(longer.finish_reason, RUNNEL_FINISH_LENGTH);
+    assert_int_equal(longer.n_tokens, stopped.n_tokens + 4);
+    assert_memory_equal(longer.reasoning, stopped.reasoning, stopped.reasoning_len);
+    runnel_response_free(&stopped);
+    runnel_response_free(&longer);
+}
+
+static void without_thinking_it_answers(void **state)
+{
+    (void)state;
+    runnel_request request = greedy_request();
+    runnel_response response;
+    request.no_thinking = true;
+    ask(&request, &response);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
+    assert_non_null(strstr(response.text, "4"));
+    assert_string_equal(response.reasoning, "");
+    assert_int_equal(response.n_reasoning_tokens, 0);
+    runnel_response_free(&response);
+}
+
+/* The Coder is made to end its thought at once, by a bias that the penalty takes back from then on. */
+static void the_answer_follows_the_thought(void **state)
+{
+    (void)state;
+    const runnel_logit_bias bias = {token_of("</think>"), 100};
+    runnel_request request = greedy_request();
+    runnel_response response;
+    request.max_tokens = 12;
+    request.sampling.logit_bias = &bias;
+    request.sampling.n_logit_bias = 1;
+    request.sampling.presence_penalty = 100;
+    ask(&request, &response);
+    assert_string_equal(response.reasoning, "");
+    assert_int_equal(response.n_reasoning_tokens, 1);
+    assert_true(response.text_len > 0 && response.n_tokens > 1);
+    assert_null(strstr(response.text, "think>"));
+    runnel_response_free(&response);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    runnel_error error;
+    runnel_engine_options options;
+    char path[4096];
+    const char *folder = getenv("RUNNEL_MODELS_DIR");
+    snprintf(path, sizeof path, "%s/r1-coder-1.5b.gguf", folder ? folder : TEST_DATA "/../../models");
+    if (access(path, F_OK)) {
+        print_message("%s is not there\n", path);
+        exit(SKIPPED);
+    }
+    runnel_engine_options_init(&options);
+    options.n_context = 512;
+    if (runnel_model_open(path, NULL, &model, &error) ||
+        runnel_engine_start(model, &options, &engine, &error)) {
+        print_error("%s\n", error.message);
+        return -1;
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_is_known_as_r1),
+        cmocka_unit_test(the_prompt_opens_the_thought),
+        cmocka_unit_test(the_end_token_ends_it),
+        cmocka_unit_test(without_thinking_it_answers),
+        cmocka_unit_test(the_answer_follows_the_thought),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
