@@ -1,5 +1,4 @@
-/* api.c: the functions of runnel.h that run on an engine. Each takes the engine's lock for as long as it
- * runs. */
+/* api.c: the functions of runnel.h that talk to an engine from other threads. */
 #include "engine/engine.h"
 
 #include <stdlib.h>
@@ -7,29 +6,10 @@
 
 void runnel_request_init(const runnel_model *model, runnel_request *request)
 {
-    *request = (runnel_request){.size = sizeof *request, .sampling = model->sampling};
+    *request = (runnel_request){.size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1};
 }
 
-/* Answers ------------------------------------------------------------------------------------------------- */
-
-static void fill_response(struct answer *answer, runnel_response *response)
-{
-    *response = (runnel_response){
-        .text = answer->text.bytes,
-        .reasoning = answer->reasoning.bytes,
-        .text_len = answer->text.len,
-        .reasoning_len = answer->reasoning.len,
-        .finish_reason = answer->finish_reason,
-        .n_prompt_tokens = answer->n_prompt,
-        .n_cached_tokens = answer->n_cached,
-        .n_tokens = answer->n_drawn,
-        .n_reasoning_tokens = answer->n_thought,
-        .prefill_ms = answer->first_ms - answer->start_ms,
-        .decode_ms = answer->last_ms - answer->first_ms,
-        .logits_hash = answer->logits_hash,
-    };
-    answer->text = answer->reasoning = (struct text){0}; /* the response owns them now */
-}
+/* Futures ---------------------------------------------------------------------------------------------------- */
 
 /* A request of a caller that was built against another header. */
 static int read_request(const runnel_request *given, const struct runnel_model *model,
@@ -43,37 +23,131 @@ static int read_request(const runnel_request *given, const struct runnel_model *
     return RUNNEL_OK;
 }
 
-int runnel_respond_many(runnel_engine *engine, const runnel_request *given, size_t n,
-                        runnel_response *responses, runnel_error *error)
+/* Puts the made requests into the inbox, if the engine takes so many more. The engine holds them too from then on. */
+static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t n, runnel_error *error)
 {
-    if (n > engine->n_parallel)
-        return error_set(error, RUNNEL_EINVAL, "%zu requests at once, expected at most the engine's %u", n,
-                         engine->n_parallel);
     int failure = RUNNEL_OK;
-    size_t n_prepared = 0;
-    runnel_request *requests = calloc(n, sizeof *requests);
-    struct answer *answers = calloc(n, sizeof *answers);
-    if (n && (!requests || !answers))
-        failure = error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
     pthread_mutex_lock(&engine->lock);
-    while (!failure && n_prepared < n) {
-        size_t i = n_prepared;
-        failure = read_request(&given[i], engine->model, &requests[i], error);
-        if (!failure) {
-            n_prepared++;
-            failure = answer_prepare(engine, &requests[i], &answers[i], error);
+    if (n > engine->n_requests_max - engine->n_requests) {
+        failure = error_set(error, RUNNEL_EBUSY,
+                            "%u requests are running or waiting, expected at most %u with %zu more",
+                            engine->n_requests, engine->n_requests_max, n);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            atomic_fetch_add(&futures[i]->n_holders, 1);
+            futures[i]->engine = engine;
+            futures[i]->next = engine->inbox;
+            engine->inbox = futures[i];
         }
-    }
-    if (!failure)
-        failure = engine_run(engine, answers, n, error);
-    for (size_t i = 0; i < n_prepared; i++) {
-        if (!failure)
-            fill_response(&answers[i], &responses[i]);
-        answer_free(engine, &answers[i]);
+        engine->n_requests += (uint32_t)n;
+        pthread_cond_signal(&engine->wake);
     }
     pthread_mutex_unlock(&engine->lock);
-    free(answers);
-    free(requests);
+    return failure;
+}
+
+int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,
+                  runnel_error *error)
+{
+    int failure = RUNNEL_OK;
+    size_t n_made = 0;
+    runnel_future **made = calloc(n + 1, sizeof *made);
+    if (!made)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
+    for (; !failure && n_made < n; n_made += !failure) {
+        runnel_request request;
+        failure = read_request(&requests[n_made], engine->model, &request, error);
+        if (!failure)
+            failure = request_create(engine->model, &engine->limits, &request, &made[n_made], error);
+    }
+    if (!failure)
+        failure = enqueue(engine, made, n, error);
+    if (failure)
+        for (size_t i = 0; i < n_made; i++)
+            request_let_go(made[i]);
+    else
+        memcpy(futures, made, n * sizeof *made);
+    free(made);
+    return failure;
+}
+
+static void wait_until_done(runnel_future *future)
+{
+    pthread_mutex_lock(&future->lock);
+    while (!future->done)
+        pthread_cond_wait(&future->done_changed, &future->lock);
+    pthread_mutex_unlock(&future->lock);
+}
+
+int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error)
+{
+    wait_until_done(future);
+    if (future->finish_reason == RUNNEL_FINISH_ERROR)
+        return error_set(error, future->error.code, "%s", future->error.message);
+    if (!future->text.bytes)
+        return error_set(error, RUNNEL_EINVAL, "the response was taken before");
+    request_describe(future, response);
+    future->text = future->reasoning = (struct text){0}; /* the response owns them now */
+    return RUNNEL_OK;
+}
+
+bool runnel_poll(const runnel_future *future)
+{
+    runnel_future *locked = (runnel_future *)(uintptr_t)future;
+    pthread_mutex_lock(&locked->lock);
+    bool done = locked->done;
+    pthread_mutex_unlock(&locked->lock);
+    return done;
+}
+
+void runnel_cancel(runnel_future *future)
+{
+    pthread_mutex_lock(&future->lock);
+    if (!future->done) { /* so the engine is still there */
+        atomic_store(&future->cancelled, true);
+        engine_poke(future->engine);
+    }
+    pthread_mutex_unlock(&future->lock);
+}
+
+void runnel_free(runnel_future *future)
+{
+    if (!future)
+        return;
+    runnel_cancel(future);
+    request_mute(future);
+    request_let_go(future);
+}
+
+/* Answers ---------------------------------------------------------------------------------------------------- */
+
+/* Waits for all, and fills the responses if none failed. */
+static int collect(runnel_future **futures, size_t n, runnel_response *responses, runnel_error *error)
+{
+    int failure = RUNNEL_OK;
+    for (size_t i = 0; i < n; i++) {
+        wait_until_done(futures[i]);
+        if (!failure && futures[i]->finish_reason == RUNNEL_FINISH_ERROR)
+            failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
+    }
+    for (size_t i = 0; !failure && i < n; i++)
+        runnel_wait(futures[i], &responses[i], error);
+    return failure;
+}
+
+int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
+                        runnel_response *responses, runnel_error *error)
+{
+    runnel_future **futures = calloc(n + 1, sizeof *futures);
+    if (!futures)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
+    int failure = runnel_submit(engine, requests, n, futures, error);
+    if (!failure) {
+        failure = collect(futures, n, responses, error);
+        for (size_t i = 0; i < n; i++)
+            runnel_free(futures[i]);
+    }
+    free(futures);
     return failure;
 }
 
@@ -108,67 +182,81 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
     return RUNNEL_OK;
 }
 
-/* Logits -------------------------------------------------------------------------------------------------- */
-
-/* Hands out the logits of the rows that the last step kept, as many at a time as the engine's buffer holds.
- */
-static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_index,
-                    bool (*on_logits)(void *user, size_t index, const float *logits), void *user,
-                    runnel_error *error)
-{
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    for (uint32_t first = 0; first < n_kept; first += engine->n_logits) {
-        uint32_t n = n_kept - first < engine->n_logits ? n_kept - first : engine->n_logits;
-        forward_logits(engine->forward, first, n, engine->logits);
-        for (uint32_t i = 0; i < n; i++)
-            if (!on_logits(user, first_index + first + i, engine->logits + (size_t)i * n_vocab))
-                return error_set(error, RUNNEL_ECANCELLED, "ended by the caller");
-    }
-    return RUNNEL_OK;
-}
-
-/* Computes ids from an empty cache, n_chunk at a time. from: the first token whose logits are wanted. */
-static int evaluate(struct runnel_engine *engine, const int32_t *ids, uint32_t n_ids, uint32_t n_chunk,
-                    uint32_t from, bool (*on_logits)(void *user, size_t index, const float *logits),
-                    void *user, runnel_error *error)
-{
-    int sequence = kvcache_open(engine->cache, 0, 0, 0);
-    if (sequence < 0)
-        return error_set(error, RUNNEL_ENOMEM, "no free sequence");
-    int failure = RUNNEL_OK;
-    for (uint32_t done = 0; done < n_ids && !failure; done += n_chunk) {
-        uint32_t n = n_ids - done < n_chunk ? n_ids - done : n_chunk;
-        failure = kvcache_reserve(engine->cache, sequence, n);
-        if (failure) {
-            error_set(error, failure, "no room in the KV cache for %u tokens", n_ids);
-            break;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            engine->rows[i] = (struct forward_row){.sequence = sequence,
-                                                   .position = done + i,
-                                                   .token = ids[done + i],
-                                                   .wants_logits = done + i >= from};
-        uint32_t n_kept = forward_step(engine->forward, engine->rows, n);
-        kvcache_commit(engine->cache, sequence, ids + done, n);
-        failure = hand_out(engine, n_kept, done + n - n_kept, on_logits, user, error);
-    }
-    kvcache_close(engine->cache, sequence);
-    return failure;
-}
+/* Logits ----------------------------------------------------------------------------------------------------- */
 
 static int check_ids(const struct runnel_engine *engine, const int32_t *ids, size_t n_ids,
                      runnel_error *error)
 {
     if (n_ids == 0)
         return error_set(error, RUNNEL_EINVAL, "no tokens, expected at least one");
-    if (n_ids > engine->n_context)
+    if (n_ids > engine->limits.n_context)
         return error_set(error, RUNNEL_ECONTEXT, "%zu tokens, the context has room for %u", n_ids,
-                         engine->n_context);
+                         engine->limits.n_context);
     for (size_t i = 0; i < n_ids; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= engine->model->weights->config.n_vocab)
             return error_set(error, RUNNEL_EINVAL, "token %zu is %d, expected 0 to %u", i, ids[i],
                              engine->model->weights->config.n_vocab - 1);
     return RUNNEL_OK;
+}
+
+/* A list of tokens to compute from an empty cache, between two steps of the engine thread. */
+struct evaluation {
+    const int32_t *ids;
+    uint32_t n_ids, n_chunk;
+    uint32_t from; /* the first token whose logits are wanted */
+    bool (*on_logits)(void *user, size_t index, const float *logits);
+    void *user;
+    runnel_error *error;
+    int failure;
+};
+
+/* Hands out the logits of the rows that the last step kept, as many at a time as the engine's buffer holds. */
+static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_index,
+                    const struct evaluation *evaluation)
+{
+    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    for (uint32_t first = 0; first < n_kept; first += engine->n_logits) {
+        uint32_t n = n_kept - first < engine->n_logits ? n_kept - first : engine->n_logits;
+        forward_logits(engine->forward, first, n, engine->logits);
+        for (uint32_t i = 0; i < n; i++)
+            if (!evaluation->on_logits(evaluation->user, first_index + first + i,
+                                       engine->logits + (size_t)i * n_vocab))
+                return error_set(evaluation->error, RUNNEL_ECANCELLED, "ended by the caller");
+    }
+    return RUNNEL_OK;
+}
+
+/* Computes one chunk, the tokens from `done` on, and hands out its logits. */
+static int evaluate_chunk(struct runnel_engine *engine, const struct evaluation *evaluation, int sequence,
+                          uint32_t done)
+{
+    uint32_t n_left = evaluation->n_ids - done,
+             n = n_left < evaluation->n_chunk ? n_left : evaluation->n_chunk;
+    int failure = kvcache_reserve(engine->cache, sequence, n);
+    if (failure)
+        return error_set(evaluation->error, failure, "no room in the KV cache for %u tokens",
+                         evaluation->n_ids);
+    for (uint32_t i = 0; i < n; i++)
+        engine->rows[i] = (struct forward_row){.sequence = sequence,
+                                               .position = done + i,
+                                               .token = evaluation->ids[done + i],
+                                               .wants_logits = done + i >= evaluation->from};
+    uint32_t n_kept = forward_step(engine->forward, engine->rows, n);
+    kvcache_commit(engine->cache, sequence, evaluation->ids + done, n);
+    return hand_out(engine, n_kept, done + n - n_kept, evaluation);
+}
+
+static void evaluate(struct runnel_engine *engine, void *arg)
+{
+    struct evaluation *evaluation = arg;
+    int sequence = kvcache_open(engine->cache, 0, 0, 0);
+    if (sequence < 0) {
+        evaluation->failure = error_set(evaluation->error, RUNNEL_ENOMEM, "no free sequence");
+        return;
+    }
+    for (uint32_t done = 0; done < evaluation->n_ids && !evaluation->failure; done += evaluation->n_chunk)
+        evaluation->failure = evaluate_chunk(engine, evaluation, sequence, done);
+    kvcache_close(engine->cache, sequence);
 }
 
 int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
@@ -178,15 +266,19 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
     int failure = check_ids(engine, ids, n_ids, error);
     if (failure)
         return failure;
-    if (n_chunk == 0)
-        n_chunk = engine->n_batch;
     if (n_chunk > engine->n_batch)
         return error_set(error, RUNNEL_EINVAL, "chunk: %zu tokens, expected at most the engine's batch of %u",
                          n_chunk, engine->n_batch);
-    pthread_mutex_lock(&engine->lock);
-    failure = evaluate(engine, ids, (uint32_t)n_ids, (uint32_t)n_chunk, 0, on_logits, user, error);
-    pthread_mutex_unlock(&engine->lock);
-    return failure;
+    struct evaluation evaluation = {
+        .ids = ids,
+        .n_ids = (uint32_t)n_ids,
+        .n_chunk = n_chunk ? (uint32_t)n_chunk : engine->n_batch,
+        .on_logits = on_logits,
+        .user = user,
+        .error = error,
+    };
+    engine_call(engine, evaluate, &evaluation);
+    return evaluation.failure;
 }
 
 struct logits_copy {
@@ -215,10 +307,17 @@ int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, si
     failure = check_ids(engine, ids, n_ids, error);
     if (!failure) {
         struct logits_copy copy = {logits, n};
-        pthread_mutex_lock(&engine->lock);
-        failure = evaluate(engine, ids, (uint32_t)n_ids, engine->n_batch, (uint32_t)n_ids - 1, copy_logits,
-                           &copy, error);
-        pthread_mutex_unlock(&engine->lock);
+        struct evaluation evaluation = {
+            .ids = ids,
+            .n_ids = (uint32_t)n_ids,
+            .n_chunk = engine->n_batch,
+            .from = (uint32_t)n_ids - 1,
+            .on_logits = copy_logits,
+            .user = &copy,
+            .error = error,
+        };
+        engine_call(engine, evaluate, &evaluation);
+        failure = evaluation.failure;
     }
     runnel_tokens_free(ids);
     return failure;

@@ -38,7 +38,8 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
     runnel_engine_options_init(options);
     if (given && given->size < sizeof given->size)
         return error_set(error, RUNNEL_EINVAL,
-                         "runnel_engine_options.size: %zu, expected sizeof(runnel_engine_options)", given->size);
+                         "runnel_engine_options.size: %zu, expected sizeof(runnel_engine_options)",
+                         given->size);
     if (given)
         memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
     uint32_t n_train = model->weights->config.n_context_train;
@@ -65,8 +66,8 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
 }
 
 /* How many pages the pool has: as many as asked for, one context at least. */
-static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options, uint32_t *n_pages,
-                       runnel_error *error)
+static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options,
+                       uint32_t *n_pages, runnel_error *error)
 {
     uint64_t a_context = (options->n_context + KV_PAGE - 1) / KV_PAGE;
     uint64_t n = a_context * options->n_parallel;
@@ -83,13 +84,14 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
                          options->n_context,
                          (unsigned long long)((a_context * kvcache_page_bytes(cache) + (1 << 20) - 1) >> 20));
     if (n > INT32_MAX)
-        return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d", (unsigned long long)n,
-                         INT32_MAX);
+        return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d",
+                         (unsigned long long)n, INT32_MAX);
     *n_pages = (uint32_t)n;
     return RUNNEL_OK;
 }
 
-static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options, runnel_error *error)
+static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
+                        runnel_error *error)
 {
     const struct model_config *config = &engine->model->weights->config;
     struct kvcache_options cache = {
@@ -103,7 +105,8 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
     return failure ? failure : kvcache_create(&cache, &engine->cache, error);
 }
 
-static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options, runnel_error *error)
+static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
+                        runnel_error *error)
 {
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
@@ -142,10 +145,12 @@ static void warm_up(struct runnel_engine *engine)
     if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
         n_rows = 0;
     for (uint32_t i = 0; i < n_rows; i++)
-        engine->rows[i] = (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
+        engine->rows[i] =
+            (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
     if (n_rows) {
         double start_ms = clock_ms();
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows), engine->logits);
+        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows),
+                       engine->logits);
         double prompt_ms = clock_ms();
         engine->rows[0].position = n_rows;
         engine->rows[0].wants_logits = true;
@@ -362,7 +367,8 @@ void engine_poke(struct runnel_engine *engine)
     pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg)
+void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
+                 void *arg)
 {
     struct engine_call call = {.run = run, .arg = arg};
     pthread_mutex_lock(&engine->lock);

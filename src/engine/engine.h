@@ -27,8 +27,9 @@ struct runnel_engine {
     bool has_thread;
 
     pthread_mutex_t lock; /* guards the fields up to the next comment */
-    pthread_cond_t wake;  /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
-    pthread_cond_t called; /* a call is done */
+    pthread_cond_t
+        wake; /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
+    pthread_cond_t called;       /* a call is done */
     struct runnel_future *inbox; /* the latest first */
     struct engine_call *calls;   /* likewise */
     uint32_t n_requests;         /* submitted and not done */
@@ -50,7 +51,8 @@ struct runnel_engine {
 };
 
 /* Runs call->run(engine, call->arg) on the engine thread, between two steps, and waits for it. */
-void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg);
+void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
+                 void *arg);
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);
 

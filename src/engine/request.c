@@ -139,8 +139,8 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
     future->submit_ms = clock_ms();
     atomic_init(&future->cancelled, false);
-    atomic_init(&future->muted, false);
     atomic_init(&future->n_holders, 1);
+    pthread_mutex_init(&future->events, NULL);
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);
 
@@ -170,6 +170,7 @@ void request_let_go(struct runnel_future *future)
     text_free(&future->reasoning);
     pthread_cond_destroy(&future->done_changed);
     pthread_mutex_destroy(&future->lock);
+    pthread_mutex_destroy(&future->events);
     free(future);
 }
 
@@ -177,9 +178,17 @@ void request_let_go(struct runnel_future *future)
 
 static bool emit(struct runnel_future *future, const runnel_event *event)
 {
-    if (!future->on_event || atomic_load(&future->muted))
-        return true;
-    return future->on_event(future->user, event);
+    pthread_mutex_lock(&future->events);
+    bool goes_on = future->muted || !future->on_event || future->on_event(future->user, event);
+    pthread_mutex_unlock(&future->events);
+    return goes_on;
+}
+
+void request_mute(struct runnel_future *future)
+{
+    pthread_mutex_lock(&future->events);
+    future->muted = true;
+    pthread_mutex_unlock(&future->events);
 }
 
 /* Keeps the text of an event and passes it on. */
@@ -251,7 +260,8 @@ void request_finish(struct runnel_future *future, enum runnel_finish_reason reas
 
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)
 {
-    const runnel_event event = {.kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
+    const runnel_event event = {
+        .kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
     if (!emit(future, &event))
         atomic_store(&future->cancelled, true);
 }

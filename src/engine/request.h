@@ -43,21 +43,24 @@ struct runnel_future {
     /* Any thread's. */
     atomic_bool cancelled;
     atomic_int n_holders;
-    atomic_bool muted; /* no more events: the submitter has let go */
+    pthread_mutex_t events; /* held while on_event runs; guards muted */
+    bool muted;             /* no more events: the submitter has let go */
     pthread_mutex_t lock;
     pthread_cond_t done_changed;
     bool done; /* guarded by lock; after it is true nothing but n_holders changes */
 };
 
 struct request_limits {
-    uint32_t n_context;      /* a prompt must leave room for a token */
-    uint32_t n_positions;    /* prompt and answer together: n_context, or more with a window */
+    uint32_t n_context;   /* a prompt must leave room for a token */
+    uint32_t n_positions; /* prompt and answer together: n_context, or more with a window */
 };
 
 /* Checks the request, renders and encodes its prompt, makes room for its answer. Any thread. Free with
  * request_let_go. */
 int request_create(const struct runnel_model *model, const struct request_limits *limits,
                    const runnel_request *request, struct runnel_future **future, runnel_error *error);
+/* No more events: waits for the one that may be running. Not from within an event. */
+void request_mute(struct runnel_future *future);
 /* One holder less. */
 void request_let_go(struct runnel_future *future);
 

@@ -87,7 +87,8 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
         int failure = kvcache_reserve(engine->cache, future->sequence, item->n_rows);
         if (!failure)
             return;
-        struct scheduler_entry *victim = failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
+        struct scheduler_entry *victim =
+            failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim) {
             future_of(victim)->n_preempted++;
             close_sequence(engine, future_of(victim));
@@ -128,7 +129,8 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         if (!item->entry)
             continue;
         struct runnel_future *future = future_of(item->entry);
-        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed, item->n_rows);
+        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed,
+                       item->n_rows);
         if (!future->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
     }
@@ -172,8 +174,8 @@ static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, in
 }
 
 /* Tells the drawn token's probability and those of the likeliest ones. */
-static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future, const float *logits,
-                          int32_t token, float logprob)
+static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future,
+                          const float *logits, int32_t token, float logprob)
 {
     int32_t tokens[LOGPROBS_MAX + 1] = {token};
     runnel_logprob logprobs[LOGPROBS_MAX + 1];
@@ -207,7 +209,8 @@ static void draw(struct runnel_engine *engine, struct runnel_future *future, flo
     float logprob;
     bool tells = future->n_logprobs >= 0;
     runnel_error error;
-    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token, tells ? &logprob : NULL, &error)) {
+    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token, tells ? &logprob : NULL,
+                     &error)) {
         fail(engine, future, &error);
         return;
     }
