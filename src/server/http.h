@@ -135,6 +135,12 @@ long http_query_decode(const char *bytes, size_t len, char *out);
 /* The words of a status line: "Not Found". "Unknown" for a status that the server never sends. */
 const char *http_status_words(int status);
 
+enum { HTTP_ERROR_BODY_BYTES = 512 };
+
+/* Writes the error object of the API; a longer message is cut. It holds no quotes, backslashes or control bytes.
+ * Returns the length. */
+size_t http_error_body(char out[HTTP_ERROR_BODY_BYTES], int status, const char *message);
+
 /* The error type that belongs to a status: "invalid_request_error" ... */
 const char *http_error_type(int status);
 

@@ -1,6 +1,8 @@
 /* http_status.c: the words and the error types of status codes. Owns nothing; any thread. */
 #include "server/http.h"
 
+#include <stdio.h>
+
 /* Every status that the server answers with. */
 static const struct {
     int status;
@@ -44,4 +46,11 @@ const char *http_error_type(int status)
         if (STATUSES[i].status == status)
             return STATUSES[i].type;
     return "server_error";
+}
+
+size_t http_error_body(char out[HTTP_ERROR_BODY_BYTES], int status, const char *message)
+{
+    return (size_t)snprintf(out, HTTP_ERROR_BODY_BYTES,
+                            "{\"error\":{\"message\":\"%.300s\",\"type\":\"%s\",\"param\":null,\"code\":%d}}",
+                            message, http_error_type(status), status);
 }

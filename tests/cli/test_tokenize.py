@@ -1,0 +1,55 @@
+"""runnel tokenize: text in, ids out, and what is no text."""
+import json
+import subprocess
+
+IM_START, IM_END, THINK = 281, 282, 287  # of the tiny vocabulary; the bytes are tokens 0 to 255
+
+
+def tokenize(runnel, model, text, *args, **options):
+    return subprocess.run([runnel, "tokenize", "-m", model, *args], input=text, capture_output=True, timeout=60, **options)
+
+
+def ids(runnel, model, text, *args):
+    done = tokenize(runnel, model, text.encode(), *args)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == 1
+    return json.loads(done.stdout)
+
+
+def test_text(runnel, tiny):
+    model = tiny()
+    assert ids(runnel, model, "~!") == [126, 33]
+    assert ids(runnel, model, "東") == list("東".encode())
+    assert ids(runnel, model, "") == []
+    assert json.loads(tokenize(runnel, model, b"\xff\0~").stdout) == [255, 0, 126]
+
+
+def test_special_tokens(runnel, tiny):
+    model = tiny()
+    assert ids(runnel, model, "<|im_start|>~<|im_end|>", "--special") == [IM_START, 126, IM_END]
+    plain = ids(runnel, model, "<|im_start|>~<|im_end|>")
+    assert IM_START not in plain and IM_END not in plain
+    assert ids(runnel, model, "<think>") == [THINK]  # user-defined: always
+
+
+def test_lines(runnel, tiny):
+    model, texts = tiny(), ["~!", "", "a\nb", "東<|im_end|>", "\0~"]
+    done = tokenize(runnel, model, "".join(json.dumps(text) + "\n" for text in texts).encode(), "--jsonl")
+    assert done.returncode == 0
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [json.loads(tokenize(runnel, model, text.encode()).stdout) for text in texts]
+
+
+def test_failures(runnel, tiny, tmp_path):
+    model = tiny()
+    done = tokenize(runnel, model, b'"fine"\n{"no": "string"}\n"unread"\n', "--jsonl")
+    assert done.returncode == 1 and done.stdout.count(b"\n") == 1 and b"line 2" in done.stderr
+    for name, status in ((str(tmp_path), 1), ("missing.gguf", 1)):
+        done = tokenize(runnel, name, b"x")
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (status, b"", 1)
+        assert name.encode() in done.stderr
+    done = tokenize(runnel, model, b"x", "--nothing")
+    assert (done.returncode, done.stdout) == (2, b"") and b"--nothing" in done.stderr
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([runnel, "tokenize", "-m", model], input=b"x", stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1 and b"stdout" in done.stderr

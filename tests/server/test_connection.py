@@ -1,0 +1,421 @@
+"""Connections as bad clients make them."""
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from conftest import HOST
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+def post(target, body, headers=b""):
+    return b"POST %s HTTP/1.1\r\n" % target + HOST + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+# --- ordinary use ---
+
+
+def test_keep_alive_and_close(server):
+    client = server.client()
+    for i in range(3):
+        body = b"body %d" % i
+        status, headers, answer = client.send(post(b"/echo", body)).response()
+        assert (status, answer) == (200, body) and "connection" not in headers
+    status, headers, _ = client.get(b"/health", b"Connection: close\r\n").response()
+    assert status == 200 and headers["connection"] == "close" and client.is_closed()
+    assert server.stats()["accepted"] == 2
+
+
+def test_route_closes(server):
+    client = server.client()
+    assert client.get(b"/close").response()[1]["connection"] == "close" and client.is_closed()
+
+
+def test_http_1_0(server):
+    client = server.client().send(b"GET /health HTTP/1.0\r\n\r\n")
+    assert client.response()[1]["connection"] == "close" and client.is_closed()
+    client = server.client()
+    for _ in range(2):
+        client.send(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert client.response()[1]["connection"] == "keep-alive"
+    client = server.client().send(b"GET /stream?n=2 HTTP/1.0\r\n\r\n")
+    answer = client.read_all()
+    assert b"chunked" not in answer and answer.endswith(b"\r\n\r\ndata: x\n\ndata: x\n\n")
+
+
+def test_head_has_no_body(server):
+    client = server.client().send(b"HEAD /big?bytes=10 HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert b"Content-Length: 10\r\n" in client.read_until(b"\r\n\r\n")
+    assert client.get(b"/health").response()[0] == 200
+
+
+def test_chunked_body_byte_by_byte(server):
+    request = b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n3\r\nabc\r\n0a;x=1\r\n0123456789\r\n0\r\nA: b\r\n\r\n"
+    client = server.client()
+    for i in range(len(request)):
+        client.send(request[i:i + 1])
+        if not i % 16:
+            time.sleep(0.001)
+    assert client.response()[2] == b"abc0123456789"
+
+
+def test_stream(server):
+    client = server.client().get(b"/stream?n=5&bytes=3&ms=1")
+    status, headers, body = client.response()
+    assert status == 200 and headers["content-type"] == "text/event-stream" and body == b"data: xxx\n\n" * 5
+    assert client.get(b"/health").response()[0] == 200
+
+
+def test_comments_keep_a_silent_stream_alive(start):
+    client = start("comment_ms=50").client().get(b"/stream?n=1&ms=240")
+    before, after = client.response()[2].split(b"data: x\n\n")
+    for comments in before, after:
+        assert 2 <= comments.count(b"\n\n") <= 4 and comments == b": still here\n\n" * comments.count(b"\n\n")
+
+
+def test_answer_from_another_thread(server):
+    clients = [server.client().get(b"/thread?ms=%d" % (i % 5)) for i in range(50)]
+    assert all(client.response()[2] == b"thread\n" for client in clients)
+
+
+def test_continue(server):
+    client = server.client()
+    client.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+    assert client.response()[0] == 100
+    assert client.send(b"body").response()[2] == b"body"
+
+
+def test_large_body_and_answer(server):
+    body = bytes(range(256)) * 8192  # 2 MiB, the limit
+    client = server.client()
+    assert client.send(post(b"/echo", body)).response()[2] == body
+    assert client.get(b"/big?bytes=20000000").response()[2] == b"b" * 20000000
+
+
+# --- pipelining ---
+
+
+def test_500_pipelined_requests_in_order(server):
+    client = server.client()
+    requests = b"".join(post(b"/echo", b"%d" % i) for i in range(500))
+    threading.Thread(target=client.send, args=(requests,)).start()
+    assert [int(client.response()[2]) for i in range(500)] == list(range(500))
+
+
+def test_500_pipelined_requests_that_take_time(server):
+    client = server.client()
+    requests = b"".join((b"GET /later?ms=1 HTTP/1.1\r\n" if i % 2 else b"GET /big?bytes=%d HTTP/1.1\r\n" % i) +
+                        HOST + b"\r\n" for i in range(500))
+    threading.Thread(target=client.send, args=(requests,)).start()
+    for i in range(500):
+        assert client.response()[2] == (b"later\n" if i % 2 else b"b" * i)
+        if i == 250:
+            assert server.stats()["exchanges"] <= 2  # one at a time, and the asking one
+
+
+def test_reading_pauses_while_answers_are_not_read(server):
+    client = server.client(receive_buffer=4096)
+    one = b"GET /big?bytes=100000 HTTP/1.1\r\n" + HOST + b"\r\n"
+    client.send(one * 500)
+    time.sleep(0.3)
+    handled = server.stats()["requests"]
+    assert handled < 200, "50 MB of answers were made for a client that reads none"
+    for _ in range(500):
+        assert len(client.response()[2]) == 100000
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize("request_bytes, status", [
+    (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    (b"GET / HTTP/1.1\r\n\r\n", 400),
+    (b"GET /\0 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"Content-Length: 3\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\nzz\r\n", 400),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 2097153\r\n\r\n", 413),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1099511627776\r\n\r\n" + b"x" * 3000000, 413),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + b"100000\r\n" + b"x" * 1048576 + b"\r\n100001\r\n", 413),
+    (b"POST /echo HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 2097153\r\n\r\n", 413),
+    (b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+    (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 100 + b"\r\n", 431),
+    (b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 32768 + b"\r\n\r\n", 431),
+    (b"GET / HTTP/3.0\r\n\r\n", 505),
+], ids=lambda value: str(value)[:60])
+def test_refused_and_closed(server, request_bytes, status):
+    client = server.client().send(request_bytes)
+    found, headers, body = client.response()
+    assert found == status and headers["connection"] == "close" and client.is_closed()
+    error = json.loads(body)["error"]
+    assert error["code"] == status and error["message"] and error["type"] and error["param"] is None
+    assert server.stats()["refusals"] == 1
+
+
+@pytest.mark.parametrize("request_bytes, status", [
+    (b"POST /private HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n", 401),
+    (b"POST /nope HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", 404),
+    (b"PUT /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n", 405),
+    (b"POST /json HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\nContent-Length: 10\r\n\r\n", 415),
+], ids=lambda value: str(value)[:60])
+def test_refused_before_the_body(server, request_bytes, status):
+    client = server.client().send(request_bytes)
+    assert client.response()[0] == status and client.is_closed()
+
+
+@pytest.mark.parametrize("target", [b"/../etc/passwd", b"//health", b"/%68ealth", b"/health/", b"/health/..", b"/.",
+                                    b"/health%00", b"/HEALTH"])
+def test_path_tricks(server, target):
+    client = server.client().get(target)
+    assert client.response()[0] == 404
+    assert client.get(b"/health").response()[0] == 200  # without a body the connection goes on
+
+
+def test_no_length(server):
+    client = server.client().send(b"POST /json HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert client.response()[0] == 411
+
+
+# --- slow clients ---
+
+
+def test_slow_head(start):
+    server = start("head_ms=300")
+    client = server.client().send(b"GET / HTTP/1.1\r\nX: ")
+    began = time.monotonic()
+    with pytest.raises(OSError):
+        for _ in range(100):  # a byte at a time does not help
+            client.send(b"x")
+            time.sleep(0.02)
+            if client.buffer or time.monotonic() - began > 0.29:
+                client.socket.settimeout(0.02)
+                try:
+                    client.buffer += client.socket.recv(65536)
+                except TimeoutError:
+                    pass
+                if client.buffer:
+                    client.socket.settimeout(5)
+                    assert client.response()[0] == 408 and client.is_closed()
+                    assert 0.25 < time.monotonic() - began < 1
+                    raise OSError("done")
+
+
+def test_slow_body(start):
+    client = start("body_ms=300").client()
+    client.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n")
+    began = time.monotonic()
+    for _ in range(5):
+        client.send(b"x")
+        time.sleep(0.02)
+    assert client.response()[0] == 408 and client.is_closed()
+    assert 0.25 < time.monotonic() - began < 1
+
+
+def test_body_that_is_fast_enough_gets_more_time(start):
+    client = start("body_ms=200").client()
+    client.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 65536\r\n\r\n")
+    for _ in range(8):
+        client.send(b"x" * 8192)
+        time.sleep(0.07)
+    assert client.response()[0] == 200
+
+
+def test_idle_connections_are_closed_silently(start):
+    server = start("keep_alive_ms=200")
+    fresh, used = server.client(), server.client().get(b"/health")
+    assert used.response()[0] == 200
+    assert fresh.is_closed() and used.is_closed()
+
+
+def test_nobody_else_notices(server):
+    """300 idle connections, 50 with slow heads, 20 with slow bodies."""
+    idle = [server.client() for _ in range(300)]
+    heads = [server.client().send(b"GET / HTTP/1.1\r\nX: ") for _ in range(50)]
+    bodies = [server.client().send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n\r\n")
+              for _ in range(20)]
+    slowest = 0
+    for _ in range(20):
+        for client in heads + bodies:
+            client.send(b"x")
+        began = time.monotonic()
+        assert server.ask(b"/health")[0] == 200
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 0.1
+    assert server.stats()["connections"] == len(idle) + len(heads) + len(bodies) + 1
+
+
+# --- clients that leave ---
+
+PHASES = {
+    "connected": b"",
+    "head": b"GET /health HT",
+    "body": b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nabc",
+    "chunks": b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n5\r\nab",
+    "answer": b"GET /later?ms=60000 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "answer, more sent": b"GET /later?ms=60000 HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET /health" * 2000,
+    "thread": b"GET /thread?ms=300 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "stream": b"GET /stream?n=1000000&ms=50 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "silent stream": b"GET /stream?n=1&ms=60000 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "unread answer": b"GET /big?bytes=20000000 HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_client_leaves(server, phase, how):
+    n_descriptors = server.n_descriptors()
+    client = server.client().send(PHASES[phase])
+    handed_over = phase in ("answer", "answer, more sent", "thread", "stream", "silent stream")
+    server.wait_for(connections=2, exchanges=2 if handed_over else 1)
+    getattr(client, how)()
+    stats = server.wait_for(connections=1, exchanges=1, timeout=2)
+    assert stats["gone"] == stats["gone_calls"] == (1 if handed_over else 0)
+    end = time.monotonic() + 1
+    while server.n_descriptors() != n_descriptors:  # that of the last question may still be open
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    used = server.cpu_seconds()
+    time.sleep(0.2)
+    assert server.cpu_seconds() - used < 0.1
+
+
+def test_gone_is_noticed_at_once(server):
+    client = server.client().get(b"/later?ms=60000")
+    server.wait_for(exchanges=2)
+    began = time.monotonic()
+    client.close()
+    server.wait_for(exchanges=1)
+    assert time.monotonic() - began < 0.2
+
+
+def test_half_close(server):
+    """Whoever shuts down its half gets what is there at once; what takes time is given up."""
+    client = server.client().send(post(b"/echo", b"one") + post(b"/echo", b"two"))
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.response()[2] == b"one" and client.response()[2] == b"two" and client.is_closed()
+    client = server.client().get(b"/later?ms=60000")
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.is_closed()
+    assert server.wait_for(connections=1, exchanges=1)["gone"] == 1
+
+
+# --- clients that do not read ---
+
+
+def test_endless_stream_to_a_client_that_never_reads(server):
+    client = server.client(receive_buffer=4096).get(b"/stream?n=100000000&bytes=60000&ms=0")
+    server.wait_for(exchanges=2)
+    server.wait_for(exchanges=1, gone=1, timeout=5)
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+
+
+def test_answer_that_is_never_read(start):
+    server = start("write_stall_ms=300")
+    client = server.client(receive_buffer=4096).get(b"/big?bytes=20000000")
+    server.wait_for(connections=2)
+    server.wait_for(connections=1, timeout=3)
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+
+
+def test_slow_reader_gets_everything(start):
+    client = start("write_stall_ms=300").client(receive_buffer=4096).get(b"/big?bytes=8000000")
+    n = 0
+    client.read_until(b"\r\n\r\n")
+    while n < 8000000:
+        client.exactly(min(500000, 8000000 - n))
+        n += 500000
+        time.sleep(0.05)
+
+
+# --- shortage ---
+
+
+def test_few_descriptors(start):
+    """Idle connections make room; busy ones do not, and then the loop does not spin."""
+    server = start(n_descriptors=32)
+    idle = [server.client() for _ in range(22)]
+    time.sleep(0.15)
+    for _ in range(20):
+        assert server.ask(b"/health")[0] == 200
+    for client in idle:
+        client.close()
+    busy = [server.client().get(b"/later?ms=60000") for _ in range(60)]
+    time.sleep(0.3)
+    used = server.cpu_seconds()
+    time.sleep(1)
+    assert server.cpu_seconds() - used < 0.2
+    answers = [client.whatever_came() for client in busy]
+    refused = [answer for answer in answers if answer]
+    assert 0 < len(refused) < 38 and all(answer.startswith(b"HTTP/1.1 503 ") for answer in refused)
+    for client in busy:
+        client.close()
+    time.sleep(0.3)
+    server.wait_for(connections=1, exchanges=1, timeout=5)
+
+
+def test_too_many_connections(start):
+    server = start("n_connections=3")
+    busy = [server.client().get(b"/later?ms=1500") for _ in range(2)]
+    idle = server.client()
+    time.sleep(0.2)
+    assert server.ask(b"/health")[0] == 200  # in place of the idle one
+    assert idle.is_closed()
+    busy.append(server.client().get(b"/later?ms=1500"))
+    time.sleep(0.1)
+    assert server.client().whatever_came(wait=0.2).startswith(b"HTTP/1.1 503 ")
+    assert all(client.response()[0] == 200 for client in busy)
+
+
+# --- the end ---
+
+
+def test_drain(start):
+    server = start()
+    idle, half, body = server.client(), server.client().send(b"GET / H"), server.client()
+    body.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nabc")
+    later, stream = server.client().get(b"/later?ms=500"), server.client().get(b"/stream?n=5&ms=100")
+    server.wait_for(connections=6, exchanges=3)
+    began = time.monotonic()
+    server.terminate()
+    assert idle.is_closed()
+    assert half.response()[0] == 503 and body.response()[0] == 503
+    assert later.response()[1]["connection"] == "close" and later.is_closed()
+    assert stream.response()[2].count(b"data") == 5
+    assert server.wait().endswith("exchanges 0")
+    assert 0.3 < time.monotonic() - began < 2
+
+
+def test_drain_has_a_limit(start):
+    server = start("drain_ms=300")
+    client = server.client().get(b"/later?ms=60000")
+    server.wait_for(exchanges=2)
+    began = time.monotonic()
+    server.terminate()
+    assert client.is_closed()
+    assert server.wait() == "connections 1 exchanges 1"
+    assert 0.2 < time.monotonic() - began < 2
+
+
+def test_drained_server_answers_probes(start):
+    server = start("accepts_while_drained=1")
+    client = server.client().get(b"/later?ms=400")
+    server.wait_for(exchanges=2)
+    server.terminate()
+    time.sleep(0.05)
+    assert server.ask(b"/health")[0] == 503
+    assert client.response()[0] == 200
+    server.wait()
+
+
+def test_drain_of_nothing_is_immediate(start):
+    server = start()
+    server.client()
+    began = time.monotonic()
+    server.terminate()
+    server.wait()
+    assert time.monotonic() - began < 0.5
