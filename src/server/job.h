@@ -1,0 +1,39 @@
+/* job.h: the requests behind one exchange, and how their events come from the engine's thread to the loop's.
+ *
+ * A dialect (OpenAI chat, completions, /generate ...) makes runnel_requests of an exchange, starts a job, and gets every
+ * event of every request on the loop's thread, in order, as copies that live for the call. A job ends by itself when all
+ * of its requests have finished and on_end has been called; when the client leaves, they are cancelled. */
+#ifndef RUNNEL_SERVER_JOB_H
+#define RUNNEL_SERVER_JOB_H
+
+#include "server/server.h"
+
+struct job;
+
+struct job_handlers {
+    /* An event of request `index`. Not called any more once the client is gone. */
+    void (*on_event)(struct job *job, size_t index, const runnel_event *event);
+    /* All requests have finished, or none was taken: the exchange is to be ended here (it may be gone: ending it then
+     * sends nothing). job_response gives what came out. */
+    void (*on_end)(struct job *job);
+    void (*free_state)(void *state); /* of the dialect; may be NULL */
+};
+
+/* Submits n requests, all or none, and takes the exchange over. state is the dialect's own, found with job_state, and
+ * freed with free_state in any case. Requests are copied. On failure nothing is submitted, on_end is not called, and the
+ * exchange is still the caller's: RUNNEL_EINVAL, RUNNEL_ECONTEXT, RUNNEL_EBUSY, RUNNEL_ENOMEM. */
+int job_start(struct server *server, struct exchange *exchange, const runnel_request *requests, size_t n,
+              const struct job_handlers *handlers, void *state, struct job **job, runnel_error *error);
+
+struct server *job_server(const struct job *job);
+struct exchange *job_exchange(const struct job *job);
+void *job_state(const struct job *job);
+size_t job_n_requests(const struct job *job);
+
+/* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed. */
+const runnel_response *job_response(struct job *job, size_t index, runnel_error *error);
+
+/* Ends request `index` early; its FINISH event still comes. */
+void job_cancel(struct job *job, size_t index);
+
+#endif
