@@ -248,6 +248,28 @@ static void test_short_prompts_overtake(void **state)
     close_world(&world);
 }
 
+/* A question's first token does not wait for a long step that somebody else's prompt could fill. */
+static void test_first_token_is_not_delayed_by_a_full_step(void **state)
+{
+    (void)state;
+    struct world world;
+    open_world(&world, &(struct scheduler_options){.n_parallel = 2});
+    struct scheduler *s = world.scheduler;
+    struct scheduler_entry prompt = {.n_prompt = 3000, .max_tokens = 5}, question = {.n_prompt = 12};
+    assert_int_equal(scheduler_add(s, &prompt, 0, NULL), SCHEDULER_ACCEPTED);
+    assert_ptr_equal(scheduler_admit(s, 0, UINT64_MAX), &prompt);
+    assert_true(scheduler_plan(s, 0)->expected_ms > 200); /* alone it gets the long budget */
+    scheduler_done(s, 240);
+    assert_int_equal(scheduler_add(s, &question, 240, NULL), SCHEDULER_ACCEPTED);
+    assert_ptr_equal(scheduler_admit(s, 240, UINT64_MAX), &question);
+    const struct scheduler_plan *plan = scheduler_plan(s, 240);
+    assert_ptr_equal(plan->items[0].entry, &question);
+    assert_int_equal(plan->items[0].n_rows, 12);
+    assert_int_equal(plan->n_items, 2); /* what is left of the short budget is the prompt's */
+    assert_true(plan->expected_ms <= 60);
+    close_world(&world);
+}
+
 /* Short requests come faster than they can be answered, for 200 s: the long prompt is answered meanwhile. */
 static void test_long_prompt_is_not_starved(void **state)
 {
@@ -724,6 +746,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_streams_do_not_stall),
         cmocka_unit_test(test_short_prompts_overtake),
+        cmocka_unit_test(test_first_token_is_not_delayed_by_a_full_step),
         cmocka_unit_test(test_long_prompt_is_not_starved),
         cmocka_unit_test(test_throughput),
         cmocka_unit_test(test_keys_share),
