@@ -1,6 +1,8 @@
 /* main.c: the command `runnel`: finds the subcommand in a table and runs it. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -28,8 +30,20 @@ static void usage(FILE *out)
     fputs("\nrunnel COMMAND --help describes its options; runnel --version prints the version.\n", out);
 }
 
+/* A file that is opened while one of the first three descriptors is closed would take its place, and get what is
+ * written to stdout or stderr. The stand-ins fail when they are used, as the closed ones would. */
+static int fill_closed_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return -1;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (fill_closed_descriptors())
+        return EXIT_FAILED;
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;

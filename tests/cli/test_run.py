@@ -239,6 +239,42 @@ def test_full_disk(runnel, tiny):
             assert done.returncode == 1 and b"stdout" in done.stderr.splitlines()[-1]
 
 
+def test_closed_descriptors(runnel, tiny, tmp_path):
+    """A file that is opened must not become stdout or stderr."""
+    (tmp_path / "ids").write_text("[1, 2, 3]")
+
+    def shell(command):
+        return subprocess.run(["sh", "-c", command, "sh", runnel, tiny(), tmp_path], capture_output=True, timeout=60)
+
+    done = shell('"$1" run -m "$2" -p x -n 4 >&-')
+    assert done.returncode == 1 and b"stdout" in done.stderr.splitlines()[-1]
+    assert_fails(shell('"$1" run -m "$2" -n 4 <&-'), 1, "-")
+    assert shell('"$1" logits -m "$2" --ids "$3/ids" -o "$3/whole"').returncode == 0
+    done = shell('"$1" logits -m "$2" --ids "$3/ids" -o "$3/out" <&- >&- 2>&-')
+    assert done.returncode == 0 and (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+    done = shell('"$1" run -m "$2" -p x -n 4 --temp 0 2>&-')
+    assert done.returncode == 0 and done.stdout
+
+
+def test_little_memory(runnel, tiny):
+    """Less and less of it: at some point one line says what there was none for."""
+    def limited(kib, *args):
+        return subprocess.run(["sh", "-c", 'ulimit -v "$1"; shift; exec "$@"', "sh", str(kib), runnel, *args],
+                              capture_output=True, timeout=60)
+
+    if limited(80000, "--version").returncode:
+        pytest.skip("this build cannot start with little memory")  # sanitizers reserve much
+    model, failed = tiny(), 0
+    for kib in range(80000, 20000, -2000):
+        done = limited(kib, "run", "-m", model, "-p", "x", "-n", "4", "-t", "2", *GREEDY)
+        if done.returncode == 127:
+            break  # not even the libraries fit
+        if done.returncode:
+            failed += 1
+            assert_fails(done, 1)
+    assert failed
+
+
 def test_environment_and_config_file(runnel, tiny, tmp_path):
     config = tmp_path / "runnel.conf"
     config.write_text(f"model = {tiny()}\nn-tokens = 3\ntemp = 0\n")

@@ -1,0 +1,163 @@
+/* scheduler.h: who gets how many rows of the next step. A pure policy: times come as arguments (ms, never
+ * falling), nothing is read or waited for, nothing is allocated after scheduler_create. The engine thread
+ * alone calls it.
+ *
+ * An entry waits, then has a sequence and runs: first its prompt, then one row a step. The loop:
+ *
+ *     scheduler_add(...)                                      for each new request
+ *     while ((entry = scheduler_admit(s, now, room)))         open its sequence, match its prefix,
+ *         entry->n_computed = what the cache had
+ *     plan = scheduler_plan(s, now)                           no items: sleep until scheduler_wakeup_ms
+ *     reserve pages; while there are none: victim = scheduler_preempt(s), close the victim's sequence
+ *     compute the items of the plan
+ *     scheduler_done(s, elapsed)
+ *     for each item with entry->n_computed == entry->n_tokens: draw, then scheduler_drew or scheduler_remove
+ *
+ * Steps. Every decoding entry gets its row; then prompts get what fits into max(step budget - decode time,
+ * 25 % of the decode time), 16 rows at least. Where nobody decodes, nobody stalls, and the budget is the
+ * longer prompt_budget_ms.
+ *
+ * Order, for admission and for prompts. Keys share the machine's time: each row is charged to its key, and
+ * only entries of keys that are within KEY_SLACK_MS of the least charged one are considered (a key that comes
+ * back starts where the others are; no key falls behind further than KEY_LEAD_MS). Among these goes first who
+ * has the least arrival + predicted time of what is left of the prompt: the shortest first, and a long one
+ * can be overtaken only by those that arrive while it could have been computed (of its own key). A preempted
+ * entry keeps its arrival. */
+#ifndef RUNNEL_ENGINE_SCHEDULER_H
+#define RUNNEL_ENGINE_SCHEDULER_H
+
+#include "base/error.h"
+#include "engine/step_cost.h"
+
+#include <stdbool.h>
+
+struct scheduler;
+
+struct scheduler_options {   /* 0: the default in brackets */
+    uint32_t n_parallel;     /* sequences at once [8] */
+    uint32_t n_batch;        /* rows of a step, n_parallel at least [512] */
+    uint32_t n_requests;     /* waiting or running, n_parallel at least [100] */
+    double step_budget_ms;   /* of a step in which somebody decodes [60] */
+    double prompt_budget_ms; /* of one in which nobody does [4 step budgets] */
+    double window_ms;        /* the first request of an idle engine waits for others [0: it does not] */
+    double max_wait_ms;      /* predicted longer waits are refused [0: none] */
+};
+
+enum scheduler_state { SCHEDULER_OUT = 0, SCHEDULER_WAITING, SCHEDULER_RUNNING };
+
+/* Owned by the caller, zeroed at first; it stays in place while it is in the scheduler. */
+struct scheduler_entry {
+    /* Set by the caller before scheduler_add. */
+    uint64_t key;        /* whose it is */
+    uint32_t n_prompt;   /* tokens, 1 at least */
+    uint32_t max_tokens; /* of the answer */
+    uint32_t n_cached;   /* how many tokens of the prompt the cache is likely to have: a hint */
+    double arrival_ms;
+
+    /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
+    uint32_t n_rows_max;
+
+    /* The scheduler's; to be read. The caller sets n_computed once, when the entry is admitted. */
+    enum scheduler_state state;
+    uint32_t n_tokens;   /* prompt and what was drawn: to be computed */
+    uint32_t n_computed; /* committed */
+    uint32_t n_drawn;
+    uint32_t n_preempted;     /* how often */
+    double admitted_ms;       /* the latest time */
+    double begun_ms;          /* when its first row ever was planned; negative: not yet */
+    double predicted_wait_ms; /* until begun, as predicted on arrival */
+
+    /* The scheduler's own. */
+    struct scheduler_entry *next, *previous;
+    uint64_t serial;
+    uint32_t key_slot;
+    bool planned, expired;
+    double foretold_ms; /* predicted_wait_ms before it was corrected for what is usual in its class */
+    uint32_t forecast_class;
+};
+
+int scheduler_create(const struct scheduler_options *options, struct scheduler **scheduler,
+                     runnel_error *error);
+void scheduler_free(struct scheduler *scheduler); /* entries still in it are the caller's */
+
+/* What a new request may expect, by the measured cost of steps and the usual length of answers. */
+struct scheduler_forecast {
+    double wait_ms;        /* until its first row is computed */
+    double first_token_ms; /* until its first token */
+};
+void scheduler_predict(struct scheduler *scheduler, const struct scheduler_entry *entry, double now_ms,
+                       struct scheduler_forecast *forecast);
+
+enum scheduler_answer {
+    SCHEDULER_ACCEPTED = 0,
+    SCHEDULER_FULL, /* n_requests are there */
+    SCHEDULER_SLOW, /* the predicted wait is past max_wait_ms */
+};
+
+/* Takes an entry, which waits from then on, or refuses it and keeps nothing of it. forecast (may be NULL) is
+ * filled in any case; a wait_ms of a refusal is what Retry-After should say. */
+enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct scheduler_entry *entry, double now_ms,
+                                    struct scheduler_forecast *forecast);
+
+/* Finished or cancelled, waiting or running, even between plan and done. Its length teaches the forecast. */
+void scheduler_remove(struct scheduler *scheduler, struct scheduler_entry *entry);
+
+/* The next entry that gets a sequence, or NULL: none waits, no sequence is free, the window is open, or the
+ * KV cache has too little room (room_tokens: positions it can still give, cached pages that may be evicted
+ * included) for it and what the running ones still need; nobody overtakes it then. With nothing running, room
+ * is not asked. The entry's n_computed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
+struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens);
+
+/* The caller may lower n_rows before scheduler_done. An entry that is removed or preempted meanwhile becomes
+ * NULL with 0 rows. */
+struct scheduler_item {
+    struct scheduler_entry *entry;
+    uint32_t n_rows;
+};
+
+struct scheduler_plan {
+    uint32_t n_items, n_rows;     /* items: decoding entries first */
+    struct scheduler_item *items; /* valid until the next plan */
+    double expected_ms;
+};
+
+const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double now_ms);
+
+/* The latest plan was computed in elapsed_ms: its entries' n_computed advance, the cost model learns (0: it
+ * does not; for a step that was not computed, lower all rows to 0). */
+void scheduler_done(struct scheduler *scheduler, double elapsed_ms);
+
+/* The entry has one token more. */
+void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry);
+
+/* Pages ran out: of the running entries the one that arrived last, if there are two or more, waits again, all
+ * to be computed anew, and is returned; the caller closes its sequence. NULL: only one runs, or none. The
+ * oldest is never chosen, so something always comes to its end. */
+struct scheduler_entry *scheduler_preempt(struct scheduler *scheduler);
+
+/* A waiting entry that has never run and waits longer than max_wait_ms, to be removed and answered; or
+ * NULL. */
+struct scheduler_entry *scheduler_expired(struct scheduler *scheduler, double now_ms);
+
+/* When there is something to do without a new request: now_ms or before, later (a window, an expiry), or
+ * INFINITY. Assumes that admission would not fail for lack of room. */
+double scheduler_wakeup_ms(const struct scheduler *scheduler, double now_ms);
+
+struct scheduler_stats {
+    uint32_t n_waiting, n_running;
+    uint64_t n_steps, n_preemptions, n_full;
+    /* Refusals for a long predicted wait. Each is followed up: its turn would have come later than
+     * max_wait_ms (right) or sooner (wrong); the rest is still open, or was pushed out of the record. */
+    uint64_t n_refused, n_refusals_right, n_refusals_wrong;
+    uint64_t n_expired; /* taken, and then waited longer than max_wait_ms before their first row */
+    struct step_cost cost;
+};
+void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats);
+
+/* Feeds the cost model alone: steps of the warm-up. */
+void scheduler_learn(struct scheduler *scheduler, uint32_t n_rows, double n_pairs, double ms);
+
+/* NULL, or what is wrong (static text). For tests and debug builds. */
+const char *scheduler_check(const struct scheduler *scheduler);
+
+#endif
