@@ -30,8 +30,12 @@ struct exchange *job_exchange(const struct job *job);
 void *job_state(const struct job *job);
 size_t job_n_requests(const struct job *job);
 
-/* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed. */
+/* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed or was cancelled for
+ * lack of memory. */
 const runnel_response *job_response(struct job *job, size_t index, runnel_error *error);
+
+/* Cancels all jobs and runs the loop until their ends have come: before the engine and the loop are taken down. */
+void job_end_all(struct server *server);
 
 /* Ends request `index` early; its FINISH event still comes. */
 void job_cancel(struct job *job, size_t index);

@@ -19,6 +19,9 @@ struct server_options {
     uint32_t n_context, n_parallel;
 };
 
+struct job;
+struct pool;
+
 struct server {
     const struct server_options *options;
     const runnel_model *model;
@@ -26,6 +29,8 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct metrics *metrics;
+    struct pool *pool;    /* memory of what lives as long as a request */
+    struct job *jobs;     /* running; job.c's */
     char model_name[128]; /* in answers and as the label of metrics */
     double start_ms;      /* monotonic */
     int64_t created_s;    /* wall clock, for "created" */

@@ -1,0 +1,334 @@
+/* job.c: the requests behind one exchange (see job.h).
+ *
+ * The engine's thread copies each event into a message and appends it to the job's mailbox; only from empty to non-empty
+ * does it wake the loop. The loop detaches the whole list before it calls the dialect. All else is the loop thread's. */
+#include "server/job.h"
+
+#include "base/pool.h"
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <string.h>
+
+/* A copy of an event; what it points to follows it in the same block. */
+struct message {
+    struct message *next;
+    size_t index;
+    runnel_event event;
+    runnel_error error;
+    runnel_response response; /* FINISH only */
+};
+
+struct job_request {
+    struct job *job;
+    size_t index;
+    runnel_future *future;
+    struct message *finish; /* once it has come: holds the response */
+    bool out_of_memory;     /* an event could not be copied; guarded by the job's lock */
+};
+
+struct job {
+    struct server *server;
+    struct exchange *exchange;
+    const struct job_handlers *handlers;
+    void *state;
+    struct job *previous, *next; /* of the server */
+    size_t n, n_finished;
+    struct job_request *requests; /* [n] */
+
+    pthread_mutex_t lock; /* guards the mailbox */
+    struct message *first, **end;
+    bool posted;
+    struct loop_message wake;
+};
+
+/* The engine's thread ---------------------------------------------------------------------------------------- */
+
+/* Copies bytes to *place and moves it on; the copy ends in a zero. */
+static const char *copy_bytes(char **place, const char *bytes, size_t len)
+{
+    char *copy = *place;
+    if (len)
+        memcpy(copy, bytes, len);
+    copy[len] = 0;
+    *place += len + 1;
+    return copy;
+}
+
+static size_t message_bytes(const runnel_event *event)
+{
+    size_t n_bytes = sizeof(struct message) + event->text_len + 1;
+    for (size_t i = 0; i < event->n_logprobs; i++)
+        n_bytes += sizeof *event->logprobs + event->logprobs[i].n_bytes + 1;
+    if (event->counts)
+        n_bytes += event->counts->text_len + 1 + event->counts->reasoning_len + 1;
+    return n_bytes;
+}
+
+static struct message *copy_event(struct pool *pool, size_t index, const runnel_event *event)
+{
+    struct message *message = pool_take(pool, message_bytes(event));
+    if (!message)
+        return NULL;
+    *message = (struct message){.index = index, .event = *event};
+    runnel_logprob *logprobs = (runnel_logprob *)(message + 1);
+    char *place = (char *)(logprobs + event->n_logprobs);
+    message->event.text = copy_bytes(&place, event->text, event->text_len);
+    if (event->n_logprobs)
+        message->event.logprobs = logprobs;
+    for (size_t i = 0; i < event->n_logprobs; i++) {
+        logprobs[i] = event->logprobs[i];
+        logprobs[i].bytes = copy_bytes(&place, event->logprobs[i].bytes, event->logprobs[i].n_bytes);
+    }
+    if (event->error) {
+        message->error = *event->error;
+        message->event.error = &message->error;
+    }
+    if (event->counts) {
+        message->response = *event->counts;
+        message->event.counts = &message->response;
+        message->response.text =
+            (char *)(uintptr_t)copy_bytes(&place, event->counts->text, event->counts->text_len);
+        message->response.reasoning =
+            (char *)(uintptr_t)copy_bytes(&place, event->counts->reasoning, event->counts->reasoning_len);
+    }
+    return message;
+}
+
+/* A request's end must be told even when there is no memory to tell more: its place was kept. */
+static struct message *use_kept_finish(struct job_request *request, const runnel_event *event)
+{
+    struct message *message = request->finish;
+    *message = (struct message){.index = request->index, .event = {.kind = RUNNEL_EVENT_FINISH, .text = ""}};
+    message->event.finish_reason = RUNNEL_FINISH_ERROR;
+    message->event.error = &message->error;
+    message->error = event->error
+                         ? *event->error
+                         : (runnel_error){RUNNEL_ENOMEM, "no memory for the answer: it was given up"};
+    if (event->counts)
+        message->response = *event->counts;
+    message->response.text = message->response.reasoning = (char *)(uintptr_t) "";
+    message->response.text_len = message->response.reasoning_len = 0;
+    message->event.counts = &message->response;
+    return message;
+}
+
+static bool on_event(void *user, const runnel_event *event)
+{
+    struct job_request *request = user;
+    struct job *job = request->job;
+    struct message *message =
+        request->out_of_memory ? NULL : copy_event(job->server->pool, request->index, event);
+    if (!message) {
+        request->out_of_memory = true; /* the engine's thread alone reads it again */
+        if (event->kind != RUNNEL_EVENT_FINISH)
+            return false;
+        message = use_kept_finish(request, event);
+    }
+    pthread_mutex_lock(&job->lock);
+    *job->end = message;
+    job->end = &message->next;
+    if (!job->posted) {
+        job->posted = true;
+        loop_post(job->server->loop, &job->wake);
+    }
+    pthread_mutex_unlock(&job->lock);
+    return true;
+}
+
+/* The loop's thread ------------------------------------------------------------------------------------------ */
+
+static void free_job(struct job *job)
+{
+    struct pool *pool = job->server->pool;
+    for (size_t i = 0; i < job->n; i++) {
+        runnel_free(job->requests[i].future);
+        pool_give(pool, job->requests[i].finish);
+    }
+    if (job->handlers->free_state)
+        job->handlers->free_state(job->state);
+    pthread_mutex_destroy(&job->lock);
+    pool_give(pool, job->requests);
+    pool_give(pool, job);
+}
+
+static void end_job(struct job *job)
+{
+    if (job->previous)
+        job->previous->next = job->next;
+    else
+        job->server->jobs = job->next;
+    if (job->next)
+        job->next->previous = job->previous;
+    job->handlers->on_end(job);
+    free_job(job);
+}
+
+static void take_message(struct job *job, struct message *message)
+{
+    struct job_request *request = &job->requests[message->index];
+    if (!exchange_is_gone(job->exchange))
+        job->handlers->on_event(job, message->index, &message->event);
+    if (message->event.kind != RUNNEL_EVENT_FINISH) {
+        pool_give(job->server->pool, message);
+        return;
+    }
+    if (message != request->finish) {
+        pool_give(job->server->pool, request->finish);
+        request->finish = message;
+    }
+    job->n_finished++;
+}
+
+static void deliver(void *user)
+{
+    struct job *job = user;
+    pthread_mutex_lock(&job->lock);
+    struct message *message = job->first;
+    job->first = NULL;
+    job->end = &job->first;
+    job->posted = false;
+    pthread_mutex_unlock(&job->lock);
+    while (message) {
+        struct message *next = message->next;
+        take_message(job, message);
+        message = next;
+    }
+    if (job->n_finished == job->n)
+        end_job(job);
+}
+
+static void cancel_all(struct job *job)
+{
+    for (size_t i = 0; i < job->n; i++)
+        runnel_cancel(job->requests[i].future);
+}
+
+static void on_gone(struct exchange *exchange, void *user)
+{
+    (void)exchange;
+    cancel_all(user);
+}
+
+static struct job *make_job(struct server *server, size_t n, runnel_error *error)
+{
+    struct job *job = pool_take(server->pool, sizeof *job);
+    if (!job)
+        goto no_memory;
+    *job = (struct job){.server = server, .n = n};
+    job->requests = pool_take(server->pool, n * sizeof *job->requests);
+    if (!job->requests)
+        goto no_memory;
+    for (size_t i = 0; i < n; i++)
+        job->requests[i] = (struct job_request){.job = job, .index = i};
+    for (size_t i = 0; i < n; i++) {
+        job->requests[i].finish = pool_take(server->pool, sizeof(struct message));
+        if (!job->requests[i].finish)
+            goto no_memory;
+    }
+    job->end = &job->first;
+    job->wake = (struct loop_message){.run = deliver, .user = job};
+    return job;
+
+no_memory:
+    for (size_t i = 0; job && job->requests && i < n; i++)
+        pool_give(server->pool, job->requests[i].finish);
+    if (job)
+        pool_give(server->pool, job->requests);
+    pool_give(server->pool, job);
+    error_set(error, RUNNEL_ENOMEM, "no memory for the request");
+    return NULL;
+}
+
+/* Submits copies of the requests whose events come to the job. */
+static int submit(struct job *job, const runnel_request *requests, runnel_error *error)
+{
+    struct pool *pool = job->server->pool;
+    runnel_request *copies = pool_take(pool, job->n * sizeof *copies);
+    runnel_future **futures = pool_take(pool, job->n * sizeof *futures);
+    int failure = RUNNEL_OK;
+    if (copies && futures) {
+        for (size_t i = 0; i < job->n; i++) {
+            copies[i] = requests[i];
+            copies[i].on_event = on_event;
+            copies[i].user = &job->requests[i];
+        }
+        failure = runnel_submit(job->server->engine, copies, job->n, futures, error);
+        for (size_t i = 0; !failure && i < job->n; i++)
+            job->requests[i].future = futures[i];
+    } else {
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for the request");
+    }
+    pool_give(pool, copies);
+    pool_give(pool, futures);
+    return failure;
+}
+
+int job_start(struct server *server, struct exchange *exchange, const runnel_request *requests, size_t n,
+              const struct job_handlers *handlers, void *state, struct job **out, runnel_error *error)
+{
+    struct job *job = make_job(server, n, error);
+    if (!job) {
+        if (handlers->free_state)
+            handlers->free_state(state);
+        return RUNNEL_ENOMEM;
+    }
+    job->exchange = exchange;
+    job->handlers = handlers;
+    job->state = state;
+    pthread_mutex_init(&job->lock, NULL);
+    int failure = submit(job, requests, error);
+    if (failure) {
+        free_job(job);
+        return failure;
+    }
+    job->next = server->jobs;
+    if (job->next)
+        job->next->previous = job;
+    server->jobs = job;
+    exchange_set_gone(exchange, on_gone, job);
+    *out = job;
+    return RUNNEL_OK;
+}
+
+void job_end_all(struct server *server)
+{
+    for (struct job *job = server->jobs; job; job = job->next)
+        cancel_all(job);
+    while (server->jobs)
+        event_base_loop(loop_base(server->loop), EVLOOP_ONCE);
+}
+
+struct server *job_server(const struct job *job)
+{
+    return job->server;
+}
+
+struct exchange *job_exchange(const struct job *job)
+{
+    return job->exchange;
+}
+
+void *job_state(const struct job *job)
+{
+    return job->state;
+}
+
+size_t job_n_requests(const struct job *job)
+{
+    return job->n;
+}
+
+const runnel_response *job_response(struct job *job, size_t index, runnel_error *error)
+{
+    const struct message *finish = job->requests[index].finish;
+    if (!finish->event.error)
+        return &finish->response;
+    *error = *finish->event.error;
+    return NULL;
+}
+
+void job_cancel(struct job *job, size_t index)
+{
+    runnel_cancel(job->requests[index].future);
+}
