@@ -50,8 +50,8 @@ static const struct loop_handlers handlers = {.on_request = on_request};
 
 static const char *const REQUESTS[] = {
     "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-    "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n1\r\no\r\n0\r\n\r\n"
-    "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n1\r\no\r\n0\r\n\r\n"
+     "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
     "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "GET /nope HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "GET /bad\r\n",
