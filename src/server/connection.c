@@ -55,7 +55,8 @@ void connection_drop(struct connection *connection)
     event_del(&connection->io);
     event_del(&connection->timer);
     event_del(&connection->stall_timer);
-    if (connection->broken || evbuffer_get_length(connection->output)) {
+    event_del(&connection->again);
+    if ((connection->broken && !connection->overloaded) || evbuffer_get_length(connection->output)) {
         /* Reset: the kernel need not keep for a client what it will not read. */
         struct linger none = {.l_onoff = 1, .l_linger = 0};
         setsockopt(connection->descriptor, SOL_SOCKET, SO_LINGER, &none, sizeof none);
@@ -105,16 +106,21 @@ static bool refuse(struct connection *connection, int status, const char *messag
     return true;
 }
 
-/* No memory, not even for a refusal: what is ready is sent. */
+void connection_say_overloaded(struct connection *connection)
+{
+    ssize_t ignored =
+        send(connection->descriptor, OVERLOADED, sizeof OVERLOADED - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)ignored;
+    shutdown(connection->descriptor, SHUT_WR);
+    connection->overloaded = true;
+    count_refusal(connection->loop, 503);
+}
+
+/* No memory, not even for a refusal. */
 static bool refuse_without_memory(struct connection *connection)
 {
-    if (!evbuffer_get_length(connection->output)) {
-        ssize_t ignored =
-            send(connection->descriptor, OVERLOADED, sizeof OVERLOADED - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)ignored;
-        shutdown(connection->descriptor, SHUT_WR);
-    }
-    count_refusal(connection->loop, 503);
+    if (!evbuffer_get_length(connection->output))
+        connection_say_overloaded(connection);
     connection_drop(connection);
     return false;
 }
@@ -140,6 +146,14 @@ void connection_flush(struct connection *connection)
         loop_arm(&connection->stall_timer, connection->loop->limits.write_stall_ms);
 }
 
+/* Has the loop call connection_work in its next turn. */
+static void schedule(struct connection *connection)
+{
+    struct timeval now = {0};
+    if (event_add(&connection->again, &now)) /* no memory: in this turn, then */
+        event_active(&connection->again, EV_TIMEOUT, 0);
+}
+
 void connection_wake(struct connection *connection)
 {
     if (connection->working)
@@ -147,7 +161,7 @@ void connection_wake(struct connection *connection)
     if (!connection->broken)
         connection_flush(connection);
     if (connection->broken || connection->state != CONNECTION_ANSWER)
-        event_active(&connection->io, EV_TIMEOUT, 0);
+        schedule(connection);
 }
 
 void connection_answered(struct connection *connection, bool may_keep)
@@ -160,7 +174,7 @@ void connection_answered(struct connection *connection, bool may_keep)
 /* Others first; the loop comes back. */
 static bool yield_turn(struct connection *connection)
 {
-    event_active(&connection->io, EV_TIMEOUT, 0);
+    schedule(connection);
     return false;
 }
 
@@ -398,7 +412,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
             loop_arm(&connection->timer,
                      connection->loop->limits.keep_alive_ms); /* not idle: still being read */
         else
-            connection->broken = true;
+            set_state(connection, CONNECTION_CLOSE);
         break;
     case CONNECTION_BODY:
         left = body_time_left(connection);
@@ -442,6 +456,7 @@ void connection_open(struct loop *loop, int descriptor)
                  on_io, connection);
     evtimer_assign(&connection->timer, loop->base, on_timer, connection);
     evtimer_assign(&connection->stall_timer, loop->base, on_stall, connection);
+    evtimer_assign(&connection->again, loop->base, on_io, connection);
     if (event_add(&connection->io, NULL))
         goto fail;
     connection->next = loop->connections;

@@ -40,7 +40,9 @@ struct connection {
         io; /* edge-triggered: reading, writing, and the other side's FIN, for the connection's whole life */
     struct event timer;       /* of the state */
     struct event stall_timer; /* runs while output waits */
-    struct text input;        /* read; the first input_at bytes are used up */
+    struct event again; /* a timer of 0: connection_work in the loop's next turn, after others had theirs.
+                                  * event_active would call it in this one */
+    struct text input;  /* read; the first input_at bytes are used up */
     size_t input_at;
     struct evbuffer *output;
     struct http_head head;
@@ -50,9 +52,10 @@ struct connection {
     bool look_for_departure;
     bool end_of_input; /* the other side has shut down its half */
     bool head_began;
-    bool working; /* connection_work is on the stack */
-    bool broken;  /* to be dropped by connection_work */
-    bool dead;    /* to be freed by connection_work */
+    bool working;    /* connection_work is on the stack */
+    bool broken;     /* to be dropped by connection_work */
+    bool overloaded; /* the client has been told so; a reset could take that back */
+    bool dead;       /* to be freed by connection_work */
     unsigned turn_requests;
     size_t turn_bytes, linger_bytes;
 };
@@ -102,11 +105,13 @@ void listener_pause_event(evutil_socket_t descriptor, short what, void *loop);
 /* connection.c */
 void connection_open(struct loop *loop, int descriptor);          /* owns the descriptor, also on failure */
 void connection_refuse_socket(struct loop *loop, int descriptor); /* says 503 without allocating, closes */
-bool connection_close_longest_idle(struct loop *loop);            /* false: none is idle */
-void connection_drain(struct connection *connection);             /* not from callbacks */
-void connection_drop(struct connection *connection);              /* at once; not from exchange.c */
-void connection_flush(struct connection *connection);             /* writes what can be written */
-void connection_wake(struct connection *connection);              /* flushes, and has the loop do the rest */
+void connection_say_overloaded(
+    struct connection *connection);                    /* the same on a connection; to be dropped then */
+bool connection_close_longest_idle(struct loop *loop); /* false: none is idle */
+void connection_drain(struct connection *connection);  /* not from callbacks */
+void connection_drop(struct connection *connection);   /* at once; not from exchange.c */
+void connection_flush(struct connection *connection);  /* writes what can be written */
+void connection_wake(struct connection *connection);   /* flushes, and has the loop do the rest */
 void connection_answered(struct connection *connection,
                          bool may_keep); /* all of the answer is in the output */
 

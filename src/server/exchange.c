@@ -156,11 +156,20 @@ void exchange_close_after(struct exchange *exchange)
 
 /* --- the answer --- */
 
-/* Without memory for the output the connection is given up: half an answer would be worse. */
 static void add(struct connection *connection, const char *bytes, size_t len)
 {
     if (len && evbuffer_add(connection->output, bytes, len))
         connection->broken = true;
+}
+
+/* Without memory for an answer the connection is given up: half an answer would be worse. If the client is owed
+ * nothing else, it is told so. before: length of the output before the answer. */
+static void check_memory(struct connection *connection, bool was_broken, size_t before)
+{
+    if (!connection->broken || was_broken || before)
+        return;
+    evbuffer_drain(connection->output, evbuffer_get_length(connection->output));
+    connection_say_overloaded(connection);
 }
 
 static void add_string(struct connection *connection, const char *string)
@@ -231,9 +240,12 @@ void exchange_respond(struct exchange *exchange, int status, const char *content
     struct connection *connection = exchange->connection;
     bool keep = may_keep(exchange);
     if (connection) {
+        bool was_broken = connection->broken;
+        size_t before = evbuffer_get_length(connection->output);
         add_whole(connection, status, content_type, headers, choose_connection_header(exchange), body_len);
         if (!exchange_text_is(exchange_method(exchange), "HEAD"))
             add(connection, body, body_len);
+        check_memory(connection, was_broken, before);
     }
     end(exchange, keep);
 }
@@ -248,9 +260,10 @@ void exchange_respond_error(struct exchange *exchange, int status, const char *h
 void exchange_add_error(struct connection *connection, int status, const char *message)
 {
     char body[HTTP_ERROR_BODY_BYTES];
-    size_t len = http_error_body(body, status, message);
+    size_t len = http_error_body(body, status, message), before = evbuffer_get_length(connection->output);
     add_whole(connection, status, "application/json", NULL, "Connection: close\r\n", len);
     add(connection, body, len);
+    check_memory(connection, false, before);
 }
 
 void exchange_stream_begin(struct exchange *exchange, int status, const char *content_type,
@@ -264,11 +277,21 @@ void exchange_stream_begin(struct exchange *exchange, int status, const char *co
         exchange->close_after = true; /* the end of the connection is the end of the answer */
     if (!connection)
         return;
+    bool was_broken = connection->broken;
+    size_t before = evbuffer_get_length(connection->output);
     add_head(connection, status, content_type, headers,
              exchange->chunked ? "Transfer-Encoding: chunked\r\n" : "", choose_connection_header(exchange));
+    check_memory(connection, was_broken, before);
     if (exchange->comments)
         loop_arm(&connection->timer, exchange->loop->limits.comment_ms);
     connection_wake(connection);
+}
+
+/* One piece always has, so that the limit holds for what piles up. */
+static bool has_room(const struct connection *connection, size_t len)
+{
+    size_t waiting = evbuffer_get_length(connection->output);
+    return !waiting || waiting + len <= connection->loop->limits.output_bytes;
 }
 
 bool exchange_stream_write(struct exchange *exchange, const char *bytes, size_t len)
@@ -279,9 +302,9 @@ bool exchange_stream_write(struct exchange *exchange, const char *bytes, size_t 
         return false;
     if (!len || exchange_text_is(exchange_method(exchange), "HEAD"))
         return true;
-    if (evbuffer_get_length(connection->output) + len > exchange->loop->limits.output_bytes)
+    if (!has_room(connection, len))
         connection_flush(connection);
-    if (evbuffer_get_length(connection->output) + len > exchange->loop->limits.output_bytes) {
+    if (!has_room(connection, len)) {
         connection->broken = true;
     } else {
         if (exchange->chunked) {

@@ -127,6 +127,44 @@ def test_reading_pauses_while_answers_are_not_read(server):
         assert len(client.response()[2]) == 100000
 
 
+def greedy(client, block, stop):
+    """Sends without end, and reads."""
+    def read():
+        while client.socket.recv(1 << 20) and not stop.is_set():
+            pass
+        client.reset()
+
+    def send():
+        try:
+            while not stop.is_set():
+                client.socket.sendall(block)
+        except OSError:
+            assert stop.is_set()
+
+    threads = [threading.Thread(target=work) for work in (read, send)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_greedy_clients_do_not_starve_others(server):
+    stop = threading.Event()
+    requests = (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 2000
+    chunks = b"POST /echo HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + b"1\r\nx\r\n" * 10000 + b"0\r\n\r\n"
+    threads = greedy(server.client(), requests, stop) + greedy(server.client(), chunks, stop)
+    slowest = 0
+    try:
+        for _ in range(20):
+            began = time.monotonic()
+            assert server.ask(b"/health")[0] == 200
+            slowest = max(slowest, time.monotonic() - began)
+    finally:
+        stop.set()
+    for thread in threads:
+        thread.join()
+    assert slowest < 0.25  # this process itself keeps both clients busy
+
+
 # --- refusals ---
 
 
