@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -84,10 +85,25 @@ static void on_interrupt(int signal_number)
     signal(signal_number, SIG_DFL);
 }
 
-static void watch_interrupts(void)
+/* Waits for the answer; Ctrl-C ends it, in the middle of a long prompt too. */
+static int respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
+                   runnel_error *error)
 {
+    const struct timespec moment = {.tv_nsec = 10000000};
+    runnel_future *future;
     interrupted = 0;
     signal(SIGINT, on_interrupt);
+    int failure = runnel_submit(engine, request, 1, &future, error);
+    if (failure)
+        return failure;
+    for (bool cancelled = false; !runnel_poll(future); nanosleep(&moment, NULL))
+        if (interrupted && !cancelled) {
+            cancelled = true;
+            runnel_cancel(future);
+        }
+    failure = runnel_wait(future, response, error);
+    runnel_free(future);
+    return failure;
 }
 
 /* Streaming ----------------------------------------------------------------------------------------------- */
@@ -135,7 +151,7 @@ static bool on_event(void *user, const runnel_event *event)
             putchar('\n');
         fflush(stdout);
     }
-    return !interrupted && !ferror(stdout);
+    return !ferror(stdout);
 }
 
 static struct stream stream_to_stdout(void)
@@ -160,6 +176,8 @@ static const char *finish_name(enum runnel_finish_reason reason)
         return "length";
     case RUNNEL_FINISH_CANCELLED:
         return "cancelled";
+    case RUNNEL_FINISH_ERROR:
+        return "error";
     }
     return "";
 }
@@ -305,8 +323,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         request.on_event = NULL;
     if (start_for_request(model, settings, &request, &engine, &error))
         return cli_fail(&error);
-    watch_interrupts();
-    int failure = runnel_respond(engine, &request, &response, &error);
+    int failure = respond(engine, &request, &response, &error);
     runnel_engine_stop(engine);
     if (failure)
         return cli_fail(&error);
@@ -372,8 +389,7 @@ static int chat_turn(runnel_engine *engine, const runnel_model *model, const str
     request.n_messages = chat->n;
     request.on_event = on_event;
     request.user = &stream;
-    watch_interrupts();
-    int failure = runnel_respond(engine, &request, &response, error);
+    int failure = respond(engine, &request, &response, error);
     signal(SIGINT, SIG_IGN);
     if (failure) {
         chat_drop(chat, n_before);

@@ -34,7 +34,7 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
                             engine->n_requests, engine->n_requests_max, n);
     } else {
         for (size_t i = 0; i < n; i++) {
-            atomic_fetch_add(&futures[i]->n_holders, 1);
+            futures[i]->in_engine = true; /* nobody else knows it yet */
             futures[i]->engine = engine;
             futures[i]->next = engine->inbox;
             engine->inbox = futures[i];

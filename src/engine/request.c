@@ -139,7 +139,6 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
     future->submit_ms = clock_ms();
     atomic_init(&future->cancelled, false);
-    atomic_init(&future->n_holders, 1);
     pthread_mutex_init(&future->events, NULL);
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);
@@ -159,10 +158,8 @@ int request_create(const struct runnel_model *model, const struct request_limits
     return RUNNEL_OK;
 }
 
-void request_let_go(struct runnel_future *future)
+static void free_request(struct runnel_future *future)
 {
-    if (atomic_fetch_sub(&future->n_holders, 1) != 1)
-        return;
     output_free(future->output);
     free(future->tokens.ids);
     free((void *)(uintptr_t)future->sampling.logit_bias);
@@ -172,6 +169,28 @@ void request_let_go(struct runnel_future *future)
     pthread_mutex_destroy(&future->lock);
     pthread_mutex_destroy(&future->events);
     free(future);
+}
+
+void request_let_go(struct runnel_future *future)
+{
+    pthread_mutex_lock(&future->lock);
+    future->let_go = true;
+    bool is_last = !future->in_engine;
+    pthread_mutex_unlock(&future->lock);
+    if (is_last)
+        free_request(future);
+}
+
+void request_set_done(struct runnel_future *future)
+{
+    pthread_mutex_lock(&future->lock);
+    future->done = true;
+    future->in_engine = false;
+    bool is_last = future->let_go;
+    pthread_cond_broadcast(&future->done_changed);
+    pthread_mutex_unlock(&future->lock);
+    if (is_last)
+        free_request(future);
 }
 
 /* Tokens ----------------------------------------------------------------------------------------------------- */
@@ -287,12 +306,4 @@ void request_take(const struct runnel_model *model, struct runnel_future *future
         request_finish(future, RUNNEL_FINISH_CANCELLED);
     else if (future->n_drawn == future->max_tokens)
         request_finish(future, RUNNEL_FINISH_LENGTH);
-}
-
-void request_set_done(struct runnel_future *future)
-{
-    pthread_mutex_lock(&future->lock);
-    future->done = true;
-    pthread_cond_broadcast(&future->done_changed);
-    pthread_mutex_unlock(&future->lock);
 }

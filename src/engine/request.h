@@ -1,7 +1,7 @@
 /* request.h: one request on its way: prompt in, tokens drawn, text and events out.
  *
- * A runnel_future is the request itself. It has two holders, the engine and whoever submitted it; the last one to let go
- * frees it. Until it is submitted it belongs to the submitting thread, from then on to the engine thread, except for the
+ * A runnel_future is the request itself. It has two holders, whoever submitted it and, until it is done, the engine; the
+ * last one to let go frees it. Until it is submitted it belongs to the submitting thread, from then on to the engine thread, except for the
  * fields that say otherwise. */
 #ifndef RUNNEL_ENGINE_REQUEST_H
 #define RUNNEL_ENGINE_REQUEST_H
@@ -42,12 +42,13 @@ struct runnel_future {
 
     /* Any thread's. */
     atomic_bool cancelled;
-    atomic_int n_holders;
     pthread_mutex_t events; /* held while on_event runs; guards muted */
     bool muted;             /* no more events: the submitter has let go */
     pthread_mutex_t lock;
     pthread_cond_t done_changed;
-    bool done; /* guarded by lock; after it is true nothing but n_holders changes */
+    bool done;      /* these three are guarded by lock; nothing else changes once done is true */
+    bool in_engine; /* submitted, and not done */
+    bool let_go;    /* by whoever submitted it */
 };
 
 struct request_limits {
@@ -61,7 +62,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
                    const runnel_request *request, struct runnel_future **future, runnel_error *error);
 /* No more events: waits for the one that may be running. Not from within an event. */
 void request_mute(struct runnel_future *future);
-/* One holder less. */
+/* For whoever submitted it, or wanted to. */
 void request_let_go(struct runnel_future *future);
 
 /* Emits the token event: logprobs[0] is the drawn token. */
@@ -71,7 +72,7 @@ void request_take(const struct runnel_model *model, struct runnel_future *future
 /* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason);
 void request_fail(struct runnel_future *future, const runnel_error *error);
-/* Wakes who waits. The engine thread has let go of all that belongs to the request. */
+/* Wakes who waits: the engine lets go, and does not touch the request again. */
 void request_set_done(struct runnel_future *future);
 
 /* The response so far; its texts stay the request's. */

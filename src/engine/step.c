@@ -35,7 +35,6 @@ void engine_retire(struct runnel_engine *engine, struct runnel_future *future)
     engine->n_requests--;
     pthread_mutex_unlock(&engine->lock);
     request_set_done(future);
-    request_let_go(future);
 }
 
 static void fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error)
