@@ -1,5 +1,5 @@
-/* limits.c: how many CPUs this process may use. The kernel reports all processors even in a container that
- * may use two of them, and threads beyond the quota only make each other wait. Owns nothing; any thread. */
+/* limits.c: how many CPUs and how much memory this process may use. The kernel reports all of the machine even in a
+ * container that may use two CPUs and a gigabyte of it. Owns nothing; any thread. */
 #include "base/limits.h"
 
 #include <limits.h>
@@ -28,102 +28,115 @@ static bool read_line(const char *path, char *line, int size)
     return done;
 }
 
-static double quota_of(double quota_us, double period_us)
-{
-    return quota_us > 0 && period_us > 0 ? quota_us / period_us : 0;
-}
+/* What is looked for in the folders of a process's cgroups. */
+struct search {
+    const char *controller; /* of version 1: "cpu" */
+    /* Looks at one group, and keeps what it finds in the search. */
+    void (*look)(struct search *search, const char *root, const char *folder, const char *group, bool v2);
+    double cpus;                 /* the smallest quota found; 0: none */
+    struct limits_memory memory; /* the limit of which most is used; zeros: none */
+};
 
-/* cpu.max: "50000 100000" or "max 100000". */
-static double read_v2(const char *root, const char *folder, const char *group)
-{
-    char path[PATH_MAX], line[128];
-    double quota, period;
-    if (!join_path(path, sizeof path, root, folder, group, "cpu.max") ||
-        !read_line(path, line, sizeof line) || sscanf(line, "%lf %lf", &quota, &period) != 2)
-        return 0;
-    return quota_of(quota, period);
-}
-
-/* cpu.cfs_quota_us (-1: none) and cpu.cfs_period_us. */
-static double read_v1(const char *root, const char *folder, const char *group)
-{
-    char path[PATH_MAX], line[128];
-    double quota, period;
-    if (!join_path(path, sizeof path, root, folder, group, "cpu.cfs_quota_us") ||
-        !read_line(path, line, sizeof line) || sscanf(line, "%lf", &quota) != 1)
-        return 0;
-    if (!join_path(path, sizeof path, root, folder, group, "cpu.cfs_period_us") ||
-        !read_line(path, line, sizeof line) || sscanf(line, "%lf", &period) != 1)
-        return 0;
-    return quota_of(quota, period);
-}
-
-static double smaller_limit(double a, double b)
-{
-    if (a == 0 || b == 0)
-        return a + b;
-    return fmin(a, b);
-}
-
-/* The smallest limit of a group and of all above it, the root included. Inside a container the group may be
+/* Looks at a group and at all above it, the root included. Inside a container the group may be
  * named as the host sees it and its folder be missing here; then the levels that are here count. */
-static double walk(const char *root, const char *folder, const char *group, bool v2)
+static void walk(struct search *search, const char *root, const char *folder, const char *group, bool v2)
 {
     char path[PATH_MAX];
     if (strlen(group) >= sizeof path || strstr(group, "/.."))
         group = ""; /* a cgroup outside of our namespace has no path here */
     strcpy(path, group);
-    double limit = 0;
     for (;;) {
         size_t len = strlen(path);
         while (len > 0 && path[len - 1] == '/')
             path[--len] = 0;
-        limit = smaller_limit(limit, v2 ? read_v2(root, folder, path) : read_v1(root, folder, path));
+        search->look(search, root, folder, path, v2);
         char *slash = strrchr(path, '/');
         if (!slash)
-            return limit;
+            return;
         *slash = 0;
     }
 }
 
-static bool names_cpu(const char *controllers)
+/* Is it one of "cpu,cpuacct"? */
+static bool is_named(const char *controllers, const char *controller)
 {
+    size_t len = strlen(controller);
     for (const char *at = controllers; at; at = strchr(at, ','), at = at ? at + 1 : NULL)
-        if (strncmp(at, "cpu", 3) == 0 && (at[3] == ',' || at[3] == 0))
+        if (strncmp(at, controller, len) == 0 && (at[len] == ',' || at[len] == 0))
             return true;
     return false;
 }
 
 /* A line is "number:controllers:path"; version 2 has no controllers. */
-static double limit_of_line(char *line, const char *cgroup_root)
+static void search_line(struct search *search, char *line, const char *cgroup_root)
 {
     line[strcspn(line, "\n")] = 0;
     char *controllers = strchr(line, ':');
     char *group = controllers ? strchr(controllers + 1, ':') : NULL;
     if (!group)
-        return 0;
+        return;
     *controllers++ = 0;
     *group++ = 0;
-    if (*controllers == 0) /* alone, or beside version 1 under "unified" */
-        return smaller_limit(walk(cgroup_root, "", group, true), walk(cgroup_root, "unified", group, true));
-    if (!names_cpu(controllers))
-        return 0;
-    double limit = walk(cgroup_root, controllers, group, false);
-    return strcmp(controllers, "cpu") == 0 ? limit
-                                           : smaller_limit(limit, walk(cgroup_root, "cpu", group, false));
+    if (*controllers == 0) { /* alone, or beside version 1 under "unified" */
+        walk(search, cgroup_root, "", group, true);
+        walk(search, cgroup_root, "unified", group, true);
+    } else if (is_named(controllers, search->controller)) {
+        walk(search, cgroup_root, controllers, group, false);
+        if (strcmp(controllers, search->controller) != 0)
+            walk(search, cgroup_root, search->controller, group, false);
+    }
+}
+
+static void search_cgroups(struct search *search, const char *cgroup_file, const char *cgroup_root)
+{
+    FILE *file = fopen(cgroup_file, "re");
+    if (!file)
+        return;
+    char line[PATH_MAX + 256];
+    while (fgets(line, sizeof line, file))
+        search_line(search, line, cgroup_root);
+    fclose(file);
+}
+
+/* A file's first line. */
+static bool read_group(const char *root, const char *folder, const char *group, const char *name, char *line,
+                       int size)
+{
+    char path[PATH_MAX];
+    return join_path(path, sizeof path, root, folder, group, name) && read_line(path, line, size);
+}
+
+/* CPUs -------------------------------------------------------------------------------------------------------- */
+
+/* Version 2: cpu.max, "50000 100000" or "max 100000". Version 1: cpu.cfs_quota_us (-1: none) and
+ * cpu.cfs_period_us. */
+static void look_at_cpus(struct search *search, const char *root, const char *folder, const char *group,
+                         bool v2)
+{
+    char line[128];
+    double quota_us, period_us;
+    if (v2) {
+        if (!read_group(root, folder, group, "cpu.max", line, sizeof line) ||
+            sscanf(line, "%lf %lf", &quota_us, &period_us) != 2)
+            return;
+    } else if (!read_group(root, folder, group, "cpu.cfs_quota_us", line, sizeof line) ||
+               sscanf(line, "%lf", &quota_us) != 1 ||
+               !read_group(root, folder, group, "cpu.cfs_period_us", line, sizeof line) ||
+               sscanf(line, "%lf", &period_us) != 1) {
+        return;
+    }
+    if (!(quota_us > 0 && period_us > 0))
+        return;
+    double cpus = quota_us / period_us;
+    if (search->cpus == 0 || cpus < search->cpus)
+        search->cpus = cpus;
 }
 
 double limits_cgroup_cpus(const char *cgroup_file, const char *cgroup_root)
 {
-    FILE *file = fopen(cgroup_file, "re");
-    if (!file)
-        return 0;
-    char line[PATH_MAX + 256];
-    double limit = 0;
-    while (fgets(line, sizeof line, file))
-        limit = smaller_limit(limit, limit_of_line(line, cgroup_root));
-    fclose(file);
-    return limit;
+    struct search search = {.controller = "cpu", .look = look_at_cpus};
+    search_cgroups(&search, cgroup_file, cgroup_root);
+    return search.cpus;
 }
 
 unsigned limits_affinity_cpus(void)
@@ -151,4 +164,69 @@ unsigned limits_cpus(void)
     if (quota > 0 && ceil(quota) < n)
         n = (unsigned)ceil(quota);
     return n;
+}
+
+/* Memory ------------------------------------------------------------------------------------------------------ */
+
+static double share(struct limits_memory memory)
+{
+    return memory.limit_bytes ? (double)memory.used_bytes / (double)memory.limit_bytes : 0;
+}
+
+/* The number after a name in a file of lines "name number"; 0 if it is not there. */
+static uint64_t read_named(const char *path, const char *name)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    char line[128];
+    uint64_t number = 0;
+    size_t len = strlen(name);
+    while (!number && fgets(line, sizeof line, file))
+        if (strncmp(line, name, len) == 0 && line[len] == ' ')
+            number = strtoull(line + len, NULL, 10);
+    fclose(file);
+    return number;
+}
+
+static void look_at_memory(struct search *search, const char *root, const char *folder, const char *group,
+                           bool v2)
+{
+    /* What version 1 says where there is no limit: the largest number of pages. */
+    const uint64_t no_limit = (uint64_t)1 << 60;
+    char line[128], path[PATH_MAX];
+    unsigned long long limit, used;
+    if (!read_group(root, folder, group, v2 ? "memory.max" : "memory.limit_in_bytes", line, sizeof line) ||
+        sscanf(line, "%llu", &limit) != 1 || limit == 0 || limit >= no_limit ||
+        !read_group(root, folder, group, v2 ? "memory.current" : "memory.usage_in_bytes", line,
+                    sizeof line) ||
+        sscanf(line, "%llu", &used) != 1)
+        return;
+    uint64_t idle = 0;
+    if (join_path(path, sizeof path, root, folder, group, "memory.stat"))
+        idle = read_named(path, v2 ? "inactive_file" : "total_inactive_file");
+    struct limits_memory memory = {used > idle ? used - idle : 0, limit};
+    if (!search->memory.limit_bytes || share(memory) > share(search->memory))
+        search->memory = memory;
+}
+
+struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root)
+{
+    struct search search = {.controller = "memory", .look = look_at_memory};
+    search_cgroups(&search, cgroup_file, cgroup_root);
+    return search.memory;
+}
+
+struct limits_memory limits_machine_memory(const char *meminfo_file)
+{
+    uint64_t total = read_named(meminfo_file, "MemTotal:") * 1024;
+    uint64_t available = read_named(meminfo_file, "MemAvailable:") * 1024;
+    return (struct limits_memory){total > available ? total - available : 0, total};
+}
+
+struct limits_memory limits_memory(void)
+{
+    struct limits_memory group = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup");
+    struct limits_memory machine = limits_machine_memory("/proc/meminfo");
+    return share(group) > share(machine) ? group : machine;
 }

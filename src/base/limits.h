@@ -1,18 +1,34 @@
-/* limits.h: what this process may use of the machine: CPUs by affinity and cgroup quota. Owns nothing; any
- * thread. */
+/* limits.h: what this process may use of the machine: CPUs by affinity and cgroup quota, memory by cgroup limit. Owns
+ * nothing; any thread. */
 #ifndef RUNNEL_BASE_LIMITS_H
 #define RUNNEL_BASE_LIMITS_H
+
+#include <stdint.h>
 
 /* CPUs that the affinity mask and the cgroup's CPU quota (v2 cpu.max, v1 cpu.cfs_*; of every level up to the
  * root) allow, rounded up, at least 1. */
 unsigned limits_cpus(void);
 
-/* The parts of limits_cpus, apart so that tests can give them made-up trees. */
+/* The memory limit that is nearest: of this process's cgroups and all above them (v2 memory.max, v1
+ * memory.limit_in_bytes), or the machine's memory; and what is in use of it. Files in the page cache that nobody used
+ * lately do not count, as they give way. Both 0 if nothing can be read. */
+struct limits_memory {
+    uint64_t used_bytes, limit_bytes;
+};
+struct limits_memory limits_memory(void);
+
+/* The parts of these, apart so that tests can give them made-up trees. */
 
 /* The smallest CPU quota of this process's cgroups and all above them, in CPUs (1.5: three halves); 0 if
  * there is none. cgroup_file: "/proc/self/cgroup"; cgroup_root: "/sys/fs/cgroup". What cannot be read or
  * understood is no limit. */
 double limits_cgroup_cpus(const char *cgroup_file, const char *cgroup_root);
+
+/* Likewise, the nearest memory limit of the cgroups; both 0 if there is none. */
+struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root);
+
+/* The whole machine's, from "/proc/meminfo". */
+struct limits_memory limits_machine_memory(const char *meminfo_file);
 
 /* CPUs in the calling thread's affinity mask; 0 if it cannot be had. */
 unsigned limits_affinity_cpus(void);

@@ -8,6 +8,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* The commands: argv[0] is the command's name. Return the exit status. */
 int command_run(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_logits(int argc, char **argv);

@@ -14,8 +14,8 @@ struct command {
 
 static const struct command commands[] = {
     {"run", command_run, "answer a prompt, or chat"},
+    {"serve", command_serve, "answer over HTTP, many at once"},
     {"bench", command_bench, "measure this machine with a model"},
-    {"tokenize", command_tokenize, "text to token ids"},
     {"tokenize", command_tokenize, "text to token ids"},
     {"logits", command_logits, "the logits after every token of a list"},
     {"inspect", command_inspect, "what a model file holds"},

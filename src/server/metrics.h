@@ -41,15 +41,15 @@ enum metrics_histogram {
 };
 
 enum {
-    METRICS_BUCKETS = 20,  /* at most, the last "+Inf" not counted */
-    METRICS_STATUSES = 24, /* status codes that are told apart */
+    METRICS_BUCKETS = 20,  /* at most, without the last, "+Inf" */
+    METRICS_STATUSES = 21, /* status codes that are told apart; the last stands for all others */
 };
 
 struct metrics {
     uint64_t n_requests;                                  /* started, of the routes that answer with text */
     uint64_t n_answers[METRICS_ROUTES][METRICS_STATUSES]; /* finished, by status */
     uint64_t n_finished[RUNNEL_FINISH_ERROR + 1];         /* responses, by enum runnel_finish_reason */
-    uint64_t n_reasoning_tokens, n_cached_tokens;
+    uint64_t n_reasoning_tokens;
     struct {
         uint64_t counts[METRICS_BUCKETS + 1]; /* each bucket by itself */
         double sum;                           /* seconds */

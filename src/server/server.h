@@ -1,7 +1,7 @@
 /* server.h: what the parts of the server share.
  *
- * A struct server takes a listening descriptor, an opened model with its engine, and a block of counters, and opens
- * nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
+ * A struct server takes a listening descriptor, a model with its engine that its caller opens while it already listens,
+ * and a block of counters, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
 #ifndef RUNNEL_SERVER_SERVER_H
 #define RUNNEL_SERVER_SERVER_H
 
@@ -15,6 +15,7 @@ struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
     runnel_sampling sampling; /* of a request that does not say */
     int max_tokens;           /* likewise */
+    bool has_seed;            /* else each request that does not say gets another seed */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
 };
@@ -24,8 +25,8 @@ struct pool;
 
 struct server {
     const struct server_options *options;
-    const runnel_model *model;
-    runnel_engine *engine;
+    const runnel_model *model; /* this and the next two: once the model is loaded; no route but /health and */
+    runnel_engine *engine;     /* /metrics is entered before */
     runnel_model_info info;
     struct loop *loop;
     struct metrics *metrics;
@@ -37,15 +38,19 @@ struct server {
 };
 
 struct server_listening {
-    int descriptor; /* the caller's */
-    const struct server_options *options;
-    const runnel_model *model;
-    runnel_engine *engine;
+    int descriptor;                       /* the caller's */
+    const struct server_options *options; /* sampling may change until the model is open */
+    const struct loop_limits *limits;
     struct metrics *metrics;
+    /* Opens the model and starts its engine, on a thread of its own. Both are the caller's, to be stopped and closed
+     * after server_run. */
+    int (*open)(void *user, const runnel_model **model, runnel_engine **engine, runnel_error *error);
+    void (*on_ready)(void *user, const struct server *server); /* then, on the loop's thread */
+    void *user;
 };
 
 /* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit (10 s). A second
- * signal ends at once. */
+ * signal ends at once. Fails if the model cannot be opened. */
 int server_run(const struct server_listening *listening, runnel_error *error);
 
 /* routes.c: the two callbacks of the loop; user is the struct server. */

@@ -1,4 +1,4 @@
-/* test_limits.c: CPU quotas from made-up cgroup trees, and the affinity mask from the real system call. */
+/* test_limits.c: CPU quotas and memory limits from made-up cgroup trees, and the affinity mask from the real system call. */
 #include "base/limits.h"
 
 #include <sched.h>
@@ -125,6 +125,65 @@ static void test_both_versions(void **state)
     assert_true(quota() == 3);
 }
 
+static struct limits_memory memory(void)
+{
+    char cgroup_file[128], cgroup_root[128];
+    snprintf(cgroup_file, sizeof cgroup_file, "%s/cgroup", root);
+    snprintf(cgroup_root, sizeof cgroup_root, "%s/sys", root);
+    return limits_cgroup_memory(cgroup_file, cgroup_root);
+}
+
+/* The level of which most is used counts, without files that nobody used lately. */
+static void test_memory_v2(void **state)
+{
+    (void)state;
+    put("cgroup", "0::/a/b\n");
+    assert_int_equal(memory().limit_bytes, 0);
+    put("sys/a/b/memory.max", "max\n");
+    put("sys/a/b/memory.current", "700\n");
+    assert_int_equal(memory().limit_bytes, 0);
+    put("sys/a/memory.max", "1000\n");
+    assert_int_equal(memory().limit_bytes, 0); /* how much of it is used is not told */
+    put("sys/a/memory.current", "800\n");
+    put("sys/a/memory.stat", "anon 500\ninactive_file 300\nactive_file 0\n");
+    assert_int_equal(memory().limit_bytes, 1000);
+    assert_int_equal(memory().used_bytes, 500);
+    put("sys/a/b/memory.max", "750\n");
+    assert_int_equal(memory().limit_bytes, 750);
+    assert_int_equal(memory().used_bytes, 700);
+    put("sys/a/memory.max", "600\n");
+    put("sys/a/memory.stat", "inactive_file 0\n");
+    assert_int_equal(memory().limit_bytes, 600);
+    assert_int_equal(memory().used_bytes, 800);
+}
+
+static void test_memory_v1(void **state)
+{
+    (void)state;
+    put("cgroup", "2:cpu:/a\n3:memory:/a\n");
+    put("sys/memory/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
+    put("sys/memory/memory.usage_in_bytes", "5\n");
+    assert_int_equal(memory().limit_bytes, 0);
+    put("sys/memory/a/memory.limit_in_bytes", "4000\n");
+    put("sys/memory/a/memory.usage_in_bytes", "3000\n");
+    put("sys/memory/a/memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n");
+    assert_int_equal(memory().limit_bytes, 4000);
+    assert_int_equal(memory().used_bytes, 2000);
+}
+
+static void test_memory_machine(void **state)
+{
+    (void)state;
+    char path[128];
+    put("meminfo", "MemTotal:       1000 kB\nMemFree:        100 kB\nMemAvailable:   400 kB\n");
+    snprintf(path, sizeof path, "%s/meminfo", root);
+    assert_int_equal(limits_machine_memory(path).limit_bytes, 1000 * 1024);
+    assert_int_equal(limits_machine_memory(path).used_bytes, 600 * 1024);
+    assert_int_equal(limits_machine_memory("/nowhere").limit_bytes, 0);
+    assert_true(limits_memory().limit_bytes > 1 << 20);
+    assert_true(limits_memory().used_bytes > 0);
+}
+
 static void test_affinity(void **state)
 {
     (void)state;
@@ -150,6 +209,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_version_2_smallest_of_all_levels, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_version_1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_both_versions, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_memory_v2, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_memory_v1, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_memory_machine, make_root, remove_root),
         cmocka_unit_test(test_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

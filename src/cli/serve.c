@@ -1,0 +1,305 @@
+/* serve.c: the command `runnel serve`: the socket, the model and the engine of a server, from one table of options.
+ *
+ * Prints one line on stderr once it can be asked. The model is opened on the server's opening thread; the rest is the
+ * main thread's. */
+#include "base/options.h"
+#include "cli/cli.h"
+#include "server/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 1024,  /* connections that the system keeps until they are accepted */
+    URL_BYTES = 320, /* a host's name, and what is around it */
+};
+
+struct serve_settings {
+    const char *model, *host, *alias, *chat_template, *reasoning_format;
+    char *config_text;
+    int port, n_threads;
+    int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
+    int n_requests, max_body_bytes, max_tokens, top_k;
+    float batch_window_ms, step_budget_ms, keep_alive_s;
+    float temperature, top_p, min_p;
+    uint64_t seed;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
+    bool insecure;
+};
+
+static const struct option_spec serve_options[] = {
+    {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct serve_settings, model), .required = true},
+    {"host", 0, OPTION_STRING, "NAME", "listen on this address or host name",
+     OPTION_FIELD(struct serve_settings, host), .default_text = "127.0.0.1"},
+    {"port", 0, OPTION_INT, "N", "listen on this port; 0: any that is free",
+     OPTION_FIELD(struct serve_settings, port), .minimum = 0, .maximum = 65535, .default_text = "8080"},
+    {"insecure", 0, OPTION_FLAG, NULL, "listen on an address that other machines reach, without a key",
+     OPTION_FIELD(struct serve_settings, insecure)},
+    {"alias", 0, OPTION_STRING, "NAME", "the model's name in answers (default: the file's own)",
+     OPTION_FIELD(struct serve_settings, alias)},
+    {"ctx", 0, OPTION_INT, "N", "context of a request in tokens, prompt and answer together",
+     OPTION_FIELD(struct serve_settings, n_context), .minimum = 2, .maximum = 1 << 24,
+     .default_text = "8192"},
+    {"parallel", 0, OPTION_INT, "N", "requests computed together at most",
+     OPTION_FIELD(struct serve_settings, n_parallel), .minimum = 1, .maximum = 256, .default_text = "8"},
+    {"kv-cache-mib", 0, OPTION_INT, "N", "memory for what the model keeps of all requests, in MiB",
+     OPTION_FIELD(struct serve_settings, kv_cache_mib), .minimum = 1, .maximum = 1 << 20,
+     .default_text = "512"},
+    {"batch", 0, OPTION_INT, "N", "tokens computed in one step at most",
+     OPTION_FIELD(struct serve_settings, n_batch), .minimum = 1, .maximum = 65536, .default_text = "512"},
+    {"keep-first", 0, OPTION_INT, "N", "with --keep-last: tokens kept at the beginning",
+     OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64"},
+    {"keep-last", 0, OPTION_INT, "N",
+     "answers see only the last N tokens, and may get longer than the context; 0: all",
+     OPTION_FIELD(struct serve_settings, keep_last), .minimum = 0, .maximum = 1 << 24},
+    {"temp", 0, OPTION_FLOAT, "T", "temperature of requests that do not say (default: the model's own)",
+     OPTION_FIELD(struct serve_settings, temperature), OPTION_HAS(struct serve_settings, has_temperature),
+     .minimum = 0, .maximum = 100},
+    {"top-p", 0, OPTION_FLOAT, "P", "likewise: keep the likeliest tokens that together reach P",
+     OPTION_FIELD(struct serve_settings, top_p), OPTION_HAS(struct serve_settings, has_top_p), .minimum = 0,
+     .maximum = 1},
+    {"top-k", 0, OPTION_INT, "K", "likewise: keep the K likeliest tokens; 0: all",
+     OPTION_FIELD(struct serve_settings, top_k), OPTION_HAS(struct serve_settings, has_top_k), .minimum = 0,
+     .maximum = 1 << 24},
+    {"min-p", 0, OPTION_FLOAT, "P", "likewise: drop tokens less likely than P times the likeliest",
+     OPTION_FIELD(struct serve_settings, min_p), OPTION_HAS(struct serve_settings, has_min_p), .minimum = 0,
+     .maximum = 1},
+    {"seed", 0, OPTION_UINT64, "S", "likewise (default: another one each time)",
+     OPTION_FIELD(struct serve_settings, seed), OPTION_HAS(struct serve_settings, has_seed)},
+    {"max-tokens", 0, OPTION_INT, "N", "likewise: tokens of an answer, thoughts included",
+     OPTION_FIELD(struct serve_settings, max_tokens), .minimum = 1, .maximum = 1 << 24,
+     .default_text = "4096"},
+    {"reasoning-format", 0, OPTION_STRING, "NAME", "thoughts apart from the answer, or as part of it",
+     OPTION_FIELD(struct serve_settings, reasoning_format), .choices = "deepseek|none",
+     .default_text = "deepseek"},
+    {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
+     OPTION_FIELD(struct serve_settings, chat_template), .choices = "r1|chatml"},
+    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+     OPTION_FIELD(struct serve_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"batch-window-ms", 0, OPTION_FLOAT, "MS",
+     "how long the first request of an idle server waits for others",
+     OPTION_FIELD(struct serve_settings, batch_window_ms), .minimum = 0, .maximum = 60000,
+     .default_text = "0"},
+    {"step-budget-ms", 0, OPTION_FLOAT, "MS",
+     "a step that reads prompts takes about so long at most while others are answered",
+     OPTION_FIELD(struct serve_settings, step_budget_ms), .minimum = 1, .maximum = 60000,
+     .default_text = "60"},
+    {"limit-concurrency", 0, OPTION_INT, "N", "requests computed or waiting at most; the next one is refused",
+     OPTION_FIELD(struct serve_settings, n_requests), .minimum = 1, .maximum = 1 << 16,
+     .default_text = "100"},
+    {"max-body-bytes", 0, OPTION_INT, "N", "a longer request is refused",
+     OPTION_FIELD(struct serve_settings, max_body_bytes), .minimum = 1024, .maximum = 1 << 30,
+     .default_text = "2097152"},
+    {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
+     OPTION_FIELD(struct serve_settings, keep_alive_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
+    {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
+     OPTION_FIELD(struct serve_settings, config_text)},
+};
+
+static const struct options_table serve_table = {"runnel serve",
+                                                 "Serves a model over HTTP, as the OpenAI API has it.",
+                                                 serve_options, OPTION_COUNT(serve_options)};
+
+/* What is given back at the end. */
+struct serving {
+    const struct serve_settings *settings;
+    struct server_options options;
+    struct metrics metrics;
+    char url[URL_BYTES];
+    char own_name[256]; /* the model's, if its file has none */
+    runnel_model *model;
+    runnel_engine *engine;
+};
+
+/* The model --------------------------------------------------------------------------------------------------- */
+
+static void set_sampling(struct serving *serving)
+{
+    const struct serve_settings *settings = serving->settings;
+    runnel_request defaults;
+    runnel_request_init(serving->model, &defaults);
+    runnel_sampling *sampling = &serving->options.sampling;
+    *sampling = defaults.sampling;
+    sampling->seed = settings->seed;
+    if (settings->has_temperature)
+        sampling->temperature = settings->temperature;
+    if (settings->has_top_p)
+        sampling->top_p = settings->top_p;
+    if (settings->has_top_k)
+        sampling->top_k = settings->top_k;
+    if (settings->has_min_p)
+        sampling->min_p = settings->min_p;
+}
+
+/* --alias, the file's own name, or what the file is called. */
+static void set_name(struct serving *serving, const runnel_model_info *info)
+{
+    if (serving->settings->alias) {
+        serving->options.alias = serving->settings->alias;
+    } else if (!*info->name) {
+        const char *slash = strrchr(serving->settings->model, '/');
+        snprintf(serving->own_name, sizeof serving->own_name, "%s",
+                 slash ? slash + 1 : serving->settings->model);
+        char *suffix = strstr(serving->own_name, ".gguf");
+        if (suffix && suffix != serving->own_name)
+            *suffix = 0;
+        serving->options.alias = serving->own_name;
+    }
+}
+
+static int open_all(void *user, const runnel_model **model, runnel_engine **engine, runnel_error *error)
+{
+    struct serving *serving = user;
+    const struct serve_settings *settings = serving->settings;
+    int failure =
+        cli_open_model(settings->model, settings->n_threads, settings->chat_template, &serving->model, error);
+    if (failure)
+        return failure;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(serving->model, &info);
+    set_sampling(serving);
+    set_name(serving, &info);
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    options.n_context = (uint32_t)settings->n_context;
+    if (options.n_context > info.n_context_train)
+        options.n_context = info.n_context_train;
+    options.n_parallel = (uint32_t)settings->n_parallel;
+    options.n_batch = (uint32_t)settings->n_batch;
+    options.n_requests = (uint32_t)settings->n_requests;
+    options.n_kv_bytes = (uint64_t)settings->kv_cache_mib << 20;
+    options.keep_last = (uint32_t)settings->keep_last;
+    options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
+    options.step_budget_ms = settings->step_budget_ms;
+    options.batch_window_ms = settings->batch_window_ms;
+    failure = runnel_engine_start(serving->model, &options, &serving->engine, error);
+    if (failure)
+        return failure;
+    serving->options.n_context = options.n_context;
+    serving->options.n_parallel = options.n_parallel;
+    *model = serving->model;
+    *engine = serving->engine;
+    return RUNNEL_OK;
+}
+
+static void on_ready(void *user, const struct server *server)
+{
+    const struct serving *serving = user;
+    fprintf(stderr, "Runnel serves %s at %s\n", server->model_name, serving->url);
+}
+
+/* The socket -------------------------------------------------------------------------------------------------- */
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+}
+
+static int fail_socket(int descriptor, const struct serve_settings *settings, runnel_error *error)
+{
+    int reason = errno;
+    if (descriptor >= 0)
+        close(descriptor);
+    return error_set(error, RUNNEL_EIO, "%s port %d: %s", settings->host, settings->port,
+                     reason == EADDRINUSE ? "another program listens there already; --port takes another"
+                                          : strerror(reason));
+}
+
+/* A listening socket, and the URL that reaches it. */
+static int listen_on(const struct addrinfo *address, const struct serve_settings *settings, int *descriptor,
+                     char url[URL_BYTES], runnel_error *error)
+{
+    int made = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
+    if (made < 0)
+        return fail_socket(made, settings, error);
+    setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    if (bind(made, address->ai_addr, address->ai_addrlen) || listen(made, BACKLOG) ||
+        getsockname(made, (struct sockaddr *)&bound, &len) ||
+        getnameinfo((struct sockaddr *)&bound, len, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV))
+        return fail_socket(made, settings, error);
+    bool is_v6 = bound.ss_family == AF_INET6;
+    snprintf(url, URL_BYTES, "http://%s%.255s%s:%s", is_v6 ? "[" : "", host, is_v6 ? "]" : "", port);
+    *descriptor = made;
+    return RUNNEL_OK;
+}
+
+static int open_socket(const struct serve_settings *settings, int *descriptor, char url[URL_BYTES],
+                       runnel_error *error)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
+    char port[8];
+    snprintf(port, sizeof port, "%d", settings->port);
+    int reason = getaddrinfo(settings->host, port, &hints, &found);
+    if (reason)
+        return error_set(error, RUNNEL_EIO, "%s: expected an address or a host name: %s", settings->host,
+                         gai_strerror(reason));
+    int failure;
+    if (!settings->insecure && !is_loopback(found->ai_addr))
+        failure = error_set(error, RUNNEL_EINVAL,
+                            "--host %s: other machines reach this address, and anybody there could ask; "
+                            "--insecure allows it",
+                            settings->host);
+    else
+        failure = listen_on(found, settings, descriptor, url, error);
+    freeaddrinfo(found);
+    return failure;
+}
+
+/* The command ------------------------------------------------------------------------------------------------- */
+
+static int serve(const struct serve_settings *settings)
+{
+    runnel_error error;
+    struct serving serving = {.settings = settings};
+    int descriptor = -1;
+    int failure = open_socket(settings, &descriptor, serving.url, &error);
+    if (failure) {
+        cli_fail(&error);
+        return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    }
+    metrics_init(&serving.metrics);
+    serving.options.max_tokens = settings->max_tokens;
+    serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
+    serving.options.has_seed = settings->has_seed;
+    struct loop_limits limits = loop_default_limits;
+    limits.keep_alive_ms = settings->keep_alive_s * 1e3;
+    limits.http.body_bytes = (uint64_t)settings->max_body_bytes;
+    const struct server_listening listening = {
+        .descriptor = descriptor,
+        .options = &serving.options,
+        .limits = &limits,
+        .metrics = &serving.metrics,
+        .open = open_all,
+        .on_ready = on_ready,
+        .user = &serving,
+    };
+    failure = server_run(&listening, &error);
+    runnel_engine_stop(serving.engine);
+    runnel_model_close(serving.model);
+    close(descriptor);
+    return failure ? cli_fail(&error) : EXIT_DONE;
+}
+
+int command_serve(int argc, char **argv)
+{
+    struct serve_settings settings;
+    int status = cli_read_options(&serve_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    status = serve(&settings);
+    free(settings.config_text);
+    return status;
+}

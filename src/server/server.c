@@ -1,0 +1,198 @@
+/* server.c: a server's life: it listens, loads, serves, drains, and gives everything back.
+ *
+ * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is
+ * opened on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
+#include "server/server.h"
+
+#include "base/clock.h"
+#include "base/pool.h"
+#include "server/job.h"
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    POOL_BYTES = 256 << 20, /* of requests on their way, at most */
+    DRAIN_MS = 10000,
+};
+
+static const int signals[] = {SIGTERM, SIGINT};
+enum { N_SIGNALS = sizeof signals / sizeof *signals };
+
+/* A server and what it is made with. */
+struct run {
+    struct server server;
+    const struct server_listening *listening;
+    struct event *signal_events[N_SIGNALS];
+    pthread_t opener;
+    bool opening; /* the thread is to be joined */
+
+    /* The opening thread's, until its message comes. */
+    const runnel_model *model;
+    runnel_engine *engine;
+    int open_failure;
+    runnel_error open_error;
+    struct loop_message opened;
+};
+
+/* Routes ------------------------------------------------------------------------------------------------------ */
+
+static bool is_always_answered(const struct exchange *exchange)
+{
+    struct exchange_text path = exchange_path(exchange);
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics");
+}
+
+/* Nothing is computed before the model is there, and nothing new once the server is to end. */
+static void on_head(struct exchange *exchange, void *user)
+{
+    struct server *server = user;
+    const char *why = !server->engine                  ? "the model is being loaded"
+                      : loop_is_draining(server->loop) ? "the server is about to end"
+                                                       : NULL;
+    if (why && !is_always_answered(exchange)) {
+        metrics_add_status(server->metrics, 503);
+        exchange_respond_error(exchange, 503, server->engine ? "Retry-After: 5\r\n" : "Retry-After: 1\r\n",
+                               why);
+        return;
+    }
+    routes_on_head(exchange, user);
+}
+
+static void on_refusal(int status, void *user)
+{
+    struct server *server = user;
+    metrics_add_status(server->metrics, status);
+}
+
+/* Opening ----------------------------------------------------------------------------------------------------- */
+
+static void *open_model(void *user)
+{
+    struct run *run = user;
+    const struct server_listening *listening = run->listening;
+    run->open_failure = listening->open(listening->user, &run->model, &run->engine, &run->open_error);
+    loop_post(run->server.loop, &run->opened);
+    return NULL;
+}
+
+static void on_opened(void *user)
+{
+    struct run *run = user;
+    struct server *server = &run->server;
+    if (run->open_failure) {
+        loop_stop(server->loop);
+        return;
+    }
+    server->model = run->model;
+    server->engine = run->engine;
+    server->info.size = sizeof server->info;
+    runnel_model_get_info(server->model, &server->info);
+    const char *name = server->options->alias ? server->options->alias : server->info.name;
+    snprintf(server->model_name, sizeof server->model_name, "%s", name);
+    if (run->listening->on_ready && !loop_is_draining(server->loop))
+        run->listening->on_ready(run->listening->user, server);
+}
+
+static int start_opening(struct run *run, runnel_error *error)
+{
+    run->opened = (struct loop_message){.run = on_opened, .user = run};
+    if (pthread_create(&run->opener, NULL, open_model, run))
+        return error_set(error, RUNNEL_ENOMEM, "no thread to load the model on");
+    run->opening = true;
+    return RUNNEL_OK;
+}
+
+/* Signals ----------------------------------------------------------------------------------------------------- */
+
+static void on_signal(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    (void)number;
+    (void)what;
+    if (loop_is_draining(run->server.loop))
+        loop_stop(run->server.loop);
+    else
+        loop_drain(run->server.loop, DRAIN_MS);
+}
+
+/* Until the events are freed: then a signal ends the process, should giving things back take too long. */
+static int watch_signals(struct run *run, runnel_error *error)
+{
+    for (size_t i = 0; i < N_SIGNALS; i++) {
+        struct event *event = evsignal_new(loop_base(run->server.loop), signals[i], on_signal, run);
+        if (!event || event_add(event, NULL)) {
+            if (event)
+                event_free(event);
+            return error_set(error, RUNNEL_ENOMEM, "signals cannot be watched");
+        }
+        run->signal_events[i] = event;
+    }
+    return RUNNEL_OK;
+}
+
+/* Life -------------------------------------------------------------------------------------------------------- */
+
+static int start(struct run *run, runnel_error *error)
+{
+    struct server *server = &run->server;
+    struct loop_limits limits = *run->listening->limits;
+    struct loop_handlers handlers = {
+        .on_head = on_head, .on_request = routes_on_request, .on_refusal = on_refusal, .user = server};
+    limits.accepts_while_drained = true; /* /health tells */
+    int failure = pool_create(POOL_BYTES, &server->pool, error);
+    if (!failure)
+        failure = loop_create(&limits, &handlers, &server->loop, error);
+    if (!failure)
+        failure = watch_signals(run, error);
+    if (!failure)
+        failure = loop_listen(server->loop, run->listening->descriptor, error);
+    if (!failure)
+        failure = start_opening(run, error);
+    return failure;
+}
+
+/* Gives back what start took, as far as it came. */
+static void stop(struct run *run)
+{
+    struct server *server = &run->server;
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        if (run->signal_events[i])
+            event_free(run->signal_events[i]);
+    if (run->opening)
+        pthread_join(run->opener, NULL);
+    if (server->loop)
+        job_end_all(server);
+    loop_free(server->loop);
+    if (server->pool) {
+        struct pool_stats last;
+        uint64_t n_held = pool_free(server->pool, &last);
+        if (n_held)
+            fprintf(stderr, "runnel: %llu blocks of %zu bytes in all were still held at the end\n",
+                    (unsigned long long)n_held, last.in_use_bytes);
+    }
+}
+
+int server_run(const struct server_listening *listening, runnel_error *error)
+{
+    struct run run = {.listening = listening};
+    run.server = (struct server){
+        .options = listening->options,
+        .metrics = listening->metrics,
+        .start_ms = clock_ms(),
+        .created_s = (int64_t)time(NULL),
+    };
+    int failure = start(&run, error);
+    if (!failure)
+        failure = loop_run(run.server.loop, error);
+    stop(&run);
+    if (!failure && run.open_failure) {
+        if (error)
+            *error = run.open_error;
+        failure = run.open_failure;
+    }
+    return failure;
+}
