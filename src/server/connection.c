@@ -422,7 +422,8 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
             refuse(connection, 408, "the request's body came too slowly");
         break;
     case CONNECTION_ANSWER:
-        exchange_comment(connection->exchange);
+        if (connection->exchange) /* else it was aborted in this turn */
+            exchange_comment(connection->exchange);
         break;
     default:
         connection->broken = true;

@@ -106,6 +106,7 @@ static void start(void)
     struct loop_limits limits = loop_default_limits;
     struct loop_handlers handlers = {.on_head = on_head, .on_request = on_request};
     limits.output_bytes = 100000;
+    limits.comment_ms = 0; /* a comment in every turn */
     check(!loop_create(&limits, &handlers, &loop, NULL));
     for (int i = 0; i < N_CLIENTS; i++) {
         int pair[2];
