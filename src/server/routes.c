@@ -1,17 +1,35 @@
-/* routes.c: which function answers which path. The loop's thread only. */
+/* routes.c: which function answers which path, and what is refused before a body is read. The loop's thread only. */
 #include "server/health.h"
+#include "server/native.h"
+#include "server/openai.h"
 #include "server/server.h"
 
 #include <stdio.h>
 
+enum route_body {
+    BODY_NONE,     /* GET: what comes is ignored */
+    BODY_JSON,     /* POST */
+    BODY_OPTIONAL, /* POST: without a body the query tells all */
+};
+
 struct route {
-    const char *path, *method;
+    const char *path;
+    enum route_body body;
     void (*answer)(struct server *server, struct exchange *exchange);
 };
 
 static const struct route routes[] = {
-    {"/health", "GET", health_get},
-    {"/metrics", "GET", metrics_get},
+    {"/v1/chat/completions", BODY_JSON, openai_chat},
+    {"/chat/completions", BODY_JSON, openai_chat},
+    {"/v1/chat/completions/input_tokens", BODY_JSON, openai_count_tokens},
+    {"/chat/completions/input_tokens", BODY_JSON, openai_count_tokens},
+    {"/v1/completions", BODY_JSON, openai_completion},
+    {"/v1/models", BODY_NONE, openai_models},
+    {"/models", BODY_NONE, openai_models},
+    {"/generate", BODY_OPTIONAL, native_generate},
+    {"/generate-batch", BODY_JSON, native_generate_batch},
+    {"/health", BODY_NONE, health_get},
+    {"/metrics", BODY_NONE, metrics_get},
 };
 
 static const struct route *find_route(const struct exchange *exchange)
@@ -22,24 +40,57 @@ static const struct route *find_route(const struct exchange *exchange)
     return NULL;
 }
 
-static void refuse(struct server *server, struct exchange *exchange, int status, const char *headers,
-                   const char *message)
+static void refuse_head(struct server *server, struct exchange *exchange, int status, const char *headers,
+                        const char *message)
 {
     metrics_add_status(server->metrics, status);
     exchange_respond_error(exchange, status, headers, message);
 }
 
+/* OPTIONS, or a method that the route does not have. */
+static void tell_methods(struct server *server, struct exchange *exchange, const struct route *route)
+{
+    const char *allow =
+        route->body == BODY_NONE ? "Allow: GET, HEAD, OPTIONS\r\n" : "Allow: POST, OPTIONS\r\n";
+    if (exchange_text_is(exchange_method(exchange), "OPTIONS")) {
+        metrics_add_status(server->metrics, 200);
+        exchange_respond(exchange, 200, NULL, allow, "", 0);
+    } else {
+        refuse_head(server, exchange, 405, allow, "this route has another method");
+    }
+}
+
+static bool has_method(const struct exchange *exchange, const struct route *route)
+{
+    struct exchange_text method = exchange_method(exchange);
+    if (route->body == BODY_NONE)
+        return exchange_text_is(method, "GET") || exchange_text_is(method, "HEAD");
+    return exchange_text_is(method, "POST");
+}
+
+static bool has_body(const struct http_head *head)
+{
+    return head->framing == HTTP_BODY_CHUNKED || (head->framing == HTTP_BODY_LENGTH && head->content_length);
+}
+
 void routes_on_head(struct exchange *exchange, void *user)
 {
     const struct route *route = find_route(exchange);
-    struct exchange_text method = exchange_method(exchange);
+    const struct http_head *head = exchange_head(exchange);
+    const char *message;
     if (!route) {
-        refuse(user, exchange, 404, NULL, "no such route");
-    } else if (!exchange_text_is(method, route->method)) {
-        char allow[32];
-        snprintf(allow, sizeof allow, "Allow: %s\r\n", route->method);
-        refuse(user, exchange, 405, allow, "this route has another method");
+        refuse_head(user, exchange, 404, NULL, "no such route");
+        return;
     }
+    if (!has_method(exchange, route)) {
+        tell_methods(user, exchange, route);
+        return;
+    }
+    if (route->body == BODY_NONE || (route->body == BODY_OPTIONAL && head->has_query && !has_body(head)))
+        return;
+    int status = http_check_json_body(head, exchange_head_bytes(exchange), &message);
+    if (status)
+        refuse_head(user, exchange, status, NULL, message);
 }
 
 void routes_on_request(struct exchange *exchange, void *user)

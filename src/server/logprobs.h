@@ -1,0 +1,33 @@
+/* logprobs.h: the tokens of one choice with their probabilities, on the way from the engine's events to JSON.
+ *
+ * Tokens come before the text that they make, and not every token makes text of the answer (thoughts, the closing of
+ * thoughts, the end token, a stop text). So a token is pending until its text has come, then settled or dropped. A
+ * struct logprobs starts zeroed and owns its memory; the loop's thread only. */
+#ifndef RUNNEL_SERVER_LOGPROBS_H
+#define RUNNEL_SERVER_LOGPROBS_H
+
+#include "base/text.h"
+#include "runnel.h"
+
+struct logprobs {
+    struct logprobs_entry *entries; /* a drawn token, followed by its alternatives */
+    size_t n, cap;
+    size_t n_settled;  /* of entries */
+    struct text bytes; /* of the tokens */
+    size_t offset;     /* characters written so far: text_offset of completions */
+    bool failed;       /* memory ran out */
+};
+
+void logprobs_free(struct logprobs *list);
+/* A RUNNEL_EVENT_TOKEN. */
+void logprobs_add(struct logprobs *list, const runnel_event *event);
+void logprobs_settle(struct logprobs *list);
+/* Settles the last pending tokens that hold at least n_bytes, drops those before them. */
+void logprobs_settle_last(struct logprobs *list, size_t n_bytes);
+void logprobs_drop(struct logprobs *list);
+
+/* Write the settled tokens, and forget them. The shapes of chat and of completions; "null" if there are none. */
+void logprobs_write_chat(struct logprobs *list, struct text *out);
+void logprobs_write_completion(struct logprobs *list, struct text *out);
+
+#endif

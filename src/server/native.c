@@ -1,0 +1,289 @@
+/* native.c: /generate and /generate-batch: prompts in JSON, or one in query parameters, to whole answers. The loop's
+ * thread only. */
+#include "server/native.h"
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "server/job.h"
+#include "server/json_write.h"
+#include "server/reply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One request, or a batch of them. */
+struct native_answer {
+    bool is_batch;
+    double started_ms;
+    double last_ms; /* of the first prompt's text, for the metrics */
+    struct text body;
+    size_t n;
+    json_t *names[]; /* "id" of each entry of a batch; NULL: it has none */
+};
+
+static enum metrics_route route_of(bool is_batch)
+{
+    return is_batch ? METRICS_GENERATE_BATCH : METRICS_GENERATE;
+}
+
+static int no_memory(struct refusal *refusal)
+{
+    refuse(refusal, NULL, "no memory for the request");
+    refusal->status = 503;
+    return -1;
+}
+
+/* Answers ---------------------------------------------------------------------------------------------------- */
+
+static void free_answer(void *state)
+{
+    struct native_answer *answer = state;
+    for (size_t i = 0; i < answer->n; i++)
+        json_decref(answer->names[i]);
+    text_free(&answer->body);
+    free(answer);
+}
+
+static void on_event(struct job *job, size_t index, const runnel_event *event)
+{
+    struct native_answer *answer = job_state(job);
+    if (index == 0 && (event->kind == RUNNEL_EVENT_THOUGHT || event->kind == RUNNEL_EVENT_ANSWER))
+        metrics_text_arrived(job_server(job)->metrics, &answer->last_ms);
+}
+
+static void write_texts(const runnel_response *response, struct text *out)
+{
+    text_add_string(out, "{\"response\":");
+    json_add_string(out, response->text, response->text_len);
+    text_add_string(out, ",\"reasoning\":");
+    json_add_string(out, response->reasoning, response->reasoning_len);
+}
+
+static void write_name(const json_t *name, struct text *out)
+{
+    text_add_string(out, ",\"request_id\":");
+    if (json_is_string(name))
+        json_add_string(out, json_string_value(name), json_string_length(name));
+    else if (name)
+        json_add_format(out, "%lld", (long long)json_integer_value(name));
+    else
+        text_add_string(out, "null");
+}
+
+/* False and *error if one of the requests failed. */
+static bool write_answer(struct job *job, struct native_answer *answer, runnel_error *error)
+{
+    struct text *out = &answer->body;
+    text_add_string(out, answer->is_batch ? "{\"results\":[" : "");
+    for (size_t i = 0; i < answer->n; i++) {
+        const runnel_response *response = job_response(job, i, error);
+        if (!response)
+            return false;
+        if (response->finish_reason == RUNNEL_FINISH_CANCELLED) {
+            *error = (runnel_error){RUNNEL_ECANCELLED, "the server shuts down"};
+            return false;
+        }
+        text_add_string(out, i ? "," : "");
+        write_texts(response, out);
+        if (answer->is_batch)
+            write_name(answer->names[i], out);
+        else
+            json_add_format(out, ",\"latency_ms\":%.3f", clock_ms() - answer->started_ms);
+        text_add_string(out, "}");
+    }
+    text_add_string(out, answer->is_batch ? "]}" : "");
+    return true;
+}
+
+static void on_end(struct job *job)
+{
+    struct native_answer *answer = job_state(job);
+    struct exchange *exchange = job_exchange(job);
+    struct server *server = job_server(job);
+    runnel_error error;
+    int status = 499;
+    for (size_t i = 0; i < answer->n; i++) {
+        const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
+        const runnel_response *response = job_response(job, i, &error);
+        metrics_add_response(server->metrics, response ? response : &failed);
+    }
+    if (exchange_is_gone(exchange))
+        exchange_abort(exchange);
+    else if (write_answer(job, answer, &error))
+        status = reply_json(exchange, &answer->body);
+    else
+        status = reply_engine_error(server, exchange, NULL, 0, &error);
+    metrics_request_finished(server->metrics, route_of(answer->is_batch), status, answer->started_ms);
+}
+
+static const struct job_handlers handlers = {on_event, on_end, free_answer};
+
+/* Query parameters ------------------------------------------------------------------------------------------- */
+
+/* A parameter's text as the JSON that the same field of a body would hold; NULL if it is none. */
+static json_t *read_parameter(const char *name, const char *text)
+{
+    char *end = NULL;
+    if (!strcmp(name, "prompt"))
+        return json_string(text);
+    if (!strcmp(name, "raw"))
+        return !strcmp(text, "true") || !strcmp(text, "1")    ? json_true()
+               : !strcmp(text, "false") || !strcmp(text, "0") ? json_false()
+                                                              : NULL;
+    if (!*text || strspn(text, "0123456789+-.eE") != strlen(text))
+        return NULL;
+    double number = strtod(text, &end);
+    return *end ? NULL : json_real(number);
+}
+
+static int add_parameter(json_t *root, const char *name, const char *encoded, size_t len,
+                         struct refusal *refusal)
+{
+    char *text = malloc(len + 1);
+    int failure = -1;
+    if (!text)
+        return no_memory(refusal);
+    long decoded_len = http_query_decode(encoded, len, text);
+    if (decoded_len >= 0)
+        text[decoded_len] = '\0';
+    if (json_object_get(root, name)) {
+        refuse(refusal, name, "given twice");
+    } else if (decoded_len < 0 || memchr(text, 0, (size_t)decoded_len) ||
+               !utf8_valid(text, (size_t)decoded_len)) {
+        refuse(refusal, name, "not UTF-8 in percent encoding");
+    } else {
+        json_t *value = read_parameter(name, text);
+        if (value)
+            failure = json_object_set_new(root, name, value) ? no_memory(refusal) : 0;
+        else
+            refuse(refusal, name, "expected a %s", strcmp(name, "raw") ? "number" : "truth value");
+    }
+    free(text);
+    return failure;
+}
+
+static int read_query(const struct exchange *exchange, json_t **out, struct refusal *refusal)
+{
+    static const char *const names[] = {"prompt", "max_tokens", "temperature", "top_p",
+                                        "top_k",  "min_p",      "seed",        "raw"};
+    struct exchange_text query = exchange_query(exchange);
+    struct http_span name, value;
+    json_t *root = json_object();
+    size_t at = 0;
+    if (!root)
+        return no_memory(refusal);
+    while (http_query_next(query.bytes, query.len, &at, &name, &value)) {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            if (name.len != strlen(names[i]) || memcmp(query.bytes + name.at, names[i], name.len) != 0)
+                continue;
+            if (add_parameter(root, names[i], query.bytes + value.at, value.len, refusal)) {
+                json_decref(root);
+                return -1;
+            }
+        }
+    }
+    *out = root;
+    return 0;
+}
+
+/* Taking requests -------------------------------------------------------------------------------------------- */
+
+static int read_root(const struct exchange *exchange, bool is_batch, json_t **root, struct refusal *refusal)
+{
+    struct exchange_text body = exchange_body(exchange);
+    if (!is_batch && !body.len && exchange_query(exchange).len)
+        return read_query(exchange, root, refusal);
+    return json_read(body.bytes, body.len, root, refusal);
+}
+
+/* The entries of a batch: [..] or {"requests": [..]}. */
+static int find_entries(json_t *root, json_t **entries, struct refusal *refusal)
+{
+    json_t *list = json_is_array(root) ? root : json_find(root, "requests");
+    if (!json_is_array(list) || !json_array_size(list))
+        return refuse(refusal, "requests", "expected a list of at least one request");
+    if (json_array_size(list) > PARAMS_PROMPTS)
+        return refuse(refusal, "requests", "expected at most %d requests, found %zu", PARAMS_PROMPTS,
+                      json_array_size(list));
+    *entries = list;
+    return 0;
+}
+
+/* Hands a request's params to a job. Returns 0, or the status that was answered. */
+static int start_answer(struct server *server, struct exchange *exchange, const struct params *params,
+                        size_t n, bool is_batch, double started_ms)
+{
+    static const struct refusal no_room = {.status = 503, .message = "no memory for the request"};
+    struct native_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->names[0]);
+    runnel_request *requests = calloc(n, sizeof *requests);
+    runnel_error error;
+    struct job *job;
+    int status = 0;
+    if (!answer || !requests) {
+        free(answer);
+        free(requests);
+        return reply_refusal(exchange, &no_room);
+    }
+    answer->is_batch = is_batch;
+    answer->started_ms = started_ms;
+    answer->n = n;
+    for (size_t i = 0; i < n; i++) {
+        answer->names[i] = json_incref(params[i].name);
+        requests[i] = params[i].request;
+        requests[i].sampling.seed = reply_seed(server, &params[i]);
+    }
+    if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
+        status = reply_engine_error(server, exchange, requests, n, &error);
+    free(requests);
+    return status;
+}
+
+/* Reads the params of n requests; n_read of them are to be freed. */
+static int read_all(struct server *server, json_t *root, json_t *entries, size_t n, struct params *params,
+                    size_t *n_read, struct refusal *refusal)
+{
+    const struct params_limits limits = reply_limits(server);
+    for (*n_read = 0; *n_read < n; ++*n_read) {
+        json_t *entry = entries ? json_array_get(entries, *n_read) : root;
+        if (params_read_generate(entry, &limits, &params[*n_read], refusal))
+            return -1;
+    }
+    return 0;
+}
+
+static void take_request(struct server *server, struct exchange *exchange, bool is_batch)
+{
+    double started_ms = metrics_request_started(server->metrics, route_of(is_batch));
+    json_t *root = NULL, *entries = NULL;
+    struct refusal refusal = {0};
+    struct params *params = NULL;
+    size_t n = 1, n_read = 0;
+    int status = 0;
+    int failure = read_root(exchange, is_batch, &root, &refusal);
+    if (!failure && is_batch)
+        failure = find_entries(root, &entries, &refusal);
+    if (!failure) {
+        n = entries ? json_array_size(entries) : 1;
+        params = calloc(n, sizeof *params);
+        failure =
+            params ? read_all(server, root, entries, n, params, &n_read, &refusal) : no_memory(&refusal);
+    }
+    status = failure ? reply_refusal(exchange, &refusal)
+                     : start_answer(server, exchange, params, n, is_batch, started_ms);
+    for (size_t i = 0; i < n_read; i++)
+        params_free(&params[i]);
+    free(params);
+    json_decref(root);
+    if (status)
+        metrics_request_finished(server->metrics, route_of(is_batch), status, started_ms);
+}
+
+void native_generate(struct server *server, struct exchange *exchange)
+{
+    take_request(server, exchange, false);
+}
+
+void native_generate_batch(struct server *server, struct exchange *exchange)
+{
+    take_request(server, exchange, true);
+}

@@ -1,0 +1,350 @@
+/* openai.c: /v1/chat/completions, /v1/completions, /v1/models: from a body to a job, from its events to an answer (see
+ * openai.h). The loop's thread only. */
+#include "server/openai.h"
+
+#include "base/clock.h"
+#include "server/job.h"
+#include "server/json_write.h"
+#include "server/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+/* An answer's state ------------------------------------------------------------------------------------------ */
+
+static enum metrics_route route_of(const struct openai_answer *answer)
+{
+    return answer->is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
+}
+
+static struct openai_answer *make_answer(const struct server *server, const struct params *params,
+                                         bool is_chat)
+{
+    size_t n = params->n_choices * (is_chat ? 1 : params->n_prompts);
+    struct openai_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->choices[0]);
+    uint64_t random[2] = {0};
+    if (!answer)
+        return NULL;
+    answer->is_chat = is_chat;
+    answer->stream = params->stream;
+    answer->include_usage = params->include_usage;
+    answer->split_reasoning = params->split_reasoning;
+    answer->wants_logprobs = params->request.n_logprobs >= 0;
+    answer->status = 200;
+    answer->created_s = (int64_t)time(NULL);
+    answer->model = server->model_name;
+    answer->n_per_prompt = params->n_choices;
+    answer->n = n;
+    if (getrandom(random, sizeof random, 0) < 0)
+        random[0] = (uint64_t)(clock_ms() * 1e6);
+    snprintf(answer->id, sizeof answer->id, "%s-%016llx%08x", is_chat ? "chatcmpl" : "cmpl",
+             (unsigned long long)random[0], (unsigned)random[1]);
+    return answer;
+}
+
+static void free_answer(void *state)
+{
+    struct openai_answer *answer = state;
+    for (size_t i = 0; i < answer->n; i++)
+        logprobs_free(&answer->choices[i].logprobs);
+    text_free(&answer->piece);
+    free(answer);
+}
+
+/* Events ----------------------------------------------------------------------------------------------------- */
+
+static void send_piece(struct job *job, struct openai_answer *answer)
+{
+    if (answer->piece.failed)
+        answer->status = 503;
+    else
+        exchange_stream_write(job_exchange(job), answer->piece.bytes, answer->piece.len);
+    answer->piece.len = 0;
+}
+
+/* Tells a stream that something failed, once, and gives the rest up. */
+static void fail_stream(struct job *job, struct openai_answer *answer, const runnel_error *error)
+{
+    if (answer->status != 200)
+        return;
+    text_add_string(&answer->piece, "data: {\"error\":");
+    reply_add_error(&answer->piece, reply_status(error), error->message, "");
+    text_add_string(&answer->piece, "}}\n\n");
+    send_piece(job, answer);
+    answer->status = reply_status(error);
+    for (size_t i = 0; i < answer->n; i++)
+        job_cancel(job, i);
+}
+
+static void check_memory(struct job *job, struct openai_answer *answer, const struct openai_choice *choice)
+{
+    const runnel_error error = {RUNNEL_ENOMEM, "no memory for the answer"};
+    if (!choice->logprobs.failed && !answer->piece.failed)
+        return;
+    text_free(&answer->piece);
+    fail_stream(job, answer, &error);
+}
+
+/* The tokens whose text this is belong to the answer; those of thoughts and what closes them do not. */
+static void settle_tokens(const struct openai_answer *answer, struct openai_choice *choice,
+                          const runnel_event *event)
+{
+    bool apart = answer->is_chat && answer->split_reasoning;
+    if (apart && event->kind == RUNNEL_EVENT_THOUGHT)
+        logprobs_drop(&choice->logprobs);
+    else if (apart && choice->thinking)
+        logprobs_settle_last(&choice->logprobs, event->text_len);
+    else
+        logprobs_settle(&choice->logprobs);
+}
+
+static void take_text(struct job *job, struct openai_answer *answer, size_t index, const runnel_event *event)
+{
+    struct openai_choice *choice = &answer->choices[index];
+    bool is_thought = event->kind == RUNNEL_EVENT_THOUGHT;
+    metrics_text_arrived(job_server(job)->metrics, &choice->last_ms);
+    if (is_thought && !choice->thought_ms)
+        choice->thought_ms = choice->last_ms;
+    if (is_thought)
+        choice->thought_ended_ms = choice->last_ms;
+    settle_tokens(answer, choice, event);
+    if (answer->stream && answer->status == 200) {
+        openai_write_delta(answer, index, event, &answer->piece);
+        check_memory(job, answer, choice);
+        if (answer->status == 200)
+            send_piece(job, answer);
+    }
+    choice->thinking = is_thought;
+}
+
+static void take_finish(struct job *job, struct openai_answer *answer, size_t index,
+                        const runnel_event *event)
+{
+    struct openai_choice *choice = &answer->choices[index];
+    choice->finished = true;
+    if (event->counts)
+        choice->counts = *event->counts;
+    choice->counts.text = choice->counts.reasoning = NULL;
+    logprobs_drop(&choice->logprobs); /* the end token, or those of a stop text */
+    if (!answer->stream || answer->status != 200)
+        return;
+    if (event->finish_reason == RUNNEL_FINISH_ERROR) {
+        fail_stream(job, answer, event->error);
+    } else if (event->finish_reason == RUNNEL_FINISH_CANCELLED) {
+        const runnel_error error = {RUNNEL_ECANCELLED, "the server shuts down"};
+        fail_stream(job, answer, &error);
+    } else {
+        openai_write_end(answer, index, &answer->piece);
+        check_memory(job, answer, choice);
+        if (answer->status == 200)
+            send_piece(job, answer);
+    }
+}
+
+static void on_event(struct job *job, size_t index, const runnel_event *event)
+{
+    struct openai_answer *answer = job_state(job);
+    switch (event->kind) {
+    case RUNNEL_EVENT_TOKEN:
+        logprobs_add(&answer->choices[index].logprobs, event);
+        break;
+    case RUNNEL_EVENT_THOUGHT:
+    case RUNNEL_EVENT_ANSWER:
+        if (event->text_len)
+            take_text(job, answer, index, event);
+        break;
+    case RUNNEL_EVENT_FINISH:
+        take_finish(job, answer, index, event);
+        break;
+    }
+}
+
+/* The end ---------------------------------------------------------------------------------------------------- */
+
+static void end_stream(struct job *job, struct openai_answer *answer)
+{
+    struct exchange *exchange = job_exchange(job);
+    if (answer->status != 200) {
+        exchange_close_after(exchange); /* without [DONE] */
+    } else {
+        if (answer->include_usage)
+            openai_write_usage_chunk(answer, &answer->piece);
+        text_add_string(&answer->piece, "data: [DONE]\n\n");
+        send_piece(job, answer);
+    }
+    exchange_stream_end(exchange);
+}
+
+static void end_whole(struct job *job, struct openai_answer *answer)
+{
+    struct exchange *exchange = job_exchange(job);
+    const runnel_response **responses = calloc(answer->n, sizeof *responses);
+    runnel_error error = {RUNNEL_ENOMEM, "no memory for the answer"};
+    bool good = responses;
+    for (size_t i = 0; good && i < answer->n; i++) {
+        responses[i] = job_response(job, i, &error);
+        good = responses[i] && !answer->choices[i].logprobs.failed;
+        if (good && responses[i]->finish_reason == RUNNEL_FINISH_CANCELLED) {
+            error = (runnel_error){RUNNEL_ECANCELLED, "the server shuts down"};
+            good = false;
+        }
+    }
+    if (good) {
+        openai_write_whole(answer, responses, &answer->piece);
+        answer->status = reply_json(exchange, &answer->piece);
+    } else {
+        answer->status = reply_engine_error(job_server(job), exchange, NULL, 0, &error);
+    }
+    free(responses);
+}
+
+static void on_end(struct job *job)
+{
+    struct openai_answer *answer = job_state(job);
+    struct metrics *metrics = job_server(job)->metrics;
+    bool gone = exchange_is_gone(job_exchange(job));
+    for (size_t i = 0; i < answer->n; i++) {
+        const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
+        runnel_error error;
+        const runnel_response *response = job_response(job, i, &error);
+        metrics_add_response(metrics, response ? response : &failed);
+    }
+    if (answer->stream)
+        end_stream(job, answer);
+    else if (gone)
+        exchange_abort(job_exchange(job));
+    else
+        end_whole(job, answer);
+    metrics_request_finished(metrics, route_of(answer), gone ? 499 : answer->status, answer->started_ms);
+}
+
+static const struct job_handlers handlers = {on_event, on_end, free_answer};
+
+/* Taking requests -------------------------------------------------------------------------------------------- */
+
+static int read_body(struct server *server, struct exchange *exchange, bool is_chat, struct params *params,
+                     struct refusal *refusal)
+{
+    const struct params_limits limits = reply_limits(server);
+    struct exchange_text body = exchange_body(exchange);
+    json_t *root;
+    if (json_read(body.bytes, body.len, &root, refusal))
+        return -1;
+    int failure = is_chat ? params_read_chat(root, &limits, params, refusal)
+                          : params_read_completion(root, &limits, params, refusal);
+    json_decref(root);
+    return failure;
+}
+
+/* The request of each choice, to be freed. */
+static runnel_request *make_requests(const struct server *server, const struct params *params,
+                                     const struct openai_answer *answer)
+{
+    runnel_request *requests = calloc(answer->n, sizeof *requests);
+    uint64_t seed = reply_seed(server, params);
+    for (size_t i = 0; requests && i < answer->n; i++) {
+        requests[i] = params->request;
+        requests[i].sampling.seed = seed + i % answer->n_per_prompt;
+        if (answer->is_chat)
+            continue;
+        const struct params_prompt *prompt = &params->prompts[i / answer->n_per_prompt];
+        requests[i].prompt = prompt->text;
+        requests[i].prompt_ids = prompt->ids;
+        requests[i].n_prompt_ids = prompt->n_ids;
+    }
+    return requests;
+}
+
+/* Returns 0 once a job has the exchange, else the status that was answered. */
+static int start_answer(struct server *server, struct exchange *exchange, const struct params *params,
+                        bool is_chat, double started_ms)
+{
+    static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
+    struct openai_answer *answer = make_answer(server, params, is_chat);
+    runnel_request *requests = answer ? make_requests(server, params, answer) : NULL;
+    runnel_error error;
+    struct job *job;
+    int status = 0;
+    if (!requests) {
+        if (answer)
+            free_answer(answer);
+        return reply_refusal(exchange, &no_memory);
+    }
+    size_t n = answer->n;
+    answer->started_ms = started_ms;
+    if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
+        status = reply_engine_error(server, exchange, requests, n, &error);
+    else if (params->stream)
+        exchange_stream_begin(exchange, 200, "text/event-stream", "Cache-Control: no-cache\r\n");
+    free(requests);
+    return status;
+}
+
+static void take_request(struct server *server, struct exchange *exchange, bool is_chat)
+{
+    enum metrics_route route = is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
+    double started_ms = metrics_request_started(server->metrics, route);
+    struct refusal refusal;
+    struct params params;
+    int status;
+    if (read_body(server, exchange, is_chat, &params, &refusal)) {
+        status = reply_refusal(exchange, &refusal);
+    } else {
+        status = start_answer(server, exchange, &params, is_chat, started_ms);
+        params_free(&params);
+    }
+    if (status)
+        metrics_request_finished(server->metrics, route, status, started_ms);
+}
+
+void openai_chat(struct server *server, struct exchange *exchange)
+{
+    take_request(server, exchange, true);
+}
+
+void openai_completion(struct server *server, struct exchange *exchange)
+{
+    take_request(server, exchange, false);
+}
+
+void openai_count_tokens(struct server *server, struct exchange *exchange)
+{
+    struct refusal refusal;
+    struct params params;
+    struct text body = {0};
+    runnel_error error;
+    size_t n = 0;
+    if (read_body(server, exchange, true, &params, &refusal)) {
+        metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
+        return;
+    }
+    int status;
+    if (reply_count_tokens(server, &params.request, &n, &error)) {
+        status = reply_engine_error(server, exchange, &params.request, 1, &error);
+    } else {
+        json_add_format(&body, "{\"input_tokens\":%zu}", n);
+        status = reply_json(exchange, &body);
+    }
+    text_free(&body);
+    params_free(&params);
+    metrics_add_status(server->metrics, status);
+}
+
+void openai_models(struct server *server, struct exchange *exchange)
+{
+    struct text body = {0};
+    text_add_string(&body, "{\"object\":\"list\",\"data\":[{\"id\":");
+    json_add_string(&body, server->model_name, strlen(server->model_name));
+    json_add_format(&body,
+                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"runnel\",\"meta\":{\"n_vocab\":%u,"
+                    "\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}]}",
+                    (long long)server->created_s, server->info.n_vocab, server->options->n_context,
+                    server->info.n_context_train, server->info.n_hidden,
+                    (unsigned long long)server->info.n_parameters,
+                    (unsigned long long)server->info.file_bytes);
+    metrics_add_status(server->metrics, reply_json(exchange, &body));
+    text_free(&body);
+}

@@ -1,0 +1,50 @@
+/* openai.h: the routes of the OpenAI API, and what their two halves share: openai.c takes requests and follows their
+ * jobs, openai_write.c writes the shapes. The loop's thread only. */
+#ifndef RUNNEL_SERVER_OPENAI_H
+#define RUNNEL_SERVER_OPENAI_H
+
+#include "server/logprobs.h"
+#include "server/server.h"
+
+void openai_chat(struct server *server, struct exchange *exchange);         /* POST /v1/chat/completions */
+void openai_completion(struct server *server, struct exchange *exchange);   /* POST /v1/completions */
+void openai_models(struct server *server, struct exchange *exchange);       /* GET /v1/models */
+void openai_count_tokens(struct server *server, struct exchange *exchange); /* POST .../input_tokens */
+
+/* Between the halves ----------------------------------------------------------------------------------------- */
+
+/* One of the answers of a request. */
+struct openai_choice {
+    struct logprobs logprobs;
+    runnel_response counts; /* once it has finished; without its texts */
+    bool began;             /* a stream has told the role */
+    bool thinking;          /* the last text was a thought */
+    bool finished;
+    double last_ms;                      /* of the last text, for the metrics */
+    double thought_ms, thought_ended_ms; /* when the thoughts began and ended */
+};
+
+struct openai_answer {
+    bool is_chat, stream, include_usage, split_reasoning, wants_logprobs;
+    int status; /* what the client is told, or would have been */
+    char id[40];
+    int64_t created_s;
+    double started_ms;
+    const char *model;
+    struct text piece;   /* of a stream, being written */
+    size_t n_per_prompt; /* choices that share a prompt follow each other */
+    size_t n;
+    struct openai_choice choices[];
+};
+
+/* Each adds one event of a stream. */
+void openai_write_delta(struct openai_answer *answer, size_t index, const runnel_event *event,
+                        struct text *out);
+void openai_write_end(struct openai_answer *answer, size_t index, struct text *out);
+void openai_write_usage_chunk(struct openai_answer *answer, struct text *out);
+
+/* A whole answer; responses[n]. */
+void openai_write_whole(struct openai_answer *answer, const runnel_response *const *responses,
+                        struct text *out);
+
+#endif

@@ -1,0 +1,302 @@
+/* params.c: the bodies of /v1/chat/completions, /v1/completions and /generate (see params.h). Any thread. */
+#include "server/params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int no_memory(struct refusal *refusal)
+{
+    refuse(refusal, NULL, "no memory for the request");
+    refusal->status = 503;
+    return -1;
+}
+
+static int start(json_t *root, const struct params_limits *limits, struct params *params,
+                 struct refusal *refusal)
+{
+    if (!json_is_object(root))
+        return refuse(refusal, NULL, "the body is no JSON object");
+    *params = (struct params){.request = limits->defaults, .root = json_incref(root), .n_choices = 1};
+    return 0;
+}
+
+void params_free(struct params *params)
+{
+    for (size_t i = 0; i < params->n_joined; i++)
+        free(params->joined[i]);
+    free(params->joined);
+    free(params->messages);
+    free(params->prompts);
+    free(params->ids);
+    free(params->biases);
+    json_decref(params->root);
+    *params = (struct params){0};
+}
+
+/* A conversation ------------------------------------------------------------------------------------------- */
+
+/* What the template calls this role; NULL: it knows no such role. */
+static const char *read_role(const json_t *value)
+{
+    static const struct {
+        const char *name, *role;
+    } roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"}, {"assistant", "assistant"}};
+    for (size_t i = 0; json_is_string(value) && i < sizeof roles / sizeof *roles; i++)
+        if (!strcmp(json_string_value(value), roles[i].name))
+            return roles[i].role;
+    return NULL;
+}
+
+/* [{"type":"text","text":"..."}, ...] to one text, the parts on lines of their own. */
+static int join_parts(const json_t *parts, const char *field, struct params *params, const char **content,
+                      struct refusal *refusal)
+{
+    const json_t *part;
+    size_t i, len = 0;
+    json_array_foreach(parts, i, part)
+    {
+        const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
+        if (!json_is_string(type) || strcmp(json_string_value(type), "text") || !json_is_string(text))
+            return refuse(refusal, field,
+                          "expected parts {\"type\": \"text\", \"text\": \"...\"}, part %zu is none", i);
+        len += json_string_length(text) + 1;
+    }
+    char *joined = malloc(len + 1), *at = joined;
+    if (!joined)
+        return no_memory(refusal);
+    params->joined[params->n_joined++] = joined;
+    json_array_foreach(parts, i, part)
+    {
+        const json_t *text = json_object_get(part, "text");
+        if (at > joined)
+            *at++ = '\n';
+        memcpy(at, json_string_value(text), json_string_length(text));
+        at += json_string_length(text);
+    }
+    *at = '\0';
+    *content = joined;
+    return 0;
+}
+
+static int read_message(const json_t *value, size_t index, struct params *params, runnel_message *message,
+                        struct refusal *refusal)
+{
+    char field[64];
+    snprintf(field, sizeof field, "messages[%zu]", index);
+    if (!json_is_object(value))
+        return refuse(refusal, field, "expected an object");
+    snprintf(field, sizeof field, "messages[%zu].role", index);
+    message->role = read_role(json_object_get(value, "role"));
+    if (!message->role)
+        return refuse(refusal, field, "expected \"system\", \"developer\", \"user\" or \"assistant\"");
+    snprintf(field, sizeof field, "messages[%zu].tool_calls", index);
+    const json_t *calls = json_find(value, "tool_calls");
+    if (calls && !(json_is_array(calls) && !json_array_size(calls)))
+        return refuse(refusal, field, "tools are not supported");
+    snprintf(field, sizeof field, "messages[%zu].content", index);
+    const json_t *content = json_find(value, "content");
+    if (json_is_array(content))
+        return join_parts(content, field, params, &message->content, refusal);
+    bool may_lack = !strcmp(message->role, "assistant");
+    if (!json_is_string(content) && !(may_lack && !content))
+        return refuse(refusal, field, "expected a string or a list of parts");
+    message->content = content ? json_string_value(content) : "";
+    return 0;
+}
+
+static int read_messages(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    const json_t *messages = json_find(root, "messages"), *value;
+    size_t i, n = json_array_size(messages);
+    if (!json_is_array(messages) || !n)
+        return refuse(refusal, "messages", "expected a list of at least one message");
+    params->messages = calloc(n, sizeof *params->messages);
+    params->joined = calloc(n, sizeof *params->joined);
+    if (!params->messages || !params->joined)
+        return no_memory(refusal);
+    json_array_foreach(messages, i, value)
+    {
+        if (read_message(value, i, params, &params->messages[i], refusal))
+            return -1;
+    }
+    if (n > 1 && !strcmp(params->messages[n - 1].role, "assistant") &&
+        !strcmp(params->messages[n - 2].role, "assistant"))
+        return refuse(refusal, "messages", "two messages of the assistant at the end");
+    params->request.messages = params->messages;
+    params->request.n_messages = n;
+    return 0;
+}
+
+/* Thinking on or off; a budget between cannot be kept yet, and is not ignored. */
+static int read_thinking(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    const json_t *arguments = json_find(root, "chat_template_kwargs");
+    const json_t *format = json_find(root, "reasoning_format");
+    bool thinks = true;
+    int64_t budget = -1;
+    if (arguments && !json_is_object(arguments))
+        return refuse(refusal, "chat_template_kwargs", "expected an object");
+    if (json_read_bool(arguments, "enable_thinking", &thinks, refusal) ||
+        json_read_int(root, "thinking_budget_tokens", -1, 0, false, &budget, refusal))
+        return -1;
+    params->request.no_thinking = !thinks || budget == 0;
+    if (!format)
+        return 0;
+    const char *name = json_is_string(format) ? json_string_value(format) : "";
+    if (!strcmp(name, "none"))
+        params->split_reasoning = false;
+    else if (!strcmp(name, "deepseek"))
+        params->split_reasoning = true;
+    else if (strcmp(name, "auto") != 0)
+        return refuse(refusal, "reasoning_format", "expected \"deepseek\", \"none\" or \"auto\"");
+    return 0;
+}
+
+static int read_chat_logprobs(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    bool wants = false;
+    int64_t n_top = 0;
+    if (json_read_bool(root, "logprobs", &wants, refusal) ||
+        json_read_int(root, "top_logprobs", 0, PARAMS_TOP_LOGPROBS, false, &n_top, refusal))
+        return -1;
+    if (n_top && !wants)
+        return refuse(refusal, "top_logprobs", "only together with logprobs");
+    params->request.n_logprobs = wants ? (int)n_top : -1;
+    return 0;
+}
+
+int params_read_chat(json_t *root, const struct params_limits *limits, struct params *params,
+                     struct refusal *refusal)
+{
+    struct params read;
+    if (start(root, limits, &read, refusal))
+        return -1;
+    if (read_messages(root, &read, refusal) || params_read_common(root, limits, &read, refusal) ||
+        params_read_stream(root, &read, refusal) || read_thinking(root, &read, refusal) ||
+        read_chat_logprobs(root, &read, refusal)) {
+        params_free(&read);
+        return -1;
+    }
+    *params = read;
+    params->request.stop = params->stop;
+    return 0;
+}
+
+/* Prompts to be continued ---------------------------------------------------------------------------------- */
+
+/* Writes an array's token ids to ids, which has room. */
+static int read_ids(const json_t *array, uint32_t n_vocab, int32_t *ids, struct refusal *refusal)
+{
+    const json_t *value;
+    size_t i;
+    json_array_foreach(array, i, value)
+    {
+        json_int_t id = json_integer_value(value);
+        if (!json_is_integer(value) || id < 0 || id >= (json_int_t)n_vocab)
+            return refuse(refusal, "prompt", "expected token ids from 0 to %u", n_vocab - 1);
+        ids[i] = (int32_t)id;
+    }
+    return 0;
+}
+
+static int read_prompt(const json_t *value, uint32_t n_vocab, int32_t *ids, struct params_prompt *prompt,
+                       struct refusal *refusal)
+{
+    size_t len = json_is_string(value) ? json_string_length(value) : json_array_size(value);
+    if (!json_is_string(value) && !json_is_array(value))
+        return refuse(refusal, "prompt", "expected a string, token ids, or a list of these");
+    if (!len)
+        return refuse(refusal, "prompt", "it is empty");
+    if (json_is_string(value)) {
+        *prompt = (struct params_prompt){.text = json_string_value(value)};
+        return 0;
+    }
+    *prompt = (struct params_prompt){.ids = ids, .n_ids = len};
+    return read_ids(value, n_vocab, ids, refusal);
+}
+
+/* A string, token ids, or a list of these. */
+static int read_prompts(json_t *root, uint32_t n_vocab, struct params *params, struct refusal *refusal)
+{
+    const json_t *prompt = json_find(root, "prompt"), *value;
+    bool is_list = json_is_array(prompt) && !json_is_number(json_array_get(prompt, 0));
+    size_t i, n = is_list ? json_array_size(prompt) : 1, n_ids = is_list ? 0 : json_array_size(prompt);
+    if (!prompt || !n)
+        return refuse(refusal, "prompt", "expected a string, token ids, or a list of these");
+    if (n > PARAMS_PROMPTS)
+        return refuse(refusal, "prompt", "expected at most %d prompts, found %zu", PARAMS_PROMPTS, n);
+    for (i = 0; is_list && i < n; i++)
+        n_ids += json_array_size(json_array_get(prompt, i));
+    params->prompts = calloc(n, sizeof *params->prompts);
+    params->ids = malloc(n_ids * sizeof *params->ids + 1);
+    if (!params->prompts || !params->ids)
+        return no_memory(refusal);
+    params->n_prompts = n;
+    int32_t *ids = params->ids;
+    for (i = 0; i < n; i++) {
+        value = is_list ? json_array_get(prompt, i) : prompt;
+        if (read_prompt(value, n_vocab, ids, &params->prompts[i], refusal))
+            return -1;
+        ids += params->prompts[i].n_ids;
+    }
+    return 0;
+}
+
+int params_read_completion(json_t *root, const struct params_limits *limits, struct params *params,
+                           struct refusal *refusal)
+{
+    struct params read;
+    int64_t n_logprobs = -1;
+    bool echo = false;
+    if (start(root, limits, &read, refusal))
+        return -1;
+    if (read_prompts(root, limits->n_vocab, &read, refusal) ||
+        params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
+        json_read_bool(root, "echo", &echo, refusal) || (echo && refuse(refusal, "echo", "not supported")) ||
+        json_read_int(root, "logprobs", 0, PARAMS_TOP_LOGPROBS, false, &n_logprobs, refusal)) {
+        params_free(&read);
+        return -1;
+    }
+    *params = read;
+    params->request.stop = params->stop;
+    params->request.raw = true;
+    params->request.n_logprobs = (int)n_logprobs;
+    return 0;
+}
+
+/* /generate ------------------------------------------------------------------------------------------------ */
+
+static int read_name(json_t *root, struct params *params, struct refusal *refusal)
+{
+    json_t *name = json_find(root, "id");
+    if (!name)
+        return 0;
+    if (!json_is_integer(name) && !(json_is_string(name) && json_string_length(name) <= PARAMS_NAME_BYTES))
+        return refuse(refusal, "id", "expected a whole number or a string of at most %d bytes",
+                      PARAMS_NAME_BYTES);
+    params->name = name;
+    return 0;
+}
+
+int params_read_generate(json_t *root, const struct params_limits *limits, struct params *params,
+                         struct refusal *refusal)
+{
+    struct params read;
+    if (start(root, limits, &read, refusal))
+        return -1;
+    const json_t *prompt = json_find(root, "prompt");
+    read.request.max_tokens = GENERATE_MAX_TOKENS;
+    if ((!json_is_string(prompt) && refuse(refusal, "prompt", "expected a string")) ||
+        (!json_string_length(prompt) && refuse(refusal, "prompt", "it is empty")) ||
+        json_read_bool(root, "raw", &read.request.raw, refusal) ||
+        params_read_common(root, limits, &read, refusal) || read_thinking(root, &read, refusal) ||
+        read_name(root, &read, refusal)) {
+        params_free(&read);
+        return -1;
+    }
+    *params = read;
+    params->request.stop = params->stop;
+    params->request.prompt = json_string_value(prompt);
+    return 0;
+}

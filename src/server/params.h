@@ -1,0 +1,74 @@
+/* params.h: the JSON body of a request to what the engine is asked.
+ *
+ * Everything that a client can get wrong is found here, before anything is computed, and named by its field. A struct
+ * params owns all that its request points to (params_free); what a request does not say keeps the server's default. Fields
+ * that are not known are ignored, except those that would constrain the answer: they are refused, since ignoring them
+ * would be a lie. Any thread. */
+#ifndef RUNNEL_SERVER_PARAMS_H
+#define RUNNEL_SERVER_PARAMS_H
+
+#include "runnel.h"
+#include "server/json_read.h"
+
+enum {
+    PARAMS_STOPS = 16,
+    PARAMS_STOP_BYTES = 1024,
+    PARAMS_LOGIT_BIASES = 1024,
+    PARAMS_TOP_LOGPROBS = 20,
+    PARAMS_PROMPTS = 1024,      /* in one request; more than the engine takes are refused by it, as busy */
+    PARAMS_NAME_BYTES = 256,    /* of "id" in a batch */
+    GENERATE_MAX_TOKENS = 2048, /* of /generate, if it does not say */
+};
+
+/* Where the defaults come from, and the bounds that are not the same for every server. */
+struct params_limits {
+    runnel_request defaults; /* as runnel_request_init and the server's options have it; no prompt */
+    uint32_t n_vocab;
+    uint32_t n_choices; /* "n" at most */
+    bool split_reasoning;
+};
+
+struct params_prompt {
+    const char *text; /* or */
+    const int32_t *ids;
+    size_t n_ids;
+};
+
+struct params {
+    runnel_request request; /* of every choice; for completions without its prompt */
+    bool has_seed;
+    unsigned n_choices; /* of each prompt, with seeds that count up */
+    bool stream, include_usage, split_reasoning;
+    struct params_prompt *prompts; /* completions */
+    size_t n_prompts;
+    json_t *name; /* "id" of a batch's entry: a string or a whole number, NULL if it has none */
+
+    /* What the above points to. */
+    json_t *root;
+    runnel_message *messages;
+    char **joined; /* contents that came in parts */
+    size_t n_joined;
+    int32_t *ids;
+    runnel_logit_bias *biases;
+    const char *stop[PARAMS_STOPS];
+};
+
+/* Each reads a parsed body, of which it keeps what it needs: the caller gives root back. Returns 0, or -1 and the
+ * refusal, with *params untouched. The params are not to be copied or moved. */
+int params_read_chat(json_t *root, const struct params_limits *limits, struct params *params,
+                     struct refusal *refusal);
+int params_read_completion(json_t *root, const struct params_limits *limits, struct params *params,
+                           struct refusal *refusal);
+int params_read_generate(json_t *root, const struct params_limits *limits, struct params *params,
+                         struct refusal *refusal);
+void params_free(struct params *params);
+
+/* The parts of the readers: params_fields.c. */
+
+/* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what would constrain the answer. */
+int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
+                       struct refusal *refusal);
+/* stream, stream_options. */
+int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal);
+
+#endif

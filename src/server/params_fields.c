@@ -1,0 +1,243 @@
+/* params_fields.c: the fields that requests of every route share. Owns nothing; any thread. */
+#include "server/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int no_memory(struct refusal *refusal)
+{
+    refuse(refusal, NULL, "no memory for the request");
+    refusal->status = 503;
+    return -1;
+}
+
+/* What would constrain the answer -------------------------------------------------------------------------- */
+
+/* An absent, null, false or empty value asks for nothing. */
+static bool asks_for_nothing(const json_t *value)
+{
+    return !value || json_is_false(value) || (json_is_array(value) && !json_array_size(value)) ||
+           (json_is_object(value) && !json_object_size(value)) ||
+           (json_is_string(value) && !json_string_length(value));
+}
+
+static bool is_text(const json_t *value, const char *text)
+{
+    return json_is_string(value) && !strcmp(json_string_value(value), text);
+}
+
+static int refuse_constraints(const json_t *root, struct refusal *refusal)
+{
+    static const char *const names[] = {
+        "tools",
+        "functions",
+        "grammar",
+        "json_schema",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "guided_decoding_backend",
+        "structured_outputs",
+        "regex",
+        "ebnf",
+        "logits_processors",
+        "lora",
+        "suffix",
+        "audio",
+        "web_search_options",
+        "bad_words",
+        "allowed_token_ids",
+        "min_tokens",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *value = json_find(root, names[i]);
+        bool is_zero = json_is_integer(value) && json_integer_value(value) == 0;
+        if (!asks_for_nothing(value) && !is_zero)
+            return refuse(refusal, names[i], "not supported, and not ignored as it would change the answer");
+    }
+    static const char *const choices[] = {"tool_choice", "function_call"};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const json_t *value = json_find(root, choices[i]);
+        if (value && !is_text(value, "none") && !is_text(value, "auto"))
+            return refuse(refusal, choices[i], "expected \"none\" or \"auto\", as there are no tools");
+    }
+    const json_t *format = json_find(root, "response_format");
+    if (format && !json_is_object(format))
+        return refuse(refusal, "response_format", "expected an object");
+    if (format && !is_text(json_object_get(format, "type"), "text"))
+        return refuse(refusal, "response_format", "only {\"type\": \"text\"} is supported");
+    const json_t *modalities = json_find(root, "modalities");
+    if (modalities && !(json_array_size(modalities) == 1 && is_text(json_array_get(modalities, 0), "text")))
+        return refuse(refusal, "modalities", "only [\"text\"] is supported");
+    return 0;
+}
+
+/* Fields --------------------------------------------------------------------------------------------------- */
+
+static int read_sampling(const json_t *root, runnel_sampling *sampling, struct refusal *refusal)
+{
+    int64_t top_k = sampling->top_k, window = sampling->penalty_window;
+    float top_p = sampling->top_p;
+    float repetition = sampling->repetition_penalty;
+    if (json_read_float(root, "temperature", 0, 2, &sampling->temperature, refusal) ||
+        json_read_float(root, "top_p", 0, 1, &top_p, refusal) ||
+        json_read_float(root, "min_p", 0, 1, &sampling->min_p, refusal) ||
+        json_read_int(root, "top_k", -1, INT32_MAX, true, &top_k, refusal) ||
+        json_read_float(root, "presence_penalty", -2, 2, &sampling->presence_penalty, refusal) ||
+        json_read_float(root, "frequency_penalty", -2, 2, &sampling->frequency_penalty, refusal) ||
+        json_read_float(root, "repeat_penalty", 0.01, 100, &repetition, refusal) ||
+        json_read_float(root, "repetition_penalty", 0.01, 100, &repetition, refusal) ||
+        json_read_int(root, "repeat_last_n", -1, INT32_MAX, true, &window, refusal))
+        return -1;
+    bool penalises = sampling->presence_penalty != 0 || sampling->frequency_penalty != 0 || repetition != 1;
+    if (penalises && window == 0 && !json_find(root, "repeat_last_n"))
+        window = -1; /* whoever asks for a penalty wants one */
+    sampling->top_k = top_k < 0 ? 0 : (int)top_k;
+    sampling->top_p = top_p > 0 ? top_p : 1e-6f; /* 0 is allowed by the API, and means the likeliest one */
+    sampling->repetition_penalty = repetition;
+    sampling->penalty_window = (int)window;
+    return 0;
+}
+
+/* max_completion_tokens is the new name of max_tokens; -1 is llama-server's way to say "as many as fit". */
+static int read_max_tokens(const json_t *root, int *out, struct refusal *refusal)
+{
+    static const char *const names[] = {"max_tokens", "max_completion_tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t max_tokens = *out;
+        if (!json_find(root, names[i]))
+            continue;
+        if (json_read_int(root, names[i], -1, INT32_MAX, true, &max_tokens, refusal))
+            return -1;
+        if (max_tokens == 0)
+            return refuse(refusal, names[i], "expected 1 or more, or -1 for as many as fit");
+        *out = max_tokens < 0 ? 0 : (int)max_tokens;
+    }
+    return 0;
+}
+
+static int read_seed(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    int64_t seed = -1;
+    if (json_read_int(root, "seed", INT64_MIN, INT64_MAX, true, &seed, refusal))
+        return -1;
+    params->has_seed = seed != -1; /* llama-server's way to say "any" */
+    if (params->has_seed)
+        params->request.sampling.seed = (uint64_t)seed;
+    return 0;
+}
+
+static int add_stop(const json_t *value, struct params *params, struct refusal *refusal)
+{
+    if (!json_is_string(value))
+        return refuse(refusal, "stop", "expected a string or a list of strings");
+    size_t len = json_string_length(value);
+    if (!len || len > PARAMS_STOP_BYTES)
+        return refuse(refusal, "stop", "expected texts of 1 to %d bytes, found one of %zu", PARAMS_STOP_BYTES,
+                      len);
+    params->stop[params->request.n_stop++] = json_string_value(value);
+    return 0;
+}
+
+static int read_stop(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    const json_t *stop = json_find(root, "stop"), *value;
+    size_t i;
+    params->request.stop = params->stop;
+    params->request.n_stop = 0;
+    if (!stop)
+        return 0;
+    if (!json_is_array(stop))
+        return add_stop(stop, params, refusal);
+    if (json_array_size(stop) > PARAMS_STOPS)
+        return refuse(refusal, "stop", "expected at most %d texts, found %zu", PARAMS_STOPS,
+                      json_array_size(stop));
+    json_array_foreach(stop, i, value)
+    {
+        if (add_stop(value, params, refusal))
+            return -1;
+    }
+    return 0;
+}
+
+/* A key of logit_bias: decimal digits alone. */
+static bool read_token_id(const char *text, uint32_t n_vocab, int32_t *id)
+{
+    size_t len = strlen(text);
+    if (!len || len > 9 || strspn(text, "0123456789") != len)
+        return false;
+    long value = strtol(text, NULL, 10);
+    *id = (int32_t)value;
+    return (unsigned long)value < n_vocab;
+}
+
+static int read_logit_bias(json_t *root, uint32_t n_vocab, struct params *params, struct refusal *refusal)
+{
+    json_t *bias = json_find(root, "logit_bias"), *value;
+    const char *key;
+    size_t n = 0;
+    if (!bias)
+        return 0;
+    if (!json_is_object(bias))
+        return refuse(refusal, "logit_bias", "expected an object of token ids and numbers");
+    if (json_object_size(bias) > PARAMS_LOGIT_BIASES)
+        return refuse(refusal, "logit_bias", "expected at most %d entries, found %zu", PARAMS_LOGIT_BIASES,
+                      json_object_size(bias));
+    params->biases = malloc(json_object_size(bias) * sizeof *params->biases + 1);
+    if (!params->biases)
+        return no_memory(refusal);
+    json_object_foreach(bias, key, value)
+    {
+        double number = json_number_value(value);
+        if (!read_token_id(key, n_vocab, &params->biases[n].token))
+            return refuse(refusal, "logit_bias", "expected token ids from 0 to %u", n_vocab - 1);
+        if (!json_is_number(value) || !(number >= -100 && number <= 100))
+            return refuse(refusal, "logit_bias", "expected numbers from -100 to 100");
+        params->biases[n++].bias = (float)number;
+    }
+    params->request.sampling.logit_bias = params->biases;
+    params->request.sampling.n_logit_bias = n;
+    return 0;
+}
+
+static int read_n(const json_t *root, uint32_t most, struct params *params, struct refusal *refusal)
+{
+    int64_t n = 1, best_of = 1;
+    if (json_read_int(root, "n", 1, most, false, &n, refusal) ||
+        json_read_int(root, "best_of", 1, 1, false, &best_of, refusal))
+        return -1;
+    if (n > 1 && json_find(root, "best_of"))
+        return refuse(refusal, "best_of", "not supported");
+    params->n_choices = (unsigned)n;
+    return 0;
+}
+
+int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
+                       struct refusal *refusal)
+{
+    const json_t *model = json_find(root, "model");
+    if (model && !json_is_string(model))
+        return refuse(refusal, "model", "expected a string");
+    params->split_reasoning = limits->split_reasoning;
+    if (refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
+        read_max_tokens(root, &params->request.max_tokens, refusal) || read_seed(root, params, refusal) ||
+        read_stop(root, params, refusal) ||
+        read_logit_bias((json_t *)(uintptr_t)root, limits->n_vocab, params, refusal) ||
+        read_n(root, limits->n_choices, params, refusal) ||
+        json_read_bool(root, "ignore_eos", &params->request.ignore_eos, refusal))
+        return -1;
+    return 0;
+}
+
+int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    const json_t *options = json_find(root, "stream_options");
+    if (json_read_bool(root, "stream", &params->stream, refusal))
+        return -1;
+    if (!options)
+        return 0;
+    if (!json_is_object(options))
+        return refuse(refusal, "stream_options", "expected an object");
+    return json_read_bool(options, "include_usage", &params->include_usage, refusal);
+}

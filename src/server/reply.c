@@ -1,0 +1,152 @@
+/* reply.c: what every route does with a body and with failure. The loop's thread only. */
+#include "server/reply.h"
+
+#include "base/clock.h"
+#include "server/json_write.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+static const char retry_soon[] = "Retry-After: 1\r\n";
+
+static void add_error(struct text *out, int status, const char *type, const char *message, const char *param)
+{
+    text_add_string(out, "{\"message\":");
+    json_add_string(out, message, strlen(message));
+    json_add_format(out, ",\"type\":\"%s\",\"param\":", type);
+    if (*param)
+        json_add_string(out, param, strlen(param));
+    else
+        text_add_string(out, "null");
+    json_add_format(out, ",\"code\":%d", status);
+}
+
+void reply_add_error(struct text *out, int status, const char *message, const char *param)
+{
+    add_error(out, status, http_error_type(status), message, param);
+}
+
+/* Ends the exchange with what is in body; a static text if that could not be written. Frees the body. */
+static int send_error(struct exchange *exchange, int status, struct text *body)
+{
+    const char *headers = status == 429 || status == 503 ? retry_soon : NULL;
+    if (body->failed)
+        exchange_respond_error(exchange, status, headers, "no memory for the error's message");
+    else
+        exchange_respond(exchange, status, "application/json", headers, body->bytes, body->len);
+    text_free(body);
+    return status;
+}
+
+int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
+{
+    struct text body = {0};
+    text_add_string(&body, "{\"error\":");
+    reply_add_error(&body, refusal->status, refusal->message, refusal->param);
+    text_add_string(&body, "}}");
+    return send_error(exchange, refusal->status, &body);
+}
+
+int reply_status(const runnel_error *error)
+{
+    switch (error->code) {
+    case RUNNEL_EINVAL:
+    case RUNNEL_ECONTEXT:
+    case RUNNEL_EUNSUPPORTED: /* a conversation, and no template that is known */
+        return 400;
+    case RUNNEL_EBUSY:
+        return 429;
+    case RUNNEL_ENOMEM:
+    case RUNNEL_ECANCELLED: /* by a server that shuts down */
+        return 503;
+    default:
+        return 500;
+    }
+}
+
+int reply_count_tokens(const struct server *server, const runnel_request *request, size_t *n,
+                       runnel_error *error)
+{
+    const runnel_message message = {.role = "user", .content = request->prompt};
+    bool is_chat = request->messages || (request->prompt && !request->raw);
+    char *rendered = NULL;
+    int32_t *ids;
+    int code;
+    if (request->prompt_ids) {
+        *n = request->n_prompt_ids;
+        return RUNNEL_OK;
+    }
+    if (is_chat) {
+        code = runnel_chat_format(server->model, request->messages ? request->messages : &message,
+                                  request->messages ? request->n_messages : 1, !request->no_thinking,
+                                  &rendered, error);
+        if (code)
+            return code;
+    }
+    const char *text = is_chat ? rendered : request->prompt;
+    code = runnel_tokenize(server->model, text, strlen(text), true, &ids, n, error);
+    if (!code)
+        runnel_tokens_free(ids);
+    runnel_text_free(rendered);
+    return code;
+}
+
+/* Of several prompts the longest one is told. */
+static int send_context_error(struct server *server, struct exchange *exchange,
+                              const runnel_request *requests, size_t n, const runnel_error *error)
+{
+    struct text body = {0};
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t n_tokens = 0;
+        if (!reply_count_tokens(server, &requests[i], &n_tokens, NULL) && n_tokens > most)
+            most = n_tokens;
+    }
+    text_add_string(&body, "{\"error\":");
+    add_error(&body, 400, "exceed_context_size_error", error->message,
+              requests[0].messages ? "messages" : "prompt");
+    json_add_format(&body, ",\"n_prompt_tokens\":%zu,\"n_ctx\":%u}}", most, server->options->n_context);
+    return send_error(exchange, 400, &body);
+}
+
+int reply_engine_error(struct server *server, struct exchange *exchange, const runnel_request *requests,
+                       size_t n, const runnel_error *error)
+{
+    if (error->code == RUNNEL_ECONTEXT)
+        return send_context_error(server, exchange, requests, n, error);
+    struct refusal refusal = {.status = reply_status(error)};
+    snprintf(refusal.message, sizeof refusal.message, "%.230s", error->message);
+    return reply_refusal(exchange, &refusal);
+}
+
+int reply_json(struct exchange *exchange, const struct text *json)
+{
+    if (json->failed) {
+        exchange_respond_error(exchange, 503, retry_soon, "no memory for the answer");
+        return 503;
+    }
+    exchange_respond(exchange, 200, "application/json", NULL, json->bytes, json->len);
+    return 200;
+}
+
+struct params_limits reply_limits(const struct server *server)
+{
+    struct params_limits limits = {
+        .n_vocab = server->info.n_vocab,
+        .n_choices = server->options->n_parallel,
+        .split_reasoning = server->options->split_reasoning,
+    };
+    runnel_request_init(server->model, &limits.defaults);
+    limits.defaults.sampling = server->options->sampling;
+    limits.defaults.max_tokens = server->options->max_tokens;
+    return limits;
+}
+
+uint64_t reply_seed(const struct server *server, const struct params *params)
+{
+    uint64_t seed = params->has_seed ? params->request.sampling.seed : server->options->sampling.seed;
+    if (!params->has_seed && !server->options->has_seed && getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        seed = (uint64_t)(clock_ms() * 1e6);
+    return seed;
+}
