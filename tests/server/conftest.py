@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from serving import Serving, make_tiny_model, real_model
+
 HOST = b"Host: localhost\r\n"
 
 
@@ -176,3 +178,29 @@ def start():
 @pytest.fixture
 def server(start):
     return start()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """tiny("qwen2") is the path of a tiny model of this kind."""
+    folder = tmp_path_factory.mktemp("models")
+    return lambda kind="qwen2": make_tiny_model(folder, kind)
+
+
+@pytest.fixture
+def smollm2():
+    return real_model("smollm2-135m")
+
+
+@pytest.fixture
+def serve():
+    """serve(model, flags...) starts `runnel serve`, ready unless wait=False; what is left at the end drains."""
+    servings = []
+
+    def start_serving(model, *flags, **options):
+        servings.append(Serving(model, *flags, **options))
+        return servings[-1]
+
+    yield start_serving
+    for serving in servings:
+        serving.stop()

@@ -1,0 +1,196 @@
+"""`runnel serve` in a process of its own, and what clients of it do."""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
+
+
+def make_tiny_model(folder, kind):
+    path = Path(folder) / f"{kind}.gguf"
+    if not path.exists():
+        subprocess.run([RUNNEL.parent / "tests" / "make_tiny_model", path, kind], check=True)
+    return str(path)
+
+
+def real_model(name):
+    """The path of a real model in the folder of test models; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("RUNNEL_MODELS_DIR", ROOT / "models"))
+    path = folder / f"{name}.gguf"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    return str(path)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_serve(*arguments, env=None, timeout=30):
+    """Runs to the end, for what is refused."""
+    return subprocess.run([RUNNEL, "serve", *arguments], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})})
+
+
+class Serving:
+    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None):
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
+            stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+        self.lines = []
+        self.ready = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        if wait:
+            assert self.ready.wait(60), self.lines
+            assert self.url, self.lines
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith("Runnel serves"):
+                self.ready.set()
+        self.ready.set()
+
+    @property
+    def url(self):
+        for line in self.lines:
+            if match := re.fullmatch(r"Runnel serves .* at (http://\S+)", line):
+                return match[1]
+        return None
+
+    def connection(self, timeout=60):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def ask(self, method, path, body=None, timeout=60):
+        """(status, headers, body), the body read as JSON where it is."""
+        connection = self.connection(timeout)
+        try:
+            payload = None if body is None else json.dumps(body)
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, payload, headers)
+            response = connection.getresponse()
+            data = response.read()
+            if response.headers.get_content_type() == "application/json":
+                data = json.loads(data)
+            return response.status, response.headers, data
+        finally:
+            connection.close()
+
+    def get(self, path):
+        return self.ask("GET", path)
+
+    def post(self, path, body):
+        return self.ask("POST", path, body)
+
+    def complete(self, prompt, n, **fields):
+        """The text that /v1/completions gives, n tokens whatever the model thinks of it."""
+        status, _, body = self.post("/v1/completions", {"prompt": prompt, "max_tokens": n, "ignore_eos": True,
+                                                        **fields})
+        assert status == 200, body
+        assert body["usage"]["completion_tokens"] == n, body
+        return body["choices"][0]["text"]
+
+    def stream(self, prompt, n, **fields):
+        """A stream of /v1/completions, its head not yet read."""
+        return Stream(self, {"prompt": prompt, "max_tokens": n, "ignore_eos": True, "stream": True, **fields})
+
+    def metrics(self):
+        """{(name, labels...): value}; of labels, all but model_name."""
+        status, _, text = self.get("/metrics")
+        assert status == 200
+        values = {}
+        for family in text_string_to_metric_families(text.decode()):
+            for sample in family.samples:
+                labels = tuple(sorted(f"{name}={value}" for name, value in sample.labels.items()
+                                      if name != "model_name"))
+                values[(sample.name, *labels)] = sample.value
+        return values
+
+    def metric(self, name, *labels):
+        return self.metrics()[(name, *labels)]
+
+    def wait_for(self, condition, timeout=10):
+        """Until condition(metrics) is true; the metrics of then."""
+        end = time.monotonic() + timeout
+        while True:
+            metrics = self.metrics()
+            if condition(metrics):
+                return metrics
+            assert time.monotonic() < end, metrics
+            time.sleep(0.005)
+
+    def wait_until_idle(self, timeout=10):
+        """Until nothing is computed or waits, and no page is held."""
+        return self.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0
+                             and now[("vllm:num_requests_waiting",)] == 0
+                             and now[("runnel_kv_pages", "state=used")] == 0, timeout)
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=30):
+        """The exit status."""
+        status = self.process.wait(timeout)
+        self.reader.join(10)
+        return status
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.signal()
+            try:
+                self.wait(2)
+            except subprocess.TimeoutExpired:
+                self.signal()
+                self.wait()
+        assert self.process.returncode in (0, 1, 2), self.lines
+        assert not any("still held" in line or "Sanitizer" in line for line in self.lines), self.lines
+
+
+class Stream:
+    def __init__(self, serving, body):
+        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=60)
+        data = json.dumps(body).encode()
+        self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        self.file = self.socket.makefile("rb")
+
+    def read_head(self):
+        status = int(self.file.readline().split()[1])
+        while self.file.readline() not in (b"\r\n", b""):
+            pass
+        return status
+
+    def events(self):
+        """The events as they come, until the server closes: JSON objects, and "[DONE]"."""
+        for line in self.file:
+            if line.startswith(b"data: "):
+                data = line[6:].strip()
+                yield "[DONE]" if data == b"[DONE]" else json.loads(data)
+
+    def text(self):
+        """All of it; it must end as it should."""
+        assert self.read_head() == 200
+        events = list(self.events())
+        assert events[-1] == "[DONE]", events[-3:]
+        return "".join(choice.get("text", "") for event in events[:-1] for choice in event["choices"])
+
+    def leave(self, reset=False):
+        if reset:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.file.close()
+        self.socket.close()

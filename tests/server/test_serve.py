@@ -1,0 +1,236 @@
+"""A server's life: flags, loading, ready, draining, the end."""
+import http.client
+import json
+import signal
+import socket
+import time
+
+import pytest
+from serving import free_port, run_serve
+
+
+def test_ready_line_health_and_end(serve, tiny):
+    serving = serve(tiny())
+    assert serving.url == f"http://127.0.0.1:{serving.port}"
+    status, headers, body = serving.get("/health")
+    assert (status, body) == (200, {"status": "ok"})
+    serving.signal()
+    assert serving.wait(5) == 0
+    assert len(serving.lines) == 1, serving.lines
+
+
+def test_loading_is_told_from_the_first_moment(serve, tiny):
+    serving = serve(tiny(), kv_mib=2048, wait=False)  # that much takes a while to touch
+    seen = []
+    while "ok" not in seen:
+        try:
+            status, headers, body = serving.get("/health")
+        except ConnectionRefusedError:
+            assert not seen
+            continue
+        if body["status"] == "loading model" and not seen:
+            assert headers["Retry-After"]
+            refused, headers, answer = serving.post("/v1/completions", {"prompt": "a"})
+            if refused == 503:
+                assert headers["Retry-After"] and answer["error"]["type"] == "unavailable_error"
+                assert serving.get("/metrics")[0] == 200
+                seen.append("refused")
+        assert (status, body["status"]) in ((503, "loading model"), (200, "ok"))
+        seen.append(body["status"])
+    assert seen[0:2] == ["refused", "loading model"]
+
+
+def test_signal_while_loading(serve, tiny):
+    serving = serve(tiny(), kv_mib=2048, wait=False)
+    while True:
+        try:
+            serving.get("/health")
+            break
+        except ConnectionRefusedError:
+            pass
+    serving.signal()
+    assert serving.wait() == 0
+    assert serving.lines == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_finishes_while_draining(serve, tiny, number):
+    serving = serve(tiny("long"), "--ctx", "8192")
+    stream = serving.stream("once", 4000, temperature=0)
+    assert stream.read_head() == 200
+    events = stream.events()
+    next(events)
+    serving.signal(number)
+    status, headers, body = serving.get("/health")
+    assert (status, body) == (503, {"status": "draining"})
+    status, headers, body = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
+    assert status == 503 and headers["Retry-After"] and body["error"]["type"] == "unavailable_error"
+    rest = list(events)
+    assert rest[-1] == "[DONE]"
+    assert any(choice["finish_reason"] == "length" for event in rest[:-1] for choice in event["choices"])
+    assert serving.wait(5) == 0
+
+
+def test_a_second_signal_ends_at_once(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "131072", kv_mib=256)
+    stream = serving.stream("once", 130000)
+    assert stream.read_head() == 200
+    next(stream.events())
+    serving.signal()
+    time.sleep(0.3)
+    assert serving.process.poll() is None, "the first signal waits for the stream"
+    serving.signal()
+    began = time.monotonic()
+    assert serving.wait(5) == 0
+    assert time.monotonic() - began < 1
+    assert "[DONE]" not in list(stream.events()), "a stream that was cut must not look complete"
+
+
+def test_the_drain_limit(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "131072", kv_mib=256)
+    stream = serving.stream("once", 130000)
+    assert stream.read_head() == 200
+    next(stream.events())
+    serving.signal()
+    began = time.monotonic()
+    assert serving.wait(20) == 0
+    assert 9 < time.monotonic() - began < 12
+
+
+def test_a_busy_port_is_one_line(serve, tiny):
+    serving = serve(tiny())
+    ended = run_serve("-m", tiny(), "--port", str(serving.port))
+    assert ended.returncode == 1
+    assert ended.stderr == (f"runnel: 127.0.0.1 port {serving.port}: another program listens there already; "
+                            "--port takes another\n")
+
+
+def test_the_port_is_free_again_at_once(serve, tiny):
+    first = serve(tiny())
+    connection = first.connection()
+    connection.request("GET", "/health")
+    assert connection.getresponse().read()
+    first.process.kill()
+    first.process.wait()
+    first.process.returncode = 0  # as was meant
+    second = run_serve("-m", "/nowhere", "--port", str(first.port))
+    assert "listens there" not in second.stderr and "/nowhere" in second.stderr
+    connection.close()
+
+
+def test_a_model_that_cannot_be_opened(tmp_path):
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF")
+    ended = run_serve("-m", str(path), "--port", str(free_port()))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("runnel: ") and str(path) in ended.stderr and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_other_addresses_need_insecure(serve, tiny, host):
+    ended = run_serve("-m", tiny(), "--host", host, "--port", str(free_port()))
+    assert ended.returncode == 2
+    assert "--insecure" in ended.stderr and ended.stderr.count("\n") == 1
+    if host == "0.0.0.0":
+        serving = serve(tiny(), "--host", host, "--insecure")
+        assert serving.get("/health")[0] == 200
+
+
+def test_a_host_that_is_none(tiny):
+    ended = run_serve("-m", tiny(), "--host", "no such host")
+    assert ended.returncode == 1 and "no such host" in ended.stderr
+
+
+@pytest.mark.parametrize("flags, named", [
+    (["--port", "65536"], "--port"), (["--parallel", "0"], "--parallel"), (["--ctx", "many"], "--ctx"),
+    (["--temp", "-1"], "--temp"), (["--reasoning-format", "loud"], "--reasoning-format"),
+    (["--no-such-flag"], "--no-such-flag"), (["--api-key", "x"], "--api-key"), (["--kv-cache-mib"], "--kv-cache-mib"),
+])
+def test_wrong_flags(tiny, flags, named):
+    ended = run_serve("-m", tiny(), *flags)
+    assert ended.returncode == 2 and named in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_no_model():
+    ended = run_serve()
+    assert ended.returncode == 2 and "--model" in ended.stderr
+
+
+def test_help_names_every_flag_once():
+    ended = run_serve("--help")
+    assert ended.returncode == 0
+    for flag in ("host", "port", "ctx", "parallel", "kv-cache-mib", "batch", "temp", "top-p", "top-k", "min-p", "seed",
+                 "max-tokens", "reasoning-format", "threads", "batch-window-ms", "step-budget-ms",
+                 "timeout-keep-alive", "limit-concurrency", "max-body-bytes", "keep-first", "keep-last", "alias",
+                 "insecure", "model", "chat-template", "config"):
+        assert sum(line.split("--", 1)[1].split()[0] == flag for line in ended.stdout.splitlines()
+                   if line.lstrip().startswith("-") and "--" in line) == 1, flag
+
+
+def test_environment_and_config(serve, tiny, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("alias = from the file\nmax-tokens = 3\n")
+    serving = serve(tiny(), "--config", str(config), env={"RUNNEL_MAX_TOKENS": "5"})
+    assert serving.lines[0].startswith("Runnel serves from the file at ")
+    body = serving.post("/v1/completions", {"prompt": "a", "ignore_eos": True})[2]
+    assert body["usage"]["completion_tokens"] == 5
+    assert serving.get("/v1/models")[2]["data"][0]["id"] == "from the file"
+
+
+def test_sampling_defaults(serve, tiny):
+    flags = "--temp", "0.8", "--seed", "7", "--top-k", "50", "--top-p", "0.9", "--min-p", "0"
+    given = {"temperature": 0.8, "seed": 7, "top_k": 50, "top_p": 0.9, "min_p": 0}
+    with_flags, without = serve(tiny(), *flags), serve(tiny())
+    assert with_flags.complete("hello", 30) == without.complete("hello", 30, **given)
+    assert with_flags.complete("hello", 30, temperature=0) == without.complete("hello", 30, temperature=0)
+    assert len({without.complete("hello", 30, temperature=1) for _ in range(3)}) == 3, "each time another seed"
+
+
+def test_limits(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "4096", "--limit-concurrency", "1", "--parallel", "1",
+                    "--max-body-bytes", "2000")
+    assert serving.post("/v1/completions", {"prompt": "a" * 2000, "max_tokens": 1})[0] == 413
+    status, _, body = serving.post("/v1/completions", {"prompt": [5] * 500 + [6], "max_tokens": 1})
+    assert status == 200, body
+    stream = serving.stream("once", 4000)
+    assert stream.read_head() == 200
+    status, headers, body = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
+    assert (status, body["error"]["type"]) == (429, "rate_limit_error") and headers["Retry-After"]
+    stream.leave()
+
+
+def test_context(serve, tiny):
+    serving = serve(tiny(), "--ctx", "100")
+    status, _, body = serving.post("/v1/completions", {"prompt": [5] * 100, "max_tokens": 1})
+    assert status == 400 and body["error"]["type"] == "exceed_context_size_error"
+    assert (body["error"]["n_prompt_tokens"], body["error"]["n_ctx"]) == (100, 100)
+    body = serving.post("/v1/completions", {"prompt": [5] * 90, "ignore_eos": True})[2]
+    assert body["usage"]["completion_tokens"] == 10 and body["choices"][0]["finish_reason"] == "length"
+
+
+def test_keep_alive(serve, tiny):
+    serving = serve(tiny(), "--timeout-keep-alive", "1")
+    connection = socket.create_connection(("127.0.0.1", serving.port), timeout=5)
+    connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    began = time.monotonic()
+    assert connection.recv(1) == b""
+    assert 0.8 < time.monotonic() - began < 2
+
+
+def test_batch_window(serve, tiny):
+    serving = serve(tiny(), "--batch-window-ms", "300")
+    began = time.monotonic()
+    serving.complete("a", 1)
+    assert 0.25 < time.monotonic() - began < 1
+
+
+def test_reasoning_format_and_template(serve, tiny):
+    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+    apart, whole = serve(tiny("r1")), serve(tiny("r1"), "--reasoning-format", "none")
+    thought = apart.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
+    joined = whole.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
+    assert thought["reasoning_content"] and not thought["content"]
+    assert not joined.get("reasoning_content") and thought["reasoning_content"] in joined["content"]
+    chatml = serve(tiny("r1"), "--chat-template", "chatml")
+    assert not chatml.post("/v1/chat/completions", chat)[2]["choices"][0]["message"].get("reasoning_content")
