@@ -1,0 +1,97 @@
+"""Clients that leave give everything back within a step; long answers take bounded memory."""
+import time
+
+import pytest
+
+PAGE_TOKENS = 32
+USED = ("runnel_kv_pages", "state=used")
+
+
+@pytest.fixture
+def serving(serve, tiny):
+    return serve(tiny("long"), "--ctx", "65536", "--parallel", "2", "--limit-concurrency", "8", kv_mib=128)
+
+
+def gone_within(serving, seconds=0.5):
+    began = time.monotonic()
+    now = serving.wait_until_idle()
+    assert time.monotonic() - began < seconds
+    assert serving.wait_for(lambda now: now[("runnel_pool_in_use_bytes",)] == 0)
+    return now
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+def test_streaming(serving, reset):
+    stream = serving.stream("once", 60000)
+    assert stream.read_head() == 200
+    next(stream.events())
+    assert serving.metric(*USED) > 0
+    stream.leave(reset)
+    now = gone_within(serving)
+    assert now[("vllm:generation_tokens_total",)] < 60000
+    assert now[("vllm:request_success_total", "finished_reason=abort")] == 1
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_in_prefill(serving, streaming):
+    request = serving.stream([7] * 20000 + [8] * 20000, 10, stream=streaming)
+    serving.wait_for(lambda now: now[USED] > 0 and now[("vllm:num_requests_running",)] == 1)
+    assert serving.metric("vllm:generation_tokens_total") == 0
+    request.leave()
+    now = gone_within(serving, 1)  # a step of 512 rows that far into a prompt
+    assert now[("vllm:generation_tokens_total",)] == 0, "it was in prefill"
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_queued(serving, streaming):
+    running = [serving.stream("once", 60000) for _ in range(2)]
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 2)
+    queued = [serving.stream("two", 1000, stream=streaming) for _ in range(3)]
+    serving.wait_for(lambda now: now[("vllm:num_requests_waiting",)] == 3)
+    queued[1].leave()
+    serving.wait_for(lambda now: now[("vllm:num_requests_waiting",)] == 2, 0.5)
+    queued[0].leave()
+    queued[2].leave()
+    serving.wait_for(lambda now: now[("vllm:num_requests_waiting",)] == 0, 0.5)
+    for stream in running:
+        stream.leave()
+    gone_within(serving)
+
+
+def test_whole_answer(serving):
+    request = serving.stream("once", 60000, stream=False)
+    serving.wait_for(lambda now: now[("vllm:generation_tokens_total",)] > 10)
+    request.leave()
+    gone_within(serving)
+
+
+def test_their_places_are_free_again(serving):
+    """As many as are allowed at all leave; the next ones are answered."""
+    for _ in range(5):
+        streams = [serving.stream("once", 60000) for _ in range(8)]
+        serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 2
+                         and now[("vllm:num_requests_waiting",)] == 6)
+        for index, stream in enumerate(streams):
+            stream.leave(reset=index % 2 == 0)
+        gone_within(serving)
+    serving.complete("a", 5)
+
+
+def test_a_window_keeps_memory_constant(serve, tiny):
+    """4,096 tokens, of which 512 are seen: the pages stay as many as the window needs."""
+    serving = serve(tiny("long"), "--ctx", "1024", "--keep-last", "512", "--keep-first", "64")
+    stream = serving.stream("once upon a time", 4096, temperature=0.7, seed=1)
+    assert stream.read_head() == 200
+    most, n_events = 0, 0
+    resident = []
+    for event in stream.events():
+        n_events += 1
+        if n_events % 100 == 0:
+            now = serving.metrics()
+            most = max(most, now[USED])
+            resident.append(now[("process_resident_memory_bytes",)])
+    assert event == "[DONE]"
+    now = serving.wait_until_idle()
+    assert now[("vllm:generation_tokens_total",)] >= 4096
+    assert 0 < most * PAGE_TOKENS <= 64 + 512 + 2 * PAGE_TOKENS
+    assert max(resident) - resident[0] < 4 << 20

@@ -1,0 +1,115 @@
+"""GET /metrics, read by Prometheus' own parser."""
+import os
+
+from prometheus_client.parser import text_string_to_metric_families
+
+HISTOGRAMS = ("deepseek_request_latency_seconds", "vllm:time_to_first_token_seconds",
+              "vllm:inter_token_latency_seconds", "vllm:e2e_request_latency_seconds",
+              "vllm:request_queue_time_seconds", "vllm:request_prefill_time_seconds",
+              "vllm:request_decode_time_seconds")
+COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:prompt_tokens",
+            "vllm:generation_tokens", "vllm:request_success", "process_cpu_seconds")
+GAUGES = ("deepseek_memory_percent", "vllm:num_requests_running", "vllm:num_requests_waiting",
+          "vllm:kv_cache_usage_perc", "process_resident_memory_bytes", "process_start_time_seconds",
+          "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes")
+
+
+def families(serving):
+    status, headers, text = serving.get("/metrics")
+    assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        assert family.name not in found, f"{family.name} comes twice"
+        assert family.documentation and family.samples, family.name
+        found[family.name] = family
+    return found
+
+
+def test_names_and_types(serve, tiny):
+    serving = serve(tiny(), "--alias", 'a "quoted" \\name')
+    serving.complete("hello", 3)
+    found = families(serving)
+    for names, kind in (HISTOGRAMS, "histogram"), (COUNTERS, "counter"), (GAUGES, "gauge"):
+        for name in names:
+            assert found[name].type == kind, name
+    for family in found.values():
+        for sample in family.samples:
+            if sample.name.startswith("vllm:"):
+                assert sample.labels["model_name"] == 'a "quoted" \\name'
+    bounds = {sample.labels["le"] for sample in found["vllm:time_to_first_token_seconds"].samples
+              if sample.name.endswith("_bucket")}
+    assert {"0.02", "60", "+Inf"} <= bounds
+
+
+def test_histograms_add_up(serve, tiny):
+    serving = serve(tiny())
+    for i in range(5):
+        serving.complete("hello", 4 + i)
+    serving.wait_until_idle()
+    found = families(serving)
+    for name in HISTOGRAMS:
+        buckets = [sample.value for sample in found[name].samples if sample.name == name + "_bucket"]
+        sums = {sample.name: sample.value for sample in found[name].samples}
+        assert buckets == sorted(buckets), name
+        assert buckets[-1] == sums[name + "_count"], name
+        assert sums[name + "_sum"] >= 0
+        if name != "vllm:inter_token_latency_seconds":
+            assert sums[name + "_count"] == 5, name
+        else:
+            assert sums[name + "_count"] > 0
+
+
+def test_counters_move(serve, tiny):
+    serving = serve(tiny())
+    before = serving.metrics()
+    assert before[("deepseek_requests_total",)] == 0
+    body = serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})[2]
+    serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})
+    serving.post("/generate", {"prompt": "hello", "max_tokens": 5})
+    assert serving.post("/v1/completions", {"prompt": 5.5})[0] == 400
+    assert serving.get("/nowhere")[0] == 404
+    assert body["usage"]["prompt_tokens"] == 200
+    now = serving.wait_until_idle()
+    assert now[("deepseek_requests_total",)] >= 3
+    assert now[("deepseek_request_latency_seconds_count",)] == now[("deepseek_requests_total",)]
+    assert now[("vllm:generation_tokens_total",)] >= 21
+    assert now[("vllm:prompt_tokens_total",)] >= 200
+    assert now[("vllm:prefix_cache_queries_total",)] >= 400
+    assert now[("vllm:prefix_cache_hits_total",)] > 100
+    assert now[("vllm:request_success_total", "finished_reason=length")] >= 2
+    assert now[("runnel_http_responses_total", "route=/v1/completions", "status=200")] == 2
+    assert now[("runnel_http_responses_total", "route=/generate", "status=200")] == 1
+    assert now[("runnel_http_responses_total", "route=other", "status=404")] == 1
+    assert sum(value for key, value in now.items() if key[0] == "runnel_http_responses_total"
+               and "status=400" in key) == 1
+    assert now[("process_cpu_seconds_total",)] >= before[("process_cpu_seconds_total",)]
+    assert now[("runnel_pool_in_use_bytes",)] == 0
+    assert now[("runnel_pool_allocations_total",)] > 0
+    assert now[("runnel_pool_reuses_total",)] > 0
+
+
+def test_gauges_follow(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "8192", "--parallel", "2", kv_mib=64)
+    streams = [serving.stream("once", 4000) for _ in range(3)]
+    now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 2
+                           and now[("vllm:num_requests_waiting",)] == 1)
+    assert now[("runnel_exchanges",)] == 4  # this one, too
+    assert now[("runnel_connections",)] == 4
+    serving.wait_for(lambda now: 0 < now[("vllm:kv_cache_usage_perc",)] <= 1)
+    for stream in streams:
+        stream.leave()
+    now = serving.wait_until_idle()
+    assert now[("vllm:kv_cache_usage_perc",)] == 0
+    now = serving.wait_for(lambda now: now[("runnel_clients_left_total",)] == 3)
+    assert now[("vllm:request_success_total", "finished_reason=abort")] == 3
+
+
+def test_the_process_is_this_one(serve, tiny):
+    serving = serve(tiny(), kv_mib=64)
+    now = serving.metrics()
+    assert 0 < now[("deepseek_memory_percent",)] <= 100
+    assert now[("process_open_fds",)] == len(os.listdir(f"/proc/{serving.process.pid}/fd"))
+    with open(f"/proc/{serving.process.pid}/statm") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    assert abs(now[("process_resident_memory_bytes",)] - resident) < 8 << 20
+    assert now[("process_resident_memory_bytes",)] > 64 << 20  # the KV cache is touched at the start
