@@ -19,6 +19,11 @@ void logprobs_free(struct logprobs *list)
     *list = (struct logprobs){0};
 }
 
+static const char *bytes_of(const struct logprobs *list, const struct logprobs_entry *entry)
+{
+    return entry->n_bytes ? list->bytes.bytes + entry->bytes_at : "";
+}
+
 static bool make_room(struct logprobs *list, size_t n)
 {
     if (list->cap - list->n >= n)
@@ -51,38 +56,53 @@ void logprobs_add(struct logprobs *list, const runnel_event *event)
     list->failed = list->bytes.failed;
 }
 
-void logprobs_settle(struct logprobs *list)
+void logprobs_settle(struct logprobs *list, size_t n_bytes)
 {
-    list->n_settled = list->n;
+    while (list->n_ahead < n_bytes && list->n_settled < list->n) {
+        const struct logprobs_entry *entry = &list->entries[list->n_settled];
+        list->n_ahead += entry->n_bytes;
+        list->n_settled += 1 + entry->n_top;
+    }
+    /* More text than bytes: invalid ones became U+FFFD. */
+    list->n_ahead = list->n_ahead > n_bytes ? list->n_ahead - n_bytes : 0;
 }
 
 void logprobs_drop(struct logprobs *list)
 {
     list->n = list->n_settled;
+    list->n_ahead = 0;
 }
 
-void logprobs_settle_last(struct logprobs *list, size_t n_bytes)
+/* The bytes of the pending tokens, without their alternatives. */
+static void collect_pending(const struct logprobs *list, struct text *out)
 {
-    size_t total = 0, skipped = 0, first = list->n_settled, at;
-    for (at = first; at < list->n; at += 1 + list->entries[at].n_top)
-        total += list->entries[at].n_bytes;
-    for (at = first; at < list->n; at += 1 + list->entries[at].n_top) {
-        if (total - skipped - list->entries[at].n_bytes < n_bytes)
-            break; /* without this one too little is left */
-        skipped += list->entries[at].n_bytes;
+    for (size_t at = list->n_settled; at < list->n; at += 1 + list->entries[at].n_top)
+        text_add(out, bytes_of(list, &list->entries[at]), list->entries[at].n_bytes);
+}
+
+void logprobs_drop_thoughts(struct logprobs *list)
+{
+    static const char mark[] = "</think>";
+    struct text pending = {0};
+    size_t n_skip = 0, at = list->n_settled, n_bytes = 0;
+    collect_pending(list, &pending);
+    const char *found = pending.len ? memmem(pending.bytes, pending.len, mark, strlen(mark)) : NULL;
+    if (found) {
+        found += strlen(mark);
+        n_skip = (size_t)(found - pending.bytes) + strspn(found, " \t\r\n");
     }
-    if (list->n > at)
-        memmove(list->entries + first, list->entries + at, (list->n - at) * sizeof *list->entries);
-    list->n -= at - first;
-    logprobs_settle(list);
+    while (at < list->n && n_bytes + list->entries[at].n_bytes <= n_skip) {
+        n_bytes += list->entries[at].n_bytes;
+        at += 1 + list->entries[at].n_top;
+    }
+    if (at > list->n_settled && at < list->n)
+        memmove(list->entries + list->n_settled, list->entries + at, (list->n - at) * sizeof *list->entries);
+    list->n -= at - list->n_settled;
+    list->failed = list->failed || pending.failed;
+    text_free(&pending);
 }
 
 /* Writing ---------------------------------------------------------------------------------------------------- */
-
-static const char *bytes_of(const struct logprobs *list, const struct logprobs_entry *entry)
-{
-    return entry->n_bytes ? list->bytes.bytes + entry->bytes_at : "";
-}
 
 static void write_text(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out)
 {

@@ -13,6 +13,7 @@ struct logprobs {
     struct logprobs_entry *entries; /* a drawn token, followed by its alternatives */
     size_t n, cap;
     size_t n_settled;  /* of entries */
+    size_t n_ahead;    /* bytes of settled tokens whose text has not come yet */
     struct text bytes; /* of the tokens */
     size_t offset;     /* characters written so far: text_offset of completions */
     bool failed;       /* memory ran out */
@@ -21,9 +22,11 @@ struct logprobs {
 void logprobs_free(struct logprobs *list);
 /* A RUNNEL_EVENT_TOKEN. */
 void logprobs_add(struct logprobs *list, const runnel_event *event);
-void logprobs_settle(struct logprobs *list);
-/* Settles the last pending tokens that hold at least n_bytes, drops those before them. */
-void logprobs_settle_last(struct logprobs *list, size_t n_bytes);
+/* Text of n_bytes has come: settles the pending tokens that made it, from the first on. */
+void logprobs_settle(struct logprobs *list, size_t n_bytes);
+/* The answer begins: drops pending tokens up to "</think>" and the blanks after it, which are no text of the answer. */
+void logprobs_drop_thoughts(struct logprobs *list);
+/* Drops all that is pending. */
 void logprobs_drop(struct logprobs *list);
 
 /* Write the settled tokens, and forget them. The shapes of chat and of completions; "null" if there are none. */

@@ -93,12 +93,13 @@ static void settle_tokens(const struct openai_answer *answer, struct openai_choi
                           const runnel_event *event)
 {
     bool apart = answer->is_chat && answer->split_reasoning;
-    if (apart && event->kind == RUNNEL_EVENT_THOUGHT)
+    if (apart && event->kind == RUNNEL_EVENT_THOUGHT) {
         logprobs_drop(&choice->logprobs);
-    else if (apart && choice->thinking)
-        logprobs_settle_last(&choice->logprobs, event->text_len);
-    else
-        logprobs_settle(&choice->logprobs);
+        return;
+    }
+    if (apart && choice->thinking)
+        logprobs_drop_thoughts(&choice->logprobs);
+    logprobs_settle(&choice->logprobs, event->text_len);
 }
 
 static void take_text(struct job *job, struct openai_answer *answer, size_t index, const runnel_event *event)

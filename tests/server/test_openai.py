@@ -1,0 +1,443 @@
+"""`runnel serve` through the official client of the OpenAI API: a tiny model with made-up weights, and real ones if they
+are there."""
+import json
+import math
+import os
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+openai = pytest.importorskip("openai")
+
+RUNNEL = os.environ.get("RUNNEL", "build/runnel")
+MAKE_TINY_MODEL = os.environ.get("MAKE_TINY_MODEL", "build/tests/make_tiny_model")
+MODELS = Path(os.environ.get("RUNNEL_MODELS_DIR", Path(__file__).resolve().parents[2] / "models"))
+CONTEXT = 1000
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+class Server:
+    def __init__(self, model, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [RUNNEL, "serve", "-m", str(model), "--port", str(self.port), "--kv-cache-mib", "64", *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0,
+                                    timeout=120)
+        for _ in range(600):
+            assert self.process.poll() is None, self.process.stderr.read()
+            try:
+                if self.get("/health")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError("not ready within 30 s")
+
+    def get(self, path, method="GET", headers=None, body=None):
+        """(status, headers, body)"""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    def post(self, path, body):
+        status, headers, answer = self.get(path, "POST", {"Content-Type": "application/json"},
+                                           body if isinstance(body, bytes) else json.dumps(body).encode())
+        return status, headers, json.loads(answer)
+
+    def chat(self, **fields):
+        fields = {"model": "any", "messages": MESSAGES, "max_tokens": 24, "seed": 1, **fields}
+        return self.client.chat.completions.create(**fields)
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(15) == 0
+        said = self.process.stderr.read().decode()
+        assert "still held" not in said and "Sanitizer" not in said, said
+
+
+def serve_tiny(folder, kind, *options):
+    path = folder / f"{kind}.gguf"
+    subprocess.run([MAKE_TINY_MODEL, path, kind], check=True)
+    return Server(path, "--ctx", str(CONTEXT), "--parallel", "4", *options)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = serve_tiny(tmp_path_factory.mktemp("model"), "qwen2", "--limit-concurrency", "8")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def r1(tmp_path_factory):
+    server = serve_tiny(tmp_path_factory.mktemp("model"), "r1")
+    yield server
+    server.stop()
+
+
+def serve_real(name):
+    if not (MODELS / name).exists():
+        pytest.skip(f"{name} is not there")
+    return Server(MODELS / name, "--ctx", "1024", "--parallel", "2")
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    server = serve_real("smollm2-135m.gguf")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def r1_coder():
+    server = serve_real("r1-coder-1.5b.gguf")
+    yield server
+    server.stop()
+
+
+def join(stream):
+    """The content, the reasoning, the chunks of a stream of one choice."""
+    chunks = list(stream)
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    content = "".join(delta.content or "" for delta in deltas)
+    reasoning = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
+    return content, reasoning, chunks
+
+
+# Whole answers and streams ------------------------------------------------------------------------------------
+
+
+def test_whole(server):
+    answer = server.chat()
+    assert answer.id.startswith("chatcmpl-") and answer.object == "chat.completion"
+    assert answer.system_fingerprint.startswith("b")
+    assert abs(answer.created - time.time()) < 60
+    (choice,) = answer.choices
+    assert choice.message.role == "assistant" and choice.message.content
+    assert choice.finish_reason == "length"
+    usage = answer.usage
+    assert usage.completion_tokens == 24 and usage.prompt_tokens > 10
+    assert usage.total_tokens == usage.prompt_tokens + 24
+    assert usage.prompt_tokens_details.cached_tokens >= 0 and usage.completion_tokens_details.reasoning_tokens == 0
+    timings = answer.model_extra["timings"]
+    assert timings["predicted_n"] == 24 and timings["predicted_per_second"] > 0
+    assert timings["cache_n"] + timings["prompt_n"] == usage.prompt_tokens
+    assert {"queue_ms", "stall_ms", "thinking_n", "thinking_ms", "draft_n", "draft_accepted_n"} <= set(timings)
+
+
+def test_stream_shapes(server):
+    whole = server.chat()
+    content, _, chunks = join(server.chat(stream=True, stream_options={"include_usage": True}))
+    assert content == whole.choices[0].message.content
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    first, *middle, last, usage = chunks
+    assert first.choices[0].delta.model_dump(exclude_unset=True) == {"role": "assistant", "content": None}
+    assert all(chunk.choices[0].delta.content for chunk in middle)
+    assert all(chunk.choices[0].delta.role is None and chunk.choices[0].finish_reason is None for chunk in middle)
+    assert last.choices[0].delta.model_dump(exclude_unset=True) == {}
+    assert last.choices[0].finish_reason == "length"
+    assert last.model_extra["timings"]["predicted_n"] == 24
+    assert usage.choices == [] and usage.usage.completion_tokens == 24
+
+
+def test_raw_stream_ends_with_done(server):
+    body = {"messages": MESSAGES, "max_tokens": 3, "stream": True}
+    status, headers, answer = server.get("/v1/chat/completions", "POST", {"Content-Type": "application/json"},
+                                         json.dumps(body).encode())
+    assert status == 200 and headers["Content-Type"].startswith("text/event-stream")
+    events = answer.decode().split("\n\n")
+    assert events[-1] == "" and events[-2] == "data: [DONE]"
+    assert all(event.startswith("data: {") for event in events[:-2])
+    assert all("usage" not in json.loads(event[6:]) for event in events[:-2])
+
+
+def test_repeatable_and_random(server):
+    texts = [server.chat(temperature=0.9, seed=seed).choices[0].message.content for seed in (7, 7, 8)]
+    assert texts[0] == texts[1] != texts[2]
+    unseeded = {server.chat(temperature=1.5, seed=None).choices[0].message.content for _ in range(3)}
+    assert len(unseeded) > 1
+
+
+def test_n_counts_seeds_up(server):
+    answer = server.chat(n=3, temperature=0.9, seed=20)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    alone = [server.chat(temperature=0.9, seed=20 + i).choices[0].message.content for i in range(3)]
+    assert [choice.message.content for choice in answer.choices] == alone
+    assert answer.usage.completion_tokens == 3 * 24
+    assert answer.usage.prompt_tokens == server.chat().usage.prompt_tokens
+    streamed, ends = ["", "", ""], []
+    for chunk in server.chat(n=3, temperature=0.9, seed=20, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+            ends += [choice.index] if choice.finish_reason else []
+    assert streamed == alone and sorted(ends) == [0, 1, 2]
+
+
+# Logprobs, stops, bias ------------------------------------------------------------------------------------------
+
+
+def check_logprobs(content, tokens):
+    joined = b"".join(bytes(token.bytes) for token in tokens)
+    assert joined.decode(errors="replace") == content
+    for token in tokens:
+        assert token.logprob <= 0 and len(token.top_logprobs) == 3
+        tops = [top.logprob for top in token.top_logprobs]
+        assert tops == sorted(tops, reverse=True) and sum(map(math.exp, tops)) <= 1.001
+
+
+def test_logprobs(server):
+    whole = server.chat(logprobs=True, top_logprobs=3, temperature=0).choices[0]
+    assert len(whole.logprobs.content) == 24
+    check_logprobs(whole.message.content, whole.logprobs.content)
+    assert all(token.token == token.top_logprobs[0].token for token in whole.logprobs.content)
+    content, _, chunks = join(server.chat(logprobs=True, top_logprobs=3, temperature=0, stream=True))
+    tokens = [token for chunk in chunks for choice in chunk.choices if choice.logprobs
+              for token in choice.logprobs.content]
+    check_logprobs(content, tokens)
+    assert [token.token for token in tokens] == [token.token for token in whole.logprobs.content]
+    assert server.chat(max_tokens=2).choices[0].logprobs is None
+
+
+def test_stop_across_tokens(server):
+    letters = {str(ord(letter)): 100 for letter in "ab"}  # tokens of one byte each
+    long = server.chat(logit_bias=letters, temperature=2, max_tokens=60, extra_body={"top_k": 0, "min_p": 0})
+    text = long.choices[0].message.content
+    assert set(text) == {"a", "b"} and len(text) == 60
+    stop = text[20:26]
+    fields = {"logit_bias": letters, "temperature": 2, "max_tokens": 60, "stop": ["zz", stop],
+              "extra_body": {"top_k": 0, "min_p": 0}}
+    expected = text[:text.index(stop)]
+    stopped = server.chat(**fields).choices[0]
+    assert stopped.message.content == expected and stopped.finish_reason == "stop"
+    content, _, chunks = join(server.chat(stream=True, **fields))
+    assert content == expected and chunks[-1].choices[0].finish_reason == "stop"
+    told = server.chat(logprobs=True, **fields).choices[0]
+    assert "".join(token.token for token in told.logprobs.content) == expected
+
+
+# Completions ------------------------------------------------------------------------------------------------------
+
+
+def test_completions(server):
+    create = server.client.completions.create
+    answer = create(model="any", prompt="abc", max_tokens=10, temperature=0, logprobs=2)
+    choice = answer.choices[0]
+    assert answer.object == "text_completion" and answer.id.startswith("cmpl-")
+    assert answer.usage.prompt_tokens <= 3 and answer.usage.completion_tokens == 10
+    assert len(choice.logprobs.tokens) == len(choice.logprobs.token_logprobs) == len(choice.logprobs.text_offset) == 10
+    assert choice.logprobs.text_offset[0] == 0
+    ids = [ord(letter) for letter in "abd"]
+    several = create(model="any", prompt=["abc", "xyz"], max_tokens=10, temperature=0, n=2)
+    assert [choice.index for choice in several.choices] == [0, 1, 2, 3]
+    assert several.choices[0].text == several.choices[1].text == choice.text != several.choices[2].text
+    from_ids = create(model="any", prompt=ids, max_tokens=5, temperature=0)
+    assert from_ids.usage.prompt_tokens == 3
+    assert create(model="any", prompt=[ids, ids], max_tokens=5, temperature=0).choices[1].text == from_ids.choices[0].text
+    stream = create(model="any", prompt="abc", max_tokens=10, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream) == choice.text
+
+
+def test_models(server):
+    (model,) = server.client.models.list().data
+    assert model.id == "Tiny random model" and model.object == "model"
+    assert server.chat().model == model.id
+    assert server.get("/models")[0] == 200
+
+
+def test_count_tokens(server):
+    counted = server.post("/v1/chat/completions/input_tokens", {"messages": MESSAGES})[2]["input_tokens"]
+    assert counted == server.chat().usage.prompt_tokens
+
+
+# Reasoning -----------------------------------------------------------------------------------------------------------
+
+
+def closing_bias():
+    """The tiny model's </think> (its last token) is likely enough to end the thoughts."""
+    return {"288": 2}
+
+
+def test_reasoning_apart(r1):
+    fields = {"max_tokens": 80, "temperature": 1, "logit_bias": closing_bias(), "logprobs": True}
+    for seed in range(40):
+        answer = r1.chat(seed=seed, **fields)
+        message = answer.choices[0].message
+        reasoning = message.model_extra.get("reasoning_content")
+        if reasoning and message.content and "think>" not in message.content:
+            break
+    else:
+        pytest.fail("no seed gives thoughts and an answer")
+    assert message.model_extra["reasoning"] == reasoning
+    assert "think>" not in reasoning
+    n_thought = answer.usage.completion_tokens_details.reasoning_tokens
+    assert 0 < n_thought < 80 and answer.model_extra["timings"]["thinking_n"] == n_thought
+    assert len(answer.choices[0].logprobs.content) <= 80 - n_thought
+    told = b"".join(bytes(token.bytes) for token in answer.choices[0].logprobs.content).decode(errors="replace")
+    assert told == message.content
+    content, streamed, chunks = join(r1.chat(seed=seed, stream=True, **fields))
+    assert (content, streamed) == (message.content, reasoning)
+    kinds = ["reasoning" if getattr(chunk.choices[0].delta, "reasoning", None) else "content" for chunk in chunks[1:-1]]
+    assert kinds == sorted(kinds, reverse=True)
+    together = r1.chat(seed=seed, extra_body={"reasoning_format": "none"}, **fields).choices[0].message
+    assert together.content == f"<think>\n{reasoning}\n</think>\n\n{message.content}"
+    assert "reasoning_content" not in together.model_extra
+    content, nothing, _ = join(r1.chat(seed=seed, extra_body={"reasoning_format": "none"}, stream=True, **fields))
+    assert content == together.content and nothing == ""
+
+
+def test_thinking_switched_off(r1):
+    answer = r1.chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}})
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 0
+    assert "reasoning_content" not in answer.choices[0].message.model_extra
+    assert answer.choices[0].message.content
+
+
+def test_earlier_thoughts_are_dropped(r1):
+    def count(content, **more):
+        messages = MESSAGES + [{"role": "assistant", "content": content, **more}] + MESSAGES
+        return r1.post("/v1/chat/completions/input_tokens", {"messages": messages})[2]["input_tokens"]
+    assert count("<think>\na long thought\n</think>yes") == count("yes") == count("yes", reasoning_content="a thought")
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def test_errors_of_the_client(server):
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.chat(temperature=9)
+    assert caught.value.param == "temperature" and caught.value.body["code"] == 400
+    assert caught.value.type == "invalid_request_error"
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.chat(response_format={"type": "json_object"}, stream=True)
+    assert caught.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.chat(tools=[{"type": "function", "function": {"name": "f"}}])
+    assert caught.value.param == "tools"
+    with pytest.raises(openai.NotFoundError):
+        server.client.embeddings.create(model="any", input="a")
+
+
+def test_prompt_too_long(server):
+    messages = [{"role": "user", "content": "a b " * CONTEXT}]
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as caught:
+            server.chat(messages=messages, stream=stream)
+        assert caught.value.type == "exceed_context_size_error"
+        assert caught.value.body["n_ctx"] == CONTEXT
+        assert caught.value.body["n_prompt_tokens"] == server.post(
+            "/v1/chat/completions/input_tokens", {"messages": messages})[2]["input_tokens"]
+
+
+def test_bad_bodies(server):
+    for body in (b"", b"{", b"[" * 100000, b'{"messages":NaN}', b'{"a":1,"a":2}', b'{"messages":"SECRET\xff"}', b"{} x"):
+        status, _, answer = server.post("/v1/chat/completions", body)
+        assert status == 400
+        assert set(answer["error"]) == {"message", "type", "param", "code"} and answer["error"]["code"] == 400
+        assert "SECRET" not in json.dumps(answer)
+    assert server.chat(max_tokens=1)
+
+
+def test_heads(server):
+    json_type = {"Content-Type": "application/json"}
+    assert server.get("/nothing")[0] == 404
+    assert server.get("/v1/chat/completions/")[0] == 404
+    status, headers, _ = server.get("/v1/chat/completions")
+    assert status == 405 and "POST" in headers["Allow"]
+    status, headers, _ = server.get("/v1/models", "POST", json_type, b"{}")
+    assert status == 405 and "GET" in headers["Allow"]
+    assert server.get("/v1/chat/completions", "POST", {"Content-Type": "text/plain"}, b"{}")[0] == 415
+    assert server.get("/v1/models", "HEAD")[0] == 200
+    status, headers, _ = server.get("/generate", "OPTIONS")
+    assert status == 200 and "POST" in headers["Allow"] and "Access-Control-Allow-Origin" not in headers
+
+
+def test_busy(server):
+    """Nine requests where eight are taken: none of them runs."""
+    status, headers, answer = server.post("/generate-batch", [{"prompt": "a", "max_tokens": 4}] * 9)
+    assert status == 429 and int(headers["Retry-After"]) > 0
+    assert answer["error"]["type"] == "rate_limit_error"
+    assert server.post("/generate-batch", [{"prompt": "a", "max_tokens": 4}] * 8)[0] == 200
+
+
+# The plain routes -------------------------------------------------------------------------------------------------------
+
+
+def test_generate(server, r1):
+    fields = {"prompt": "Hello", "max_tokens": 12, "temperature": 0}
+    status, _, answer = server.post("/generate", fields)
+    assert status == 200 and set(answer) == {"response", "reasoning", "latency_ms"}
+    assert answer["latency_ms"] > 0 and answer["reasoning"] == ""
+    assert answer["response"] == server.chat(max_tokens=12, temperature=0).choices[0].message.content
+    status, _, body = server.get("/generate?prompt=He%6clo&max_tokens=12&temperature=0", "POST")
+    assert status == 200 and json.loads(body)["response"] == answer["response"]
+    raw = server.post("/generate", {**fields, "raw": True})[2]["response"]
+    assert raw != answer["response"]
+    for query, param in (("max_tokens=2", "prompt"), ("prompt=a&raw=maybe", "raw"), ("prompt=%ff", "prompt"),
+                         ("prompt=a&prompt=b", "prompt"), ("prompt=a&temperature=x", "temperature")):
+        status, _, body = server.get(f"/generate?{query}", "POST")
+        assert status == 400 and json.loads(body)["error"]["param"] == param
+    assert r1.post("/generate", {"prompt": "Hello", "max_tokens": 12})[2]["reasoning"]
+
+
+def test_generate_batch(server):
+    entries = [{"prompt": prompt, "max_tokens": 6, "temperature": 0, "id": name}
+               for prompt, name in (("one", "x"), ("two", 2), ("three", 'quote"'))]
+    status, _, answer = server.post("/generate-batch", entries)
+    assert status == 200
+    assert [result["request_id"] for result in answer["results"]] == ["x", 2, 'quote"']
+    assert all(set(result) == {"response", "reasoning", "request_id"} for result in answer["results"])
+    assert server.post("/generate-batch", {"requests": entries})[2] == answer
+    alone = server.post("/generate", entries[1])[2]["response"]
+    assert answer["results"][1]["response"] == alone
+    assert server.post("/generate-batch", [{"prompt": "a"}, {"prompt": 3}])[0] == 400
+    assert server.post("/generate-batch", [])[0] == 400
+
+
+# Real models -----------------------------------------------------------------------------------------------------------
+
+
+def test_real_model_answers(smollm2):
+    """As `runnel run` does; and a stop text that the model's tokens do not know."""
+    question = "Write the numbers from one to ten."
+    alone = subprocess.run([RUNNEL, "run", "-m", MODELS / "smollm2-135m.gguf", "-p", question, "-n", "24", "--temp", "0",
+                            "--json"], check=True, capture_output=True)
+    text = json.loads(alone.stdout)["text"]
+    fields = {"messages": [{"role": "user", "content": question}], "temperature": 0}
+    assert smollm2.chat(**fields).choices[0].message.content == text
+    assert len(text) > 20
+    stop = text[9:14]
+    content, _, chunks = join(smollm2.chat(stop=[stop], stream=True, **fields))
+    assert content == text[:text.index(stop)] and chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_same_answer_in_company(smollm2):
+    fields = {"temperature": 0.9, "seed": 11, "max_tokens": 32}
+    alone = smollm2.chat(**fields).choices[0].message.content
+    texts = []
+
+    def ask(seed):
+        texts.append((seed, smollm2.chat(**{**fields, "seed": seed}).choices[0].message.content))
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in (11, 12, 13, 14)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dict(texts)[11] == alone and len(texts) == 4
+
+
+def test_r1_thinks_first(r1_coder):
+    answer = r1_coder.chat(messages=[{"role": "user", "content": "What is 2+2?"}], max_tokens=40)
+    assert answer.choices[0].message.model_extra["reasoning_content"]
+    assert answer.usage.completion_tokens_details.reasoning_tokens > 0
