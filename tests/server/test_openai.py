@@ -2,44 +2,24 @@
 are there."""
 import json
 import math
-import os
-import socket
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
+import openai
 import pytest
+from serving import RUNNEL, Serving, make_tiny_model, real_model
 
-openai = pytest.importorskip("openai")
-
-RUNNEL = os.environ.get("RUNNEL", "build/runnel")
-MAKE_TINY_MODEL = os.environ.get("MAKE_TINY_MODEL", "build/tests/make_tiny_model")
-MODELS = Path(os.environ.get("RUNNEL_MODELS_DIR", Path(__file__).resolve().parents[2] / "models"))
 CONTEXT = 1000
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
-class Server:
-    def __init__(self, model, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        command = [RUNNEL, "serve", "-m", str(model), "--port", str(self.port), "--kv-cache-mib", "64", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0,
-                                    timeout=120)
-        for _ in range(600):
-            assert self.process.poll() is None, self.process.stderr.read()
-            try:
-                if self.get("/health")[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError("not ready within 30 s")
+class Server(Serving):
+    def __init__(self, model, *flags):
+        super().__init__(model, *flags, kv_mib=64)
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
 
     def get(self, path, method="GET", headers=None, body=None):
         """(status, headers, body)"""
@@ -59,17 +39,9 @@ class Server:
         fields = {"model": "any", "messages": MESSAGES, "max_tokens": 24, "seed": 1, **fields}
         return self.client.chat.completions.create(**fields)
 
-    def stop(self):
-        self.process.terminate()
-        assert self.process.wait(15) == 0
-        said = self.process.stderr.read().decode()
-        assert "still held" not in said and "Sanitizer" not in said, said
 
-
-def serve_tiny(folder, kind, *options):
-    path = folder / f"{kind}.gguf"
-    subprocess.run([MAKE_TINY_MODEL, path, kind], check=True)
-    return Server(path, "--ctx", str(CONTEXT), "--parallel", "4", *options)
+def serve_tiny(folder, kind, *flags):
+    return Server(make_tiny_model(folder, kind), "--ctx", str(CONTEXT), "--parallel", "4", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +59,19 @@ def r1(tmp_path_factory):
 
 
 def serve_real(name):
-    if not (MODELS / name).exists():
-        pytest.skip(f"{name} is not there")
-    return Server(MODELS / name, "--ctx", "1024", "--parallel", "2")
+    return Server(real_model(name), "--ctx", "1024", "--parallel", "2")
 
 
 @pytest.fixture(scope="module")
 def smollm2():
-    server = serve_real("smollm2-135m.gguf")
+    server = serve_real("smollm2-135m")
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def r1_coder():
-    server = serve_real("r1-coder-1.5b.gguf")
+    server = serve_real("r1-coder-1.5b")
     yield server
     server.stop()
 
@@ -411,7 +381,7 @@ def test_generate_batch(server):
 def test_real_model_answers(smollm2):
     """As `runnel run` does; and a stop text that the model's tokens do not know."""
     question = "Write the numbers from one to ten."
-    alone = subprocess.run([RUNNEL, "run", "-m", MODELS / "smollm2-135m.gguf", "-p", question, "-n", "24", "--temp", "0",
+    alone = subprocess.run([RUNNEL, "run", "-m", real_model("smollm2-135m"), "-p", question, "-n", "24", "--temp", "0",
                             "--json"], check=True, capture_output=True)
     text = json.loads(alone.stdout)["text"]
     fields = {"messages": [{"role": "user", "content": question}], "temperature": 0}
