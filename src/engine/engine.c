@@ -359,6 +359,13 @@ static void *engine_main(void *arg)
 
 /* From other threads ----------------------------------------------------------------------------------------- */
 
+void engine_free_place(struct runnel_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->n_requests--;
+    pthread_mutex_unlock(&engine->lock);
+}
+
 void engine_poke(struct runnel_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);

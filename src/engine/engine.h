@@ -32,7 +32,7 @@ struct runnel_engine {
     pthread_cond_t called;       /* a call is done */
     struct runnel_future *inbox; /* the latest first */
     struct engine_call *calls;   /* likewise */
-    uint32_t n_requests;         /* submitted and not done */
+    uint32_t n_requests;         /* submitted and not ended */
     bool poked, stopping;
     runnel_stats_values stats; /* a picture of the fields below */
 
@@ -53,6 +53,8 @@ struct runnel_engine {
 /* Runs call->run(engine, call->arg) on the engine thread, between two steps, and waits for it. */
 void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
                  void *arg);
+/* A request has ended: another one may be submitted. */
+void engine_free_place(struct runnel_engine *engine);
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);
 

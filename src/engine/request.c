@@ -1,6 +1,8 @@
 /* request.c: one request on its way (see request.h for who owns what when). */
 #include "engine/request.h"
 
+#include "engine/engine.h"
+
 #include "base/clock.h"
 #include "engine/sampler.h"
 
@@ -254,6 +256,9 @@ static void end(struct runnel_future *future, enum runnel_finish_reason reason)
         .error = reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
         .counts = &counts,
     };
+    if (future->in_engine)
+        engine_free_place(
+            future->engine); /* before anybody hears of the end: who does may ask again at once */
     emit(future, &event);
 }
 

@@ -31,9 +31,6 @@ void engine_retire(struct runnel_engine *engine, struct runnel_future *future)
             *link = future->next;
             break;
         }
-    pthread_mutex_lock(&engine->lock);
-    engine->n_requests--;
-    pthread_mutex_unlock(&engine->lock);
     request_set_done(future);
 }
 
