@@ -341,6 +341,21 @@ def test_busy(server):
     assert server.post("/generate-batch", [{"prompt": "a", "max_tokens": 4}] * 8)[0] == 200
 
 
+def test_error_within_a_stream(tmp_path):
+    """A server that is told twice to end gives its answers up: the stream says so, and has no [DONE]."""
+    serving = Server(make_tiny_model(tmp_path, "long"), "--ctx", "60000")
+    stream = serving.stream("a", 50000)
+    assert stream.read_head() == 200
+    events = stream.events()
+    assert next(events)["choices"]
+    serving.signal()
+    serving.wait_for(lambda metrics: metrics)  # the first signal has been read
+    serving.signal()
+    last = list(events)[-1]
+    assert last["error"]["type"] == "unavailable_error" and last["error"]["code"] == 503
+    serving.stop()
+
+
 # The plain routes -------------------------------------------------------------------------------------------------------
 
 
