@@ -13,7 +13,7 @@ set_target_properties(runnel_shared PROPERTIES EXPORT_NAME runnel)
 install(TARGETS runnel_shared runnel_static EXPORT runnel)
 install(FILES include/runnel.h TYPE INCLUDE)
 install(FILES LICENSE TYPE DOC)
-install(FILES examples/ask.c DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+install(FILES examples/ask.c examples/many.c DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 
 install(EXPORT runnel NAMESPACE runnel:: FILE runnel-targets.cmake DESTINATION ${cmake_folder})
 configure_package_config_file(cmake/runnel-config.cmake.in ${PROJECT_BINARY_DIR}/generated/runnel-config.cmake

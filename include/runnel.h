@@ -150,8 +150,9 @@ RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
  * options may be NULL. */
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
-/* Cancels what is running or waiting, and waits for that. Futures stay valid until they are freed. */
-RUNNEL_API void runnel_engine_stop(runnel_engine *engine);
+/* Cancels what is running or waiting, and waits for that. Futures stay valid until they are freed: returns how many
+ * are not. NULL is fine. */
+RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
 typedef struct runnel_logit_bias {
     int32_t token;
@@ -299,7 +300,9 @@ typedef struct runnel_stats_values {
     uint64_t n_prefix_queries, n_prefix_hits; /* tokens */
     uint64_t n_prompt_tokens, n_generated_tokens;
     uint64_t n_steps, n_preemptions;
-    double last_step_ms; /* monotonic time of the last step's end, milliseconds */
+    double last_step_ms;                      /* monotonic time of the last step's end, milliseconds */
+    uint64_t n_pool_bytes, n_pool_bytes_used; /* the requests' memory: from the system; of it in use */
+    uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

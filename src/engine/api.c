@@ -58,7 +58,8 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
         runnel_request request;
         failure = read_request(&requests[n_made], engine->model, &request, error);
         if (!failure)
-            failure = request_create(engine->model, &engine->limits, &request, &made[n_made], error);
+            failure = request_create(engine->model, &engine->limits, engine->memory, &request, &made[n_made],
+                                     error);
     }
     if (!failure)
         failure = enqueue(engine, made, n, error);

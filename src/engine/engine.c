@@ -16,6 +16,7 @@ enum {
     REQUESTS_MAX = 1 << 16,
     LOGITS_MIN = 8, /* rows of logits: one pass of the head's weights serves as many */
     WARM_UP_ROWS = 64,
+    MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
 };
 
 /* Starting --------------------------------------------------------------------------------------------------- */
@@ -122,7 +123,10 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
     if (!engine->rows || !engine->logits)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
-    int failure = team_create(model->n_threads, &engine->team, error);
+    size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
+    int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
+    if (!failure)
+        failure = team_create(model->n_threads, &engine->team, error);
     if (!failure)
         failure = create_cache(engine, options, error);
     if (!failure)
@@ -208,10 +212,10 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     return RUNNEL_OK;
 }
 
-void runnel_engine_stop(runnel_engine *engine)
+unsigned runnel_engine_stop(runnel_engine *engine)
 {
     if (!engine)
-        return;
+        return 0;
     if (engine->has_thread) {
         pthread_mutex_lock(&engine->lock);
         engine->stopping = true;
@@ -229,7 +233,9 @@ void runnel_engine_stop(runnel_engine *engine)
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);
+    unsigned n_held = request_memory_let_go(engine->memory);
     free(engine);
+    return n_held;
 }
 
 /* The thread ------------------------------------------------------------------------------------------------- */
@@ -324,6 +330,8 @@ static void publish_stats(struct runnel_engine *engine)
 {
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
+    struct pool_stats pool;
+    pool_get_stats(engine->memory->pool, &pool);
     scheduler_get_stats(engine->scheduler, &scheduler);
     kvcache_get_stats(engine->cache, &cache);
     pthread_mutex_lock(&engine->lock);
@@ -341,6 +349,12 @@ static void publish_stats(struct runnel_engine *engine)
         .n_steps = scheduler.n_steps,
         .n_preemptions = scheduler.n_preemptions,
         .last_step_ms = engine->last_step_ms,
+        .n_pool_bytes = pool.held_bytes,
+        .n_pool_bytes_used = pool.in_use_bytes,
+        .n_pool_blocks = pool.n_in_use,
+        .n_pool_allocations = pool.n_allocations,
+        .n_pool_reuses = pool.n_reuses,
+        .n_pool_refusals = pool.n_refusals,
     };
     pthread_mutex_unlock(&engine->lock);
 }

@@ -22,6 +22,7 @@ struct runnel_engine {
     /* Set at the start, and not changed after. */
     const struct runnel_model *model;
     struct request_limits limits;
+    struct request_memory *memory;
     uint32_t n_batch, n_parallel, n_requests_max, keep_first, keep_last;
     pthread_t thread;
     bool has_thread;

@@ -11,6 +11,35 @@
 
 enum { LOGPROBS_MAX = 20 };
 
+/* Memory ----------------------------------------------------------------------------------------------------- */
+
+int request_memory_create(size_t limit_bytes, struct request_memory **out, runnel_error *error)
+{
+    struct request_memory *memory = malloc(sizeof *memory);
+    if (!memory)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a memory pool");
+    int failure = pool_create(limit_bytes, &memory->pool, error);
+    if (failure) {
+        free(memory);
+        return failure;
+    }
+    atomic_init(&memory->n_holders, 1);
+    *out = memory;
+    return RUNNEL_OK;
+}
+
+unsigned request_memory_let_go(struct request_memory *memory)
+{
+    if (!memory)
+        return 0;
+    unsigned n_left = atomic_fetch_sub(&memory->n_holders, 1) - 1;
+    if (n_left == 0) {
+        pool_free(memory->pool, NULL);
+        free(memory);
+    }
+    return n_left;
+}
+
 /* Making ----------------------------------------------------------------------------------------------------- */
 
 static int check_request(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
@@ -63,10 +92,9 @@ static int encode_prompt(const struct runnel_model *model, const runnel_request 
 }
 
 /* Sees to it that no later step has to allocate for tokens. */
-static int make_room(struct runnel_future *future, const struct request_limits *limits, int max_tokens,
-                     runnel_error *error)
+static int make_room(struct runnel_future *future, const struct token_list *tokens,
+                     const struct request_limits *limits, int max_tokens, runnel_error *error)
 {
-    struct token_list *tokens = &future->tokens;
     if (tokens->n == 0)
         return error_set(error, RUNNEL_EINVAL, "the prompt is empty");
     if (tokens->n >= limits->n_context)
@@ -77,11 +105,12 @@ static int make_room(struct runnel_future *future, const struct request_limits *
     future->max_tokens = limits->n_positions - future->n_prompt;
     if (max_tokens && (uint32_t)max_tokens < future->max_tokens)
         future->max_tokens = (uint32_t)max_tokens;
-    tokens->cap = tokens->n + future->max_tokens;
-    int32_t *ids = realloc(tokens->ids, tokens->cap * sizeof *ids);
+    size_t cap = tokens->n + future->max_tokens;
+    int32_t *ids = pool_take(future->memory->pool, cap * sizeof *ids);
     if (!ids)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", tokens->cap);
-    tokens->ids = ids;
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", cap);
+    memcpy(ids, tokens->ids, tokens->n * sizeof *ids);
+    future->tokens = (struct token_list){.ids = ids, .n = tokens->n, .cap = cap};
     return RUNNEL_OK;
 }
 
@@ -92,7 +121,7 @@ static int copy_bias(struct runnel_future *future, runnel_error *error)
         future->sampling.logit_bias = NULL;
         return RUNNEL_OK;
     }
-    runnel_logit_bias *copy = malloc(n_bytes);
+    runnel_logit_bias *copy = pool_take(future->memory->pool, n_bytes);
     if (copy)
         memcpy(copy, future->sampling.logit_bias, n_bytes);
     future->sampling.logit_bias = copy;
@@ -122,14 +151,18 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
 }
 
 int request_create(const struct runnel_model *model, const struct request_limits *limits,
-                   const runnel_request *request, struct runnel_future **out, runnel_error *error)
+                   struct request_memory *memory, const runnel_request *request, struct runnel_future **out,
+                   runnel_error *error)
 {
     int failure = check_request(model, request, error);
     if (failure)
         return failure;
-    struct runnel_future *future = calloc(1, sizeof *future);
+    struct runnel_future *future = pool_take(memory->pool, sizeof *future);
     if (!future)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a request");
+    memset(future, 0, sizeof *future);
+    atomic_fetch_add(&memory->n_holders, 1);
+    future->memory = memory;
     future->sampling = request->sampling;
     future->key = request->key;
     future->n_logprobs = request->n_logprobs;
@@ -145,11 +178,13 @@ int request_create(const struct runnel_model *model, const struct request_limits
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);
 
+    struct token_list prompt = {0};
     failure = copy_bias(future, error);
     if (!failure)
-        failure = encode_prompt(model, request, &future->tokens, error);
+        failure = encode_prompt(model, request, &prompt, error);
     if (!failure)
-        failure = make_room(future, limits, request->max_tokens, error);
+        failure = make_room(future, &prompt, limits, request->max_tokens, error);
+    free(prompt.ids);
     if (!failure)
         failure = make_output(future, model, request, error);
     if (failure) {
@@ -162,15 +197,17 @@ int request_create(const struct runnel_model *model, const struct request_limits
 
 static void free_request(struct runnel_future *future)
 {
+    struct request_memory *memory = future->memory;
     output_free(future->output);
-    free(future->tokens.ids);
-    free((void *)(uintptr_t)future->sampling.logit_bias);
+    pool_give(memory->pool, future->tokens.ids);
+    pool_give(memory->pool, (void *)(uintptr_t)future->sampling.logit_bias);
     text_free(&future->text);
     text_free(&future->reasoning);
     pthread_cond_destroy(&future->done_changed);
     pthread_mutex_destroy(&future->lock);
     pthread_mutex_destroy(&future->events);
-    free(future);
+    pool_give(memory->pool, future);
+    request_memory_let_go(memory);
 }
 
 void request_let_go(struct runnel_future *future)

@@ -6,6 +6,7 @@
 #ifndef RUNNEL_ENGINE_REQUEST_H
 #define RUNNEL_ENGINE_REQUEST_H
 
+#include "base/pool.h"
 #include "base/text.h"
 #include "engine/model.h"
 #include "engine/output.h"
@@ -14,8 +15,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* The memory pool of an engine's requests. It outlives the engine if futures do: whoever lets go last frees it. */
+struct request_memory {
+    struct pool *pool;
+    atomic_uint n_holders; /* the engine, and every request */
+};
+
+int request_memory_create(size_t limit_bytes, struct request_memory **memory, runnel_error *error);
+/* For the engine at its end. Returns how many requests are still held by whoever submitted them. */
+unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine */
+
 struct runnel_future {
     struct runnel_engine *engine;
+    struct request_memory *memory; /* the request itself lies there, and its tokens and biases */
 
     /* Set when the request is made, and not changed after. */
     runnel_sampling sampling; /* logit_bias is a copy of our own */
@@ -59,7 +71,8 @@ struct request_limits {
 /* Checks the request, renders and encodes its prompt, makes room for its answer. Any thread. Free with
  * request_let_go. */
 int request_create(const struct runnel_model *model, const struct request_limits *limits,
-                   const runnel_request *request, struct runnel_future **future, runnel_error *error);
+                   struct request_memory *memory, const runnel_request *request,
+                   struct runnel_future **future, runnel_error *error);
 /* No more events: waits for the one that may be running. Not from within an event. */
 void request_mute(struct runnel_future *future);
 /* For whoever submitted it, or wanted to. */

@@ -42,6 +42,8 @@ read -ra static <<<"$(pkg-config --static --libs runnel | sed 's/-lrunnel/-l:lib
 gcc -std=gnu11 "${strict[@]}" "${cflags[@]}" "$ask" "${shared[@]}" -o "$work/ask-shared"
 gcc -std=gnu11 "${strict[@]}" "${cflags[@]}" "$ask" "${static[@]}" -o "$work/ask-static"
 g++ -x c++ -std=c++11 "${strict[@]}" "${cflags[@]}" "$ask" "${shared[@]}" -o "$work/ask-cpp"
+gcc -std=gnu11 "${strict[@]}" "${cflags[@]}" "$source_dir/examples/many.c" "${shared[@]}" -o "$work/many"
+g++ -x c++ -std=c++11 "${strict[@]}" "${cflags[@]}" "$source_dir/examples/many.c" "${shared[@]}" -o "$work/many-cpp"
 printf '#include <runnel.h>\nint main(void) { return runnel_version() == 0; }\n' >"$work/plain.c"
 gcc -std=c99 "${strict[@]}" "${cflags[@]}" "$work/plain.c" "${shared[@]}" -o "$work/plain"
 "$work/plain"
@@ -71,6 +73,8 @@ if [ -f "$models/smollm2-135m.gguf" ]; then
         "$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24 >"$work/answer-${program##*/}"
         [ "$(wc -c <"$work/answer-${program##*/}")" -gt 3 ] || fail "$program answered nothing"
     done
+    "$work/many" "$models/smollm2-135m.gguf" "What is water?" "Name a colour." >"$work/many-answers"
+    [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "two questions at once were not answered"
     diff "$work"/answer-* || fail "the shared and the static library answer differently"
 fi
 [ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"
