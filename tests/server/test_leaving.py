@@ -3,6 +3,7 @@
 With the tiny model a step takes a fraction of a millisecond, and many pass until the departure is noticed and seen in the
 metrics; with a real one it is counted exactly."""
 import pytest
+from serving import RUNNEL
 
 PAGE_TOKENS = 32
 USED = ("runnel_kv_pages", "state=used")
@@ -20,8 +21,7 @@ def leave(serving, streams, n_steps=1000, reset=False):
         stream.leave(reset)
     now = serving.wait_until_idle()
     assert now[("runnel_steps_total",)] - before <= n_steps
-    assert serving.wait_for(lambda now: now[("runnel_pool_in_use_bytes",)] == 0)
-    return now
+    return serving.wait_for(lambda now: now[("runnel_pool_in_use_bytes",)] == 0)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
@@ -29,7 +29,7 @@ def test_streaming(serving, reset):
     stream = serving.stream("once", 60000)
     assert stream.read_head() == 200
     next(stream.events())
-    assert serving.metric(*USED) > 0
+    serving.wait_for(lambda now: now[USED] > 0)
     now = leave(serving, [stream], reset=reset)
     assert now[("vllm:request_success_total", "finished_reason=abort")] == 1
 
@@ -112,4 +112,5 @@ def test_a_window_keeps_memory_constant(serve, tiny):
     now = serving.wait_until_idle()
     assert now[("vllm:generation_tokens_total",)] >= 4096
     assert 0 < most * PAGE_TOKENS <= 64 + 512 + 2 * PAGE_TOKENS
-    assert max(resident) - resident[0] < 4 << 20
+    if b"__asan_init" not in RUNNEL.read_bytes():  # which keeps for a while what was freed
+        assert max(resident) - resident[0] < 4 << 20
