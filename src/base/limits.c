@@ -106,7 +106,7 @@ static bool read_group(const char *root, const char *folder, const char *group, 
     return join_path(path, sizeof path, root, folder, group, name) && read_line(path, line, size);
 }
 
-/* CPUs -------------------------------------------------------------------------------------------------------- */
+/* CPUs ---------------------------------------------------------------------------------------------------- */
 
 /* Version 2: cpu.max, "50000 100000" or "max 100000". Version 1: cpu.cfs_quota_us (-1: none) and
  * cpu.cfs_period_us. */
@@ -166,7 +166,7 @@ unsigned limits_cpus(void)
     return n;
 }
 
-/* Memory ------------------------------------------------------------------------------------------------------ */
+/* Memory -------------------------------------------------------------------------------------------------- */
 
 static double share(struct limits_memory memory)
 {

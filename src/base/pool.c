@@ -127,8 +127,7 @@ uint64_t pool_free(struct pool *pool, struct pool_stats *last)
     return n_out;
 }
 
-/* Memory from the system, and its limit
- * -------------------------------------------------------------------------------------------------- */
+/* Memory from the system, and its limit ------------------------------------------------------------------- */
 
 static void open_slab(struct pool *pool, uint32_t class, struct slab *slab)
 {
@@ -216,8 +215,7 @@ static bool add_slab(struct pool *pool, uint32_t class)
     return true;
 }
 
-/* Blocks
- * -------------------------------------------------------------------------------------------------- */
+/* Blocks -------------------------------------------------------------------------------------------------- */
 
 static struct header *take_small(struct pool *pool, uint32_t class)
 {

@@ -118,7 +118,7 @@ struct serving {
     runnel_engine *engine;
 };
 
-/* The model --------------------------------------------------------------------------------------------------- */
+/* The model ----------------------------------------------------------------------------------------------- */
 
 static void set_sampling(struct serving *serving)
 {
@@ -195,7 +195,7 @@ static void on_ready(void *user, const struct server *server)
     fprintf(stderr, "Runnel serves %s at %s\n", server->model_name, serving->url);
 }
 
-/* The socket -------------------------------------------------------------------------------------------------- */
+/* The socket ---------------------------------------------------------------------------------------------- */
 
 static bool is_loopback(const struct sockaddr *address)
 {
@@ -258,7 +258,7 @@ static int open_socket(const struct serve_settings *settings, int *descriptor, c
     return failure;
 }
 
-/* The command ------------------------------------------------------------------------------------------------- */
+/* The command --------------------------------------------------------------------------------------------- */
 
 static int serve(const struct serve_settings *settings)
 {

@@ -9,7 +9,7 @@ void runnel_request_init(const runnel_model *model, runnel_request *request)
     *request = (runnel_request){.size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1};
 }
 
-/* Futures ---------------------------------------------------------------------------------------------------- */
+/* Futures ------------------------------------------------------------------------------------------------- */
 
 /* A request of a caller that was built against another header. */
 static int read_request(const runnel_request *given, const struct runnel_model *model,
@@ -120,7 +120,7 @@ void runnel_free(runnel_future *future)
     request_let_go(future);
 }
 
-/* Answers ---------------------------------------------------------------------------------------------------- */
+/* Answers ------------------------------------------------------------------------------------------------- */
 
 /* Waits for all, and fills the responses if none failed. */
 static int collect(runnel_future **futures, size_t n, runnel_response *responses, runnel_error *error)
@@ -183,7 +183,7 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
     return RUNNEL_OK;
 }
 
-/* Logits ----------------------------------------------------------------------------------------------------- */
+/* Logits -------------------------------------------------------------------------------------------------- */
 
 static int check_ids(const struct runnel_engine *engine, const int32_t *ids, size_t n_ids,
                      runnel_error *error)

@@ -19,7 +19,7 @@ enum {
     MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
 };
 
-/* Starting --------------------------------------------------------------------------------------------------- */
+/* Starting ------------------------------------------------------------------------------------------------ */
 
 void runnel_engine_options_init(runnel_engine_options *options)
 {
@@ -238,7 +238,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     return n_held;
 }
 
-/* The thread ------------------------------------------------------------------------------------------------- */
+/* The thread ---------------------------------------------------------------------------------------------- */
 
 /* Puts the requests of the inbox into the scheduler in the order in which they came. */
 static void take_requests(struct runnel_engine *engine, struct runnel_future *latest)
@@ -371,7 +371,7 @@ static void *engine_main(void *arg)
     return NULL;
 }
 
-/* From other threads ----------------------------------------------------------------------------------------- */
+/* From other threads -------------------------------------------------------------------------------------- */
 
 void engine_free_place(struct runnel_engine *engine)
 {

@@ -12,8 +12,7 @@ static const double LEARNING_RATE = 0.05;
 static const double CALM_MS = 1000;
 static const double RIGHT = 0.75; /* of max_wait_ms: a refused request would have waited so long at least */
 
-/* Answers
- * -------------------------------------------------------------------------------------------------- */
+/* Answers ------------------------------------------------------------------------------------------------- */
 
 void forecast_learn(struct scheduler *scheduler, const struct scheduler_entry *entry)
 {
@@ -32,8 +31,7 @@ static double expected_tokens(const struct scheduler *scheduler, const struct sc
     return fmax(1, -usual * expm1(-most / usual));
 }
 
-/* The forecast
- * -------------------------------------------------------------------------------------------------- */
+/* The forecast -------------------------------------------------------------------------------------------- */
 
 struct future {
     struct scheduler *scheduler;
@@ -204,8 +202,7 @@ double forecast_correction(const struct scheduler *scheduler, uint32_t class)
     return fmin(4, fmax(0.25, ratio));
 }
 
-/* Refusals, followed up
- * -------------------------------------------------------------------------------------------------- */
+/* Refusals, followed up ----------------------------------------------------------------------------------- */
 
 void forecast_refused(struct scheduler *scheduler, const struct scheduler_entry *entry)
 {

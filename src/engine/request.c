@@ -11,7 +11,7 @@
 
 enum { LOGPROBS_MAX = 20 };
 
-/* Memory ----------------------------------------------------------------------------------------------------- */
+/* Memory -------------------------------------------------------------------------------------------------- */
 
 int request_memory_create(size_t limit_bytes, struct request_memory **out, runnel_error *error)
 {
@@ -40,7 +40,7 @@ unsigned request_memory_let_go(struct request_memory *memory)
     return n_left;
 }
 
-/* Making ----------------------------------------------------------------------------------------------------- */
+/* Making -------------------------------------------------------------------------------------------------- */
 
 static int check_request(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
 {
@@ -232,7 +232,7 @@ void request_set_done(struct runnel_future *future)
         free_request(future);
 }
 
-/* Tokens ----------------------------------------------------------------------------------------------------- */
+/* Tokens -------------------------------------------------------------------------------------------------- */
 
 static bool emit(struct runnel_future *future, const runnel_event *event)
 {

@@ -8,13 +8,16 @@ enum {
     PARALLEL_DEFAULT = 8,
     BATCH_DEFAULT = 512,
     REQUESTS_DEFAULT = 100,
-    KEYS_REMEMBERED = 64, /* besides those with requests */
-    PROMPT_ROWS_MIN = 16,
-    HEADROOM_TOKENS = 64, /* of each running sequence, at admission */
+    KEYS_REMEMBERED = 64,  /* besides those with requests */
+    PROMPT_ROWS_MIN = 16,  /* even if they take the step past its budget, */
+    PROMPT_ROWS_FLOOR = 4, /* unless they take it much further; then so many */
+    HEADROOM_TOKENS = 64,  /* of each running sequence, at admission */
 };
 
 static const double STEP_BUDGET_DEFAULT_MS = 60;
 static const double PROMPT_SHARE = 0.25; /* of the decode time, at least */
+static const double STALL_BUDGETS = 1.6; /* what a step may take for the sake of those 16 rows, */
+static const double STALL_SHARE = 0.5;   /* or so much more than decoding alone */
 
 int scheduler_create(const struct scheduler_options *given, struct scheduler **out, runnel_error *error)
 {
@@ -70,8 +73,7 @@ void scheduler_free(struct scheduler *scheduler)
     free(scheduler);
 }
 
-/* Lists and keys
- * -------------------------------------------------------------------------------------------------- */
+/* Lists and keys ------------------------------------------------------------------------------------------ */
 
 static void append(struct scheduler_list *list, struct scheduler_entry *entry)
 {
@@ -167,8 +169,7 @@ static struct scheduler_entry *pick(const struct scheduler *scheduler, const str
     return best;
 }
 
-/* Coming and going
- * -------------------------------------------------------------------------------------------------- */
+/* Coming and going ---------------------------------------------------------------------------------------- */
 
 enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct scheduler_entry *entry, double now_ms,
                                     struct scheduler_forecast *forecast)
@@ -307,8 +308,7 @@ double scheduler_wakeup_ms(const struct scheduler *scheduler, double now_ms)
     return wakeup;
 }
 
-/* Steps
- * -------------------------------------------------------------------------------------------------- */
+/* Steps --------------------------------------------------------------------------------------------------- */
 
 uint32_t scheduler_share(const struct scheduler *scheduler, const struct scheduler_step *step,
                          uint32_t position, uint32_t n_max)
@@ -318,8 +318,18 @@ uint32_t scheduler_share(const struct scheduler *scheduler, const struct schedul
         limit_ms = fmax(scheduler->options.step_budget_ms, (1 + PROMPT_SHARE) * step->decode_ms);
     uint32_t n = step_cost_fit_rows(&scheduler->cost, step->n_decode + step->n_prompt, step->n_pairs,
                                     position, n_max, limit_ms);
-    if (n + step->n_prompt < PROMPT_ROWS_MIN)
-        n = PROMPT_ROWS_MIN - step->n_prompt;
+    if (n + step->n_prompt < PROMPT_ROWS_MIN) {
+        uint32_t n_wanted = PROMPT_ROWS_MIN - step->n_prompt;
+        double bearable_ms =
+            fmax(STALL_BUDGETS * scheduler->options.step_budget_ms, (1 + STALL_SHARE) * step->decode_ms);
+        uint32_t n_bearable = n_wanted;
+        if (step->draws)
+            n_bearable = step_cost_fit_rows(&scheduler->cost, step->n_decode + step->n_prompt, step->n_pairs,
+                                            position, n_wanted, bearable_ms);
+        n = n > n_bearable ? n : n_bearable;
+        if (n + step->n_prompt < PROMPT_ROWS_FLOOR)
+            n = PROMPT_ROWS_FLOOR - step->n_prompt;
+    }
     return n < n_max ? n : n_max;
 }
 
@@ -436,8 +446,7 @@ void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_sta
     };
 }
 
-/* The check
- * -------------------------------------------------------------------------------------------------- */
+/* The check ----------------------------------------------------------------------------------------------- */
 
 static const char *check_list(const struct scheduler *scheduler, const struct scheduler_list *list,
                               enum scheduler_state expected)

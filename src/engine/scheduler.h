@@ -14,8 +14,9 @@
  *     for each item with entry->n_computed == entry->n_tokens: draw, then scheduler_drew or scheduler_remove
  *
  * Steps. Every decoding entry gets its row; then prompts get what fits into max(step budget - decode time,
- * 25 % of the decode time), 16 rows at least. Where nobody decodes, nobody stalls, and the budget is the
- * longer prompt_budget_ms.
+ * 25 % of the decode time), 16 rows at least. Only where these would take the step past 1.6 budgets, and half as
+ * long again as decoding alone, they are what fits into that, 4 at least. Where nobody decodes, nobody stalls,
+ * and the budget is the longer prompt_budget_ms.
  *
  * Order, for admission and for prompts. Keys share the machine's time: each row is charged to its key, and
  * only entries of keys that are within KEY_SLACK_MS of the least charged one are considered (a key that comes

@@ -40,7 +40,7 @@ static void fail(struct runnel_engine *engine, struct runnel_future *future, con
     engine_retire(engine, future);
 }
 
-/* Room ------------------------------------------------------------------------------------------------------- */
+/* Room ---------------------------------------------------------------------------------------------------- */
 
 /* Gives sequences to those whose turn it is, with what the cache has of their prompts. */
 static void admit(struct runnel_engine *engine, double now_ms)
@@ -96,7 +96,7 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
     }
 }
 
-/* Computing -------------------------------------------------------------------------------------------------- */
+/* Computing ----------------------------------------------------------------------------------------------- */
 
 static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_plan *plan)
 {
@@ -144,7 +144,7 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
             future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
 }
 
-/* Drawing ---------------------------------------------------------------------------------------------------- */
+/* Drawing ------------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_logits(uint64_t hash, const float *logits, uint32_t n)
 {

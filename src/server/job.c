@@ -42,7 +42,7 @@ struct job {
     struct loop_message wake;
 };
 
-/* The engine's thread ---------------------------------------------------------------------------------------- */
+/* The engine's thread ------------------------------------------------------------------------------------- */
 
 /* Copies bytes to *place and moves it on; the copy ends in a zero. */
 static const char *copy_bytes(char **place, const char *bytes, size_t len)
@@ -136,7 +136,7 @@ static bool on_event(void *user, const runnel_event *event)
     return true;
 }
 
-/* The loop's thread ------------------------------------------------------------------------------------------ */
+/* The loop's thread --------------------------------------------------------------------------------------- */
 
 static void free_job(struct job *job)
 {

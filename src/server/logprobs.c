@@ -102,7 +102,7 @@ void logprobs_drop_thoughts(struct logprobs *list)
     text_free(&pending);
 }
 
-/* Writing ---------------------------------------------------------------------------------------------------- */
+/* Writing ------------------------------------------------------------------------------------------------- */
 
 static void write_text(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out)
 {

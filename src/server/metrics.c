@@ -60,7 +60,7 @@ static const char *const routes[METRICS_ROUTES] = {
 static const int statuses[METRICS_STATUSES] = {200, 400, 401, 403, 404, 405, 408, 411, 413, 414,
                                                415, 417, 429, 431, 499, 500, 501, 503, 504, 505};
 
-/* Counting ---------------------------------------------------------------------------------------------------- */
+/* Counting ------------------------------------------------------------------------------------------------ */
 
 void metrics_init(struct metrics *metrics)
 {
@@ -127,7 +127,7 @@ void metrics_add_status(struct metrics *metrics, int status)
     metrics->n_answers[METRICS_OTHER][status_index(status)]++;
 }
 
-/* Prometheus' text -------------------------------------------------------------------------------------------- */
+/* Prometheus' text ---------------------------------------------------------------------------------------- */
 
 enum { LABEL_BYTES = 320 };
 

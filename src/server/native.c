@@ -33,7 +33,7 @@ static int no_memory(struct refusal *refusal)
     return -1;
 }
 
-/* Answers ---------------------------------------------------------------------------------------------------- */
+/* Answers ------------------------------------------------------------------------------------------------- */
 
 static void free_answer(void *state)
 {
@@ -118,7 +118,7 @@ static void on_end(struct job *job)
 
 static const struct job_handlers handlers = {on_event, on_end, free_answer};
 
-/* Query parameters ------------------------------------------------------------------------------------------- */
+/* Query parameters ---------------------------------------------------------------------------------------- */
 
 /* A parameter's text as the JSON that the same field of a body would hold; NULL if it is none. */
 static json_t *read_parameter(const char *name, const char *text)
@@ -186,7 +186,7 @@ static int read_query(const struct exchange *exchange, json_t **out, struct refu
     return 0;
 }
 
-/* Taking requests -------------------------------------------------------------------------------------------- */
+/* Taking requests ----------------------------------------------------------------------------------------- */
 
 static int read_root(const struct exchange *exchange, bool is_batch, json_t **root, struct refusal *refusal)
 {

@@ -13,7 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* An answer's state ------------------------------------------------------------------------------------------ */
+/* An answer's state --------------------------------------------------------------------------------------- */
 
 static enum metrics_route route_of(const struct openai_answer *answer)
 {
@@ -54,7 +54,7 @@ static void free_answer(void *state)
     free(answer);
 }
 
-/* Events ----------------------------------------------------------------------------------------------------- */
+/* Events -------------------------------------------------------------------------------------------------- */
 
 static void send_piece(struct job *job, struct openai_answer *answer)
 {
@@ -163,7 +163,7 @@ static void on_event(struct job *job, size_t index, const runnel_event *event)
     }
 }
 
-/* The end ---------------------------------------------------------------------------------------------------- */
+/* The end ------------------------------------------------------------------------------------------------- */
 
 static void end_stream(struct job *job, struct openai_answer *answer)
 {
@@ -224,7 +224,7 @@ static void on_end(struct job *job)
 
 static const struct job_handlers handlers = {on_event, on_end, free_answer};
 
-/* Taking requests -------------------------------------------------------------------------------------------- */
+/* Taking requests ----------------------------------------------------------------------------------------- */
 
 static int read_body(struct server *server, struct exchange *exchange, bool is_chat, struct params *params,
                      struct refusal *refusal)

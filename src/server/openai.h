@@ -11,7 +11,7 @@ void openai_completion(struct server *server, struct exchange *exchange);   /* P
 void openai_models(struct server *server, struct exchange *exchange);       /* GET /v1/models */
 void openai_count_tokens(struct server *server, struct exchange *exchange); /* POST .../input_tokens */
 
-/* Between the halves ----------------------------------------------------------------------------------------- */
+/* Between the halves -------------------------------------------------------------------------------------- */
 
 /* One of the answers of a request. */
 struct openai_choice {

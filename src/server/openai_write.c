@@ -95,7 +95,7 @@ static void write_logprobs(struct openai_answer *answer, size_t index, struct te
         logprobs_write_completion(list, out);
 }
 
-/* Streams ---------------------------------------------------------------------------------------------------- */
+/* Streams ------------------------------------------------------------------------------------------------- */
 
 static void begin_chunk(const struct openai_answer *answer, struct text *out)
 {
@@ -185,7 +185,7 @@ void openai_write_usage_chunk(struct openai_answer *answer, struct text *out)
     text_add_string(out, "}\n\n");
 }
 
-/* Whole answers ---------------------------------------------------------------------------------------------- */
+/* Whole answers ------------------------------------------------------------------------------------------- */
 
 static void write_message(const struct openai_answer *answer, const runnel_response *response,
                           struct text *out)

@@ -34,7 +34,7 @@ void params_free(struct params *params)
     *params = (struct params){0};
 }
 
-/* A conversation ------------------------------------------------------------------------------------------- */
+/* A conversation ------------------------------------------------------------------------------------------ */
 
 /* What the template calls this role; NULL: it knows no such role. */
 static const char *read_role(const json_t *value)
@@ -183,7 +183,7 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
     return 0;
 }
 
-/* Prompts to be continued ---------------------------------------------------------------------------------- */
+/* Prompts to be continued --------------------------------------------------------------------------------- */
 
 /* Writes an array's token ids to ids, which has room. */
 static int read_ids(const json_t *array, uint32_t n_vocab, int32_t *ids, struct refusal *refusal)

@@ -11,7 +11,7 @@ static int no_memory(struct refusal *refusal)
     return -1;
 }
 
-/* What would constrain the answer -------------------------------------------------------------------------- */
+/* What would constrain the answer ------------------------------------------------------------------------- */
 
 /* An absent, null, false or empty value asks for nothing. */
 static bool asks_for_nothing(const json_t *value)
@@ -73,7 +73,7 @@ static int refuse_constraints(const json_t *root, struct refusal *refusal)
     return 0;
 }
 
-/* Fields --------------------------------------------------------------------------------------------------- */
+/* Fields -------------------------------------------------------------------------------------------------- */
 
 static int read_sampling(const json_t *root, runnel_sampling *sampling, struct refusal *refusal)
 {

@@ -38,7 +38,7 @@ struct run {
     struct loop_message opened;
 };
 
-/* Routes ------------------------------------------------------------------------------------------------------ */
+/* Routes -------------------------------------------------------------------------------------------------- */
 
 static bool is_always_answered(const struct exchange *exchange)
 {
@@ -68,7 +68,7 @@ static void on_refusal(int status, void *user)
     metrics_add_status(server->metrics, status);
 }
 
-/* Opening ----------------------------------------------------------------------------------------------------- */
+/* Opening ------------------------------------------------------------------------------------------------- */
 
 static void *open_model(void *user)
 {
@@ -106,7 +106,7 @@ static int start_opening(struct run *run, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* Signals ----------------------------------------------------------------------------------------------------- */
+/* Signals ------------------------------------------------------------------------------------------------- */
 
 static void on_signal(evutil_socket_t number, short what, void *user)
 {
@@ -134,7 +134,7 @@ static int watch_signals(struct run *run, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* Life -------------------------------------------------------------------------------------------------------- */
+/* Life ---------------------------------------------------------------------------------------------------- */
 
 static int start(struct run *run, runnel_error *error)
 {

@@ -48,7 +48,7 @@ int __wrap_pcre2_jit_compile_8(pcre2_code *code, uint32_t options);
 pcre2_match_data *__wrap_pcre2_match_data_create_8(uint32_t n, pcre2_general_context *context);
 pcre2_match_context *__wrap_pcre2_match_context_create_8(pcre2_general_context *context);
 
-/* The armed fault --------------------------------------------------------------------------------------- */
+/* The armed fault ----------------------------------------------------------------------------------------- */
 
 static enum fault_kind armed; /* changed only while nothing else runs */
 static unsigned first_failing, last_failing;
@@ -87,7 +87,7 @@ static bool no_memory(void)
     return true;
 }
 
-/* What is alive ----------------------------------------------------------------------------------------- */
+/* What is alive ------------------------------------------------------------------------------------------- */
 
 /* The pieces that came through here; the C library's own may be freed through here, too, and are passed over.
  */
@@ -134,7 +134,7 @@ size_t faults_mapped_bytes(void)
     return atomic_load(&mapped_bytes);
 }
 
-/* Memory and threads ------------------------------------------------------------------------------------ */
+/* Memory and threads -------------------------------------------------------------------------------------- */
 
 void *__wrap_malloc(size_t n)
 {
@@ -201,7 +201,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return no_memory() ? EAGAIN : __real_pthread_create(thread, attributes, run, arg);
 }
 
-/* PCRE2, which allocates where --wrap does not reach ---------------------------------------------------- */
+/* PCRE2, which allocates where --wrap does not reach ------------------------------------------------------ */
 
 pcre2_code *__wrap_pcre2_compile_8(PCRE2_SPTR pattern, PCRE2_SIZE len, uint32_t options, int *code,
                                    PCRE2_SIZE *offset, pcre2_compile_context *context)
@@ -228,7 +228,7 @@ pcre2_match_context *__wrap_pcre2_match_context_create_8(pcre2_general_context *
     return no_memory() ? NULL : __real_pcre2_match_context_create_8(context);
 }
 
-/* Reads ------------------------------------------------------------------------------------------------- */
+/* Reads --------------------------------------------------------------------------------------------------- */
 
 ssize_t __wrap_pread(int fd, void *buffer, size_t n, off_t offset)
 {

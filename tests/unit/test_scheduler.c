@@ -10,8 +10,7 @@
 
 #include <cmocka.h>
 
-/* The simulation
- * -------------------------------------------------------------------------------------------------- */
+/* The simulation ------------------------------------------------------------------------------------------ */
 
 static uint64_t seed = 1;
 
@@ -192,8 +191,7 @@ static void assert_all_done(const struct world *world)
             fail_msg("request %u of %u was never answered", i, world->n_requests);
 }
 
-/* What the scheduler promises
- * -------------------------------------------------------------------------------------------------- */
+/* What the scheduler promises ----------------------------------------------------------------------------- */
 
 static void long_prompt_beside_streams(const struct machine *machine, double budget_ms, double gap_most_ms,
                                        double first_most_ms)
@@ -229,8 +227,11 @@ static void test_streams_do_not_stall(void **state)
     /* A fast machine keeps the budget from the start, though the model of its cost begins with another one.
      */
     long_prompt_beside_streams(&(struct machine){6, 0.5, 0.05, 0.05}, 60, 1.3 * 60, 2600);
-    /* A slow one takes 25 % for prompts although decoding is over the budget already. */
-    long_prompt_beside_streams(&(struct machine){200, 5, 0.5, 0.05}, 60, 1.4 * 250, 3000 / 16.0 * 250);
+    /* A slow one takes 25 % for prompts although decoding is over the budget already, and up to half as long again
+     * for 16 rows: late in the prompt, 13 are what fits. */
+    long_prompt_beside_streams(&(struct machine){200, 5, 0.5, 0.05}, 60, 1.4 * 250, 3000 / 13.0 * 250);
+    /* Where 16 rows would take two budgets, fewer are computed: streams go before prompts. */
+    long_prompt_beside_streams(&(struct machine){20, 5, 0.5, 0.05}, 60, 1.2 * 1.6 * 60, 3000 / 6.0 * 96);
 }
 
 static void test_short_prompts_overtake(void **state)
@@ -416,8 +417,7 @@ static void test_window(void **state)
     close_world(&world);
 }
 
-/* Predictions and refusals
- * -------------------------------------------------------------------------------------------------- */
+/* Predictions and refusals -------------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
 {
@@ -548,8 +548,7 @@ static void test_limit_of_requests(void **state)
     assert_null(none);
 }
 
-/* Pages and preemption
- * -------------------------------------------------------------------------------------------------- */
+/* Pages and preemption ------------------------------------------------------------------------------------ */
 
 static void test_preemption(void **state)
 {
