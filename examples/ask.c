@@ -27,7 +27,8 @@ static bool print_event(void *user, const runnel_event *event)
     return true;
 }
 
-static int ask(runnel_engine *engine, const runnel_model *model, const char *question, int max_tokens, runnel_error *error)
+static int ask(runnel_engine *engine, const runnel_model *model, const char *question, int max_tokens,
+               runnel_error *error)
 {
     bool thinking = false;
     runnel_request request;

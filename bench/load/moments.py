@@ -189,7 +189,7 @@ def window(options):
 def joining(options):
     firsts = {"--parallel 1": [], "joining": [], "joining, window 100 ms": []}
     flags = {"--parallel 1": ["--parallel", "1"], "joining": [], "joining, window 100 ms": ["--batch-window-ms", "100"]}
-    for _ in range(3):
+    for _ in range(2):
         for name, results in firsts.items():
             with Server(options, *flags[name]) as server:
                 for times in together(lambda _: [server.stream(tokens(70), 48)[0] for _ in range(4)], 5):

@@ -27,8 +27,9 @@ struct sampler_context {
 /* Draws a token. logits [n_vocab] are not changed. RUNNEL_ENUMERIC if the logits hold a NaN or +infinity, or if nothing
  * is allowed. logprob (may be NULL): natural log of the token's probability under the model itself (softmax of the
  * unchanged logits). */
-int sampler_draw(struct sampler *sampler, const runnel_sampling *sampling, const struct sampler_context *context,
-                 const float *logits, int32_t *token, float *logprob, runnel_error *error);
+int sampler_draw(struct sampler *sampler, const runnel_sampling *sampling,
+                 const struct sampler_context *context, const float *logits, int32_t *token, float *logprob,
+                 runnel_error *error);
 
 /* The counter-based generator itself: 64 random bits that depend on (seed, counter) alone. */
 uint64_t sampler_random(uint64_t seed, uint64_t counter);

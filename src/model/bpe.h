@@ -26,8 +26,8 @@ struct bpe {
 
 /* Reads the merge list ("left right" each, written in the byte-level alphabet). Free with bpe_free, also after a
  * failure. */
-int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct gguf_string *merges, size_t n_merges,
-              runnel_error *error);
+int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct gguf_string *merges,
+              size_t n_merges, runnel_error *error);
 void bpe_free(struct bpe *bpe);
 
 struct bpe_symbol {

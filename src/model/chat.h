@@ -12,9 +12,9 @@ enum chat_family { CHAT_NONE, CHAT_R1, CHAT_CHATML };
 
 struct chat_template {
     enum chat_family family;
-    const char *name;           /* "r1", "chatml"; "" for CHAT_NONE */
-    char default_system[512];   /* ChatML: the system text the template adds when there is none; "" for none */
-    bool opens_think;           /* R1: the template itself already ends in <think>\n */
+    const char *name;         /* "r1", "chatml"; "" for CHAT_NONE */
+    char default_system[512]; /* ChatML: the system text the template adds when there is none; "" for none */
+    bool opens_think;         /* R1: the template itself already ends in <think>\n */
 };
 
 /* Recognises the text of a file's tokenizer.chat_template. An unknown one: RUNNEL_EUNSUPPORTED, with a message that
@@ -34,8 +34,8 @@ struct chat_prompt {
 
 /* Renders messages, then the opening of the assistant's answer. thinking: R1 gets "<think>\n" unless the template opens
  * it itself; without thinking R1's answer starts with an empty thought ("<think>\n\n</think>\n\n"). */
-int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages, bool thinking,
-                struct chat_prompt *prompt, runnel_error *error);
+int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
+                bool thinking, struct chat_prompt *prompt, runnel_error *error);
 void chat_prompt_free(struct chat_prompt *prompt);
 
 #endif

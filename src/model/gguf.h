@@ -12,8 +12,19 @@
 #include <stdbool.h>
 
 enum gguf_type { /* of a value; the numbers of the file format */
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64,
-    GGUF_I64, GGUF_F64,
+                 GGUF_U8,
+                 GGUF_I8,
+                 GGUF_U16,
+                 GGUF_I16,
+                 GGUF_U32,
+                 GGUF_I32,
+                 GGUF_F32,
+                 GGUF_BOOL,
+                 GGUF_STRING,
+                 GGUF_ARRAY,
+                 GGUF_U64,
+                 GGUF_I64,
+                 GGUF_F64,
 };
 
 /* Bytes inside the file's metadata: not zero-terminated. They live as long as the struct gguf. */
@@ -25,7 +36,8 @@ struct gguf_string {
 struct gguf_array {
     enum gguf_type type; /* of the elements; never GGUF_ARRAY */
     size_t n;
-    const void *values; /* for GGUF_STRING a const struct gguf_string[n], else the packed little-endian values,
+    const void
+        *values; /* for GGUF_STRING a const struct gguf_string[n], else the packed little-endian values,
                            aligned for their type */
 };
 
@@ -33,8 +45,8 @@ struct gguf_tensor {
     const char *name; /* zero-terminated */
     enum tensor_type type;
     uint32_t n_dims;
-    uint64_t dims[4];  /* dims[0] is the length of a row; unused ones are 1 */
-    uint64_t offset;   /* from the start of the file */
+    uint64_t dims[4]; /* dims[0] is the length of a row; unused ones are 1 */
+    uint64_t offset;  /* from the start of the file */
     uint64_t n_bytes;
     uint64_t row_bytes; /* of dims[0] values */
 };
@@ -66,7 +78,7 @@ int gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type type
                    runnel_error *error);
 
 size_t gguf_n_tensors(const struct gguf *gguf);
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i);       /* in the file's order */
+const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i); /* in the file's order */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name); /* NULL: not there */
 
 /* Reads exactly n bytes at an absolute offset. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the

@@ -26,6 +26,7 @@ struct special_match {
  * whole in one of the spans; *span is the first span that has not ended before from, kept from call to call (0 at
  * first). False: none. Time is linear in the bytes passed over. */
 bool special_set_next(const struct special_set *set, const char *text, size_t len, size_t from,
-                      const struct text_span *spans, size_t n_spans, size_t *span, struct special_match *match);
+                      const struct text_span *spans, size_t n_spans, size_t *span,
+                      struct special_match *match);
 
 #endif

@@ -7,8 +7,14 @@
 
 #include "model/gguf.h"
 
-enum token_kind { TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5,
-                  TOKEN_BYTE = 6 };
+enum token_kind {
+    TOKEN_NORMAL = 1,
+    TOKEN_UNKNOWN = 2,
+    TOKEN_CONTROL = 3,
+    TOKEN_USER_DEFINED = 4,
+    TOKEN_UNUSED = 5,
+    TOKEN_BYTE = 6
+};
 
 struct tokenizer;
 
@@ -39,8 +45,9 @@ struct token_list { /* grows by realloc; starts zeroed; free(ids) */
  * ascending order); user-defined tokens match everywhere; all else is ordinary text, split and merged across the
  * borders of spans. Nothing is added before or after. On failure out is as before. text must be valid UTF-8:
  * bytes that are not are encoded byte by byte. */
-int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len, const struct text_span *spans,
-                     size_t n_spans, struct token_list *out, runnel_error *error);
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len,
+                     const struct text_span *spans, size_t n_spans, struct token_list *out,
+                     runnel_error *error);
 
 /* The bytes of one token (control tokens: their names). Static in the tokenizer; may be incomplete UTF-8. Ids out of
  * range give an empty piece. */

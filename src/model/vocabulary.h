@@ -25,8 +25,8 @@ struct vocabulary {
 
 /* Fills *vocabulary from the file's lists, which have n entries each. Free with vocabulary_free, also after a failure
  * (then it is empty). */
-int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *texts, const int32_t *kinds, size_t n,
-                     runnel_error *error);
+int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *texts, const int32_t *kinds,
+                     size_t n, runnel_error *error);
 void vocabulary_free(struct vocabulary *vocabulary);
 
 /* The bytes of token id, which must be in range. */

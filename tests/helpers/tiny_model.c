@@ -122,7 +122,7 @@ void tiny_model_random_blocks(enum tensor_type type, uint64_t seed, float deviat
 
 /* A merge makes the token that is its two parts joined. In GPT-2's letters a space is "Ġ". */
 static const char *const merges[TINY_MODEL_MERGES] = {
-    "t h",   "th e",   "i n",   "in g", "e r", "a n", "an d", "Ġ the", "Ġ a",    "o n", "h e",     "l l",
+    "t h",   "th e",   "i n",   "in g", "e r", "a n", "an d", "Ġ the", "Ġ a", "o n",    "h e",     "l l",
     "he ll", "hell o", "Ġ and", "1 0",  "0 0", "Ġ Ġ", "o r",  "w or",  "l d", "wor ld", "Ġ hello", "Ġ world",
 };
 

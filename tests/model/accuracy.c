@@ -123,8 +123,9 @@ static bool judge(const struct passage *total, const json_t *llama_cpp, const ch
     double kl = total->kl_sum / (double)total->n, top1 = (double)total->n_agreeing / (double)total->n;
     double their_kl = json_number_value(json_object_get(llama_cpp, "kl32_mean"));
     double their_top1 = json_number_value(json_object_get(llama_cpp, "top1_agreement"));
-    printf("  %-10s KL %.6f (llama.cpp %.6f: x %.3f, at most %.2f; largest %.4f)  top-1 %.4f (llama.cpp %.4f)\n", cpu, kl,
-           their_kl, kl / their_kl, KL_FACTOR_MAX, total->kl_max, top1, their_top1);
+    printf(
+        "  %-10s KL %.6f (llama.cpp %.6f: x %.3f, at most %.2f; largest %.4f)  top-1 %.4f (llama.cpp %.4f)\n",
+        cpu, kl, their_kl, kl / their_kl, KL_FACTOR_MAX, total->kl_max, top1, their_top1);
     return their_kl > 0 && kl <= KL_FACTOR_MAX * their_kl && top1 >= their_top1 - TOP1_POINTS_MAX;
 }
 
