@@ -363,6 +363,7 @@ static void *engine_main(void *arg)
 {
     struct runnel_engine *engine = arg;
     while (!take_inbox(engine)) {
+        publish_stats(engine); /* who left is seen to be gone before the next step, not after it */
         bool worked = engine_step(engine);
         publish_stats(engine);
         if (!worked)
