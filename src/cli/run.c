@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,11 +79,39 @@ static const struct options_table run_table = {
 
 static volatile sig_atomic_t interrupted;
 
+/* The terminal as it was found; only a chat changes it. */
+static struct termios found_terminal;
+static volatile sig_atomic_t terminal_changed;
+
+static void restore_terminal(void)
+{
+    if (terminal_changed)
+        tcsetattr(STDIN_FILENO, TCSANOW, &found_terminal);
+    terminal_changed = 0;
+}
+
+/* Keys are read one by one for as long as the chat lasts. Were lines gathered between two questions, a Ctrl-D that is
+ * typed while an answer streams would reach the line editor as another byte, and stay in its line. */
+static void read_single_keys(void)
+{
+    if (tcgetattr(STDIN_FILENO, &found_terminal))
+        return;
+    struct termios single = found_terminal;
+    single.c_lflag &= (tcflag_t)~ICANON; /* echo stays: without it libedit does not edit */
+    single.c_cc[VMIN] = 1;
+    single.c_cc[VTIME] = 0;
+    terminal_changed = tcsetattr(STDIN_FILENO, TCSANOW, &single) == 0;
+}
+
 /* The first Ctrl-C asks the answer to end; the next one is the system's own. */
 static void on_interrupt(int signal_number)
 {
+    if (interrupted) {
+        restore_terminal();
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
     interrupted = 1;
-    signal(signal_number, SIG_DFL);
 }
 
 /* Waits for the answer; Ctrl-C ends it, in the middle of a long prompt too. */
@@ -420,6 +449,7 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     fprintf(stderr, "Type a question. Ctrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n");
     struct chat chat = {0};
     signal(SIGINT, SIG_IGN);
+    read_single_keys();
     rl_initialize();
     char *line;
     while ((line = readline("\n> "))) {
@@ -440,6 +470,7 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
         }
         free(line);
     }
+    restore_terminal();
     fputc('\n', stderr);
     chat_drop(&chat, 0);
     free(chat.messages);
