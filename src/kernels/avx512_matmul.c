@@ -1,4 +1,4 @@
-/* avx512_matmul.c: products with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned weights;
+/* avx512_matmul.c: products of Q4_K and Q6_K with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned weights;
  * `vpdpbusd` multiplies it with 4 activations broadcast to all lanes, so that lanes are rows and nothing is
  * ever shuffled.
  *
@@ -6,38 +6,7 @@
  * again for each such group of rows: the ports that unpack have nothing else to do while the multipliers
  * work. A call goes through 4 tiles at a time, so that a group of activation rows, once in L1, is used 4
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
-#include "kernels/avx512.h"
-#include "kernels/matmul_product.h"
-
-enum {
-    TILES_AT_ONCE = 4,
-    ROWS_AT_ONCE = 8,
-};
-
-INLINE __m512i load(const void *p)
-{
-    return _mm512_loadu_si512(p);
-}
-
-INLINE __m512 load_f16(const uint8_t *p)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-
-/* 4 bytes in every lane. */
-INLINE __m512i broadcast(const void *p)
-{
-    int32_t value;
-    memcpy(&value, p, sizeof value);
-    return _mm512_set1_epi32(value);
-}
-
-INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, const __m512 *sums)
-{
-    UNROLL
-    for (int i = 0; i < m; i++)
-        store_sum(p, tile, row + (uint32_t)i, sums[i]);
-}
+#include "kernels/avx512_vectors.h"
 
 /* The 6-bit scales and mins of a block as the dot products want them. */
 struct q4k_scales {
@@ -213,86 +182,28 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
     store_sums(p, tile, row, m, sums);
 }
 
-INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const int m, const bool has_m)
-{
-    const uint8_t *d_of_blocks = product_tile(p, tile);
-    const uint8_t *block = d_of_blocks + p->header_bytes;
-    const uint8_t *acts = p->acts + row * p->act_stride;
-    const size_t stride = p->act_stride, d_bytes = has_m ? 64 : 32;
-    /* A pair of sums is broadcast; one of the two is wanted. */
-    const __m512i zero_first = _mm512_set1_epi32(-pack_u8_zero(p->w->type) & 0xffff);
-    const __m512i zero_second = _mm512_slli_epi32(zero_first, 16);
-    __m512 sums[ROWS_AT_ONCE];
-    UNROLL
-    for (int i = 0; i < m; i++)
-        sums[i] = _mm512_setzero_ps();
-    for (uint32_t b = 0; b < p->n_blocks; b++, block += U8_BLOCK_BYTES) {
-        const uint8_t *act = acts + b / 8 * sizeof(struct act_q8_32), *q = act + 32 * (b % 8);
-        const __m512i zero = b % 2 ? zero_second : zero_first;
-        __m512i dot[ROWS_AT_ONCE];
-        UNROLL
-        for (int g = 0; g < 8; g++)
-            fetch_ahead(block + 64 * g);
-        UNROLL
-        for (int i = 0; i < m; i++) {
-            const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-            dot[i] = _mm512_setzero_si512();
-            if (!has_m)
-                dot[i] = _mm512_dpwssd_epi32(dot[i], zero, broadcast(&a->sum32[b % 8 & ~1u]));
-        }
-        UNROLL
-        for (int g = 0; g < 8; g++) {
-            __m512i w = load(block + 64 * g);
-            UNROLL
-            for (int i = 0; i < m; i++)
-                dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * g));
-        }
-        __m512 d = load_f16(d_of_blocks + d_bytes * b);
-        __m512 offset = has_m ? load_f16(d_of_blocks + d_bytes * b + 32) : d;
-        UNROLL
-        for (int i = 0; i < m; i++) {
-            const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-            float d_act = a->d[b % 8];
-            sums[i] =
-                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(d_act)), _mm512_cvtepi32_ps(dot[i]), sums[i]);
-            if (has_m)
-                sums[i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(d_act * (float)a->sum32[b % 8]), sums[i]);
-        }
-    }
-    store_sums(p, tile, row, m, sums);
-}
-
-/* One function for each number of rows, so that sums are registers. */
-#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
-    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
-    {                                                                                                        \
-        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
-    }
-#define ROWS_FUNCTIONS(name, body, ...)                                                                      \
-    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 5, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 6, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 7, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 8, ##__VA_ARGS__)                                                              \
-    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4,                \
-                                                      name##_5, name##_6, name##_7, name##_8};
-
 ROWS_FUNCTIONS(q4k, q4k_rows)
 ROWS_FUNCTIONS(q6k, q6k_rows)
-ROWS_FUNCTIONS(u8_zero, u8_rows, false)
-ROWS_FUNCTIONS(u8_m, u8_rows, true)
+#include "kernels/matmul_body.h"
 
-static rows_function *const *u8_functions(enum tensor_type type)
+static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                        const float *bias, bool add)
 {
-    return pack_u8_has_m(type) ? u8_m : u8_zero;
+    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
+    matmul_tiles(&p, tile_begin, tile_end, n_acts, q4k);
 }
 
-#include "kernels/matmul_body.h"
+static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                        const float *bias, bool add)
+{
+    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
+    matmul_tiles(&p, tile_begin, tile_end, n_acts, q6k);
+}
 
 void avx512_fill_matmul(struct kernels *kernels)
 {
-    fill_matmul(kernels);
+    kernels->matmul[TILE_Q4_K] = matmul_q4_k;
+    kernels->matmul[TILE_Q6_K] = matmul_q6_k;
 }

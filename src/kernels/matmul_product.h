@@ -1,4 +1,4 @@
-/* matmul_product.h: what the products of avx2_matmul.c and avx512_matmul.c have in common before their inner
+/* matmul_product.h: what the products of avx2_matmul*.c and avx512_matmul*.c have in common before their inner
  * loops; matmul_body.h is what comes after. */
 #ifndef RUNNEL_KERNELS_MATMUL_PRODUCT_H
 #define RUNNEL_KERNELS_MATMUL_PRODUCT_H
@@ -20,6 +20,23 @@ struct product {
 
 /* Multiplies one tile with some rows of activations, the first of which is `row`. */
 typedef void rows_function(const struct product *p, uint32_t tile, uint32_t row);
+
+INLINE struct product product_of(const struct packed_matrix *w, uint32_t block_values, const void *acts,
+                                 size_t act_stride, float *out, size_t out_stride, const float *bias,
+                                 bool add)
+{
+    return (struct product){
+        .w = w,
+        .acts = acts,
+        .act_stride = act_stride,
+        .out = out,
+        .out_stride = out_stride,
+        .bias = bias,
+        .add = add,
+        .n_blocks = w->n_columns / block_values,
+        .header_bytes = pack_header_bytes(w->type, w->n_columns),
+    };
+}
 
 INLINE const uint8_t *product_tile(const struct product *p, uint32_t tile)
 {

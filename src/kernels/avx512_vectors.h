@@ -1,0 +1,57 @@
+/* avx512_vectors.h: what the products for AVX-512 VNNI share: loads, and functions for 1 to 8 rows of
+ * activations. Private to avx512_*.c. Owns nothing; any thread. */
+#ifndef RUNNEL_KERNELS_AVX512_VECTORS_H
+#define RUNNEL_KERNELS_AVX512_VECTORS_H
+
+#include "kernels/avx512.h"
+#include "kernels/matmul_product.h"
+
+enum {
+    TILES_AT_ONCE = 4,
+    ROWS_AT_ONCE = 8,
+};
+
+INLINE __m512i load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE __m512 load_f16(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* 4 bytes in every lane. */
+INLINE __m512i broadcast(const void *p)
+{
+    int32_t value;
+    memcpy(&value, p, sizeof value);
+    return _mm512_set1_epi32(value);
+}
+
+INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, const __m512 *sums)
+{
+    UNROLL
+    for (int i = 0; i < m; i++)
+        store_sum(p, tile, row + (uint32_t)i, sums[i]);
+}
+
+/* One function for each number of rows, so that sums are registers. */
+#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
+    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
+    {                                                                                                        \
+        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
+    }
+#define ROWS_FUNCTIONS(name, body, ...)                                                                      \
+    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 5, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 6, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 7, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 8, ##__VA_ARGS__)                                                              \
+    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4,                \
+                                                      name##_5, name##_6, name##_7, name##_8};
+
+#endif
