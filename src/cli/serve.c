@@ -272,6 +272,7 @@ static int serve(const struct serve_settings *settings)
     }
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
+    serving.options.n_requests = (uint32_t)settings->n_requests;
     serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving.options.has_seed = settings->has_seed;
     struct loop_limits limits = loop_default_limits;

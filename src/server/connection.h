@@ -69,6 +69,7 @@ struct exchange {
     struct http_body body_reader;
     struct text body;
     void *user;
+    uint32_t key;
     void (*on_gone)(struct exchange *exchange, void *user);
     void *gone_user;
     bool handed_over, streaming, chunked, comments, close_after;

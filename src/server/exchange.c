@@ -137,6 +137,16 @@ void *exchange_user(const struct exchange *exchange)
     return exchange->user;
 }
 
+void exchange_set_key(struct exchange *exchange, uint32_t key)
+{
+    exchange->key = key;
+}
+
+uint32_t exchange_key(const struct exchange *exchange)
+{
+    return exchange->key;
+}
+
 void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchange *exchange, void *user),
                        void *user)
 {

@@ -33,6 +33,10 @@ struct loop *exchange_loop(const struct exchange *exchange);
 void exchange_set_user(struct exchange *exchange, void *user);
 void *exchange_user(const struct exchange *exchange);
 
+/* A number that on_head leaves for on_request: whose request it is. 0 at first. */
+void exchange_set_key(struct exchange *exchange, uint32_t key);
+uint32_t exchange_key(const struct exchange *exchange);
+
 /* Called from the loop as soon as the client has left (FIN, RST, or its stream is ended because it does not read),
  * once, unless the exchange was ended before. The exchange must still be ended, there or later. Set it in
  * on_request. */

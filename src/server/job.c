@@ -33,6 +33,7 @@ struct job {
     const struct job_handlers *handlers;
     void *state;
     struct job *previous, *next; /* of the server */
+    uint32_t key;                /* whose it is */
     size_t n, n_finished;
     struct job_request *requests; /* [n] */
 
@@ -177,6 +178,7 @@ static void take_message(struct job *job, struct message *message)
         pool_give(job->server->pool, request->finish);
         request->finish = message;
     }
+    admit_give(&job->server->admit, job->key, 1); /* before its answer is out: who has it may ask again */
     job->n_finished++;
 }
 
@@ -240,6 +242,26 @@ no_memory:
     return NULL;
 }
 
+static int take_places(struct job *job, runnel_error *error)
+{
+    struct admit *admit = &job->server->admit;
+    uint32_t n = job->n > UINT32_MAX ? UINT32_MAX : (uint32_t)job->n;
+    switch (admit_take(admit, job->key, n)) {
+    case ADMIT_TAKEN:
+        return RUNNEL_OK;
+    case ADMIT_OVER_SHARE:
+        return error_set(
+            error, RUNNEL_EBUSY,
+            "%u requests of this key are running or waiting: with %u more it would have more than its "
+            "share of the %u that there may be; %u at most when nobody else asks",
+            admit->n_by_key[job->key], n, admit->n_max, admit_share(admit));
+    default:
+        return error_set(error, RUNNEL_EBUSY,
+                         "%u requests are running or waiting, expected at most %u with %u more",
+                         admit->n_requests, admit->n_max, n);
+    }
+}
+
 /* Submits copies of the requests whose events come to the job. */
 static int submit(struct job *job, const runnel_request *requests, runnel_error *error)
 {
@@ -252,8 +274,14 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
             copies[i] = requests[i];
             copies[i].on_event = on_event;
             copies[i].user = &job->requests[i];
+            copies[i].key = job->key;
         }
-        failure = runnel_submit(job->server->engine, copies, job->n, futures, error);
+        failure = take_places(job, error);
+        if (!failure) {
+            failure = runnel_submit(job->server->engine, copies, job->n, futures, error);
+            if (failure)
+                admit_give(&job->server->admit, job->key, (uint32_t)job->n);
+        }
         for (size_t i = 0; !failure && i < job->n; i++)
             job->requests[i].future = futures[i];
     } else {
@@ -274,6 +302,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
         return RUNNEL_ENOMEM;
     }
     job->exchange = exchange;
+    job->key = exchange_key(exchange);
     job->handlers = handlers;
     job->state = state;
     pthread_mutex_init(&job->lock, NULL);

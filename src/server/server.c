@@ -185,6 +185,7 @@ int server_run(const struct server_listening *listening, runnel_error *error)
         .start_ms = clock_ms(),
         .created_s = (int64_t)time(NULL),
     };
+    admit_init(&run.server.admit, listening->options->n_requests, 0);
     int failure = start(&run, error);
     if (!failure)
         failure = loop_run(run.server.loop, error);

@@ -6,6 +6,7 @@
 #define RUNNEL_SERVER_SERVER_H
 
 #include "runnel.h"
+#include "server/admit.h"
 #include "server/exchange.h"
 #include "server/loop.h"
 #include "server/metrics.h"
@@ -18,6 +19,7 @@ struct server_options {
     bool has_seed;            /* else each request that does not say gets another seed */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
+    uint32_t n_requests; /* running or waiting at most */
 };
 
 struct job;
@@ -30,6 +32,7 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct metrics *metrics;
+    struct admit admit;   /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;    /* memory of what lives as long as a request */
     struct job *jobs;     /* running; job.c's */
     char model_name[128]; /* in answers and as the label of metrics */
