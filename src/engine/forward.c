@@ -13,13 +13,21 @@
 #include "kernels/pack.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     TILE_GRAIN = 4,     /* tiles of a product handed out at a time at the end of a phase */
     ATTENTION_ROWS = 8, /* rows of one sequence that a task attends together */
+    ALONE_ROWS =
+        4, /* up to so many rows, every member prepares all of them itself: sooner done than a barrier */
     SCRATCH_ALIGN = 64,
+};
+
+/* Activation rows in each kind that the model's matrices want, NULL for the others. */
+struct act_rows {
+    uint8_t *of[ACT_KINDS];
 };
 
 /* A group of consecutive rows of one sequence: with a KV head, the unit of work of attention. */
@@ -27,10 +35,12 @@ struct row_group {
     uint32_t begin, n;
 };
 
-/* What one member alone uses in attention. */
-struct attention_scratch {
-    float *q;   /* [ATTENTION_ROWS * heads per KV head, head_dim] */
-    float *acc; /* the same rows, head_dim rounded up to 16 */
+/* What one member alone uses. */
+struct member_scratch {
+    float *norm;          /* [n_hidden]: a normalised row, before it is quantised */
+    struct act_rows acts; /* ALONE_ROWS rows, as wide */
+    float *q;             /* [ATTENTION_ROWS * heads per KV head, head_dim] */
+    float *acc;           /* the same rows, head_dim rounded up to 16 */
     struct attn_state *states;
     uint32_t *n_visible;
 };
@@ -44,22 +54,24 @@ struct forward {
     uint32_t acc_stride; /* head_dim rounded up to 16 */
 
     float *x;                    /* the residual stream */
-    float *norm;                 /* [team, n_hidden]: a normalised row a member, before it is quantised */
     float *q, *k, *v, *attended; /* attended has q's shape */
     float *gate, *up;            /* gate becomes silu(gate) * up */
     float *hidden;               /* [R, n_hidden]: normalised final states of the rows that want logits */
     float *cosine, *sine;        /* [R, n_rot / 2] */
     double *frequencies;         /* [n_rot / 2]: radians a position */
-    uint8_t *acts[ACT_KINDS];    /* R activation rows of the widest input */
+    struct act_rows activated;   /* R rows of n_ffn values: what `down` multiplies */
+    struct act_rows acts;        /* R rows of n_hidden or n_heads * head_dim values */
+    atomic_uint *n_activated; /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
     struct row_group *groups;
-    struct attention_scratch *attention; /* [team] */
+    struct member_scratch *members; /* [team] */
     uint8_t *region;
     size_t region_bytes;
 
     /* Of the step that runs; written by member 0 before the team starts. */
     const struct forward_row *rows;
     uint32_t n_rows, n_groups, n_wanted;
-    uint32_t *wanted; /* [R]: which rows want logits */
+    bool groups_alone; /* each sequence has one group only */
+    uint32_t *wanted;  /* [R]: which rows want logits */
     uint32_t logits_first, logits_n;
     float *logits;
 };
@@ -73,9 +85,19 @@ struct product {
     const float *bias;
 };
 
-/* The activation rows of a phase: how they lie for inputs of n columns, in each kind that is wanted. */
-static void quantize_row(const struct forward *forward, const float *x, uint32_t n, uint32_t row,
-                         const struct product *products, size_t n_products)
+/* Rows of floats that are to become activation rows of some products. */
+struct row_source {
+    const float *x; /* [R, n] */
+    uint32_t n;
+    const float *norm_weight; /* normalise them first; or NULL */
+    const struct product *products;
+    size_t n_products;
+};
+
+/* Quantises n values in each kind that the products want, `at` bytes into each kind's rows. */
+static void quantize_values(const struct forward *forward, const float *x, uint32_t n,
+                            const struct act_rows *acts, size_t row_values, uint32_t row, uint32_t begin,
+                            const struct product *products, size_t n_products)
 {
     bool done[ACT_KINDS] = {false};
     for (size_t i = 0; i < n_products; i++) {
@@ -83,13 +105,58 @@ static void quantize_row(const struct forward *forward, const float *x, uint32_t
         if (done[kind])
             continue;
         done[kind] = true;
-        forward->kernels->quantize[kind](x, n, forward->acts[kind] + row * act_row_bytes(kind, n));
+        forward->kernels->quantize[kind](x, n,
+                                         acts->of[kind] + row * act_row_bytes(kind, (uint32_t)row_values) +
+                                             act_row_bytes(kind, begin));
     }
+}
+
+static void prepare_row(const struct forward *forward, unsigned member, const struct row_source *source,
+                        uint32_t row, const struct act_rows *acts)
+{
+    const float *x = source->x + (size_t)row * source->n;
+    if (source->norm_weight) {
+        float *norm = forward->members[member].norm;
+        forward->kernels->rms_norm(x, source->norm_weight, source->n, forward->weights->config.norm_epsilon,
+                                   norm);
+        x = norm;
+    }
+    quantize_values(forward, x, source->n, acts, source->n, row, 0, source->products, source->n_products);
+}
+
+/* Prepares the rows for their products and returns where they are: each member all of them for itself when they are
+ * few, else all members together with a barrier. */
+static const struct act_rows *prepare_rows(const struct forward *forward, unsigned member,
+                                           const struct row_source *source, uint32_t n_rows)
+{
+    if (n_rows <= ALONE_ROWS) {
+        const struct act_rows *acts = &forward->members[member].acts;
+        for (uint32_t row = 0; row < n_rows; row++)
+            prepare_row(forward, member, source, row, acts);
+        return acts;
+    }
+    struct team_loop loop = {.n = n_rows, .grain = 1};
+    while (team_next(forward->team, member, &loop))
+        for (uint32_t row = loop.begin; row < loop.end; row++)
+            prepare_row(forward, member, source, row, &forward->acts);
+    team_barrier(forward->team);
+    return &forward->acts;
+}
+
+/* Tiles [begin, end) of one product. */
+static void multiply_tiles(const struct forward *forward, const struct product *product, uint32_t begin,
+                           uint32_t end, const struct act_rows *acts, uint32_t n_rows, bool add)
+{
+    const struct packed_matrix *matrix = product->matrix;
+    enum act_kind kind = act_kind_of(matrix->kind);
+    forward->kernels->matmul[matrix->kind](matrix, begin, end, acts->of[kind],
+                                           act_row_bytes(kind, matrix->n_columns), n_rows, product->out,
+                                           matrix->n_rows, product->bias, add);
 }
 
 /* Computes the products of a phase: the tiles of all its matrices are one loop that the members share. */
 static void multiply(const struct forward *forward, unsigned member, const struct product *products,
-                     size_t n_products, uint32_t n_rows, bool add)
+                     size_t n_products, const struct act_rows *acts, uint32_t n_rows, bool add)
 {
     struct team_loop loop = {.grain = TILE_GRAIN};
     for (size_t i = 0; i < n_products; i++)
@@ -97,19 +164,17 @@ static void multiply(const struct forward *forward, unsigned member, const struc
     while (team_next(forward->team, member, &loop)) {
         uint32_t first = 0; /* tile of this matrix in the loop's count */
         for (size_t i = 0; i < n_products; i++) {
-            const struct packed_matrix *matrix = products[i].matrix;
+            uint32_t n_tiles = products[i].matrix->n_tiles;
             uint32_t begin = loop.begin > first ? loop.begin - first : 0;
             uint32_t end = loop.end > first ? loop.end - first : 0;
-            if (end > matrix->n_tiles)
-                end = matrix->n_tiles;
-            enum act_kind kind = act_kind_of(matrix->kind);
+            if (end > n_tiles)
+                end = n_tiles;
             if (begin < end)
-                forward->kernels->matmul[matrix->kind](
-                    matrix, begin, end, forward->acts[kind], act_row_bytes(kind, matrix->n_columns), n_rows,
-                    products[i].out, matrix->n_rows, products[i].bias, add);
-            first += matrix->n_tiles;
+                multiply_tiles(forward, &products[i], begin, end, acts, n_rows, add);
+            first += n_tiles;
         }
     }
+    team_barrier(forward->team);
 }
 
 /* Phases -------------------------------------------------------------------------------------------------- */
@@ -133,47 +198,36 @@ static void embed(const struct forward *forward, unsigned member)
     team_barrier(forward->team);
 }
 
-/* Normalises the residual rows into activation rows for the given products. */
-static void norm_rows(const struct forward *forward, unsigned member, const float *weight,
-                      const struct product *products, size_t n_products)
-{
-    const struct model_config *config = &forward->weights->config;
-    float *norm = forward->norm + (size_t)member * config->n_hidden;
-    struct team_loop loop = {.n = forward->n_rows, .grain = 1};
-    while (team_next(forward->team, member, &loop))
-        for (uint32_t row = loop.begin; row < loop.end; row++) {
-            const float *x = forward->x + (size_t)row * config->n_hidden;
-            forward->kernels->rms_norm(x, weight, config->n_hidden, config->norm_epsilon, norm);
-            quantize_row(forward, norm, config->n_hidden, row, products, n_products);
-        }
-    team_barrier(forward->team);
-}
-
-/* Rotates queries and keys and stores keys and values in the cache. */
-static void store_rows(const struct forward *forward, unsigned member, uint32_t layer)
+/* Rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
+static void store_row(const struct forward *forward, uint32_t layer, uint32_t row, uint32_t kv_head)
 {
     const struct model_config *config = &forward->weights->config;
     const struct kernels *kernels = forward->kernels;
-    const struct kv_shape *shape = &forward->weights->kv_shapes[layer];
-    uint32_t head_dim = config->head_dim, n_pairs = config->n_rot / 2, n_kv = config->n_kv_heads * head_dim;
+    const struct forward_row *place = &forward->rows[row];
+    uint32_t head_dim = config->head_dim, n_pairs = config->n_rot / 2;
+    uint32_t n_sharing = config->n_heads / config->n_kv_heads;
+    const float *cosine = forward->cosine + (size_t)row * n_pairs,
+                *sine = forward->sine + (size_t)row * n_pairs;
+    float *q = forward->q + ((size_t)row * config->n_heads + (size_t)kv_head * n_sharing) * head_dim;
+    size_t kv_at = ((size_t)row * config->n_kv_heads + kv_head) * head_dim;
+
+    kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, config->rope_interleaved);
+    kernels->rope(forward->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, config->rope_interleaved);
+    void *block = kvcache_block(forward->cache, place->sequence, place->position / KV_PAGE, layer, kv_head);
+    kernels->kv_store(&forward->weights->kv_shapes[layer], block, place->position % KV_PAGE,
+                      forward->k + kv_at, forward->v + kv_at);
+}
+
+/* All rows of the step, before attention: needed when rows of one sequence are attended in several tasks, which see
+ * each other's keys. */
+static void store_rows(const struct forward *forward, unsigned member, uint32_t layer)
+{
+    uint32_t n_kv_heads = forward->weights->config.n_kv_heads;
     struct team_loop loop = {.n = forward->n_rows, .grain = 1};
     while (team_next(forward->team, member, &loop))
-        for (uint32_t row = loop.begin; row < loop.end; row++) {
-            const float *cosine = forward->cosine + (size_t)row * n_pairs,
-                        *sine = forward->sine + (size_t)row * n_pairs;
-            const struct forward_row *place = &forward->rows[row];
-            float *k = forward->k + (size_t)row * n_kv;
-            kernels->rope(forward->q + (size_t)row * config->n_heads * head_dim, config->n_heads, head_dim,
-                          config->n_rot, cosine, sine, config->rope_interleaved);
-            kernels->rope(k, config->n_kv_heads, head_dim, config->n_rot, cosine, sine,
-                          config->rope_interleaved);
-            for (uint32_t head = 0; head < config->n_kv_heads; head++) {
-                void *block =
-                    kvcache_block(forward->cache, place->sequence, place->position / KV_PAGE, layer, head);
-                kernels->kv_store(shape, block, place->position % KV_PAGE, k + head * head_dim,
-                                  forward->v + (size_t)row * n_kv + head * head_dim);
-            }
-        }
+        for (uint32_t row = loop.begin; row < loop.end; row++)
+            for (uint32_t head = 0; head < n_kv_heads; head++)
+                store_row(forward, layer, row, head);
     team_barrier(forward->team);
 }
 
@@ -183,7 +237,7 @@ static void attend_group(const struct forward *forward, unsigned member, uint32_
                          struct row_group group, uint32_t kv_head)
 {
     const struct model_config *config = &forward->weights->config;
-    const struct attention_scratch *scratch = &forward->attention[member];
+    const struct member_scratch *scratch = &forward->members[member];
     uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
     uint32_t n_q = group.n * n_sharing, q_width = config->n_heads * head_dim;
     size_t first_head = (size_t)kv_head * n_sharing * head_dim;
@@ -232,38 +286,56 @@ static void attend_group(const struct forward *forward, unsigned member, uint32_
 static void attend(const struct forward *forward, unsigned member, uint32_t layer)
 {
     uint32_t n_kv_heads = forward->weights->config.n_kv_heads;
+    if (!forward->groups_alone)
+        store_rows(forward, member, layer);
     struct team_loop loop = {.n = forward->n_groups * n_kv_heads, .grain = 1};
     while (team_next(forward->team, member, &loop))
-        for (uint32_t i = loop.begin; i < loop.end; i++)
-            attend_group(forward, member, layer, forward->groups[i / n_kv_heads], i % n_kv_heads);
-    team_barrier(forward->team);
-}
-
-/* Quantises rows of x [R, n] for one product. */
-static void quantize_rows(const struct forward *forward, unsigned member, const float *x, uint32_t n,
-                          const struct product *product)
-{
-    struct team_loop loop = {.n = forward->n_rows, .grain = 1};
-    while (team_next(forward->team, member, &loop))
-        for (uint32_t row = loop.begin; row < loop.end; row++)
-            quantize_row(forward, x + (size_t)row * n, n, row, product, 1);
-    team_barrier(forward->team);
-}
-
-/* gate = silu(gate) * up, quantised for the product with `down`. */
-static void activate_rows(const struct forward *forward, unsigned member, const struct product *down)
-{
-    uint32_t n = forward->weights->config.n_ffn;
-    struct team_loop loop = {.n = forward->n_rows, .grain = 1};
-    while (team_next(forward->team, member, &loop))
-        for (uint32_t row = loop.begin; row < loop.end; row++) {
-            float *gate = forward->gate + (size_t)row * n;
-            forward->kernels->silu_mul(gate, forward->up + (size_t)row * n, n, gate);
-            quantize_row(forward, gate, n, row, down, 1);
+        for (uint32_t i = loop.begin; i < loop.end; i++) {
+            struct row_group group = forward->groups[i / n_kv_heads];
+            for (uint32_t row = group.begin; forward->groups_alone && row < group.begin + group.n; row++)
+                store_row(forward, layer, row, i % n_kv_heads);
+            attend_group(forward, member, layer, group, i % n_kv_heads);
         }
     team_barrier(forward->team);
 }
 
+/* gate = silu(gate) * up for one block of columns of all rows, quantised for the product with `down`. */
+static void activate_block(const struct forward *forward, uint32_t block, const struct product *down)
+{
+    uint32_t n_ffn = forward->weights->config.n_ffn, begin = block * ACT_BLOCK;
+    uint32_t n = n_ffn - begin < ACT_BLOCK ? n_ffn - begin : ACT_BLOCK;
+    for (uint32_t row = 0; row < forward->n_rows; row++) {
+        float *gate = forward->gate + (size_t)row * n_ffn + begin;
+        forward->kernels->silu_mul(gate, forward->up + (size_t)row * n_ffn + begin, n, gate);
+        quantize_values(forward, gate, n, &forward->activated, n_ffn, row, begin, down, 1);
+    }
+}
+
+/* The products with gate and up go side by side, so that whoever multiplies the last tile of a block of columns
+ * activates and quantises it while it is in its cache. */
+static void multiply_gate_up(const struct forward *forward, unsigned member, const struct product gate_up[2],
+                             const struct product *down, const struct act_rows *acts)
+{
+    enum { BLOCK_TILES = ACT_BLOCK / TILE_ROWS };
+    uint32_t n_tiles = gate_up[0].matrix->n_tiles;
+    struct team_loop loop = {.n = n_tiles, .grain = TILE_GRAIN};
+    while (team_next(forward->team, member, &loop))
+        for (uint32_t begin = loop.begin, end; begin < loop.end; begin = end) {
+            uint32_t block = begin / BLOCK_TILES, block_begin = block * BLOCK_TILES;
+            uint32_t n_of_block = n_tiles - block_begin < BLOCK_TILES ? n_tiles - block_begin : BLOCK_TILES;
+            end = block_begin + n_of_block < loop.end ? block_begin + n_of_block : loop.end;
+            multiply_tiles(forward, &gate_up[0], begin, end, acts, forward->n_rows, false);
+            multiply_tiles(forward, &gate_up[1], begin, end, acts, forward->n_rows, false);
+            if (atomic_fetch_add(&forward->n_activated[block], end - begin) + (end - begin) == n_of_block) {
+                atomic_store(&forward->n_activated[block], 0);
+                activate_block(forward, block, down);
+            }
+        }
+    team_barrier(forward->team);
+}
+
+/* Five phases, each of which ends with a barrier; with more rows than ALONE_ROWS, three have one before their products
+ * too, and prompts one before attention. */
 static void layer_work(const struct forward *forward, unsigned member, uint32_t index)
 {
     const struct model_config *config = &forward->weights->config;
@@ -275,25 +347,22 @@ static void layer_work(const struct forward *forward, unsigned member, uint32_t 
         {&layer->k, forward->k, layer->k_bias},
         {&layer->v, forward->v, layer->v_bias},
     };
-    norm_rows(forward, member, layer->attn_norm, qkv, 3);
-    multiply(forward, member, qkv, 3, n_rows, false);
-    team_barrier(forward->team);
-    store_rows(forward, member, index);
+    const struct row_source attn_input = {forward->x, config->n_hidden, layer->attn_norm, qkv, 3};
+    multiply(forward, member, qkv, 3, prepare_rows(forward, member, &attn_input, n_rows), n_rows, false);
+
     attend(forward, member, index);
 
-    const struct product attn_output = {&layer->attn_output, forward->x, NULL};
-    quantize_rows(forward, member, forward->attended, config->n_heads * config->head_dim, &attn_output);
-    multiply(forward, member, &attn_output, 1, n_rows, true);
-    team_barrier(forward->team);
+    const struct product output = {&layer->attn_output, forward->x, NULL};
+    const struct row_source attended = {forward->attended, config->n_heads * config->head_dim, NULL, &output,
+                                        1};
+    multiply(forward, member, &output, 1, prepare_rows(forward, member, &attended, n_rows), n_rows, true);
 
     const struct product gate_up[] = {{&layer->gate, forward->gate, NULL}, {&layer->up, forward->up, NULL}};
     const struct product down = {&layer->down, forward->x, NULL};
-    norm_rows(forward, member, layer->ffn_norm, gate_up, 2);
-    multiply(forward, member, gate_up, 2, n_rows, false);
-    team_barrier(forward->team);
-    activate_rows(forward, member, &down);
-    multiply(forward, member, &down, 1, n_rows, true);
-    team_barrier(forward->team);
+    const struct row_source ffn_input = {forward->x, config->n_hidden, layer->ffn_norm, gate_up, 2};
+    multiply_gate_up(forward, member, gate_up, &down, prepare_rows(forward, member, &ffn_input, n_rows));
+
+    multiply(forward, member, &down, 1, &forward->activated, n_rows, true);
 }
 
 /* Keeps the normalised final states of the rows that want logits. */
@@ -322,13 +391,10 @@ static void logits_work(void *arg, unsigned member)
     const struct forward *forward = arg;
     uint32_t n_hidden = forward->weights->config.n_hidden;
     const struct product head = {&forward->weights->output, forward->logits, NULL};
-    struct team_loop loop = {.n = forward->logits_n, .grain = 1};
-    while (team_next(forward->team, member, &loop))
-        for (uint32_t row = loop.begin; row < loop.end; row++)
-            quantize_row(forward, forward->hidden + (size_t)(forward->logits_first + row) * n_hidden,
-                         n_hidden, row, &head, 1);
-    team_barrier(forward->team);
-    multiply(forward, member, &head, 1, forward->logits_n, false);
+    const struct row_source hidden = {forward->hidden + (size_t)forward->logits_first * n_hidden, n_hidden,
+                                      NULL, &head, 1};
+    multiply(forward, member, &head, 1, prepare_rows(forward, member, &hidden, forward->logits_n),
+             forward->logits_n, false);
 }
 
 /* Steps --------------------------------------------------------------------------------------------------- */
@@ -337,10 +403,12 @@ static void logits_work(void *arg, unsigned member)
 static void group_rows(struct forward *forward)
 {
     forward->n_groups = 0;
+    forward->groups_alone = true;
     struct row_group *group = NULL;
     for (uint32_t row = 0; row < forward->n_rows; row++) {
-        if (!group || group->n == ATTENTION_ROWS ||
-            forward->rows[row].sequence != forward->rows[row - 1].sequence) {
+        bool other_sequence = !group || forward->rows[row].sequence != forward->rows[row - 1].sequence;
+        if (other_sequence || group->n == ATTENTION_ROWS) {
+            forward->groups_alone = forward->groups_alone && other_sequence;
             group = &forward->groups[forward->n_groups++];
             *group = (struct row_group){.begin = row};
         }
@@ -379,11 +447,11 @@ static void *take(const struct forward *forward, size_t *used, size_t n_bytes)
     return place;
 }
 
-static size_t widest_act_row(const struct model_config *config, enum act_kind kind)
+/* An activation row as wide as the inputs of products can be, but for `down`. */
+static size_t input_row_bytes(const struct model_config *config, enum act_kind kind)
 {
-    uint32_t widest = config->n_hidden > config->n_ffn ? config->n_hidden : config->n_ffn;
     uint32_t n_q = config->n_heads * config->head_dim;
-    return act_row_bytes(kind, widest > n_q ? widest : n_q);
+    return act_row_bytes(kind, config->n_hidden > n_q ? config->n_hidden : n_q);
 }
 
 /* Which activation kinds the model's matrices want. */
@@ -410,7 +478,6 @@ static size_t lay_out(struct forward *forward)
            n_task_q = (size_t)ATTENTION_ROWS * (config->n_heads / config->n_kv_heads);
 
     forward->x = take(forward, &used, n_rows * config->n_hidden * sizeof(float));
-    forward->norm = take(forward, &used, n_members * config->n_hidden * sizeof(float));
     forward->q = take(forward, &used, n_rows * n_q * sizeof(float));
     forward->k = take(forward, &used, n_rows * n_kv * sizeof(float));
     forward->v = take(forward, &used, n_rows * n_kv * sizeof(float));
@@ -423,13 +490,24 @@ static size_t lay_out(struct forward *forward)
     forward->frequencies = take(forward, &used, n_pairs * sizeof(double));
     forward->groups = take(forward, &used, n_rows * sizeof(struct row_group));
     forward->wanted = take(forward, &used, n_rows * sizeof(uint32_t));
+    forward->n_activated =
+        take(forward, &used, ((size_t)config->n_ffn / ACT_BLOCK + 1) * sizeof(atomic_uint));
     bool wanted[ACT_KINDS];
     wanted_kinds(forward->weights, wanted);
     for (int kind = 0; kind < ACT_KINDS; kind++)
-        if (wanted[kind])
-            forward->acts[kind] = take(forward, &used, n_rows * widest_act_row(config, (enum act_kind)kind));
+        if (wanted[kind]) {
+            forward->acts.of[kind] =
+                take(forward, &used, n_rows * input_row_bytes(config, (enum act_kind)kind));
+            forward->activated.of[kind] =
+                take(forward, &used, n_rows * act_row_bytes((enum act_kind)kind, config->n_ffn));
+        }
     for (size_t i = 0; i < n_members; i++) {
-        struct attention_scratch *scratch = &forward->attention[i];
+        struct member_scratch *scratch = &forward->members[i];
+        scratch->norm = take(forward, &used, config->n_hidden * sizeof(float));
+        for (int kind = 0; kind < ACT_KINDS; kind++)
+            if (wanted[kind])
+                scratch->acts.of[kind] =
+                    take(forward, &used, ALONE_ROWS * input_row_bytes(config, (enum act_kind)kind));
         scratch->q = take(forward, &used, n_task_q * config->head_dim * sizeof(float));
         scratch->acc = take(forward, &used, n_task_q * forward->acc_stride * sizeof(float));
         scratch->states = take(forward, &used, n_task_q * sizeof(struct attn_state));
@@ -450,8 +528,8 @@ int forward_create(const struct weights *weights, const struct kernels *kernels,
     forward->cache = cache;
     forward->n_rows_max = n_rows_max;
     forward->acc_stride = (weights->config.head_dim + 15) / 16 * 16;
-    forward->attention = calloc(team_size(team), sizeof *forward->attention);
-    if (!forward->attention)
+    forward->members = calloc(team_size(team), sizeof *forward->members);
+    if (!forward->members)
         goto no_memory;
     forward->region_bytes = lay_out(forward);
     forward->region = region_map(forward->region_bytes);
@@ -474,7 +552,7 @@ void forward_free(struct forward *forward)
     if (!forward)
         return;
     region_unmap(forward->region, forward->region_bytes);
-    free(forward->attention);
+    free(forward->members);
     free(forward);
 }
 
