@@ -98,6 +98,8 @@ typedef struct runnel_model_info {
     int32_t eos_token;
     int n_threads;
     double load_ms;
+    uint64_t kv_bytes_per_token;   /* of the cache, at 16 bits a value */
+    uint64_t n_attention_products; /* multiplications of a token with each position before it */
 } runnel_model_info;
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);

@@ -1,9 +1,10 @@
 /* bench.c: the command `runnel bench`: prefill, decode and batched decode, beside the limits of this machine.
  *
  * Every figure includes the output head and sampling. Prefill starts from an empty cache (each repetition has
- * a prompt of its own), decode from a depth of one token, and a batch of N decodes N sequences with different
- * prompts of 32 tokens. Repetitions of all figures are interleaved, and medians are shown. One thread,
- * besides the engine's. */
+ * a prompt of its own), decode from a depth of one token or as many as --depth says, and a batch of N decodes
+ * N sequences with different prompts of 32 tokens. Repetitions of all figures and of the machine's limits are
+ * interleaved, and medians are shown: a limit measured in another minute than the figure says nothing where
+ * the machine is shared. One thread, besides the engine's. */
 #include "base/options.h"
 #include "cli/cli.h"
 #include "kernels/probe.h"
@@ -14,14 +15,14 @@
 #include <string.h>
 
 enum {
-    REPETITIONS = 3,
+    REPETITIONS_MAX = 100,
     BATCH_PROMPT = 32, /* tokens of each sequence of a batch */
 };
 
 struct bench_settings {
     const char *model;
     struct option_ints prefill, batch;
-    int n_tokens, n_threads, target_ms;
+    int n_tokens, depth, n_threads, n_repetitions, target_ms;
     bool json;
     char *config_text;
 };
@@ -33,11 +34,16 @@ static const struct option_spec bench_options[] = {
      .minimum = 1, .maximum = 1 << 20, .default_text = "16,128,512"},
     {"n-tokens", 'n', OPTION_INT, "N", "tokens to decode", OPTION_FIELD(struct bench_settings, n_tokens),
      .minimum = 1, .maximum = 1 << 20, .default_text = "64"},
+    {"depth", 'd', OPTION_INT, "N", "tokens before those that are decoded one by one",
+     OPTION_FIELD(struct bench_settings, depth), .minimum = 0, .maximum = 1 << 20, .default_text = "0"},
     {"batch", 'b', OPTION_INTS, "N,N", "sequences decoded together",
      OPTION_FIELD(struct bench_settings, batch), .minimum = 1, .maximum = 256,
      .default_text = "1,2,4,8,12,16"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"repeat", 'r', OPTION_INT, "N", "repetitions; medians are shown",
+     OPTION_FIELD(struct bench_settings, n_repetitions), .minimum = 1, .maximum = REPETITIONS_MAX,
+     .default_text = "3"},
     {"target-ms", 0, OPTION_INT, "MS",
      "recommend --parallel for at most so long between the tokens of a stream",
      OPTION_FIELD(struct bench_settings, target_ms), .minimum = 1, .maximum = 60000, .default_text = "100"},
@@ -52,11 +58,16 @@ static const struct options_table bench_table = {
 
 enum figure_kind { FIGURE_PREFILL, FIGURE_DECODE, FIGURE_BATCH };
 
+/* One number of each repetition. */
+struct samples {
+    double values[REPETITIONS_MAX];
+};
+
 struct figure {
     enum figure_kind kind;
-    uint32_t n;                  /* tokens of the prompt; tokens decoded; sequences */
-    double samples[REPETITIONS]; /* tokens a second, of all sequences together */
-    double tok_s;                /* their median */
+    uint32_t n;             /* tokens of the prompt; tokens decoded; sequences */
+    struct samples samples; /* tokens a second, of all sequences together */
+    double tok_s;           /* their median */
 };
 
 struct bench {
@@ -66,8 +77,9 @@ struct bench {
     runnel_model_info info;
     struct figure *figures;
     size_t n_figures;
-    double read_gb_s, int8_gmac_s;
-    uint32_t next_prompt; /* so that no two prompts begin alike */
+    struct samples read_samples, int8_samples;
+    double read_gb_s, int8_gmac_s; /* their medians */
+    uint32_t next_prompt;          /* so that no two prompts begin alike */
 };
 
 /* Running ------------------------------------------------------------------------------------------------- */
@@ -124,6 +136,12 @@ end:
     return failure;
 }
 
+/* The prompt of the figure of one stream: a cache cannot be empty when a token is to be decoded. */
+static uint32_t decode_prompt(const struct bench *bench)
+{
+    return bench->settings->depth > 0 ? (uint32_t)bench->settings->depth : 1;
+}
+
 static int measure(struct bench *bench, const struct figure *figure, double *tok_s, runnel_error *error)
 {
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
@@ -136,7 +154,7 @@ static int measure(struct bench *bench, const struct figure *figure, double *tok
             *tok_s = figure->n / prefill_ms * 1e3;
         return failure;
     case FIGURE_DECODE:
-        failure = run_requests(bench, 1, 1, figure->n + 1, &prefill_ms, &decode_ms, error);
+        failure = run_requests(bench, 1, decode_prompt(bench), figure->n + 1, &prefill_ms, &decode_ms, error);
         if (!failure)
             *tok_s = figure->n / decode_ms * 1e3;
         return failure;
@@ -155,33 +173,73 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* What the machine can do at this moment. */
+static int probe(struct bench *bench, double *read_gb_s, double *int8_gmac_s, runnel_error *error)
+{
+    char message[256];
+    const struct kernels *kernels = kernels_get(message, sizeof message);
+    struct team *team;
+    int failure = team_create((unsigned)bench->info.n_threads, &team, error);
+    if (failure)
+        return failure;
+    failure = probe_read_gb_s(team, read_gb_s, error);
+    if (!failure && kernels)
+        *int8_gmac_s = probe_int8_gmac_s(team, kernels);
+    team_free(team);
+    return failure;
+}
+
+static double median(struct samples *samples, int n)
+{
+    qsort(samples->values, (size_t)n, sizeof samples->values[0], compare_doubles);
+    return (samples->values[(n - 1) / 2] + samples->values[n / 2]) / 2;
+}
+
 static int measure_all(struct bench *bench, runnel_error *error)
 {
-    for (int repetition = 0; repetition < REPETITIONS; repetition++)
-        for (size_t i = 0; i < bench->n_figures; i++) {
+    int n = bench->settings->n_repetitions;
+    for (int repetition = 0; repetition < n; repetition++) {
+        int failure = probe(bench, &bench->read_samples.values[repetition],
+                            &bench->int8_samples.values[repetition], error);
+        for (size_t i = 0; i < bench->n_figures && !failure; i++) {
             struct figure *figure = &bench->figures[i];
-            int failure = measure(bench, figure, &figure->samples[repetition], error);
-            if (failure)
-                return failure;
+            failure = measure(bench, figure, &figure->samples.values[repetition], error);
         }
-    for (size_t i = 0; i < bench->n_figures; i++) {
-        struct figure *figure = &bench->figures[i];
-        qsort(figure->samples, REPETITIONS, sizeof *figure->samples, compare_doubles);
-        figure->tok_s = figure->samples[REPETITIONS / 2];
+        if (failure)
+            return failure;
     }
+    bench->read_gb_s = median(&bench->read_samples, n);
+    bench->int8_gmac_s = median(&bench->int8_samples, n);
+    for (size_t i = 0; i < bench->n_figures; i++)
+        bench->figures[i].tok_s = median(&bench->figures[i].samples, n);
     return RUNNEL_OK;
 }
 
-/* What the machine allows: it must read all weights once a step, and do all multiplications of each row. */
+/* What the machine allows: a step must read all weights and the cache of its sequences, and do all
+ * multiplications of each row. */
 static double limit_tok_s(const struct bench *bench, const struct figure *figure)
 {
+    const runnel_model_info *info = &bench->info;
     double n_rows = figure->kind == FIGURE_DECODE ? 1 : figure->n;
     double n_heads = figure->kind == FIGURE_BATCH ? figure->n : 1;
-    double read_s = (double)bench->info.bytes_per_token / bench->read_gb_s / 1e9;
+    double depth = figure->n / 2.0; /* positions that a row attends to, on average */
+    if (figure->kind == FIGURE_DECODE)
+        depth += bench->settings->depth;
+    if (figure->kind == FIGURE_BATCH)
+        depth = BATCH_PROMPT + bench->settings->n_tokens / 2.0;
+    double n_sequences = figure->kind == FIGURE_BATCH ? figure->n : 1;
+    double read_s = ((double)info->bytes_per_token + n_sequences * depth * (double)info->kv_bytes_per_token) /
+                    bench->read_gb_s / 1e9;
     double multiply_s =
-        (n_rows * (double)bench->info.n_layer_weights + n_heads * (double)bench->info.n_head_weights) /
+        (n_rows * ((double)info->n_layer_weights + depth * (double)info->n_attention_products) +
+         n_heads * (double)info->n_head_weights) /
         bench->int8_gmac_s / 1e9;
     return n_rows / (read_s > multiply_s ? read_s : multiply_s);
+}
+
+static double ms_between_tokens(const struct figure *figure)
+{
+    return (figure->kind == FIGURE_BATCH ? figure->n : 1) / figure->tok_s * 1e3;
 }
 
 static double decode_gb_s(const struct bench *bench, const struct figure *figure)
@@ -198,7 +256,7 @@ static const struct figure *recommend(const struct bench *bench)
     const struct figure *best = NULL;
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
-        if (figure->kind == FIGURE_BATCH && figure->n / figure->tok_s * 1e3 <= bench->settings->target_ms &&
+        if (figure->kind == FIGURE_BATCH && ms_between_tokens(figure) <= bench->settings->target_ms &&
             (!best || figure->n > best->n))
             best = figure;
     }
@@ -214,23 +272,25 @@ static void print_text(const struct bench *bench)
            bench->int8_gmac_s);
     printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,
            (double)(info->n_layer_weights + info->n_head_weights) / 1e9);
-    printf("%-8s %6s %10s %10s %8s %8s\n", "work", "n", "tok/s", "limit", "reached", "GB/s");
+    printf("%-8s %6s %10s %10s %8s %10s %8s\n", "work", "n", "tok/s", "limit", "reached", "ms", "GB/s");
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
         double limit = limit_tok_s(bench, figure);
         printf("%-8s %6u %10.1f %10.1f %6.0f %%", names[figure->kind], figure->n, figure->tok_s, limit,
                figure->tok_s / limit * 100);
         if (figure->kind == FIGURE_PREFILL)
-            printf("\n");
+            printf(" %10.1f\n", figure->n / figure->tok_s * 1e3);
         else
-            printf(" %8.1f\n", decode_gb_s(bench, figure));
+            printf(" %10.1f %8.1f\n", ms_between_tokens(figure), decode_gb_s(bench, figure));
     }
+    printf("\nms: to the first token of a prompt; between the tokens of a stream\n");
+    if (bench->settings->depth > 0)
+        printf("decode starts behind %d tokens\n", bench->settings->depth);
     const struct figure *best = recommend(bench);
     if (best)
         printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, "
                "%.0f tok/s)\n",
-               bench->settings->target_ms, best->n, info->n_threads, best->n / best->tok_s * 1e3,
-               best->tok_s);
+               bench->settings->target_ms, best->n, info->n_threads, ms_between_tokens(best), best->tok_s);
     else
         printf("\nNo measured batch has its tokens at most %d ms apart.\n", bench->settings->target_ms);
 }
@@ -295,26 +355,13 @@ static int start_engine(struct bench *bench, runnel_error *error)
         const struct figure *figure = &bench->figures[i];
         if (figure->kind == FIGURE_PREFILL && figure->n + 1 > options.n_context)
             options.n_context = figure->n + 1;
+        if (figure->kind == FIGURE_DECODE && decode_prompt(bench) + figure->n + 1 > options.n_context)
+            options.n_context = decode_prompt(bench) + figure->n + 1;
         if (figure->kind == FIGURE_BATCH && figure->n > options.n_parallel)
             options.n_parallel = figure->n;
     }
     options.n_kv_tokens = options.n_parallel * n_sequence;
     return runnel_engine_start(bench->model, &options, &bench->engine, error);
-}
-
-static int probe(struct bench *bench, runnel_error *error)
-{
-    char message[256];
-    const struct kernels *kernels = kernels_get(message, sizeof message);
-    struct team *team;
-    int failure = team_create((unsigned)bench->info.n_threads, &team, error);
-    if (failure)
-        return failure;
-    failure = probe_read_gb_s(team, &bench->read_gb_s, error);
-    if (!failure && kernels)
-        bench->int8_gmac_s = probe_int8_gmac_s(team, kernels);
-    team_free(team);
-    return failure;
 }
 
 static int run(const struct bench_settings *settings)
@@ -328,8 +375,6 @@ static int run(const struct bench_settings *settings)
     failure = list_figures(&bench, &error);
     if (!failure)
         failure = start_engine(&bench, &error);
-    if (!failure)
-        failure = probe(&bench, &error);
     if (!failure)
         failure = measure_all(&bench, &error);
     int status = EXIT_DONE;

@@ -191,6 +191,9 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .eos_token = tokenizer_eos(model->tokenizer),
         .n_threads = (int)model->n_threads,
         .load_ms = model->load_ms,
+        .kv_bytes_per_token =
+            UINT64_C(2) * sizeof(uint16_t) * config->n_layers * config->n_kv_heads * config->head_dim,
+        .n_attention_products = UINT64_C(2) * config->n_layers * config->n_heads * config->head_dim,
     };
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
 }

@@ -1,5 +1,6 @@
 /* probe.h: how fast this machine reads memory and multiplies bytes: the limits that `bench` shows beside each
- * figure. Measured on all members of a team, for about a third of a second each. One caller at a time. */
+ * figure. Measured on all members of a team, each the median of some rounds that take about a fifth of a second
+ * together. One caller at a time. */
 #ifndef RUNNEL_KERNELS_PROBE_H
 #define RUNNEL_KERNELS_PROBE_H
 

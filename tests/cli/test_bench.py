@@ -34,17 +34,38 @@ def test_text(runnel, tiny):
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"reads [0-9.]+ GB/s and multiplies [0-9]+ GMAC/s", done.stdout)
     assert "limit" in done.stdout and "reached" in done.stdout
-    rows = re.findall(r"^(prefill|decode|batch) +(\d+) +([0-9.]+) +([0-9.]+) +(\d+) %", done.stdout, re.M)
+    rows = re.findall(r"^(prefill|decode|batch) +(\d+) +([0-9.]+) +([0-9.]+) +(\d+) % +([0-9.]+)", done.stdout, re.M)
     assert [(row[0], int(row[1])) for row in rows] == [("prefill", 4), ("prefill", 20), ("decode", 6), ("batch", 1),
                                                        ("batch", 3)]
     assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+    for work, n, tok_s, _, _, milliseconds in rows:  # to the first token of a prompt; between tokens of a stream
+        expected = (1 if work == "decode" else int(n)) / float(tok_s) * 1e3
+        assert float(milliseconds) == pytest.approx(expected, rel=0.1, abs=0.1)
     # Everything is faster than a minute a token: the largest batch is recommended.
     assert re.search(r"60000 ms .*--parallel 3 --threads 2", done.stdout)
 
 
+def test_depth(runnel, tiny):
+    done = bench(runnel, "-m", tiny(), *SMALL, "--depth", "600", "--repeat", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "decode starts behind 600 tokens" in done.stdout
+    limits = {row[0]: float(row[1]) for row in re.findall(r"^(decode|batch) +\d+ +[0-9.]+ +([0-9.]+)", done.stdout, re.M)[:2]}
+    # One stream and a batch of one differ in their depth alone: the cache must be read, too.
+    assert limits["decode"] < limits["batch"]
+
+
+@pytest.mark.parametrize("n", ["1", "2"])
+def test_repeat(runnel, tiny, n):
+    done = bench(runnel, "-m", tiny(), *SMALL, "--repeat", n, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert all(value > 0 for value in (*found["machine"].values(), found["decode"]["tok_s"]))
+
+
 @pytest.mark.parametrize("args, name", [
     (["-p", "0"], "--prefill"), (["-p", "1,,2"], "--prefill"), (["-b", "257"], "--batch"), (["-b", "1;2"], "--batch"),
-    (["-n", "0"], "--n-tokens"), (["-t", "x"], "--threads"), (["--target-ms", "0"], "--target-ms"), (["more"], "more"),
+    (["-n", "0"], "--n-tokens"), (["-d", "-1"], "--depth"), (["-r", "0"], "--repeat"), (["-r", "101"], "--repeat"),
+    (["-t", "x"], "--threads"), (["--target-ms", "0"], "--target-ms"), (["more"], "more"),
     (["-p", ",".join(["1"] * 33)], "--prefill"),
 ])
 def test_wrong_usage(runnel, tiny, args, name):
@@ -54,7 +75,7 @@ def test_wrong_usage(runnel, tiny, args, name):
 
 def test_failures(runnel, tiny, tmp_path):
     for args, word in ((["-m", str(tmp_path)], "directory"), (["-m", "missing.gguf"], "missing.gguf"),
-                       (["-m", tiny(), "-p", "5000"], "1024")):  # past the model's context
+                       (["-m", tiny(), "-p", "5000"], "1024"), (["-m", tiny(), "-d", "5000"], "1024")):  # past the model's context
         done = bench(runnel, *args)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and word in done.stderr
     with open("/dev/full", "wb") as full:
