@@ -95,7 +95,9 @@ typedef struct runnel_model_info {
     uint32_t n_vocab;         /* rows of the output head: the length of a logits vector */
     uint32_t n_context_train; /* longest context the model was trained for, tokens */
     uint32_t n_layers, n_hidden;
-    int32_t eos_token;
+    int32_t eos_token, bos_token; /* -1: none */
+    bool adds_bos;                /* the file wants bos_token before texts that have no template */
+    const char *jinja; /* the file's own chat template, "" if it has none; lives as long as the model */
     int n_threads;
     double load_ms;
     uint64_t kv_bytes_per_token;   /* of the cache, at 16 bits a value */
@@ -156,6 +158,12 @@ RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engin
  * are not. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
+/* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
+ * template, in which a user's text never becomes a control token. Free *ids with runnel_tokens_free. */
+struct runnel_request;
+RUNNEL_API int runnel_prompt_tokens(const runnel_model *model, const struct runnel_request *request,
+                                    int32_t **ids, size_t *n_ids, runnel_error *error);
+
 typedef struct runnel_logit_bias {
     int32_t token;
     float bias; /* added to the token's logit */
@@ -180,7 +188,8 @@ enum runnel_event_kind {
     RUNNEL_EVENT_THOUGHT = 1, /* text of the reasoning */
     RUNNEL_EVENT_ANSWER = 2,  /* text of the answer */
     RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
-    RUNNEL_EVENT_TOKEN = 4,   /* a drawn token and its alternatives, before its text; with n_logprobs only */
+    RUNNEL_EVENT_TOKEN =
+        4, /* a token and its alternatives, before its text; with n_logprobs or wants_tokens only */
 };
 
 enum runnel_finish_reason {
@@ -217,13 +226,17 @@ typedef struct runnel_request {
     size_t n_prompt_ids;
     bool raw;         /* no template; control tokens in prompt are read as such */
     bool no_thinking; /* do not open R1's <think> */
-    int max_tokens;   /* of the answer, thoughts included; 0: what the context allows */
-    bool ignore_eos;  /* go on past the end token */
+    /* After so many tokens of thoughts that are still open, the engine writes what closes them, as if the model had
+     * drawn it, and the answer follows. 0: as no_thinking, and what the model opens itself is closed at once; -1: none. */
+    int thinking_budget;
+    int max_tokens;  /* of the answer, thoughts included; 0: what the context allows */
+    bool ignore_eos; /* go on past the end token */
     runnel_sampling sampling;
     const char *const *stop; /* texts that end the answer and are not part of it */
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
     int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
+    bool wants_tokens;      /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
     uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
     /* Called on the engine's thread for each piece of text and at the end: it must not block. Returns false to end
      * the answer. Other requests' on_event are called by the same thread, one after the other. */
@@ -239,13 +252,18 @@ typedef struct runnel_response {
     char *reasoning;                /* the thoughts; "" where there were none */
     size_t text_len, reasoning_len; /* bytes: a model can write a zero, too */
     enum runnel_finish_reason finish_reason;
-    uint32_t n_prompt_tokens, n_cached_tokens, n_tokens, n_reasoning_tokens;
-    double queue_ms;      /* waiting for a place */
-    double prefill_ms;    /* from there to the first token */
-    double decode_ms;     /* from the first token to the last */
-    double stall_ms;      /* of these: steps that took longer because of others' prompts */
-    uint32_t n_preempted; /* how often pages ran out and it had to be computed again */
-    uint64_t logits_hash; /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+    int stop_index; /* which stop text ended the answer; -1: none of them */
+    int slot;       /* where it was computed, see runnel_slots; -1: nowhere yet */
+    uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
+    uint32_t
+        n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
+    double queue_ms;        /* waiting for a place */
+    double prefill_ms;      /* from there to the first token */
+    double decode_ms;       /* from the first token to the last */
+    double thinking_ms;     /* of these: from the first token to the last one of the thoughts */
+    double stall_ms;        /* of prefill and decode: steps that took longer because of others' prompts */
+    uint32_t n_preempted;   /* how often pages ran out and it had to be computed again */
+    uint64_t logits_hash;   /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
 } runnel_response;
 
@@ -309,6 +327,19 @@ typedef struct runnel_stats_values {
 
 /* A picture of the engine now. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
+
+/* One of the n_parallel places in which requests are computed. */
+typedef struct runnel_slot {
+    bool is_processing; /* the rest is 0 otherwise */
+    uint32_t n_prompt_tokens, n_cached_tokens;
+    uint32_t n_computed; /* tokens of prompt and answer that the KV cache has */
+    uint32_t n_tokens;   /* drawn */
+    uint32_t max_tokens;
+} runnel_slot;
+
+/* Fills n slots (more than there are stay idle) as they were at the last step's beginning. Any thread; does not wait for
+ * a step. */
+RUNNEL_API void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n);
 
 #ifdef __cplusplus
 }

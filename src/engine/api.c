@@ -6,7 +6,8 @@
 
 void runnel_request_init(const runnel_model *model, runnel_request *request)
 {
-    *request = (runnel_request){.size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1};
+    *request = (runnel_request){
+        .size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1, .thinking_budget = -1};
 }
 
 /* Futures ------------------------------------------------------------------------------------------------- */
@@ -44,6 +45,23 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
     }
     pthread_mutex_unlock(&engine->lock);
     return failure;
+}
+
+int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given, int32_t **ids, size_t *n_ids,
+                         runnel_error *error)
+{
+    runnel_request request;
+    struct token_list tokens = {0};
+    int failure = read_request(given, model, &request, error);
+    if (!failure)
+        failure = request_encode(model, &request, &tokens, error);
+    if (failure) {
+        free(tokens.ids);
+        return failure;
+    }
+    *ids = tokens.ids;
+    *n_ids = tokens.n;
+    return RUNNEL_OK;
 }
 
 int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,

@@ -118,10 +118,11 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         .step_budget_ms = (double)options->step_budget_ms,
         .window_ms = (double)options->batch_window_ms,
     };
+    engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
     engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
-    if (!engine->rows || !engine->logits)
+    if (!engine->slots || !engine->rows || !engine->logits)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -228,6 +229,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);
+    free(engine->slots);
     free(engine->rows);
     free(engine->logits);
     pthread_cond_destroy(&engine->wake);
@@ -326,6 +328,22 @@ static void sleep_until_work(struct runnel_engine *engine)
     pthread_mutex_unlock(&engine->lock);
 }
 
+/* With the lock held. */
+static void publish_slots(struct runnel_engine *engine)
+{
+    memset(engine->slots, 0, engine->n_parallel * sizeof *engine->slots);
+    for (const struct runnel_future *future = engine->live; future; future = future->next)
+        if (future->sequence >= 0 && (uint32_t)future->sequence < engine->n_parallel)
+            engine->slots[future->sequence] = (runnel_slot){
+                .is_processing = true,
+                .n_prompt_tokens = future->n_prompt,
+                .n_cached_tokens = future->n_cached,
+                .n_computed = future->entry.n_computed,
+                .n_tokens = future->n_drawn,
+                .max_tokens = future->max_tokens,
+            };
+}
+
 static void publish_stats(struct runnel_engine *engine)
 {
     struct scheduler_stats scheduler;
@@ -356,6 +374,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_pool_reuses = pool.n_reuses,
         .n_pool_refusals = pool.n_refusals,
     };
+    publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -409,4 +428,13 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
     pthread_mutex_unlock(&engine->lock);
     now.size = stats->size;
     memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);
+}
+
+void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
+{
+    size_t n_known = n < engine->n_parallel ? n : engine->n_parallel;
+    memset(slots, 0, n * sizeof *slots);
+    pthread_mutex_lock(&engine->lock);
+    memcpy(slots, engine->slots, n_known * sizeof *slots);
+    pthread_mutex_unlock(&engine->lock);
 }

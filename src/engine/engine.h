@@ -36,6 +36,7 @@ struct runnel_engine {
     uint32_t n_requests;         /* submitted and not ended */
     bool poked, stopping;
     runnel_stats_values stats; /* a picture of the fields below */
+    runnel_slot *slots;        /* [n_parallel] another */
 
     /* The engine thread's. */
     struct team *team;

@@ -81,16 +81,17 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     return failure == RUNNEL_ENOMEM ? error_set(error, failure, "%s", model->chat_error.message) : RUNNEL_OK;
 }
 
-static int copy_name(const struct gguf *gguf, char **out, runnel_error *error)
+/* A text that may be absent. */
+static int copy_text(const struct gguf *gguf, const char *key, char **out, runnel_error *error)
 {
-    struct gguf_string name = {.bytes = "", .len = 0};
-    if (gguf_has_key(gguf, "general.name")) {
-        int failure = gguf_get_string(gguf, "general.name", &name, error);
+    struct gguf_string text = {.bytes = "", .len = 0};
+    if (gguf_has_key(gguf, key)) {
+        int failure = gguf_get_string(gguf, key, &text, error);
         if (failure)
             return failure;
     }
-    *out = strndup(name.bytes, name.len);
-    return *out ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for the model's name");
+    *out = strndup(text.bytes, text.len);
+    return *out ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for the text of %s", key);
 }
 
 /* A draw picks a row of the output head: every token needs one. (Rows without a token are never drawn; see
@@ -132,7 +133,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     }
     model->file_bytes = gguf_file_bytes(gguf);
     model->n_threads = options.n_threads ? (unsigned)options.n_threads : limits_cpus();
-    failure = copy_name(gguf, &model->name, error);
+    failure = copy_text(gguf, "general.name", &model->name, error);
+    if (!failure)
+        failure = copy_text(gguf, "tokenizer.chat_template", &model->jinja, error);
     if (!failure)
         failure = choose_template(gguf, &options, model, error);
     if (!failure)
@@ -166,6 +169,7 @@ void runnel_model_close(runnel_model *model)
     weights_free(model->weights);
     tokenizer_free(model->tokenizer);
     free(model->name);
+    free(model->jinja);
     free(model);
 }
 
@@ -189,6 +193,9 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .n_layers = config->n_layers,
         .n_hidden = config->n_hidden,
         .eos_token = tokenizer_eos(model->tokenizer),
+        .bos_token = tokenizer_bos(model->tokenizer),
+        .adds_bos = tokenizer_adds_bos(model->tokenizer),
+        .jinja = model->jinja,
         .n_threads = (int)model->n_threads,
         .load_ms = model->load_ms,
         .kv_bytes_per_token =
@@ -294,4 +301,11 @@ int model_encode_chat(const struct runnel_model *model, const runnel_message *me
                                tokens, error);
     chat_prompt_free(&prompt);
     return failure;
+}
+
+int model_encode_thought_end(const struct runnel_model *model, struct token_list *tokens, runnel_error *error)
+{
+    size_t len = strlen(chat_thought_end);
+    struct text_span all = {0, len};
+    return tokenizer_encode(model->tokenizer, chat_thought_end, len, &all, 1, tokens, error);
 }

@@ -13,7 +13,7 @@ struct runnel_model {
     struct chat_template chat;
     runnel_error chat_error;  /* why chat.family is CHAT_NONE */
     runnel_sampling sampling; /* the model's defaults */
-    char *name;
+    char *name, *jinja;
     unsigned n_threads;
     uint64_t file_bytes;
     double load_ms;
@@ -23,6 +23,10 @@ struct runnel_model {
  * is no known template. */
 int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
                       bool thinking, struct token_list *tokens, runnel_error *error);
+
+/* The tokens that close a thought, as the template has them. Appends to tokens. */
+int model_encode_thought_end(const struct runnel_model *model, struct token_list *tokens,
+                             runnel_error *error);
 
 /* True if the model's answers begin with thoughts between <think> and </think>. */
 bool model_is_reasoning(const struct runnel_model *model);

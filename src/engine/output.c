@@ -38,6 +38,7 @@ struct output {
     size_t n_stops;
     char *held; /* [held_cap] held[held_begin .. held_end): text that may begin a stop text */
     size_t held_begin, held_end, held_cap;
+    int stop_index; /* of the one that ended the answer; -1 */
 
     enum { BEFORE_THOUGHT, IN_THOUGHT, AFTER_THOUGHT } phase;
     size_t tag_matched;     /* bytes of the tag that would end this phase; they are held back */
@@ -111,6 +112,7 @@ int output_create(const struct output_options *options, struct output **output, 
     }
     if ((status = copy_stops(o, options, error)))
         goto fail;
+    o->stop_index = -1;
     if (!options->split_thoughts)
         o->phase = AFTER_THOUGHT;
     else if (options->starts_in_thought)
@@ -229,8 +231,10 @@ static void match_stops(struct output *o, const char *bytes, size_t len, struct 
         hold = 0;
         for (size_t s = 0; s < o->n_stops; s++) {
             struct stop_text *stop = &o->stops[s];
-            if (match_byte(stop, bytes[i]))
-                complete = stop->len > complete ? stop->len : complete;
+            if (match_byte(stop, bytes[i]) && stop->len > complete) {
+                complete = stop->len;
+                o->stop_index = (int)s;
+            }
             hold = stop->matched > hold ? stop->matched : hold;
         }
         if (complete) {
@@ -283,4 +287,9 @@ enum output_state output_finish(struct output *o, event_function *on_event, void
 bool output_in_thought(const struct output *output)
 {
     return output->phase == IN_THOUGHT;
+}
+
+int output_stop_index(const struct output *output)
+{
+    return output->stop_index;
 }

@@ -36,5 +36,7 @@ enum output_state output_finish(struct output *output,
                                 bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* True while the next text would be a thought. */
 bool output_in_thought(const struct output *output);
+/* Which of the stop texts ended the answer; -1: none. */
+int output_stop_index(const struct output *output);
 
 #endif

@@ -42,26 +42,35 @@ unsigned request_memory_let_go(struct request_memory *memory)
 
 /* Making -------------------------------------------------------------------------------------------------- */
 
-static int check_request(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
+/* What request_encode is to read. */
+static int check_input(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
 {
     uint32_t n_vocab = model->weights->config.n_vocab;
     int n_inputs = (request->messages != NULL) + (request->prompt != NULL) + (request->prompt_ids != NULL);
     if (n_inputs != 1)
         return error_set(error, RUNNEL_EINVAL,
                          "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);
+    for (size_t i = 0; request->prompt_ids && i < request->n_prompt_ids; i++)
+        if (request->prompt_ids[i] < 0 || (uint32_t)request->prompt_ids[i] >= n_vocab)
+            return error_set(error, RUNNEL_EINVAL, "prompt_ids: token %zu is %d, expected 0 to %u", i,
+                             request->prompt_ids[i], n_vocab - 1);
+    return RUNNEL_OK;
+}
+
+static int check_request(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
+{
     if (request->max_tokens < 0)
         return error_set(error, RUNNEL_EINVAL, "max_tokens: %d, expected 0 or more", request->max_tokens);
+    if (request->thinking_budget < -1)
+        return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
+                         request->thinking_budget);
     if (request->n_logprobs < -1 || request->n_logprobs > LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
                          LOGPROBS_MAX);
     for (size_t i = 0; i < request->n_stop; i++)
         if (!request->stop[i] || !*request->stop[i])
             return error_set(error, RUNNEL_EINVAL, "stop: text %zu is empty", i);
-    for (size_t i = 0; request->prompt_ids && i < request->n_prompt_ids; i++)
-        if (request->prompt_ids[i] < 0 || (uint32_t)request->prompt_ids[i] >= n_vocab)
-            return error_set(error, RUNNEL_EINVAL, "prompt_ids: token %zu is %d, expected 0 to %u", i,
-                             request->prompt_ids[i], n_vocab - 1);
-    return sampler_check(&request->sampling, n_vocab, error);
+    return sampler_check(&request->sampling, model->weights->config.n_vocab, error);
 }
 
 static bool uses_template(const runnel_request *request)
@@ -69,15 +78,23 @@ static bool uses_template(const runnel_request *request)
     return request->messages || (request->prompt && !request->raw);
 }
 
-static int encode_prompt(const struct runnel_model *model, const runnel_request *request,
-                         struct token_list *tokens, runnel_error *error)
+static bool opens_thought(const runnel_request *request)
 {
+    return !request->no_thinking && request->thinking_budget != 0;
+}
+
+int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
+                   runnel_error *error)
+{
+    int failure = check_input(model, request, error);
+    if (failure)
+        return failure;
     if (request->messages)
-        return model_encode_chat(model, request->messages, request->n_messages, !request->no_thinking, tokens,
-                                 error);
+        return model_encode_chat(model, request->messages, request->n_messages, opens_thought(request),
+                                 tokens, error);
     if (request->prompt && !request->raw) {
         const runnel_message message = {.role = "user", .content = request->prompt};
-        return model_encode_chat(model, &message, 1, !request->no_thinking, tokens, error);
+        return model_encode_chat(model, &message, 1, opens_thought(request), tokens, error);
     }
     if (request->prompt) {
         struct text_span all = {0, strlen(request->prompt)};
@@ -130,6 +147,24 @@ static int copy_bias(struct runnel_future *future, runnel_error *error)
                             future->sampling.n_logit_bias);
 }
 
+static int prepare_closing(struct runnel_future *future, const struct runnel_model *model, int budget,
+                           runnel_error *error)
+{
+    struct token_list tokens = {0};
+    int failure = model_encode_thought_end(model, &tokens, error);
+    if (!failure && tokens.n > REQUEST_CLOSING_MAX)
+        failure = error_set(error, RUNNEL_EUNSUPPORTED,
+                            "thinking_budget: %zu tokens close a thought, at most %d expected", tokens.n,
+                            REQUEST_CLOSING_MAX);
+    if (!failure) {
+        memcpy(future->closing, tokens.ids, tokens.n * sizeof *tokens.ids);
+        future->n_closing = (uint32_t)tokens.n;
+        future->thinking_budget = budget;
+    }
+    free(tokens.ids);
+    return failure;
+}
+
 static int make_output(struct runnel_future *future, const struct runnel_model *model,
                        const runnel_request *request, runnel_error *error)
 {
@@ -138,9 +173,11 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
         .stop = request->stop,
         .n_stop = request->n_stop,
         .split_thoughts = splits,
-        .starts_in_thought = splits && !request->no_thinking,
+        .starts_in_thought = splits && opens_thought(request),
     };
     int failure = output_create(&options, &future->output, error);
+    if (!failure && splits && request->thinking_budget >= 0)
+        failure = prepare_closing(future, model, request->thinking_budget, error);
     if (failure)
         return failure;
     text_add(&future->text, "", 0);
@@ -166,6 +203,9 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->sampling = request->sampling;
     future->key = request->key;
     future->n_logprobs = request->n_logprobs;
+    future->tells_tokens = request->wants_tokens || request->n_logprobs >= 0;
+    future->thinking_budget = -1;
+    future->slot = -1;
     future->ignore_eos = request->ignore_eos;
     future->hashes_logits = request->wants_logits_hash;
     future->on_event = request->on_event;
@@ -181,7 +221,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     struct token_list prompt = {0};
     failure = copy_bias(future, error);
     if (!failure)
-        failure = encode_prompt(model, request, &prompt, error);
+        failure = request_encode(model, request, &prompt, error);
     if (!failure)
         failure = make_room(future, &prompt, limits, request->max_tokens, error);
     free(prompt.ids);
@@ -267,6 +307,8 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .text_len = future->text.len,
         .reasoning_len = future->reasoning.len,
         .finish_reason = future->finish_reason,
+        .stop_index = future->output ? output_stop_index(future->output) : -1,
+        .slot = future->slot,
         .n_prompt_tokens = future->n_prompt,
         .n_cached_tokens = future->n_cached,
         .n_tokens = future->n_drawn,
@@ -274,6 +316,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .queue_ms = start_ms - future->submit_ms,
         .prefill_ms = future->n_drawn ? future->first_ms - start_ms : 0,
         .decode_ms = future->n_drawn ? future->last_ms - future->first_ms : 0,
+        .thinking_ms = future->n_thought ? future->thought_ms - future->first_ms : 0,
         .stall_ms = future->stall_ms,
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
@@ -327,12 +370,28 @@ void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *l
         atomic_store(&future->cancelled, true);
 }
 
-void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token)
+int32_t request_forced_token(const struct runnel_future *future)
+{
+    return future->closes && future->n_closed < future->n_closing ? future->closing[future->n_closed] : -1;
+}
+
+/* Counts a token before its text is known: it belongs to what is open. What the budget writes belongs to neither. */
+static void count_token(struct runnel_future *future)
 {
     future->last_ms = clock_ms();
     if (future->n_drawn++ == 0)
         future->first_ms = future->last_ms;
-    future->n_thought += output_in_thought(future->output);
+    if (request_forced_token(future) >= 0) {
+        future->n_closed++;
+    } else if (output_in_thought(future->output)) {
+        future->n_thought++;
+        future->thought_ms = future->last_ms;
+    }
+}
+
+void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token)
+{
+    count_token(future);
     future->tokens.ids[future->tokens.n++] = token;
     if (!future->ignore_eos && tokenizer_is_end(model->tokenizer, token)) {
         request_finish(future, RUNNEL_FINISH_STOP);
@@ -348,4 +407,7 @@ void request_take(const struct runnel_model *model, struct runnel_future *future
         request_finish(future, RUNNEL_FINISH_CANCELLED);
     else if (future->n_drawn == future->max_tokens)
         request_finish(future, RUNNEL_FINISH_LENGTH);
+    else if (future->thinking_budget >= 0 && output_in_thought(future->output) &&
+             future->n_thought >= (uint32_t)future->thinking_budget)
+        future->closes = true;
 }

@@ -25,6 +25,8 @@ int request_memory_create(size_t limit_bytes, struct request_memory **memory, ru
 /* For the engine at its end. Returns how many requests are still held by whoever submitted them. */
 unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine */
 
+enum { REQUEST_CLOSING_MAX = 16 };
+
 struct runnel_future {
     struct runnel_engine *engine;
     struct request_memory *memory; /* the request itself lies there, and its tokens and biases */
@@ -33,8 +35,10 @@ struct runnel_future {
     runnel_sampling sampling; /* logit_bias is a copy of our own */
     uint64_t key;
     uint32_t n_prompt, max_tokens;
-    int n_logprobs;
-    bool ignore_eos, hashes_logits;
+    int n_logprobs, thinking_budget;
+    bool ignore_eos, hashes_logits, tells_tokens;
+    int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
+    uint32_t n_closing;
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
 
@@ -42,14 +46,17 @@ struct runnel_future {
     struct token_list tokens; /* prompt and answer; room for all that may come */
     int sequence;             /* of the KV cache; -1: none */
     struct scheduler_entry entry;
+    int slot; /* the latest sequence */
     uint32_t n_cached, n_drawn, n_thought, n_preempted;
+    uint32_t n_closed; /* tokens of closing that were taken */
+    bool closes;       /* the budget is used up: closing is what comes next */
     struct output *output;
     struct text text, reasoning;
     bool finished;
     enum runnel_finish_reason finish_reason;
     runnel_error error; /* for RUNNEL_FINISH_ERROR */
     uint64_t logits_hash;
-    double submit_ms, start_ms, first_ms, last_ms, stall_ms;
+    double submit_ms, start_ms, first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */
@@ -73,6 +80,9 @@ struct request_limits {
 int request_create(const struct runnel_model *model, const struct request_limits *limits,
                    struct request_memory *memory, const runnel_request *request,
                    struct runnel_future **future, runnel_error *error);
+/* The tokens of the request's prompt, appended to tokens. */
+int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
+                   runnel_error *error);
 /* No more events: waits for the one that may be running. Not from within an event. */
 void request_mute(struct runnel_future *future);
 /* For whoever submitted it, or wanted to. */
@@ -80,6 +90,8 @@ void request_let_go(struct runnel_future *future);
 
 /* Emits the token event: logprobs[0] is the drawn token. */
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
+/* The token that comes next whatever the model would draw; -1: the model draws. */
+int32_t request_forced_token(const struct runnel_future *future);
 /* Takes the next token: ends the request, or emits its text. */
 void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token);
 /* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */

@@ -53,7 +53,8 @@ static void admit(struct runnel_engine *engine, double now_ms)
         if (!entry)
             return;
         struct runnel_future *future = future_of(entry);
-        future->sequence = kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
+        future->slot = future->sequence =
+            kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
         entry->n_computed =
             kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
         if (future->start_ms == 0) {
@@ -171,13 +172,12 @@ static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, in
 
 /* Tells the drawn token's probability and those of the likeliest ones. */
 static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future,
-                          const float *logits, int32_t token, float logprob)
+                          const float *logits, int32_t token, float normalizer)
 {
     int32_t tokens[LOGPROBS_MAX + 1] = {token};
     runnel_logprob logprobs[LOGPROBS_MAX + 1];
     size_t n = 1 + find_likeliest(logits, engine->model->weights->config.n_vocab, (size_t)future->n_logprobs,
                                   tokens + 1);
-    float normalizer = logits[token] - logprob;
     for (size_t i = 0; i < n; i++) {
         struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, tokens[i]);
         logprobs[i] = (runnel_logprob){.token = tokens[i],
@@ -186,6 +186,14 @@ static void tell_logprobs(const struct runnel_engine *engine, struct runnel_futu
                                        .n_bytes = piece.len};
     }
     request_tell_logprobs(future, logprobs, n);
+}
+
+/* Tells the token alone. */
+static void tell_token(const struct runnel_engine *engine, struct runnel_future *future, int32_t token)
+{
+    struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, token);
+    const runnel_logprob alone = {.token = token, .bytes = piece.bytes, .n_bytes = piece.len};
+    request_tell_logprobs(future, &alone, 1);
 }
 
 static void draw(struct runnel_engine *engine, struct runnel_future *future, float *logits)
@@ -201,18 +209,23 @@ static void draw(struct runnel_engine *engine, struct runnel_future *future, flo
         .n_tokens = future->tokens.n,
         .position = future->tokens.n,
     };
-    int32_t token;
+    int32_t token, forced = request_forced_token(future);
     float logprob;
-    bool tells = future->n_logprobs >= 0;
+    bool has_logprobs = future->n_logprobs >= 0;
     runnel_error error;
-    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token, tells ? &logprob : NULL,
-                     &error)) {
+    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token,
+                     has_logprobs ? &logprob : NULL, &error)) {
         fail(engine, future, &error);
         return;
     }
     engine->n_generated_tokens++;
-    if (tells)
-        tell_logprobs(engine, future, logits, token, logprob);
+    float normalizer = has_logprobs ? logits[token] - logprob : 0;
+    if (forced >= 0)
+        token = forced;
+    if (has_logprobs)
+        tell_logprobs(engine, future, logits, token, normalizer);
+    else if (future->tells_tokens)
+        tell_token(engine, future, token);
     request_take(engine->model, future, token);
     if (future->finished)
         engine_retire(engine, future);

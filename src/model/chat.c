@@ -10,7 +10,8 @@
 
 static const char r1_begin[] = "<｜begin▁of▁sentence｜>", r1_user[] = "<｜User｜>";
 static const char r1_assistant[] = "<｜Assistant｜>", r1_end[] = "<｜end▁of▁sentence｜>";
-static const char think_open[] = "<think>\n", think_empty[] = "\n</think>\n\n", think_close[] = "</think>";
+static const char think_open[] = "<think>\n", think_close[] = "</think>";
+const char chat_thought_end[] = "\n</think>\n\n";
 
 #define R1_SKELETON(opening)                                                                                 \
     "set ns=namespace(is_first=false,is_tool=false,is_output_first=true,system_prompt='')\n"                 \
@@ -250,7 +251,7 @@ int chat_render(const struct chat_template *template, const runnel_message *mess
         render_r1(&writer, messages, n_messages);
         write_control(&writer, think_open); /* the template's own, or appended */
         if (!thinking)
-            write_control(&writer, think_empty);
+            write_control(&writer, chat_thought_end);
     } else if (template->family == CHAT_CHATML) {
         render_chatml(&writer, template->default_system, messages, n_messages);
     } else {

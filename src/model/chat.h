@@ -38,4 +38,7 @@ int chat_render(const struct chat_template *template, const runnel_message *mess
                 bool thinking, struct chat_prompt *prompt, runnel_error *error);
 void chat_prompt_free(struct chat_prompt *prompt);
 
+/* What closes a thought in R1's answers: "\n</think>\n\n". */
+extern const char chat_thought_end[];
+
 #endif

@@ -21,7 +21,8 @@ struct tokenizer {
     struct special_set special;
     struct pretokenizer *pretokenizer;
     int32_t bos, eos; /* -1: none */
-    int32_t ends[8];  /* the tokens that end an answer */
+    bool adds_bos;
+    int32_t ends[8]; /* the tokens that end an answer */
     size_t n_ends;
 };
 
@@ -119,6 +120,11 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
         if (strcmp(key, KEY_PREFIX "eos_token_id") == 0 || strcmp(key, KEY_PREFIX "eot_token_id") == 0)
             add_end(tokenizer, id);
     }
+    if (tokenizer->bos >= 0 && gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
+        int code = gguf_get_bool(gguf, KEY_PREFIX "add_bos_token", &tokenizer->adds_bos, error);
+        if (code)
+            return code;
+    }
     for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++)
         add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
                                            KIND_BIT(TOKEN_CONTROL)));
@@ -174,6 +180,11 @@ const char *tokenizer_pre(const struct tokenizer *tokenizer)
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
     return tokenizer->bos;
+}
+
+bool tokenizer_adds_bos(const struct tokenizer *tokenizer)
+{
+    return tokenizer->adds_bos;
 }
 
 int32_t tokenizer_eos(const struct tokenizer *tokenizer)

@@ -25,6 +25,8 @@ size_t tokenizer_n_tokens(const struct tokenizer *tokenizer);
 const char *tokenizer_pre(const struct tokenizer *tokenizer); /* "qwen2" */
 int32_t tokenizer_bos(const struct tokenizer *tokenizer);     /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);     /* -1: none */
+/* True if the file wants bos before texts that have no template. Encoding does not add it. */
+bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 /* True for every token that ends an answer: the file's eos and eot ids, and the end tokens known by name. */
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);

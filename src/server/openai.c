@@ -107,10 +107,6 @@ static void take_text(struct job *job, struct openai_answer *answer, size_t inde
     struct openai_choice *choice = &answer->choices[index];
     bool is_thought = event->kind == RUNNEL_EVENT_THOUGHT;
     metrics_text_arrived(job_server(job)->metrics, &choice->last_ms);
-    if (is_thought && !choice->thought_ms)
-        choice->thought_ms = choice->last_ms;
-    if (is_thought)
-        choice->thought_ended_ms = choice->last_ms;
     settle_tokens(answer, choice, event);
     if (answer->stream && answer->status == 200) {
         openai_write_delta(answer, index, event, &answer->piece);

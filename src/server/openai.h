@@ -20,8 +20,7 @@ struct openai_choice {
     bool began;             /* a stream has told the role */
     bool thinking;          /* the last text was a thought */
     bool finished;
-    double last_ms;                      /* of the last text, for the metrics */
-    double thought_ms, thought_ended_ms; /* when the thoughts began and ended */
+    double last_ms; /* of the last text, for the metrics */
 };
 
 struct openai_answer {

@@ -59,7 +59,6 @@ static void write_timings(const struct openai_choice *choices, size_t n, struct 
     double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0;
     for (size_t i = 0; i < n; i++) {
         const runnel_response *counts = &choices[i].counts;
-        double thought_ms = choices[i].thought_ended_ms - choices[i].thought_ms;
         n_cached += counts->n_cached_tokens;
         n_prompt += counts->n_prompt_tokens - counts->n_cached_tokens;
         n_drawn += counts->n_tokens;
@@ -68,7 +67,7 @@ static void write_timings(const struct openai_choice *choices, size_t n, struct 
         prompt_ms = counts->prefill_ms > prompt_ms ? counts->prefill_ms : prompt_ms;
         decode_ms = counts->decode_ms > decode_ms ? counts->decode_ms : decode_ms;
         stall_ms = counts->stall_ms > stall_ms ? counts->stall_ms : stall_ms;
-        thinking_ms = thought_ms > thinking_ms ? thought_ms : thinking_ms;
+        thinking_ms = counts->thinking_ms > thinking_ms ? counts->thinking_ms : thinking_ms;
     }
     json_add_format(out,
                     ",\"timings\":{\"cache_n\":%.0f,\"prompt_n\":%.0f,\"prompt_ms\":%.3f,"

@@ -128,7 +128,7 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     return 0;
 }
 
-/* Thinking on or off; a budget between cannot be kept yet, and is not ignored. */
+/* Thinking on, off, or up to a budget. */
 static int read_thinking(const json_t *root, struct params *params, struct refusal *refusal)
 {
     const json_t *arguments = json_find(root, "chat_template_kwargs");
@@ -138,9 +138,10 @@ static int read_thinking(const json_t *root, struct params *params, struct refus
     if (arguments && !json_is_object(arguments))
         return refuse(refusal, "chat_template_kwargs", "expected an object");
     if (json_read_bool(arguments, "enable_thinking", &thinks, refusal) ||
-        json_read_int(root, "thinking_budget_tokens", -1, 0, false, &budget, refusal))
+        json_read_int(root, "thinking_budget_tokens", -1, INT32_MAX, true, &budget, refusal))
         return -1;
-    params->request.no_thinking = !thinks || budget == 0;
+    params->request.no_thinking = !thinks;
+    params->request.thinking_budget = (int)budget;
     if (!format)
         return 0;
     const char *name = json_is_string(format) ? json_string_value(format) : "";

@@ -68,27 +68,10 @@ int reply_status(const runnel_error *error)
 int reply_count_tokens(const struct server *server, const runnel_request *request, size_t *n,
                        runnel_error *error)
 {
-    const runnel_message message = {.role = "user", .content = request->prompt};
-    bool is_chat = request->messages || (request->prompt && !request->raw);
-    char *rendered = NULL;
     int32_t *ids;
-    int code;
-    if (request->prompt_ids) {
-        *n = request->n_prompt_ids;
-        return RUNNEL_OK;
-    }
-    if (is_chat) {
-        code = runnel_chat_format(server->model, request->messages ? request->messages : &message,
-                                  request->messages ? request->n_messages : 1, !request->no_thinking,
-                                  &rendered, error);
-        if (code)
-            return code;
-    }
-    const char *text = is_chat ? rendered : request->prompt;
-    code = runnel_tokenize(server->model, text, strlen(text), true, &ids, n, error);
+    int code = runnel_prompt_tokens(server->model, request, &ids, n, error);
     if (!code)
         runnel_tokens_free(ids);
-    runnel_text_free(rendered);
     return code;
 }
 

@@ -137,6 +137,29 @@ static void the_answer_follows_the_thought(void **state)
     runnel_response_free(&response);
 }
 
+/* With a budget the thought is cut there, and the answer comes. */
+static void a_budget_closes_the_thought(void **state)
+{
+    (void)state;
+    runnel_request request = greedy_request();
+    runnel_response whole, cut, answered;
+    ask(&request, &whole);
+    request.thinking_budget = 6;
+    ask(&request, &cut);
+    assert_int_equal(cut.n_reasoning_tokens, 6);
+    assert_true(cut.reasoning_len > 4 && cut.reasoning_len < whole.reasoning_len);
+    assert_memory_equal(cut.reasoning, whole.reasoning, cut.reasoning_len - 1); /* and a newline */
+    request.thinking_budget = 1;
+    ask(&request, &answered);
+    assert_int_equal(answered.n_reasoning_tokens, 1);
+    assert_non_null(strstr(answered.text, "4"));
+    assert_null(strstr(answered.text, "think>"));
+    assert_int_equal(answered.finish_reason, RUNNEL_FINISH_STOP);
+    runnel_response_free(&whole);
+    runnel_response_free(&cut);
+    runnel_response_free(&answered);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -175,6 +198,7 @@ int main(void)
         cmocka_unit_test(the_end_token_ends_it),
         cmocka_unit_test(without_thinking_it_answers),
         cmocka_unit_test(the_answer_follows_the_thought),
+        cmocka_unit_test(a_budget_closes_the_thought),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

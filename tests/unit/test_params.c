@@ -224,7 +224,7 @@ static void test_bad_chat(void **state)
         {"\"logprobs\":true,\"top_logprobs\":-1", "top_logprobs"},
         {"\"chat_template_kwargs\":3", "chat_template_kwargs"},
         {"\"chat_template_kwargs\":{\"enable_thinking\":\"no\"}", "enable_thinking"},
-        {"\"thinking_budget_tokens\":100", "thinking_budget_tokens"},
+        {"\"thinking_budget_tokens\":-2", "thinking_budget_tokens"},
         {"\"reasoning_format\":\"SECRET\"", "reasoning_format"},
     };
     static const struct bad_field messages[] = {

@@ -1,0 +1,399 @@
+/* test_thinking.c: a budget for thoughts, and what a request can learn of its tokens, on a tiny model of R1's kind: where
+ * the engine closes a thought, what follows is what the model would have said after closing it itself. */
+#include "helpers/tiny_model.h"
+#include "runnel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { N_TOKENS_MAX = 400 };
+
+static char path[] = "/tmp/runnel-thinking-XXXXXX";
+static runnel_model *model;
+
+/* It never ends a thought of its own accord, nor an answer. */
+static const runnel_logit_bias never_ends[] = {{TINY_TOKEN_THINK_END, -100},
+                                               {TINY_TOKEN_R1_END, -100},
+                                               {TINY_TOKEN_IM_END, -100},
+                                               {TINY_TOKEN_ENDOFTEXT, -100}};
+enum { N_NEVER = sizeof never_ends / sizeof *never_ends };
+
+static int open_model(void **state)
+{
+    (void)state;
+    runnel_error error;
+    struct tiny_model_options options;
+    tiny_model_defaults(&options);
+    options.n_context = 4096;
+    options.pre = "deepseek-r1-qwen";
+    options.chat = "r1";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    if (tiny_model_write(&options, path, &error) || runnel_model_open(path, NULL, &model, &error))
+        fail_msg("%s", error.message);
+    return 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    runnel_model_close(model);
+    unlink(path);
+    return 0;
+}
+
+static runnel_engine *start(runnel_engine_options options)
+{
+    runnel_error error;
+    runnel_engine *engine;
+    options.size = sizeof options;
+    if (runnel_engine_start(model, &options, &engine, &error))
+        fail_msg("%s", error.message);
+    return engine;
+}
+
+struct heard {
+    int32_t tokens[N_TOKENS_MAX];
+    size_t n;
+    float logprob; /* the last token's */
+};
+
+static bool hear(void *user, const runnel_event *event)
+{
+    struct heard *heard = user;
+    if (event->kind == RUNNEL_EVENT_TOKEN) {
+        assert_true(heard->n < N_TOKENS_MAX);
+        heard->tokens[heard->n++] = event->logprobs[0].token;
+        heard->logprob = event->logprobs[0].logprob;
+    }
+    return true;
+}
+
+static runnel_request ask_for(int budget, int max_tokens, unsigned seed, struct heard *heard)
+{
+    runnel_request request;
+    runnel_request_init(model, &request);
+    *heard = (struct heard){0};
+    request.prompt = "Why is the sky blue?";
+    request.max_tokens = max_tokens;
+    request.thinking_budget = budget;
+    request.sampling.seed = seed;
+    request.sampling.temperature = 1;
+    request.sampling.logit_bias = never_ends;
+    request.sampling.n_logit_bias = N_NEVER;
+    request.wants_tokens = true;
+    request.wants_logits_hash = true;
+    request.on_event = hear;
+    request.user = heard;
+    return request;
+}
+
+static runnel_response respond(runnel_engine *engine, const runnel_request *request)
+{
+    runnel_response response;
+    runnel_error error;
+    if (runnel_respond(engine, request, &response, &error))
+        fail_msg("%s", error.message);
+    return response;
+}
+
+/* Where the tokens of a text stand in a list; -1: nowhere. */
+static int find_token(const struct heard *heard, int32_t token)
+{
+    for (size_t i = 0; i < heard->n; i++)
+        if (heard->tokens[i] == token)
+            return (int)i;
+    return -1;
+}
+
+/* Bit for bit: the rest is what the model continues a prompt with that holds the thought and its end. */
+static void the_answer_follows(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    static const int budgets[] = {1, 2, 17, 60};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        struct heard heard, rest;
+        runnel_request request = ask_for(budgets[i], 100, (unsigned)i, &heard);
+        runnel_response response = respond(engine, &request);
+        int close_at = find_token(&heard, TINY_TOKEN_THINK_END);
+        assert_int_equal(response.n_reasoning_tokens, budgets[i]);
+        assert_int_equal(response.n_tokens, 100);
+        assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+        assert_int_equal(close_at, budgets[i] + 1); /* a newline stands between */
+        assert_true(response.text_len > 0 && response.reasoning_len > 0);
+        assert_null(strstr(response.reasoning, "think>"));
+        assert_true(response.thinking_ms >= 0 && response.thinking_ms < response.decode_ms);
+
+        int32_t *prompt;
+        size_t n_prompt, n_until = (size_t)close_at + 1;
+        assert_int_equal(runnel_prompt_tokens(model, &request, &prompt, &n_prompt, NULL), RUNNEL_OK);
+        while (n_until < heard.n && n_until < (size_t)close_at + 3 &&
+               heard.tokens[n_until] == heard.tokens[close_at - 1])
+            n_until++; /* the newlines after it, a token each in this vocabulary */
+        int32_t *ids = malloc((n_prompt + n_until) * sizeof *ids);
+        assert_non_null(ids);
+        memcpy(ids, prompt, n_prompt * sizeof *ids);
+        memcpy(ids + n_prompt, heard.tokens, n_until * sizeof *ids);
+        runnel_request continued = ask_for(-1, 100 - (int)n_until, (unsigned)i, &rest);
+        continued.prompt = NULL;
+        continued.prompt_ids = ids;
+        continued.n_prompt_ids = n_prompt + n_until;
+        runnel_response expected = respond(engine, &continued);
+        assert_int_equal(rest.n, 100 - n_until);
+        assert_memory_equal(rest.tokens, heard.tokens + n_until, rest.n * sizeof *rest.tokens);
+        assert_string_equal(expected.text, response.text);
+        free(ids);
+        runnel_tokens_free(prompt);
+        runnel_response_free(&response);
+        runnel_response_free(&expected);
+    }
+    runnel_engine_stop(engine);
+}
+
+/* A thought that ends by itself in time is left alone, whatever the budget. */
+static void shorter_thoughts_are_left_alone(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    const runnel_logit_bias soon = {TINY_TOKEN_THINK_END, 2};
+    unsigned n_tried = 0;
+    for (unsigned seed = 0; seed < 20; seed++) {
+        struct heard heard, budgeted;
+        runnel_request request = ask_for(-1, 80, seed, &heard);
+        request.sampling.logit_bias = &soon;
+        request.sampling.n_logit_bias = 1;
+        runnel_response free_one = respond(engine, &request);
+        int n_thought = (int)free_one.n_reasoning_tokens;
+        if (n_thought > 1 && n_thought < 70) {
+            n_tried++;
+            request.thinking_budget = n_thought;
+            request.user = &budgeted;
+            budgeted.n = 0;
+            runnel_response same = respond(engine, &request);
+            assert_true(same.logits_hash == free_one.logits_hash &&
+                        same.n_reasoning_tokens == (uint32_t)n_thought);
+            runnel_response_free(&same);
+            /* One less, and it is cut: its own end tag is the token too much. */
+            request.thinking_budget = n_thought - 1;
+            budgeted.n = 0;
+            runnel_response cut = respond(engine, &request);
+            assert_int_equal(cut.n_reasoning_tokens, n_thought - 1);
+            assert_true(cut.logits_hash != free_one.logits_hash);
+            runnel_response_free(&cut);
+        }
+        runnel_response_free(&free_one);
+    }
+    assert_true(n_tried > 2);
+    runnel_engine_stop(engine);
+}
+
+/* Alone, in company, and put back again and again for want of pages. */
+static void company_changes_nothing(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    runnel_engine *engine =
+        start((runnel_engine_options){.n_context = 256, .n_parallel = N, .n_kv_tokens = 512});
+    runnel_request requests[N];
+    runnel_response together[N];
+    struct heard heard[N];
+    runnel_error error;
+    uint32_t n_preempted = 0;
+    for (unsigned i = 0; i < N; i++)
+        requests[i] = ask_for(20 + (int)i * 11, 160, i, &heard[i]);
+    if (runnel_respond_many(engine, requests, N, together, &error))
+        fail_msg("%s", error.message);
+    for (unsigned i = 0; i < N; i++) {
+        struct heard heard_alone;
+        runnel_request request = ask_for(20 + (int)i * 11, 160, i, &heard_alone);
+        runnel_response alone = respond(engine, &request);
+        assert_true(alone.logits_hash == together[i].logits_hash);
+        assert_string_equal(alone.text, together[i].text);
+        assert_string_equal(alone.reasoning, together[i].reasoning);
+        assert_int_equal(together[i].n_reasoning_tokens, 20 + i * 11);
+        assert_in_range(together[i].slot, 0, N - 1);
+        n_preempted += together[i].n_preempted;
+        runnel_response_free(&alone);
+        runnel_response_free(&together[i]);
+    }
+    assert_true(n_preempted > 0);
+    runnel_engine_stop(engine);
+}
+
+static void max_tokens_still_counts_all(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    for (int max_tokens = 9; max_tokens < 16; max_tokens++) {
+        struct heard heard;
+        runnel_request request = ask_for(10, max_tokens, 3, &heard);
+        runnel_response response = respond(engine, &request);
+        assert_int_equal(response.n_tokens, max_tokens);
+        assert_int_equal(heard.n, max_tokens);
+        assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+        assert_int_equal(response.n_reasoning_tokens, max_tokens < 10 ? max_tokens : 10);
+        assert_null(strstr(response.reasoning, "</"));
+        runnel_response_free(&response);
+    }
+    runnel_engine_stop(engine);
+}
+
+static void no_budget_at_all(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    struct heard heard;
+    runnel_request request = ask_for(0, 40, 1, &heard), without = request;
+    without.thinking_budget = -1;
+    without.no_thinking = true;
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.n_reasoning_tokens, 0);
+    assert_string_equal(response.reasoning, "");
+    uint64_t hash = response.logits_hash;
+    runnel_response_free(&response);
+    heard.n = 0;
+    response = respond(engine, &without);
+    assert_true(response.logits_hash == hash);
+    runnel_response_free(&response);
+
+    /* A model that opens a thought all the same has it closed. */
+    const runnel_logit_bias opens = {TINY_TOKEN_THINK, 100};
+    heard.n = 0;
+    request.sampling.logit_bias = &opens;
+    request.sampling.n_logit_bias = 1;
+    response = respond(engine, &request);
+    assert_int_equal(heard.tokens[0], TINY_TOKEN_THINK);
+    assert_int_equal(heard.tokens[2], TINY_TOKEN_THINK_END);
+    assert_int_equal(response.n_reasoning_tokens, 0);
+    assert_true(response.text_len > 0);
+    runnel_response_free(&response);
+
+    runnel_error error;
+    request.thinking_budget = -2;
+    runnel_future *future;
+    assert_int_equal(runnel_submit(engine, &request, 1, &future, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "thinking_budget"));
+    runnel_engine_stop(engine);
+}
+
+/* The same tokens with probabilities; that of a token that was not drawn is the model's, too. */
+static void forced_tokens_have_probabilities(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    struct heard plain, told;
+    runnel_request request = ask_for(10, 12, 5, &plain);
+    runnel_response response = respond(engine, &request);
+    assert_true(plain.n == 12 && plain.logprob == 0);
+    runnel_response_free(&response);
+    told = (struct heard){0};
+    request.user = &told;
+    request.n_logprobs = 2;
+    response = respond(engine, &request);
+    assert_memory_equal(told.tokens, plain.tokens, sizeof told.tokens);
+    assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
+    assert_true(told.logprob < 0);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
+static void the_stop_text_is_named(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    static const char *const stops[] = {"zzzzzzzz", "\n</think>", "</think>"};
+    struct heard heard;
+    runnel_request request = ask_for(5, 40, 5, &heard);
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.stop_index, -1);
+    runnel_response_free(&response);
+    heard.n = 0;
+    request.stop = stops;
+    request.n_stop = 3;
+    response = respond(engine, &request);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
+    assert_int_equal(response.stop_index, 1); /* of two that end together the longest */
+    assert_int_equal(response.n_tokens, 7);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
+/* A user's text never becomes a control token, and is counted as it is submitted. */
+static void prompts_are_told_as_tokens(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    const runnel_message message = {"user", "a<｜User｜>b"};
+    struct heard heard;
+    runnel_request request = ask_for(-1, 1, 1, &heard);
+    request.prompt = NULL;
+    request.messages = &message;
+    request.n_messages = 1;
+    int32_t *ids;
+    size_t n_ids, n_control = 0;
+    assert_int_equal(runnel_prompt_tokens(model, &request, &ids, &n_ids, NULL), RUNNEL_OK);
+    for (size_t i = 0; i < n_ids; i++)
+        n_control += ids[i] == TINY_TOKEN_R1_USER;
+    assert_int_equal(n_control, 1); /* the template's own */
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.n_prompt_tokens, n_ids);
+    runnel_response_free(&response);
+    runnel_tokens_free(ids);
+    request.prompt = "two inputs";
+    assert_int_equal(runnel_prompt_tokens(model, &request, &ids, &n_ids, NULL), RUNNEL_EINVAL);
+    runnel_engine_stop(engine);
+}
+
+struct watched {
+    runnel_engine *engine;
+    runnel_slot slots[3];
+};
+
+static bool watch(void *user, const runnel_event *event)
+{
+    struct watched *watched = user;
+    if (event->kind == RUNNEL_EVENT_TOKEN)
+        runnel_slots(watched->engine, watched->slots, 3);
+    return true;
+}
+
+static void slots_show_what_runs(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    struct watched watched = {.engine = engine};
+    struct heard heard;
+    runnel_request request = ask_for(-1, 10, 1, &heard);
+    request.on_event = watch;
+    request.user = &watched;
+    runnel_response response = respond(engine, &request);
+    const runnel_slot *slot = &watched.slots[response.slot];
+    assert_true(slot->is_processing && !watched.slots[!response.slot].is_processing);
+    assert_false(watched.slots[2].is_processing); /* there are two */
+    assert_int_equal(slot->n_tokens, 9);          /* before the last step */
+    assert_int_equal(slot->max_tokens, 10);
+    assert_int_equal(slot->n_prompt_tokens, response.n_prompt_tokens);
+    assert_int_equal(slot->n_computed, response.n_prompt_tokens + 8);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_answer_follows),      cmocka_unit_test(shorter_thoughts_are_left_alone),
+        cmocka_unit_test(company_changes_nothing), cmocka_unit_test(max_tokens_still_counts_all),
+        cmocka_unit_test(no_budget_at_all),        cmocka_unit_test(forced_tokens_have_probabilities),
+        cmocka_unit_test(the_stop_text_is_named),  cmocka_unit_test(prompts_are_told_as_tokens),
+        cmocka_unit_test(slots_show_what_runs),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
