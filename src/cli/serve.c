@@ -30,7 +30,7 @@ struct serve_settings {
     float temperature, top_p, min_p;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
-    bool insecure;
+    bool insecure, log_json;
 };
 
 static const struct option_spec serve_options[] = {
@@ -99,6 +99,8 @@ static const struct option_spec serve_options[] = {
      .default_text = "2097152"},
     {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
      OPTION_FIELD(struct serve_settings, keep_alive_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
+    {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
+     OPTION_FIELD(struct serve_settings, log_json)},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct serve_settings, config_text)},
 };
@@ -112,6 +114,7 @@ struct serving {
     const struct serve_settings *settings;
     struct server_options options;
     struct metrics metrics;
+    struct log log;
     char url[URL_BYTES];
     char own_name[256]; /* the model's, if its file has none */
     runnel_model *model;
@@ -192,7 +195,7 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
 static void on_ready(void *user, const struct server *server)
 {
     const struct serving *serving = user;
-    fprintf(stderr, "Runnel serves %s at %s\n", server->model_name, serving->url);
+    log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }
 
 /* The socket ---------------------------------------------------------------------------------------------- */
@@ -263,7 +266,10 @@ static int open_socket(const struct serve_settings *settings, int *descriptor, c
 static int serve(const struct serve_settings *settings)
 {
     runnel_error error;
-    struct serving serving = {.settings = settings};
+    struct serving serving = {
+        .settings = settings,
+        .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
+    };
     int descriptor = -1;
     int failure = open_socket(settings, &descriptor, serving.url, &error);
     if (failure) {
@@ -283,6 +289,7 @@ static int serve(const struct serve_settings *settings)
         .options = &serving.options,
         .limits = &limits,
         .metrics = &serving.metrics,
+        .log = &serving.log,
         .open = open_all,
         .on_ready = on_ready,
         .user = &serving,

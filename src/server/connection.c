@@ -77,11 +77,11 @@ static const char OVERLOADED[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Ty
                                  "{\"error\":{\"message\":\"the server has no room for another connection\","
                                  "\"type\":\"unavailable_error\",\"param\":null,\"code\":503}}";
 
-static void count_refusal(struct loop *loop, int status)
+static void count_refusal(struct loop *loop, const struct exchange *exchange, int status)
 {
     loop->stats.n_refusals++;
     if (loop->handlers.on_refusal)
-        loop->handlers.on_refusal(status, loop->handlers.user);
+        loop->handlers.on_refusal(exchange, status, loop->handlers.user);
 }
 
 void connection_refuse_socket(struct loop *loop, int descriptor)
@@ -91,17 +91,14 @@ void connection_refuse_socket(struct loop *loop, int descriptor)
     ignored = send(descriptor, OVERLOADED, sizeof OVERLOADED - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)ignored;
     close(descriptor);
-    count_refusal(loop, 503);
+    count_refusal(loop, NULL, 503);
 }
 
 /* The loop's own answer, and the last one on this connection. */
 static bool refuse(struct connection *connection, int status, const char *message)
 {
-    if (connection->exchange)
-        exchange_free(connection->exchange);
-    connection->exchange = NULL;
-    count_refusal(connection->loop, status);
-    exchange_add_error(connection, status, message);
+    count_refusal(connection->loop, connection->exchange, status);
+    exchange_refuse(connection, status, message);
     set_state(connection, CONNECTION_CLOSE);
     return true;
 }
@@ -113,7 +110,7 @@ void connection_say_overloaded(struct connection *connection)
     (void)ignored;
     shutdown(connection->descriptor, SHUT_WR);
     connection->overloaded = true;
-    count_refusal(connection->loop, 503);
+    count_refusal(connection->loop, connection->exchange, 503);
 }
 
 /* No memory, not even for a refusal. */

@@ -13,6 +13,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <pthread.h>
+#include <stddef.h>
 
 enum {
     CONNECTION_INPUT_BYTES = 65536, /* read at once, and kept unread at most (more if a head may be longer) */
@@ -70,9 +71,13 @@ struct exchange {
     struct text body;
     void *user;
     uint32_t key;
+    double since_ms;
+    int status; /* of the answer; 0: none yet */
+    struct text headers;
     void (*on_gone)(struct exchange *exchange, void *user);
     void *gone_user;
     bool handed_over, streaming, chunked, comments, close_after;
+    max_align_t note[]; /* the routes' */
 };
 
 struct loop {
@@ -122,6 +127,7 @@ void exchange_free(struct exchange *exchange);
 void exchange_hand_over(struct exchange *exchange);
 void exchange_lost(struct exchange *exchange); /* the connection is gone: tells the routes, or frees */
 void exchange_comment(struct exchange *exchange);
-void exchange_add_error(struct connection *connection, int status, const char *message); /* the last answer */
+/* The loop's own answer, the last one, also if there is no exchange; frees it. */
+void exchange_refuse(struct connection *connection, int status, const char *message);
 
 #endif

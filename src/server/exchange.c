@@ -1,6 +1,7 @@
 /* exchange.c: the answers. See exchange.h; connection.h says how the work is divided. */
 #include "server/exchange.h"
 
+#include "base/clock.h"
 #include "server/connection.h"
 
 #include <event2/buffer.h>
@@ -12,7 +13,7 @@
 
 struct exchange *exchange_create(struct connection *connection)
 {
-    struct exchange *exchange = calloc(1, sizeof *exchange);
+    struct exchange *exchange = calloc(1, sizeof *exchange + connection->loop->handlers.note_bytes);
     if (!exchange)
         return NULL;
     exchange->head_bytes = malloc(connection->head.head_bytes);
@@ -24,6 +25,7 @@ struct exchange *exchange_create(struct connection *connection)
     exchange->head = connection->head;
     exchange->loop = connection->loop;
     exchange->connection = connection;
+    exchange->since_ms = clock_ms();
     return exchange;
 }
 
@@ -53,14 +55,24 @@ void exchange_free(struct exchange *exchange)
         loop_check_drained(loop);
     }
     text_free(&exchange->body);
+    text_free(&exchange->headers);
     free(exchange->head_bytes);
     free(exchange);
+}
+
+/* To whoever keeps the log, while all of it is still there. */
+static void report(const struct exchange *exchange)
+{
+    const struct loop_handlers *handlers = &exchange->loop->handlers;
+    if (handlers->on_end)
+        handlers->on_end(exchange, handlers->user);
 }
 
 void exchange_lost(struct exchange *exchange)
 {
     exchange->connection = NULL;
     if (!exchange->handed_over) {
+        report(exchange);
         exchange_free(exchange);
         return;
     }
@@ -147,6 +159,26 @@ uint32_t exchange_key(const struct exchange *exchange)
     return exchange->key;
 }
 
+void *exchange_note(const struct exchange *exchange)
+{
+    return (void *)(uintptr_t)exchange->note;
+}
+
+double exchange_since_ms(const struct exchange *exchange)
+{
+    return exchange->since_ms;
+}
+
+int exchange_status(const struct exchange *exchange)
+{
+    return exchange->status;
+}
+
+void exchange_add_header(struct exchange *exchange, const char *line)
+{
+    text_add_string(&exchange->headers, line);
+}
+
 void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchange *exchange, void *user),
                        void *user)
 {
@@ -187,7 +219,7 @@ static void add_string(struct connection *connection, const char *string)
     add(connection, string, strlen(string));
 }
 
-/* The status line and the headers. framing and connection_header are header lines of ours, or "". */
+/* The status line and the headers, those of the exchange as well. framing and connection_header are header lines of ours, or "". */
 static void add_head(struct connection *connection, int status, const char *content_type, const char *headers,
                      const char *framing, const char *connection_header)
 {
@@ -202,6 +234,10 @@ static void add_head(struct connection *connection, int status, const char *cont
     add_string(connection, "\r\n");
     if (headers)
         add_string(connection, headers);
+    if (connection->exchange) {
+        connection->exchange->status = status;
+        add(connection, connection->exchange->headers.bytes, connection->exchange->headers.len);
+    }
     add_string(connection, framing);
     add_string(connection, connection_header);
     add_string(connection, "\r\n");
@@ -234,6 +270,7 @@ static const char *choose_connection_header(const struct exchange *exchange)
 static void end(struct exchange *exchange, bool keep)
 {
     struct connection *connection = exchange->connection;
+    report(exchange);
     if (connection) {
         connection->exchange = NULL;
         exchange->connection = NULL;
@@ -267,13 +304,19 @@ void exchange_respond_error(struct exchange *exchange, int status, const char *h
     exchange_respond(exchange, status, "application/json", headers, body, len);
 }
 
-void exchange_add_error(struct connection *connection, int status, const char *message)
+void exchange_refuse(struct connection *connection, int status, const char *message)
 {
+    struct exchange *exchange = connection->exchange;
     char body[HTTP_ERROR_BODY_BYTES];
     size_t len = http_error_body(body, status, message), before = evbuffer_get_length(connection->output);
     add_whole(connection, status, "application/json", NULL, "Connection: close\r\n", len);
     add(connection, body, len);
     check_memory(connection, false, before);
+    connection->exchange = NULL;
+    if (!exchange)
+        return;
+    report(exchange);
+    exchange_free(exchange);
 }
 
 void exchange_stream_begin(struct exchange *exchange, int status, const char *content_type,
@@ -347,6 +390,7 @@ void exchange_stream_end(struct exchange *exchange)
 void exchange_abort(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
+    report(exchange);
     if (connection) {
         connection->exchange = NULL;
         connection->broken = true;

@@ -37,6 +37,17 @@ void *exchange_user(const struct exchange *exchange);
 void exchange_set_key(struct exchange *exchange, uint32_t key);
 uint32_t exchange_key(const struct exchange *exchange);
 
+/* What the routes keep about it until it has ended: loop_handlers.note_bytes, zeroed at first. */
+void *exchange_note(const struct exchange *exchange);
+
+/* When its head had come, on the monotonic clock; and the status it was answered with, 0 before that. */
+double exchange_since_ms(const struct exchange *exchange);
+int exchange_status(const struct exchange *exchange);
+
+/* A header line of its answer, with its "\r\n", whoever answers and whatever: to be added before that. Without memory
+ * for it, it is left out. */
+void exchange_add_header(struct exchange *exchange, const char *line);
+
 /* Called from the loop as soon as the client has left (FIN, RST, or its stream is ended because it does not read),
  * once, unless the exchange was ended before. The exchange must still be ended, there or later. Set it in
  * on_request. */

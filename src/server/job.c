@@ -4,7 +4,9 @@
  * does it wake the loop. The loop detaches the whole list before it calls the dialect. All else is the loop thread's. */
 #include "server/job.h"
 
+#include "base/clock.h"
 #include "base/pool.h"
+#include "server/record.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -161,6 +163,8 @@ static void end_job(struct job *job)
         job->server->jobs = job->next;
     if (job->next)
         job->next->previous = job->previous;
+    for (size_t i = 0; i < job->n; i++)
+        record_add_response(record_of(job->exchange), &job->requests[i].finish->response);
     job->handlers->on_end(job);
     free_job(job);
 }
@@ -168,6 +172,9 @@ static void end_job(struct job *job)
 static void take_message(struct job *job, struct message *message)
 {
     struct job_request *request = &job->requests[message->index];
+    struct record *record = record_of(job->exchange);
+    if (!record->first_text_ms && message->event.text_len)
+        record->first_text_ms = clock_ms();
     if (!exchange_is_gone(job->exchange))
         job->handlers->on_event(job, message->index, &message->event);
     if (message->event.kind != RUNNEL_EVENT_FINISH) {

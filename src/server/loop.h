@@ -41,8 +41,13 @@ struct loop_handlers {
     void (*on_head)(struct exchange *exchange, void *user);
     /* All has come. From now on the exchange belongs to the callee, until it is answered. */
     void (*on_request)(struct exchange *exchange, void *user);
-    /* A request was refused by the loop itself with this status, for the counters. May be NULL. */
-    void (*on_refusal)(int status, void *user);
+    /* A request was refused by the loop itself with this status, for the counters; exchange is NULL if its head had
+     * not come, or not whole. May be NULL. */
+    void (*on_refusal)(const struct exchange *exchange, int status, void *user);
+    /* An exchange ends: all of its answer is on its way, or its client has left, with or without having been handed
+     * over. Called from inside the functions that end it, so it may only look. May be NULL. */
+    void (*on_end)(const struct exchange *exchange, void *user);
+    size_t note_bytes; /* see exchange_note */
     void *user;
 };
 

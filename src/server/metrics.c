@@ -337,6 +337,8 @@ void metrics_get(struct server *server, struct exchange *exchange)
         add_engine(&page, server->engine, server->metrics);
     add_loop(&page, server->loop);
     add_pool(&page, server->pool);
+    number(&page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
+           "Lines of the log for which there was no room.");
     add_process(&page, server);
     if (page.text.failed)
         exchange_respond_error(exchange, 500, NULL, "no memory for the metrics");

@@ -5,12 +5,12 @@
 #include "base/clock.h"
 #include "server/job.h"
 #include "server/json_write.h"
+#include "server/record.h"
 #include "server/reply.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 /* An answer's state --------------------------------------------------------------------------------------- */
@@ -20,12 +20,11 @@ static enum metrics_route route_of(const struct openai_answer *answer)
     return answer->is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
 }
 
-static struct openai_answer *make_answer(const struct server *server, const struct params *params,
-                                         bool is_chat)
+static struct openai_answer *make_answer(const struct server *server, const struct exchange *exchange,
+                                         const struct params *params, bool is_chat)
 {
     size_t n = params->n_choices * (is_chat ? 1 : params->n_prompts);
     struct openai_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->choices[0]);
-    uint64_t random[2] = {0};
     if (!answer)
         return NULL;
     answer->is_chat = is_chat;
@@ -38,10 +37,7 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     answer->model = server->model_name;
     answer->n_per_prompt = params->n_choices;
     answer->n = n;
-    if (getrandom(random, sizeof random, 0) < 0)
-        random[0] = (uint64_t)(clock_ms() * 1e6);
-    snprintf(answer->id, sizeof answer->id, "%s-%016llx%08x", is_chat ? "chatcmpl" : "cmpl",
-             (unsigned long long)random[0], (unsigned)random[1]);
+    snprintf(answer->id, sizeof answer->id, "%s-%s", is_chat ? "chatcmpl" : "cmpl", record_of(exchange)->id);
     return answer;
 }
 
@@ -260,7 +256,7 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
                         bool is_chat, double started_ms)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
-    struct openai_answer *answer = make_answer(server, params, is_chat);
+    struct openai_answer *answer = make_answer(server, exchange, params, is_chat);
     runnel_request *requests = answer ? make_requests(server, params, answer) : NULL;
     runnel_error error;
     struct job *job;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "server/job.h"
+#include "server/record.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -50,6 +51,7 @@ static bool is_always_answered(const struct exchange *exchange)
 static void on_head(struct exchange *exchange, void *user)
 {
     struct server *server = user;
+    record_start(exchange);
     const char *why = !server->engine                  ? "the model is being loaded"
                       : loop_is_draining(server->loop) ? "the server is about to end"
                                                        : NULL;
@@ -62,10 +64,18 @@ static void on_head(struct exchange *exchange, void *user)
     routes_on_head(exchange, user);
 }
 
-static void on_refusal(int status, void *user)
+static void on_refusal(const struct exchange *exchange, int status, void *user)
 {
     struct server *server = user;
     metrics_add_status(server->metrics, status);
+    if (!exchange)
+        record_log_refusal(server->log, status);
+}
+
+static void on_end(const struct exchange *exchange, void *user)
+{
+    struct server *server = user;
+    record_log(server->log, exchange);
 }
 
 /* Opening ------------------------------------------------------------------------------------------------- */
@@ -113,10 +123,18 @@ static void on_signal(evutil_socket_t number, short what, void *user)
     struct run *run = user;
     (void)number;
     (void)what;
-    if (loop_is_draining(run->server.loop))
+    if (loop_is_draining(run->server.loop)) {
+        log_say(run->server.log, "stop", "A second signal: what still runs is given up");
         loop_stop(run->server.loop);
+        return;
+    }
+    uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
+    if (n_running)
+        log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %d s", n_running,
+                DRAIN_MS / 1000);
     else
-        loop_drain(run->server.loop, DRAIN_MS);
+        log_say(run->server.log, "drain", "Runnel ends");
+    loop_drain(run->server.loop, DRAIN_MS);
 }
 
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
@@ -141,7 +159,13 @@ static int start(struct run *run, runnel_error *error)
     struct server *server = &run->server;
     struct loop_limits limits = *run->listening->limits;
     struct loop_handlers handlers = {
-        .on_head = on_head, .on_request = routes_on_request, .on_refusal = on_refusal, .user = server};
+        .on_head = on_head,
+        .on_request = routes_on_request,
+        .on_refusal = on_refusal,
+        .on_end = on_end,
+        .note_bytes = sizeof(struct record),
+        .user = server,
+    };
     limits.accepts_while_drained = true; /* /health tells */
     int failure = pool_create(POOL_BYTES, &server->pool, error);
     if (!failure)
@@ -171,7 +195,7 @@ static void stop(struct run *run)
         struct pool_stats last;
         uint64_t n_held = pool_free(server->pool, &last);
         if (n_held)
-            fprintf(stderr, "runnel: %llu blocks of %zu bytes in all were still held at the end\n",
+            log_say(server->log, "leak", "%llu blocks of %zu bytes in all were still held at the end",
                     (unsigned long long)n_held, last.in_use_bytes);
     }
 }
@@ -182,6 +206,7 @@ int server_run(const struct server_listening *listening, runnel_error *error)
     run.server = (struct server){
         .options = listening->options,
         .metrics = listening->metrics,
+        .log = listening->log,
         .start_ms = clock_ms(),
         .created_s = (int64_t)time(NULL),
     };

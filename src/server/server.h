@@ -5,6 +5,7 @@
 #ifndef RUNNEL_SERVER_SERVER_H
 #define RUNNEL_SERVER_SERVER_H
 
+#include "base/log.h"
 #include "runnel.h"
 #include "server/admit.h"
 #include "server/exchange.h"
@@ -31,6 +32,7 @@ struct server {
     runnel_engine *engine;     /* /metrics is entered before */
     runnel_model_info info;
     struct loop *loop;
+    struct log *log;
     struct metrics *metrics;
     struct admit admit;   /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;    /* memory of what lives as long as a request */
@@ -45,6 +47,7 @@ struct server_listening {
     const struct server_options *options; /* sampling may change until the model is open */
     const struct loop_limits *limits;
     struct metrics *metrics;
+    struct log *log; /* a line for each request, and for what else happens */
     /* Opens the model and starts its engine, on a thread of its own. Both are the caller's, to be stopped and closed
      * after server_run. */
     int (*open)(void *user, const runnel_model **model, runnel_engine **engine, runnel_error *error);

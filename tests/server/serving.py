@@ -62,16 +62,21 @@ class Serving:
     def _read(self):
         for line in self.process.stderr:
             self.lines.append(line.rstrip("\n"))
-            if line.startswith("Runnel serves"):
+            if "Runnel serves" in line:
                 self.ready.set()
         self.ready.set()
 
     @property
     def url(self):
         for line in self.lines:
-            if match := re.fullmatch(r"Runnel serves .* at (http://\S+)", line):
+            if match := re.search(r"Runnel serves .* at (http://[^\s\"]+)", line):
                 return match[1]
         return None
+
+    def events(self, event=None):
+        """The log of a server with --log-json, as objects; of one kind of event, if it is named."""
+        lines = [json.loads(line) for line in self.lines]
+        return [line for line in lines if event in (None, line["event"])]
 
     def connection(self, timeout=60):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -15,7 +15,8 @@ def test_ready_line_health_and_end(serve, tiny):
     assert (status, body) == (200, {"status": "ok"})
     serving.signal()
     assert serving.wait(5) == 0
-    assert len(serving.lines) == 1, serving.lines
+    assert [line.split(" ", 1)[1] for line in serving.lines] == [
+        f"Runnel serves Tiny random model at {serving.url}", "Runnel ends"], serving.lines
 
 
 def test_loading_is_told_from_the_first_moment(serve, tiny):
@@ -49,7 +50,7 @@ def test_signal_while_loading(serve, tiny):
             pass
     serving.signal()
     assert serving.wait() == 0
-    assert serving.lines == []
+    assert [line.split(" ", 1)[1] for line in serving.lines] == ["Runnel ends"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -167,7 +168,7 @@ def test_help_names_every_flag_once():
     for flag in ("host", "port", "ctx", "parallel", "kv-cache-mib", "batch", "temp", "top-p", "top-k", "min-p", "seed",
                  "max-tokens", "reasoning-format", "threads", "batch-window-ms", "step-budget-ms",
                  "timeout-keep-alive", "limit-concurrency", "max-body-bytes", "keep-first", "keep-last", "alias",
-                 "insecure", "model", "chat-template", "config"):
+                 "insecure", "log-json", "model", "chat-template", "config"):
         assert sum(line.split("--", 1)[1].split()[0] == flag for line in ended.stdout.splitlines()
                    if line.lstrip().startswith("-") and "--" in line) == 1, flag
 
@@ -176,7 +177,7 @@ def test_environment_and_config(serve, tiny, tmp_path):
     config = tmp_path / "config"
     config.write_text("alias = from the file\nmax-tokens = 3\n")
     serving = serve(tiny(), "--config", str(config), env={"RUNNEL_MAX_TOKENS": "5"})
-    assert serving.lines[0].startswith("Runnel serves from the file at ")
+    assert " Runnel serves from the file at " in serving.lines[0]
     body = serving.post("/v1/completions", {"prompt": "a", "ignore_eos": True})[2]
     assert body["usage"]["completion_tokens"] == 5
     assert serving.get("/v1/models")[2]["data"][0]["id"] == "from the file"
