@@ -5,6 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void grow(struct text *text, size_t cap)
+{
+    char *grown = realloc(text->bytes, cap);
+    if (!grown) {
+        text->failed = true;
+        return;
+    }
+    text->bytes = grown;
+    text->cap = cap;
+}
+
+void text_reserve(struct text *text, size_t len)
+{
+    if (text->failed || len < text->cap)
+        return;
+    grow(text, len + 1);
+    if (!text->failed)
+        text->bytes[text->len] = '\0';
+}
+
 void text_add(struct text *text, const char *bytes, size_t len)
 {
     if (text->failed)
@@ -17,13 +37,9 @@ void text_add(struct text *text, const char *bytes, size_t len)
         size_t cap = text->cap ? text->cap : 128;
         while (cap < text->len + len + 1)
             cap *= 2;
-        char *grown = realloc(text->bytes, cap);
-        if (!grown) {
-            text->failed = true;
+        grow(text, cap);
+        if (text->failed)
             return;
-        }
-        text->bytes = grown;
-        text->cap = cap;
     }
     if (len)
         memcpy(text->bytes + text->len, bytes, len);

@@ -6,11 +6,13 @@
 #include <stddef.h>
 
 struct text {
-    char *bytes; /* zero-terminated once something was added */
+    char *bytes; /* zero-terminated once something was added or reserved */
     size_t len, cap;
     bool failed; /* memory ran out: what was added since is missing. Checked once, at the end */
 };
 
+/* Room for len bytes (less than SIZE_MAX) in all, so that adding up to there allocates nothing. */
+void text_reserve(struct text *text, size_t len);
 void text_add(struct text *text, const char *bytes, size_t len);
 void text_add_string(struct text *text, const char *string);
 void text_free(struct text *text); /* zeroes it */

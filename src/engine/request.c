@@ -9,7 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOGPROBS_MAX = 20 };
+enum {
+    LOGPROBS_MAX = 20,
+    /* Texts have room from the start, so that a step need not ask the system: ordinary tokens are 4 bytes long. What
+     * is reserved and not written takes no memory. */
+    BYTES_OF_TOKEN = 16,
+    RESERVED_TEXT_MAX = 1 << 20,
+};
 
 /* Memory -------------------------------------------------------------------------------------------------- */
 
@@ -180,8 +186,10 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
         failure = prepare_closing(future, model, request->thinking_budget, error);
     if (failure)
         return failure;
-    text_add(&future->text, "", 0);
-    text_add(&future->reasoning, "", 0);
+    size_t likely = (size_t)future->max_tokens * BYTES_OF_TOKEN;
+    likely = likely < RESERVED_TEXT_MAX ? likely : RESERVED_TEXT_MAX;
+    text_reserve(&future->text, likely);
+    text_reserve(&future->reasoning, splits ? likely : 0);
     if (future->text.failed || future->reasoning.failed)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
     return RUNNEL_OK;

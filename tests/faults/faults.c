@@ -63,6 +63,16 @@ void faults_arm(enum fault_kind kind, unsigned first, unsigned n_failing)
     armed = kind;
 }
 
+void faults_count(void)
+{
+    faults_arm(FAULT_MEMORY, UINT32_MAX, 1);
+}
+
+unsigned faults_n_calls(void)
+{
+    return atomic_load(&n_calls);
+}
+
 unsigned faults_disarm(void)
 {
     armed = FAULT_NONE;

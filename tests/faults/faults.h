@@ -20,6 +20,10 @@ enum fault_kind {
 
 /* The calls from number first (1, 2 ...) on fail, at most n_failing of them; 0: all. */
 void faults_arm(enum fault_kind kind, unsigned first, unsigned n_failing);
+/* Only counts the calls that FAULT_MEMORY is about; none fails. */
+void faults_count(void);
+/* Calls since faults_arm or faults_count. */
+unsigned faults_n_calls(void);
 /* No more faults. Returns how many there were. */
 unsigned faults_disarm(void);
 

@@ -1,0 +1,136 @@
+/* test_no_allocation.c: a step of requests that are already running takes nothing from the system: no memory, no
+ * maps, no threads. Calls are counted below everything that the library links, on all threads. */
+#include "faults/faults.h"
+#include "helpers/tiny_model.h"
+#include "runnel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum {
+    N_REQUESTS = 3,
+    N_TOKENS = 150, /* past several pages, and past a power of two of text and of ids */
+    N_STARTED = 8,  /* events of each request before counting begins */
+    N_THREADS = 2,
+};
+
+static char path[] = "/tmp/runnel-allocation-XXXXXX";
+
+/* Changed on the engine's thread alone, read after the requests have ended. */
+struct watch {
+    unsigned n_events[N_REQUESTS];
+    bool ended;                     /* some request has finished */
+    bool counting;                  /* all have started, none has finished */
+    unsigned first_call, last_call; /* allocations at the first and at the latest event while counting */
+    unsigned n_steady_events;
+};
+
+struct watched {
+    struct watch *watch;
+    unsigned index;
+};
+
+static bool on_event(void *user, const runnel_event *event)
+{
+    struct watched *watched = user;
+    struct watch *watch = watched->watch;
+    watch->n_events[watched->index]++;
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        watch->ended = true;
+    bool started = true;
+    for (unsigned i = 0; i < N_REQUESTS; i++)
+        started = started && watch->n_events[i] >= N_STARTED;
+    if (watch->ended || !started)
+        return true;
+    if (!watch->counting)
+        watch->first_call = faults_n_calls();
+    watch->counting = true;
+    watch->last_call = faults_n_calls();
+    watch->n_steady_events++;
+    return true;
+}
+
+static void run(const runnel_model *model, runnel_engine *engine, struct watch *watch)
+{
+    static const char *const stops[] = {"a text that does not come"};
+    static const char *const prompts[N_REQUESTS] = {"one", "another one", "a third one, which is longer"};
+    struct watched watched[N_REQUESTS];
+    runnel_request requests[N_REQUESTS];
+    runnel_response responses[N_REQUESTS];
+    runnel_error error;
+    for (unsigned i = 0; i < N_REQUESTS; i++) {
+        watched[i] = (struct watched){watch, i};
+        runnel_request_init(model, &requests[i]);
+        requests[i].prompt = prompts[i];
+        requests[i].max_tokens = N_TOKENS;
+        requests[i].ignore_eos = true;
+        requests[i].sampling.temperature = 1.0f;
+        requests[i].sampling.repetition_penalty = 1.1f;
+        requests[i].sampling.seed = i;
+        requests[i].stop = stops;
+        requests[i].n_stop = 1;
+        requests[i].n_logprobs = 5;
+        requests[i].on_event = on_event;
+        requests[i].user = &watched[i];
+    }
+    if (runnel_respond_many(engine, requests, N_REQUESTS, responses, &error))
+        fail_msg("%s", error.message);
+    for (unsigned i = 0; i < N_REQUESTS; i++) {
+        assert_int_equal(responses[i].n_tokens, N_TOKENS);
+        runnel_response_free(&responses[i]);
+    }
+}
+
+static void steady_steps_allocate_nothing(void **state)
+{
+    (void)state;
+    runnel_error error;
+    runnel_model *model;
+    runnel_engine *engine;
+    runnel_model_options model_options;
+    runnel_engine_options options;
+    runnel_model_options_init(&model_options);
+    model_options.n_threads = N_THREADS;
+    runnel_engine_options_init(&options);
+    options.n_parallel = N_REQUESTS;
+    options.n_context = 512;
+    if (runnel_model_open(path, &model_options, &model, &error) ||
+        runnel_engine_start(model, &options, &engine, &error))
+        fail_msg("%s", error.message);
+
+    struct watch warm = {0}, watch = {0};
+    run(model, engine, &warm); /* the pool of requests reaches its size */
+    faults_count();
+    run(model, engine, &watch);
+    assert_true(faults_n_calls() > 0); /* starting a request does allocate: the counter counts */
+    faults_disarm();
+    assert_true(watch.counting);
+    assert_true(watch.n_steady_events > N_REQUESTS * N_TOKENS / 2);
+    assert_int_equal(watch.last_call - watch.first_call, 0);
+
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+}
+
+int main(void)
+{
+    struct tiny_model_options options;
+    runnel_error error;
+    int fd = mkstemp(path);
+    tiny_model_defaults(&options);
+    if (fd < 0 || tiny_model_write(&options, path, &error)) {
+        fprintf(stderr, "no model: %s\n", error.message);
+        return 1;
+    }
+    close(fd);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(steady_steps_allocate_nothing)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(path);
+    return failed;
+}
