@@ -231,6 +231,22 @@ static void store_rows(const struct forward *forward, unsigned member, uint32_t 
     team_barrier(forward->team);
 }
 
+/* The KV blocks of the ATTN_BLOCK positions from `start` on, NULL past the last position or where a window
+ * dropped them. Returns whether there are any. */
+static bool block_pages(const struct forward *forward, int sequence, uint32_t layer, uint32_t kv_head,
+                        uint32_t start, uint32_t last_position, const void *pages[ATTN_BLOCK_PAGES])
+{
+    bool any = false;
+    for (uint32_t i = 0; i < ATTN_BLOCK_PAGES; i++) {
+        uint32_t page = start / KV_PAGE + i;
+        pages[i] = page <= last_position / KV_PAGE
+                       ? kvcache_block(forward->cache, sequence, page, layer, kv_head)
+                       : NULL;
+        any = any || pages[i];
+    }
+    return any;
+}
+
 /* One task of attention: the rows of a group, for the query heads that share one KV head, over all blocks of
  * positions in ascending order. */
 static void attend_group(const struct forward *forward, unsigned member, uint32_t layer,
@@ -252,26 +268,22 @@ static void attend_group(const struct forward *forward, unsigned member, uint32_
 
     const struct forward_row *rows = forward->rows + group.begin;
     uint32_t last_position = rows[group.n - 1].position;
-    for (uint32_t start = 0; start <= last_position; start += ATTN_BLOCK) {
-        const void *pages[ATTN_BLOCK_PAGES];
-        bool any = false;
-        for (uint32_t i = 0; i < ATTN_BLOCK_PAGES; i++) {
-            uint32_t page = start / KV_PAGE + i;
-            pages[i] = page <= last_position / KV_PAGE
-                           ? kvcache_block(forward->cache, rows->sequence, page, layer, kv_head)
-                           : NULL;
-            any = any || pages[i];
-        }
-        if (!any)
+    const void *pages[2][ATTN_BLOCK_PAGES]; /* of this block and of the next one */
+    bool any[2];
+    any[0] = block_pages(forward, rows->sequence, layer, kv_head, 0, last_position, pages[0]);
+    for (uint32_t start = 0, now = 0; start <= last_position; start += ATTN_BLOCK, now = !now) {
+        any[!now] = block_pages(forward, rows->sequence, layer, kv_head, start + ATTN_BLOCK, last_position,
+                                pages[!now]);
+        if (!any[now])
             continue; /* a window dropped the whole block */
         for (uint32_t i = 0; i < n_q; i++) {
             uint32_t position = rows[i / n_sharing].position;
             uint32_t n_visible = position < start ? 0 : position - start + 1;
             scratch->n_visible[i] = n_visible < ATTN_BLOCK ? n_visible : ATTN_BLOCK;
         }
-        forward->kernels->attention(&forward->weights->kv_shapes[layer], pages, scratch->q, head_dim,
-                                    scratch->n_visible, n_q, 1.0f / sqrtf((float)head_dim), scratch->states,
-                                    scratch->acc, forward->acc_stride);
+        forward->kernels->attention(&forward->weights->kv_shapes[layer], pages[now], pages[!now], scratch->q,
+                                    head_dim, scratch->n_visible, n_q, 1.0f / sqrtf((float)head_dim),
+                                    scratch->states, scratch->acc, forward->acc_stride);
     }
     for (uint32_t i = 0; i < n_q; i++) {
         float *out = forward->attended + (size_t)(group.begin + i / n_sharing) * q_width + first_head +

@@ -29,10 +29,12 @@ enum act_kind act_kind_of(enum tile_kind kind)
 
 size_t kv_k_bytes(const struct kv_shape *shape)
 {
-    return (size_t)shape->head_dim * KV_PAGE * (shape->k_f32 ? 4 : 2);
+    size_t n_values = (size_t)shape->head_dim * KV_PAGE;
+    return shape->k_f32 ? n_values * sizeof(float) : n_values * sizeof(int16_t) + KV_PAGE * sizeof(float);
 }
 
 size_t kv_block_bytes(const struct kv_shape *shape)
 {
-    return kv_k_bytes(shape) + round_up(shape->head_dim, 16) * KV_PAGE * 2;
+    return kv_k_bytes(shape) + round_up(shape->head_dim, 16) * KV_PAGE * sizeof(int16_t) +
+           KV_PAGE * sizeof(float);
 }

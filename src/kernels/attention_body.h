@@ -1,119 +1,185 @@
 /* attention_body.h: attention over one block of 256 positions. The body of avx2_attention.c and of
  * avx512_attention.c, which say before including it how many query rows go together (GROUP_ROWS) and how many
- * vectors of 16 positions or dimensions (1 or 2, GROUP_VECTORS): their product is the number of sums in
- * registers.
+ * vectors of 16 positions a tile of scores has (1 or 2, SCORE_VECTORS); GROUP_ROWS * SCORE_VECTORS is the
+ * number of sums in registers.
  *
- * Keys and values are loaded and converted once for the rows of a group. Scores: lanes are positions, one
- * chain of fused multiply-adds over ascending dimensions. Values: lanes are dimensions, ascending positions.
- * Rows of a group may see different positions: values up to the fewest are added for all together, the others
- * row by row, so that a row never meets what it must not see. Same operations as ref.c. */
+ * Scores: lanes are positions; queries and keys are whole numbers (shared.h), their sums exact, so that the
+ * order does not matter; f32 keys are one chain of fused multiply-adds over ascending dimensions. Values:
+ * lanes are dimensions; weights (exponentials times the values' scales) are whole numbers too, summed exactly
+ * page by page. Rows of a group may see different positions: what a row does not see has weight 0 and adds
+ * nothing. Same results as ref.c. */
 #include "kernels/vector16.h"
 
 struct group {
     const struct kv_shape *shape;
-    const void *const *pages;
-    size_t k_bytes, v_stride; /* bytes of a page's keys; values between two positions */
-    const float *q;           /* first row */
+    const void *const *pages, *const *next_pages;
+    size_t k_bytes, k_scales_at, v_scales_at;
+    uint32_t padded; /* head_dim up to 16s */
+    const float *q;  /* first row */
     size_t q_stride;
-    uint32_t n_visible[GROUP_ROWS];
-    uint32_t fewest, most;
+    float scale;
+    uint32_t n_visible[GROUP_ROWS], most;
+    float q_scale[GROUP_ROWS]; /* what a one of q_whole is worth, times scale */
+    float weight_scale[GROUP_ROWS];
+    _Alignas(64) int16_t q_whole[KV_HEAD_DIM_MAX / SCORE_CHUNK][GROUP_ROWS][SCORE_CHUNK];
     _Alignas(64) float p[GROUP_ROWS][ATTN_BLOCK]; /* scores, then their exponentials */
+    _Alignas(64) int16_t weights[GROUP_ROWS][ATTN_BLOCK];
 };
 
-INLINE vector16 load_k(const uint8_t *page, size_t at, const bool k_f32)
+INLINE struct act_scale find_scale(const float *x, uint32_t n, int steps)
 {
-    return k_f32 ? v_load((const float *)page + at) : v_load_f16((const uint16_t *)page + at);
+    vector16 largest = v_set(0.0f);
+    for (uint32_t i = 0; i < n; i += 16)
+        largest = v_max_bits(v_load_n(x + i, n - i), largest);
+    return whole_scale_of(v_largest_bits(largest), steps);
 }
 
-/* Scores of m rows at GROUP_VECTORS * 16 positions of a page, from slot on. */
-INLINE void score_positions(struct group *g, const uint8_t *page, uint32_t slot, float *p, float scale,
-                            const int m, const bool k_f32)
+/* n values to whole numbers, zeros up to a multiple of 16. */
+INLINE void round_values(const float *x, uint32_t n, float inverse, int16_t *whole)
 {
-    vector16 dot[GROUP_ROWS][GROUP_VECTORS];
+    for (uint32_t i = 0; i < n; i += 16)
+        v_store_i16(whole + i, inverse != 0.0f ? v_mul(v_load_n(x + i, n - i), v_set(inverse)) : v_set(0.0f));
+}
+
+static void round_queries(struct group *g, int m)
+{
+    uint32_t head_dim = g->shape->head_dim;
+    for (int i = 0; i < m; i++) {
+        const float *q = g->q + (size_t)i * g->q_stride;
+        struct act_scale scale = find_scale(q, head_dim, QUERY_STEPS);
+        g->q_scale[i] = scale.d * g->scale;
+        for (uint32_t d = 0, chunk = 0; d < head_dim; d += SCORE_CHUNK, chunk++)
+            round_values(q + d, head_dim - d < SCORE_CHUNK ? head_dim - d : SCORE_CHUNK, scale.inverse,
+                         g->q_whole[chunk][i]);
+    }
+}
+
+INLINE void prefetch(const uint8_t *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
+}
+
+/* Scores of m rows at SCORE_VECTORS * 16 positions of a page, from slot on, with whole keys. ahead: what will
+ * be read next, a line for each vector of keys. (Sums in two plain arrays and loops one deep: nested ones the
+ * compiler leaves in memory.) */
+INLINE void score_whole(struct group *g, const uint8_t *page, uint32_t slot, float *p, const uint8_t *ahead,
+                        const int m)
+{
+    const bool two = SCORE_VECTORS == 2;
+    const int16_t *k = (const int16_t *)page + 2 * slot;
+    const float *k_scales = (const float *)(page + g->k_scales_at) + slot;
+    uint32_t head_dim = g->shape->head_dim;
+    for (uint32_t begin = 0, chunk = 0; begin < head_dim; begin += SCORE_CHUNK, chunk++) {
+        whole16 low[GROUP_ROWS], high[GROUP_ROWS];
+        UNROLL
+        for (int i = 0; i < m; i++)
+            low[i] = high[i] = w_zero();
+        uint32_t n = head_dim - begin < SCORE_CHUNK ? head_dim - begin : SCORE_CHUNK;
+        const int16_t *q = g->q_whole[chunk][0], *end = q + n;
+        for (; q < end; q += 2, k += 2 * KV_PAGE, ahead += 64 * SCORE_VECTORS) {
+            whole16 low_keys = w_load(k), high_keys = two ? w_load(k + 32) : low_keys;
+            prefetch(ahead);
+            if (two)
+                prefetch(ahead + 64);
+            UNROLL
+            for (int i = 0; i < m; i++) {
+                whole16 pair = w_pair(q + i * SCORE_CHUNK);
+                low[i] = w_dot(low[i], low_keys, pair);
+                if (two)
+                    high[i] = w_dot(high[i], high_keys, pair);
+            }
+        }
+        UNROLL
+        for (int i = 0; i < m; i++) {
+            float *out = p + i * ATTN_BLOCK;
+            v_store(out, begin ? v_add(v_load(out), v_whole(low[i])) : v_whole(low[i]));
+            if (two)
+                v_store(out + 16, begin ? v_add(v_load(out + 16), v_whole(high[i])) : v_whole(high[i]));
+        }
+    }
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < SCORE_VECTORS; j++) {
+            float *out = p + i * ATTN_BLOCK + 16 * j;
+            vector16 scale = v_mul(v_set(g->q_scale[i]), v_load(k_scales + 16 * j));
+            v_store(out, v_mul(v_load(out), scale));
+        }
+}
+
+/* The same with f32 keys. */
+INLINE void score_f32(struct group *g, const uint8_t *page, uint32_t slot, float *p, const int m)
+{
+    const bool two = SCORE_VECTORS == 2;
+    const float *k = (const float *)page + slot;
+    vector16 low[GROUP_ROWS], high[GROUP_ROWS];
     UNROLL
     for (int i = 0; i < m; i++)
-        UNROLL
-    for (int j = 0; j < GROUP_VECTORS; j++)
-        dot[i][j] = v_set(0.0f);
-    for (uint32_t d = 0; d < g->shape->head_dim; d++) {
-        vector16 k[GROUP_VECTORS];
-        UNROLL
-        for (int j = 0; j < GROUP_VECTORS; j++)
-            k[j] = load_k(page, (size_t)d * KV_PAGE + slot + 16 * (uint32_t)j, k_f32);
+        low[i] = high[i] = v_set(0.0f);
+    for (uint32_t d = 0; d < g->shape->head_dim; d++, k += KV_PAGE) {
+        vector16 low_keys = v_load(k), high_keys = two ? v_load(k + 16) : low_keys;
         UNROLL
         for (int i = 0; i < m; i++) {
             vector16 q = v_set(g->q[(size_t)i * g->q_stride + d]);
-            UNROLL
-            for (int j = 0; j < GROUP_VECTORS; j++)
-                dot[i][j] = v_fma(q, k[j], dot[i][j]);
+            low[i] = v_fma(q, low_keys, low[i]);
+            if (two)
+                high[i] = v_fma(q, high_keys, high[i]);
         }
     }
     UNROLL
-    for (int i = 0; i < m; i++)
-        UNROLL
-    for (int j = 0; j < GROUP_VECTORS; j++)
-        v_store(p + i * ATTN_BLOCK + 16 * j, v_mul(dot[i][j], v_set(scale)));
-}
-
-INLINE void score_rows(struct group *g, float scale, const int m)
-{
-    for (uint32_t position = 0; position < g->most; position += 16 * GROUP_VECTORS) {
-        const uint8_t *page = g->pages[position / KV_PAGE];
-        uint32_t slot = position % KV_PAGE;
-        if (page && g->shape->k_f32)
-            score_positions(g, page, slot, g->p[0] + position, scale, m, true);
-        else if (page)
-            score_positions(g, page, slot, g->p[0] + position, scale, m, false);
+    for (int i = 0; i < m; i++) {
+        v_store(p + i * ATTN_BLOCK, v_mul(low[i], v_set(g->scale)));
+        if (two)
+            v_store(p + i * ATTN_BLOCK + 16, v_mul(high[i], v_set(g->scale)));
     }
 }
 
-/* Scores of one row to exponentials; its largest score and their sum. Positions it does not see are not
- * touched. */
+INLINE void score_rows(struct group *g, const int m)
+{
+    for (uint32_t position = 0; position < g->most; position += 16 * SCORE_VECTORS) {
+        const uint8_t *page = g->pages[position / KV_PAGE];
+        uint32_t slot = position % KV_PAGE;
+        if (!page)
+            continue;
+        if (g->shape->k_f32)
+            score_f32(g, page, slot, g->p[0] + position, m);
+        else /* a page's values are as many bytes as its keys */
+            score_whole(g, page, slot, g->p[0] + position,
+                        page + g->k_bytes + (size_t)slot * g->shape->head_dim * sizeof(int16_t), m);
+    }
+}
+
+/* Scores of one row to weights; its largest score and the sum of exponentials. Weights of what it does not
+ * see are 0. */
 static struct attn_state soften(struct group *g, int row)
 {
     float *p = g->p[row];
+    int16_t *weights = g->weights[row];
     uint32_t n = g->n_visible[row];
-    vector16 largest = v_set(-INFINITY), total = v_set(0.0f);
+    vector16 largest = v_set(-INFINITY), total = v_set(0.0f), largest_weight = v_set(0.0f);
     for (uint32_t i = 0; i < n; i += 16)
         if (g->pages[i / KV_PAGE])
             largest = v_first(v_max(v_load(p + i), largest), largest, n - i);
-    float m = v_largest(largest);
-    for (uint32_t i = 0; i < n; i += 16)
-        if (g->pages[i / KV_PAGE]) {
-            vector16 e = v_exp(v_sub(v_load(p + i), v_set(m)));
-            total = v_first(v_add(total, e), total, n - i);
-            v_store(p + i, e);
-        }
-    return (struct attn_state){m, v_sum(total)};
-}
-
-/* values[row] += p * V over positions [begin, end) for n vectors of dimensions from d on; m rows from
- * `first`. */
-INLINE void add_values(const struct group *g, uint32_t d, uint32_t begin, uint32_t end, int first,
-                       const int m, const int n, vector16 values[][GROUP_VECTORS])
-{
-    while (begin < end) {
-        const uint8_t *page = g->pages[begin / KV_PAGE];
-        uint32_t stop = (begin / KV_PAGE + 1) * KV_PAGE;
-        stop = stop < end ? stop : end;
-        if (page) {
-            const uint16_t *v = (const uint16_t *)(page + g->k_bytes) + (begin % KV_PAGE) * g->v_stride + d;
-            for (; begin < stop; begin++, v += g->v_stride) {
-                vector16 here[GROUP_VECTORS];
-                UNROLL
-                for (int j = 0; j < n; j++)
-                    here[j] = v_load_f16(v + 16 * j);
-                UNROLL
-                for (int i = 0; i < m; i++) {
-                    vector16 p = v_set(g->p[first + i][begin]);
-                    UNROLL
-                    for (int j = 0; j < n; j++)
-                        values[i][j] = v_fma(p, here[j], values[i][j]);
-                }
-            }
-        }
-        begin = stop;
+    vector16 m = v_set(v_largest(largest));
+    for (uint32_t i = 0; i < n; i += 16) {
+        const uint8_t *page = g->pages[i / KV_PAGE];
+        if (!page)
+            continue;
+        vector16 e = v_exp(v_sub(v_load(p + i), m));
+        vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
+        total = v_first(v_add(total, e), total, n - i);
+        weight = v_first(weight, v_set(0.0f), n - i);
+        largest_weight = v_max_bits(weight, largest_weight);
+        v_store(p + i, weight);
     }
+    struct act_scale scale = whole_scale_of(v_largest_bits(largest_weight), WEIGHT_STEPS);
+    g->weight_scale[row] = scale.d;
+    uint32_t i = 0;
+    for (; scale.inverse != 0.0f && i < n; i += 16)
+        if (g->pages[i / KV_PAGE])
+            v_store_i16(weights + i, v_mul(v_load(p + i), v_set(scale.inverse)));
+    for (; i < g->most; i += 16)
+        v_store_i16(weights + i, v_set(0.0f));
+    float m_scalar = v_largest(largest);
+    return (struct attn_state){m_scalar, v_sum(total)};
 }
 
 INLINE void merge_vector(enum merge_case merge_case, float *acc, vector16 later, float keep, float take)
@@ -129,50 +195,65 @@ struct merge {
     float keep, take;
 };
 
-INLINE void value_columns(const struct group *g, uint32_t d, const int m, const int n,
-                          const struct merge *merges, float *const *acc)
+/* 16 dimensions of the results of m rows, from d on. */
+INLINE void value_columns(const struct group *g, uint32_t d, const int m, const struct merge *merges,
+                          float *const *acc)
 {
-    vector16 values[GROUP_ROWS][GROUP_VECTORS];
+    vector16 values[GROUP_ROWS];
     UNROLL
     for (int i = 0; i < m; i++)
+        values[i] = v_set(0.0f);
+    for (uint32_t position = 0; position < g->most; position += KV_PAGE) {
+        const uint8_t *page = g->pages[position / KV_PAGE];
+        if (!page)
+            continue;
+        const uint8_t *next = g->next_pages ? g->next_pages[position / KV_PAGE] : NULL;
+        const int16_t *v = (const int16_t *)(page + g->k_bytes) + (size_t)d * KV_PAGE;
+        const uint8_t *ahead = next ? next + (size_t)d * KV_PAGE * 2 : (const uint8_t *)v;
+        const int16_t *weights = g->weights[0] + position;
+        uint32_t n = g->most - position < KV_PAGE ? g->most - position : KV_PAGE;
+        whole16 sums[GROUP_ROWS];
         UNROLL
-    for (int j = 0; j < n; j++)
-        values[i][j] = v_set(0.0f);
-    add_values(g, d, 0, g->fewest, 0, m, n, values);
-    UNROLL
-    for (int i = 0; i < m; i++) {
-        if (g->n_visible[i] > g->fewest)
-            add_values(g, d, g->fewest, g->n_visible[i], i, 1, n, values + i);
+        for (int i = 0; i < m; i++)
+            sums[i] = w_zero();
+        for (uint32_t slot = 0; slot < n; slot += 2, v += 32, ahead += 64) {
+            whole16 here = w_load(v);
+            prefetch(ahead);
+            UNROLL
+            for (int i = 0; i < m; i++)
+                sums[i] = w_dot_pair(sums[i], here, weights + i * ATTN_BLOCK + slot);
+        }
         UNROLL
-        for (int j = 0; j < n; j++)
-            merge_vector(merges[i].merge_case, acc[i] + d + 16 * j, values[i][j], merges[i].keep,
-                         merges[i].take);
+        for (int i = 0; i < m; i++)
+            values[i] = v_add(values[i], v_whole(sums[i]));
     }
+    UNROLL
+    for (int i = 0; i < m; i++)
+        merge_vector(merges[i].merge_case, acc[i] + d, v_mul(values[i], v_set(g->weight_scale[i])),
+                     merges[i].keep, merges[i].take);
 }
 
-INLINE void attend_rows(struct group *g, float scale, struct attn_state *states, float *acc,
-                        size_t acc_stride, const int m)
+INLINE void attend_rows(struct group *g, struct attn_state *states, float *acc, size_t acc_stride,
+                        const int m)
 {
     struct merge merges[GROUP_ROWS];
     float *acc_rows[GROUP_ROWS];
-    uint32_t padded = (uint32_t)g->v_stride, d = 0;
-    score_rows(g, scale, m);
+    if (!g->shape->k_f32)
+        round_queries(g, m);
+    score_rows(g, m);
     for (int i = 0; i < m; i++) {
         struct attn_state partial = soften(g, i);
         merges[i].merge_case = merge_states(&states[i], &partial, &merges[i].keep, &merges[i].take);
         acc_rows[i] = acc + (size_t)i * acc_stride;
     }
-    for (; d + 16 * GROUP_VECTORS <= padded; d += 16 * GROUP_VECTORS)
-        value_columns(g, d, m, GROUP_VECTORS, merges, acc_rows);
-    for (; d < padded; d += 16)
-        value_columns(g, d, m, 1, merges, acc_rows);
+    for (uint32_t d = 0; d < g->padded; d += 16)
+        value_columns(g, d, m, merges, acc_rows);
 }
 
 #define ATTEND(m)                                                                                            \
-    static void attend_##m(struct group *g, float scale, struct attn_state *states, float *acc,              \
-                           size_t acc_stride)                                                                \
+    static void attend_##m(struct group *g, struct attn_state *states, float *acc, size_t acc_stride)        \
     {                                                                                                        \
-        attend_rows(g, scale, states, acc, acc_stride, m);                                                   \
+        attend_rows(g, states, acc, acc_stride, m);                                                          \
     }
 ATTEND(1)
 ATTEND(2)
@@ -180,41 +261,56 @@ ATTEND(3)
 ATTEND(4)
 ATTEND(5)
 ATTEND(6)
-#if GROUP_ROWS == 8
+#if GROUP_ROWS == 12
 ATTEND(7)
 ATTEND(8)
+ATTEND(9)
+ATTEND(10)
+ATTEND(11)
+ATTEND(12)
 #endif
 
-static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
-                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale,
-                      struct attn_state *states, float *acc, size_t acc_stride)
+static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
+                      const void *const *next_pages, const float *q, size_t q_stride,
+                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      float *acc, size_t acc_stride)
 {
-    static void (*const attend[GROUP_ROWS])(struct group *, float, struct attn_state *, float *, size_t) = {
+    static void (*const attend[GROUP_ROWS])(struct group *, struct attn_state *, float *, size_t) = {
         attend_1,
         attend_2,
         attend_3,
         attend_4,
         attend_5,
         attend_6,
-#if GROUP_ROWS == 8
+#if GROUP_ROWS == 12
         attend_7,
         attend_8,
+        attend_9,
+        attend_10,
+        attend_11,
+        attend_12,
 #endif
     };
-    struct group g = {.shape = shape, .pages = pages, .k_bytes = kv_k_bytes(shape), .q_stride = q_stride};
-    g.v_stride = (shape->head_dim + 15) / 16 * 16;
+    struct group g;
+    g.shape = shape;
+    g.pages = pages;
+    g.next_pages = next_pages;
+    g.k_bytes = kv_k_bytes(shape);
+    g.k_scales_at = k_scales_at(shape);
+    g.v_scales_at = v_scales_at(shape);
+    g.padded = (shape->head_dim + 15) / 16 * 16;
+    g.q_stride = q_stride;
+    g.scale = scale;
     for (uint32_t i = 0; i < n_q;) {
         uint32_t first = i;
-        g.fewest = ATTN_BLOCK;
         g.most = 0;
         for (; i < n_q && i - first < GROUP_ROWS && n_visible[i] > 0; i++) {
             g.n_visible[i - first] = n_visible[i];
-            g.fewest = n_visible[i] < g.fewest ? n_visible[i] : g.fewest;
             g.most = n_visible[i] > g.most ? n_visible[i] : g.most;
         }
         g.q = q + first * q_stride;
         if (i > first)
-            attend[i - first - 1](&g, scale, states + first, acc + first * acc_stride, acc_stride);
+            attend[i - first - 1](&g, states + first, acc + first * acc_stride, acc_stride);
         else
             i++; /* a row that sees nothing */
     }
@@ -226,22 +322,24 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
-/* A row of values at a time; keys are scattered, one for each dimension. */
 static void kv_store(const struct kv_shape *shape, void *block, uint32_t slot, const float *k, const float *v)
 {
     uint32_t padded = (shape->head_dim + 15) / 16 * 16;
-    uint16_t *v_row = (uint16_t *)((uint8_t *)block + kv_k_bytes(shape)) + (size_t)slot * padded;
-    for (uint32_t i = 0; i < shape->head_dim; i += 16) {
-        uint32_t n = shape->head_dim - i;
-        uint16_t halves[16];
-        v_store_f16(v_row + i, v_load_n(v + i, n));
-        v_store_f16(halves, v_load_n(k + i, n));
-        for (uint32_t j = 0; j < 16 && j < n; j++)
-            if (shape->k_f32)
-                ((float *)block)[(i + j) * KV_PAGE + slot] = k[i + j];
-            else
-                ((uint16_t *)block)[(i + j) * KV_PAGE + slot] = halves[j];
+    uint8_t *bytes = block;
+    int16_t whole[KV_HEAD_DIM_MAX];
+    struct act_scale scale = find_scale(v, shape->head_dim, VALUE_STEPS);
+    round_values(v, shape->head_dim, scale.inverse, whole);
+    kv_scatter_v((int16_t *)(bytes + kv_k_bytes(shape)), slot, whole, padded);
+    ((float *)(bytes + v_scales_at(shape)))[slot] = scale.d;
+    if (shape->k_f32) {
+        for (uint32_t i = 0; i < shape->head_dim; i++)
+            ((float *)block)[i * KV_PAGE + slot] = k[i];
+        return;
     }
+    scale = find_scale(k, shape->head_dim, KEY_STEPS);
+    round_values(k, shape->head_dim, scale.inverse, whole);
+    ((float *)(bytes + k_scales_at(shape)))[slot] = scale.d;
+    kv_scatter_k(block, slot, whole, shape->head_dim);
 }
 
 static void fill_attention(struct kernels *kernels)

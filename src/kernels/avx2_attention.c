@@ -2,7 +2,7 @@
 #include "kernels/avx2.h"
 
 #define GROUP_ROWS    6
-#define GROUP_VECTORS 1
+#define SCORE_VECTORS 1
 #include "kernels/attention_body.h"
 
 void avx2_fill_attention(struct kernels *kernels)

@@ -1,8 +1,8 @@
 /* avx512_attention.c: attention_body.h for AVX-512 VNNI. Owns nothing; any thread. */
 #include "kernels/avx512.h"
 
-#define GROUP_ROWS    8
-#define GROUP_VECTORS 2
+#define GROUP_ROWS    12
+#define SCORE_VECTORS 2
 #include "kernels/attention_body.h"
 
 void avx512_fill_attention(struct kernels *kernels)

@@ -76,12 +76,16 @@ size_t act_row_bytes(enum act_kind kind, uint32_t n);
 enum act_kind act_kind_of(enum tile_kind kind);
 
 /* Keys and values of one KV head of one layer for KV_PAGE positions: a block of
- *     K [head_dim][KV_PAGE]            f16 or f32 (k_f32), transposed so that a vector holds positions
- *     V [KV_PAGE][head_dim up to 16s]  f16
- * both parts 64-byte aligned. */
+ *     K [head_dim / 2][KV_PAGE][2]              int16, transposed so that a vector holds positions, and a lane
+ *                                               of it two dimensions
+ *       [KV_PAGE]                               f32: what a one of each position's keys is worth
+ *     V [head_dim up to 16s][KV_PAGE / 2][16][2] int16: a vector holds 16 dimensions, a lane two positions
+ *       [KV_PAGE]                               f32: their worth
+ * or, if k_f32, K [head_dim][KV_PAGE] f32 without scales. All parts 64-byte aligned. */
+enum { KV_HEAD_DIM_MAX = 1024 };
 struct kv_shape {
-    uint32_t head_dim; /* even */
-    bool k_f32;        /* layers whose K bias is too large for f16 (docs/kernels.md, "the K-bias trap") */
+    uint32_t head_dim; /* even, at most KV_HEAD_DIM_MAX */
+    bool k_f32; /* layers whose K bias is too large for 16 bits (docs/accuracy.md, "The K-bias trap") */
 };
 size_t kv_k_bytes(const struct kv_shape *shape);     /* a multiple of 64: V starts here */
 size_t kv_block_bytes(const struct kv_shape *shape); /* a multiple of 64 */
@@ -128,10 +132,12 @@ struct kernels {
      * a window, or past the end). At least one page that a row can see is not NULL. q: f32, row i at q + i *
      * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k. n_visible[i]: row i sees
      * positions [0, n_visible[i]) of the block; 0: the row is skipped. states[i], acc + i * acc_stride
-     * (floats): head_dim values rounded up to 16, padding stays 0. */
-    void (*attention)(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
-                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale,
-                      struct attn_state *states, float *acc, size_t acc_stride);
+     * (floats): head_dim values rounded up to 16, padding stays 0. next_pages: like pages, the blocks that
+     * will be wanted next, to be fetched meanwhile; NULL: unknown. */
+    void (*attention)(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
+                      const void *const *next_pages, const float *q, size_t q_stride,
+                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      float *acc, size_t acc_stride);
 
     /* Merges the partial of a later block into an earlier state, as attention() does; n values of acc. */
     void (*attention_merge)(struct attn_state *state, float *acc, const struct attn_state *later,

@@ -335,29 +335,72 @@ static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
         out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
 }
 
+/* To whole numbers of up to `steps`. Returns d. */
+static float round_to_steps(const float *x, uint32_t n, int steps, int16_t *whole)
+{
+    struct act_scale scale = whole_scale_of(largest_bits(x, n), steps);
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = scale.inverse != 0.0f ? (int16_t)rintf(x[i] * scale.inverse) : 0;
+    return scale.d;
+}
+
 static void kv_store(const struct kv_shape *shape, void *block, uint32_t slot, const float *k, const float *v)
 {
     uint32_t padded = (shape->head_dim + 15) / 16 * 16;
-    uint16_t *v_row = (uint16_t *)((uint8_t *)block + kv_k_bytes(shape)) + (size_t)slot * padded;
-    for (uint32_t i = 0; i < shape->head_dim; i++) {
-        if (shape->k_f32)
+    uint8_t *bytes = block;
+    int16_t whole[KV_HEAD_DIM_MAX] = {0};
+    float v_scale = round_to_steps(v, shape->head_dim, VALUE_STEPS, whole);
+    kv_scatter_v((int16_t *)(bytes + kv_k_bytes(shape)), slot, whole, padded);
+    ((float *)(bytes + v_scales_at(shape)))[slot] = v_scale;
+    if (shape->k_f32) {
+        for (uint32_t i = 0; i < shape->head_dim; i++)
             ((float *)block)[i * KV_PAGE + slot] = k[i];
-        else
-            ((uint16_t *)block)[i * KV_PAGE + slot] = f32_to_f16(k[i]);
-        v_row[i] = f32_to_f16(v[i]);
+        return;
     }
-    memset(v_row + shape->head_dim, 0, (padded - shape->head_dim) * sizeof *v_row);
+    ((float *)(bytes + k_scales_at(shape)))[slot] = round_to_steps(k, shape->head_dim, KEY_STEPS, whole);
+    kv_scatter_k(block, slot, whole, shape->head_dim);
 }
 
-static float score_of(const struct kv_shape *shape, const void *page, uint32_t slot, const float *q)
+/* q * k at one position, times scale. */
+static float score_f32(const struct kv_shape *shape, const void *page, uint32_t slot, const float *q,
+                       float scale)
 {
     float dot = 0.0f;
-    for (uint32_t i = 0; i < shape->head_dim; i++) {
-        size_t at = (size_t)i * KV_PAGE + slot;
-        dot = fmaf(q[i], shape->k_f32 ? ((const float *)page)[at] : f16_to_f32(((const uint16_t *)page)[at]),
-                   dot);
+    for (uint32_t i = 0; i < shape->head_dim; i++)
+        dot = fmaf(q[i], ((const float *)page)[(size_t)i * KV_PAGE + slot], dot);
+    return dot * scale;
+}
+
+/* The same in whole numbers: q_scale is what a one of q is worth, times scale. */
+static float score_whole(const struct kv_shape *shape, const void *page, uint32_t slot, const int16_t *q,
+                         float q_scale)
+{
+    float dot = 0.0f;
+    for (uint32_t begin = 0; begin < shape->head_dim; begin += SCORE_CHUNK) {
+        int32_t sum = 0;
+        for (uint32_t i = begin; i < shape->head_dim && i < begin + SCORE_CHUNK; i++)
+            sum += q[i] * ((const int16_t *)page)[k_at(i, slot)];
+        dot += (float)sum;
     }
-    return dot;
+    float k_scale = ((const float *)((const uint8_t *)page + k_scales_at(shape)))[slot];
+    return dot * (q_scale * k_scale);
+}
+
+/* weights * V at 16 dimensions from `begin` on. */
+static void add_values(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
+                       const int16_t *weights, uint32_t n_visible, uint32_t begin, float values[16])
+{
+    for (uint32_t page = 0; page * KV_PAGE < n_visible; page++) {
+        int32_t sums[16] = {0};
+        if (!pages[page])
+            continue;
+        const int16_t *v = (const int16_t *)((const uint8_t *)pages[page] + kv_k_bytes(shape));
+        for (uint32_t slot = 0; slot < KV_PAGE && page * KV_PAGE + slot < n_visible; slot++)
+            for (uint32_t j = 0; j < 16; j++)
+                sums[j] += weights[page * KV_PAGE + slot] * v[v_at(begin + j, slot)];
+        for (uint32_t j = 0; j < 16; j++)
+            values[j] += (float)sums[j];
+    }
 }
 
 /* One query row: the block's partial from scratch, then the merge. Lanes of sums are positions modulo 16. */
@@ -366,40 +409,45 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
 {
     uint32_t padded = (shape->head_dim + 15) / 16 * 16;
     float p[ATTN_BLOCK] = {0}, lanes[16] = {0};
+    int16_t q_whole[KV_HEAD_DIM_MAX], weights[ATTN_BLOCK];
     struct attn_state partial = {-INFINITY, 0.0f};
+    float q_scale = round_to_steps(q, shape->head_dim, QUERY_STEPS, q_whole) * scale;
     for (uint32_t i = 0; i < n_visible; i++) {
-        if (!pages[i / KV_PAGE])
+        const void *page = pages[i / KV_PAGE];
+        if (!page)
             continue;
-        p[i] = score_of(shape, pages[i / KV_PAGE], i % KV_PAGE, q) * scale;
+        p[i] = shape->k_f32 ? score_f32(shape, page, i % KV_PAGE, q, scale)
+                            : score_whole(shape, page, i % KV_PAGE, q_whole, q_scale);
         partial.m = p[i] > partial.m ? p[i] : partial.m;
     }
     for (uint32_t i = 0; i < n_visible; i++) {
         if (!pages[i / KV_PAGE])
             continue;
+        const uint8_t *scales = (const uint8_t *)pages[i / KV_PAGE] + v_scales_at(shape);
         p[i] = exp_f32(p[i] - partial.m);
         lanes[i % 16] += p[i];
+        p[i] *= ((const float *)scales)[i % KV_PAGE]; /* a value's scale joins its weight */
     }
     partial.l = sum_lanes(lanes);
+    float weight_scale = round_to_steps(p, n_visible, WEIGHT_STEPS, weights);
 
     float keep, take;
     enum merge_case merge_case = merge_states(state, &partial, &keep, &take);
     for (uint32_t begin = 0; begin < padded; begin += 16) {
         float values[16] = {0};
-        for (uint32_t i = 0; i < n_visible; i++) {
-            if (!pages[i / KV_PAGE])
-                continue;
-            const uint16_t *v = (const uint16_t *)((const uint8_t *)pages[i / KV_PAGE] + kv_k_bytes(shape));
-            for (uint32_t j = 0; j < 16; j++)
-                values[j] = fmaf(p[i], f16_to_f32(v[(size_t)(i % KV_PAGE) * padded + begin + j]), values[j]);
-        }
+        add_values(shape, pages, weights, n_visible, begin, values);
+        for (uint32_t j = 0; j < 16; j++)
+            values[j] *= weight_scale;
         merge_values(merge_case, acc + begin, values, 16, keep, take);
     }
 }
 
-static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
-                      size_t q_stride, const uint32_t *n_visible, uint32_t n_q, float scale,
-                      struct attn_state *states, float *acc, size_t acc_stride)
+static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
+                      const void *const *next_pages, const float *q, size_t q_stride,
+                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      float *acc, size_t acc_stride)
 {
+    (void)next_pages;
     for (uint32_t i = 0; i < n_q; i++)
         if (n_visible[i] > 0)
             attend(shape, pages, q + i * q_stride, n_visible[i], scale, &states[i], acc + i * acc_stride);

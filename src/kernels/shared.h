@@ -78,6 +78,67 @@ static inline struct act_scale act_scale_of(uint32_t largest_bits)
     return (struct act_scale){largest / 127.0f, 127.0f / largest};
 }
 
+/* Attention in whole numbers: queries, keys, exponentials and values are rounded to so many steps of the
+ * largest of a row, and the sums of SCORE_CHUNK and VALUE_CHUNK products fit 32 bits: they are exact. */
+enum {
+    QUERY_STEPS = 4095,
+    KEY_STEPS = 4095,
+    SCORE_CHUNK = 128, /* dimensions */
+    WEIGHT_STEPS = 16383,
+    VALUE_STEPS = 4095,
+    VALUE_CHUNK = KV_PAGE, /* positions */
+};
+_Static_assert((int64_t)QUERY_STEPS *KEY_STEPS *SCORE_CHUNK <= INT32_MAX, "scores fit");
+_Static_assert((int64_t)WEIGHT_STEPS *VALUE_STEPS *VALUE_CHUNK <= INT32_MAX, "values fit");
+
+/* x = d * whole number, up to `steps` of them. Likewise, inputs below 1e-30 count as zero. */
+static inline struct act_scale whole_scale_of(uint32_t largest_bits, int steps)
+{
+    float largest;
+    memcpy(&largest, &largest_bits, sizeof largest);
+    if (largest_bits >= 0x7f800000u)
+        return (struct act_scale){NAN, 0.0f};
+    if (largest < 1e-30f)
+        return (struct act_scale){0.0f, 0.0f};
+    return (struct act_scale){largest / (float)steps, (float)steps / largest};
+}
+
+/* Where things lie in a KV block (ops.h), in units of what is there. */
+static inline size_t k_at(uint32_t dimension, uint32_t slot)
+{
+    return (size_t)(dimension / 2) * 2 * KV_PAGE + 2 * slot + dimension % 2;
+}
+
+static inline size_t v_at(uint32_t dimension, uint32_t slot)
+{
+    return (size_t)(dimension / 16) * 16 * KV_PAGE + slot / 2 * 32 + dimension % 16 * 2 + slot % 2;
+}
+
+static inline size_t k_scales_at(const struct kv_shape *shape)
+{
+    return kv_k_bytes(shape) - KV_PAGE * sizeof(float);
+}
+
+static inline size_t v_scales_at(const struct kv_shape *shape)
+{
+    return kv_block_bytes(shape) - KV_PAGE * sizeof(float);
+}
+
+/* Writes a position into a block. k, v: whole numbers, v padded with zeros to `padded` dimensions. Single
+ * stores of 2 bytes: other threads write to the positions beside it. */
+static inline void kv_scatter_k(int16_t *block, uint32_t slot, const int16_t *k, uint32_t head_dim)
+{
+    for (uint32_t i = 0; i < head_dim; i += 2)
+        memcpy(block + k_at(i, slot), k + i, 2 * sizeof *k);
+}
+
+static inline void kv_scatter_v(int16_t *block, uint32_t slot, const int16_t *v, uint32_t padded)
+{
+    for (uint32_t i = 0; i < padded; i += 16, block += 16 * KV_PAGE)
+        for (uint32_t j = 0; j < 16; j++)
+            block[v_at(j, slot)] = v[i + j];
+}
+
 /* How a later partial joins a state: acc = keep * acc + take * later. */
 enum merge_case { MERGE_NOTHING, MERGE_COPY, MERGE_BOTH };
 

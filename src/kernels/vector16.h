@@ -148,6 +148,55 @@ INLINE int v_store_i8(int8_t *p, vector16 v)
     return _mm512_reduce_add_epi32(whole);
 }
 
+/* 16 sums of 32 bits, and 16 pairs of whole numbers of 16 bits. */
+typedef __m512i whole16;
+
+INLINE whole16 w_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+INLINE whole16 w_load(const int16_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+/* One pair 16 times. */
+INLINE whole16 w_pair(const int16_t *p)
+{
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+}
+
+/* sums + a * b, both of each pair. In assembly, as GCC 12 copies sums twice around the intrinsic. */
+INLINE whole16 w_dot(whole16 sums, whole16 a, whole16 b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+    return sums;
+}
+
+/* The same with one pair 16 times. */
+INLINE whole16 w_dot_pair(whole16 sums, whole16 a, const int16_t *b)
+{
+    const struct __attribute__((packed, may_alias)) {
+        int32_t both;
+    } *pair = (const void *)b;
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(a), "m"(*pair));
+    return sums;
+}
+
+INLINE vector16 v_whole(whole16 sums)
+{
+    return _mm512_cvtepi32_ps(sums);
+}
+
+/* Rounds to whole numbers of 16 bits (they fit) and stores them. */
+INLINE void v_store_i16(int16_t *p, vector16 v)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+}
+
 #else
 
 typedef struct vector16 {
@@ -307,6 +356,49 @@ INLINE int v_store_i8(int8_t *p, vector16 v)
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+typedef struct whole16 {
+    __m256i low, high;
+} whole16;
+
+INLINE whole16 w_zero(void)
+{
+    return (whole16){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+INLINE whole16 w_load(const int16_t *p)
+{
+    return (whole16){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 16))};
+}
+
+INLINE whole16 w_pair(const int16_t *p)
+{
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (whole16){_mm256_set1_epi32(pair), _mm256_set1_epi32(pair)};
+}
+
+INLINE whole16 w_dot(whole16 sums, whole16 a, whole16 b)
+{
+    return (whole16){_mm256_add_epi32(sums.low, _mm256_madd_epi16(a.low, b.low)),
+                     _mm256_add_epi32(sums.high, _mm256_madd_epi16(a.high, b.high))};
+}
+
+INLINE whole16 w_dot_pair(whole16 sums, whole16 a, const int16_t *b)
+{
+    return w_dot(sums, a, w_pair(b));
+}
+
+INLINE vector16 v_whole(whole16 sums)
+{
+    return v_pair(_mm256_cvtepi32_ps(sums.low), _mm256_cvtepi32_ps(sums.high));
+}
+
+INLINE void v_store_i16(int16_t *p, vector16 v)
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.low), _mm256_cvtps_epi32(v.high));
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(words, 0xd8));
 }
 
 #endif

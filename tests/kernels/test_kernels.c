@@ -3,6 +3,7 @@
  * bit for bit, and a row must not depend on its neighbours. `test_kernels --bench` measures instead
  * (helpers/kernel_bench.c). */
 #include "helpers/kernel_bench.h"
+#include "helpers/kernel_check.h"
 #include "kernels/pack.h"
 
 #include <math.h>
@@ -14,75 +15,11 @@
 
 #include <cmocka.h>
 
-enum { GUARD = 64, LEVELS = 3 };
-
-static struct kernels tables[LEVELS];
-static int n_tables;
-
 static const enum tensor_type all_types[] = {
     TENSOR_F32,  TENSOR_F16,  TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
     TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_BF16,
 };
 enum { N_TYPES = sizeof all_types / sizeof *all_types };
-
-/* Random numbers, the same in every run. */
-static uint64_t random_state = 1;
-
-static uint32_t random_u32(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 16);
-}
-
-static uint32_t random_below(uint32_t n)
-{
-    return random_u32() % n;
-}
-
-static float random_float(void) /* about normal, -6 .. 6 */
-{
-    float sum = 0;
-    for (int i = 0; i < 12; i++)
-        sum += (float)random_below(1u << 16) / 65536.0f;
-    return sum - 6.0f;
-}
-
-static void random_floats(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] = random_float();
-}
-
-static void *allocate(size_t n)
-{
-    void *p = aligned_alloc(64, (n + 63) / 64 * 64);
-    assert_non_null(p);
-    return p;
-}
-
-/* Bit for bit, but that any NaN equals any NaN. */
-static bool same_floats(const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (memcmp(&a[i], &b[i], sizeof *a) != 0 && !(isnan(a[i]) && isnan(b[i])))
-            return false;
-    return true;
-}
-
-#define CHECK_SAME(a, b, n, ...)                                                                             \
-    do {                                                                                                     \
-        if (!same_floats(a, b, n)) {                                                                         \
-            print_error(__VA_ARGS__);                                                                        \
-            for (size_t i_ = 0; i_ < (size_t)(n); i_++)                                                      \
-                if (!same_floats((a) + i_, (b) + i_, 1)) {                                                   \
-                    print_error(": value %zu is %.9g, expected %.9g", i_, (double)(a)[i_], (double)(b)[i_]); \
-                    break;                                                                                   \
-                }                                                                                            \
-            fail_msg("differs");                                                                             \
-        }                                                                                                    \
-    } while (0)
 
 /* Matrices. */
 
@@ -568,184 +505,6 @@ static void test_rope(void **state)
             }
 }
 
-/* Attention. */
-
-enum { N_Q = 19 };
-
-struct attention_case {
-    struct kv_shape shape;
-    uint32_t n_pages, padded;
-    void *pages[ATTN_BLOCK_PAGES];
-    float *k, *v; /* [256, head_dim], as given to kv_store */
-    float *q;
-    float size; /* of q: scores grow with it, and so does what rounding does to their exponentials */
-    uint32_t n_visible[N_Q];
-};
-
-static struct attention_case make_attention(uint32_t head_dim, bool k_f32, bool holes, float size)
-{
-    struct attention_case c = {.shape = {head_dim, k_f32}, .padded = (head_dim + 15) / 16 * 16, .size = size};
-    c.k = malloc(ATTN_BLOCK * head_dim * sizeof *c.k);
-    c.v = malloc(ATTN_BLOCK * head_dim * sizeof *c.v);
-    c.q = malloc(N_Q * head_dim * sizeof *c.q);
-    assert_true(c.k && c.v && c.q);
-    random_floats(c.k, ATTN_BLOCK * head_dim);
-    random_floats(c.v, ATTN_BLOCK * head_dim);
-    for (uint32_t i = 0; i < N_Q * head_dim; i++)
-        c.q[i] = random_float() * size;
-    uint32_t last = random_below(ATTN_BLOCK);
-    size_t n_bytes = kv_block_bytes(&c.shape);
-    for (uint32_t page = 0; page <= last / KV_PAGE; page++) {
-        if (holes && page > 0 && random_below(3) == 0)
-            continue;
-        c.pages[page] = allocate(n_bytes + GUARD);
-        memset(c.pages[page], 0xff, n_bytes + GUARD); /* NaN wherever nothing is stored */
-        for (uint32_t slot = 0; slot < KV_PAGE && page * KV_PAGE + slot <= last; slot++) {
-            uint32_t at = (page * KV_PAGE + slot) * head_dim;
-            tables[0].kv_store(&c.shape, c.pages[page], slot, c.k + at, c.v + at);
-        }
-    }
-    for (int i = 0; i < N_Q; i++)
-        c.n_visible[i] = i % 7 == 3 ? 0 : i % 4 ? 1 + random_below(last + 1) : last + 1;
-    return c;
-}
-
-static void free_attention(struct attention_case *c)
-{
-    for (int i = 0; i < ATTN_BLOCK_PAGES; i++)
-        free(c->pages[i]);
-    free(c->k);
-    free(c->v);
-    free(c->q);
-}
-
-static void check_attention_in_double(const struct attention_case *c, int row, float scale,
-                                      const struct attn_state *state, const float *acc)
-{
-    double scores[ATTN_BLOCK], largest = -INFINITY, total = 0;
-    uint32_t dim = c->shape.head_dim, n = c->n_visible[row];
-    for (uint32_t i = 0; i < n; i++) {
-        scores[i] = 0;
-        for (uint32_t j = 0; j < dim; j++) {
-            float k = c->k[i * dim + j];
-            scores[i] += (double)c->q[(uint32_t)row * dim + j] *
-                         (c->shape.k_f32 ? k : f16_to_f32(f32_to_f16(k))) * scale;
-        }
-        if (c->pages[i / KV_PAGE])
-            largest = fmax(largest, scores[i]);
-    }
-    for (uint32_t i = 0; i < n; i++)
-        if (c->pages[i / KV_PAGE])
-            total += exp(scores[i] - largest);
-    for (uint32_t j = 0; j < dim; j++) {
-        double sum = 0, magnitude = 0;
-        for (uint32_t i = 0; i < n; i++)
-            if (c->pages[i / KV_PAGE]) {
-                double part = exp(scores[i] - largest) / total * f16_to_f32(f32_to_f16(c->v[i * dim + j]));
-                sum += part;
-                magnitude += fabs(part);
-            }
-        if (!(fabs(acc[j] / state->l - sum) <= 1e-5 * (1.0f + c->size) * magnitude + 1e-9))
-            fail_msg("attention row %d value %u is %g, expected %g", row, j, (double)(acc[j] / state->l),
-                     sum);
-    }
-    for (uint32_t j = dim; j < c->padded; j++)
-        assert_true(acc[j] == 0.0f);
-}
-
-static void check_attention(const struct kernels *kernels, const struct attention_case *c)
-{
-    uint32_t dim = c->shape.head_dim, n = N_Q * c->padded;
-    float scale = 1.0f / sqrtf((float)dim);
-    const void *const *pages = (const void *const *)c->pages;
-    struct attn_state states[N_Q], expected_states[N_Q], earlier[N_Q];
-    float *acc = calloc(n + GUARD, sizeof *acc), *expected = calloc(n, sizeof *expected),
-          *before = calloc(n, sizeof *before);
-    assert_true(acc && expected && before);
-    for (int i = 0; i < N_Q; i++)
-        states[i] = expected_states[i] = (struct attn_state){-INFINITY, 0.0f};
-
-    /* From scratch: right, and as ref has it. */
-    tables[0].attention(&c->shape, pages, c->q, dim, c->n_visible, N_Q, scale, expected_states, expected,
-                        c->padded);
-    kernels->attention(&c->shape, pages, c->q, dim, c->n_visible, N_Q, scale, states, acc, c->padded);
-    CHECK_SAME(acc, expected, n, "%s attention, head_dim %u", kernels->name, dim);
-    for (int i = 0; i < GUARD; i++)
-        assert_true(acc[n + (uint32_t)i] == 0.0f);
-    for (int i = 0; i < N_Q; i++) {
-        assert_true(states[i].m == expected_states[i].m && states[i].l == expected_states[i].l);
-        if (c->n_visible[i] > 0)
-            check_attention_in_double(c, i, scale, &states[i], acc + (uint32_t)i * c->padded);
-        else
-            assert_true(states[i].l == 0.0f);
-    }
-
-    /* Merged into something earlier: directly, or the partial afterwards, one row at a time. */
-    random_floats(before, n);
-    for (uint32_t i = 0; i < N_Q; i++) {
-        earlier[i] = (struct attn_state){states[i].m + random_float() * 3, 1.0f + (float)random_below(9)};
-        for (uint32_t j = dim; j < c->padded; j++)
-            before[i * c->padded + j] = 0.0f;
-    }
-    for (uint32_t i = 0; i < N_Q; i++) {
-        if (c->n_visible[i] == 0)
-            continue;
-        struct attn_state direct = earlier[i], merged = earlier[i], first = {-INFINITY, 0.0f};
-        float *row_direct = calloc(3 * c->padded, sizeof *row_direct), *row_merged = row_direct + c->padded;
-        assert_non_null(row_direct);
-        memcpy(row_direct, before + i * c->padded, c->padded * sizeof *row_direct);
-        memcpy(row_merged, before + i * c->padded, c->padded * sizeof *row_direct);
-        kernels->attention(&c->shape, pages, c->q + i * dim, 0, &c->n_visible[i], 1, scale, &direct,
-                           row_direct, 0);
-        kernels->attention_merge(&merged, row_merged, &states[i], acc + i * c->padded, c->padded);
-        CHECK_SAME(row_merged, row_direct, c->padded, "%s merged or direct, head_dim %u", kernels->name, dim);
-        assert_memory_equal(&merged, &direct, sizeof merged);
-        tables[0].attention_merge(&earlier[i], before + i * c->padded, &states[i], acc + i * c->padded,
-                                  c->padded);
-        CHECK_SAME(row_merged, before + i * c->padded, c->padded, "%s attention_merge", kernels->name);
-        kernels->attention_merge(&first, row_merged + c->padded, &states[i], acc + i * c->padded, c->padded);
-        assert_memory_equal(row_merged + c->padded, acc + i * c->padded, c->padded * sizeof *acc);
-        assert_memory_equal(&first, &states[i], sizeof first);
-        free(row_direct);
-    }
-    free(acc);
-    free(expected);
-    free(before);
-}
-
-static void check_kv_store(const struct kernels *kernels, const struct attention_case *c)
-{
-    size_t n_bytes = kv_block_bytes(&c->shape);
-    uint8_t *expected = allocate(n_bytes), *block = allocate(n_bytes + GUARD);
-    memset(expected, 0x55, n_bytes);
-    memset(block, 0x55, n_bytes + GUARD);
-    for (uint32_t slot = 0; slot < KV_PAGE; slot += 3) {
-        uint32_t at = slot * c->shape.head_dim;
-        tables[0].kv_store(&c->shape, expected, slot, c->k + at, c->v + at);
-        kernels->kv_store(&c->shape, block, slot, c->k + at, c->v + at);
-    }
-    assert_memory_equal(block, expected, n_bytes);
-    for (int i = 0; i < GUARD; i++)
-        assert_int_equal(block[n_bytes + (size_t)i], 0x55);
-    free(expected);
-    free(block);
-}
-
-static void test_attention(void **state)
-{
-    (void)state;
-    static const uint32_t dims[] = {2, 6, 16, 30, 64, 80, 96, 128, 256, 258};
-    for (int t = 0; t < n_tables; t++)
-        for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-            for (int variant = 0; variant < 8; variant++) {
-                struct attention_case c =
-                    make_attention(dims[i], variant & 1, variant & 2, variant & 4 ? 30.0f : 1.0f);
-                check_kv_store(&tables[t], &c);
-                check_attention(&tables[t], &c);
-                free_attention(&c);
-            }
-}
-
 static void test_the_table_is_chosen(void **state)
 {
     (void)state;
@@ -762,14 +521,7 @@ static void test_the_table_is_chosen(void **state)
 
 int main(int argc, char **argv)
 {
-    bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2, kernels_fill_avx512};
-    while (n_tables < LEVELS) {
-        if (n_tables > 0)
-            tables[n_tables] = tables[n_tables - 1];
-        if (!fill[n_tables](&tables[n_tables]))
-            break;
-        n_tables++;
-    }
+    fill_tables();
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "",
                             argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
@@ -781,7 +533,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_not_finite_inputs_reach_the_output),
         cmocka_unit_test(test_norm_and_silu),
         cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_attention),
         cmocka_unit_test(test_the_table_is_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

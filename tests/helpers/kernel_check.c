@@ -1,0 +1,65 @@
+/* kernel_check.c: see kernel_check.h. */
+#include "helpers/kernel_check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kernels tables[LEVELS];
+int n_tables;
+
+void fill_tables(void)
+{
+    bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2, kernels_fill_avx512};
+    while (n_tables < LEVELS) {
+        if (n_tables > 0)
+            tables[n_tables] = tables[n_tables - 1];
+        if (!fill[n_tables](&tables[n_tables]))
+            break;
+        n_tables++;
+    }
+}
+
+static uint64_t random_state = 1;
+
+uint32_t random_u32(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 16);
+}
+
+uint32_t random_below(uint32_t n)
+{
+    return random_u32() % n;
+}
+
+float random_float(void)
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += (float)random_below(1u << 16) / 65536.0f;
+    return sum - 6.0f;
+}
+
+void random_floats(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = random_float();
+}
+
+void *allocate(size_t n)
+{
+    void *p = aligned_alloc(64, (n + 63) / 64 * 64);
+    assert_non_null(p);
+    return p;
+}
+
+bool same_floats(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&a[i], &b[i], sizeof *a) != 0 && !(isnan(a[i]) && isnan(b[i])))
+            return false;
+    return true;
+}
