@@ -8,11 +8,56 @@
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
 #include "kernels/avx512_vectors.h"
 
-/* The 6-bit scales and mins of a block as the dot products want them. */
+/* Two sub-blocks share an accumulator: their dot products are the two 16-bit halves of its lanes, so that one
+ * `vpdpwssd` applies both scales. That wants dot products within 16 bits, which is so whenever the activations
+ * of a block are not all large; the others take the slow way (`*_wide`): the same integers. */
+enum {
+    Q4K_NARROW_SUM16 = 32767 / (2 * 15), /* largest sum of |q| over 16 inputs for 32 products with 0 .. 15 */
+    Q6K_NARROW_SUM16 = 32767 / 32,       /* and for 16 products with -32 .. 31 */
+};
+
+INLINE uint32_t largest_of_rows(const uint8_t *act, size_t stride, int m)
+{
+    uint32_t largest = 0;
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        uint32_t of_row = ((const struct act_q8_256 *)(act + (size_t)i * stride))->largest_sum16;
+        largest = of_row > largest ? of_row : largest;
+    }
+    return largest;
+}
+
+typedef __m512i wide_function(const uint8_t *block, const struct act_q8_256 *a);
+
+/* Does again what went wrong because a dot product did not fit. Seldom needed. */
+INLINE void redo_wide(const uint8_t *block, const uint8_t *act, size_t stride, int m, uint32_t limit,
+                      wide_function *wide, __m512i *isum)
+{
+    if (__builtin_expect(largest_of_rows(act, stride, m) <= limit, 1))
+        return;
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
+        if (a->largest_sum16 > limit)
+            isum[i] = wide(block, a);
+    }
+}
+
+/* fetch_ahead, which stays where it is written. */
+INLINE void fetch(const uint8_t *p)
+{
+    __asm__ volatile("prefetcht1 %a0" ::"p"(p + 8 * Q4K_BLOCK_BYTES));
+}
+
+/* From the sum of a high half and a low one that was started from 0x8000, both as they should be. */
+INLINE __m512i halves(__m512i sum)
+{
+    return _mm512_xor_si512(sum, _mm512_set1_epi32(0x8000));
+}
+
+/* The 6-bit scales and mins of a block as 16-bit pairs of sub-blocks 2p and 2p+1. */
 struct q4k_scales {
-    __m512i scale[8]; /* by sub-block; those of even ones 16 times, because odd sub-blocks are used 16 times
-                         too large */
-    __m512i min_pairs[4]; /* 16-bit pairs of sub-blocks 2p and 2p+1 */
+    __m512i scale_pairs[4], min_pairs[4];
 };
 
 INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
@@ -30,15 +75,33 @@ INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
                               _mm512_and_si512(_mm512_srli_epi16(word1, 2), high));
     UNROLL
     for (int i = 0; i < 2; i++) {
-        __m512i pairs[2] = {_mm512_and_si512(scales[i], even_bytes), _mm512_srli_epi16(scales[i], 8)};
-        UNROLL
-        for (int j = 0; j < 2; j++) {
-            s->scale[4 * i + 2 * j] = _mm512_srli_epi32(_mm512_slli_epi32(pairs[j], 16), 12);
-            s->scale[4 * i + 2 * j + 1] = _mm512_srli_epi32(pairs[j], 16);
-        }
+        s->scale_pairs[2 * i] = _mm512_and_si512(scales[i], even_bytes);
+        s->scale_pairs[2 * i + 1] = _mm512_srli_epi16(scales[i], 8);
         s->min_pairs[2 * i] = _mm512_and_si512(mins[i], even_bytes);
         s->min_pairs[2 * i + 1] = _mm512_srli_epi16(mins[i], 8);
     }
+}
+
+/* The scaled sum of a block and a row of activations of any size. */
+static __attribute__((noinline)) __m512i q4k_wide(const uint8_t *block, const struct act_q8_256 *a)
+{
+    const __m512i low = _mm512_set1_epi8(0x0f);
+    struct q4k_scales s;
+    __m512i sum = _mm512_setzero_si512();
+    q4k_unpack_scales(block, &s);
+    UNROLL
+    for (int sub = 0; sub < 8; sub++) {
+        const uint8_t *nibbles = block + Q4K_NIBBLES + 256 * (sub & ~1);
+        __m512i dot = _mm512_setzero_si512(), pair = s.scale_pairs[sub / 2];
+        for (int g = 0; g < 8; g++) {
+            __m512i w = load(nibbles + 64 * g);
+            w = _mm512_and_si512(sub % 2 ? _mm512_srli_epi16(w, 4) : w, low);
+            dot = _mm512_dpbusd_epi32(dot, w, broadcast(a->q + 32 * sub + 4 * g));
+        }
+        __m512i scale = _mm512_srli_epi32(sub % 2 ? pair : _mm512_slli_epi32(pair, 16), 16);
+        sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, scale));
+    }
+    return sum;
 }
 
 INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
@@ -58,31 +121,38 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
         UNROLL
         for (int i = 0; i < m; i++)
             isum[i] = _mm512_setzero_si512();
-        for (int sub = 0; sub < 8; sub += 2) {
-            const uint8_t *nibbles = block + Q4K_NIBBLES + 256 * sub, *q = act + 32 * sub;
-            if (m >= 3) { /* with one row or two the hardware does better alone */
-                fetch_ahead(block + 32 * sub);
+        for (int pair = 0; pair < 4; pair++) {
+            const uint8_t *nibbles = block + Q4K_NIBBLES + 512 * pair, *q = act + 64 * pair;
+            if (m >= 3) /* with one row or two the hardware does better alone */
+                fetch(block + 64 * pair);
+            /* The odd sub-block is used where it lies, 16 times too large, and so moves up by 12 bits. */
+            UNROLL
+            for (int i = 0; i < m; i++)
+                dot[i] = _mm512_set1_epi32(0x8000 >> 12);
+            UNROLL
+            for (int g = 0; g < 8; g++) {
+                __m512i w = _mm512_and_si512(load(nibbles + 64 * g), high);
+                if (m >= 3) /* with one row or two the hardware does better alone */
+                    fetch(nibbles + 64 * g);
                 UNROLL
-                for (int g = 0; g < 8; g++)
-                    fetch_ahead(nibbles + 64 * g);
+                for (int i = 0; i < m; i++)
+                    dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 32 + 4 * g);
             }
             UNROLL
-            for (int half = 0; half < 2; half++, q += 32) {
+            for (int i = 0; i < m; i++)
+                dot[i] = _mm512_slli_epi32(dot[i], 12);
+            UNROLL
+            for (int g = 0; g < 8; g++) {
+                __m512i w = _mm512_and_si512(load(nibbles + 64 * g), low);
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = _mm512_setzero_si512();
-                UNROLL
-                for (int g = 0; g < 8; g++) {
-                    __m512i w = _mm512_and_si512(load(nibbles + 64 * g), half ? high : low);
-                    UNROLL
-                    for (int i = 0; i < m; i++)
-                        dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * g));
-                }
-                UNROLL
-                for (int i = 0; i < m; i++)
-                    isum[i] = _mm512_add_epi32(isum[i], _mm512_mullo_epi32(dot[i], s.scale[sub + half]));
+                    dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 4 * g);
             }
+            UNROLL
+            for (int i = 0; i < m; i++)
+                isum[i] = _mm512_dpwssd_epi32(isum[i], halves(dot[i]), s.scale_pairs[pair]);
         }
+        redo_wide(block, act, stride, m, Q4K_NARROW_SUM16, q4k_wide, isum);
         __m512 d = load_f16(block), dmin = load_f16(block + Q4K_DMIN);
         UNROLL
         for (int i = 0; i < m; i++) {
@@ -92,8 +162,7 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             for (int j = 0; j < 4; j++)
                 msum = _mm512_dpwssd_epi32(msum, s.min_pairs[j], broadcast(&a->sum32[2 * j]));
             __m512 d_act = _mm512_set1_ps(a->d);
-            __m512 isum_f32 = _mm512_cvtepi32_ps(_mm512_srai_epi32(isum[i], 4));
-            sums[i] = _mm512_fmadd_ps(_mm512_mul_ps(d, d_act), isum_f32, sums[i]);
+            sums[i] = _mm512_fmadd_ps(_mm512_mul_ps(d, d_act), _mm512_cvtepi32_ps(isum[i]), sums[i]);
             sums[i] = _mm512_fnmadd_ps(_mm512_mul_ps(dmin, d_act), _mm512_cvtepi32_ps(msum), sums[i]);
         }
     }
@@ -124,59 +193,100 @@ INLINE __m512i q6k_group(const uint8_t *chunk, int k, int j)
     return _mm512_ternarylogic_epi32(nibbles, pairs, _mm512_set1_epi8(k % 2 ? 0x0c : 0x30), 0xf8);
 }
 
+/* The scaled sum of a block and a row of activations of any size. */
+static __attribute__((noinline)) __m512i q6k_wide(const uint8_t *block, const struct act_q8_256 *a)
+{
+    __m512i pairs[8], sum = _mm512_setzero_si512();
+    q6k_unpack_scales(block, pairs);
+    UNROLL
+    for (int sub = 0; sub < 16; sub++) {
+        __m512i dot = _mm512_setzero_si512(), pair = pairs[sub / 2];
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            __m512i w = q6k_group(block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * (sub / 4), sub % 4, j);
+            dot = _mm512_dpbusd_epi32(dot, w, broadcast(a->q + 16 * sub + 4 * j));
+        }
+        if (sub % 2)
+            dot = _mm512_srai_epi32(dot, 2);
+        dot = _mm512_sub_epi32(dot, _mm512_set1_epi32(32 * a->sum16[sub]));
+        __m512i scale = _mm512_srai_epi32(sub % 2 ? pair : _mm512_slli_epi32(pair, 16), 16);
+        sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, scale));
+    }
+    return sum;
+}
+
+/* What weights that are 32 too high add to the halves of each pair of sub-blocks is taken off them, and 0x8000
+ * added to the lower one. */
+INLINE void q6k_starts(const struct act_q8_256 *a, int32_t starts[8])
+{
+    __m256i sums = _mm256_loadu_si256((const __m256i *)a->sum16); /* high << 16 | (low & 0xffff) */
+    sums = _mm256_xor_si256(sums, _mm256_set1_epi32(0x8000));     /* (high << 16) + low + 0x8000 */
+    sums = _mm256_sub_epi32(_mm256_set1_epi32((0x8000 << 5) + 0x8000), _mm256_slli_epi32(sums, 5));
+    _mm256_store_si256((__m256i *)starts, sums);
+}
+
 INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
     const uint8_t *d_of_blocks = product_tile(p, tile);
     const uint8_t *block = d_of_blocks + p->header_bytes;
     const uint8_t *act = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride;
+    _Alignas(32) int32_t starts[ROWS_AT_ONCE][8];
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++)
         sums[i] = _mm512_setzero_ps();
     for (uint32_t b = 0; b < p->n_blocks; b++, block += Q6K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
-        __m512i pairs[8], isum[ROWS_AT_ONCE], dot[ROWS_AT_ONCE];
-        q6k_unpack_scales(block, pairs);
+        __m512i isum[ROWS_AT_ONCE], dot[ROWS_AT_ONCE];
         UNROLL
-        for (int i = 0; i < m; i++)
+        for (int i = 0; i < m; i++) {
             isum[i] = _mm512_setzero_si512();
+            q6k_starts((const struct act_q8_256 *)(act + (size_t)i * stride), starts[i]);
+        }
         for (int c = 0; c < 4; c++) {
             const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c, *q = act + 64 * c;
-            fetch_ahead(block + 64 * c);
+            __m512i word = load(block + 64 * c);
+            fetch(block + 64 * c);
             UNROLL
-            for (int j = 0; j < 12; j++)
-                fetch_ahead(chunk + 64 * j);
-            UNROLL
-            for (int k = 0; k < 4; k++, q += 16) {
-                __m512i pair = pairs[2 * c + k / 2];
-                __m512i scale =
-                    k % 2 ? _mm512_srai_epi32(pair, 16) : _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 14);
+            for (int k = 0; k < 4; k += 2, q += 32) {
+                /* The odd sub-block comes out 4 times too large, and so moves up by 14 bits. */
                 UNROLL
                 for (int i = 0; i < m; i++)
                     dot[i] = _mm512_setzero_si512();
                 UNROLL
                 for (int j = 0; j < 4; j++) {
-                    __m512i w = q6k_group(chunk, k, j);
+                    __m512i w = q6k_group(chunk, k + 1, j);
+                    fetch(chunk + 64 * (6 * (k / 2) + j));
                     UNROLL
                     for (int i = 0; i < m; i++)
-                        dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * j));
+                        dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 16 + 4 * j);
                 }
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    isum[i] = _mm512_add_epi32(isum[i], _mm512_mullo_epi32(dot[i], scale));
+                    dot[i] =
+                        _mm512_add_epi32(_mm512_slli_epi32(dot[i], 14), broadcast(&starts[i][2 * c + k / 2]));
+                UNROLL
+                for (int j = 0; j < 4; j++) {
+                    __m512i w = q6k_group(chunk, k, j);
+                    if (j < 2)
+                        fetch(chunk + 64 * (6 * (k / 2) + 4 + j));
+                    UNROLL
+                    for (int i = 0; i < m; i++)
+                        dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 4 * j);
+                }
+                __m512i pair = _mm512_srai_epi16(k ? word : _mm512_slli_epi16(word, 8), 8);
+                UNROLL
+                for (int i = 0; i < m; i++)
+                    isum[i] = _mm512_dpwssd_epi32(isum[i], halves(dot[i]), pair);
             }
         }
+        redo_wide(block, act, stride, m, Q6K_NARROW_SUM16, q6k_wide, isum);
         __m512 d = load_f16(d_of_blocks + 32 * (size_t)b);
         UNROLL
         for (int i = 0; i < m; i++) {
             const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
-            __m512i offset = _mm512_setzero_si512();
-            UNROLL
-            for (int j = 0; j < 8; j++)
-                offset = _mm512_dpwssd_epi32(offset, pairs[j], broadcast(&a->sum16[2 * j]));
-            __m512i sum = _mm512_sub_epi32(_mm512_srai_epi32(isum[i], 2), _mm512_slli_epi32(offset, 5));
             sums[i] =
-                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(a->d)), _mm512_cvtepi32_ps(sum), sums[i]);
+                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(a->d)), _mm512_cvtepi32_ps(isum[i]), sums[i]);
         }
     }
     store_sums(p, tile, row, m, sums);

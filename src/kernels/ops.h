@@ -58,7 +58,8 @@ struct act_q8_256 {
     int16_t sum16[16]; /* of q[16i .. 16i+15] */
     int16_t sum32[8];  /* of q[32i .. 32i+31] */
     float d;
-    uint8_t padding[12];
+    uint16_t largest_sum16; /* the largest sum of |q[16i .. 16i+15]|: tells how wide products can get */
+    uint8_t padding[10];
 };
 
 /* 256 inputs with a scale for each 32; the last block of a row may be partly or wholly padding (zeros). */

@@ -47,6 +47,14 @@ static int16_t sum_values(const int8_t *q, int n)
     return (int16_t)sum;
 }
 
+static uint16_t sum_magnitudes(const int8_t *q, int n)
+{
+    int sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += q[i] < 0 ? -q[i] : q[i];
+    return (uint16_t)sum;
+}
+
 static void quantize_q8_256(const float *x, uint32_t n, void *row)
 {
     struct act_q8_256 *block = row;
@@ -54,8 +62,11 @@ static void quantize_q8_256(const float *x, uint32_t n, void *row)
         uint32_t n_here = n - begin < ACT_BLOCK ? n - begin : ACT_BLOCK;
         memset(block, 0, sizeof *block);
         block->d = quantize_values(x + begin, n_here, ACT_BLOCK, block->q);
-        for (int i = 0; i < 16; i++)
+        for (int i = 0; i < 16; i++) {
             block->sum16[i] = sum_values(block->q + 16 * i, 16);
+            uint16_t magnitudes = sum_magnitudes(block->q + 16 * i, 16);
+            block->largest_sum16 = magnitudes > block->largest_sum16 ? magnitudes : block->largest_sum16;
+        }
         for (int i = 0; i < 8; i++)
             block->sum32[i] = sum_values(block->q + 32 * i, 32);
     }

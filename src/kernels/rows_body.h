@@ -19,6 +19,20 @@ INLINE int quantize_16(const float *x, uint32_t n, float inverse, int8_t *q)
     return v_store_i8(q, values);
 }
 
+/* The largest sum of |q| over 16 of 256 values: 16 and 16 sums of 8 bytes each. */
+static uint16_t largest_sum16(const int8_t *q)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i largest = zero;
+    for (int i = 0; i < ACT_BLOCK; i += 32) {
+        __m256i sums = _mm256_sad_epu8(_mm256_abs_epi8(_mm256_loadu_si256((const __m256i *)(q + i))), zero);
+        sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0x4e));
+        largest = _mm256_max_epi32(largest, sums);
+    }
+    __m128i two = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+    return (uint16_t)_mm_cvtsi128_si32(two);
+}
+
 static void quantize_q8_256(const float *x, uint32_t n, void *row)
 {
     struct act_q8_256 *block = row;
@@ -32,6 +46,7 @@ static void quantize_q8_256(const float *x, uint32_t n, void *row)
         for (int i = 0; i < 8; i++)
             block->sum32[i] = (int16_t)(block->sum16[2 * i] + block->sum16[2 * i + 1]);
         block->d = scale.d;
+        block->largest_sum16 = largest_sum16(block->q);
     }
 }
 

@@ -23,7 +23,15 @@ enum { N_TYPES = sizeof all_types / sizeof *all_types };
 
 /* Matrices. */
 
-enum fill { FILL_RANDOM, FILL_ONES, FILL_ZERO_SCALES, FILL_TINY_SCALES, FILL_HUGE_SCALES, FILLS };
+enum fill {
+    FILL_RANDOM,
+    FILL_ONES,
+    FILL_LOWEST,
+    FILL_ZERO_SCALES,
+    FILL_TINY_SCALES,
+    FILL_HUGE_SCALES,
+    FILLS
+};
 
 static uint16_t random_f16(enum fill fill)
 {
@@ -82,6 +90,8 @@ static void fill_block(enum tensor_type type, enum fill fill, uint8_t *block)
     }
     for (uint32_t i = 0; i < info->block_bytes; i++)
         block[i] = fill == FILL_ONES ? 0xff : (uint8_t)random_u32();
+    if (fill == FILL_LOWEST) /* weights; in Q6_K scales come after them */
+        memset(block, 0, info->block_bytes < 192 ? info->block_bytes : 192);
     int fields[2];
     f16_fields(type, fields);
     for (int i = 0; i < 2; i++)
@@ -190,26 +200,52 @@ static void run_product(const struct kernels *kernels, const struct product *p, 
     free(guarded);
 }
 
-/* Activations with chosen integers: all 127 or all -128 (-127 by 32, where products may count on it). */
-static void make_extreme(enum act_kind kind, uint8_t *row, uint32_t n_columns, int value)
+/* Activations with chosen integers. EXTREME_ENDS: all 127 or all -128 (-127 by 32, where products may count on
+ * it). EXTREME_EDGES: sums of |q| over 16 inputs about where products of two sub-blocks no longer fit 16 bits
+ * each. */
+enum extreme { EXTREME_NONE, EXTREME_ENDS, EXTREME_EDGES, EXTREMES };
+
+static void fill_edge(int8_t *q)
+{
+    static const int sums[] = {1022, 1023, 1024, 1091, 1092, 1093, 700, 2032};
+    int sum = sums[random_below(8)], sign = random_below(2) ? 1 : -1;
+    for (int i = 0; i < ACT_BLOCK; i++) {
+        int magnitude = sum / 16 + (i % 16 < sum % 16);
+        q[i] = (int8_t)(sign * magnitude);
+        if (i % 64 == 63)
+            sign = random_below(2) ? 1 : -1;
+    }
+}
+
+static void make_extreme(enum act_kind kind, enum extreme extreme, uint8_t *row, uint32_t n_columns,
+                         int value)
 {
     for (uint32_t b = 0; b * ACT_BLOCK < n_columns; b++) {
-        if (kind == ACT_Q8_256) {
-            struct act_q8_256 *block = (struct act_q8_256 *)row + b;
-            memset(block->q, value, sizeof block->q);
-            for (int i = 0; i < 16; i++)
-                block->sum16[i] = (int16_t)(16 * value);
-            for (int i = 0; i < 8; i++)
-                block->sum32[i] = (int16_t)(32 * value);
-            block->d = 1.0f;
-        } else {
-            struct act_q8_32 *block = (struct act_q8_32 *)row + b;
-            memset(block->q, value, sizeof block->q);
-            for (int i = 0; i < 8; i++) {
-                block->sum32[i] = (int16_t)(32 * value);
-                block->d[i] = 1.0f;
+        struct act_q8_256 *large = (struct act_q8_256 *)row + b;
+        struct act_q8_32 *small = (struct act_q8_32 *)row + b;
+        int8_t *q = kind == ACT_Q8_256 ? large->q : small->q;
+        memset(row + b * sizeof *large, 0, sizeof *large);
+        memset(q, value, ACT_BLOCK);
+        if (extreme == EXTREME_EDGES)
+            fill_edge(q);
+        for (int i = 0; i < 8; i++) {
+            int halves[2] = {0, 0};
+            for (int j = 0; j < 32; j++)
+                halves[j / 16] += q[32 * i + j];
+            if (kind == ACT_Q8_32) {
+                small->sum32[i] = (int16_t)(halves[0] + halves[1]);
+                small->d[i] = 1.0f;
+                continue;
+            }
+            large->sum32[i] = (int16_t)(halves[0] + halves[1]);
+            for (int j = 0; j < 2; j++) { /* all of one sign */
+                large->sum16[2 * i + j] = (int16_t)halves[j];
+                if (abs(halves[j]) > large->largest_sum16)
+                    large->largest_sum16 = (uint16_t)abs(halves[j]);
             }
         }
+        if (kind == ACT_Q8_256)
+            large->d = 1.0f;
     }
 }
 
@@ -256,7 +292,7 @@ static void check_against_double(const struct product *p, const float *out)
 }
 
 static uint8_t *make_acts(const struct kernels *kernels, enum act_kind kind, uint32_t n_acts,
-                          uint32_t n_columns, int extreme, size_t *stride)
+                          uint32_t n_columns, enum extreme extreme, size_t *stride)
 {
     *stride = act_row_bytes(kind, n_columns);
     uint8_t *acts = allocate(n_acts * *stride);
@@ -266,14 +302,17 @@ static uint8_t *make_acts(const struct kernels *kernels, enum act_kind kind, uin
         random_floats(x, n_columns);
         kernels->quantize[kind](x, n_columns, acts + i * *stride);
         if (extreme && kind != ACT_F32)
-            make_extreme(kind, acts + i * *stride, n_columns, i % 2 ? 127 : kind == ACT_Q8_256 ? -128 : -127);
+            make_extreme(kind, extreme, acts + i * *stride, n_columns,
+                         i % 2                ? 127
+                         : kind == ACT_Q8_256 ? -128
+                                              : -127);
     }
     free(x);
     return acts;
 }
 
 static void check_product(enum tensor_type type, uint32_t n_rows, uint32_t n_columns, uint32_t n_acts,
-                          enum fill fill, int extreme)
+                          enum fill fill, enum extreme extreme)
 {
     struct matrix m = make_matrix(type, n_rows, n_columns, fill);
     struct product p = {.m = &m, .n_acts = n_acts, .add = random_below(2)};
@@ -339,7 +378,7 @@ static void test_products_of_extremes(void **state)
     (void)state;
     for (int t = 0; t < N_TYPES; t++)
         for (enum fill fill = 0; fill < FILLS; fill++)
-            for (int extreme = 0; extreme < 2; extreme++)
+            for (enum extreme extreme = 0; extreme < EXTREMES; extreme++)
                 check_product(all_types[t], 33, 1024, 11, fill, extreme);
 }
 
