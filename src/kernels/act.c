@@ -11,7 +11,7 @@ size_t act_row_bytes(enum act_kind kind, uint32_t n)
     size_t n_padded = round_up(n, ACT_BLOCK);
     if (kind == ACT_F32)
         return n_padded * sizeof(float);
-    return n_padded / ACT_BLOCK * sizeof(struct act_q8_256);
+    return n_padded / ACT_BLOCK * (kind == ACT_Q8_256 ? sizeof(struct act_q8_256) : sizeof(struct act_q8_32));
 }
 
 enum act_kind act_kind_of(enum tile_kind kind)
@@ -20,7 +20,7 @@ enum act_kind act_kind_of(enum tile_kind kind)
     case TILE_Q4_K:
     case TILE_Q6_K:
         return ACT_Q8_256;
-    case TILE_U8:
+    case TILE_32:
         return ACT_Q8_32;
     default:
         return ACT_F32;

@@ -2,89 +2,139 @@
  * nothing; any thread. */
 #include "kernels/avx2_vectors.h"
 
-/* The kinds of 32-blocks: values to 31 with a zero or an m; values to 255 (Q8_0). */
-enum u8_kind { U8_ZERO, U8_M, U8_WIDE };
+/* Bits a weight, and whether blocks have an m. */
+struct shape {
+    int bits;
+    bool has_m;
+};
 
-/* 32 inputs of 8 rows and one row of activations. */
-INLINE __m256i u8_dot(const uint8_t *block, const uint8_t *q, const enum u8_kind kind)
+/* Group g of block `second` of a pair, 8 rows: whole numbers as in the file, but signed bytes of Q8_0. */
+INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct shape shape)
+{
+    if (shape.bits == 8)
+        return _mm256_xor_si256(load(values + 512 * second + 64 * g), _mm256_set1_epi8((char)0x80));
+    __m256i nibbles = load(values + 64 * g);
+    if (shape.bits == 4)
+        return _mm256_and_si256(second ? _mm256_srli_epi16(nibbles, 4) : nibbles, _mm256_set1_epi8(0x0f));
+    if (second)
+        nibbles = _mm256_srli_epi16(nibbles, 3);
+    nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(second ? 0x1e : 0x0f));
+    __m256i fifth = load(values + PAIR_BITS_VECTOR + 64 * second);
+    const int place = second ? 0 : 4; /* where bit g of a byte has to go */
+    if (g > place)
+        fifth = _mm256_srli_epi16(fifth, g - place);
+    if (g < place)
+        fifth = _mm256_slli_epi16(fifth, place - g);
+    return _mm256_or_si256(nibbles, _mm256_and_si256(fifth, _mm256_set1_epi8((char)(1 << place))));
+}
+
+/* 32 inputs of 8 rows and m rows of activations. */
+INLINE void block_dots(const uint8_t *values, int second, const uint8_t *q, size_t stride, const int m,
+                       const struct shape shape, __m256i *dot)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i dot = _mm256_setzero_si256(), pairs = _mm256_setzero_si256();
+    __m256i pairs[ROWS_AT_ONCE];
+    UNROLL
+    for (int i = 0; i < m; i++)
+        dot[i] = pairs[i] = _mm256_setzero_si256();
     UNROLL
     for (int g = 0; g < 8; g++) {
-        __m256i w = load(block + 64 * g), a = broadcast(q + 4 * g);
-        if (kind == U8_WIDE) { /* |w| * (a with w's sign): 2 * 128 * 127 fits 16 bits, one group at a time */
-            w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
-            pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
-            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, ones));
-        } else { /* 4 groups fit: 4 * 2 * 31 * 128 = 31744 */
-            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w, a));
-            if (g % 4 == 3) {
-                dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, ones));
-                pairs = _mm256_setzero_si256();
+        __m256i w = group_of(values, second, g, shape);
+        UNROLL
+        for (int i = 0; i < m; i++) {
+            __m256i a = broadcast(q + (size_t)i * stride + 4 * g);
+            if (shape.bits ==
+                8) { /* |w| * (a with w's sign): 2 * 128 * 127 fits 16 bits, one group at a time */
+                pairs[i] = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+                dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs[i], ones));
+            } else { /* 4 groups fit: 4 * 2 * 31 * 128 = 31744; of 4 bits all 8: 8 * 2 * 15 * 128 = 30720 */
+                __m256i products = _mm256_maddubs_epi16(w, a);
+                pairs[i] = g == 0 ? products : _mm256_add_epi16(pairs[i], products);
+                if (g == 7 || (g == 3 && shape.bits == 5)) {
+                    dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs[i], ones));
+                    pairs[i] = _mm256_setzero_si256();
+                }
             }
         }
     }
-    return dot;
 }
 
-INLINE void u8_block(const uint8_t *d_of_rows, const uint8_t *block, uint32_t b, int half, const uint8_t *act,
-                     size_t stride, int zero, const int m, const enum u8_kind kind, __m256 *sums)
+/* One block of a pair, 8 rows of a tile: `pair` and `values` start at the first of the 8. */
+INLINE void block_rows(const uint8_t *pair, const uint8_t *values, int second, int half, const uint8_t *act,
+                       uint32_t block, size_t stride, const int m, const struct shape shape, __m256 *sums)
 {
-    __m256 d = load_8_f16(d_of_rows + 16 * half);
-    __m256 offset = kind == U8_M ? load_8_f16(d_of_rows + 32 + 16 * half) : d;
+    __m256i dot[ROWS_AT_ONCE];
+    block_dots(values + 32 * half, second, act + 32 * block, stride, m, shape, dot);
+    const uint8_t *scales = pair + 32 * second + 16 * half;
+    __m256 d = load_8_f16(scales), offset = shape.has_m ? load_8_f16(scales + PAIR_M) : d;
     UNROLL
     for (int i = 0; i < m; i++) {
         const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-        __m256i dot = u8_dot(block + 32 * half, (const uint8_t *)a->q + 32 * b, kind);
-        if (kind == U8_ZERO)
-            dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(zero * a->sum32[b]));
-        sums[i] =
-            _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(a->d[b])), _mm256_cvtepi32_ps(dot), sums[i]);
-        if (kind == U8_M)
-            sums[i] = _mm256_fmadd_ps(offset, _mm256_set1_ps(a->d[b] * (float)a->sum32[b]), sums[i]);
+        if (shape.bits < 8 && !shape.has_m) {
+            __m256i too_much = _mm256_srai_epi32(broadcast(&a->offset[block]), 8 - shape.bits);
+            dot[i] = _mm256_add_epi32(dot[i], too_much);
+        }
+        __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(a->d[block]));
+        sums[i] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot[i]), sums[i]);
+        if (shape.has_m)
+            sums[i] = _mm256_fmadd_ps(offset, _mm256_set1_ps(a->d_sum[block]), sums[i]);
     }
 }
 
-INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
-                    const enum u8_kind kind)
+INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
+                      const struct shape shape)
 {
-    const uint8_t *d_of_blocks = product_tile(p, tile), *block = d_of_blocks + p->header_bytes;
+    const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
+    const uint8_t *pair = product_tile(p, tile);
     const uint8_t *acts = p->acts + row * p->act_stride;
-    const int zero = pack_u8_zero(p->w->type);
     tile_sums sums;
     clear_sums(sums);
-    for (uint32_t b = 0; b < p->n_blocks; b++, block += U8_BLOCK_BYTES) {
-        const uint8_t *act = acts + b / 8 * sizeof(struct act_q8_32);
-        for (int i = 0; i < U8_BLOCK_BYTES; i += 64)
-            fetch_ahead(block + i);
-        for (int half = 0; half < 2; half++)
-            u8_block(d_of_blocks + (kind == U8_M ? 64 : 32) * (size_t)b, block, b % 8, half, act,
-                     p->act_stride, zero, m, kind, sums[half]);
+    for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {
+        const uint8_t *act = acts + b / 4 * sizeof(struct act_q8_32);
+        for (size_t at = 0; at < pair_bytes; at += 64)
+            fetch_ahead(pair + at);
+        UNROLL
+        for (int second = 0; second < 2; second++)
+            for (int half = 0; half < 2; half++)
+                block_rows(pair, pair + values_at, second, half, act, b % 4 * 2 + (uint32_t)second,
+                           p->act_stride, m, shape, sums[half]);
     }
     store_sums(p, tile, row, m, sums);
 }
 
-ROWS_FUNCTIONS(u8_zero, u8_rows, U8_ZERO)
-ROWS_FUNCTIONS(u8_m, u8_rows, U8_M)
-ROWS_FUNCTIONS(u8_wide, u8_rows, U8_WIDE)
+ROWS_FUNCTIONS(q8_0, pair_rows, (struct shape){8, false})
+ROWS_FUNCTIONS(q4_0, pair_rows, (struct shape){4, false})
+ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true})
+ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false})
+ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true})
 
-static rows_function *const *u8_functions(enum tensor_type type)
+static rows_function *const *functions_of(enum tensor_type type)
 {
-    return type == TENSOR_Q8_0 ? u8_wide : pack_u8_has_m(type) ? u8_m : u8_zero;
+    switch (type) {
+    case TENSOR_Q4_0:
+        return q4_0;
+    case TENSOR_Q4_1:
+        return q4_1;
+    case TENSOR_Q5_0:
+        return q5_0;
+    case TENSOR_Q5_1:
+        return q5_1;
+    default:
+        return q8_0;
+    }
 }
 
 #include "kernels/matmul_body.h"
 
-static void matmul_u8(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
+static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
                       size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
                       bool add)
 {
-    const struct product p = product_of(w, U8_BLOCK_VALUES, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, u8_functions(w->type));
+    const struct product p = product_of(w, PAIR_VALUES, acts, act_stride, out, out_stride, bias, add);
+    matmul_tiles(&p, tile_begin, tile_end, n_acts, functions_of(w->type));
 }
 
 void avx2_fill_matmul_32(struct kernels *kernels)
 {
-    kernels->matmul[TILE_U8] = matmul_u8;
+    kernels->matmul[TILE_32] = matmul_32;
 }

@@ -1,75 +1,122 @@
 /* avx512_matmul_32.c: products of the types with blocks of 32 values, for AVX-512 VNNI; built like
- * avx512_matmul.c. Owns nothing; any thread. */
+ * avx512_matmul.c. Owns nothing; any thread.
+ *
+ * Weights without an m are made so large that they are 128 too high, whatever the type: then all sums of dot
+ * products start at the activations' `offset` and need no other correction. */
 #include "kernels/avx512_vectors.h"
 
-INLINE void u8_rows(const struct product *p, uint32_t tile, uint32_t row, const int m, const bool has_m)
+/* Bits a weight; how many bits too large the weights of the two blocks of a pair are used. */
+struct shape {
+    int bits;
+    bool has_m;
+    int shift[2];
+};
+
+/* Group g of block `second` of a pair. */
+INLINE __m512i group_of(const uint8_t *values, int second, int g, const struct shape shape)
 {
-    const uint8_t *d_of_blocks = product_tile(p, tile);
-    const uint8_t *block = d_of_blocks + p->header_bytes;
-    const uint8_t *acts = p->acts + row * p->act_stride;
-    const size_t stride = p->act_stride, d_bytes = has_m ? 64 : 32;
-    /* A pair of sums is broadcast; one of the two is wanted. */
-    const __m512i zero_first = _mm512_set1_epi32(-pack_u8_zero(p->w->type) & 0xffff);
-    const __m512i zero_second = _mm512_slli_epi32(zero_first, 16);
+    if (shape.bits == 8)
+        return load(values + 512 * second + 64 * g);
+    const int shift = second ? 0 : shape.shift[0]; /* the second block's nibbles are used where they lie */
+    __m512i nibbles = load(values + 64 * g);
+    if (shift > 0)
+        nibbles = _mm512_slli_epi16(nibbles, (unsigned)shift);
+    nibbles = _mm512_and_si512(nibbles, _mm512_set1_epi8((char)(second ? 0xf0 : 0x0f << shift)));
+    if (shape.bits == 4)
+        return nibbles;
+    __m512i fifth = load(values + PAIR_BITS_VECTOR + 64 * second);
+    const int place = second ? 3 : 4 + shift; /* where bit g of a byte has to go */
+    if (g > place)
+        fifth = _mm512_srli_epi16(fifth, (unsigned)(g - place));
+    if (g < place)
+        fifth = _mm512_slli_epi16(fifth, (unsigned)(place - g));
+    /* nibbles | (fifth & mask) */
+    return _mm512_ternarylogic_epi32(nibbles, fifth, _mm512_set1_epi8((char)(1 << place)), 0xf8);
+}
+
+INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
+                      const struct shape shape)
+{
+    const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
+    const size_t stride = p->act_stride;
+    const uint8_t *pair = product_tile(p, tile);
+    const uint8_t *acts = p->acts + row * stride;
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++)
         sums[i] = _mm512_setzero_ps();
-    for (uint32_t b = 0; b < p->n_blocks; b++, block += U8_BLOCK_BYTES) {
-        const uint8_t *act = acts + b / 8 * sizeof(struct act_q8_32), *q = act + 32 * (b % 8);
-        const __m512i zero = b % 2 ? zero_second : zero_first;
-        __m512i dot[ROWS_AT_ONCE];
+    for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {
+        const uint8_t *act = acts + b / 4 * sizeof(struct act_q8_32), *values = pair + values_at;
         UNROLL
-        for (int g = 0; g < 8; g++)
-            fetch_ahead(block + 64 * g);
+        for (size_t at = 0; at < pair_bytes; at += 64)
+            fetch_ahead(pair + at);
         UNROLL
-        for (int i = 0; i < m; i++) {
-            const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-            dot[i] = _mm512_setzero_si512();
-            if (!has_m)
-                dot[i] = _mm512_dpwssd_epi32(dot[i], zero, broadcast(&a->sum32[b % 8 & ~1u]));
-        }
-        UNROLL
-        for (int g = 0; g < 8; g++) {
-            __m512i w = load(block + 64 * g);
+        for (int second = 0; second < 2; second++) {
+            const uint32_t block = b % 4 * 2 + (uint32_t)second;
+            const uint8_t *q = act + 32 * block;
+            __m512i dot[ROWS_AT_ONCE];
             UNROLL
-            for (int i = 0; i < m; i++)
-                dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * g));
-        }
-        __m512 d = load_f16(d_of_blocks + d_bytes * b);
-        __m512 offset = has_m ? load_f16(d_of_blocks + d_bytes * b + 32) : d;
-        UNROLL
-        for (int i = 0; i < m; i++) {
-            const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-            float d_act = a->d[b % 8];
-            sums[i] =
-                _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(d_act)), _mm512_cvtepi32_ps(dot[i]), sums[i]);
-            if (has_m)
-                sums[i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(d_act * (float)a->sum32[b % 8]), sums[i]);
+            for (int i = 0; i < m; i++) {
+                const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
+                dot[i] = shape.has_m ? _mm512_setzero_si512() : broadcast(&a->offset[block]);
+            }
+            UNROLL
+            for (int g = 0; g < 8; g++) {
+                __m512i w = group_of(values, second, g, shape);
+                UNROLL
+                for (int i = 0; i < m; i++)
+                    dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * g));
+            }
+            __m512 d = load_f16(pair + 32 * second);
+            if (shape.shift[second] > 0)
+                d = _mm512_mul_ps(d, _mm512_set1_ps(1.0f / (float)(1 << shape.shift[second])));
+            __m512 offset = shape.has_m ? load_f16(pair + PAIR_M + 32 * second) : d;
+            UNROLL
+            for (int i = 0; i < m; i++) {
+                const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
+                __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(a->d[block]));
+                sums[i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot[i]), sums[i]);
+                if (shape.has_m)
+                    sums[i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(a->d_sum[block]), sums[i]);
+            }
         }
     }
     store_sums(p, tile, row, m, sums);
 }
 
-ROWS_FUNCTIONS(u8_zero, u8_rows, false)
-ROWS_FUNCTIONS(u8_m, u8_rows, true)
+ROWS_FUNCTIONS(q8_0, pair_rows, (struct shape){8, false, {0, 0}})
+ROWS_FUNCTIONS(q4_0, pair_rows, (struct shape){4, false, {4, 4}})
+ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true, {0, 4}})
+ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false, {3, 3}})
+ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}})
 
-static rows_function *const *u8_functions(enum tensor_type type)
+static rows_function *const *functions_of(enum tensor_type type)
 {
-    return pack_u8_has_m(type) ? u8_m : u8_zero;
+    switch (type) {
+    case TENSOR_Q4_0:
+        return q4_0;
+    case TENSOR_Q4_1:
+        return q4_1;
+    case TENSOR_Q5_0:
+        return q5_0;
+    case TENSOR_Q5_1:
+        return q5_1;
+    default:
+        return q8_0;
+    }
 }
 
 #include "kernels/matmul_body.h"
 
-static void matmul_u8(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
+static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
                       size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
                       bool add)
 {
-    const struct product p = product_of(w, U8_BLOCK_VALUES, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, u8_functions(w->type));
+    const struct product p = product_of(w, PAIR_VALUES, acts, act_stride, out, out_stride, bias, add);
+    matmul_tiles(&p, tile_begin, tile_end, n_acts, functions_of(w->type));
 }
 
 void avx512_fill_matmul_32(struct kernels *kernels)
 {
-    kernels->matmul[TILE_U8] = matmul_u8;
+    kernels->matmul[TILE_32] = matmul_32;
 }

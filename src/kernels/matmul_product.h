@@ -33,7 +33,7 @@ INLINE struct product product_of(const struct packed_matrix *w, uint32_t block_v
         .out_stride = out_stride,
         .bias = bias,
         .add = add,
-        .n_blocks = w->n_columns / block_values,
+        .n_blocks = (w->n_columns + block_values - 1) / block_values,
         .header_bytes = pack_header_bytes(w->type, w->n_columns),
     };
 }

@@ -30,7 +30,7 @@ enum {
 enum tile_kind {
     TILE_Q4_K,  /* Q4_K, bit for bit, 0.5625 bytes a weight */
     TILE_Q6_K,  /* Q6_K, bit for bit, 0.8203 bytes a weight */
-    TILE_U8,    /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1: unsigned bytes, scale and offset a 32-block */
+    TILE_32,    /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, bit for bit: 1.0625, 0.5625, 0.625, 0.6875, 0.75 bytes */
     TILE_FLOAT, /* all else: rows as in the file, decoded to f32 as they are used */
     TILE_KINDS
 };
@@ -47,7 +47,7 @@ struct packed_matrix {     /* [n_rows, n_columns], a product gives n_rows output
 /* How the inputs of a product are given. */
 enum act_kind {
     ACT_Q8_256, /* struct act_q8_256 blocks: for TILE_Q4_K and TILE_Q6_K */
-    ACT_Q8_32,  /* struct act_q8_32 blocks: for TILE_U8 */
+    ACT_Q8_32,  /* struct act_q8_32 blocks: for TILE_32 */
     ACT_F32,    /* plain floats, padded with zeros to whole blocks: for TILE_FLOAT */
     ACT_KINDS
 };
@@ -66,10 +66,11 @@ struct act_q8_256 {
 struct act_q8_32 {
     int8_t q[256];
     float d[8];
-    int16_t sum32[8];
-    uint8_t padding[16];
+    float d_sum[8];    /* d * sum of the 32 q */
+    int32_t offset[8]; /* -128 * that sum: what weights that are 128 too high add too much */
+    uint8_t padding[32];
 };
-_Static_assert(sizeof(struct act_q8_256) == 320 && sizeof(struct act_q8_32) == 320,
+_Static_assert(sizeof(struct act_q8_256) == 320 && sizeof(struct act_q8_32) == 384,
                "rows are 64-byte aligned");
 
 /* Bytes of one activation row of n inputs: a multiple of 64. */

@@ -45,7 +45,7 @@ enum tile_kind pack_kind(enum tensor_type type)
     case TENSOR_Q4_1:
     case TENSOR_Q5_0:
     case TENSOR_Q5_1:
-        return TILE_U8;
+        return TILE_32;
     default:
         return TILE_FLOAT;
     }
@@ -62,8 +62,6 @@ size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
     switch (pack_kind(type)) {
     case TILE_Q6_K:
         return round_up_64((size_t)(n_columns / ACT_BLOCK) * 32);
-    case TILE_U8:
-        return round_up_64((size_t)(n_columns / U8_BLOCK_VALUES) * (pack_u8_has_m(type) ? 64 : 32));
     default:
         return 0;
     }
@@ -77,8 +75,8 @@ size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
         return (size_t)(n_columns / ACT_BLOCK) * Q4K_BLOCK_BYTES;
     case TILE_Q6_K:
         return header + (size_t)(n_columns / ACT_BLOCK) * Q6K_BLOCK_BYTES;
-    case TILE_U8:
-        return header + (size_t)(n_columns / U8_BLOCK_VALUES) * U8_BLOCK_BYTES;
+    case TILE_32:
+        return pack_32_pairs(n_columns) * pack_32_pair_bytes(type);
     default:
         return round_up_64(TILE_ROWS * file_row_bytes(type, n_columns));
     }
@@ -163,70 +161,96 @@ static void unpack_q6_k(const uint8_t *d, const uint8_t *block, uint32_t row, ui
 }
 
 /* Where the parts of a 32-block lie in the file: -1 if it has no such part. */
-struct u8_shape {
-    int m, high, quants, bytes;
+struct shape_32 {
+    int m, high, quants;
 };
 
-static struct u8_shape u8_shape_of(enum tensor_type type)
+static struct shape_32 shape_32_of(enum tensor_type type)
 {
     switch (type) {
-    case TENSOR_Q4_0:
-        return (struct u8_shape){-1, -1, 2, 18};
     case TENSOR_Q4_1:
-        return (struct u8_shape){2, -1, 4, 20};
+        return (struct shape_32){2, -1, 4};
     case TENSOR_Q5_0:
-        return (struct u8_shape){-1, 2, 6, 22};
+        return (struct shape_32){-1, 2, 6};
     case TENSOR_Q5_1:
-        return (struct u8_shape){2, 4, 8, 24};
-    default: /* Q8_0 */
-        return (struct u8_shape){-1, -1, 2, 34};
+        return (struct shape_32){2, 4, 8};
+    default: /* Q8_0, Q4_0 */
+        return (struct shape_32){-1, -1, 2};
     }
 }
 
-static void pack_u8(enum tensor_type type, const uint8_t *file, uint32_t row, uint8_t *d, uint8_t *block)
+/* The 32 values of a block as unsigned bytes, and back. */
+static void values_of_file(enum tensor_type type, const uint8_t *file, uint8_t u[32])
 {
-    struct u8_shape shape = u8_shape_of(type);
-    uint8_t u[32];
-    memcpy(d + 2 * row, file, 2);
-    if (shape.m >= 0)
-        memcpy(d + 32 + 2 * row, file + shape.m, 2);
-    if (type == TENSOR_Q8_0) {
-        for (int i = 0; i < 32; i++)
-            u[i] = file[shape.quants + i] ^ 0x80; /* two's complement + 128 */
-    } else {
-        uint32_t high = shape.high >= 0 ? load_u32(file + shape.high) : 0; /* bit 4 of value i is bit i */
-        for (int i = 0; i < 16; i++) {
-            uint8_t byte = file[shape.quants + i];
-            u[i] = (uint8_t)((byte & 15) | (high >> i & 1) << 4);
-            u[16 + i] = (uint8_t)(byte >> 4 | (high >> (16 + i) & 1) << 4);
-        }
+    struct shape_32 shape = shape_32_of(type);
+    uint32_t high = shape.high >= 0 ? load_u32(file + shape.high) : 0; /* bit 4 of value i is bit i */
+    const uint8_t *quants = file + shape.quants;
+    for (int i = 0; i < 32; i++) {
+        if (type == TENSOR_Q8_0)
+            u[i] = quants[i] ^ 0x80; /* two's complement + 128 */
+        else
+            u[i] = (uint8_t)((i < 16 ? quants[i] & 15 : quants[i - 16] >> 4) | (high >> i & 1) << 4);
     }
-    for (int g = 0; g < 8; g++)
-        memcpy(block + 64 * g + 4 * row, u + 4 * g, 4);
 }
 
-static void unpack_u8(enum tensor_type type, const uint8_t *d, const uint8_t *block, uint32_t row,
-                      uint8_t *file)
+static void values_to_file(enum tensor_type type, const uint8_t u[32], uint8_t *file)
 {
-    struct u8_shape shape = u8_shape_of(type);
-    uint8_t u[32];
-    for (int g = 0; g < 8; g++)
-        memcpy(u + 4 * g, block + 64 * g + 4 * row, 4);
-    memcpy(file, d + 2 * row, 2);
-    if (shape.m >= 0)
-        memcpy(file + shape.m, d + 32 + 2 * row, 2);
-    if (type == TENSOR_Q8_0) {
-        for (int i = 0; i < 32; i++)
-            file[shape.quants + i] = u[i] ^ 0x80;
-        return;
-    }
+    struct shape_32 shape = shape_32_of(type);
     uint32_t high = 0;
-    for (int i = 0; i < 16; i++) {
-        file[shape.quants + i] = (uint8_t)((u[i] & 15) | (u[16 + i] & 15) << 4);
-        high |= (uint32_t)(u[i] >> 4) << i | (uint32_t)(u[16 + i] >> 4) << (16 + i);
+    for (int i = 0; i < 32; i++) {
+        uint8_t *quant = file + shape.quants + (type == TENSOR_Q8_0 ? i : i % 16);
+        if (type == TENSOR_Q8_0)
+            *quant = u[i] ^ 0x80;
+        else
+            *quant = (uint8_t)(i < 16 ? u[i] & 15 : *quant | u[i] << 4);
+        high |= (uint32_t)(u[i] >> 4 & 1) << i;
     }
     if (shape.high >= 0)
         store_u32(file + shape.high, high);
+}
+
+/* Block b of a row of a tile. */
+static void pack_32(enum tensor_type type, const uint8_t *file, uint32_t row, uint32_t b, uint8_t *tile)
+{
+    uint8_t *pair = tile + b / 2 * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type), u[32];
+    int bits = pack_32_bits(type), second = b % 2;
+    memcpy(pair + 32 * second + 2 * row, file, 2);
+    if (pack_32_has_m(type))
+        memcpy(pair + PAIR_M + 32 * second + 2 * row, file + shape_32_of(type).m, 2);
+    values_of_file(type, file, u);
+    for (uint32_t i = 0; i < 32; i++) {
+        uint32_t at = i / 4 * 64 + 4 * row + i % 4;
+        if (bits == 8)
+            values[512 * second + at] = u[i];
+        else if (!second)
+            values[at] |= u[i] & 15;
+        else
+            values[at] |= (uint8_t)(u[i] >> (bits - 4) << 4);
+        if (bits == 5)
+            values[PAIR_BITS_VECTOR + 64 * second + at % 64] |=
+                (uint8_t)((second ? u[i] & 1 : u[i] >> 4) << i / 4);
+    }
+}
+
+static void unpack_32(enum tensor_type type, const uint8_t *tile, uint32_t row, uint32_t b, uint8_t *file)
+{
+    const uint8_t *pair = tile + b / 2 * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type);
+    uint8_t u[32];
+    int bits = pack_32_bits(type), second = b % 2;
+    memcpy(file, pair + 32 * second + 2 * row, 2);
+    if (pack_32_has_m(type))
+        memcpy(file + shape_32_of(type).m, pair + PAIR_M + 32 * second + 2 * row, 2);
+    for (uint32_t i = 0; i < 32; i++) {
+        uint32_t at = i / 4 * 64 + 4 * row + i % 4;
+        if (bits == 8) {
+            u[i] = values[512 * second + at];
+            continue;
+        }
+        int nibble = second ? values[at] >> 4 : values[at] & 15;
+        int bit = bits == 5 ? values[PAIR_BITS_VECTOR + 64 * second + at % 64] >> i / 4 & 1 : 0;
+        u[i] = (uint8_t)(bits == 4 ? nibble : second ? nibble << 1 | bit : nibble | bit << 4);
+    }
+    values_to_file(type, u, file);
 }
 
 void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32_t n_rows, uint32_t n_columns,
@@ -234,13 +258,10 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
 {
     enum tile_kind kind = pack_kind(type);
     uint8_t *blocks = tile + pack_header_bytes(type, n_columns);
-    uint32_t n_blocks = n_columns / (kind == TILE_U8 ? U8_BLOCK_VALUES : ACT_BLOCK);
-    size_t d_bytes = pack_u8_has_m(type) ? 64 : 32;
+    uint32_t n_blocks = n_columns / (kind == TILE_32 ? 32 : ACT_BLOCK);
     size_t file_block_bytes = quant_find(type)->block_bytes;
 
     memset(tile, 0, pack_tile_bytes(type, n_columns));
-    if (kind == TILE_U8) /* a missing row's u must not matter, but let it be a weight of 0 */
-        memset(blocks, pack_u8_zero(type), (size_t)n_blocks * U8_BLOCK_BYTES);
 
     for (uint32_t row = 0; row < n_rows; row++) {
         const uint8_t *file = (const uint8_t *)rows + row * row_bytes;
@@ -255,7 +276,7 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
             else if (kind == TILE_Q6_K)
                 pack_q6_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES);
             else
-                pack_u8(type, file, row, tile + b * d_bytes, blocks + (size_t)b * U8_BLOCK_BYTES);
+                pack_32(type, file, row, b, tile);
         }
     }
 }
@@ -272,15 +293,14 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
         quant_decode(type, tile + row * file_row_bytes(type, matrix->n_columns), matrix->n_columns, out);
         return;
     }
-    uint32_t n_values = matrix->kind == TILE_U8 ? U8_BLOCK_VALUES : ACT_BLOCK;
-    size_t d_bytes = pack_u8_has_m(type) ? 64 : 32;
+    uint32_t n_values = matrix->kind == TILE_32 ? 32 : ACT_BLOCK;
     for (uint32_t b = 0; b < matrix->n_columns / n_values; b++) {
         if (matrix->kind == TILE_Q4_K)
             unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q6_K)
             unpack_q6_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES, row, file);
         else
-            unpack_u8(type, tile + b * d_bytes, blocks + (size_t)b * U8_BLOCK_BYTES, row, file);
+            unpack_32(type, tile, row, b, file);
         quant_decode(type, file, n_values, out + (size_t)b * n_values);
     }
 }

@@ -1,6 +1,6 @@
 /* pack.h: from rows as they lie in a file to tiles of 16 rows, without losing a bit.
  *
- * Columns come in blocks (256 for the K types, 32 for TILE_U8), ascending. A group is 4 consecutive inputs of
+ * Columns come in blocks (256 for the K types, 32 for TILE_32), ascending. A group is 4 consecutive inputs of
  * 16 rows in 64 bytes, input i of row r in byte 4*r + i, so that one 512-bit register (or two of 256) feeds a
  * byte dot product whose 32-bit lanes are rows. Every vector of 64 bytes below starts at a multiple of 64.
  *
@@ -21,9 +21,17 @@
  * of k 3 Values are unsigned, 32 too high. Odd sub-blocks come out 4 times too large, evened out in the
  * scales.
  *
- * TILE_U8: f16 d[n_blocks][16] (Q4_1 and Q5_1: d[16] then m[16], for each block), padded to 64; then 512
- * bytes, 8 groups, each 32 columns. weight = d * (u - zero) + m; zero is 128 for Q8_0, 8 for Q4_0, 16 for
- * Q5_0, else 0.
+ * TILE_32: a pair of 32-blocks at a time, 64 columns; what an odd last block lacks is zero
+ *       0  f16 d[16] of the first block, d[16] of the second
+ *          Q4_1, Q5_1: f16 m[16] of the first, m[16] of the second
+ *          Q8_0: 16 vectors: vector 8*e + g holds group g of block e as unsigned bytes, 128 too high
+ *          Q4_0, Q4_1: 8 vectors: vector g holds group g of the first block in its low nibbles and of the
+ *          second in its high ones
+ *          Q5_0, Q5_1: likewise 8 vectors with the lower 4 bits of the first block's and the *upper* 4 bits
+ *          of the second block's values; then 2 vectors: bit g of vector e is the bit that is missing in
+ *          group g of block e
+ * Kernels may use nibbles where they lie, 8 or 16 times too large, with smaller scales. weight = d * (u - zero)
+ * + m; zero is 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0.
  *
  * TILE_FLOAT: the 16 rows as in the file, one after the other, padded to 64.
  *
@@ -43,8 +51,9 @@ enum {
     Q6K_CHUNK_BYTES = 768,
     Q6K_BLOCK_BYTES = 3328,
 
-    U8_BLOCK_VALUES = 32,
-    U8_BLOCK_BYTES = 512,
+    PAIR_VALUES = 64,
+    PAIR_M = 64,            /* offset in a pair of blocks, where there is an m */
+    PAIR_BITS_VECTOR = 512, /* offset from the nibbles to the fifth bits */
 };
 
 enum tile_kind pack_kind(enum tensor_type type);
@@ -58,16 +67,34 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
 /* One row of a packed matrix as f32[n_columns]: exactly what quant_decode gives for the row in the file. */
 void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out);
 
-/* For the kernels. Bytes in front of the blocks of a tile (0 for TILE_Q4_K and TILE_FLOAT). */
+/* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q6_K). */
 size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns);
-/* TILE_U8: whether blocks have an m, and what u is for a weight of m. */
-static inline bool pack_u8_has_m(enum tensor_type type)
+
+/* TILE_32: bits a weight (4, 5, 8), whether blocks have an m, what u is for a weight of m; where the vectors of
+ * a pair of blocks start, and its bytes. */
+static inline int pack_32_bits(enum tensor_type type)
+{
+    return type == TENSOR_Q8_0 ? 8 : type == TENSOR_Q5_0 || type == TENSOR_Q5_1 ? 5 : 4;
+}
+static inline bool pack_32_has_m(enum tensor_type type)
 {
     return type == TENSOR_Q4_1 || type == TENSOR_Q5_1;
 }
-static inline int pack_u8_zero(enum tensor_type type)
+static inline int pack_32_zero(enum tensor_type type)
 {
-    return type == TENSOR_Q8_0 ? 128 : type == TENSOR_Q4_0 ? 8 : type == TENSOR_Q5_0 ? 16 : 0;
+    return pack_32_has_m(type) ? 0 : 1 << (pack_32_bits(type) - 1);
+}
+static inline size_t pack_32_values_at(enum tensor_type type)
+{
+    return pack_32_has_m(type) ? 128 : 64;
+}
+static inline size_t pack_32_pair_bytes(enum tensor_type type)
+{
+    return pack_32_values_at(type) + 128 * (size_t)pack_32_bits(type);
+}
+static inline uint32_t pack_32_pairs(uint32_t n_columns)
+{
+    return (n_columns + PAIR_VALUES - 1) / PAIR_VALUES;
 }
 
 #endif

@@ -81,7 +81,9 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
             uint32_t n_left = n - begin - 32 * i;
             block->d[i] =
                 quantize_values(x + begin + 32 * i, n_left < 32 ? n_left : 32, 32, block->q + 32 * i);
-            block->sum32[i] = sum_values(block->q + 32 * i, 32);
+            int sum = sum_values(block->q + 32 * i, 32);
+            block->d_sum[i] = block->d[i] * (float)sum;
+            block->offset[i] = -128 * sum;
         }
     }
 }
@@ -93,7 +95,8 @@ struct unpacked {
     float w[256][TILE_ROWS];      /* by input and row; unsigned whole numbers */
     int32_t scale[16][TILE_ROWS]; /* by sub-block and row */
     int32_t min[8][TILE_ROWS];
-    float d[TILE_ROWS], dmin[TILE_ROWS]; /* TILE_U8: dmin is m */
+    float d[TILE_ROWS], dmin[TILE_ROWS];
+    float d_32[2][TILE_ROWS], m_32[2][TILE_ROWS]; /* of a pair of 32-blocks */
 };
 
 /* The byte of sub-block s (of 4 in a word) in pack.h's order 0 2 1 3. */
@@ -151,18 +154,33 @@ static void unpack_q6_k(const struct packed_matrix *w, const uint8_t *tile, uint
     }
 }
 
-/* Up to 8 of the 32-blocks at once: 256 inputs. */
-static void unpack_u8(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+/* A pair of 32-blocks. */
+static void unpack_32(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
 {
-    const uint8_t *block = tile + pack_header_bytes(w->type, w->n_columns) + (size_t)b * U8_BLOCK_BYTES;
-    bool has_m = pack_u8_has_m(w->type);
-    const uint8_t *d = tile + (size_t)b * (has_m ? 64 : 32);
-    for (int row = 0; row < TILE_ROWS; row++) {
-        u->d[row] = f16_to_f32(load_u16(d + 2 * row));
-        u->dmin[row] = has_m ? f16_to_f32(load_u16(d + 32 + 2 * row)) : 0.0f;
+    enum tensor_type type = w->type;
+    const uint8_t *pair = tile + b * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type);
+    const uint8_t *fifth = values + PAIR_BITS_VECTOR;
+    int bits = pack_32_bits(type);
+    for (int second = 0; second < 2; second++)
+        for (int row = 0; row < TILE_ROWS; row++) {
+            const uint8_t *d = pair + 32 * second + 2 * row;
+            u->d_32[second][row] = f16_to_f32(load_u16(d));
+            u->m_32[second][row] = pack_32_has_m(type) ? f16_to_f32(load_u16(d + PAIR_M)) : 0.0f;
+        }
+    for (int i = 0; i < 512; i++) {
+        float *first = &u->w[i / 64 * 4 + i % 4][i % 64 / 4], *second = first + 32 * TILE_ROWS;
+        int low = values[i] & 15, high = values[i] >> 4;
+        if (bits == 8) {
+            *first = (float)values[i];
+            *second = (float)values[512 + i];
+        } else if (bits == 5) {
+            *first = (float)(low | (fifth[i % 64] >> i / 64 & 1) << 4);
+            *second = (float)(high << 1 | (fifth[64 + i % 64] >> i / 64 & 1));
+        } else {
+            *first = (float)low;
+            *second = (float)high;
+        }
     }
-    for (int i = 0; i < U8_BLOCK_BYTES; i++)
-        u->w[i / 64 * 4 + i % 4][i % 64 / 4] = (float)block[i];
 }
 
 /* Whole numbers below 2^24 are exact in floats (at most 32 * 255 * 128 here), and compilers multiply floats well. */
@@ -214,18 +232,21 @@ static void flush_q6_k(const struct packed_matrix *w, const struct unpacked *u, 
         acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
 }
 
-static void flush_u8(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+static void flush_32(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
                      float acc[TILE_ROWS])
 {
-    const struct act_q8_32 *a = (const struct act_q8_32 *)act + b / 8;
-    int zero = pack_u8_zero(w->type);
+    const struct act_q8_32 *a = (const struct act_q8_32 *)act + b / 4;
+    int zero = pack_32_zero(w->type);
     int32_t dot[TILE_ROWS];
-    dot_values(u->w, a->q + 32 * (b % 8), 32, dot);
-    for (int row = 0; row < TILE_ROWS; row++) {
-        int32_t isum = dot[row] - zero * a->sum32[b % 8];
-        acc[row] = fmaf(u->d[row] * a->d[b % 8], (float)isum, acc[row]);
-        if (pack_u8_has_m(w->type))
-            acc[row] = fmaf(u->dmin[row], a->d[b % 8] * (float)a->sum32[b % 8], acc[row]);
+    for (uint32_t second = 0; second < 2; second++) {
+        uint32_t i = b % 4 * 2 + second;
+        dot_values(u->w + 32 * second, a->q + 32 * i, 32, dot);
+        for (int row = 0; row < TILE_ROWS; row++) {
+            int32_t isum = dot[row] + zero * (a->offset[i] / 128);
+            acc[row] = fmaf(u->d_32[second][row] * a->d[i], (float)isum, acc[row]);
+            if (pack_32_has_m(w->type))
+                acc[row] = fmaf(u->m_32[second][row], a->d_sum[i], acc[row]);
+        }
     }
 }
 
@@ -255,7 +276,7 @@ static void matmul_blocks(const struct packed_matrix *w, uint32_t tile_begin, ui
             uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
             const uint8_t *act = (const uint8_t *)acts + first * act_stride;
             memset(acc, 0, sizeof acc);
-            for (uint32_t b = 0; b < w->n_columns / block_values; b++) {
+            for (uint32_t b = 0; b < (w->n_columns + block_values - 1) / block_values; b++) {
                 unpack(w, data, b, &unpacked);
                 for (uint32_t i = 0; i < n; i++)
                     flush(w, &unpacked, act + i * act_stride, b, acc[i]);
@@ -282,12 +303,12 @@ static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint
                   unpack_q6_k, flush_q6_k);
 }
 
-static void matmul_u8(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
+static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
                       size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
                       bool add)
 {
-    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add,
-                  U8_BLOCK_VALUES, unpack_u8, flush_u8);
+    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, PAIR_VALUES,
+                  unpack_32, flush_32);
 }
 
 /* Any type: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
@@ -478,7 +499,7 @@ bool kernels_fill_ref(struct kernels *kernels)
             {[ACT_Q8_256] = quantize_q8_256, [ACT_Q8_32] = quantize_q8_32, [ACT_F32] = quantize_f32_plain},
         .matmul = {[TILE_Q4_K] = matmul_q4_k,
                    [TILE_Q6_K] = matmul_q6_k,
-                   [TILE_U8] = matmul_u8,
+                   [TILE_32] = matmul_32,
                    [TILE_FLOAT] = matmul_float},
         .rms_norm = rms_norm,
         .rope = rope,

@@ -62,8 +62,9 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
             int sum = quantize_16(x_here, n_here, scale.inverse, block->q + 32 * i);
             if (n_here > 16)
                 sum += quantize_16(x_here + 16, n_here - 16, scale.inverse, block->q + 32 * i + 16);
-            block->sum32[i] = (int16_t)sum;
             block->d[i] = scale.d;
+            block->d_sum[i] = scale.d * (float)sum;
+            block->offset[i] = -128 * sum;
         }
     }
 }

@@ -61,8 +61,9 @@ static inline float sum_lanes(float lanes[16])
     return lanes[0];
 }
 
-/* Scales of a block of activations. largest: the bits of max |x|. Inputs below 1e-36 count as zero: 127 / x
- * must be finite. */
+/* Scales of a block of activations. largest: the bits of max |x|. Inputs below 1e-27 count as zero: then
+ * 127 / x is finite, and d times a weight's scale is never denormal, so that a kernel may use weights 2^n times
+ * too large, scales 2^n times too small, and still give the same bits. */
 struct act_scale {
     float d, inverse; /* x = d * q, q = x * inverse rounded; inverse 0: all q are zero */
 };
@@ -73,7 +74,7 @@ static inline struct act_scale act_scale_of(uint32_t largest_bits)
     memcpy(&largest, &largest_bits, sizeof largest);
     if (largest_bits >= 0x7f800000u) /* infinite or NaN */
         return (struct act_scale){NAN, 0.0f};
-    if (largest < 1e-36f)
+    if (largest < 1e-27f)
         return (struct act_scale){0.0f, 0.0f};
     return (struct act_scale){largest / 127.0f, 127.0f / largest};
 }

@@ -224,7 +224,10 @@ static void make_extreme(enum act_kind kind, enum extreme extreme, uint8_t *row,
         struct act_q8_256 *large = (struct act_q8_256 *)row + b;
         struct act_q8_32 *small = (struct act_q8_32 *)row + b;
         int8_t *q = kind == ACT_Q8_256 ? large->q : small->q;
-        memset(row + b * sizeof *large, 0, sizeof *large);
+        if (kind == ACT_Q8_256)
+            memset(large, 0, sizeof *large);
+        else
+            memset(small, 0, sizeof *small);
         memset(q, value, ACT_BLOCK);
         if (extreme == EXTREME_EDGES)
             fill_edge(q);
@@ -233,8 +236,9 @@ static void make_extreme(enum act_kind kind, enum extreme extreme, uint8_t *row,
             for (int j = 0; j < 32; j++)
                 halves[j / 16] += q[32 * i + j];
             if (kind == ACT_Q8_32) {
-                small->sum32[i] = (int16_t)(halves[0] + halves[1]);
                 small->d[i] = 1.0f;
+                small->d_sum[i] = (float)(halves[0] + halves[1]);
+                small->offset[i] = -128 * (halves[0] + halves[1]);
                 continue;
             }
             large->sum32[i] = (int16_t)(halves[0] + halves[1]);
@@ -418,7 +422,7 @@ static void check_quantize(enum act_kind kind, uint32_t n, float size)
     tables[0].quantize[kind](x, n, expected);
     float *back = dequantised(kind, expected, n);
     for (uint32_t i = 0; i < n; i++)
-        if (fabsf(back[i] - x[i]) > (kind == ACT_F32 ? 0 : size * 7.0f / 127.0f * 0.51f) + 1e-36f)
+        if (fabsf(back[i] - x[i]) > (kind == ACT_F32 ? 0 : size * 7.0f / 127.0f * 0.51f) + 1e-27f)
             fail_msg("input %g is quantised to %g", (double)x[i], (double)back[i]);
     for (int t = 1; t < n_tables; t++) {
         memset(got, 0x55, n_bytes + GUARD);
@@ -436,7 +440,7 @@ static void check_quantize(enum act_kind kind, uint32_t n, float size)
 static void test_quantize(void **state)
 {
     (void)state;
-    static const float sizes[] = {1.0f, 0.0f, 1e-39f, 1e-36f, 3e-36f, 1e-20f, 1e30f, 5e37f};
+    static const float sizes[] = {1.0f, 0.0f, 1e-39f, 1e-36f, 1e-27f, 3e-27f, 1e-20f, 1e30f, 5e37f};
     for (enum act_kind kind = 0; kind < ACT_KINDS; kind++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (uint32_t n = kind == ACT_Q8_256 ? 256 : 32; n <= 1024; n += kind == ACT_Q8_256 ? 256 : 32)
