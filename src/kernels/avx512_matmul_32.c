@@ -5,6 +5,20 @@
  * products start at the activations' `offset` and need no other correction. */
 #include "kernels/avx512_vectors.h"
 
+/* The compiler is not to compute it again from what it came from: with 8 rows it would do so for every load. */
+#define KEEP_IN_REGISTER(pointer) __asm__("" : "+r"(pointer))
+
+enum {
+    ACT_D = offsetof(struct act_q8_32, d),
+    ACT_D_SUM = offsetof(struct act_q8_32, d_sum),
+    ACT_OFFSET = offsetof(struct act_q8_32, offset),
+};
+
+INLINE __m512 broadcast_f32(const void *p)
+{
+    return _mm512_castsi512_ps(broadcast(p));
+}
+
 /* Bits a weight; how many bits too large the weights of the two blocks of a pair are used. */
 struct shape {
     int bits;
@@ -38,34 +52,34 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
                       const struct shape shape)
 {
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
-    const size_t stride = p->act_stride;
-    const uint8_t *pair = product_tile(p, tile);
-    const uint8_t *acts = p->acts + row * stride;
+    const uint8_t *pair = product_tile(p, tile), *acts[ROWS_AT_ONCE];
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
-    for (int i = 0; i < m; i++)
+    for (int i = 0; i < m; i++) {
         sums[i] = _mm512_setzero_ps();
+        acts[i] = p->acts + (row + (uint32_t)i) * p->act_stride;
+        KEEP_IN_REGISTER(acts[i]);
+    }
     for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {
-        const uint8_t *act = acts + b / 4 * sizeof(struct act_q8_32), *values = pair + values_at;
+        const uint8_t *values = pair + values_at;
+        const size_t block = b / 4 * sizeof(struct act_q8_32), q = block + 64 * (b % 4),
+                     scales = block + 8 * (b % 4);
         UNROLL
         for (size_t at = 0; at < pair_bytes; at += 64)
             fetch_ahead(pair + at);
         UNROLL
         for (int second = 0; second < 2; second++) {
-            const uint32_t block = b % 4 * 2 + (uint32_t)second;
-            const uint8_t *q = act + 32 * block;
             __m512i dot[ROWS_AT_ONCE];
             UNROLL
-            for (int i = 0; i < m; i++) {
-                const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-                dot[i] = shape.has_m ? _mm512_setzero_si512() : broadcast(&a->offset[block]);
-            }
+            for (int i = 0; i < m; i++)
+                dot[i] = shape.has_m ? _mm512_setzero_si512()
+                                     : broadcast(acts[i] + scales + ACT_OFFSET + 4 * second);
             UNROLL
             for (int g = 0; g < 8; g++) {
                 __m512i w = group_of(values, second, g, shape);
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(q + (size_t)i * stride + 4 * g));
+                    dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(acts[i] + q + 32 * second + 4 * g));
             }
             __m512 d = load_f16(pair + 32 * second);
             if (shape.shift[second] > 0)
@@ -73,11 +87,11 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
             __m512 offset = shape.has_m ? load_f16(pair + PAIR_M + 32 * second) : d;
             UNROLL
             for (int i = 0; i < m; i++) {
-                const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-                __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(a->d[block]));
+                __m512 scale = _mm512_mul_ps(d, broadcast_f32(acts[i] + scales + ACT_D + 4 * second));
                 sums[i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot[i]), sums[i]);
                 if (shape.has_m)
-                    sums[i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(a->d_sum[block]), sums[i]);
+                    sums[i] = _mm512_fmadd_ps(
+                        offset, broadcast_f32(acts[i] + scales + ACT_D_SUM + 4 * second), sums[i]);
             }
         }
     }
