@@ -106,6 +106,25 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
     return failure ? failure : kvcache_create(&cache, &engine->cache, error);
 }
 
+static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
+{
+    unsigned n = team_size(engine->team);
+    engine->samplers = calloc(n, sizeof(struct sampler *));
+    if (!engine->samplers)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %u samplers", n);
+    int failure = RUNNEL_OK;
+    for (unsigned i = 0; i < n && !failure; i++)
+        failure = sampler_create(n_vocab, &engine->samplers[i], error);
+    return failure;
+}
+
+static void free_samplers(struct runnel_engine *engine)
+{
+    for (unsigned i = 0; engine->samplers && i < team_size(engine->team); i++)
+        sampler_free(engine->samplers[i]);
+    free(engine->samplers);
+}
+
 static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
@@ -122,7 +141,8 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
     engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
-    if (!engine->slots || !engine->rows || !engine->logits)
+    engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
+    if (!engine->slots || !engine->rows || !engine->logits || !engine->drawings)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -134,7 +154,7 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
                                  &engine->forward, error);
     if (!failure)
-        failure = sampler_create(n_vocab, &engine->sampler, error);
+        failure = create_samplers(engine, n_vocab, error);
     if (!failure)
         failure = scheduler_create(&scheduler, &engine->scheduler, error);
     return failure;
@@ -225,13 +245,14 @@ unsigned runnel_engine_stop(runnel_engine *engine)
         pthread_join(engine->thread, NULL);
     }
     scheduler_free(engine->scheduler);
-    sampler_free(engine->sampler);
+    free_samplers(engine);
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);
     free(engine->slots);
     free(engine->rows);
     free(engine->logits);
+    free(engine->drawings);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);

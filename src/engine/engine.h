@@ -18,6 +18,16 @@ struct engine_call {
     struct engine_call *next;
 };
 
+/* A token that a step has drawn for a request, not yet told. */
+struct drawing {
+    struct runnel_future *future;
+    float *logits; /* [n_vocab] */
+    int32_t token;
+    float logprob; /* only if the request wants it */
+    int failure;
+    runnel_error error;
+};
+
 struct runnel_engine {
     /* Set at the start, and not changed after. */
     const struct runnel_model *model;
@@ -42,12 +52,14 @@ struct runnel_engine {
     struct team *team;
     struct kvcache *cache;
     struct forward *forward;
-    struct sampler *sampler;
+    struct sampler **samplers; /* one for each member of the team */
     struct scheduler *scheduler;
     struct runnel_future *live; /* in the scheduler */
     struct forward_row *rows;   /* [n_batch] */
     uint32_t n_logits;          /* rows of logits: n_parallel or more */
     float *logits;              /* [n_logits, n_vocab] */
+    struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
+    uint32_t n_drawings;
     uint64_t n_prompt_tokens, n_generated_tokens;
     double last_step_ms;
 };

@@ -10,6 +10,9 @@
  *   top-p   keeps the fewest likeliest whose probabilities, among those that top-k left, add up to at least p
  *   min-p   keeps those whose probability is at least min_p times that of the likeliest
  *
+ * Few of the vocabulary's many tokens matter to a draw: the largest logit of each block of tokens is found first, and
+ * blocks whose largest is out of the question are passed over.
+ *
  * A struct sampler owns its scratch; one thread at a time. After every draw `counts` is all zero again. */
 #include "engine/sampler.h"
 
@@ -27,6 +30,7 @@ struct candidate {
 struct sampler {
     uint32_t n_vocab;
     float *logits;             /* [n_vocab] after bias and penalties; -infinity where masked */
+    float *largest;            /* [blocks of BLOCK tokens] the largest logit of each */
     uint32_t *counts;          /* [n_vocab] how often a token was seen; zero between draws */
     struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids */
     struct candidate *scratch; /* [n_vocab] for find_last, which changes the order */
@@ -38,7 +42,8 @@ struct sampler {
 #define NEGLIGIBLE (-52.0f)
 
 enum {
-    LANES = 4, /* exp_weights computes so many at once */
+    LANES = 4,  /* exp_weights computes so many at once */
+    BLOCK = 64, /* tokens */
     PENALTY_MAX = 1000,
     SELECT_SLACK = 512, /* candidates collected beyond k before the worst are thrown out */
 };
@@ -58,10 +63,11 @@ int sampler_create(uint32_t n_vocab, struct sampler **sampler, runnel_error *err
         goto fail;
     s->n_vocab = n_vocab;
     s->logits = malloc(n_vocab * sizeof *s->logits);
+    s->largest = malloc(((size_t)n_vocab + BLOCK - 1) / BLOCK * sizeof *s->largest);
     s->counts = calloc(n_vocab, sizeof *s->counts);
     s->kept = malloc(n_vocab * sizeof *s->kept);
     s->scratch = malloc(n_vocab * sizeof *s->scratch);
-    if (!s->logits || !s->counts || !s->kept || !s->scratch)
+    if (!s->logits || !s->largest || !s->counts || !s->kept || !s->scratch)
         goto fail;
     *sampler = s;
     return RUNNEL_OK;
@@ -76,6 +82,7 @@ void sampler_free(struct sampler *sampler)
     if (!sampler)
         return;
     free(sampler->logits);
+    free(sampler->largest);
     free(sampler->counts);
     free(sampler->kept);
     free(sampler->scratch);
@@ -157,10 +164,20 @@ static double uniform(uint64_t seed, uint64_t counter)
 
 /* Bias and penalties -------------------------------------------------------------------------------------- */
 
-static int check_logits(const float *logits, uint32_t n, runnel_error *error)
+/* Copies the logits, which must be finite; -infinity says impossible. */
+static int take_logits(struct sampler *s, const float *logits, runnel_error *error)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (!(logits[i] <= FLT_MAX)) /* NaN or +infinity; -infinity says impossible */
+    int_lanes bad = {0};
+    uint32_t i = 0;
+    memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
+    for (; s->n_vocab - i >= LANES; i += LANES) {
+        lanes x;
+        memcpy(&x, logits + i, sizeof x);
+        bad |= ~(x <= FLT_MAX); /* NaN or +infinity */
+    }
+    bool any = bad[0] | bad[1] | bad[2] | bad[3];
+    for (i = any ? 0 : i; i < s->n_vocab; i++)
+        if (!(logits[i] <= FLT_MAX))
             return error_set(error, RUNNEL_ENUMERIC, "logits: expected finite numbers, found %g for token %u",
                              (double)logits[i], i);
     return RUNNEL_OK;
@@ -219,6 +236,36 @@ static void apply_mask(struct sampler *s, const uint32_t *allowed)
 
 /* Filters ------------------------------------------------------------------------------------------------- */
 
+static uint32_t n_blocks(const struct sampler *s)
+{
+    return (s->n_vocab + BLOCK - 1) / BLOCK;
+}
+
+static uint32_t block_end(const struct sampler *s, uint32_t block)
+{
+    return s->n_vocab - block * BLOCK < BLOCK ? s->n_vocab : (block + 1) * BLOCK;
+}
+
+/* Fills in the largest logit of each block. */
+static void find_largest(struct sampler *s)
+{
+    for (uint32_t block = 0; block < n_blocks(s); block++) {
+        const float *logits = s->logits + (size_t)block * BLOCK;
+        uint32_t n = block_end(s, block) - block * BLOCK, i = 0;
+        lanes most = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+        for (; i + LANES <= n; i += LANES) {
+            lanes x;
+            memcpy(&x, logits + i, sizeof x);
+            int_lanes more = x > most;
+            most = (lanes)(((int_lanes)x & more) | ((int_lanes)most & ~more));
+        }
+        float largest = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
+        for (; i < n; i++)
+            largest = fmaxf(largest, logits[i]);
+        s->largest[block] = largest;
+    }
+}
+
 static bool comes_before(const struct candidate *a, const struct candidate *b)
 {
     return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
@@ -266,10 +313,14 @@ static uint32_t find_last(struct candidate *c, uint32_t n, double target)
 static void gather(struct sampler *s, struct candidate last)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        float logit = s->logits[i];
-        if (logit > last.logit || (logit == last.logit && (int32_t)i <= last.id))
-            s->kept[n++] = (struct candidate){.logit = logit, .id = (int32_t)i};
+    for (uint32_t block = 0; block < n_blocks(s); block++) {
+        if (s->largest[block] < last.logit)
+            continue;
+        for (uint32_t i = block * BLOCK; i < block_end(s, block); i++) {
+            float logit = s->logits[i];
+            if (logit > last.logit || (logit == last.logit && (int32_t)i <= last.id))
+                s->kept[n++] = (struct candidate){.logit = logit, .id = (int32_t)i};
+        }
     }
     s->n_kept = n;
 }
@@ -291,13 +342,17 @@ static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
     uint32_t capacity = wanted < s->n_vocab ? (uint32_t)wanted : s->n_vocab;
     struct candidate *c = s->scratch, last = KEEP_ALL;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        if (!(s->logits[i] > last.logit || (s->logits[i] == last.logit && (int32_t)i <= last.id)))
+    for (uint32_t block = 0; block < n_blocks(s); block++) {
+        if (s->largest[block] < last.logit)
             continue;
-        c[n++] = (struct candidate){.logit = s->logits[i], .weight = 1, .id = (int32_t)i};
-        if (n == capacity && capacity > k) { /* only what comes before the k-th so far can still matter */
-            n = find_last(c, n, k) + 1;
-            last = c[n - 1];
+        for (uint32_t i = block * BLOCK; i < block_end(s, block); i++) {
+            if (!(s->logits[i] > last.logit || (s->logits[i] == last.logit && (int32_t)i <= last.id)))
+                continue;
+            c[n++] = (struct candidate){.logit = s->logits[i], .weight = 1, .id = (int32_t)i};
+            if (n == capacity && capacity > k) { /* only what comes before the k-th so far can still matter */
+                n = find_last(c, n, k) + 1;
+                last = c[n - 1];
+            }
         }
     }
     return n > k ? c[find_last(c, n, k)] : last;
@@ -401,17 +456,19 @@ static void gather_top_p(struct sampler *s, double p, struct scale scale)
 
 /* Drawing ------------------------------------------------------------------------------------------------- */
 
+/* The first of the likeliest tokens; -1 if none is possible. */
 static int32_t likeliest(const struct sampler *s)
 {
-    int32_t best = -1;
-    float max = -INFINITY;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        if (s->logits[i] > max) {
-            max = s->logits[i];
-            best = (int32_t)i;
-        }
-    }
-    return best;
+    uint32_t best = 0;
+    for (uint32_t block = 1; block < n_blocks(s); block++)
+        if (s->largest[block] > s->largest[best])
+            best = block;
+    if (s->largest[best] == -INFINITY)
+        return -1;
+    uint32_t id = best * BLOCK;
+    while (s->logits[id] != s->largest[best])
+        id++;
+    return (int32_t)id;
 }
 
 static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64_t position, float max)
@@ -461,15 +518,15 @@ static float log_probability(const float *logits, uint32_t n, int32_t token)
 int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampler_context *context,
                  const float *logits, int32_t *token, float *logprob, runnel_error *error)
 {
-    int status = check_logits(logits, s->n_vocab, error);
+    int status = take_logits(s, logits, error);
     if (status)
         return status;
 
-    memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
     apply_bias(s, p);
     apply_penalties(s, p, context);
     if (context->allowed)
         apply_mask(s, context->allowed);
+    find_largest(s);
 
     int32_t id = likeliest(s);
     if (id < 0)

@@ -196,34 +196,50 @@ static void tell_token(const struct runnel_engine *engine, struct runnel_future 
     request_tell_logprobs(future, &alone, 1);
 }
 
-static void draw(struct runnel_engine *engine, struct runnel_future *future, float *logits)
+static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    size_t n_tokens = tokenizer_n_tokens(engine->model->tokenizer);
+    struct runnel_future *future = drawing->future;
     if (future->hashes_logits)
-        future->logits_hash = hash_logits(future->logits_hash, logits, n_vocab);
-    for (size_t i = n_tokens; i < n_vocab; i++) /* rows of the head without a token */
-        logits[i] = -INFINITY;
+        future->logits_hash = hash_logits(future->logits_hash, drawing->logits, n_vocab);
+    for (size_t i = tokenizer_n_tokens(engine->model->tokenizer); i < n_vocab; i++) /* rows without a token */
+        drawing->logits[i] = -INFINITY;
     const struct sampler_context context = {
         .tokens = future->tokens.ids,
         .n_tokens = future->tokens.n,
         .position = future->tokens.n,
     };
-    int32_t token, forced = request_forced_token(future);
-    float logprob;
-    bool has_logprobs = future->n_logprobs >= 0;
-    runnel_error error;
-    if (sampler_draw(engine->sampler, &future->sampling, &context, logits, &token,
-                     has_logprobs ? &logprob : NULL, &error)) {
-        fail(engine, future, &error);
+    drawing->failure =
+        sampler_draw(engine->samplers[member], &future->sampling, &context, drawing->logits, &drawing->token,
+                     future->n_logprobs >= 0 ? &drawing->logprob : NULL, &drawing->error);
+}
+
+/* The members of the team share the requests of a step. */
+static void draw_work(void *arg, unsigned member)
+{
+    const struct runnel_engine *engine = arg;
+    struct team_loop loop = {.n = engine->n_drawings, .grain = 1};
+    while (team_next(engine->team, member, &loop))
+        for (uint32_t i = loop.begin; i < loop.end; i++)
+            draw(engine, member, &engine->drawings[i]);
+}
+
+/* Tells what was drawn and gives the request its token, or its end. */
+static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
+{
+    struct runnel_future *future = drawing->future;
+    if (drawing->failure) {
+        fail(engine, future, &drawing->error);
         return;
     }
+    int32_t token = drawing->token, forced = request_forced_token(future);
+    bool has_logprobs = future->n_logprobs >= 0;
     engine->n_generated_tokens++;
-    float normalizer = has_logprobs ? logits[token] - logprob : 0;
+    float normalizer = has_logprobs ? drawing->logits[token] - drawing->logprob : 0;
     if (forced >= 0)
         token = forced;
     if (has_logprobs)
-        tell_logprobs(engine, future, logits, token, normalizer);
+        tell_logprobs(engine, future, drawing->logits, token, normalizer);
     else if (future->tells_tokens)
         tell_token(engine, future, token);
     request_take(engine->model, future, token);
@@ -236,12 +252,22 @@ static void draw(struct runnel_engine *engine, struct runnel_future *future, flo
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
 static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab, next = 0;
+    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    engine->n_drawings = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry && entry->n_computed == entry->n_tokens)
-            draw(engine, future_of(entry), engine->logits + (size_t)next++ * n_vocab);
+        if (entry && entry->n_computed == entry->n_tokens) {
+            uint32_t n = engine->n_drawings++;
+            engine->drawings[n] =
+                (struct drawing){.future = future_of(entry), .logits = engine->logits + (size_t)n * n_vocab};
+        }
     }
+    if (engine->n_drawings == 1)
+        draw(engine, 0, &engine->drawings[0]);
+    else if (engine->n_drawings > 1)
+        team_run(engine->team, draw_work, engine);
+    for (uint32_t i = 0; i < engine->n_drawings; i++)
+        deliver(engine, &engine->drawings[i]);
 }
 
 bool engine_step(struct runnel_engine *engine)
