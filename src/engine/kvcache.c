@@ -25,15 +25,15 @@ struct sequence {
 };
 
 struct kvcache {
-    uint32_t n_layers, n_sequences, n_positions, max_pages;
+    uint32_t n_layers, n_kv_heads, n_sequences, n_positions, max_pages;
     struct pages pages;
     struct sequence *sequences; /* [n_sequences] */
     uint32_t *tables;           /* [n_sequences][max_pages], what the sequences' tables point into */
     uint32_t *references;       /* [n_pages] scratch of kvcache_check */
-    size_t *layer_offset;       /* [n_layers] of a layer's blocks within a page */
+    size_t *layer_offset;       /* [n_layers] of a layer's blocks in the region */
     size_t *block_bytes;        /* [n_layers] */
-    size_t page_bytes;
-    uint8_t *region; /* [n_pages][page_bytes] */
+    /* [n_layers][n_kv_heads][n_pages] blocks: what attention reads one after the other is near. */
+    uint8_t *region;
     size_t region_bytes;
     uint64_t n_queries, n_hits;
 };
@@ -86,10 +86,10 @@ int kvcache_create(const struct kvcache_options *options, struct kvcache **cache
     struct kvcache *c = calloc(1, sizeof *c);
     if (!c)
         goto fail;
-    c->page_bytes = kvcache_page_bytes(options);
-    if (__builtin_mul_overflow(c->page_bytes, options->n_pages, &region_bytes))
+    if (__builtin_mul_overflow(kvcache_page_bytes(options), options->n_pages, &region_bytes))
         goto fail;
     c->n_layers = options->n_layers;
+    c->n_kv_heads = options->n_kv_heads;
     c->n_sequences = options->n_sequences;
     c->n_positions = options->n_positions;
     c->max_pages = pages_of(options->n_positions);
@@ -105,7 +105,7 @@ int kvcache_create(const struct kvcache_options *options, struct kvcache **cache
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         c->block_bytes[layer] = kv_block_bytes(&options->shapes[layer]);
         c->layer_offset[layer] = offset;
-        offset += c->block_bytes[layer] * options->n_kv_heads;
+        offset += c->block_bytes[layer] * options->n_kv_heads * options->n_pages;
     }
     for (uint32_t i = 0; i < c->n_sequences; i++)
         c->sequences[i].table = c->tables + (size_t)i * c->max_pages;
@@ -239,6 +239,20 @@ static uint32_t page_to_continue(const struct sequence *s)
     return s->length % KV_PAGE ? s->table[s->length / KV_PAGE] : NO_PAGE;
 }
 
+static uint8_t *block_of(const struct kvcache *cache, uint32_t page, uint32_t layer, uint32_t kv_head)
+{
+    size_t block = (size_t)kv_head * cache->pages.n_pages + page;
+    return cache->region + cache->layer_offset[layer] + block * cache->block_bytes[layer];
+}
+
+static void copy_page(struct kvcache *cache, uint32_t from, uint32_t to)
+{
+    for (uint32_t layer = 0; layer < cache->n_layers; layer++)
+        for (uint32_t head = 0; head < cache->n_kv_heads; head++)
+            memcpy(block_of(cache, to, layer, head), block_of(cache, from, layer, head),
+                   cache->block_bytes[layer]);
+}
+
 /* Makes the page that is written next this sequence's own. */
 static void own_last_page(struct kvcache *cache, struct sequence *s)
 {
@@ -251,8 +265,7 @@ static void own_last_page(struct kvcache *cache, struct sequence *s)
         return;
     }
     uint32_t copy = pages_take(&cache->pages);
-    memcpy(cache->region + copy * cache->page_bytes, cache->region + page * cache->page_bytes,
-           cache->page_bytes);
+    copy_page(cache, page, copy);
     memcpy(pages_tokens(&cache->pages, copy), pages_tokens(&cache->pages, page), KV_PAGE * sizeof(int32_t));
     s->table[s->length / KV_PAGE] = copy;
     pages_release(&cache->pages, page);
@@ -367,8 +380,7 @@ void *kvcache_block(const struct kvcache *cache, int sequence, uint32_t page, ui
     const struct sequence *s = &cache->sequences[sequence];
     if (page >= s->n_pages || s->table[page] == NO_PAGE)
         return NULL;
-    return cache->region + s->table[page] * cache->page_bytes + cache->layer_offset[layer] +
-           kv_head * cache->block_bytes[layer];
+    return block_of(cache, s->table[page], layer, kv_head);
 }
 
 void kvcache_get_stats(const struct kvcache *cache, struct kvcache_stats *stats)
