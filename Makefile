@@ -25,7 +25,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: all demo test check-all check-asan check-tsan check-clang check-valgrind check-fuzz check-long
-.PHONY: install bench format lint clean help packages-build packages-test packages-check models small-models
+.PHONY: install bench format lint clean help packages-build packages-test packages-web packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -34,7 +34,7 @@ all: packages-build ## build/runnel and the libraries
 demo: all ## get a model and have it answer a question (PROMPT="..." asks another)
 	@scripts/demo
 
-test: packages-test models ## build all and run the tests
+test: packages-test packages-web models ## build all and run the tests
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@[ $(RUNNEL_TEST_MODELS) != all ] || [ -f $(R1_CODER) ] || { \
@@ -48,17 +48,17 @@ check-all: test check-asan check-tsan check-clang check-valgrind check-fuzz chec
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
 	@$(SMALL) $(CONFIGURE) asan
 	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
-	@$(SMALL) $(CTEST) --test-dir build-asan -LE 'long|install|house' -E 'accuracy.*_ref'
+	@$(SMALL) $(CTEST) --test-dir build-asan -LE 'long|install|house|web' -E 'accuracy.*_ref'
 
 check-tsan: packages-check small-models ## the tests under the thread sanitizer
 	@$(SMALL) $(CONFIGURE) tsan
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
-	@$(SMALL) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli' -E 'accuracy.*_ref'
+	@$(SMALL) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli|web' -E 'accuracy.*_ref'
 
 check-clang: packages-check small-models ## the tests, built with clang
 	@$(SMALL) $(CONFIGURE) clang
 	@$(SMALL) $(BUILD) build-clang -j $(JOBS)
-	@$(SMALL) $(CTEST) --test-dir build-clang -LE 'long|install|house'
+	@$(SMALL) $(CTEST) --test-dir build-clang -LE 'long|install|house|web'
 
 check-valgrind: packages-check small-models ## the unit tests under valgrind
 	@$(SMALL) $(CONFIGURE) debug
@@ -105,6 +105,10 @@ packages-build:
 
 packages-test:
 	@scripts/install-packages build models test
+
+# A machine that has no Chromium and may not install it runs all other tests.
+packages-web:
+	@scripts/install-packages test-web || echo "The tests of the page will be skipped."
 
 packages-check:
 	@scripts/install-packages build models test check

@@ -246,8 +246,9 @@ static void add_head(struct connection *connection, int status, const char *cont
 static void add_whole(struct connection *connection, int status, const char *content_type,
                       const char *headers, const char *connection_header, size_t body_len)
 {
-    char length[64];
-    snprintf(length, sizeof length, "Content-Length: %zu\r\n", body_len);
+    char length[64] = "";
+    if (status != 304) /* it would be the length of what is not sent */
+        snprintf(length, sizeof length, "Content-Length: %zu\r\n", body_len);
     add_head(connection, status, content_type, headers, length, connection_header);
 }
 

@@ -57,7 +57,7 @@ static const char *const routes[METRICS_ROUTES] = {
 };
 
 /* The last one stands for all that are not named. */
-static const int statuses[METRICS_STATUSES] = {200, 400, 401, 403, 404, 405, 408, 411, 413, 414,
+static const int statuses[METRICS_STATUSES] = {200, 304, 400, 401, 403, 404, 405, 408, 411, 413, 414,
                                                415, 417, 429, 431, 499, 500, 501, 503, 504, 505};
 
 /* Counting ------------------------------------------------------------------------------------------------ */

@@ -42,7 +42,7 @@ enum metrics_histogram {
 
 enum {
     METRICS_BUCKETS = 20,  /* at most, without the last, "+Inf" */
-    METRICS_STATUSES = 21, /* status codes that are told apart; the last stands for all others */
+    METRICS_STATUSES = 22, /* status codes that are told apart; the last stands for all others */
 };
 
 struct metrics {

@@ -2,6 +2,7 @@
 #include "server/health.h"
 #include "server/native.h"
 #include "server/openai.h"
+#include "server/page.h"
 #include "server/server.h"
 
 #include <stdio.h>
@@ -32,12 +33,15 @@ static const struct route routes[] = {
     {"/metrics", BODY_NONE, metrics_get},
 };
 
+/* "/" and the files that the page at "/" asks for. */
+static const struct route page_route = {"", BODY_NONE, page_get};
+
 static const struct route *find_route(const struct exchange *exchange)
 {
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (exchange_text_is(exchange_path(exchange), routes[i].path))
             return &routes[i];
-    return NULL;
+    return page_find(exchange_path(exchange)) ? &page_route : NULL;
 }
 
 static void refuse_head(struct server *server, struct exchange *exchange, int status, const char *headers,

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "server/job.h"
+#include "server/page.h"
 #include "server/record.h"
 
 #include <event2/event.h>
@@ -44,7 +45,7 @@ struct run {
 static bool is_always_answered(const struct exchange *exchange)
 {
     struct exchange_text path = exchange_path(exchange);
-    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics");
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics") || page_find(path);
 }
 
 /* Nothing is computed before the model is there, and nothing new once the server is to end. */

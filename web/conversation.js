@@ -1,0 +1,209 @@
+// conversation.js: the conversation: questions go out, answers come in, and all of it is kept over a reload. One answer
+// at a time.
+
+import {AnswerView, make, makeButton, makeQuestion} from "./answer.js";
+import {ServerError, streamChat} from "./server.js";
+import {loadConversation, saveConversation} from "./storage.js";
+
+const MAX_RETRIES = 5;
+const SAVE_EVERY_MS = 2000;
+
+export class Conversation {
+    #messages = [];
+    #list;
+    #hooks;
+    #abort = null;    // of the answer that is coming
+    #lastSaved = 0;
+
+    // hooks: getRequest() gives the fields of the settings, onBusy(isBusy), onKeyNeeded(), onDegraded(reason),
+    // onForgetful() if the browser keeps no more, announce(text) for people who listen.
+    constructor(list, hooks) {
+        this.#list = list;
+        this.#hooks = hooks;
+    }
+
+    get isBusy() {
+        return this.#abort !== null;
+    }
+
+    get isEmpty() {
+        return this.#messages.length === 0;
+    }
+
+    restore(messages = loadConversation()) {
+        this.clear();
+        this.#messages = messages;
+        for (const message of messages) {
+            if (message.role === "user") {
+                this.#list.append(makeQuestion(message.content));
+                continue;
+            }
+            const view = this.#makeView(message);
+            this.#list.append(view.element);
+            view.showWhole();
+        }
+        this.#save(true);
+        this.scrollToEnd();
+    }
+
+    // Returns what was there.
+    clear() {
+        this.stop();
+        const before = this.#messages;
+        this.#messages = [];
+        this.#list.querySelectorAll(".message").forEach(element => element.remove());
+        this.#save(true);
+        return before;
+    }
+
+    stop() {
+        this.#abort?.abort();
+    }
+
+    ask(question) {
+        this.#messages.push({role: "user", content: question});
+        this.#list.append(makeQuestion(question));
+        return this.#answer();
+    }
+
+    scrollToEnd() {
+        const box = this.#list;
+        box.scrollTop = box.scrollHeight;
+    }
+
+    // ---- one answer
+
+    #makeView(message) {
+        return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(view)});
+    }
+
+    // An answer again: it and what came after it go.
+    #retry(view) {
+        if (this.isBusy)
+            return;
+        const at = this.#messages.indexOf(view.message);
+        this.#messages.length = at;
+        while (view.element.nextElementSibling)
+            view.element.nextElementSibling.remove();
+        view.element.remove();
+        this.#answer();
+    }
+
+    async #answer() {
+        const messages = this.#messages;
+        const message = {role: "assistant", content: ""};
+        const view = this.#makeView(message);
+        const abort = new AbortController();
+        const request = this.#makeRequest();
+        messages.push(message);
+        this.#abort = abort;
+        this.#list.append(view.element);
+        this.#hooks.onBusy(true);
+        view.begin();
+        this.#follow(true);
+        const began = performance.now();
+        try {
+            Object.assign(message, await this.#askUntilTaken(request, view, message, abort.signal));
+        } catch (error) {
+            this.#takeFailure(message, error);
+        }
+        message.tookMs = performance.now() - began;
+        view.end();
+        this.#abort = null;
+        this.#save(true, messages);
+        this.#hooks.onBusy(false);
+        this.#follow();
+        this.#hooks.announce(message.error ?? (message.finishReason === "stopped" ? "Stopped." : "The answer is complete."));
+    }
+
+    #makeRequest() {
+        const {system, fields} = this.#hooks.getRequest();
+        const history = this.#messages.filter(message => message.role === "user" || message.content)
+            .map(({role, content}) => ({role, content}));
+        // A question whose answer failed is followed by another question: the earlier one is left out.
+        const messages = history.filter((message, i) => !(message.role === "user" && history[i + 1]?.role === "user"));
+        return {messages: system ? [{role: "system", content: system}, ...messages] : messages, ...fields};
+    }
+
+    // A server that is busy says when to come back; that long a countdown runs.
+    async #askUntilTaken(request, view, message, signal) {
+        const on = {
+            thought: text => { this.#count(message); view.addThought(text); },
+            answer: text => { this.#count(message); view.addAnswer(text); },
+            degraded: reason => { message.degraded = true; this.#hooks.onDegraded(reason); },
+        };
+        for (let attempt = 0; ; attempt++) {
+            try {
+                return await streamChat(request, signal, on);
+            } catch (error) {
+                const isOver = message.nPieces || !error.retryAfter || attempt >= MAX_RETRIES;
+                if (isOver || !(error instanceof ServerError))
+                    throw error;
+                await countDown(error, view, signal);
+            }
+        }
+    }
+
+    #count(message) {
+        message.nPieces = (message.nPieces ?? 0) + 1;
+        this.#save(false);
+    }
+
+    #takeFailure(message, error) {
+        if (error.name === "AbortError") {
+            message.finishReason = "stopped";
+            return;
+        }
+        message.error = error.message;
+        if (error.status === 401)
+            this.#hooks.onKeyNeeded();
+        if (!(error instanceof ServerError))
+            console.error(error);
+    }
+
+    // ---- keeping, and keeping in sight
+
+    #save(now, messages = this.#messages) {
+        if (messages !== this.#messages || (!now && performance.now() - this.#lastSaved < SAVE_EVERY_MS))
+            return;
+        this.#lastSaved = performance.now();
+        if (!saveConversation(messages))
+            this.#hooks.onForgetful();
+    }
+
+    // The end stays in sight for those who look at the end; who reads further up is left alone.
+    #follow(always = false) {
+        const box = this.#list;
+        if (always || box.scrollHeight - box.scrollTop - box.clientHeight < 160)
+            this.scrollToEnd();
+    }
+}
+
+// Until error.retryAfter is over, somebody is impatient, or signal says stop.
+function countDown(error, view, signal) {
+    return new Promise((resolve, reject) => {
+        let left = Math.ceil(error.retryAfter);
+        const timer = setInterval(() => { left--; show(); }, 1000);
+        const end = action => {
+            clearInterval(timer);
+            signal.removeEventListener("abort", onAbort);
+            view.startedMs = performance.now();
+            view.message.error = undefined;
+            view.setStatus("Waiting\u2026");
+            action();
+        };
+        const onAbort = () => end(() => reject(new DOMException("stopped", "AbortError")));
+        const seconds = make("span", "");
+        const button = makeButton("Now", "quiet", () => end(resolve));
+        view.message.error = error.message;
+        view.setStatus(make("span", "", `${error.message} `), seconds, button);
+        signal.addEventListener("abort", onAbort);
+        show();
+
+        function show() {
+            seconds.textContent = `Asking again in ${left} s.`;
+            if (left <= 0)
+                end(resolve);
+        }
+    });
+}
