@@ -1,5 +1,4 @@
 """The page as Chromium sees it. One browser and one server of the made-up model for all tests of a file."""
-import os
 import sys
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from browser import Browser, start_chromium  # noqa: E402
-from serving import ROOT, Serving, make_tiny_model  # noqa: E402
+from serving import Serving, make_tiny_model, real_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +29,19 @@ def tiny_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def real_server():
+    """SmolLM2: quick, and it does not think."""
+    serving = Serving(real_model("smollm2-135m"), "--ctx", "1024", kv_mib=64)
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture(scope="session")
 def thinking_server():
-    """R1's template over real weights where that file is, else SmolLM2, which does not think. (server, thinks)"""
-    folder = Path(os.environ.get("RUNNEL_MODELS_DIR", ROOT / "models"))
-    for name, thinks in (("r1-coder-1.5b", True), ("smollm2-135m", False)):
-        if (folder / f"{name}.gguf").is_file():
-            serving = Serving(str(folder / f"{name}.gguf"), "--ctx", "1024", kv_mib=64)
-            yield serving, thinks
-            serving.stop()
-            return
-    pytest.skip(f"no real model in {folder}")
+    """R1's template over the weights of the Coder."""
+    serving = Serving(real_model("r1-coder-1.5b"), "--ctx", "1024", kv_mib=64)
+    yield serving
+    serving.stop()
 
 
 @pytest.fixture

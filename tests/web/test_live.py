@@ -5,51 +5,50 @@ import time
 from selenium.webdriver.common.keys import Keys
 
 
-def test_a_question_streams_and_the_dashboard_tells(browser, thinking_server):
-    server, thinks = thinking_server
+def open_afresh(browser, server):
     browser.open(server.url + "/")
     browser.forget()
     browser.open(server.url + "/")
     browser.complaints()
-    part = ".thoughts .text" if thinks else ".answer > .text"
-    browser.run("localStorage.setItem('runnel.settings', JSON.stringify({max_tokens: 100}))")
-    browser.ask("Write a C function that counts the bits of a number, and explain each line of it.")
-    sizes = set()
 
-    def grows():
-        assert not browser.text(".note.error"), browser.text(".note.error")
-        sizes.add(len(browser.text(part)))
-        return len(sizes) >= 5
 
-    def has_begun():
-        return bool(browser.text(".thoughts .count" if thinks else part).strip())
+def sizes_until_answered(browser, selector):
+    """The lengths that a text had until its answer was complete."""
+    sizes = []
+    while not browser.find_all(".answer .foot:not([hidden])"):
+        size = len(browser.text(selector).strip())
+        if size and size not in sizes:
+            sizes.append(size)
+        time.sleep(0.02)
+    assert not browser.text(".note.error"), browser.text(".note.error")
+    return sizes
 
-    browser.wait(grows, 120)
-    if thinks:
-        assert browser.text(".thoughts .title").startswith("Thinking")
-    # What runs is on the dashboard, while it runs.
-    browser.find("#tab-dashboard").click()
-    browser.wait(lambda: browser.text("#tile-running .value") == "1" or not browser.is_shown("#tile-running"), 20,
-                 browser.text("#tile-running"))
-    browser.find("#tab-chat").click()
-    browser.wait_until_answered(300)
-    assert browser.text(".answer > .text").strip() or browser.text(".thoughts .text").strip()
+
+def test_a_question_streams_and_the_dashboard_tells(browser, real_server):
+    open_afresh(browser, real_server)
+    browser.run("localStorage.setItem('runnel.settings', JSON.stringify({max_tokens: 120}))")
+    browser.ask("Tell me about the history of bread.")
+    sizes = sizes_until_answered(browser, ".answer > .text")
+    assert len(sizes) >= 3 and sizes == sorted(sizes), sizes
     assert re.fullmatch(r"\d+\.\d tokens a second, .* in all", browser.text(".times .speed"))
 
-    # Another one, stopped; the server gives up its work.
-    browser.run("localStorage.removeItem('runnel.settings')")
-    browser.ask("Write the same in Python, Rust, Go, Java and Perl.")
-    browser.wait(lambda: len(browser.find_all(".answer")) == 2 and has_begun(), 120)
+    # A long one, seen on the dashboard while it runs, then stopped: the server gives up its work.
+    browser.run("localStorage.setItem('runnel.settings', JSON.stringify({max_tokens: 900}))")
+    browser.ask("Write a long story about a baker.")
+    browser.wait(lambda: len(browser.find_all(".answer")) == 2 and browser.text(".answer > .text").strip(), 120)
+    browser.find("#tab-dashboard").click()
+    browser.wait(lambda: browser.text("#tile-running .value") == "1", 20)
+    browser.find("#tab-chat").click()
+    assert browser.is_shown("#stop"), "it ended before it could be stopped"
     browser.find("#stop").click()
-    browser.wait_until_answered()
-    assert browser.text(".answer .note") == "Stopped."
-    server.wait_until_idle()
+    browser.wait(lambda: browser.text(".answer .note") == "Stopped.")
+    real_server.wait_until_idle()
     # And again.
     browser.find_all(".retry")[-1].click()
-    browser.wait(lambda: browser.is_shown("#stop") and has_begun(), 120)
+    browser.wait(lambda: browser.is_shown("#stop") and browser.text(".answer > .text").strip(), 120)
     browser.press(Keys.ESCAPE)
-    browser.wait_until_answered()
-    server.wait_until_idle()
+    browser.wait(lambda: browser.is_shown("#send"))
+    real_server.wait_until_idle()
 
     browser.find("#tab-dashboard").click()
     browser.wait(lambda: browser.text("#tile-running .value") == "0")
@@ -61,7 +60,25 @@ def test_a_question_streams_and_the_dashboard_tells(browser, thinking_server):
     for tile in ("pages", "memory", "cache"):
         assert re.fullmatch(r"[\d.]+ %", values[tile]), values
     assert browser.run("return document.querySelectorAll('.chart .line[d]').length") == 11
-    assert "Write" not in browser.text("#view-dashboard")
+    assert "baker" not in browser.text("#view-dashboard")
+    assert browser.complaints(but=["/props"]) == []
+
+
+def test_thoughts_stream_and_a_budget_ends_them(browser, thinking_server):
+    """The Coder's weights are no thinker: some of its thoughts are blank lines, so it may try again."""
+    open_afresh(browser, thinking_server)
+    browser.run("localStorage.setItem('runnel.settings', JSON.stringify({max_tokens: 60, thinking_budget_tokens: 30}))")
+    browser.ask("List ten animals.")
+    sizes = sizes_until_answered(browser, ".thoughts .text")
+    for _ in range(5):
+        if len(sizes) >= 3:
+            break
+        browser.find(".retry").click()
+        sizes = sizes_until_answered(browser, ".thoughts .text")
+    assert len(sizes) >= 3 and sizes == sorted(sizes), sizes
+    assert browser.text(".thoughts .title").startswith("Thought for")
+    n = int(browser.text(".thoughts .count").split()[0])
+    assert 3 <= n <= 34, "the budget, and the mark that ends the thought"
     assert browser.complaints(but=["/props"]) == []
 
 
