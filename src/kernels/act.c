@@ -18,6 +18,7 @@ enum act_kind act_kind_of(enum tile_kind kind)
 {
     switch (kind) {
     case TILE_Q4_K:
+    case TILE_Q5_K:
     case TILE_Q6_K:
         return ACT_Q8_256;
     case TILE_32:

@@ -10,6 +10,7 @@ bool kernels_fill_avx2(struct kernels *kernels)
     kernels->name = "avx2";
     fill_rows(kernels);
     avx2_fill_matmul(kernels);
+    avx2_fill_matmul_q5k(kernels);
     avx2_fill_matmul_32(kernels);
     avx2_fill_matmul_float(kernels);
     avx2_fill_attention(kernels);

@@ -8,41 +8,6 @@
  * activations at once, 8 of its rows at a time. */
 #include "kernels/avx2_vectors.h"
 
-/* The byte of sub-block s (of 4 in a word, pack.h's order) as a 16-bit pair of itself in each lane. */
-INLINE __m256i twice(__m256i bytes, int s)
-{
-    const uint32_t place = (uint32_t)(s == 1 ? 2 : s == 2 ? 1 : s), none = 0x80;
-    const int lane = (int)(place | none << 8 | place << 16 | none << 24);
-    const __m256i lanes =
-        _mm256_setr_epi32(0x0000, 0x40004, 0x80008, 0xc000c, 0x0000, 0x40004, 0x80008, 0xc000c);
-    return _mm256_shuffle_epi8(bytes, _mm256_add_epi32(lanes, _mm256_set1_epi32(lane)));
-}
-
-/* Of 8 rows: scales as pairs of themselves, mins as pairs of sub-blocks 2p and 2p+1. */
-struct q4k_scales {
-    __m256i scale[8], min_pairs[4];
-};
-
-INLINE void q4k_unpack_scales(const uint8_t *words, struct q4k_scales *s)
-{
-    const __m256i six = _mm256_set1_epi8(0x3f), four = _mm256_set1_epi8(0x0f), high = _mm256_set1_epi8(0x30);
-    __m256i word0 = load(words), word1 = load(words + 64), word2 = load(words + 128), scales[2], mins[2];
-    scales[0] = _mm256_and_si256(word0, six);
-    mins[0] = _mm256_and_si256(word1, six);
-    scales[1] =
-        _mm256_or_si256(_mm256_and_si256(word2, four), _mm256_and_si256(_mm256_srli_epi16(word0, 2), high));
-    mins[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(word2, 4), four),
-                              _mm256_and_si256(_mm256_srli_epi16(word1, 2), high));
-    UNROLL
-    for (int i = 0; i < 2; i++) {
-        UNROLL
-        for (int j = 0; j < 4; j++)
-            s->scale[4 * i + j] = twice(scales[i], j);
-        s->min_pairs[2 * i] = _mm256_and_si256(mins[i], _mm256_set1_epi16(0x00ff));
-        s->min_pairs[2 * i + 1] = _mm256_srli_epi16(mins[i], 8);
-    }
-}
-
 /* One block of 8 rows of a tile. */
 INLINE void q4k_block(const uint8_t *block, int half, const uint8_t *act, size_t stride, const int m,
                       __m256 *sums)

@@ -1,5 +1,6 @@
 /* avx2_matmul_float.c: matmul_float.h for AVX2. Owns nothing; any thread. */
-#include "kernels/avx2.h"
+#include "kernels/avx2_vectors.h"
+
 #include "kernels/matmul_float.h"
 
 void avx2_fill_matmul_float(struct kernels *kernels)

@@ -10,6 +10,7 @@ bool kernels_fill_avx512(struct kernels *kernels)
     kernels->name = "avx512";
     fill_rows(kernels);
     avx512_fill_matmul(kernels);
+    avx512_fill_matmul_q5k(kernels);
     avx512_fill_matmul_32(kernels);
     avx512_fill_matmul_float(kernels);
     avx512_fill_attention(kernels);

@@ -55,33 +55,6 @@ INLINE __m512i halves(__m512i sum)
     return _mm512_xor_si512(sum, _mm512_set1_epi32(0x8000));
 }
 
-/* The 6-bit scales and mins of a block as 16-bit pairs of sub-blocks 2p and 2p+1. */
-struct q4k_scales {
-    __m512i scale_pairs[4], min_pairs[4];
-};
-
-INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
-{
-    const __m512i six = _mm512_set1_epi8(0x3f), four = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8(0x30);
-    const __m512i even_bytes = _mm512_set1_epi16(0x00ff);
-    __m512i word0 = load(block + Q4K_SCALES), word1 = load(block + Q4K_SCALES + 64);
-    __m512i word2 = load(block + Q4K_SCALES + 128);
-    __m512i scales[2], mins[2];
-    scales[0] = _mm512_and_si512(word0, six);
-    mins[0] = _mm512_and_si512(word1, six);
-    scales[1] =
-        _mm512_or_si512(_mm512_and_si512(word2, four), _mm512_and_si512(_mm512_srli_epi16(word0, 2), high));
-    mins[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(word2, 4), four),
-                              _mm512_and_si512(_mm512_srli_epi16(word1, 2), high));
-    UNROLL
-    for (int i = 0; i < 2; i++) {
-        s->scale_pairs[2 * i] = _mm512_and_si512(scales[i], even_bytes);
-        s->scale_pairs[2 * i + 1] = _mm512_srli_epi16(scales[i], 8);
-        s->min_pairs[2 * i] = _mm512_and_si512(mins[i], even_bytes);
-        s->min_pairs[2 * i + 1] = _mm512_srli_epi16(mins[i], 8);
-    }
-}
-
 /* The scaled sum of a block and a row of activations of any size. */
 static __attribute__((noinline)) __m512i q4k_wide(const uint8_t *block, const struct act_q8_256 *a)
 {

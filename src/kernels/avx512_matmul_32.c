@@ -5,9 +5,6 @@
  * products start at the activations' `offset` and need no other correction. */
 #include "kernels/avx512_vectors.h"
 
-/* The compiler is not to compute it again from what it came from: with 8 rows it would do so for every load. */
-#define KEEP_IN_REGISTER(pointer) __asm__("" : "+r"(pointer))
-
 enum {
     ACT_D = offsetof(struct act_q8_32, d),
     ACT_D_SUM = offsetof(struct act_q8_32, d_sum),
@@ -79,7 +76,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
                 __m512i w = group_of(values, second, g, shape);
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = _mm512_dpbusd_epi32(dot[i], w, broadcast(acts[i] + q + 32 * second + 4 * g));
+                    dot[i] = dot4(dot[i], w, acts[i] + q + 32 * second + 4 * g);
             }
             __m512 d = load_f16(pair + 32 * second);
             if (shape.shift[second] > 0)

@@ -1,33 +1,72 @@
-/* matmul_float.h: products of TILE_FLOAT, written with vector16. Included once by each instruction set. */
-#include "kernels/matmul_product.h"
+/* matmul_float.h: products of TILE_FLOAT and TILE_FILE, written with vector16. Included once by each instruction
+ * set, after its avx*_vectors.h. Each output is one chain of fused multiply-adds over ascending inputs, as ref.c
+ * has it. */
+#include "kernels/matmul_body.h"
 
-/* TILE_FLOAT, any type: a piece of the 16 rows is decoded to f32 and turned so that lanes are rows; then one
- * chain of fused multiply-adds for each output over ascending inputs, as ref.c has it. */
-enum {
-    PIECE = 256,     /* inputs */
-    FLOAT_ROWS = 64, /* rows of activations for which a piece is decoded once */
-    FLOAT_GROUP = 4, /* rows whose sums are registers */
-};
-
-static void decode(enum tensor_type type, const uint8_t *data, uint32_t n, float *out)
+/* TILE_FLOAT: one input's 16 weights are a vector. */
+INLINE vector16 load_weights(const uint8_t *p, const enum tensor_type type)
 {
-    uint32_t i = 0;
+    float values[TILE_ROWS];
     if (type == TENSOR_F16)
-        for (; i + 16 <= n; i += 16) {
-            uint16_t halves[16];
-            memcpy(halves, data + 2 * i, sizeof halves);
-            v_store(out + i, v_load_f16(halves));
-        }
-    const struct quant_info *info = quant_find(type);
-    if (i < n)
-        quant_decode(type, data + (size_t)(i / info->block_values) * info->block_bytes, n - i, out + i);
+        return v_load_f16((const uint16_t *)p);
+    if (type == TENSOR_BF16)
+        return v_load_bf16((const uint16_t *)p);
+    memcpy(values, p, sizeof values);
+    return v_load(values);
 }
 
-/* weights: [n, 16]; x: m rows; sums [m, 16] continue. */
-INLINE void float_rows(const float *weights, uint32_t n, const uint8_t *x, size_t stride, const int m,
-                       float *sums)
+INLINE void input_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
+                       const enum tensor_type type)
 {
-    vector16 acc[FLOAT_GROUP];
+    const uint8_t *weights = product_tile(p, tile), *acts[ROWS_AT_ONCE];
+    const size_t n_bytes = type == TENSOR_F32 ? 64 : 32;
+    vector16 sums[ROWS_AT_ONCE];
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        sums[i] = v_set(0.0f);
+        acts[i] = p->acts + (row + (uint32_t)i) * p->act_stride;
+        KEEP_IN_REGISTER(acts[i]);
+    }
+    for (size_t k = 0; k < p->n_blocks; k++) {
+        vector16 w = load_weights(weights + k * n_bytes, type);
+        if (type == TENSOR_F32 || k % 2 == 0)
+            fetch_ahead(weights + k * n_bytes);
+        UNROLL
+        for (int i = 0; i < m; i++)
+            sums[i] = v_fma(w, v_set(((const float *)acts[i])[k]), sums[i]);
+    }
+    UNROLL
+    for (int i = 0; i < m; i++)
+        store_sum(p, tile, row + (uint32_t)i, sums[i]);
+}
+
+ROWS_FUNCTIONS(f32, input_rows, TENSOR_F32)
+ROWS_FUNCTIONS(f16, input_rows, TENSOR_F16)
+ROWS_FUNCTIONS(bf16, input_rows, TENSOR_BF16)
+
+static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                         const float *bias, bool add)
+{
+    const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
+    matmul_tiles(&p, tile_begin, tile_end, n_acts,
+                 w->type == TENSOR_F32   ? f32
+                 : w->type == TENSOR_F16 ? f16
+                                         : bf16);
+}
+
+/* TILE_FILE: a piece of the 16 rows is decoded to f32 and turned so that lanes are rows. */
+enum {
+    PIECE = 256,     /* inputs */
+    PIECE_ROWS = 64, /* rows of activations for which a piece is decoded once */
+    PIECE_GROUP = 4, /* rows whose sums are registers */
+};
+
+/* weights: [n, 16]; x: m rows; sums [m, 16] continue. */
+INLINE void decoded_rows(const float *weights, uint32_t n, const uint8_t *x, size_t stride, const int m,
+                         float *sums)
+{
+    vector16 acc[PIECE_GROUP];
     UNROLL
     for (int i = 0; i < m; i++)
         acc[i] = v_load(sums + TILE_ROWS * i);
@@ -42,43 +81,44 @@ INLINE void float_rows(const float *weights, uint32_t n, const uint8_t *x, size_
         v_store(sums + TILE_ROWS * i, acc[i]);
 }
 
-/* Rows [first, first + n_rows) with one tile; n_rows at most FLOAT_ROWS. */
-static void float_tile(const struct product *p, uint32_t tile, uint32_t first, uint32_t n_rows)
+/* Rows [first, first + n_rows) with one tile; n_rows at most PIECE_ROWS. */
+static void decoded_tile(const struct product *p, uint32_t tile, uint32_t first, uint32_t n_rows)
 {
     const struct quant_info *info = quant_find(p->w->type);
     size_t row_bytes = (size_t)(p->w->n_columns / info->block_values) * info->block_bytes;
-    float decoded[PIECE], turned[PIECE][TILE_ROWS], sums[FLOAT_ROWS][TILE_ROWS];
+    float decoded[PIECE], turned[PIECE][TILE_ROWS], sums[PIECE_ROWS][TILE_ROWS];
     memset(sums, 0, sizeof sums);
     for (uint32_t begin = 0; begin < p->w->n_columns; begin += PIECE) {
         uint32_t n = p->w->n_columns - begin < PIECE ? p->w->n_columns - begin : PIECE, row = 0;
         const uint8_t *data =
             product_tile(p, tile) + (size_t)(begin / info->block_values) * info->block_bytes;
         for (uint32_t i = 0; i < TILE_ROWS; i++) {
-            decode(p->w->type, data + i * row_bytes, n, decoded);
+            quant_decode(p->w->type, data + i * row_bytes, n, decoded);
             for (uint32_t k = 0; k < n; k++)
                 turned[k][i] = decoded[k];
         }
         const uint8_t *x = p->acts + first * p->act_stride + begin * sizeof(float);
-        for (; row + FLOAT_GROUP <= n_rows; row += FLOAT_GROUP)
-            float_rows(turned[0], n, x + row * p->act_stride, p->act_stride, FLOAT_GROUP, sums[row]);
+        for (; row + PIECE_GROUP <= n_rows; row += PIECE_GROUP)
+            decoded_rows(turned[0], n, x + row * p->act_stride, p->act_stride, PIECE_GROUP, sums[row]);
         for (; row < n_rows; row++)
-            float_rows(turned[0], n, x + row * p->act_stride, p->act_stride, 1, sums[row]);
+            decoded_rows(turned[0], n, x + row * p->act_stride, p->act_stride, 1, sums[row]);
     }
     for (uint32_t row = 0; row < n_rows; row++)
         store_sum(p, tile, first + row, v_load(sums[row]));
 }
 
-static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                         const float *bias, bool add)
+static void matmul_decoded(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                           const void *acts, size_t act_stride, uint32_t n_acts, float *out,
+                           size_t out_stride, const float *bias, bool add)
 {
     const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
     for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-        for (uint32_t first = 0; first < n_acts; first += FLOAT_ROWS)
-            float_tile(&p, tile, first, n_acts - first < FLOAT_ROWS ? n_acts - first : FLOAT_ROWS);
+        for (uint32_t first = 0; first < n_acts; first += PIECE_ROWS)
+            decoded_tile(&p, tile, first, n_acts - first < PIECE_ROWS ? n_acts - first : PIECE_ROWS);
 }
 
 static void fill_matmul_float(struct kernels *kernels)
 {
     kernels->matmul[TILE_FLOAT] = matmul_float;
+    kernels->matmul[TILE_FILE] = matmul_decoded;
 }

@@ -10,6 +10,9 @@ enum {
     Q4K_FILE_NIBBLES = 16,
     Q4K_FILE_BYTES = 144,
 
+    Q5K_FILE_BITS = 16, /* as Q4_K, but with 32 bytes of fifth bits in front of the nibbles */
+    Q5K_FILE_NIBBLES = 48,
+
     Q6K_FILE_HIGH = 128, /* ql[128], qh[64], scales[16], d */
     Q6K_FILE_SCALES = 192,
     Q6K_FILE_D = 208,
@@ -38,8 +41,14 @@ enum tile_kind pack_kind(enum tensor_type type)
     switch (type) {
     case TENSOR_Q4_K:
         return TILE_Q4_K;
+    case TENSOR_Q5_K:
+        return TILE_Q5_K;
     case TENSOR_Q6_K:
         return TILE_Q6_K;
+    case TENSOR_F32:
+    case TENSOR_F16:
+    case TENSOR_BF16:
+        return TILE_FLOAT;
     case TENSOR_Q8_0:
     case TENSOR_Q4_0:
     case TENSOR_Q4_1:
@@ -47,7 +56,7 @@ enum tile_kind pack_kind(enum tensor_type type)
     case TENSOR_Q5_1:
         return TILE_32;
     default:
-        return TILE_FLOAT;
+        return TILE_FILE;
     }
 }
 
@@ -73,6 +82,8 @@ size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
     switch (pack_kind(type)) {
     case TILE_Q4_K:
         return (size_t)(n_columns / ACT_BLOCK) * Q4K_BLOCK_BYTES;
+    case TILE_Q5_K:
+        return (size_t)(n_columns / ACT_BLOCK) * Q5K_BLOCK_BYTES;
     case TILE_Q6_K:
         return header + (size_t)(n_columns / ACT_BLOCK) * Q6K_BLOCK_BYTES;
     case TILE_32:
@@ -88,26 +99,68 @@ static uint32_t swap_middle(uint32_t word)
     return (word & 0xff0000ff) | (word & 0x0000ff00) << 8 | (word & 0x00ff0000) >> 8;
 }
 
-static void pack_q4_k(const uint8_t *file, uint32_t row, uint8_t *block)
+/* What the blocks of Q4_K and Q5_K start with. */
+static void pack_k_scales(const uint8_t *file, uint32_t row, uint8_t *block)
 {
     memcpy(block + 2 * row, file, 2);
     memcpy(block + Q4K_DMIN + 2 * row, file + 2, 2);
     for (int i = 0; i < 3; i++)
         store_u32(block + Q4K_SCALES + 64 * i + 4 * row,
                   swap_middle(load_u32(file + Q4K_FILE_SCALES + 4 * i)));
-    for (int i = 0; i < 32; i++)
-        memcpy(block + Q4K_NIBBLES + 64 * i + 4 * row, file + Q4K_FILE_NIBBLES + 4 * i, 4);
 }
 
-static void unpack_q4_k(const uint8_t *block, uint32_t row, uint8_t *file)
+static void unpack_k_scales(const uint8_t *block, uint32_t row, uint8_t *file)
 {
     memcpy(file, block + 2 * row, 2);
     memcpy(file + 2, block + Q4K_DMIN + 2 * row, 2);
     for (int i = 0; i < 3; i++)
         store_u32(file + Q4K_FILE_SCALES + 4 * i,
                   swap_middle(load_u32(block + Q4K_SCALES + 64 * i + 4 * row)));
+}
+
+static void pack_q4_k(const uint8_t *file, uint32_t row, uint8_t *block)
+{
+    pack_k_scales(file, row, block);
+    for (int i = 0; i < 32; i++)
+        memcpy(block + Q4K_NIBBLES + 64 * i + 4 * row, file + Q4K_FILE_NIBBLES + 4 * i, 4);
+}
+
+static void unpack_q4_k(const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    unpack_k_scales(block, row, file);
     for (int i = 0; i < 32; i++)
         memcpy(file + Q4K_FILE_NIBBLES + 4 * i, block + Q4K_NIBBLES + 64 * i + 4 * row, 4);
+}
+
+/* Byte i of the nibbles: values 32 apart, of sub-blocks 2p and 2p + 1; bits 2p and 2p + 1 of byte i % 32 are their
+ * fifth bits. */
+static void pack_q5_k(const uint8_t *file, uint32_t row, uint8_t *block)
+{
+    pack_k_scales(file, row, block);
+    for (uint32_t i = 0; i < 128; i++) {
+        uint32_t p = i / 32, group = i % 32 / 4, at = 4 * row + i % 4;
+        int nibbles = file[Q5K_FILE_NIBBLES + i], fifth = file[Q5K_FILE_BITS + i % 32] >> (2 * p);
+        int odd = nibbles >> 4 | (fifth >> 1 & 1) << 4;
+        uint8_t *bits = block + Q5K_BITS + 128 * p + at;
+        block[Q4K_NIBBLES + 64 * (8 * p + group) + at] = (uint8_t)((nibbles & 15) | odd >> 1 << 4);
+        bits[0] |= (uint8_t)((fifth & 1) << group);
+        bits[64] |= (uint8_t)((odd & 1) << group);
+    }
+}
+
+static void unpack_q5_k(const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    unpack_k_scales(block, row, file);
+    memset(file + Q5K_FILE_BITS, 0, 32);
+    for (uint32_t i = 0; i < 128; i++) {
+        uint32_t p = i / 32, group = i % 32 / 4, at = 4 * row + i % 4;
+        const uint8_t *bits = block + Q5K_BITS + 128 * p + at;
+        int nibbles = block[Q4K_NIBBLES + 64 * (8 * p + group) + at];
+        int odd = nibbles >> 4 << 1 | (bits[64] >> group & 1);
+        file[Q5K_FILE_NIBBLES + i] = (uint8_t)((nibbles & 15) | (odd & 15) << 4);
+        file[Q5K_FILE_BITS + i % 32] |=
+            (uint8_t)((bits[0] >> group & 1) << (2 * p) | odd >> 4 << (2 * p + 1));
+    }
 }
 
 /* The file's quarter q (0..3) of half h holds inputs 128 h + 32 q ..: nibbles and bit pairs of 4 inputs in a
@@ -266,6 +319,12 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
     for (uint32_t row = 0; row < n_rows; row++) {
         const uint8_t *file = (const uint8_t *)rows + row * row_bytes;
         if (kind == TILE_FLOAT) {
+            for (uint32_t i = 0; i < n_columns; i++)
+                memcpy(tile + (i * TILE_ROWS + row) * file_block_bytes, file + i * file_block_bytes,
+                       file_block_bytes);
+            continue;
+        }
+        if (kind == TILE_FILE) {
             size_t n_bytes = file_row_bytes(type, n_columns);
             memcpy(tile + row * n_bytes, file, n_bytes);
             continue;
@@ -273,6 +332,8 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
         for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes) {
             if (kind == TILE_Q4_K)
                 pack_q4_k(file, row, tile + (size_t)b * Q4K_BLOCK_BYTES);
+            else if (kind == TILE_Q5_K)
+                pack_q5_k(file, row, tile + (size_t)b * Q5K_BLOCK_BYTES);
             else if (kind == TILE_Q6_K)
                 pack_q6_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES);
             else
@@ -290,6 +351,12 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
     row %= TILE_ROWS;
 
     if (matrix->kind == TILE_FLOAT) {
+        uint32_t n_bytes = quant_find(type)->block_bytes;
+        for (uint32_t i = 0; i < matrix->n_columns; i++)
+            quant_decode(type, tile + ((size_t)i * TILE_ROWS + row) * n_bytes, 1, out + i);
+        return;
+    }
+    if (matrix->kind == TILE_FILE) {
         quant_decode(type, tile + row * file_row_bytes(type, matrix->n_columns), matrix->n_columns, out);
         return;
     }
@@ -297,6 +364,8 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
     for (uint32_t b = 0; b < matrix->n_columns / n_values; b++) {
         if (matrix->kind == TILE_Q4_K)
             unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
+        else if (matrix->kind == TILE_Q5_K)
+            unpack_q5_k(tile + (size_t)b * Q5K_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q6_K)
             unpack_q6_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES, row, file);
         else

@@ -33,7 +33,13 @@
  * Kernels may use nibbles where they lie, 8 or 16 times too large, with smaller scales. weight = d * (u - zero)
  * + m; zero is 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0.
  *
- * TILE_FLOAT: the 16 rows as in the file, one after the other, padded to 64.
+ * TILE_Q5_K: a block of 2816 bytes each 256 columns: first that of TILE_Q4_K, with the lower 4 bits of the values
+ * of even sub-blocks and the *upper* 4 bits of those of odd ones; at 2304 8 vectors: bit g of vector s is the bit
+ * that is missing in group g of sub-block s
+ *
+ * TILE_FLOAT: for each column the 16 rows' values, as in the file; padded to 64.
+ *
+ * TILE_FILE: the 16 rows as in the file, one after the other, padded to 64.
  *
  * Owns nothing; any thread. */
 #ifndef RUNNEL_KERNELS_PACK_H
@@ -46,6 +52,9 @@ enum {
     Q4K_SCALES = 64,
     Q4K_NIBBLES = 256,
     Q4K_BLOCK_BYTES = 2304,
+
+    Q5K_BITS = 2304,
+    Q5K_BLOCK_BYTES = 2816,
 
     Q6K_CHUNKS = 256, /* offset in a block */
     Q6K_CHUNK_BYTES = 768,

@@ -106,11 +106,9 @@ static uint8_t sub_block_byte(const uint8_t *vector, int row, int s)
     return vector[4 * row + place[s]];
 }
 
-static void unpack_q4_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+static void unpack_k_scales(const uint8_t *block, struct unpacked *u)
 {
-    const uint8_t *block = tile + (size_t)b * Q4K_BLOCK_BYTES;
     const uint8_t *words = block + Q4K_SCALES;
-    (void)w;
     for (int row = 0; row < TILE_ROWS; row++) {
         u->d[row] = f16_to_f32(load_u16(block + 2 * row));
         u->dmin[row] = f16_to_f32(load_u16(block + Q4K_DMIN + 2 * row));
@@ -123,12 +121,35 @@ static void unpack_q4_k(const struct packed_matrix *w, const uint8_t *tile, uint
             u->min[4 + s][row] = word2 >> 4 | word1 >> 6 << 4;
         }
     }
+}
+
+static void unpack_q4_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + (size_t)b * Q4K_BLOCK_BYTES;
+    (void)w;
+    unpack_k_scales(block, u);
     for (int vector = 0; vector < 32; vector++) {
         const uint8_t *nibbles = block + Q4K_NIBBLES + 64 * vector;
         int input = vector / 8 * 64 + vector % 8 * 4;
         for (int i = 0; i < 64; i++) {
             u->w[input + i % 4][i / 4] = (float)(nibbles[i] & 15);
             u->w[input + 32 + i % 4][i / 4] = (float)(nibbles[i] >> 4);
+        }
+    }
+}
+
+static void unpack_q5_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + (size_t)b * Q5K_BLOCK_BYTES;
+    (void)w;
+    unpack_k_scales(block, u);
+    for (int vector = 0; vector < 32; vector++) {
+        const uint8_t *nibbles = block + Q4K_NIBBLES + 64 * vector;
+        const uint8_t *bits = block + Q5K_BITS + 128 * (vector / 8);
+        int group = vector % 8, input = vector / 8 * 64 + group * 4;
+        for (int i = 0; i < 64; i++) {
+            u->w[input + i % 4][i / 4] = (float)((nibbles[i] & 15) | (bits[i] >> group & 1) << 4);
+            u->w[input + 32 + i % 4][i / 4] = (float)(nibbles[i] >> 4 << 1 | (bits[64 + i] >> group & 1));
         }
     }
 }
@@ -295,6 +316,14 @@ static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint
                   unpack_q4_k, flush_q4_k);
 }
 
+static void matmul_q5_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
+                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
+                        const float *bias, bool add)
+{
+    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
+                  unpack_q5_k, flush_q4_k);
+}
+
 static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
                         const float *bias, bool add)
@@ -311,7 +340,7 @@ static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32
                   unpack_32, flush_32);
 }
 
-/* Any type: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
+/* TILE_FLOAT and TILE_FILE: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
 static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
                          const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
                          const float *bias, bool add)
@@ -321,14 +350,22 @@ static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uin
     float acc[ROWS_AT_ONCE], piece[ACT_BLOCK];
     for (uint32_t column = tile_begin * TILE_ROWS; column < tile_end * TILE_ROWS && column < w->n_rows;
          column++) {
-        const uint8_t *row = w->data + column / TILE_ROWS * w->tile_bytes + column % TILE_ROWS * row_bytes;
+        const uint8_t *tile = w->data + column / TILE_ROWS * w->tile_bytes;
         for (uint32_t first = 0; first < n_acts; first += ROWS_AT_ONCE) {
             uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
             memset(acc, 0, sizeof acc);
             for (uint32_t begin = 0; begin < w->n_columns; begin += ACT_BLOCK) {
                 uint32_t n_values = w->n_columns - begin < ACT_BLOCK ? w->n_columns - begin : ACT_BLOCK;
-                quant_decode(w->type, row + (size_t)(begin / info->block_values) * info->block_bytes,
-                             n_values, piece);
+                if (w->kind == TILE_FILE)
+                    quant_decode(w->type,
+                                 tile + column % TILE_ROWS * row_bytes +
+                                     (size_t)(begin / info->block_values) * info->block_bytes,
+                                 n_values, piece);
+                for (uint32_t k = 0; w->kind == TILE_FLOAT && k < n_values; k++)
+                    quant_decode(w->type,
+                                 tile + ((size_t)(begin + k) * TILE_ROWS + column % TILE_ROWS) *
+                                            info->block_bytes,
+                                 1, &piece[k]);
                 for (uint32_t i = 0; i < n; i++) {
                     const float *x =
                         (const float *)((const uint8_t *)acts + (first + i) * act_stride) + begin;
@@ -500,7 +537,9 @@ bool kernels_fill_ref(struct kernels *kernels)
         .matmul = {[TILE_Q4_K] = matmul_q4_k,
                    [TILE_Q6_K] = matmul_q6_k,
                    [TILE_32] = matmul_32,
-                   [TILE_FLOAT] = matmul_float},
+                   [TILE_Q5_K] = matmul_q5_k,
+                   [TILE_FLOAT] = matmul_float,
+                   [TILE_FILE] = matmul_float},
         .rms_norm = rms_norm,
         .rope = rope,
         .silu_mul = silu_mul,

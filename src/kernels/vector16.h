@@ -43,6 +43,12 @@ INLINE vector16 v_load_n(const float *p, uint32_t n)
     return _mm512_maskz_loadu_ps(first_lanes(n), p);
 }
 
+INLINE vector16 v_load_bf16(const uint16_t *p)
+{
+    __m512i values = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(values, 16));
+}
+
 INLINE vector16 v_load_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -234,6 +240,14 @@ INLINE vector16 v_load_n(const float *p, uint32_t n)
 {
     return v_pair(_mm256_maskload_ps(p, first_lanes(n)),
                   _mm256_maskload_ps(p + 8, first_lanes(past_first_eight(n))));
+}
+
+INLINE vector16 v_load_bf16(const uint16_t *p)
+{
+    __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    __m256i high = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8)));
+    return v_pair(_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(high, 16)));
 }
 
 INLINE vector16 v_load_f16(const uint16_t *p)
