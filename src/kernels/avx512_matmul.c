@@ -1,6 +1,7 @@
-/* avx512_matmul.c: products of Q4_K and Q6_K with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned weights;
- * `vpdpbusd` multiplies it with 4 activations broadcast to all lanes, so that lanes are rows and nothing is
- * ever shuffled.
+/* avx512_matmul.c: products of Q4_K and Q6_K with VNNI. One zmm holds a group (16 rows x 4 inputs) of unsigned
+ * weights; `vpdpbusd` multiplies it with 4 activations broadcast to all lanes, so that lanes are rows and
+ * nothing is ever shuffled. Multiplications of all kinds want the same ports, of which a block has little to
+ * spare: two sub-blocks are scaled by one.
  *
  * A tile meets up to 8 rows of activations at once, all sums in registers. Weights are unpacked in registers
  * again for each such group of rows: the ports that unpack have nothing else to do while the multipliers
