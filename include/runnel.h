@@ -47,6 +47,9 @@ enum {
     RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
     RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
     RUNNEL_EBUSY = -9,        /* as many requests as the engine takes are running or waiting */
+    RUNNEL_ESLOW = -10,       /* it would wait longer than the engine's max_wait_ms: refused */
+    RUNNEL_EEXPIRED = -11,    /* it did wait longer than that */
+    RUNNEL_ETIMEOUT = -12,    /* it took longer than a server allows */
 };
 
 typedef struct runnel_error {
@@ -146,6 +149,7 @@ typedef struct runnel_engine_options {
     uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
     float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
+    float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
@@ -242,6 +246,9 @@ typedef struct runnel_request {
      * the answer. Other requests' on_event are called by the same thread, one after the other. */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
+    /* Called on the engine's thread once it will not be refused any more (RUNNEL_ESLOW), before any event: of requests
+     * submitted together, for each that was not, before the first event of one of them. May be NULL. */
+    void (*on_taken)(void *user);
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. */
@@ -258,12 +265,13 @@ typedef struct runnel_response {
     uint32_t
         n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
     double queue_ms;        /* waiting for a place */
-    double prefill_ms;      /* from there to the first token */
-    double decode_ms;       /* from the first token to the last */
-    double thinking_ms;     /* of these: from the first token to the last one of the thoughts */
-    double stall_ms;        /* of prefill and decode: steps that took longer because of others' prompts */
-    uint32_t n_preempted;   /* how often pages ran out and it had to be computed again */
-    uint64_t logits_hash;   /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+    double predicted_wait_ms; /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
+    double prefill_ms;        /* from there to the first token */
+    double decode_ms;         /* from the first token to the last */
+    double thinking_ms;       /* of these: from the first token to the last one of the thoughts */
+    double stall_ms;          /* of prefill and decode: steps that took longer because of others' prompts */
+    uint32_t n_preempted;     /* how often pages ran out and it had to be computed again */
+    uint64_t logits_hash;     /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
 } runnel_response;
 

@@ -19,12 +19,17 @@ enum {
 struct found {
     const char *text; /* NULL: nothing */
     enum { FROM_NOWHERE, FROM_FLAG, FROM_ENVIRONMENT, FROM_CONFIG, FROM_DEFAULT } source;
-    int line; /* FROM_CONFIG */
+    int line;                   /* FROM_CONFIG */
+    struct option_texts *texts; /* OPTION_TEXTS: all of them, text is the last; else NULL */
 };
+
+enum { TEXTS_OPTIONS_MAX = 8 }; /* of that type in a table */
 
 struct reading {
     const struct options_table *table;
     struct found found[OPTIONS_MAX];
+    struct option_texts texts[TEXTS_OPTIONS_MAX];
+    size_t n_texts;
     const char *config_path;
     char *config_text;
     bool help;
@@ -38,6 +43,7 @@ union value {
     float real;
     bool flag;
     struct option_ints ints;
+    struct option_texts texts;
 };
 
 /* Values -------------------------------------------------------------------------------------------------- */
@@ -165,6 +171,12 @@ static int read_value(const struct reading *r, const struct option_spec *spec, c
         return read_ints(spec, text, &value->ints)
                    ? RUNNEL_OK
                    : wrong_value(r, spec, found, "up to 32 whole numbers, with commas,");
+    case OPTION_TEXTS:
+        if (found->texts)
+            value->texts = *found->texts;
+        else
+            value->texts = (struct option_texts){1, {text}}; /* the default */
+        return RUNNEL_OK;
     }
     return error_set(r->error, RUNNEL_EINVAL, "--%s: of no known type", spec->name);
 }
@@ -176,6 +188,7 @@ static void store_value(const struct reading *r, const struct option_spec *spec,
         [OPTION_STRING] = sizeof value->string, [OPTION_INT] = sizeof value->integer,
         [OPTION_UINT64] = sizeof value->uint64, [OPTION_FLOAT] = sizeof value->real,
         [OPTION_FLAG] = sizeof value->flag,     [OPTION_INTS] = sizeof value->ints,
+        [OPTION_TEXTS] = sizeof value->texts,
     };
     char *field = (char *)settings + spec->field;
     if (spec->type == OPTION_CONFIG)
@@ -243,6 +256,23 @@ static int unknown_name(const struct reading *r, const char *prefix, const char 
 
 /* Sources ------------------------------------------------------------------------------------------------- */
 
+/* Keeps what was found for an option: in place of what it had, or behind it. */
+static int keep_text(struct reading *r, size_t index, struct found found)
+{
+    const struct option_spec *spec = &r->table->specs[index];
+    if (spec->type == OPTION_TEXTS) {
+        found.texts = r->found[index].texts;
+        if (!found.texts && r->n_texts < TEXTS_OPTIONS_MAX)
+            found.texts = &r->texts[r->n_texts++];
+        if (!found.texts || found.texts->n == OPTION_TEXTS_MAX)
+            return error_set(r->error, RUNNEL_EINVAL, "--%s: expected it %d times at most", spec->name,
+                             OPTION_TEXTS_MAX);
+        found.texts->values[found.texts->n++] = found.text;
+    }
+    r->found[index] = found;
+    return RUNNEL_OK;
+}
+
 /* Takes the flag at argv[*i], and the value behind it. */
 static int take_long(struct reading *r, int argc, char **argv, int *i)
 {
@@ -262,8 +292,7 @@ static int take_long(struct reading *r, int argc, char **argv, int *i)
     if (!text)
         return error_set(r->error, RUNNEL_EINVAL, "--%s: expected a value (%s) behind it, found nothing",
                          spec->name, spec->value_name);
-    r->found[index] = (struct found){.text = text, .source = FROM_FLAG};
-    return RUNNEL_OK;
+    return keep_text(r, index, (struct found){.text = text, .source = FROM_FLAG});
 }
 
 static int take_letter(struct reading *r, int argc, char **argv, int *i)
@@ -285,8 +314,7 @@ static int take_letter(struct reading *r, int argc, char **argv, int *i)
     if (!text)
         return error_set(r->error, RUNNEL_EINVAL, "-%c: expected a value (%s) behind it, found nothing",
                          *letter, spec->value_name);
-    r->found[index] = (struct found){.text = text, .source = FROM_FLAG};
-    return RUNNEL_OK;
+    return keep_text(r, index, (struct found){.text = text, .source = FROM_FLAG});
 }
 
 static int take_positional(struct reading *r, const char *text)
@@ -327,7 +355,7 @@ static void read_environment(struct reading *r)
         environment_name(r->table->specs[i].name, name);
         const char *text = r->table->specs[i].positional || r->found[i].text ? NULL : getenv(name);
         if (text && *text)
-            r->found[i] = (struct found){.text = text, .source = FROM_ENVIRONMENT};
+            keep_text(r, i, (struct found){.text = text, .source = FROM_ENVIRONMENT}); /* one: it fits */
     }
 }
 
@@ -365,7 +393,7 @@ static int read_config_line(struct reading *r, char *line, int number)
     if (r->table->specs[index].type == OPTION_CONFIG)
         return error_set(r->error, RUNNEL_EINVAL, "%sexpected an option, found another config file", prefix);
     if (!r->found[index].text || r->found[index].source == FROM_CONFIG)
-        r->found[index] = (struct found){.text = text, .source = FROM_CONFIG, .line = number};
+        return keep_text(r, index, (struct found){.text = text, .source = FROM_CONFIG, .line = number});
     return RUNNEL_OK;
 }
 

@@ -54,18 +54,26 @@ enum option_type {
     OPTION_FLOAT,  /* float, finite */
     OPTION_FLAG,   /* bool */
     OPTION_INTS,   /* struct option_ints: whole numbers with commas between */
+    OPTION_TEXTS,  /* struct option_texts: the flag, or the file's line, may come several times */
     OPTION_CONFIG, /* char *: the text of the file that is named, to be freed by the caller; NULL if none is
                     */
 };
 
 enum {
-    OPTION_INTS_MAX = 32, /* numbers in a list */
-    OPTIONS_MAX = 96,     /* options of a table */
+    OPTION_INTS_MAX = 32,  /* numbers in a list */
+    OPTION_TEXTS_MAX = 32, /* times that an option may come */
+    OPTIONS_MAX = 96,      /* options of a table */
 };
 
 struct option_ints {
     size_t n;
     int values[OPTION_INTS_MAX];
+};
+
+/* Each as it was given, in this order. */
+struct option_texts {
+    size_t n;
+    const char *values[OPTION_TEXTS_MAX];
 };
 
 struct option_spec {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,8 +26,12 @@ struct serve_settings {
     char *config_text;
     int port, n_threads;
     int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
-    int n_requests, max_body_bytes, max_tokens, top_k;
-    float batch_window_ms, step_budget_ms, keep_alive_s;
+    int n_requests, max_tokens, top_k;
+    int max_body_bytes, max_header_bytes, max_headers, max_uri_bytes, max_connections, max_output_bytes;
+    float batch_window_ms, step_budget_ms, max_wait_s, request_s;
+    float keep_alive_s, head_s, body_s, write_s, drain_s;
+    struct option_texts api_keys, allowed_hosts, cors_origins;
+    const char *api_key_file;
     float temperature, top_p, min_p;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
@@ -42,6 +47,17 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, port), .minimum = 0, .maximum = 65535, .default_text = "8080"},
     {"insecure", 0, OPTION_FLAG, NULL, "listen on an address that other machines reach, without a key",
      OPTION_FIELD(struct serve_settings, insecure)},
+    {"api-key", 0, OPTION_TEXTS, "KEY,KEY",
+     "whoever asks must show one of these keys, as Authorization: Bearer KEY or X-Api-Key: KEY",
+     OPTION_FIELD(struct serve_settings, api_keys)},
+    {"api-key-file", 0, OPTION_STRING, "FILE", "likewise, a key a line; lines that begin with # are remarks",
+     OPTION_FIELD(struct serve_settings, api_key_file)},
+    {"allowed-host", 0, OPTION_TEXTS, "NAME,NAME",
+     "a Host besides the loopback names by which this server may be called; *.NAME, or * for any",
+     OPTION_FIELD(struct serve_settings, allowed_hosts)},
+    {"cors-origin", 0, OPTION_TEXTS, "ORIGIN,ORIGIN",
+     "pages from there may ask, too: https://app.example, or * for any",
+     OPTION_FIELD(struct serve_settings, cors_origins)},
     {"alias", 0, OPTION_STRING, "NAME", "the model's name in answers (default: the file's own)",
      OPTION_FIELD(struct serve_settings, alias)},
     {"ctx", 0, OPTION_INT, "N", "context of a request in tokens, prompt and answer together",
@@ -94,9 +110,37 @@ static const struct option_spec serve_options[] = {
     {"limit-concurrency", 0, OPTION_INT, "N", "requests computed or waiting at most; the next one is refused",
      OPTION_FIELD(struct serve_settings, n_requests), .minimum = 1, .maximum = 1 << 16,
      .default_text = "100"},
+    {"max-wait-s", 0, OPTION_FLOAT, "S",
+     "a request that would have to wait longer for its turn is refused; 0: it waits",
+     OPTION_FIELD(struct serve_settings, max_wait_s), .minimum = 0, .maximum = 86400, .default_text = "30"},
+    {"request-timeout-s", 0, OPTION_FLOAT, "S", "a request that takes longer in all is ended; 0: never",
+     OPTION_FIELD(struct serve_settings, request_s), .minimum = 0, .maximum = 86400, .default_text = "600"},
     {"max-body-bytes", 0, OPTION_INT, "N", "a longer request is refused",
      OPTION_FIELD(struct serve_settings, max_body_bytes), .minimum = 1024, .maximum = 1 << 30,
      .default_text = "2097152"},
+    {"max-header-bytes", 0, OPTION_INT, "N", "likewise, of all its headers",
+     OPTION_FIELD(struct serve_settings, max_header_bytes), .minimum = 256, .maximum = 1 << 20,
+     .default_text = "32768"},
+    {"max-headers", 0, OPTION_INT, "N", "likewise, their number",
+     OPTION_FIELD(struct serve_settings, max_headers), .minimum = 8, .maximum = HTTP_MAX_HEADERS,
+     .default_text = "100"},
+    {"max-uri-bytes", 0, OPTION_INT, "N", "likewise, of its path and query",
+     OPTION_FIELD(struct serve_settings, max_uri_bytes), .minimum = 64, .maximum = 1 << 20,
+     .default_text = "8192"},
+    {"max-output-bytes", 0, OPTION_INT, "N", "a stream that its client leaves so far behind is ended",
+     OPTION_FIELD(struct serve_settings, max_output_bytes), .minimum = 4096, .maximum = 1 << 30,
+     .default_text = "262144"},
+    {"max-connections", 0, OPTION_INT, "N", "connections at most; the longest idle one makes room",
+     OPTION_FIELD(struct serve_settings, max_connections), .minimum = 1, .maximum = 1 << 20,
+     .default_text = "4096"},
+    {"timeout-head", 0, OPTION_FLOAT, "S", "the head of a request must have come within S seconds",
+     OPTION_FIELD(struct serve_settings, head_s), .minimum = 0.1, .maximum = 86400, .default_text = "10"},
+    {"timeout-body", 0, OPTION_FLOAT, "S", "likewise its body, which gets more time as it comes",
+     OPTION_FIELD(struct serve_settings, body_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
+    {"timeout-write", 0, OPTION_FLOAT, "S", "a client that reads nothing of its answer for so long is left",
+     OPTION_FIELD(struct serve_settings, write_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
+    {"timeout-drain", 0, OPTION_FLOAT, "S", "what runs when the server is to end has so long to finish",
+     OPTION_FIELD(struct serve_settings, drain_s), .minimum = 0, .maximum = 86400, .default_text = "10"},
     {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
      OPTION_FIELD(struct serve_settings, keep_alive_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
     {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
@@ -115,6 +159,7 @@ struct serving {
     struct server_options options;
     struct metrics metrics;
     struct log log;
+    struct keys *keys;
     char url[URL_BYTES];
     char own_name[256]; /* the model's, if its file has none */
     runnel_model *model;
@@ -182,6 +227,7 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
     options.step_budget_ms = settings->step_budget_ms;
     options.batch_window_ms = settings->batch_window_ms;
+    options.max_wait_ms = settings->max_wait_s * 1e3F;
     failure = runnel_engine_start(serving->model, &options, &serving->engine, error);
     if (failure)
         return failure;
@@ -239,8 +285,8 @@ static int listen_on(const struct addrinfo *address, const struct serve_settings
     return RUNNEL_OK;
 }
 
-static int open_socket(const struct serve_settings *settings, int *descriptor, char url[URL_BYTES],
-                       runnel_error *error)
+static int open_socket(const struct serve_settings *settings, struct guard_options *guard, int *descriptor,
+                       char url[URL_BYTES], runnel_error *error)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
     char port[8];
@@ -250,11 +296,13 @@ static int open_socket(const struct serve_settings *settings, int *descriptor, c
         return error_set(error, RUNNEL_EIO, "%s: expected an address or a host name: %s", settings->host,
                          gai_strerror(reason));
     int failure;
-    if (!settings->insecure && !is_loopback(found->ai_addr))
-        failure = error_set(error, RUNNEL_EINVAL,
-                            "--host %s: other machines reach this address, and anybody there could ask; "
-                            "--insecure allows it",
-                            settings->host);
+    guard->is_loopback = is_loopback(found->ai_addr);
+    if (!settings->insecure && !guard->is_loopback && !keys_count(guard->keys))
+        failure =
+            error_set(error, RUNNEL_EINVAL,
+                      "--host %s: other machines reach this address, and anybody there could ask: expected "
+                      "--api-key, or --insecure",
+                      settings->host);
     else
         failure = listen_on(found, settings, descriptor, url, error);
     freeaddrinfo(found);
@@ -262,6 +310,52 @@ static int open_socket(const struct serve_settings *settings, int *descriptor, c
 }
 
 /* The command --------------------------------------------------------------------------------------------- */
+
+/* From where it may be asked. */
+static int set_guard(struct serving *serving, runnel_error *error)
+{
+    const struct serve_settings *settings = serving->settings;
+    struct guard_options *guard = &serving->options.guard;
+    *guard = (struct guard_options){
+        .host = settings->host,
+        .allowed_hosts = settings->allowed_hosts.values,
+        .n_allowed_hosts = settings->allowed_hosts.n,
+        .cors_origins = settings->cors_origins.values,
+        .n_cors_origins = settings->cors_origins.n,
+    };
+    int failure = guard_check_options(guard, error);
+    if (!failure)
+        failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
+                              &serving->keys, error);
+    guard->keys = serving->keys;
+    return failure;
+}
+
+static struct loop_limits make_limits(const struct serve_settings *settings)
+{
+    struct loop_limits limits = loop_default_limits;
+    limits.keep_alive_ms = (double)settings->keep_alive_s * 1e3;
+    limits.head_ms = (double)settings->head_s * 1e3;
+    limits.body_ms = (double)settings->body_s * 1e3;
+    limits.write_stall_ms = (double)settings->write_s * 1e3;
+    limits.n_connections = (uint32_t)settings->max_connections;
+    limits.output_bytes = (uint32_t)settings->max_output_bytes;
+    limits.http.body_bytes = (uint64_t)settings->max_body_bytes;
+    limits.http.header_bytes = (uint32_t)settings->max_header_bytes;
+    limits.http.n_headers = (uint32_t)settings->max_headers;
+    limits.http.target_bytes = (uint32_t)settings->max_uri_bytes;
+    return limits;
+}
+
+/* As many descriptors as the system lets this process have: each connection is one. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
 
 static int serve(const struct serve_settings *settings)
 {
@@ -271,8 +365,12 @@ static int serve(const struct serve_settings *settings)
         .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
     };
     int descriptor = -1;
-    int failure = open_socket(settings, &descriptor, serving.url, &error);
+    raise_descriptor_limit();
+    int failure = set_guard(&serving, &error);
+    if (!failure)
+        failure = open_socket(settings, &serving.options.guard, &descriptor, serving.url, &error);
     if (failure) {
+        keys_free(serving.keys);
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
@@ -281,9 +379,9 @@ static int serve(const struct serve_settings *settings)
     serving.options.n_requests = (uint32_t)settings->n_requests;
     serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving.options.has_seed = settings->has_seed;
-    struct loop_limits limits = loop_default_limits;
-    limits.keep_alive_ms = settings->keep_alive_s * 1e3;
-    limits.http.body_bytes = (uint64_t)settings->max_body_bytes;
+    serving.options.request_ms = (double)settings->request_s * 1e3;
+    serving.options.drain_ms = (double)settings->drain_s * 1e3;
+    const struct loop_limits limits = make_limits(settings);
     const struct server_listening listening = {
         .descriptor = descriptor,
         .options = &serving.options,
@@ -298,6 +396,7 @@ static int serve(const struct serve_settings *settings)
     runnel_engine_stop(serving.engine);
     runnel_model_close(serving.model);
     close(descriptor);
+    keys_free(serving.keys);
     return failure ? cli_fail(&error) : EXIT_DONE;
 }
 

@@ -59,6 +59,9 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
     if (!failure)
         failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
+    if (!failure && !(options->max_wait_ms >= 0 && isfinite(options->max_wait_ms)))
+        failure = error_set(error, RUNNEL_EINVAL, "max_wait_ms: %g, expected 0 or more",
+                            (double)options->max_wait_ms);
     if (options->n_batch < options->n_parallel)
         options->n_batch = options->n_parallel;
     if (options->n_requests < options->n_parallel)
@@ -70,10 +73,10 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
 static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options,
                        uint32_t *n_pages, runnel_error *error)
 {
-    uint64_t a_context = (options->n_context + KV_PAGE - 1) / KV_PAGE;
+    uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
     uint64_t n = a_context * options->n_parallel;
     if (options->n_kv_tokens)
-        n = (options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
+        n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
     else if (options->n_kv_bytes)
         n = options->n_kv_bytes / kvcache_page_bytes(cache);
     if (n < a_context && !options->n_kv_bytes)
@@ -136,6 +139,7 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         .n_requests = options->n_requests,
         .step_budget_ms = (double)options->step_budget_ms,
         .window_ms = (double)options->batch_window_ms,
+        .max_wait_ms = (double)options->max_wait_ms,
     };
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
@@ -206,6 +210,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     engine->n_batch = options.n_batch;
     engine->n_parallel = options.n_parallel;
     engine->n_requests_max = options.n_requests;
+    engine->max_wait_ms = (double)options.max_wait_ms;
     engine->keep_first = options.keep_first;
     engine->keep_last = options.keep_last;
     pthread_condattr_t monotonic;
@@ -263,6 +268,32 @@ unsigned runnel_engine_stop(runnel_engine *engine)
 
 /* The thread ---------------------------------------------------------------------------------------------- */
 
+/* Adds one to the scheduler, or ends it. */
+static void take_request(struct runnel_engine *engine, struct runnel_future *future)
+{
+    struct scheduler_forecast forecast;
+    runnel_error error;
+    future->entry = (struct scheduler_entry){.key = future->key,
+                                             .n_prompt = future->n_prompt,
+                                             .max_tokens = future->max_tokens,
+                                             .arrival_ms = future->submit_ms};
+    enum scheduler_answer answer = scheduler_add(engine->scheduler, &future->entry, clock_ms(), &forecast);
+    future->predicted_wait_ms = forecast.wait_ms;
+    switch (answer) {
+    case SCHEDULER_ACCEPTED:
+        request_tell_taken(future);
+        return;
+    case SCHEDULER_SLOW:
+        error_set(&error, RUNNEL_ESLOW, "it would be about %.0f s until its turn, expected at most %.3g s",
+                  ceil(forecast.wait_ms / 1e3), engine->max_wait_ms / 1e3);
+        break;
+    default:
+        error_set(&error, RUNNEL_EBUSY, "the queue is full");
+    }
+    request_fail(future, &error);
+    engine_retire(engine, future);
+}
+
 /* Puts the requests of the inbox into the scheduler in the order in which they came. */
 static void take_requests(struct runnel_engine *engine, struct runnel_future *latest)
 {
@@ -278,16 +309,20 @@ static void take_requests(struct runnel_engine *engine, struct runnel_future *la
         in_order = future->next;
         future->next = engine->live;
         engine->live = future;
-        future->entry = (struct scheduler_entry){.key = future->key,
-                                                 .n_prompt = future->n_prompt,
-                                                 .max_tokens = future->max_tokens,
-                                                 .arrival_ms = future->submit_ms};
-        if (scheduler_add(engine->scheduler, &future->entry, clock_ms(), NULL) != SCHEDULER_ACCEPTED) {
-            runnel_error error;
-            error_set(&error, RUNNEL_EBUSY, "the queue is full");
-            request_fail(future, &error);
-            engine_retire(engine, future);
-        }
+        take_request(engine, future);
+    }
+}
+
+/* Ends those that have waited too long. */
+static void end_expired(struct runnel_engine *engine)
+{
+    struct scheduler_entry *entry;
+    while ((entry = scheduler_expired(engine->scheduler, clock_ms()))) {
+        struct runnel_future *future = engine_future_of(entry);
+        runnel_error error;
+        error_set(&error, RUNNEL_EEXPIRED, "its turn did not come within %.3g s", engine->max_wait_ms / 1e3);
+        request_fail(future, &error);
+        engine_retire(engine, future);
     }
 }
 
@@ -329,6 +364,7 @@ static bool take_inbox(struct runnel_engine *engine)
     take_requests(engine, inbox);
     run_calls(engine, calls);
     end_cancelled(engine, stopping);
+    end_expired(engine);
     return stopping;
 }
 

@@ -34,6 +34,7 @@ struct runnel_engine {
     struct request_limits limits;
     struct request_memory *memory;
     uint32_t n_batch, n_parallel, n_requests_max, keep_first, keep_last;
+    double max_wait_ms; /* 0: none */
     pthread_t thread;
     bool has_thread;
 
@@ -73,6 +74,8 @@ void engine_free_place(struct runnel_engine *engine);
 void engine_poke(struct runnel_engine *engine);
 
 /* step.c; the engine thread's. */
+
+struct runnel_future *engine_future_of(struct scheduler_entry *entry);
 
 /* Admits, plans and computes one step. Returns false if there was nothing to compute. */
 bool engine_step(struct runnel_engine *engine);

@@ -217,6 +217,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->ignore_eos = request->ignore_eos;
     future->hashes_logits = request->wants_logits_hash;
     future->on_event = request->on_event;
+    future->on_taken = request->on_taken;
     future->user = request->user;
     future->sequence = -1;
     future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
@@ -322,6 +323,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .n_tokens = future->n_drawn,
         .n_reasoning_tokens = future->n_thought,
         .queue_ms = start_ms - future->submit_ms,
+        .predicted_wait_ms = future->predicted_wait_ms,
         .prefill_ms = future->n_drawn ? future->first_ms - start_ms : 0,
         .decode_ms = future->n_drawn ? future->last_ms - future->first_ms : 0,
         .thinking_ms = future->n_thought ? future->thought_ms - future->first_ms : 0,
@@ -368,6 +370,14 @@ void request_finish(struct runnel_future *future, enum runnel_finish_reason reas
     } else {
         end(future, reason);
     }
+}
+
+void request_tell_taken(struct runnel_future *future)
+{
+    pthread_mutex_lock(&future->events);
+    if (!future->muted && future->on_taken)
+        future->on_taken(future->user);
+    pthread_mutex_unlock(&future->events);
 }
 
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)

@@ -40,6 +40,7 @@ struct runnel_future {
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
     uint32_t n_closing;
     bool (*on_event)(void *user, const runnel_event *event);
+    void (*on_taken)(void *user);
     void *user;
 
     /* The engine thread's. */
@@ -56,6 +57,7 @@ struct runnel_future {
     enum runnel_finish_reason finish_reason;
     runnel_error error; /* for RUNNEL_FINISH_ERROR */
     uint64_t logits_hash;
+    double predicted_wait_ms;
     double submit_ms, start_ms, first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
@@ -88,6 +90,8 @@ void request_mute(struct runnel_future *future);
 /* For whoever submitted it, or wanted to. */
 void request_let_go(struct runnel_future *future);
 
+/* The engine has it in its queue. */
+void request_tell_taken(struct runnel_future *future);
 /* Emits the token event: logprobs[0] is the drawn token. */
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
 /* The token that comes next whatever the model would draw; -1: the model draws. */

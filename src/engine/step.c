@@ -9,7 +9,7 @@
 
 enum { LOGPROBS_MAX = 20 };
 
-static struct runnel_future *future_of(struct scheduler_entry *entry)
+struct runnel_future *engine_future_of(struct scheduler_entry *entry)
 {
     return (struct runnel_future *)(void *)((char *)entry - offsetof(struct runnel_future, entry));
 }
@@ -52,7 +52,7 @@ static void admit(struct runnel_engine *engine, double now_ms)
         struct scheduler_entry *entry = scheduler_admit(engine->scheduler, now_ms, room_tokens);
         if (!entry)
             return;
-        struct runnel_future *future = future_of(entry);
+        struct runnel_future *future = engine_future_of(entry);
         future->slot = future->sequence =
             kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
         entry->n_computed =
@@ -80,15 +80,15 @@ static void limit_rows(struct runnel_engine *engine)
 static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
 {
     while (item->entry) {
-        struct runnel_future *future = future_of(item->entry);
+        struct runnel_future *future = engine_future_of(item->entry);
         int failure = kvcache_reserve(engine->cache, future->sequence, item->n_rows);
         if (!failure)
             return;
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim) {
-            future_of(victim)->n_preempted++;
-            close_sequence(engine, future_of(victim));
+            engine_future_of(victim)->n_preempted++;
+            close_sequence(engine, engine_future_of(victim));
         } else {
             runnel_error error;
             error_set(&error, failure, "no room in the KV cache for %u more tokens", item->n_rows);
@@ -106,7 +106,7 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
         const struct scheduler_item *item = &plan->items[i];
         if (!item->entry)
             continue;
-        const struct runnel_future *future = future_of(item->entry);
+        const struct runnel_future *future = engine_future_of(item->entry);
         uint32_t begin = item->entry->n_computed;
         for (uint32_t j = begin; j < begin + item->n_rows; j++)
             engine->rows[n_rows++] = (struct forward_row){
@@ -125,7 +125,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         const struct scheduler_item *item = &plan->items[i];
         if (!item->entry)
             continue;
-        struct runnel_future *future = future_of(item->entry);
+        struct runnel_future *future = engine_future_of(item->entry);
         kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed,
                        item->n_rows);
         if (!future->n_drawn)
@@ -138,11 +138,11 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 {
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
-        if (plan->items[i].entry && !future_of(plan->items[i].entry)->n_drawn)
+        if (plan->items[i].entry && !engine_future_of(plan->items[i].entry)->n_drawn)
             n_prompt_rows += plan->items[i].n_rows;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
-        if (plan->items[i].entry && future_of(plan->items[i].entry)->n_drawn)
-            future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
+        if (plan->items[i].entry && engine_future_of(plan->items[i].entry)->n_drawn)
+            engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
 }
 
 /* Drawing ------------------------------------------------------------------------------------------------- */
@@ -258,8 +258,8 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
         struct scheduler_entry *entry = plan->items[i].entry;
         if (entry && entry->n_computed == entry->n_tokens) {
             uint32_t n = engine->n_drawings++;
-            engine->drawings[n] =
-                (struct drawing){.future = future_of(entry), .logits = engine->logits + (size_t)n * n_vocab};
+            engine->drawings[n] = (struct drawing){.future = engine_future_of(entry),
+                                                   .logits = engine->logits + (size_t)n * n_vocab};
         }
     }
     if (engine->n_drawings == 1)

@@ -498,15 +498,28 @@ bool connection_close_longest_idle(struct loop *loop)
     }
 }
 
+/* Has something come that was not looked at yet? */
+static bool has_unread(const struct connection *connection)
+{
+    int n_unread = 0;
+    return connection->input.len > connection->input_at ||
+           (!ioctl(connection->descriptor, FIONREAD, &n_unread) && n_unread > 0);
+}
+
+/* A request that has come, or begun to, gets an answer; a connection that sent nothing gets none. */
 void connection_drain(struct connection *connection)
 {
     bool half_read = connection->state == CONNECTION_BODY ||
                      (connection->state == CONNECTION_HEAD && connection->head_began);
     if (connection->working || (connection->state != CONNECTION_HEAD && !half_read))
         return; /* may_keep in exchange.c does the rest */
-    if (half_read)
+    if (half_read) {
         refuse(connection, 503, "the server is shutting down");
-    else
+    } else if (has_unread(connection)) {
+        connection->head_began = connection->readable = true;
+        loop_arm(&connection->timer, connection->loop->limits.head_ms);
+    } else {
         set_state(connection, CONNECTION_CLOSE);
+    }
     connection_work(connection);
 }

@@ -71,6 +71,7 @@ struct exchange {
     struct text body;
     void *user;
     uint32_t key;
+    unsigned retry_s;
     double since_ms;
     int status; /* of the answer; 0: none yet */
     struct text headers;

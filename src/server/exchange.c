@@ -179,6 +179,16 @@ void exchange_add_header(struct exchange *exchange, const char *line)
     text_add_string(&exchange->headers, line);
 }
 
+void exchange_set_retry(struct exchange *exchange, unsigned seconds)
+{
+    exchange->retry_s = seconds;
+}
+
+unsigned exchange_retry(const struct exchange *exchange)
+{
+    return exchange->retry_s ? exchange->retry_s : 1;
+}
+
 void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchange *exchange, void *user),
                        void *user)
 {

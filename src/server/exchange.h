@@ -48,6 +48,10 @@ int exchange_status(const struct exchange *exchange);
  * for it, it is left out. */
 void exchange_add_header(struct exchange *exchange, const char *line);
 
+/* After how many seconds a client that is refused for now should come back: 1 unless set. */
+void exchange_set_retry(struct exchange *exchange, unsigned seconds);
+unsigned exchange_retry(const struct exchange *exchange);
+
 /* Called from the loop as soon as the client has left (FIN, RST, or its stream is ended because it does not read),
  * once, unless the exchange was ended before. The exchange must still be ended, there or later. Set it in
  * on_request. */

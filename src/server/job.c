@@ -9,6 +9,8 @@
 #include "server/record.h"
 
 #include <event2/event.h>
+#include <event2/event_struct.h>
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -38,9 +40,14 @@ struct job {
     uint32_t key;                /* whose it is */
     size_t n, n_finished;
     struct job_request *requests; /* [n] */
+    struct event timer;           /* --request-timeout-s */
+    bool is_taken;                /* by the engine, all of it */
+    bool failed;                  /* one of the requests, or the time has run out: the others are cancelled */
+    runnel_error error;           /* why, if failed */
 
     pthread_mutex_t lock; /* guards the mailbox */
     struct message *first, **end;
+    size_t n_taken;
     bool posted;
     struct loop_message wake;
 };
@@ -116,6 +123,15 @@ static struct message *use_kept_finish(struct job_request *request, const runnel
     return message;
 }
 
+/* With the lock held. */
+static void wake(struct job *job)
+{
+    if (job->posted)
+        return;
+    job->posted = true;
+    loop_post(job->server->loop, &job->wake);
+}
+
 static bool on_event(void *user, const runnel_event *event)
 {
     struct job_request *request = user;
@@ -131,12 +147,19 @@ static bool on_event(void *user, const runnel_event *event)
     pthread_mutex_lock(&job->lock);
     *job->end = message;
     job->end = &message->next;
-    if (!job->posted) {
-        job->posted = true;
-        loop_post(job->server->loop, &job->wake);
-    }
+    wake(job);
     pthread_mutex_unlock(&job->lock);
     return true;
+}
+
+static void on_taken(void *user)
+{
+    const struct job_request *request = user;
+    struct job *job = request->job;
+    pthread_mutex_lock(&job->lock);
+    if (++job->n_taken == job->n)
+        wake(job);
+    pthread_mutex_unlock(&job->lock);
 }
 
 /* The loop's thread --------------------------------------------------------------------------------------- */
@@ -144,6 +167,7 @@ static bool on_event(void *user, const runnel_event *event)
 static void free_job(struct job *job)
 {
     struct pool *pool = job->server->pool;
+    event_del(&job->timer);
     for (size_t i = 0; i < job->n; i++) {
         runnel_free(job->requests[i].future);
         pool_give(pool, job->requests[i].finish);
@@ -169,12 +193,64 @@ static void end_job(struct job *job)
     free_job(job);
 }
 
+static void cancel_all(struct job *job)
+{
+    for (size_t i = 0; i < job->n; i++)
+        runnel_cancel(job->requests[i].future);
+}
+
+/* One failure is the whole job's: its answer can only be that error. */
+static void fail_job(struct job *job, const runnel_error *error)
+{
+    struct admit *admit = &job->server->admit;
+    if (job->failed)
+        return;
+    job->failed = true;
+    job->error = *error;
+    if (error->code == RUNNEL_EEXPIRED || error->code == RUNNEL_ETIMEOUT)
+        admit_timed_out(admit);
+    else if (error->code == RUNNEL_ESLOW)
+        admit->n_slow++;
+    cancel_all(job);
+}
+
+static void on_timeout(evutil_socket_t descriptor, short what, void *user)
+{
+    struct job *job = user;
+    runnel_error error;
+    (void)descriptor;
+    (void)what;
+    error_set(&error, RUNNEL_ETIMEOUT, "not finished within %.3g s, the longest that a request may take",
+              job->server->options->request_ms / 1e3);
+    fail_job(job, &error);
+}
+
+/* What a request's end means for the job; what was cancelled because the job failed ends with its error. */
+static void take_end(struct job *job, struct message *message)
+{
+    const runnel_error *error = message->event.error;
+    if (error && error->code == RUNNEL_ESLOW && message->event.counts)
+        exchange_set_retry(job->exchange,
+                           (unsigned)ceil(fmin(message->response.predicted_wait_ms / 1e3, 86400)));
+    if (error) {
+        fail_job(job, error);
+    } else if (job->failed) {
+        message->error = job->error;
+        message->event.error = &message->error;
+        message->event.finish_reason = message->response.finish_reason = RUNNEL_FINISH_ERROR;
+    } else if (message->event.finish_reason != RUNNEL_FINISH_CANCELLED) {
+        admit_answered(&job->server->admit);
+    }
+}
+
 static void take_message(struct job *job, struct message *message)
 {
     struct job_request *request = &job->requests[message->index];
     struct record *record = record_of(job->exchange);
     if (!record->first_text_ms && message->event.text_len)
         record->first_text_ms = clock_ms();
+    if (message->event.kind == RUNNEL_EVENT_FINISH)
+        take_end(job, message);
     if (!exchange_is_gone(job->exchange))
         job->handlers->on_event(job, message->index, &message->event);
     if (message->event.kind != RUNNEL_EVENT_FINISH) {
@@ -194,10 +270,14 @@ static void deliver(void *user)
     struct job *job = user;
     pthread_mutex_lock(&job->lock);
     struct message *message = job->first;
+    bool is_taken = job->n_taken == job->n;
     job->first = NULL;
     job->end = &job->first;
     job->posted = false;
     pthread_mutex_unlock(&job->lock);
+    if (is_taken && !job->is_taken && !exchange_is_gone(job->exchange) && job->handlers->on_taken)
+        job->handlers->on_taken(job);
+    job->is_taken = is_taken;
     while (message) {
         struct message *next = message->next;
         take_message(job, message);
@@ -205,12 +285,6 @@ static void deliver(void *user)
     }
     if (job->n_finished == job->n)
         end_job(job);
-}
-
-static void cancel_all(struct job *job)
-{
-    for (size_t i = 0; i < job->n; i++)
-        runnel_cancel(job->requests[i].future);
 }
 
 static void on_gone(struct exchange *exchange, void *user)
@@ -280,6 +354,7 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
         for (size_t i = 0; i < job->n; i++) {
             copies[i] = requests[i];
             copies[i].on_event = on_event;
+            copies[i].on_taken = on_taken;
             copies[i].user = &job->requests[i];
             copies[i].key = job->key;
         }
@@ -299,6 +374,14 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
     return failure;
 }
 
+static void start_timer(struct job *job)
+{
+    double ms = job->server->options->request_ms;
+    struct timeval time = {(long)(ms / 1e3), (long)fmod(ms, 1e3) * 1000};
+    if (ms > 0)
+        event_add(&job->timer, &time);
+}
+
 int job_start(struct server *server, struct exchange *exchange, const runnel_request *requests, size_t n,
               const struct job_handlers *handlers, void *state, struct job **out, runnel_error *error)
 {
@@ -312,6 +395,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     job->key = exchange_key(exchange);
     job->handlers = handlers;
     job->state = state;
+    evtimer_assign(&job->timer, loop_base(server->loop), on_timeout, job);
     pthread_mutex_init(&job->lock, NULL);
     int failure = submit(job, requests, error);
     if (failure) {
@@ -322,6 +406,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     if (job->next)
         job->next->previous = job;
     server->jobs = job;
+    start_timer(job);
     exchange_set_gone(exchange, on_gone, job);
     *out = job;
     return RUNNEL_OK;

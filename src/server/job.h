@@ -17,6 +17,9 @@ struct job_handlers {
      * sends nothing). job_response gives what came out. */
     void (*on_end)(struct job *job);
     void (*free_state)(void *state); /* of the dialect; may be NULL */
+    /* The engine has taken all of the requests: what fails from now on fails within the answer, and a stream may begin.
+     * Comes before any event but the FINISH of a request that was refused; in a job where one was, not at all. May be NULL. */
+    void (*on_taken)(struct job *job);
 };
 
 /* Submits n requests, all or none, and takes the exchange over. state is the dialect's own, found with job_state, and

@@ -116,7 +116,7 @@ static void on_end(struct job *job)
     metrics_request_finished(server->metrics, route_of(answer->is_batch), status, answer->started_ms);
 }
 
-static const struct job_handlers handlers = {on_event, on_end, free_answer};
+static const struct job_handlers handlers = {on_event, on_end, free_answer, NULL};
 
 /* Query parameters ---------------------------------------------------------------------------------------- */
 

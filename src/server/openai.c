@@ -28,7 +28,7 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     if (!answer)
         return NULL;
     answer->is_chat = is_chat;
-    answer->stream = params->stream;
+    answer->wants_stream = params->stream;
     answer->include_usage = params->include_usage;
     answer->split_reasoning = params->split_reasoning;
     answer->wants_logprobs = params->request.n_logprobs >= 0;
@@ -137,6 +137,15 @@ static void take_finish(struct job *job, struct openai_answer *answer, size_t in
     }
 }
 
+/* Until now a refusal would have had a status of its own. */
+static void on_taken(struct job *job)
+{
+    struct openai_answer *answer = job_state(job);
+    answer->stream = answer->wants_stream;
+    if (answer->stream)
+        exchange_stream_begin(job_exchange(job), 200, "text/event-stream", "Cache-Control: no-cache\r\n");
+}
+
 static void on_event(struct job *job, size_t index, const runnel_event *event)
 {
     struct openai_answer *answer = job_state(job);
@@ -214,7 +223,7 @@ static void on_end(struct job *job)
     metrics_request_finished(metrics, route_of(answer), gone ? 499 : answer->status, answer->started_ms);
 }
 
-static const struct job_handlers handlers = {on_event, on_end, free_answer};
+static const struct job_handlers handlers = {on_event, on_end, free_answer, on_taken};
 
 /* Taking requests ----------------------------------------------------------------------------------------- */
 
@@ -270,8 +279,6 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
     answer->started_ms = started_ms;
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
         status = reply_engine_error(server, exchange, requests, n, &error);
-    else if (params->stream)
-        exchange_stream_begin(exchange, 200, "text/event-stream", "Cache-Control: no-cache\r\n");
     free(requests);
     return status;
 }

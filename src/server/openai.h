@@ -24,7 +24,7 @@ struct openai_choice {
 };
 
 struct openai_answer {
-    bool is_chat, stream, include_usage, split_reasoning, wants_logprobs;
+    bool is_chat, wants_stream, stream, include_usage, split_reasoning, wants_logprobs;
     int status; /* what the client is told, or would have been */
     char id[40];
     int64_t created_s;

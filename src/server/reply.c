@@ -8,8 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char retry_soon[] = "Retry-After: 1\r\n";
-
 static void add_error(struct text *out, int status, const char *type, const char *message, const char *param)
 {
     text_add_string(out, "{\"message\":");
@@ -30,7 +28,11 @@ void reply_add_error(struct text *out, int status, const char *message, const ch
 /* Ends the exchange with what is in body; a static text if that could not be written. Frees the body. */
 static int send_error(struct exchange *exchange, int status, struct text *body)
 {
-    const char *headers = status == 429 || status == 503 ? retry_soon : NULL;
+    char retry[32], *headers = NULL;
+    if (status == 429 || status == 503) {
+        snprintf(retry, sizeof retry, "Retry-After: %u\r\n", exchange_retry(exchange));
+        headers = retry;
+    }
     if (body->failed)
         exchange_respond_error(exchange, status, headers, "no memory for the error's message");
     else
@@ -56,7 +58,11 @@ int reply_status(const runnel_error *error)
     case RUNNEL_EUNSUPPORTED: /* a conversation, and no template that is known */
         return 400;
     case RUNNEL_EBUSY:
+    case RUNNEL_ESLOW:
         return 429;
+    case RUNNEL_ETIMEOUT:
+        return 504;
+    case RUNNEL_EEXPIRED:
     case RUNNEL_ENOMEM:
     case RUNNEL_ECANCELLED: /* by a server that shuts down */
         return 503;
@@ -106,7 +112,7 @@ int reply_engine_error(struct server *server, struct exchange *exchange, const r
 int reply_json(struct exchange *exchange, const struct text *json)
 {
     if (json->failed) {
-        exchange_respond_error(exchange, 503, retry_soon, "no memory for the answer");
+        exchange_respond_error(exchange, 503, "Retry-After: 1\r\n", "no memory for the answer");
         return 503;
     }
     exchange_respond(exchange, 200, "application/json", NULL, json->bytes, json->len);

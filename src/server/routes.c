@@ -36,6 +36,17 @@ static const struct route routes[] = {
 /* "/" and the files that the page at "/" asks for. */
 static const struct route page_route = {"", BODY_NONE, page_get};
 
+/* What is answered without a key: whether the server lives, what it serves, and the page that asks for the key. */
+static const char *const open_paths[] = {"/health", "/v1/models", "/models"};
+
+static bool needs_key(const struct exchange *exchange)
+{
+    for (size_t i = 0; i < sizeof open_paths / sizeof *open_paths; i++)
+        if (exchange_text_is(exchange_path(exchange), open_paths[i]))
+            return false;
+    return !page_find(exchange_path(exchange));
+}
+
 static const struct route *find_route(const struct exchange *exchange)
 {
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -81,7 +92,13 @@ void routes_on_head(struct exchange *exchange, void *user)
 {
     const struct route *route = find_route(exchange);
     const struct http_head *head = exchange_head(exchange);
+    const struct server *server = user;
     const char *message;
+    if (!guard_has_key(&server->options->guard, exchange) && needs_key(exchange)) {
+        refuse_head(user, exchange, 401, "WWW-Authenticate: Bearer\r\n",
+                    "expected an API key: Authorization: Bearer KEY, or X-Api-Key: KEY");
+        return;
+    }
     if (!route) {
         refuse_head(user, exchange, 404, NULL, "no such route");
         return;

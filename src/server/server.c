@@ -18,7 +18,6 @@
 
 enum {
     POOL_BYTES = 256 << 20, /* of requests on their way, at most */
-    DRAIN_MS = 10000,
 };
 
 static const int signals[] = {SIGTERM, SIGINT};
@@ -53,6 +52,11 @@ static void on_head(struct exchange *exchange, void *user)
 {
     struct server *server = user;
     record_start(exchange);
+    int status = guard_admit(&server->options->guard, exchange);
+    if (status) {
+        metrics_add_status(server->metrics, status);
+        return;
+    }
     const char *why = !server->engine                  ? "the model is being loaded"
                       : loop_is_draining(server->loop) ? "the server is about to end"
                                                        : NULL;
@@ -131,11 +135,11 @@ static void on_signal(evutil_socket_t number, short what, void *user)
     }
     uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
     if (n_running)
-        log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %d s", n_running,
-                DRAIN_MS / 1000);
+        log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %g s", n_running,
+                run->listening->options->drain_ms / 1e3);
     else
         log_say(run->server.log, "drain", "Runnel ends");
-    loop_drain(run->server.loop, DRAIN_MS);
+    loop_drain(run->server.loop, run->listening->options->drain_ms);
 }
 
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
@@ -211,7 +215,7 @@ int server_run(const struct server_listening *listening, runnel_error *error)
         .start_ms = clock_ms(),
         .created_s = (int64_t)time(NULL),
     };
-    admit_init(&run.server.admit, listening->options->n_requests, 0);
+    admit_init(&run.server.admit, listening->options->n_requests, keys_count(listening->options->guard.keys));
     int failure = start(&run, error);
     if (!failure)
         failure = loop_run(run.server.loop, error);

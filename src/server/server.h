@@ -9,6 +9,7 @@
 #include "runnel.h"
 #include "server/admit.h"
 #include "server/exchange.h"
+#include "server/guard.h"
 #include "server/loop.h"
 #include "server/metrics.h"
 
@@ -21,6 +22,9 @@ struct server_options {
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
     uint32_t n_requests; /* running or waiting at most */
+    double request_ms;   /* a request that takes longer in all is ended; 0: never */
+    double drain_ms;     /* what runs may take so long once the server is to end */
+    struct guard_options guard;
 };
 
 struct job;
@@ -55,7 +59,7 @@ struct server_listening {
     void *user;
 };
 
-/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit (10 s). A second
+/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit. A second
  * signal ends at once. Fails if the model cannot be opened. */
 int server_run(const struct server_listening *listening, runnel_error *error);
 

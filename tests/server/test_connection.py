@@ -1,5 +1,7 @@
 """Connections as bad clients make them."""
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -345,7 +347,6 @@ def test_half_close(server):
 
 def test_endless_stream_to_a_client_that_never_reads(server):
     client = server.client(receive_buffer=4096).get(b"/stream?n=100000000&bytes=60000&ms=0")
-    server.wait_for(exchanges=2)
     server.wait_for(exchanges=1, gone=1, timeout=5)
     with pytest.raises(ConnectionResetError):
         client.read_all()
@@ -426,6 +427,23 @@ def test_drain(start):
     assert stream.response()[2].count(b"data") == 5
     assert server.wait().endswith("exchanges 0")
     assert 0.3 < time.monotonic() - began < 2
+
+
+def test_a_request_that_has_come_is_answered_when_the_drain_begins(start):
+    """Sent before the signal, not yet read: an answer, not a closed connection."""
+    for _ in range(5):
+        server = start()
+        clients = [server.client() for _ in range(10)]
+        server.wait_for(connections=11)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        for client in clients:
+            client.get(b"/health")
+        server.terminate()
+        os.kill(server.process.pid, signal.SIGCONT)
+        for client in clients:
+            status, headers, _ = client.response()
+            assert status == 503 or (status == 200 and client.is_closed())
+        server.wait()
 
 
 def test_drain_has_a_limit(start):

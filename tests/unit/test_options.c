@@ -313,6 +313,67 @@ static void test_help(void **state)
     free(text);
 }
 
+/* Options that may come several times: in the order given; whoever has it first wins, with all of it. */
+static void test_texts(void **state)
+{
+    struct texts_settings {
+        struct option_texts keys, others;
+        char *config_text;
+    } s;
+    static const struct option_spec texts_specs[] = {
+        {"keys", 0, OPTION_TEXTS, "KEY", "keys", OPTION_FIELD(struct texts_settings, keys)},
+        {"others", 0, OPTION_TEXTS, "X", "others", OPTION_FIELD(struct texts_settings, others),
+         .default_text = "none"},
+        {"config", 0, OPTION_CONFIG, "FILE", "config", OPTION_FIELD(struct texts_settings, config_text)},
+    };
+    static const struct options_table texts_table = {"runnel texts", "Tests texts.", texts_specs,
+                                                     OPTION_COUNT(texts_specs)};
+    (void)state;
+    char *argv[2 + 2 * OPTION_TEXTS_MAX] = {(char *)"t", (char *)"--keys", (char *)"a,b",
+                                            (char *)"--others=x", (char *)"--keys=c"};
+    assert_int_equal(options_read(&texts_table, 5, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, 2);
+    assert_string_equal(s.keys.values[0], "a,b");
+    assert_string_equal(s.keys.values[1], "c");
+    assert_int_equal(s.others.n, 1);
+
+    setenv("RUNNEL_KEYS", "e", 1);
+    assert_int_equal(options_read(&texts_table, 5, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, 2);
+    assert_int_equal(options_read(&texts_table, 1, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, 1);
+    assert_string_equal(s.keys.values[0], "e");
+    assert_string_equal(s.others.values[0], "none");
+    unsetenv("RUNNEL_KEYS");
+
+    char path[] = "/tmp/runnel-texts-XXXXXX";
+    int descriptor = mkstemp(path);
+    static const char lines[] = "keys = f\nothers = y\nkeys = g\n";
+    assert_int_equal(write(descriptor, lines, sizeof lines - 1), sizeof lines - 1);
+    close(descriptor);
+    argv[3] = (char *)"--config";
+    argv[4] = path;
+    assert_int_equal(options_read(&texts_table, 5, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, 1);
+    assert_string_equal(s.keys.values[0], "a,b");
+    free(s.config_text);
+    argv[1] = (char *)"--config";
+    argv[2] = path;
+    assert_int_equal(options_read(&texts_table, 3, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, 2);
+    assert_string_equal(s.keys.values[1], "g");
+    assert_string_equal(s.others.values[0], "y");
+    free(s.config_text);
+    unlink(path);
+
+    for (int i = 0; i <= OPTION_TEXTS_MAX; i++)
+        argv[1 + i] = (char *)"--keys=x";
+    assert_int_equal(options_read(&texts_table, 1 + OPTION_TEXTS_MAX, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.keys.n, OPTION_TEXTS_MAX);
+    assert_int_equal(options_read(&texts_table, 2 + OPTION_TEXTS_MAX, argv, &s, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "--keys"));
+}
+
 int main(void)
 {
     for (size_t i = 0; i < OPTION_COUNT(specs); i++) { /* whoever runs the tests may have some set */
@@ -332,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_string_of_the_config_file_lives_in_its_text),
         cmocka_unit_test(test_config_refusals),
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

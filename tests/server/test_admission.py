@@ -1,0 +1,183 @@
+"""Who is let in under load: limits, predicted waits, times that run out, shares of keys."""
+import json
+import threading
+import time
+
+import pytest
+
+LONG = {"max_tokens": 60000, "ignore_eos": True}
+
+
+@pytest.fixture
+def crowded(serve, tiny):
+    """crowded(flags...): a server of one place, and a stream that has it."""
+    def start(*flags):
+        serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", *flags, kv_mib=128)
+        stream = serving.stream("once", 60000)
+        assert stream.read_head() == 200
+        return serving, stream
+    return start
+
+
+def ask_with_key(serving, key, body, path="/v1/completions"):
+    connection = serving.connection()
+    try:
+        connection.request("POST", path, json.dumps(body),
+                           {"Content-Type": "application/json", "Authorization": f"Bearer {key}"})
+        response = connection.getresponse()
+        return response.status, response.headers, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+# --- --limit-concurrency ---
+
+
+def test_the_limit_counts_requests_not_connections(crowded):
+    serving, stream = crowded("--limit-concurrency", "3")
+    idle = [serving.connection() for _ in range(20)]
+    for connection in idle:
+        connection.connect()
+    queued = [serving.stream("a", 10, stream=streaming) for streaming in (True, False)]
+    serving.wait_for(lambda now: now[("vllm:num_requests_waiting",)] == 2)
+    for path, body in (("/v1/completions", {"prompt": "a"}), ("/v1/completions", {"prompt": "a", "stream": True}),
+                       ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+                       ("/generate", {"prompt": "a"}), ("/generate-batch", [{"prompt": "a"}])):
+        status, headers, answer = serving.post(path, body)
+        assert status == 429 and int(headers["Retry-After"]) >= 1, path
+        assert answer["error"]["type"] == "rate_limit_error" and answer["error"]["code"] == 429
+    for path in ("/health", "/metrics", "/v1/models"):
+        assert serving.get(path)[0] == 200
+    stream.leave()
+    assert [one.read_head() for one in queued] == [200, 200]
+    status, _, answer = serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 1}] * 4)
+    assert status == 429, "each prompt of a batch is one"
+    assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 1}] * 3)[0] in (200, 429)
+    serving.wait_until_idle()
+    assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 1}] * 3)[0] == 200
+    for connection in idle:
+        connection.close()
+
+
+# --- --max-wait-s ---
+
+
+def test_a_long_wait_is_refused_by_prediction(serve, tiny):
+    """Many who want much are before it: by what steps cost and answers are like, its turn is too far away."""
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "4", kv_mib=128)
+    for _ in range(4):  # what answers here are like: as long as they may be
+        serving.complete("a", 1500)
+    began = time.monotonic()
+    streams, status = [], 200
+    while status == 200 and len(streams) < 90:
+        streams.append(serving.stream("once", 60000))
+        status = streams[-1].read_head()
+    assert status == 429 and 2 < len(streams)
+    for streaming in (True, False):
+        status, headers, answer = serving.post("/v1/completions", {"prompt": [5] * 50, "max_tokens": 1000,
+                                                                   "stream": streaming})
+        assert status == 429, answer
+        error = answer["error"]
+        assert error["type"] == "rate_limit_error" and "turn" in error["message"] and " s" in error["message"]
+        assert 4 <= int(headers["Retry-After"]) <= 600
+    assert time.monotonic() - began < 4, "nobody had to wait to hear it"
+    status, _, answer = serving.post("/generate-batch", [{"prompt": "b"}] * 2)
+    assert status == 429 and "turn" in answer["error"]["message"]
+    for stream in streams:
+        stream.leave()
+    serving.wait_until_idle()
+    serving.complete("b", 1)
+
+
+def test_a_wait_that_was_not_foreseen_expires(serve, tiny):
+    """The one before it goes on for longer than answers here usually are."""
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0.4", kv_mib=128)
+    for _ in range(60):
+        serving.complete("a", 1)
+    stream = serving.stream("once", 60000)
+    assert stream.read_head() == 200
+    began = time.monotonic()
+    answers = {}
+
+    def ask(streaming):
+        answers[streaming] = serving.post("/v1/completions", {"prompt": "b", "max_tokens": 1, "stream": streaming})
+
+    threads = [threading.Thread(target=ask, args=(streaming,)) for streaming in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0.3 < time.monotonic() - began < 2
+    status, headers, body = answers[False]
+    assert status == 503 and headers["Retry-After"] and body["error"]["type"] == "unavailable_error"
+    status, _, body = answers[True]  # it was taken, so its stream had begun
+    assert status == 200 and b'"code":503' in body and b"[DONE]" not in body
+    next(stream.events())  # nobody else noticed
+    stream.leave()
+
+
+# --- --request-timeout-s ---
+
+
+@pytest.mark.parametrize("where", ["running", "queued"])
+def test_a_request_that_takes_too_long_is_ended(serve, tiny, where):
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--request-timeout-s", "0.6", "--max-wait-s",
+                    "0", kv_mib=128)
+    stream = serving.stream("once", 60000)
+    assert stream.read_head() == 200
+    if where == "queued":
+        began = time.monotonic()
+        status, _, body = serving.post("/v1/completions", {"prompt": "a", **LONG})
+        assert status == 504 and 0.4 < time.monotonic() - began < 2
+        assert body["error"]["code"] == 504 and "0.6 s" in body["error"]["message"]
+    events = list(stream.events())
+    assert events[-1]["error"]["code"] == 504, "and no [DONE]"
+    assert any("choices" in event for event in events)
+    if where == "running":
+        status, _, body = serving.post("/generate", {"prompt": "a", "max_tokens": 60000})
+        assert status in (200, 504)
+        status, _, body = serving.post("/v1/completions", {"prompt": "a", **LONG, "n": 1})
+        assert status == 504
+    serving.wait_until_idle()
+    serving.complete("a", 5)
+
+
+def test_no_time_limits(serve, tiny):
+    serving = serve(tiny("long"), "--parallel", "1", "--request-timeout-s", "0", "--max-wait-s", "0", "--ctx", "65536",
+                    kv_mib=128)
+    stream = serving.stream("once", 60000)
+    assert stream.read_head() == 200
+    queued = serving.stream("a", 5)
+    time.sleep(0.7)
+    stream.leave()
+    assert queued.text()
+
+
+# --- shares of keys ---
+
+
+def test_a_key_that_floods_leaves_room_for_another(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--limit-concurrency", "8", "--api-key",
+                    "one,two", "--max-wait-s", "0", kv_mib=128)
+    answers = []
+
+    def flood():
+        answers.append(ask_with_key(serving, "one", {"prompt": "once", "max_tokens": 3000, "ignore_eos": True}))
+
+    threads = [threading.Thread(target=flood) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    while sum(status == 429 for status, _, _ in answers) < 4:  # 6 of the 8 places are one key's at most
+        assert any(thread.is_alive() for thread in threads)
+        time.sleep(0.005)
+    refused = [answer for answer in answers if answer[0] == 429]
+    assert len(refused) == 4 and all("share" in body["error"]["message"] for _, _, body in refused)
+    began = time.monotonic()
+    status, _, body = ask_with_key(serving, "two", {"prompt": "two", "max_tokens": 1, "ignore_eos": True})
+    took = time.monotonic() - began
+    assert status == 200, body
+    n_answered = sum(status == 200 for status, _, _ in answers)
+    assert n_answered < 6, f"it was served before most of the flood, after {took} s"
+    for thread in threads:
+        thread.join()
+    assert sum(status == 200 for status, _, _ in answers) == 6

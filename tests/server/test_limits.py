@@ -1,0 +1,253 @@
+"""Each limit of a request, at the limit and one past it, as flags of `runnel serve`; and a crowd of bad clients."""
+import json
+import resource
+import socket
+import threading
+import time
+
+import pytest
+from serving import RUNNEL
+
+HOST = b"Host: localhost\r\n"
+
+
+def talk(serving, data, timeout=10):
+    """(status, whole answer) to what is sent as it is."""
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=timeout) as client:
+        client.sendall(data)
+        answer = b""
+        while True:
+            more = client.recv(65536)
+            answer += more
+            if not more or is_whole(answer):
+                return int(answer.split()[1]), answer
+
+
+def is_whole(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return len(body) >= int(line.split(b":")[1])
+    return False
+
+
+def get(target=b"/health", headers=b""):
+    return b"GET " + target + b" HTTP/1.1\r\n" + HOST + headers + b"\r\n"
+
+
+def post(n_bytes, chunked=False):
+    body = json.dumps({"prompt": "a", "max_tokens": 1, "x": ""}).encode()
+    body = body.replace(b'"x": ""', b'"x": "' + b"y" * (n_bytes - len(body)) + b'"')
+    assert len(body) == n_bytes
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    if chunked:
+        return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % n_bytes + body + b"\r\n0\r\n\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % n_bytes + body
+
+
+@pytest.fixture(params=["defaults", "flags"])
+def limits(request, serve, tiny):
+    """A server, and what its limits are."""
+    if request.param == "defaults":
+        return serve(tiny("long"), "--ctx", "65536", kv_mib=128), {"body": 2097152, "bytes": 32768, "headers": 100,
+                                                                   "uri": 8192}
+    flags = {"body": 5000, "bytes": 1000, "headers": 20, "uri": 100}
+    names = {"body": "max-body-bytes", "bytes": "max-header-bytes", "headers": "max-headers", "uri": "max-uri-bytes"}
+    return serve(tiny("long"), *[word for name, value in flags.items()
+                                 for word in (f"--{names[name]}", str(value))]), flags
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_body(limits, chunked):
+    serving, limit = limits
+    assert talk(serving, post(limit["body"], chunked))[0] == 200
+    status, answer = talk(serving, post(limit["body"] + 1, chunked)[:1000])  # before it is read
+    assert status == 413 and b"Connection: close" in answer
+    assert talk(serving, post(limit["body"]).replace(b"Length: %d" % limit["body"], b"Length: %d" % (1 << 40)))[0] == 413
+
+
+def test_header_bytes(limits):
+    serving, limit = limits
+    room = limit["bytes"] - len(HOST) - 2 - len(b"A: \r\n")
+    assert talk(serving, get(headers=b"A: " + b"b" * room + b"\r\n"))[0] == 200
+    assert talk(serving, get(headers=b"A: " + b"b" * (room + 1) + b"\r\n"))[0] == 431
+
+
+def test_number_of_headers(limits):
+    serving, limit = limits
+    assert talk(serving, get(headers=b"A: b\r\n" * (limit["headers"] - 1)))[0] == 200
+    assert talk(serving, get(headers=b"A: b\r\n" * limit["headers"]))[0] == 431
+
+
+def test_uri(limits):
+    serving, limit = limits
+    target = b"/health?" + b"a" * (limit["uri"] - 8)
+    assert talk(serving, get(target))[0] == 200
+    assert talk(serving, get(target + b"a"))[0] == 414
+
+
+def closes_after(client):
+    """Seconds until the other side closes, and what it said."""
+    began, answer = time.monotonic(), b""
+    client.settimeout(10)
+    while True:
+        try:
+            more = client.recv(65536)
+        except ConnectionResetError:
+            more = b""
+        if not more:
+            return time.monotonic() - began, answer
+        answer += more
+
+
+@pytest.mark.parametrize("flag, sent, status", [
+    ("timeout-head", b"", None), ("timeout-head", b"G", 408), ("timeout-head", b"GET /health HTTP/1.1\r\nHost: l", 408),
+    ("timeout-body", post(100)[:-1], 408), ("timeout-keep-alive", get(), 200), ("timeout-keep-alive", b"", None),
+])
+def test_times(serve, tiny, flag, sent, status):
+    serving = serve(tiny(), f"--{flag}", "1")
+    with socket.create_connection(("127.0.0.1", serving.port)) as client:
+        client.sendall(sent)
+        if flag == "timeout-head" and not sent:  # that one begins with the first byte
+            client.settimeout(1.5)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            return
+        took, answer = closes_after(client)
+    assert 0.8 < took < 3.5
+    assert answer.startswith(b"HTTP/1.1 %d " % status) if status else not answer
+
+
+def stuck_stream(serving):
+    """A long stream whose client reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", serving.port))
+    body = json.dumps({"prompt": "once", "max_tokens": 60000, "ignore_eos": True, "stream": True}).encode()
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+                   b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+    return client
+
+
+def test_a_client_that_never_reads(serve, tiny):
+    """Its answer piles up to the limit, no further; nobody else notices."""
+    tokens = {}
+    for limit in ("4096", "1000000"):
+        serving = serve(tiny("long"), "--ctx", "65536", "--max-output-bytes", limit, kv_mib=128)
+        client = stuck_stream(serving)
+        serving.complete("other", 20)
+        now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0, 30)
+        tokens[limit] = now[("vllm:generation_tokens_total",)]
+        client.close()
+    assert tokens["4096"] < tokens["1000000"]
+
+
+def test_a_client_that_stops_reading_is_left(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "65536", "--timeout-write", "0.5", "--max-output-bytes", "1000000000",
+                    kv_mib=128)
+    client = stuck_stream(serving)
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0, 10)
+    client.close()
+
+
+def test_connections(serve, tiny):
+    serving = serve(tiny("long"), "--max-connections", "3", "--ctx", "65536", kv_mib=128)
+    streams = [serving.stream("once", 60000) for _ in range(3)]
+    assert all(stream.read_head() == 200 for stream in streams)
+    status, answer = talk(serving, get())
+    assert status == 503 and b"Retry-After" in answer
+    streams[0].leave()
+    end = time.monotonic() + 5
+    while talk(serving, get())[0] != 200:
+        assert time.monotonic() < end
+    for stream in streams[1:]:
+        stream.leave()
+
+
+# --- the end of a server, and requests that are on their way ---
+
+
+def test_drain_time(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "131072", "--timeout-drain", "0.5", kv_mib=256)
+    stream = serving.stream("once", 130000)
+    assert stream.read_head() == 200
+    serving.signal()
+    began = time.monotonic()
+    assert serving.wait(20) == 0
+    assert 0.3 < time.monotonic() - began < 4
+
+
+# --- a crowd ---
+
+
+def test_a_crowd_of_bad_clients_and_16_chats(serve, tiny):
+    """300 idle connections, 50 slow heads, 20 slow bodies and 16 chats at once."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # of this process: the server raises its own
+    serving = serve(tiny("long"), "--ctx", "8192", "--max-wait-s", "0", kv_mib=128)
+
+    def connect(data):
+        client = socket.create_connection(("127.0.0.1", serving.port), timeout=60)
+        if data:
+            client.sendall(data)
+        return client
+
+    idle = [connect(b"") for _ in range(300)]
+    heads = [connect(b"GET /health HTTP/1.1\r\nX: ") for _ in range(50)]
+    bodies = [connect(post(2000)[:-1500]) for _ in range(20)]
+    answers = []
+
+    def chat(i):
+        answers.append(serving.post("/v1/chat/completions", {
+            "messages": [{"role": "user", "content": f"{i} once"}], "max_tokens": 300, "ignore_eos": True}))
+
+    chats = [threading.Thread(target=chat, args=(i,)) for i in range(16)]
+    for one in chats:
+        one.start()
+    times = []
+    while any(one.is_alive() for one in chats) or len(times) < 20:
+        for client in heads + bodies:
+            client.sendall(b"x")
+        began = time.monotonic()
+        status, answer = talk(serving, get())
+        times.append(time.monotonic() - began)
+        assert status == 200
+        time.sleep(0.01)
+        assert len(times) < 1000
+    assert sorted(times)[len(times) * 9 // 10] < 0.1, times
+    if b"__asan_init" not in RUNNEL.read_bytes() and b"__tsan_init" not in RUNNEL.read_bytes():
+        assert max(times) < 0.25, times  # this process has work of its own, too
+    assert len(answers) == 16
+    for status, _, body in answers:
+        assert status == 200 and body["usage"]["completion_tokens"] == 300
+    for client in idle + heads + bodies:
+        client.close()
+
+
+def test_the_soft_limit_of_descriptors_is_raised(serve, tiny):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 200:
+        pytest.skip("few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        serving = serve(tiny())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    clients = [socket.create_connection(("127.0.0.1", serving.port), timeout=5) for _ in range(100)]
+    for client in clients:
+        client.sendall(get())
+    assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("text", ["a" * 100000, "\n" * 1000000, " " * 1000000, "ab" * 500000, "\u4e00" * 300000],
+                         ids=["letters", "newlines", "blanks", "pairs", "characters of three bytes"])
+def test_monotonous_texts_take_linear_time(serve, tiny, text):
+    """What does not fit the context is told before anything is computed, and soon."""
+    serving = serve(tiny())
+    began = time.monotonic()
+    status, _, body = serving.post("/v1/completions", {"prompt": text, "max_tokens": 1})
+    assert status == 400 and body["error"]["type"] == "exceed_context_size_error"
+    assert time.monotonic() - began < 10
