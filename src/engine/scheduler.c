@@ -11,6 +11,7 @@ enum {
     KEYS_REMEMBERED = 64,  /* besides those with requests */
     PROMPT_ROWS_MIN = 16,  /* even if they take the step past its budget, */
     PROMPT_ROWS_FLOOR = 4, /* unless they take it much further; then so many */
+    ROWS_MULTIPLE = 8,     /* rows that products take together: a cut prompt leaves no fewer over */
     HEADROOM_TOKENS = 64,  /* of each running sequence, at admission */
 };
 
@@ -330,7 +331,10 @@ uint32_t scheduler_share(const struct scheduler *scheduler, const struct schedul
         if (n + step->n_prompt < PROMPT_ROWS_FLOOR)
             n = PROMPT_ROWS_FLOOR - step->n_prompt;
     }
-    return n < n_max ? n : n_max;
+    if (n >= n_max)
+        return n_max;
+    uint32_t n_over = (step->n_decode + step->n_prompt + n) % ROWS_MULTIPLE;
+    return n >= PROMPT_ROWS_MIN + n_over ? n - n_over : n;
 }
 
 static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry, uint32_t n_rows,
