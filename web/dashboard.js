@@ -50,10 +50,10 @@ const tiles = [
         formatNumber(rate("vllm:generation_tokens_total", before, now)),
         `${formatNumber(rate("vllm:prompt_tokens_total", before, now))} read a second`]],
     ["first-50", "First token, median", spread(FIRST, 0.5)],
-    ["first-95", "First token, 95 %", spread(FIRST, 0.95)],
+    ["first-95", "First token, 95\u00a0%", spread(FIRST, 0.95)],
     ["gap-50", "Between tokens, median", spread(GAP, 0.5)],
-    ["gap-95", "Between tokens, 95 %", spread(GAP, 0.95)],
-    ["gap-99", "Between tokens, 99 %", spread(GAP, 0.99)],
+    ["gap-95", "Between tokens, 95\u00a0%", spread(GAP, 0.95)],
+    ["gap-99", "Between tokens, 99\u00a0%", spread(GAP, 0.99)],
     ["pages", "Pages in use", now => {
         const pages = state => now.value("runnel_kv_pages", {state}) ?? 0;
         const all = pages("used") + pages("cached") + pages("free");
@@ -83,9 +83,9 @@ const charts = [
         [rate("vllm:generation_tokens_total", before, now), rate("vllm:prompt_tokens_total", before, now)]],
     ["Requests", [["running", "first"], ["waiting", "second"]], formatNumber, undefined, now =>
         [now.value("vllm:num_requests_running"), now.value("vllm:num_requests_waiting")]],
-    ["First token, last minute", [["median", "first"], ["95 %", "second"]], formatTime, undefined, (now, before, minute) =>
+    ["First token, last minute", [["median", "first"], ["95\u00a0%", "second"]], formatTime, undefined, (now, before, minute) =>
         [quantile(FIRST, 0.5, minute, now), quantile(FIRST, 0.95, minute, now)]],
-    ["Between tokens, last minute", [["median", "first"], ["95 %", "second"]], formatTime, undefined, (now, before, minute) =>
+    ["Between tokens, last minute", [["median", "first"], ["95\u00a0%", "second"]], formatTime, undefined, (now, before, minute) =>
         [quantile(GAP, 0.5, minute, now), quantile(GAP, 0.95, minute, now)]],
     ["Pages", [["in use", "first"], ["kept", "second"]], formatPercent, 100, now => {
         const pages = state => now.value("runnel_kv_pages", {state}) ?? 0;

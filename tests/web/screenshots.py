@@ -3,11 +3,9 @@
 
     build/venv/bin/python tests/web/screenshots.py [FOLDER]
 
-Answers are made up, so that the pictures are the same each time; the dashboard is that of a server with work to do.
-Needs imagemagick or pngquant for small files only."""
+Answers and their times are made up, so that the pictures are the same each time; the dashboard is that of a server with
+work to do. What it says about the model is true."""
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -51,8 +49,6 @@ def pieces(field, text):
 def save(browser, folder, name):
     path = Path(folder) / f"{name}.png"
     browser.driver.save_screenshot(str(path))
-    if shutil.which("convert"):
-        subprocess.run(["convert", path, "-strip", "-dither", "None", "-colors", "128", f"PNG8:{path}"], check=True)
     print(f"{path}: {path.stat().st_size // 1024} KiB")
 
 
@@ -62,7 +58,6 @@ def chat(browser, server, folder, name, is_answered=True, **how):
     browser.open(server.url + "/", **how)
     browser.forget()
     browser.open(server.url + "/", answers=[whole if is_answered else slow], **how)
-    browser.run("document.getElementById('model').textContent = 'DeepSeek-R1-Distill-Qwen-1.5B'")
     browser.ask(QUESTION)
     if is_answered:
         browser.wait_until_answered()
@@ -88,11 +83,10 @@ def dashboard(browser, server, folder, seconds):
     for thread in threads:
         thread.start()
     browser.open(server.url + "/#dashboard", dark=True)
-    browser.run("document.getElementById('model').textContent = 'DeepSeek-R1-Distill-Qwen-1.5B'")
     time.sleep(seconds)
     save(browser, folder, "page-dashboard-dark")
     browser.open(server.url + "/#dashboard", width=390, height=844)
-    time.sleep(8)
+    time.sleep(6)
     save(browser, folder, "page-dashboard-phone")
     stopped.set()
     for thread in threads:
@@ -104,14 +98,15 @@ def main():
     Path(folder).mkdir(parents=True, exist_ok=True)
     models = Path(os.environ.get("RUNNEL_MODELS_DIR", ROOT / "models"))
     real = models / "smollm2-135m.gguf"
-    server = Serving(str(real) if real.is_file() else make_tiny_model(tempfile.mkdtemp(), "qwen2"), "--parallel", "6", kv_mib=64)
+    server = Serving(str(real) if real.is_file() else make_tiny_model(tempfile.mkdtemp(), "qwen2"), "--parallel", "6",
+                     "--ctx", "2048", kv_mib=64)
     browser = Browser(start_chromium())
     try:
         chat(browser, server, folder, "page-light")
         chat(browser, server, folder, "page-dark", dark=True)
         chat(browser, server, folder, "page-phone", width=390, height=844)
         chat(browser, server, folder, "page-thinking", is_answered=False)
-        dashboard(browser, server, folder, 75)
+        dashboard(browser, server, folder, 25)
     finally:
         browser.driver.quit()
         server.stop()
