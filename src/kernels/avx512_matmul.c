@@ -47,7 +47,7 @@ INLINE void redo_wide(const uint8_t *block, const uint8_t *act, size_t stride, i
 /* fetch_ahead, which stays where it is written. */
 INLINE void fetch(const uint8_t *p)
 {
-    __asm__ volatile("prefetcht1 %a0" ::"p"(p + 8 * Q4K_BLOCK_BYTES));
+    __asm__ volatile("prefetcht1 %0" ::"m"(p[8 * Q4K_BLOCK_BYTES]));
 }
 
 /* From the sum of a high half and a low one that was started from 0x8000, both as they should be. */

@@ -33,9 +33,7 @@ INLINE __m512i broadcast(const void *p)
  * an instruction of their own; in this order, so that prefetches stay between the products. */
 INLINE __m512i dot4(__m512i sum, __m512i weights, const uint8_t *q)
 {
-    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0"
-                     : "+v"(sum)
-                     : "v"(weights), "m"(*(const uint32_t __attribute__((may_alias, aligned(1))) *)q));
+    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(weights), "m"(*(const uint8_t(*)[4])q));
     return sum;
 }
 
