@@ -33,6 +33,8 @@ struct serve_settings {
     struct option_texts api_keys, allowed_hosts, cors_origins;
     const char *api_key_file;
     float temperature, top_p, min_p;
+    int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
+    float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
     bool insecure, log_json;
@@ -143,6 +145,28 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, drain_s), .minimum = 0, .maximum = 86400, .default_text = "10"},
     {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
      OPTION_FIELD(struct serve_settings, keep_alive_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
+    {"memory-limit-mib", 0, OPTION_INT, "N",
+     "memory that this process should not pass; 0: the container's or the machine's",
+     OPTION_FIELD(struct serve_settings, memory_limit_mib), .minimum = 0, .maximum = 1 << 30},
+    {"breaker-memory-percent", 0, OPTION_FLOAT, "P",
+     "answers degrade once more of the memory than that is used; 100: never",
+     OPTION_FIELD(struct serve_settings, breaker_memory_percent), .minimum = 1, .maximum = 100,
+     .default_text = "90"},
+    {"breaker-timeouts", 0, OPTION_INT, "N", "likewise after so many timeouts in a row; 0: never",
+     OPTION_FIELD(struct serve_settings, breaker_timeouts), .minimum = 0, .maximum = 1 << 16,
+     .default_text = "3"},
+    {"breaker-probe-s", 0, OPTION_FLOAT, "S",
+     "a degraded server tries after S seconds whether it copes again",
+     OPTION_FIELD(struct serve_settings, breaker_probe_s), .minimum = 0.1, .maximum = 3600,
+     .default_text = "10"},
+    {"degraded-max-tokens", 0, OPTION_INT, "N", "tokens of a degraded answer at most",
+     OPTION_FIELD(struct serve_settings, degraded_max_tokens), .minimum = 1, .maximum = 1 << 24,
+     .default_text = "512"},
+    {"degraded-temperature", 0, OPTION_FLOAT, "T", "its temperature at most",
+     OPTION_FIELD(struct serve_settings, degraded_temperature), .minimum = 0, .maximum = 100,
+     .default_text = "0.3"},
+    {"wedged-s", 0, OPTION_FLOAT, "S", "/health says 503 once requests have waited so long without a step",
+     OPTION_FIELD(struct serve_settings, wedged_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
     {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
      OPTION_FIELD(struct serve_settings, log_json)},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
@@ -309,6 +333,19 @@ static int open_socket(const struct serve_settings *settings, struct guard_optio
     return failure;
 }
 
+static void set_monitor(struct monitor_options *options, const struct serve_settings *settings)
+{
+    *options = (struct monitor_options){
+        .memory_limit_bytes = (uint64_t)settings->memory_limit_mib << 20,
+        .breaker = {.memory_percent = settings->breaker_memory_percent,
+                    .n_timeouts = (unsigned)settings->breaker_timeouts,
+                    .probe_ms = settings->breaker_probe_s * 1e3},
+        .degraded_max_tokens = settings->degraded_max_tokens,
+        .degraded_temperature = settings->degraded_temperature,
+        .wedged_ms = settings->wedged_s * 1e3,
+    };
+}
+
 /* The command --------------------------------------------------------------------------------------------- */
 
 /* From where it may be asked. */
@@ -379,6 +416,7 @@ static int serve(const struct serve_settings *settings)
     serving.options.n_requests = (uint32_t)settings->n_requests;
     serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving.options.has_seed = settings->has_seed;
+    set_monitor(&serving.options.monitor, settings);
     serving.options.request_ms = (double)settings->request_s * 1e3;
     serving.options.drain_ms = (double)settings->drain_s * 1e3;
     const struct loop_limits limits = make_limits(settings);

@@ -438,6 +438,7 @@ static void publish_stats(struct runnel_engine *engine)
 static void *engine_main(void *arg)
 {
     struct runnel_engine *engine = arg;
+    pthread_setname_np(pthread_self(), "runnel-engine"); /* for whoever looks with top */
     while (!take_inbox(engine)) {
         publish_stats(engine); /* who left is seen to be gone before the next step, not after it */
         bool worked = engine_step(engine);

@@ -39,11 +39,12 @@ struct job {
     struct job *previous, *next; /* of the server */
     uint32_t key;                /* whose it is */
     size_t n, n_finished;
-    struct job_request *requests; /* [n] */
-    struct event timer;           /* --request-timeout-s */
-    bool is_taken;                /* by the engine, all of it */
-    bool failed;                  /* one of the requests, or the time has run out: the others are cancelled */
-    runnel_error error;           /* why, if failed */
+    struct job_request *requests;   /* [n] */
+    struct event timer;             /* --request-timeout-s */
+    struct breaker_verdict verdict; /* how it was let in */
+    bool is_taken;                  /* by the engine, all of it */
+    bool failed;        /* one of the requests, or the time has run out: the others are cancelled */
+    runnel_error error; /* why, if failed */
 
     pthread_mutex_t lock; /* guards the mailbox */
     struct message *first, **end;
@@ -179,8 +180,21 @@ static void free_job(struct job *job)
     pool_give(pool, job);
 }
 
+static enum breaker_outcome find_outcome(const struct job *job)
+{
+    if (job->failed && (job->error.code == RUNNEL_EEXPIRED || job->error.code == RUNNEL_ETIMEOUT))
+        return BREAKER_TIMED_OUT;
+    if (job->failed || exchange_is_gone(job->exchange))
+        return BREAKER_UNDECIDED;
+    for (size_t i = 0; i < job->n; i++)
+        if (job->requests[i].finish->event.finish_reason == RUNNEL_FINISH_CANCELLED)
+            return BREAKER_UNDECIDED;
+    return BREAKER_ANSWERED;
+}
+
 static void end_job(struct job *job)
 {
+    monitor_end(job->server, &job->verdict, find_outcome(job));
     if (job->previous)
         job->previous->next = job->next;
     else
@@ -343,6 +357,41 @@ static int take_places(struct job *job, runnel_error *error)
     }
 }
 
+/* Asks the breaker; while it is open, notes what the request gets at most. */
+static int pass_breaker(struct job *job, runnel_error *error)
+{
+    struct server *server = job->server;
+    const struct monitor_options *options = server->monitor.options;
+    job->verdict = monitor_admit(server);
+    if (job->verdict.level == BREAKER_REFUSING) {
+        monitor_add_headers(server, job->exchange);
+        return error_set(error, JOB_EREFUSED, "%s", monitor_refusal(server));
+    }
+    if (job->verdict.level == BREAKER_DEGRADED) {
+        struct record *record = record_of(job->exchange);
+        record->degraded = breaker_reason(&server->monitor.breaker);
+        record->degraded_max_tokens = options->degraded_max_tokens;
+        record->degraded_temperature = options->degraded_temperature;
+        monitor_add_headers(server, job->exchange);
+    }
+    return RUNNEL_OK;
+}
+
+/* Thoughts get half of what is left, or the answer would fall off its end. */
+static void degrade(const struct record *record, runnel_request *request)
+{
+    int most = record->degraded_max_tokens;
+    if (!record->degraded)
+        return;
+    if (request->max_tokens == 0 || request->max_tokens > most) {
+        request->max_tokens = most;
+        if (request->thinking_budget < 0 || request->thinking_budget > most / 2)
+            request->thinking_budget = most / 2;
+    }
+    if (request->sampling.temperature > record->degraded_temperature)
+        request->sampling.temperature = record->degraded_temperature;
+}
+
 /* Submits copies of the requests whose events come to the job. */
 static int submit(struct job *job, const runnel_request *requests, runnel_error *error)
 {
@@ -357,6 +406,7 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
             copies[i].on_taken = on_taken;
             copies[i].user = &job->requests[i];
             copies[i].key = job->key;
+            degrade(record_of(job->exchange), &copies[i]);
         }
         failure = take_places(job, error);
         if (!failure) {
@@ -397,7 +447,12 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     job->state = state;
     evtimer_assign(&job->timer, loop_base(server->loop), on_timeout, job);
     pthread_mutex_init(&job->lock, NULL);
-    int failure = submit(job, requests, error);
+    int failure = pass_breaker(job, error);
+    if (!failure) {
+        failure = submit(job, requests, error);
+        if (failure)
+            monitor_end(server, &job->verdict, BREAKER_UNDECIDED);
+    }
     if (failure) {
         free_job(job);
         return failure;

@@ -10,6 +10,8 @@
 
 struct job;
 
+enum { JOB_EREFUSED = -100 }; /* the breaker lets nobody in; beside the RUNNEL_E... */
+
 struct job_handlers {
     /* An event of request `index`. Not called any more once the client is gone. */
     void (*on_event)(struct job *job, size_t index, const runnel_event *event);
@@ -24,7 +26,8 @@ struct job_handlers {
 
 /* Submits n requests, all or none, and takes the exchange over. state is the dialect's own, found with job_state, and
  * freed with free_state in any case. Requests are copied. On failure nothing is submitted, on_end is not called, and the
- * exchange is still the caller's: RUNNEL_EINVAL, RUNNEL_ECONTEXT, RUNNEL_EBUSY, RUNNEL_ENOMEM. */
+ * exchange is still the caller's: RUNNEL_EINVAL, RUNNEL_ECONTEXT, RUNNEL_EBUSY, RUNNEL_ENOMEM, JOB_EREFUSED. While the
+ * breaker is open, requests get less than they ask for, and their answers' headers say so. */
 int job_start(struct server *server, struct exchange *exchange, const runnel_request *requests, size_t n,
               const struct job_handlers *handlers, void *state, struct job **job, runnel_error *error);
 

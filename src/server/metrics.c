@@ -5,7 +5,6 @@
 #include "server/metrics.h"
 
 #include "base/clock.h"
-#include "base/limits.h"
 #include "base/pool.h"
 #include "base/text.h"
 #include "server/server.h"
@@ -22,10 +21,11 @@
 #include <unistd.h>
 
 /* Upper bounds in seconds; a 0 ends the list. */
-static const double latency_buckets[METRICS_BUCKETS] = {0.05, 0.1, 0.25, 0.5, 1,  1.5, 2,   2.5, 5,  7.5,
-                                                        10,   15,  20,   30,  45, 60,  120, 300, 600};
-static const double wait_buckets[METRICS_BUCKETS] = {
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 60};
+static const double latency_buckets[METRICS_BUCKETS] = {
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600};
+static const double wait_buckets[METRICS_BUCKETS] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,
+                                                     0.15,  0.25,  0.5,  0.75, 1,    2.5,  5,    7.5,
+                                                     10,    20,    40,   60,   120,  300,  600};
 static const double gap_buckets[METRICS_BUCKETS] = {0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04,
                                                     0.05,  0.06, 0.075, 0.1,  0.15,  0.2,  0.3,
                                                     0.4,   0.5,  0.75,  1,    2.5,   5};
@@ -282,6 +282,34 @@ static void add_pool(struct page *page, struct pool *pool)
            "Blocks that did not fit the limit.");
 }
 
+/* What keeps requests out, and what they get when they are not kept out. */
+static void add_protection(struct page *page, const struct server *server)
+{
+    const struct breaker *breaker = &server->monitor.breaker;
+    const struct admit *admit = &server->admit;
+    number(page, "runnel_requests_admitted", "gauge", admit->n_requests, "Requests that hold a place now.");
+    number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max, "Places: --limit-concurrency.");
+    number(page, "runnel_timeouts_total", "counter", (double)admit->n_timeouts,
+           "Requests that waited or took longer than they may.");
+    head(page, "runnel_refusals_total", "counter",
+         "Requests refused: all places taken, the key over its share, the wait too long, the breaker.");
+    add(page, "runnel_refusals_total{reason=\"full\"} %" PRIu64 "\n", admit->n_full);
+    add(page, "runnel_refusals_total{reason=\"share\"} %" PRIu64 "\n", admit->n_over_share);
+    add(page, "runnel_refusals_total{reason=\"wait\"} %" PRIu64 "\n", admit->n_slow);
+    add(page, "runnel_refusals_total{reason=\"breaker\"} %" PRIu64 "\n", breaker->n_refused);
+    number(page, "runnel_breaker_state", "gauge", breaker_level(breaker),
+           "0: closed, 1: degraded, 2: refusing.");
+    head(page, "runnel_breaker_opened_total", "counter", "How often the breaker opened, by reason.");
+    add(page, "runnel_breaker_opened_total{reason=\"memory\"} %" PRIu64 "\n", breaker->n_opened_by_memory);
+    add(page, "runnel_breaker_opened_total{reason=\"timeouts\"} %" PRIu64 "\n",
+        breaker->n_opened_by_timeouts);
+    number(page, "runnel_degraded_requests_total", "counter", (double)breaker->n_degraded,
+           "Requests that got less than they asked for.");
+    number(page, "runnel_engine_wedged", "gauge", server->monitor.wedged, "1: the engine does no steps.");
+    number(page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
+           "Lines of the log for which there was no room.");
+}
+
 static double seconds(struct timeval time)
 {
     return (double)time.tv_sec + (double)time.tv_usec * 1e-6;
@@ -303,24 +331,22 @@ static void add_process(struct page *page, const struct server *server)
 {
     struct rusage usage;
     struct rlimit descriptors;
-    double n_virtual = 0, n_resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file) {
-        if (fscanf(file, "%lf %lf", &n_virtual, &n_resident) != 2)
-            n_virtual = n_resident = 0;
-        fclose(file);
-    }
-    double page_bytes = (double)sysconf(_SC_PAGESIZE);
-    struct limits_memory memory = limits_memory();
-    number(page, "deepseek_memory_percent", "gauge",
-           memory.limit_bytes ? fmin(100, 100 * (double)memory.used_bytes / (double)memory.limit_bytes) : 0,
-           "Memory in use, of the limit that applies: the container's or the machine's, 0 to 100.");
+    const struct monitor *monitor = &server->monitor;
+    struct memory_reading memory = memory_read(monitor->options->memory_limit_bytes);
+    double growth = (double)memory.resident_bytes - (double)monitor->ready_bytes;
+    number(page, "deepseek_memory_percent", "gauge", memory.percent,
+           "Memory in use, of the limit that applies: --memory-limit-mib, the container's or the machine's, "
+           "0 to 100.");
+    number(page, "runnel_memory_used_bytes", "gauge", (double)memory.used_bytes,
+           "What is used of that limit.");
     number(page, "runnel_memory_limit_bytes", "gauge", (double)memory.limit_bytes, "That limit.");
+    number(page, "runnel_memory_growth_bytes", "gauge", monitor->ready_bytes ? growth : 0,
+           "Resident memory since the server was ready.");
     if (!getrusage(RUSAGE_SELF, &usage))
         number(page, "process_cpu_seconds_total", "counter",
                seconds(usage.ru_utime) + seconds(usage.ru_stime), "Processor time used.");
-    number(page, "process_virtual_memory_bytes", "gauge", n_virtual * page_bytes, "Address space.");
-    number(page, "process_resident_memory_bytes", "gauge", n_resident * page_bytes, "Resident memory.");
+    number(page, "process_virtual_memory_bytes", "gauge", (double)memory.virtual_bytes, "Address space.");
+    number(page, "process_resident_memory_bytes", "gauge", (double)memory.resident_bytes, "Resident memory.");
     number(page, "process_start_time_seconds", "gauge", (double)server->created_s, "When it was started.");
     number(page, "process_open_fds", "gauge", count_descriptors(), "Open descriptors.");
     if (!getrlimit(RLIMIT_NOFILE, &descriptors))
@@ -337,8 +363,7 @@ void metrics_get(struct server *server, struct exchange *exchange)
         add_engine(&page, server->engine, server->metrics);
     add_loop(&page, server->loop);
     add_pool(&page, server->pool);
-    number(&page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
-           "Lines of the log for which there was no room.");
+    add_protection(&page, server);
     add_process(&page, server);
     if (page.text.failed)
         exchange_respond_error(exchange, 500, NULL, "no memory for the metrics");

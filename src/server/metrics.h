@@ -41,7 +41,7 @@ enum metrics_histogram {
 };
 
 enum {
-    METRICS_BUCKETS = 20,  /* at most, without the last, "+Inf" */
+    METRICS_BUCKETS = 24,  /* at most, without the last, "+Inf" */
     METRICS_STATUSES = 22, /* status codes that are told apart; the last stands for all others */
 };
 

@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "server/job.h"
 #include "server/json_write.h"
+#include "server/record.h"
 #include "server/reply.h"
 
 #include <stdlib.h>
@@ -89,9 +90,15 @@ static bool write_answer(struct job *job, struct native_answer *answer, runnel_e
             write_name(answer->names[i], out);
         else
             json_add_format(out, ",\"latency_ms\":%.3f", clock_ms() - answer->started_ms);
+        if (!answer->is_batch)
+            record_write_degraded(record_of(job_exchange(job)), out);
         text_add_string(out, "}");
     }
-    text_add_string(out, answer->is_batch ? "]}" : "");
+    if (answer->is_batch) {
+        text_add_string(out, "]");
+        record_write_degraded(record_of(job_exchange(job)), out);
+        text_add_string(out, "}");
+    }
     return true;
 }
 

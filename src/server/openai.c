@@ -37,7 +37,8 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     answer->model = server->model_name;
     answer->n_per_prompt = params->n_choices;
     answer->n = n;
-    snprintf(answer->id, sizeof answer->id, "%s-%s", is_chat ? "chatcmpl" : "cmpl", record_of(exchange)->id);
+    answer->record = record_of(exchange);
+    snprintf(answer->id, sizeof answer->id, "%s-%s", is_chat ? "chatcmpl" : "cmpl", answer->record->id);
     return answer;
 }
 

@@ -4,6 +4,7 @@
 #define RUNNEL_SERVER_OPENAI_H
 
 #include "server/logprobs.h"
+#include "server/record.h"
 #include "server/server.h"
 
 void openai_chat(struct server *server, struct exchange *exchange);         /* POST /v1/chat/completions */
@@ -28,6 +29,7 @@ struct openai_answer {
     int status; /* what the client is told, or would have been */
     char id[40];
     int64_t created_s;
+    const struct record *record;
     double started_ms;
     const char *model;
     struct text piece;   /* of a stream, being written */

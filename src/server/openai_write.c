@@ -172,6 +172,7 @@ void openai_write_end(struct openai_answer *answer, size_t index, struct text *o
     write_logprobs(answer, index, out);
     json_add_format(out, ",\"finish_reason\":\"%s\"}]", finish_name(&choice->counts));
     write_timings(choice, 1, out);
+    record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
 
@@ -181,6 +182,7 @@ void openai_write_usage_chunk(struct openai_answer *answer, struct text *out)
     text_add_string(out, "]");
     write_usage(answer, out);
     write_timings(answer->choices, answer->n, out);
+    record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
 
@@ -228,5 +230,6 @@ void openai_write_whole(struct openai_answer *answer, const runnel_response *con
     text_add_string(out, "]");
     write_usage(answer, out);
     write_timings(answer->choices, answer->n, out);
+    record_write_degraded(answer->record, out);
     text_add_string(out, "}");
 }

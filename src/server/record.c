@@ -2,6 +2,7 @@
 #include "server/record.h"
 
 #include "base/clock.h"
+#include "server/json_write.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -88,6 +89,13 @@ static void add_counts(struct log_line *line, const struct record *record, doubl
         log_add_number(line, "first_text_ms", record->first_text_ms - since_ms);
     if (counts->n_preempted)
         log_add_number(line, "preempted", counts->n_preempted);
+}
+
+void record_write_degraded(const struct record *record, struct text *out)
+{
+    if (record->degraded)
+        json_add_format(out, ",\"degraded\":{\"reason\":\"%s\",\"max_tokens\":%d,\"temperature\":%g}",
+                        record->degraded, record->degraded_max_tokens, (double)record->degraded_temperature);
 }
 
 static bool is_noise(const struct exchange *exchange)

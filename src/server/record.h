@@ -6,6 +6,7 @@
 #define RUNNEL_SERVER_RECORD_H
 
 #include "base/log.h"
+#include "base/text.h"
 #include "runnel.h"
 #include "server/exchange.h"
 
@@ -17,7 +18,10 @@ struct record {
     unsigned n_answers;       /* more than 1 for a batch and for "n" */
     double first_text_ms;     /* monotonic time of its first text; 0: there was none */
     runnel_response counts;   /* tokens added up, times those of the slowest; no texts */
-    const char *degraded;     /* why it was given less than it asked for (static text), or NULL */
+    const char
+        *degraded; /* why it got less than it asked for (static text), or NULL; then what it got at most */
+    int degraded_max_tokens;
+    float degraded_temperature;
 };
 
 /* Gives a new exchange its id. */
@@ -27,6 +31,9 @@ struct record *record_of(const struct exchange *exchange);
 
 /* One of its answers has come, or was cancelled, or failed. */
 void record_add_response(struct record *record, const runnel_response *response);
+
+/* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
+void record_write_degraded(const struct record *record, struct text *out);
 
 /* The line of an exchange that ends. Those of /health and /metrics are left out: they come every few seconds, and what
  * they would tell is told when it changes. */

@@ -2,6 +2,7 @@
 #include "server/reply.h"
 
 #include "base/clock.h"
+#include "server/job.h"
 #include "server/json_write.h"
 
 #include <stdio.h>
@@ -62,6 +63,7 @@ int reply_status(const runnel_error *error)
         return 429;
     case RUNNEL_ETIMEOUT:
         return 504;
+    case JOB_EREFUSED:
     case RUNNEL_EEXPIRED:
     case RUNNEL_ENOMEM:
     case RUNNEL_ECANCELLED: /* by a server that shuts down */

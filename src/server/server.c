@@ -9,6 +9,7 @@
 #include "server/job.h"
 #include "server/page.h"
 #include "server/record.h"
+#include "server/reply.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -47,6 +48,14 @@ static bool is_always_answered(const struct exchange *exchange)
     return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics") || page_find(path);
 }
 
+static void refuse_by_breaker(struct server *server, struct exchange *exchange)
+{
+    struct refusal refusal = {.status = 503};
+    monitor_add_headers(server, exchange);
+    snprintf(refusal.message, sizeof refusal.message, "%s", monitor_refusal(server));
+    metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
+}
+
 /* Nothing is computed before the model is there, and nothing new once the server is to end. */
 static void on_head(struct exchange *exchange, void *user)
 {
@@ -64,6 +73,10 @@ static void on_head(struct exchange *exchange, void *user)
         metrics_add_status(server->metrics, 503);
         exchange_respond_error(exchange, 503, server->engine ? "Retry-After: 5\r\n" : "Retry-After: 1\r\n",
                                why);
+        return;
+    }
+    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine && monitor_refuses(server)) {
+        refuse_by_breaker(server, exchange);
         return;
     }
     routes_on_head(exchange, user);
@@ -108,6 +121,7 @@ static void on_opened(void *user)
     runnel_model_get_info(server->model, &server->info);
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
+    monitor_ready(server);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
 }
@@ -176,6 +190,8 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = loop_create(&limits, &handlers, &server->loop, error);
     if (!failure)
+        failure = monitor_start(server, &server->options->monitor, error);
+    if (!failure)
         failure = watch_signals(run, error);
     if (!failure)
         failure = loop_listen(server->loop, run->listening->descriptor, error);
@@ -191,6 +207,7 @@ static void stop(struct run *run)
     for (size_t i = 0; i < N_SIGNALS; i++)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
+    monitor_stop(server);
     if (run->opening)
         pthread_join(run->opener, NULL);
     if (server->loop)

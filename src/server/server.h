@@ -12,6 +12,7 @@
 #include "server/guard.h"
 #include "server/loop.h"
 #include "server/metrics.h"
+#include "server/monitor.h"
 
 /* Defaults of requests, and bounds; from the option table of `runnel serve`. */
 struct server_options {
@@ -25,6 +26,7 @@ struct server_options {
     double request_ms;   /* a request that takes longer in all is ended; 0: never */
     double drain_ms;     /* what runs may take so long once the server is to end */
     struct guard_options guard;
+    struct monitor_options monitor;
 };
 
 struct job;
@@ -38,6 +40,7 @@ struct server {
     struct loop *loop;
     struct log *log;
     struct metrics *metrics;
+    struct monitor monitor;
     struct admit admit;   /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;    /* memory of what lives as long as a request */
     struct job *jobs;     /* running; job.c's */

@@ -1,17 +1,26 @@
 """GET /metrics, read by Prometheus' own parser."""
+import json
 import os
+import re
+import shutil
+import subprocess
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from serving import ROOT
 
 HISTOGRAMS = ("deepseek_request_latency_seconds", "vllm:time_to_first_token_seconds",
               "vllm:inter_token_latency_seconds", "vllm:e2e_request_latency_seconds",
               "vllm:request_queue_time_seconds", "vllm:request_prefill_time_seconds",
               "vllm:request_decode_time_seconds")
 COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:prompt_tokens",
-            "vllm:generation_tokens", "vllm:request_success", "process_cpu_seconds")
+            "vllm:generation_tokens", "vllm:request_success", "process_cpu_seconds", "runnel_timeouts", "runnel_refusals",
+            "runnel_breaker_opened", "runnel_degraded_requests", "runnel_log_lines_lost")
 GAUGES = ("deepseek_memory_percent", "vllm:num_requests_running", "vllm:num_requests_waiting",
           "vllm:kv_cache_usage_perc", "process_resident_memory_bytes", "process_start_time_seconds",
-          "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes")
+          "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes",
+          "runnel_memory_used_bytes", "runnel_memory_limit_bytes", "runnel_memory_growth_bytes", "runnel_breaker_state",
+          "runnel_engine_wedged", "runnel_requests_admitted", "runnel_requests_admitted_limit")
 
 
 def families(serving):
@@ -38,7 +47,20 @@ def test_names_and_types(serve, tiny):
                 assert sample.labels["model_name"] == 'a "quoted" \\name'
     bounds = {sample.labels["le"] for sample in found["vllm:time_to_first_token_seconds"].samples
               if sample.name.endswith("_bucket")}
-    assert {"0.02", "60", "+Inf"} <= bounds
+    assert {"0.01", "0.02", "60", "600", "+Inf"} <= bounds
+
+
+def test_promtool_has_nothing_to_say(serve, tiny):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is not there: scripts/install-packages check")
+    serving = serve(tiny())
+    serving.complete("hello", 3)
+    checked = subprocess.run([promtool, "check", "metrics"], input=serving.get("/metrics")[2], capture_output=True)
+    said = checked.stdout.decode() + checked.stderr.decode()
+    # Of names that vLLM, Prometheus and the project itself made long ago it may have opinions.
+    said = [line for line in said.splitlines() if not line.startswith("vllm:") and line.strip()]
+    assert not said, said
 
 
 def test_histograms_add_up(serve, tiny):
@@ -114,3 +136,48 @@ def test_the_process_is_this_one(serve, tiny):
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
     assert abs(now[("process_resident_memory_bytes",)] - resident) < 8 << 20
     assert now[("process_resident_memory_bytes",)] > 64 << 20  # the KV cache is touched at the start
+
+
+# What the dashboards read ---------------------------------------------------------------------------------
+
+DASHBOARD = ROOT / "deploy/grafana/runnel.json"
+NAME = r"(?:vllm:|runnel_|deepseek_|process_)[a-z_:]+"
+
+
+def queries():
+    """{panel: [expression, ...]} of the dashboard for Grafana."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    found = {f"{panel['title']} ({panel['id']})": [target["expr"] for target in panel["targets"]]
+             for panel in dashboard["panels"] if panel["type"] != "row"}
+    assert len(found) > 15
+    variables = [variable["query"]["query"] for variable in dashboard["templating"]["list"]
+                 if variable["type"] == "query"]
+    return {**found, "variables": variables}
+
+
+def test_the_dashboard_asks_for_what_there_is(serve, tiny):
+    serving = serve(tiny())
+    serving.complete("hello", 3)
+    there = {sample.name: set(sample.labels) for family in families(serving).values() for sample in family.samples}
+    for panel, expressions in queries().items():
+        for expression in expressions:
+            names = re.findall(NAME, expression)
+            assert names, (panel, expression)
+            for name in names:
+                assert name in there, (panel, name)
+            for labels in re.findall(r"by \(([^)]*)\)", expression):
+                for label in labels.split(", "):
+                    assert label == "instance" or any(label in there[name] for name in names), (panel, label)
+
+
+def test_prometheus_understands_the_dashboard(tmp_path):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is not there: scripts/install-packages check")
+    rules = [{"record": f"panel_{i}", "expr": re.sub(r"\$__rate_interval", "1m", expression)}
+             for i, expression in enumerate(expression for panel, expressions in queries().items()
+                                            if panel != "variables" for expression in expressions)]
+    path = tmp_path / "rules.yml"  # JSON is YAML
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True)
+    assert checked.returncode == 0 and f"{len(rules)} rules found" in checked.stdout, checked.stdout + checked.stderr

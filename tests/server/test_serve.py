@@ -172,7 +172,8 @@ def test_help_names_every_flag_once():
                  "api-key", "api-key-file", "allowed-host", "cors-origin", "max-wait-s", "request-timeout-s",
                  "max-header-bytes", "max-headers", "max-uri-bytes", "max-output-bytes", "max-connections",
                  "timeout-head", "timeout-body", "timeout-write", "timeout-drain",
-                 "insecure", "log-json", "model", "chat-template", "config"):
+                 "insecure", "log-json", "memory-limit-mib", "breaker-memory-percent", "breaker-timeouts",
+                 "breaker-probe-s", "degraded-max-tokens", "degraded-temperature", "wedged-s", "model", "chat-template", "config"):
         assert sum(line.split("--", 1)[1].split()[0] == flag for line in ended.stdout.splitlines()
                    if line.lstrip().startswith("-") and "--" in line) == 1, flag
 

@@ -1,0 +1,191 @@
+"""Degradation opens, is seen in all four places, refuses when that is not enough, and closes by itself."""
+import re
+import socket
+import time
+
+import pytest
+from serving import RUNNEL
+
+SANITIZED = re.search(b"__[at]san_init", RUNNEL.read_bytes()) is not None
+SLOW = 8 if SANITIZED else 1  # how much longer everything takes
+ASK = {"prompt": "hello", "max_tokens": 900, "temperature": 1.5, "ignore_eos": True, "seed": 5}
+FLAGS = ("--log-json", "--ctx", "100000", "--breaker-probe-s", "1", "--degraded-max-tokens", "40",
+         "--degraded-temperature", "0.25")
+
+
+def time_out(serving, n):
+    """n requests that take longer than --request-timeout-s."""
+    for _ in range(n):
+        status, _, body = serving.post("/v1/completions", {"prompt": "hello", "max_tokens": 90000, "ignore_eos": True})
+        assert status == 504, body
+
+
+def state(serving):
+    return serving.metric("runnel_breaker_state")
+
+
+def check_open(serving, reason, answer):
+    """An answer, /health and the metrics all say so."""
+    status, headers, body = answer
+    assert status == 200, body
+    assert headers["X-Runnel-Degraded"] == reason
+    assert body["degraded"] == {"reason": reason, "max_tokens": 40, "temperature": 0.25}
+    assert body["usage"]["completion_tokens"] == 40 and body["choices"][0]["finish_reason"] == "length"
+    status, _, health = serving.get("/health")
+    assert status == 200 and (health["status"], health["reason"], health["refusing"]) == ("degraded", reason, False)
+    assert state(serving) == 1
+
+
+def check_closed(serving, answer):
+    status, headers, body = answer
+    assert status == 200 and "X-Runnel-Degraded" not in headers and "degraded" not in body
+    assert body["usage"]["completion_tokens"] == ASK["max_tokens"]
+    assert serving.get("/health")[::2] == (200, {"status": "ok"})
+    assert state(serving) == 0
+
+
+def messages(serving):
+    return [line["message"] for line in serving.events("breaker")]
+
+
+def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
+    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(3 * SLOW), kv_mib=256)
+    check_closed(serving, serving.post("/v1/completions", ASK))
+    time_out(serving, 2)
+    assert serving.get("/health")[2] == {"status": "ok"}
+    time_out(serving, 1)
+    answer = serving.post("/v1/completions", ASK)
+    check_open(serving, "timeouts", answer)
+    cool = serving.post("/v1/completions", {**ASK, "max_tokens": 40, "temperature": 0.25})[2]
+    assert cool["choices"][0]["text"] == answer[2]["choices"][0]["text"]  # the temperature was cut, too
+    assert serving.events("request")[-1]["degraded"] == "timeouts"
+    time.sleep(1.1)
+    check_closed(serving, serving.post("/v1/completions", ASK))  # the probe, in full
+    check_closed(serving, serving.post("/v1/completions", ASK))
+    now = serving.metrics()
+    assert now[("runnel_timeouts_total",)] == 3
+    assert now[("runnel_breaker_opened_total", "reason=timeouts")] == 1
+    assert now[("runnel_degraded_requests_total",)] == 2
+    assert len(messages(serving)) == 2 and "timeouts" in messages(serving)[0], messages(serving)
+
+
+def test_every_dialect_says_so(serve, tiny):
+    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1",
+                    "--breaker-probe-s", "100", kv_mib=256)
+    time_out(serving, 1)
+    chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+    expected = {"reason": "timeouts", "max_tokens": 40, "temperature": 0.25}
+    for path, body in (("/v1/chat/completions", chat), ("/generate", {"prompt": "a", "max_tokens": 2}),
+                       ("/generate-batch", [{"prompt": "a", "max_tokens": 2}]),
+                       ("/v1/completions", {"prompt": "a", "max_tokens": 2})):
+        status, headers, answer = serving.post(path, body)
+        assert status == 200 and headers["X-Runnel-Degraded"] == "timeouts", path
+        assert answer["degraded"] == expected, path
+    stream = serving.stream("hello", 90, stream_options={"include_usage": True})
+    assert stream.read_head() == 200
+    events = list(stream.events())
+    told = [event for event in events if event != "[DONE]" and "degraded" in event]
+    assert told == events[-3:-1] and all(event["degraded"] == expected for event in told)
+    assert told[0]["choices"][0]["finish_reason"] == "length" and told[1]["usage"]["completion_tokens"] == 40
+    # What asks for less than the limit anyway gets what it asks for.
+    assert serving.complete("hello", 3, temperature=0) == serving.complete("hello", 3, temperature=0)
+
+
+def test_thoughts_leave_room_for_the_answer(serve, tiny):
+    serving = serve(tiny("r1"), "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
+                    "--degraded-max-tokens", "40")
+    chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True, "temperature": 1,
+            "seed": 1}
+    usage = serving.post("/v1/chat/completions", chat)[2]["usage"]
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 60, usage
+    assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 400, "ignore_eos": True}] * 99)[0] == 504
+    status, _, body = serving.post("/v1/chat/completions", chat)
+    assert status == 200, body
+    assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 20, body
+    assert body["usage"]["completion_tokens"] == 40
+
+
+def test_timeouts_that_go_on_refuse(serve, tiny):
+    serving = serve(tiny("long"), "--log-json", "--ctx", "100000", "--breaker-probe-s", "2", "--breaker-timeouts", "2",
+                    "--degraded-max-tokens", "80000", "--request-timeout-s", str(0.5 * SLOW), kv_mib=256)
+    time_out(serving, 4)
+    assert state(serving) == 2
+    status, headers, body = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
+    assert status == 503 and body["error"]["type"] == "unavailable_error" and "try again" in body["error"]["message"]
+    assert headers["X-Runnel-Degraded"] == "timeouts" and 1 <= int(headers["Retry-After"]) <= 2
+    assert serving.get("/v1/models")[0] == 200
+    status, _, health = serving.get("/health")
+    assert (status, health["status"], health["refusing"]) == (200, "degraded", True)
+    assert serving.metric("runnel_refusals_total", "reason=breaker") == 1
+    time.sleep(int(headers["Retry-After"]) + 0.1)
+    small = {"prompt": "a", "max_tokens": 1}
+    assert "degraded" in serving.post("/v1/completions", small)[2]  # a probe
+    assert state(serving) == 1
+    time.sleep(2.1)
+    assert "degraded" not in serving.post("/v1/completions", small)[2]
+    assert state(serving) == 0 and serving.get("/health")[2] == {"status": "ok"}
+    assert ["Degraded" in messages(serving)[0], "Refusing" in messages(serving)[1], "Degraded" in messages(serving)[2],
+            "No longer" in messages(serving)[3]] == [True] * 4 and len(messages(serving)) == 4
+
+
+def resident_mib(serving):
+    return serving.metric("process_resident_memory_bytes") / (1 << 20)
+
+
+class Hoard:
+    """Requests whose bodies are nearly there: they hold memory for as long as they stay."""
+
+    def __init__(self, serving, mib):
+        self.socket = socket.create_connection(("127.0.0.1", serving.port))
+        body = b"{" + b" " * (mib << 20)
+        self.socket.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                            b"Content-Length: %d\r\n\r\n" % (len(body) + 10) + body)
+
+    def leave(self):
+        self.socket.close()
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps for a while what was freed")
+def test_memory_opens_it_refuses_and_closes(serve, tiny):
+    base = resident_mib(serve(tiny()))
+    limit = int(base) + 200
+    serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit), "--max-body-bytes", str(64 << 20),
+                    "--timeout-body", "600")
+    assert abs(serving.metric("deepseek_memory_percent") - 100 * base / limit) < 10
+    assert serving.metric("runnel_memory_limit_bytes") == limit << 20
+    assert serving.metric("runnel_memory_growth_bytes") < 30 << 20
+    small = {**ASK, "max_tokens": 50}
+    hoards = []
+
+    def hoard_until(level):
+        end = time.monotonic() + 60
+        while state(serving) < level:
+            assert time.monotonic() < end, serving.metrics()
+            if len(hoards) < 400 and not serving.metric("deepseek_memory_percent") > (90, 95)[level - 1]:
+                hoards.append(Hoard(serving, 1))
+            else:
+                time.sleep(0.1)
+
+    hoard_until(1)
+    check_open(serving, "memory", serving.post("/v1/completions", small))
+    hoard_until(2)
+    status, headers, body = serving.post("/v1/completions", small)
+    assert status == 503 and "memory" in body["error"]["message"] and int(headers["Retry-After"]) >= 1
+    assert headers["X-Runnel-Degraded"] == "memory"
+    assert serving.get("/health")[2]["refusing"] is True
+    for hoard in hoards:
+        hoard.leave()
+    serving.wait_for(lambda now: now[("runnel_breaker_state",)] == 0, timeout=10)
+    assert "degraded" not in serving.post("/v1/completions", small)[2]
+    assert serving.get("/health")[2] == {"status": "ok"}
+    assert serving.metric("runnel_breaker_opened_total", "reason=memory") == 1
+
+
+def test_what_is_used_from_the_start_does_not_degrade(serve, tiny):
+    base = resident_mib(serve(tiny()))
+    for limit in int(base * 1.02) + 1, max(1, int(base / 2)):
+        serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit))
+        time.sleep(1.2)  # the memory was looked at
+        assert serving.metric("deepseek_memory_percent") > 90
+        assert serving.get("/health")[2] == {"status": "ok"}, limit
+        assert any("used already" in line["message"] for line in serving.events("memory"))

@@ -1,0 +1,72 @@
+"""GET /health: at once, whatever the engine does; and an engine that does nothing."""
+import ctypes
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+
+
+class StoppedThread:
+    """The engine's thread of a server stands still, all others go on."""
+
+    def __init__(self, pid):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        tasks = [task for task in Path(f"/proc/{pid}/task").iterdir()
+                 if (task / "comm").read_text().strip() == "runnel-engine"]
+        assert len(tasks) == 1
+        self.id = int(tasks[0].name)
+        if self.libc.ptrace(PTRACE_SEIZE, self.id, None, None):
+            pytest.skip(f"a thread may not be stopped here: {os.strerror(ctypes.get_errno())}")
+        assert self.libc.ptrace(PTRACE_INTERRUPT, self.id, None, None) == 0
+        os.waitpid(self.id, 0x40000000)  # __WALL
+
+    def go_on(self):
+        assert self.libc.ptrace(PTRACE_DETACH, self.id, None, None) == 0
+
+
+def test_a_wedged_engine_is_told(serve, tiny):
+    serving = serve(tiny("long"), "--log-json", "--wedged-s", "2", "--ctx", "100000", kv_mib=256)
+    time.sleep(3)
+    assert serving.get("/health")[2] == {"status": "ok"}  # without requests there is nothing to do
+    stream = serving.stream("once", 90000)
+    assert stream.read_head() == 200
+    events = stream.events()
+    next(events)
+    time.sleep(2.5)
+    assert serving.get("/health")[2] == {"status": "ok"}
+    stopped = StoppedThread(serving.process.pid)
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        status, _, body = serving.get("/health")
+        assert time.monotonic() - asked < 1
+        if status == 503:
+            break
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    assert body["status"] == "wedged" and time.monotonic() - began > 1
+    assert serving.metric("runnel_engine_wedged") == 1
+    stopped.go_on()
+    next(events)
+    serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0, timeout=5)
+    assert serving.get("/health")[::2] == (200, {"status": "ok"})
+    stream.leave()
+    assert [line["message"].startswith("The engine") for line in serving.events("engine")] == [True, True]
+
+
+def test_at_once_while_the_engine_computes(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "100000", "--batch", "4096", kv_mib=256)
+    stream = serving.stream([5, 6, 7, 8] * 20000, 1)  # a long step after the other
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+    took = []
+    for _ in range(50):
+        began = time.monotonic()
+        assert serving.get("/health")[0] == 200
+        took.append(time.monotonic() - began)
+        time.sleep(0.01)
+    stream.leave()
+    assert sorted(took)[25] < 0.1, took
