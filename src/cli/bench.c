@@ -5,6 +5,7 @@
  * N sequences with different prompts of 32 tokens. Repetitions of all figures and of the machine's limits are
  * interleaved, and medians are shown: a limit measured in another minute than the figure says nothing where
  * the machine is shared. One thread, besides the engine's. */
+#include "base/clock.h"
 #include "base/options.h"
 #include "cli/cli.h"
 #include "kernels/probe.h"
@@ -96,16 +97,58 @@ static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
         ids[0] = (int32_t)(bench->next_prompt % n_ordinary);
 }
 
-/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's prefill
- * time and the longest decode time. */
+/* A batch as it goes: the streams start one after the other, and the last one to start tells the time. Changed on the
+ * engine's thread, read when the requests have ended. */
+struct batch_watch {
+    uint32_t n, n_started;
+    uint32_t n_tokens; /* steps that are to count */
+    uint32_t n_steps;  /* that did, between begin_ms and end_ms */
+    double begin_ms, end_ms;
+    bool over;
+};
+
+struct watched_stream {
+    struct batch_watch *watch;
+    bool has_started, tells_time;
+};
+
+static bool watch_batch(void *user, const runnel_event *event)
+{
+    struct watched_stream *stream = user;
+    struct batch_watch *watch = stream->watch;
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        watch->over = true;
+    if (event->kind != RUNNEL_EVENT_TOKEN || watch->over)
+        return !watch->over;
+    if (!stream->has_started) {
+        stream->has_started = true;
+        stream->tells_time = ++watch->n_started == watch->n;
+        if (stream->tells_time)
+            watch->begin_ms = watch->end_ms = clock_ms();
+    } else if (stream->tells_time) {
+        watch->end_ms = clock_ms();
+        watch->over = ++watch->n_steps == watch->n_tokens;
+    }
+    return !watch->over;
+}
+
+/* Tokens that a stream may have drawn before the last of n has started. */
+static uint32_t head_start(uint32_t n)
+{
+    return 2 * n + KV_PAGE;
+}
+
+/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's times; with a watch,
+ * until it is over. */
 static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint32_t n_tokens,
-                        double *prefill_ms, double *decode_ms, runnel_error *error)
+                        struct batch_watch *watch, double *prefill_ms, double *decode_ms, runnel_error *error)
 {
     int failure = RUNNEL_ENOMEM;
     runnel_request *requests = calloc(n, sizeof *requests);
     runnel_response *responses = calloc(n, sizeof *responses);
+    struct watched_stream *streams = calloc(n, sizeof *streams);
     int32_t *ids = calloc((size_t)n * n_prompt, sizeof *ids);
-    if (!requests || !responses || !ids) {
+    if (!requests || !responses || !streams || !ids) {
         snprintf(error->message, sizeof error->message, "no memory for %u requests", n);
         goto end;
     }
@@ -117,23 +160,43 @@ static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint
         requests[i].max_tokens = (int)n_tokens;
         requests[i].ignore_eos = true;
         requests[i].sampling.seed = i;
+        if (watch) {
+            streams[i].watch = watch;
+            requests[i].wants_tokens = true;
+            requests[i].on_event = watch_batch;
+            requests[i].user = &streams[i];
+        }
     }
     failure = runnel_respond_many(bench->engine, requests, n, responses, error);
     if (failure)
         goto end;
     *prefill_ms = responses[0].prefill_ms;
-    *decode_ms = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (responses[i].decode_ms > *decode_ms)
-            *decode_ms = responses[i].decode_ms;
+    *decode_ms = responses[0].decode_ms;
+    for (uint32_t i = 0; i < n; i++)
         runnel_response_free(&responses[i]);
-    }
 
 end:
     free(ids);
+    free(streams);
     free(requests);
     free(responses);
     return failure;
+}
+
+static int measure_batch(struct bench *bench, uint32_t n, double *tok_s, runnel_error *error)
+{
+    struct batch_watch watch = {.n = n, .n_tokens = (uint32_t)bench->settings->n_tokens};
+    double prefill_ms, decode_ms;
+    int failure = run_requests(bench, n, BATCH_PROMPT, watch.n_tokens + 1 + head_start(n), &watch,
+                               &prefill_ms, &decode_ms, error);
+    if (failure)
+        return failure;
+    if (watch.n_steps == 0) {
+        snprintf(error->message, sizeof error->message, "%u sequences were never decoded all together", n);
+        return RUNNEL_EINVAL;
+    }
+    *tok_s = (double)n * watch.n_steps / (watch.end_ms - watch.begin_ms) * 1e3;
+    return RUNNEL_OK;
 }
 
 /* The prompt of the figure of one stream: a cache cannot be empty when a token is to be decoded. */
@@ -144,25 +207,22 @@ static uint32_t decode_prompt(const struct bench *bench)
 
 static int measure(struct bench *bench, const struct figure *figure, double *tok_s, runnel_error *error)
 {
-    uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
     double prefill_ms, decode_ms;
     int failure;
     switch (figure->kind) {
     case FIGURE_PREFILL:
-        failure = run_requests(bench, 1, figure->n, 1, &prefill_ms, &decode_ms, error);
+        failure = run_requests(bench, 1, figure->n, 1, NULL, &prefill_ms, &decode_ms, error);
         if (!failure)
             *tok_s = figure->n / prefill_ms * 1e3;
         return failure;
     case FIGURE_DECODE:
-        failure = run_requests(bench, 1, decode_prompt(bench), figure->n + 1, &prefill_ms, &decode_ms, error);
+        failure =
+            run_requests(bench, 1, decode_prompt(bench), figure->n + 1, NULL, &prefill_ms, &decode_ms, error);
         if (!failure)
             *tok_s = figure->n / decode_ms * 1e3;
         return failure;
     case FIGURE_BATCH:
-        failure = run_requests(bench, figure->n, BATCH_PROMPT, n_tokens + 1, &prefill_ms, &decode_ms, error);
-        if (!failure)
-            *tok_s = (double)figure->n * n_tokens / decode_ms * 1e3;
-        return failure;
+        return measure_batch(bench, figure->n, tok_s, error);
     }
     return RUNNEL_EINVAL;
 }
@@ -348,8 +408,11 @@ static int start_engine(struct bench *bench, runnel_error *error)
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
-    uint32_t n_sequence =
-        BATCH_PROMPT + n_tokens + 1 + KV_PAGE; /* a sequence of a batch, rounded up to pages */
+    for (size_t i = 0; i < bench->n_figures; i++)
+        if (bench->figures[i].kind == FIGURE_BATCH && bench->figures[i].n > options.n_parallel)
+            options.n_parallel = bench->figures[i].n;
+    /* A sequence of a batch, rounded up to pages. */
+    uint32_t n_sequence = BATCH_PROMPT + n_tokens + 1 + head_start(options.n_parallel) + KV_PAGE;
     options.n_context = n_sequence;
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
@@ -357,8 +420,6 @@ static int start_engine(struct bench *bench, runnel_error *error)
             options.n_context = figure->n + 1;
         if (figure->kind == FIGURE_DECODE && decode_prompt(bench) + figure->n + 1 > options.n_context)
             options.n_context = decode_prompt(bench) + figure->n + 1;
-        if (figure->kind == FIGURE_BATCH && figure->n > options.n_parallel)
-            options.n_parallel = figure->n;
     }
     options.n_kv_tokens = options.n_parallel * n_sequence;
     return runnel_engine_start(bench->model, &options, &bench->engine, error);
