@@ -9,8 +9,7 @@ static const double margin_percent = 5;
 
 void breaker_init(struct breaker *breaker, const struct breaker_limits *limits)
 {
-    *breaker = (struct breaker){
-        .limits = *limits, .memory_mark = 100, .memory_margin = margin_percent};
+    *breaker = (struct breaker){.limits = *limits, .memory_mark = 100, .memory_margin = margin_percent};
 }
 
 enum breaker_level breaker_level(const struct breaker *breaker)
