@@ -96,6 +96,7 @@ typedef struct runnel_model_info {
     uint64_t n_layer_weights; /* multiplications for a token in the layers, */
     uint64_t n_head_weights;  /* and in the output head */
     uint32_t n_vocab;         /* rows of the output head: the length of a logits vector */
+    uint32_t n_tokens;        /* of the vocabulary: n_vocab, or fewer */
     uint32_t n_context_train; /* longest context the model was trained for, tokens */
     uint32_t n_layers, n_hidden;
     int32_t eos_token, bos_token; /* -1: none */
@@ -206,7 +207,7 @@ enum runnel_finish_reason {
 typedef struct runnel_logprob {
     int32_t token;
     float logprob;     /* natural log of its probability under the model itself, before any sampling option */
-    const char *bytes; /* of the token; may be incomplete UTF-8 */
+    const char *bytes; /* of the token; may be incomplete UTF-8; a control token that was drawn has none */
     size_t n_bytes;
 } runnel_logprob;
 

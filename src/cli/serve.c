@@ -255,6 +255,7 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     failure = runnel_engine_start(serving->model, &options, &serving->engine, error);
     if (failure)
         return failure;
+    serving->options.model_path = settings->model;
     serving->options.n_context = options.n_context;
     serving->options.n_parallel = options.n_parallel;
     *model = serving->model;

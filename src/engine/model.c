@@ -189,6 +189,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .n_layer_weights = model->weights->n_layer_weights,
         .n_head_weights = (uint64_t)config->n_vocab * config->n_hidden,
         .n_vocab = config->n_vocab,
+        .n_tokens = (uint32_t)tokenizer_n_tokens(model->tokenizer),
         .n_context_train = config->n_context_train,
         .n_layers = config->n_layers,
         .n_hidden = config->n_hidden,

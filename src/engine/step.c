@@ -170,6 +170,20 @@ static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, in
     return n_found;
 }
 
+/* A drawn control token is no text; as an alternative it has its name. */
+static runnel_logprob describe(const struct runnel_engine *engine, int32_t token, bool is_drawn,
+                               float logprob)
+{
+    struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, token);
+    bool is_silent = is_drawn && tokenizer_kind(engine->model->tokenizer, token) == TOKEN_CONTROL;
+    return (runnel_logprob){
+        .token = token,
+        .logprob = logprob,
+        .bytes = is_silent ? "" : piece.bytes,
+        .n_bytes = is_silent ? 0 : piece.len,
+    };
+}
+
 /* Tells the drawn token's probability and those of the likeliest ones. */
 static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future,
                           const float *logits, int32_t token, float normalizer)
@@ -178,21 +192,15 @@ static void tell_logprobs(const struct runnel_engine *engine, struct runnel_futu
     runnel_logprob logprobs[LOGPROBS_MAX + 1];
     size_t n = 1 + find_likeliest(logits, engine->model->weights->config.n_vocab, (size_t)future->n_logprobs,
                                   tokens + 1);
-    for (size_t i = 0; i < n; i++) {
-        struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, tokens[i]);
-        logprobs[i] = (runnel_logprob){.token = tokens[i],
-                                       .logprob = logits[tokens[i]] - normalizer,
-                                       .bytes = piece.bytes,
-                                       .n_bytes = piece.len};
-    }
+    for (size_t i = 0; i < n; i++)
+        logprobs[i] = describe(engine, tokens[i], i == 0, logits[tokens[i]] - normalizer);
     request_tell_logprobs(future, logprobs, n);
 }
 
 /* Tells the token alone. */
 static void tell_token(const struct runnel_engine *engine, struct runnel_future *future, int32_t token)
 {
-    struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, token);
-    const runnel_logprob alone = {.token = token, .bytes = piece.bytes, .n_bytes = piece.len};
+    const runnel_logprob alone = describe(engine, token, true, 0);
     request_tell_logprobs(future, &alone, 1);
 }
 

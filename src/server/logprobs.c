@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct logprobs_entry {
+    int32_t token;
     size_t bytes_at, n_bytes;
     float logprob;
     unsigned n_top; /* entries that follow and are its alternatives; of these 0 */
@@ -46,6 +47,7 @@ void logprobs_add(struct logprobs *list, const runnel_event *event)
     for (size_t i = 0; i < event->n_logprobs; i++) {
         const runnel_logprob *logprob = &event->logprobs[i];
         list->entries[list->n++] = (struct logprobs_entry){
+            .token = logprob->token,
             .bytes_at = list->bytes.len,
             .n_bytes = logprob->n_bytes,
             .logprob = logprob->logprob,
@@ -203,5 +205,41 @@ void logprobs_write_completion(struct logprobs *list, struct text *out)
         }
     }
     text_add_string(out, "]}");
+    forget_settled(list);
+}
+
+static void write_native_token(const struct logprobs *list, const struct logprobs_entry *entry,
+                               struct text *out)
+{
+    write_token(list, entry, out);
+    json_add_format(out, ",\"id\":%d", entry->token);
+}
+
+static void write_probabilities(const struct logprobs *list, struct text *out)
+{
+    text_add_string(out, ",\"completion_probabilities\":[");
+    for (size_t at = 0; at < list->n_settled; at += 1 + list->entries[at].n_top) {
+        const struct logprobs_entry *entry = &list->entries[at];
+        text_add_string(out, at ? "," : "");
+        write_native_token(list, entry, out);
+        text_add_string(out, ",\"top_logprobs\":[");
+        for (unsigned i = 1; i <= entry->n_top; i++) {
+            text_add_string(out, i > 1 ? "," : "");
+            write_native_token(list, entry + i, out);
+            text_add_string(out, "}");
+        }
+        text_add_string(out, "]}");
+    }
+    text_add_string(out, "]");
+}
+
+void logprobs_write_native(struct logprobs *list, bool with_ids, bool with_probabilities, struct text *out)
+{
+    text_add_string(out, ",\"tokens\":[");
+    for (size_t at = 0; with_ids && at < list->n_settled; at += 1 + list->entries[at].n_top)
+        json_add_format(out, at ? ",%d" : "%d", list->entries[at].token);
+    text_add_string(out, "]");
+    if (with_probabilities)
+        write_probabilities(list, out);
     forget_settled(list);
 }

@@ -32,5 +32,7 @@ void logprobs_drop(struct logprobs *list);
 /* Write the settled tokens, and forget them. The shapes of chat and of completions; "null" if there are none. */
 void logprobs_write_chat(struct logprobs *list, struct text *out);
 void logprobs_write_completion(struct logprobs *list, struct text *out);
+/* llama-server's: ,"tokens":[..],"completion_probabilities":[..], each if it is wanted; else tokens are empty. */
+void logprobs_write_native(struct logprobs *list, bool with_ids, bool with_probabilities, struct text *out);
 
 #endif

@@ -17,17 +17,23 @@
 
 static enum metrics_route route_of(const struct openai_answer *answer)
 {
-    return answer->is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
+    return answer->is_native ? METRICS_COMPLETION : answer->is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
 }
 
 static struct openai_answer *make_answer(const struct server *server, const struct exchange *exchange,
-                                         const struct params *params, bool is_chat)
+                                         const struct params *params, enum openai_form form)
 {
+    bool is_chat = form == OPENAI_CHAT;
     size_t n = params->n_choices * (is_chat ? 1 : params->n_prompts);
     struct openai_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->choices[0]);
     if (!answer)
         return NULL;
+    answer->is_native = form == OPENAI_NATIVE;
     answer->is_chat = is_chat;
+    answer->return_tokens = params->request.wants_tokens;
+    answer->evaluates_only = params->evaluates_only;
+    answer->wants_probabilities = params->request.n_logprobs >= 0;
+    answer->stop = json_incref(json_find(params->root, "stop"));
     answer->wants_stream = params->stream;
     answer->include_usage = params->include_usage;
     answer->split_reasoning = params->split_reasoning;
@@ -48,6 +54,8 @@ static void free_answer(void *state)
     for (size_t i = 0; i < answer->n; i++)
         logprobs_free(&answer->choices[i].logprobs);
     text_free(&answer->piece);
+    text_free(&answer->settings);
+    json_decref(answer->stop);
     free(answer);
 }
 
@@ -105,8 +113,11 @@ static void take_text(struct job *job, struct openai_answer *answer, size_t inde
     bool is_thought = event->kind == RUNNEL_EVENT_THOUGHT;
     metrics_text_arrived(job_server(job)->metrics, &choice->last_ms);
     settle_tokens(answer, choice, event);
-    if (answer->stream && answer->status == 200) {
-        openai_write_delta(answer, index, event, &answer->piece);
+    if (answer->stream && answer->status == 200 && !answer->evaluates_only) {
+        if (answer->is_native)
+            completion_write_delta(answer, index, event, &answer->piece);
+        else
+            openai_write_delta(answer, index, event, &answer->piece);
         check_memory(job, answer, choice);
         if (answer->status == 200)
             send_piece(job, answer);
@@ -131,7 +142,10 @@ static void take_finish(struct job *job, struct openai_answer *answer, size_t in
         const runnel_error error = {RUNNEL_ECANCELLED, "the server shuts down"};
         fail_stream(job, answer, &error);
     } else {
-        openai_write_end(answer, index, &answer->piece);
+        if (answer->is_native)
+            completion_write_end(answer, index, &answer->piece);
+        else
+            openai_write_end(answer, index, &answer->piece);
         check_memory(job, answer, choice);
         if (answer->status == 200)
             send_piece(job, answer);
@@ -172,7 +186,7 @@ static void end_stream(struct job *job, struct openai_answer *answer)
     struct exchange *exchange = job_exchange(job);
     if (answer->status != 200) {
         exchange_close_after(exchange); /* without [DONE] */
-    } else {
+    } else if (!answer->is_native) {    /* which ends without a mark */
         if (answer->include_usage)
             openai_write_usage_chunk(answer, &answer->piece);
         text_add_string(&answer->piece, "data: [DONE]\n\n");
@@ -196,7 +210,10 @@ static void end_whole(struct job *job, struct openai_answer *answer)
         }
     }
     if (good) {
-        openai_write_whole(answer, responses, &answer->piece);
+        if (answer->is_native)
+            completion_write_whole(answer, responses, &answer->piece);
+        else
+            openai_write_whole(answer, responses, &answer->piece);
         answer->status = reply_json(exchange, &answer->piece);
     } else {
         answer->status = reply_engine_error(job_server(job), exchange, NULL, 0, &error);
@@ -228,26 +245,33 @@ static const struct job_handlers handlers = {on_event, on_end, free_answer, on_t
 
 /* Taking requests ----------------------------------------------------------------------------------------- */
 
-static int read_body(struct server *server, struct exchange *exchange, bool is_chat, struct params *params,
-                     struct refusal *refusal)
+static int read_body(struct server *server, struct exchange *exchange, enum openai_form form,
+                     struct params *params, struct refusal *refusal)
 {
+    static int (*const readers[])(json_t *, const struct params_limits *, struct params *,
+                                  struct refusal *) = {
+        [OPENAI_CHAT] = params_read_chat,
+        [OPENAI_COMPLETION] = params_read_completion,
+        [OPENAI_NATIVE] = params_read_native,
+    };
     const struct params_limits limits = reply_limits(server);
     struct exchange_text body = exchange_body(exchange);
     json_t *root;
     if (json_read(body.bytes, body.len, &root, refusal))
         return -1;
-    int failure = is_chat ? params_read_chat(root, &limits, params, refusal)
-                          : params_read_completion(root, &limits, params, refusal);
+    int failure = readers[form](root, &limits, params, refusal);
     json_decref(root);
     return failure;
 }
 
 /* The request of each choice, to be freed. */
 static runnel_request *make_requests(const struct server *server, const struct params *params,
-                                     const struct openai_answer *answer)
+                                     struct openai_answer *answer)
 {
     runnel_request *requests = calloc(answer->n, sizeof *requests);
     uint64_t seed = reply_seed(server, params);
+    if (answer->is_native)
+        completion_write_settings(server, params, seed, &answer->settings);
     for (size_t i = 0; requests && i < answer->n; i++) {
         requests[i] = params->request;
         requests[i].sampling.seed = seed + i % answer->n_per_prompt;
@@ -263,10 +287,10 @@ static runnel_request *make_requests(const struct server *server, const struct p
 
 /* Returns 0 once a job has the exchange, else the status that was answered. */
 static int start_answer(struct server *server, struct exchange *exchange, const struct params *params,
-                        bool is_chat, double started_ms)
+                        enum openai_form form, double started_ms)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
-    struct openai_answer *answer = make_answer(server, exchange, params, is_chat);
+    struct openai_answer *answer = make_answer(server, exchange, params, form);
     runnel_request *requests = answer ? make_requests(server, params, answer) : NULL;
     runnel_error error;
     struct job *job;
@@ -284,17 +308,18 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
     return status;
 }
 
-static void take_request(struct server *server, struct exchange *exchange, bool is_chat)
+static void take_request(struct server *server, struct exchange *exchange, enum openai_form form)
 {
-    enum metrics_route route = is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
+    static const enum metrics_route routes[] = {METRICS_CHAT, METRICS_COMPLETIONS, METRICS_COMPLETION};
+    enum metrics_route route = routes[form];
     double started_ms = metrics_request_started(server->metrics, route);
     struct refusal refusal;
     struct params params;
     int status;
-    if (read_body(server, exchange, is_chat, &params, &refusal)) {
+    if (read_body(server, exchange, form, &params, &refusal)) {
         status = reply_refusal(exchange, &refusal);
     } else {
-        status = start_answer(server, exchange, &params, is_chat, started_ms);
+        status = start_answer(server, exchange, &params, form, started_ms);
         params_free(&params);
     }
     if (status)
@@ -303,12 +328,17 @@ static void take_request(struct server *server, struct exchange *exchange, bool 
 
 void openai_chat(struct server *server, struct exchange *exchange)
 {
-    take_request(server, exchange, true);
+    take_request(server, exchange, OPENAI_CHAT);
 }
 
 void openai_completion(struct server *server, struct exchange *exchange)
 {
-    take_request(server, exchange, false);
+    take_request(server, exchange, OPENAI_COMPLETION);
+}
+
+void openai_native(struct server *server, struct exchange *exchange)
+{
+    take_request(server, exchange, OPENAI_NATIVE);
 }
 
 void openai_count_tokens(struct server *server, struct exchange *exchange)
@@ -318,7 +348,7 @@ void openai_count_tokens(struct server *server, struct exchange *exchange)
     struct text body = {0};
     runnel_error error;
     size_t n = 0;
-    if (read_body(server, exchange, true, &params, &refusal)) {
+    if (read_body(server, exchange, OPENAI_CHAT, &params, &refusal)) {
         metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
         return;
     }

@@ -1,18 +1,22 @@
-/* openai.h: the routes of the OpenAI API, and what their two halves share: openai.c takes requests and follows their
- * jobs, openai_write.c writes the shapes. The loop's thread only. */
+/* openai.h: the routes of the OpenAI API and llama-server's own form of them, and what their halves share: openai.c takes
+ * requests and follows their jobs, openai_write.c and completion_write.c write the shapes. The loop's thread only. */
 #ifndef RUNNEL_SERVER_OPENAI_H
 #define RUNNEL_SERVER_OPENAI_H
 
 #include "server/logprobs.h"
+#include "server/params.h"
 #include "server/record.h"
 #include "server/server.h"
 
 void openai_chat(struct server *server, struct exchange *exchange);         /* POST /v1/chat/completions */
 void openai_completion(struct server *server, struct exchange *exchange);   /* POST /v1/completions */
+void openai_native(struct server *server, struct exchange *exchange);       /* POST /completion */
 void openai_models(struct server *server, struct exchange *exchange);       /* GET /v1/models */
 void openai_count_tokens(struct server *server, struct exchange *exchange); /* POST .../input_tokens */
 
 /* Between the halves -------------------------------------------------------------------------------------- */
+
+enum openai_form { OPENAI_CHAT, OPENAI_COMPLETION, OPENAI_NATIVE };
 
 /* One of the answers of a request. */
 struct openai_choice {
@@ -25,6 +29,7 @@ struct openai_choice {
 };
 
 struct openai_answer {
+    bool is_native; /* llama-server's form, else OpenAI's */
     bool is_chat, wants_stream, stream, include_usage, split_reasoning, wants_logprobs;
     int status; /* what the client is told, or would have been */
     char id[40];
@@ -32,7 +37,13 @@ struct openai_answer {
     const struct record *record;
     double started_ms;
     const char *model;
-    struct text piece;   /* of a stream, being written */
+    struct text piece; /* of a stream, being written */
+
+    /* Of the native form. */
+    bool return_tokens, evaluates_only, wants_probabilities;
+    struct text settings; /* the request as it was understood, a JSON object */
+    json_t *stop;         /* its stop texts: one, or a list */
+
     size_t n_per_prompt; /* choices that share a prompt follow each other */
     size_t n;
     struct openai_choice choices[];
@@ -43,6 +54,18 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
                         struct text *out);
 void openai_write_end(struct openai_answer *answer, size_t index, struct text *out);
 void openai_write_usage_chunk(struct openai_answer *answer, struct text *out);
+
+/* ,"timings":{..}: of n choices that ran together. */
+void openai_write_timings(const struct openai_choice *choices, size_t n, struct text *out);
+
+/* The same in llama-server's form: completion_write.c. */
+void completion_write_settings(const struct server *server, const struct params *params, uint64_t seed,
+                               struct text *out);
+void completion_write_delta(struct openai_answer *answer, size_t index, const runnel_event *event,
+                            struct text *out);
+void completion_write_end(struct openai_answer *answer, size_t index, struct text *out);
+void completion_write_whole(struct openai_answer *answer, const runnel_response *const *responses,
+                            struct text *out);
 
 /* A whole answer; responses[n]. */
 void openai_write_whole(struct openai_answer *answer, const runnel_response *const *responses,

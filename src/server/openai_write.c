@@ -52,8 +52,8 @@ static double divide(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
-/* Of n choices that ran together: tokens added up, times those of the slowest. */
-static void write_timings(const struct openai_choice *choices, size_t n, struct text *out)
+/* Tokens are added up, times are those of the slowest. */
+void openai_write_timings(const struct openai_choice *choices, size_t n, struct text *out)
 {
     double queue_ms = 0, prompt_ms = 0, decode_ms = 0, stall_ms = 0, thinking_ms = 0;
     double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0;
@@ -171,7 +171,7 @@ void openai_write_end(struct openai_answer *answer, size_t index, struct text *o
     text_add_string(out, answer->is_chat ? "\"delta\":{}" : "\"text\":\"\"");
     write_logprobs(answer, index, out);
     json_add_format(out, ",\"finish_reason\":\"%s\"}]", finish_name(&choice->counts));
-    write_timings(choice, 1, out);
+    openai_write_timings(choice, 1, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
@@ -181,7 +181,7 @@ void openai_write_usage_chunk(struct openai_answer *answer, struct text *out)
     begin_chunk(answer, out);
     text_add_string(out, "]");
     write_usage(answer, out);
-    write_timings(answer->choices, answer->n, out);
+    openai_write_timings(answer->choices, answer->n, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
@@ -229,7 +229,7 @@ void openai_write_whole(struct openai_answer *answer, const runnel_response *con
     }
     text_add_string(out, "]");
     write_usage(answer, out);
-    write_timings(answer->choices, answer->n, out);
+    openai_write_timings(answer->choices, answer->n, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}");
 }

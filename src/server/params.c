@@ -27,8 +27,9 @@ void params_free(struct params *params)
         free(params->joined[i]);
     free(params->joined);
     free(params->messages);
+    for (size_t i = 0; i < params->n_prompts; i++)
+        free(params->prompts[i].ids);
     free(params->prompts);
-    free(params->ids);
     free(params->biases);
     json_decref(params->root);
     *params = (struct params){0};
@@ -138,7 +139,7 @@ static int read_thinking(const json_t *root, struct params *params, struct refus
     if (arguments && !json_is_object(arguments))
         return refuse(refusal, "chat_template_kwargs", "expected an object");
     if (json_read_bool(arguments, "enable_thinking", &thinks, refusal) ||
-        json_read_int(root, "thinking_budget_tokens", -1, INT32_MAX, true, &budget, refusal))
+        params_read_whole(root, "thinking_budget_tokens", &budget, refusal))
         return -1;
     params->request.no_thinking = !thinks;
     params->request.thinking_budget = (int)budget;
@@ -158,8 +159,8 @@ static int read_chat_logprobs(const json_t *root, struct params *params, struct 
 {
     bool wants = false;
     int64_t n_top = 0;
-    if (json_read_bool(root, "logprobs", &wants, refusal) ||
-        json_read_int(root, "top_logprobs", 0, PARAMS_TOP_LOGPROBS, false, &n_top, refusal))
+    if (params_read_bool(root, "logprobs", &wants, refusal) ||
+        params_read_whole(root, "top_logprobs", &n_top, refusal))
         return -1;
     if (n_top && !wants)
         return refuse(refusal, "top_logprobs", "only together with logprobs");
@@ -186,64 +187,6 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
 
 /* Prompts to be continued --------------------------------------------------------------------------------- */
 
-/* Writes an array's token ids to ids, which has room. */
-static int read_ids(const json_t *array, uint32_t n_vocab, int32_t *ids, struct refusal *refusal)
-{
-    const json_t *value;
-    size_t i;
-    json_array_foreach(array, i, value)
-    {
-        json_int_t id = json_integer_value(value);
-        if (!json_is_integer(value) || id < 0 || id >= (json_int_t)n_vocab)
-            return refuse(refusal, "prompt", "expected token ids from 0 to %u", n_vocab - 1);
-        ids[i] = (int32_t)id;
-    }
-    return 0;
-}
-
-static int read_prompt(const json_t *value, uint32_t n_vocab, int32_t *ids, struct params_prompt *prompt,
-                       struct refusal *refusal)
-{
-    size_t len = json_is_string(value) ? json_string_length(value) : json_array_size(value);
-    if (!json_is_string(value) && !json_is_array(value))
-        return refuse(refusal, "prompt", "expected a string, token ids, or a list of these");
-    if (!len)
-        return refuse(refusal, "prompt", "it is empty");
-    if (json_is_string(value)) {
-        *prompt = (struct params_prompt){.text = json_string_value(value)};
-        return 0;
-    }
-    *prompt = (struct params_prompt){.ids = ids, .n_ids = len};
-    return read_ids(value, n_vocab, ids, refusal);
-}
-
-/* A string, token ids, or a list of these. */
-static int read_prompts(json_t *root, uint32_t n_vocab, struct params *params, struct refusal *refusal)
-{
-    const json_t *prompt = json_find(root, "prompt"), *value;
-    bool is_list = json_is_array(prompt) && !json_is_number(json_array_get(prompt, 0));
-    size_t i, n = is_list ? json_array_size(prompt) : 1, n_ids = is_list ? 0 : json_array_size(prompt);
-    if (!prompt || !n)
-        return refuse(refusal, "prompt", "expected a string, token ids, or a list of these");
-    if (n > PARAMS_PROMPTS)
-        return refuse(refusal, "prompt", "expected at most %d prompts, found %zu", PARAMS_PROMPTS, n);
-    for (i = 0; is_list && i < n; i++)
-        n_ids += json_array_size(json_array_get(prompt, i));
-    params->prompts = calloc(n, sizeof *params->prompts);
-    params->ids = malloc(n_ids * sizeof *params->ids + 1);
-    if (!params->prompts || !params->ids)
-        return no_memory(refusal);
-    params->n_prompts = n;
-    int32_t *ids = params->ids;
-    for (i = 0; i < n; i++) {
-        value = is_list ? json_array_get(prompt, i) : prompt;
-        if (read_prompt(value, n_vocab, ids, &params->prompts[i], refusal))
-            return -1;
-        ids += params->prompts[i].n_ids;
-    }
-    return 0;
-}
-
 int params_read_completion(json_t *root, const struct params_limits *limits, struct params *params,
                            struct refusal *refusal)
 {
@@ -252,10 +195,10 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
     bool echo = false;
     if (start(root, limits, &read, refusal))
         return -1;
-    if (read_prompts(root, limits->n_vocab, &read, refusal) ||
+    if (params_read_prompts(root, limits, &read, refusal) ||
         params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
         json_read_bool(root, "echo", &echo, refusal) || (echo && refuse(refusal, "echo", "not supported")) ||
-        json_read_int(root, "logprobs", 0, PARAMS_TOP_LOGPROBS, false, &n_logprobs, refusal)) {
+        params_read_whole(root, "logprobs", &n_logprobs, refusal)) {
         params_free(&read);
         return -1;
     }
@@ -263,6 +206,52 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
     params->request.stop = params->stop;
     params->request.raw = true;
     params->request.n_logprobs = (int)n_logprobs;
+    return 0;
+}
+
+/* In llama-server's form 0 tokens are none: what has to be drawn all the same is not told. */
+static int read_native_max_tokens(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    int64_t n_predict = -1;
+    if (params_read_whole(root, "n_predict", &n_predict, refusal))
+        return -1;
+    params->evaluates_only = n_predict == 0;
+    return 0;
+}
+
+static int read_native_tokens(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    int64_t n_probs = 0;
+    bool reads_cache = true, after_sampling = false;
+    if (params_read_whole(root, "n_probs", &n_probs, refusal) ||
+        params_read_bool(root, "return_tokens", &params->return_tokens, refusal) ||
+        params_read_bool(root, "cache_prompt", &reads_cache, refusal) ||
+        json_read_bool(root, "post_sampling_probs", &after_sampling, refusal))
+        return -1;
+    if (after_sampling && n_probs)
+        return refuse(refusal, "post_sampling_probs", "not supported");
+    params->request.n_logprobs = n_probs ? (int)n_probs : -1;
+    params->request.wants_tokens = params->return_tokens || params->stream;
+    return 0;
+}
+
+int params_read_native(json_t *root, const struct params_limits *limits, struct params *params,
+                       struct refusal *refusal)
+{
+    struct params read;
+    if (start(root, limits, &read, refusal))
+        return -1;
+    if (read_native_max_tokens(root, &read, refusal) || params_read_prompts(root, limits, &read, refusal) ||
+        params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
+        read_native_tokens(root, &read, refusal)) {
+        params_free(&read);
+        return -1;
+    }
+    *params = read;
+    params->request.stop = params->stop;
+    params->request.raw = true;
+    if (params->evaluates_only)
+        params->request.max_tokens = 1;
     return 0;
 }
 
@@ -290,7 +279,7 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
     read.request.max_tokens = GENERATE_MAX_TOKENS;
     if ((!json_is_string(prompt) && refuse(refusal, "prompt", "expected a string")) ||
         (!json_string_length(prompt) && refuse(refusal, "prompt", "it is empty")) ||
-        json_read_bool(root, "raw", &read.request.raw, refusal) ||
+        params_read_bool(root, "raw", &read.request.raw, refusal) ||
         params_read_common(root, limits, &read, refusal) || read_thinking(root, &read, refusal) ||
         read_name(root, &read, refusal)) {
         params_free(&read);

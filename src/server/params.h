@@ -8,7 +8,7 @@
 #define RUNNEL_SERVER_PARAMS_H
 
 #include "runnel.h"
-#include "server/json_read.h"
+#include "server/params_table.h"
 
 enum {
     PARAMS_STOPS = 16,
@@ -26,11 +26,17 @@ struct params_limits {
     uint32_t n_vocab;
     uint32_t n_choices; /* "n" at most */
     bool split_reasoning;
+    /* Text to token ids as runnel_tokenize gives them, control tokens read as such. NULL: text where ids are needed (mixed
+     * prompts, keys of logit_bias) is refused. */
+    int (*encode)(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids,
+                  runnel_error *error);
+    void *encode_user;
+    int32_t bos; /* with encode: stands before a prompt that begins with text; -1: none */
 };
 
 struct params_prompt {
     const char *text; /* or */
-    const int32_t *ids;
+    int32_t *ids;     /* its own */
     size_t n_ids;
 };
 
@@ -41,14 +47,15 @@ struct params {
     bool stream, include_usage, split_reasoning;
     struct params_prompt *prompts; /* completions */
     size_t n_prompts;
-    json_t *name; /* "id" of a batch's entry: a string or a whole number, NULL if it has none */
+    bool return_tokens,
+        evaluates_only; /* llama-server's form: tell ids; compute the prompt alone ("n_predict": 0) */
+    json_t *name;       /* "id" of a batch's entry: a string or a whole number, NULL if it has none */
 
     /* What the above points to. */
     json_t *root;
     runnel_message *messages;
     char **joined; /* contents that came in parts */
     size_t n_joined;
-    int32_t *ids;
     runnel_logit_bias *biases;
     const char *stop[PARAMS_STOPS];
 };
@@ -59,15 +66,20 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
                      struct refusal *refusal);
 int params_read_completion(json_t *root, const struct params_limits *limits, struct params *params,
                            struct refusal *refusal);
+/* llama-server's form. */
+int params_read_native(json_t *root, const struct params_limits *limits, struct params *params,
+                       struct refusal *refusal);
 int params_read_generate(json_t *root, const struct params_limits *limits, struct params *params,
                          struct refusal *refusal);
 void params_free(struct params *params);
 
-/* The parts of the readers: params_fields.c. */
+/* The parts of the readers: params_fields.c, params_prompt.c. */
 
 /* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what would constrain the answer. */
 int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
                        struct refusal *refusal);
+int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,
+                        struct refusal *refusal);
 /* stream, stream_options. */
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal);
 

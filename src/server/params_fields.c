@@ -1,6 +1,7 @@
 /* params_fields.c: the fields that requests of every route share. Owns nothing; any thread. */
 #include "server/params.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,6 @@ static int refuse_constraints(const json_t *root, struct refusal *refusal)
         "tools",
         "functions",
         "grammar",
-        "json_schema",
         "guided_json",
         "guided_regex",
         "guided_choice",
@@ -56,6 +56,8 @@ static int refuse_constraints(const json_t *root, struct refusal *refusal)
         if (!asks_for_nothing(value) && !is_zero)
             return refuse(refusal, names[i], "not supported, and not ignored as it would change the answer");
     }
+    if (json_find(root, "json_schema")) /* an empty one asks for JSON */
+        return refuse(refusal, "json_schema", "not supported, and not ignored as it would change the answer");
     static const char *const choices[] = {"tool_choice", "function_call"};
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const json_t *value = json_find(root, choices[i]);
@@ -80,15 +82,15 @@ static int read_sampling(const json_t *root, runnel_sampling *sampling, struct r
     int64_t top_k = sampling->top_k, window = sampling->penalty_window;
     float top_p = sampling->top_p;
     float repetition = sampling->repetition_penalty;
-    if (json_read_float(root, "temperature", 0, 2, &sampling->temperature, refusal) ||
-        json_read_float(root, "top_p", 0, 1, &top_p, refusal) ||
-        json_read_float(root, "min_p", 0, 1, &sampling->min_p, refusal) ||
-        json_read_int(root, "top_k", -1, INT32_MAX, true, &top_k, refusal) ||
-        json_read_float(root, "presence_penalty", -2, 2, &sampling->presence_penalty, refusal) ||
-        json_read_float(root, "frequency_penalty", -2, 2, &sampling->frequency_penalty, refusal) ||
-        json_read_float(root, "repeat_penalty", 0.01, 100, &repetition, refusal) ||
-        json_read_float(root, "repetition_penalty", 0.01, 100, &repetition, refusal) ||
-        json_read_int(root, "repeat_last_n", -1, INT32_MAX, true, &window, refusal))
+    if (params_read_number(root, "temperature", &sampling->temperature, refusal) ||
+        params_read_number(root, "top_p", &top_p, refusal) ||
+        params_read_number(root, "min_p", &sampling->min_p, refusal) ||
+        params_read_whole(root, "top_k", &top_k, refusal) ||
+        params_read_number(root, "presence_penalty", &sampling->presence_penalty, refusal) ||
+        params_read_number(root, "frequency_penalty", &sampling->frequency_penalty, refusal) ||
+        params_read_number(root, "repeat_penalty", &repetition, refusal) ||
+        params_read_number(root, "repetition_penalty", &repetition, refusal) ||
+        params_read_whole(root, "repeat_last_n", &window, refusal))
         return -1;
     bool penalises = sampling->presence_penalty != 0 || sampling->frequency_penalty != 0 || repetition != 1;
     if (penalises && window == 0 && !json_find(root, "repeat_last_n"))
@@ -100,17 +102,18 @@ static int read_sampling(const json_t *root, runnel_sampling *sampling, struct r
     return 0;
 }
 
-/* max_completion_tokens is the new name of max_tokens; -1 is llama-server's way to say "as many as fit". */
-static int read_max_tokens(const json_t *root, int *out, struct refusal *refusal)
+/* max_completion_tokens is the new name of max_tokens, n_predict llama-server's; -1 is its way to say "as many as
+ * fit". */
+static int read_max_tokens(const json_t *root, bool may_be_none, int *out, struct refusal *refusal)
 {
-    static const char *const names[] = {"max_tokens", "max_completion_tokens"};
+    static const char *const names[] = {"max_tokens", "max_completion_tokens", "n_predict"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int64_t max_tokens = *out;
         if (!json_find(root, names[i]))
             continue;
-        if (json_read_int(root, names[i], -1, INT32_MAX, true, &max_tokens, refusal))
+        if (params_read_whole(root, names[i], &max_tokens, refusal))
             return -1;
-        if (max_tokens == 0)
+        if (max_tokens == 0 && !(may_be_none && !strcmp(names[i], "n_predict")))
             return refuse(refusal, names[i], "expected 1 or more, or -1 for as many as fit");
         *out = max_tokens < 0 ? 0 : (int)max_tokens;
     }
@@ -120,7 +123,7 @@ static int read_max_tokens(const json_t *root, int *out, struct refusal *refusal
 static int read_seed(const json_t *root, struct params *params, struct refusal *refusal)
 {
     int64_t seed = -1;
-    if (json_read_int(root, "seed", INT64_MIN, INT64_MAX, true, &seed, refusal))
+    if (params_read_whole(root, "seed", &seed, refusal))
         return -1;
     params->has_seed = seed != -1; /* llama-server's way to say "any" */
     if (params->has_seed)
@@ -161,43 +164,123 @@ static int read_stop(const json_t *root, struct params *params, struct refusal *
     return 0;
 }
 
-/* A key of logit_bias: decimal digits alone. */
-static bool read_token_id(const char *text, uint32_t n_vocab, int32_t *id)
+/* Decimal digits alone are a token's id. */
+static bool is_token_id(const char *text, size_t len)
 {
-    size_t len = strlen(text);
-    if (!len || len > 9 || strspn(text, "0123456789") != len)
-        return false;
-    long value = strtol(text, NULL, 10);
-    *id = (int32_t)value;
-    return (unsigned long)value < n_vocab;
+    return len && strspn(text, "0123456789") == len;
 }
 
-static int read_logit_bias(json_t *root, uint32_t n_vocab, struct params *params, struct refusal *refusal)
+/* Biases of the tokens read so far. */
+struct biases {
+    const struct params_limits *limits;
+    struct params *params;
+    size_t n, cap;
+};
+
+static int add_bias(struct biases *biases, int64_t id, float bias, struct refusal *refusal)
 {
-    json_t *bias = json_find(root, "logit_bias"), *value;
+    if (id < 0 || id >= (int64_t)biases->limits->n_vocab)
+        return refuse(refusal, "logit_bias", "expected token ids from 0 to %u", biases->limits->n_vocab - 1);
+    if (biases->n == PARAMS_LOGIT_BIASES)
+        return refuse(refusal, "logit_bias", "expected at most %d entries", PARAMS_LOGIT_BIASES);
+    if (biases->n == biases->cap) {
+        size_t cap = 2 * biases->cap + 16;
+        runnel_logit_bias *grown = realloc(biases->params->biases, cap * sizeof *grown);
+        if (!grown)
+            return no_memory(refusal);
+        biases->params->biases = grown;
+        biases->cap = cap;
+    }
+    biases->params->biases[biases->n++] = (runnel_logit_bias){.token = (int32_t)id, .bias = bias};
+    return 0;
+}
+
+/* A text stands for each of its tokens. */
+static int add_text_bias(struct biases *biases, const char *text, size_t len, float bias,
+                         struct refusal *refusal)
+{
+    const struct params_limits *limits = biases->limits;
+    int32_t *ids;
+    size_t n_ids;
+    runnel_error error;
+    if (!limits->encode || !len)
+        return refuse(refusal, "logit_bias", "expected token ids from 0 to %u", limits->n_vocab - 1);
+    if (limits->encode(limits->encode_user, text, len, &ids, &n_ids, &error))
+        return no_memory(refusal);
+    int failure = 0;
+    for (size_t i = 0; i < n_ids && !failure; i++)
+        failure = add_bias(biases, ids[i], bias, refusal);
+    runnel_tokens_free(ids);
+    return failure;
+}
+
+/* A number from -100 to 100, or false: never. */
+static int read_bias(const json_t *value, float *bias, struct refusal *refusal)
+{
+    double number = json_number_value(value);
+    if (json_is_false(value)) {
+        *bias = -INFINITY;
+        return 0;
+    }
+    if (!json_is_number(value) || !(number >= -100 && number <= 100))
+        return refuse(refusal, "logit_bias", "expected numbers from -100 to 100, or false");
+    *bias = (float)number;
+    return 0;
+}
+
+/* {"id or text": bias, ...} */
+static int read_bias_object(json_t *object, struct biases *biases, struct refusal *refusal)
+{
     const char *key;
-    size_t n = 0;
+    json_t *value;
+    float bias;
+    json_object_foreach(object, key, value)
+    {
+        size_t len = strlen(key);
+        if (read_bias(value, &bias, refusal))
+            return -1;
+        if (is_token_id(key, len) ? add_bias(biases, len > 9 ? -1 : strtol(key, NULL, 10), bias, refusal)
+                                  : add_text_bias(biases, key, len, bias, refusal))
+            return -1;
+    }
+    return 0;
+}
+
+/* [[id or text, bias], ...] */
+static int read_bias_pairs(const json_t *array, struct biases *biases, struct refusal *refusal)
+{
+    const json_t *pair;
+    size_t i;
+    float bias;
+    json_array_foreach(array, i, pair)
+    {
+        const json_t *token = json_array_get(pair, 0);
+        if (json_array_size(pair) != 2 || !(json_is_integer(token) || json_is_string(token)))
+            return refuse(refusal, "logit_bias", "expected pairs of a token id or text and a number");
+        if (read_bias(json_array_get(pair, 1), &bias, refusal))
+            return -1;
+        if (json_is_integer(token)
+                ? add_bias(biases, json_integer_value(token), bias, refusal)
+                : add_text_bias(biases, json_string_value(token), json_string_length(token), bias, refusal))
+            return -1;
+    }
+    return 0;
+}
+
+static int read_logit_bias(const json_t *root, const struct params_limits *limits, struct params *params,
+                           struct refusal *refusal)
+{
+    json_t *bias = json_find(root, "logit_bias");
+    struct biases biases = {.limits = limits, .params = params};
     if (!bias)
         return 0;
-    if (!json_is_object(bias))
-        return refuse(refusal, "logit_bias", "expected an object of token ids and numbers");
-    if (json_object_size(bias) > PARAMS_LOGIT_BIASES)
-        return refuse(refusal, "logit_bias", "expected at most %d entries, found %zu", PARAMS_LOGIT_BIASES,
-                      json_object_size(bias));
-    params->biases = malloc(json_object_size(bias) * sizeof *params->biases + 1);
-    if (!params->biases)
-        return no_memory(refusal);
-    json_object_foreach(bias, key, value)
-    {
-        double number = json_number_value(value);
-        if (!read_token_id(key, n_vocab, &params->biases[n].token))
-            return refuse(refusal, "logit_bias", "expected token ids from 0 to %u", n_vocab - 1);
-        if (!json_is_number(value) || !(number >= -100 && number <= 100))
-            return refuse(refusal, "logit_bias", "expected numbers from -100 to 100");
-        params->biases[n++].bias = (float)number;
-    }
+    if (!json_is_object(bias) && !json_is_array(bias))
+        return refuse(refusal, "logit_bias", "expected an object or a list of pairs: token ids and numbers");
+    if (json_is_object(bias) ? read_bias_object(bias, &biases, refusal)
+                             : read_bias_pairs(bias, &biases, refusal))
+        return -1;
     params->request.sampling.logit_bias = params->biases;
-    params->request.sampling.n_logit_bias = n;
+    params->request.sampling.n_logit_bias = biases.n;
     return 0;
 }
 
@@ -205,7 +288,7 @@ static int read_n(const json_t *root, uint32_t most, struct params *params, stru
 {
     int64_t n = 1, best_of = 1;
     if (json_read_int(root, "n", 1, most, false, &n, refusal) ||
-        json_read_int(root, "best_of", 1, 1, false, &best_of, refusal))
+        params_read_whole(root, "best_of", &best_of, refusal))
         return -1;
     if (n > 1 && json_find(root, "best_of"))
         return refuse(refusal, "best_of", "not supported");
@@ -221,11 +304,10 @@ int params_read_common(const json_t *root, const struct params_limits *limits, s
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
     if (refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
-        read_max_tokens(root, &params->request.max_tokens, refusal) || read_seed(root, params, refusal) ||
-        read_stop(root, params, refusal) ||
-        read_logit_bias((json_t *)(uintptr_t)root, limits->n_vocab, params, refusal) ||
-        read_n(root, limits->n_choices, params, refusal) ||
-        json_read_bool(root, "ignore_eos", &params->request.ignore_eos, refusal))
+        read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
+        read_seed(root, params, refusal) || read_stop(root, params, refusal) ||
+        read_logit_bias(root, limits, params, refusal) || read_n(root, limits->n_choices, params, refusal) ||
+        params_read_bool(root, "ignore_eos", &params->request.ignore_eos, refusal))
         return -1;
     return 0;
 }
@@ -233,7 +315,7 @@ int params_read_common(const json_t *root, const struct params_limits *limits, s
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal)
 {
     const json_t *options = json_find(root, "stream_options");
-    if (json_read_bool(root, "stream", &params->stream, refusal))
+    if (params_read_bool(root, "stream", &params->stream, refusal))
         return -1;
     if (!options)
         return 0;

@@ -121,12 +121,21 @@ int reply_json(struct exchange *exchange, const struct text *json)
     return 200;
 }
 
+static int encode(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids, runnel_error *error)
+{
+    const struct server *server = user;
+    return runnel_tokenize(server->model, text, len, true, ids, n_ids, error);
+}
+
 struct params_limits reply_limits(const struct server *server)
 {
     struct params_limits limits = {
         .n_vocab = server->info.n_vocab,
         .n_choices = server->options->n_parallel,
         .split_reasoning = server->options->split_reasoning,
+        .encode = encode,
+        .encode_user = (void *)(uintptr_t)server,
+        .bos = server->info.adds_bos ? server->info.bos_token : -1,
     };
     runnel_request_init(server->model, &limits.defaults);
     limits.defaults.sampling = server->options->sampling;

@@ -1,40 +1,11 @@
-/* routes.c: which function answers which path, and what is refused before a body is read. The loop's thread only. */
-#include "server/health.h"
-#include "server/native.h"
-#include "server/openai.h"
+/* routes.c: requests to the functions of route_table.c, and what is refused before a body is read. The loop's thread only. */
 #include "server/page.h"
-#include "server/server.h"
+#include "server/routes.h"
 
 #include <stdio.h>
 
-enum route_body {
-    BODY_NONE,     /* GET: what comes is ignored */
-    BODY_JSON,     /* POST */
-    BODY_OPTIONAL, /* POST: without a body the query tells all */
-};
-
-struct route {
-    const char *path;
-    enum route_body body;
-    void (*answer)(struct server *server, struct exchange *exchange);
-};
-
-static const struct route routes[] = {
-    {"/v1/chat/completions", BODY_JSON, openai_chat},
-    {"/chat/completions", BODY_JSON, openai_chat},
-    {"/v1/chat/completions/input_tokens", BODY_JSON, openai_count_tokens},
-    {"/chat/completions/input_tokens", BODY_JSON, openai_count_tokens},
-    {"/v1/completions", BODY_JSON, openai_completion},
-    {"/v1/models", BODY_NONE, openai_models},
-    {"/models", BODY_NONE, openai_models},
-    {"/generate", BODY_OPTIONAL, native_generate},
-    {"/generate-batch", BODY_JSON, native_generate_batch},
-    {"/health", BODY_NONE, health_get},
-    {"/metrics", BODY_NONE, metrics_get},
-};
-
 /* "/" and the files that the page at "/" asks for. */
-static const struct route page_route = {"", BODY_NONE, page_get};
+static const struct route page_route = {.path = "", .body = BODY_NONE, .answer = page_get};
 
 /* What is answered without a key: whether the server lives, what it serves, and the page that asks for the key. */
 static const char *const open_paths[] = {"/health", "/v1/models", "/models"};
@@ -49,7 +20,9 @@ static bool needs_key(const struct exchange *exchange)
 
 static const struct route *find_route(const struct exchange *exchange)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+    size_t n;
+    const struct route *routes = route_table(&n);
+    for (size_t i = 0; i < n; i++)
         if (exchange_text_is(exchange_path(exchange), routes[i].path))
             return &routes[i];
     return page_find(exchange_path(exchange)) ? &page_route : NULL;

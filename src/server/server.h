@@ -17,6 +17,7 @@
 /* Defaults of requests, and bounds; from the option table of `runnel serve`. */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
+    const char *model_path;   /* for /props */
     runnel_sampling sampling; /* of a request that does not say */
     int max_tokens;           /* likewise */
     bool has_seed;            /* else each request that does not say gets another seed */

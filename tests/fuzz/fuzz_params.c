@@ -5,6 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A byte a token. */
+static int encode(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids, runnel_error *error)
+{
+    (void)user;
+    (void)error;
+    *ids = malloc(len * sizeof **ids + 1);
+    check(*ids != NULL);
+    for (size_t i = 0; i < len; i++)
+        (*ids)[i] = (unsigned char)text[i] % VOCABULARY;
+    *n_ids = len;
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { VOCABULARY = 1000, CHOICES = 4 };
@@ -26,7 +39,7 @@ static void check_request(const runnel_request *request)
     check(request->n_logprobs >= -1 && request->n_logprobs <= PARAMS_TOP_LOGPROBS);
     for (size_t i = 0; i < sampling->n_logit_bias; i++)
         check(sampling->logit_bias[i].token >= 0 && sampling->logit_bias[i].token < VOCABULARY &&
-              fabsf(sampling->logit_bias[i].bias) <= 100);
+              (fabsf(sampling->logit_bias[i].bias) <= 100 || sampling->logit_bias[i].bias == -INFINITY));
     for (size_t i = 0; i < request->n_stop; i++)
         check(*request->stop[i] && strlen(request->stop[i]) <= PARAMS_STOP_BYTES);
     for (size_t i = 0; i < request->n_messages; i++)
@@ -44,11 +57,25 @@ static void check_prompts(const struct params *params)
     }
 }
 
+/* A byte a token. */
+static int encode(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids, runnel_error *error)
+{
+    (void)user;
+    (void)error;
+    *ids = malloc(len * sizeof **ids + 1);
+    check(*ids != NULL);
+    for (size_t i = 0; i < len; i++)
+        (*ids)[i] = (unsigned char)text[i] % VOCABULARY;
+    *n_ids = len;
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int (*const readers[])(json_t *, const struct params_limits *, struct params *, struct refusal *) = {
-        params_read_chat, params_read_completion, params_read_generate};
-    struct params_limits limits = {.n_vocab = VOCABULARY, .n_choices = CHOICES};
+        params_read_chat, params_read_completion, params_read_native, params_read_generate};
+    struct params_limits limits = {
+        .n_vocab = VOCABULARY, .n_choices = CHOICES, .encode = encode, .bos = size % 2 ? 1 : -1};
     limits.defaults.sampling = (runnel_sampling){.top_p = 1, .repetition_penalty = 1};
     struct refusal refusal = {0};
     json_t *root;

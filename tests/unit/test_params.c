@@ -1,6 +1,7 @@
 /* test_params.c: bodies that are refused, with the field that is named, and what good ones become. */
 #include "server/params.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -153,6 +154,7 @@ static const struct bad_field bad_fields[] = {
     {"\"max_tokens\":1.5", "max_tokens"},
     {"\"max_tokens\":\"10\"", "max_tokens"},
     {"\"max_completion_tokens\":0", "max_completion_tokens"},
+    {"\"n_predict\":-2", "n_predict"},
     {"\"seed\":0.5", "seed"},
     {"\"seed\":\"SECRET\"", "seed"},
     {"\"n\":0", "n"},
@@ -167,7 +169,15 @@ static const struct bad_field bad_fields[] = {
     {"\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\",\"12\",\"13\",\"14\","
      "\"15\",\"16\",\"17\"]",
      "stop"},
-    {"\"logit_bias\":[]", "logit_bias"},
+    {"\"logit_bias\":3", "logit_bias"},
+    {"\"logit_bias\":[1]", "logit_bias"},
+    {"\"logit_bias\":[[1]]", "logit_bias"},
+    {"\"logit_bias\":[[1,2,3]]", "logit_bias"},
+    {"\"logit_bias\":[[1000,2]]", "logit_bias"},
+    {"\"logit_bias\":[[-1,2]]", "logit_bias"},
+    {"\"logit_bias\":[[\"SECRET\",2]]", "logit_bias"},
+    {"\"logit_bias\":[[1,100.5]]", "logit_bias"},
+    {"\"logit_bias\":[[1,true]]", "logit_bias"},
     {"\"logit_bias\":{\"1000\":1}", "logit_bias"},
     {"\"logit_bias\":{\"-1\":1}", "logit_bias"},
     {"\"logit_bias\":{\"SECRET\":1}", "logit_bias"},
@@ -175,7 +185,7 @@ static const struct bad_field bad_fields[] = {
     {"\"logit_bias\":{\"\":1}", "logit_bias"},
     {"\"logit_bias\":{\"1\":100.5}", "logit_bias"},
     {"\"logit_bias\":{\"1\":-101}", "logit_bias"},
-    {"\"logit_bias\":{\"1\":false}", "logit_bias"},
+    {"\"logit_bias\":{\"1\":true}", "logit_bias"},
     {"\"ignore_eos\":1", "ignore_eos"},
     {"\"model\":3", "model"},
     {"\"tools\":[{\"type\":\"function\"}]", "tools"},
@@ -184,6 +194,7 @@ static const struct bad_field bad_fields[] = {
     {"\"function_call\":{\"name\":\"SECRET\"}", "function_call"},
     {"\"grammar\":\"SECRET\"", "grammar"},
     {"\"json_schema\":{\"type\":\"object\"}", "json_schema"},
+    {"\"json_schema\":{}", "json_schema"},
     {"\"guided_regex\":\"SECRET\"", "guided_regex"},
     {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
     {"\"response_format\":{}", "response_format"},
@@ -209,6 +220,7 @@ static void test_bad_fields(void **state)
     check_bad_fields(params_read_chat, CHAT_START, bad_fields, COUNT(bad_fields));
     check_bad_fields(params_read_completion, "\"prompt\":\"SECRET\"", bad_fields, COUNT(bad_fields));
     check_bad_fields(params_read_generate, "\"prompt\":\"SECRET\"", bad_fields, COUNT(bad_fields));
+    check_bad_fields(params_read_native, "\"prompt\":\"SECRET\"", bad_fields, COUNT(bad_fields));
 }
 
 static void test_bad_chat(void **state)
@@ -444,14 +456,152 @@ static void test_prompts(void **state)
     params_free(&params);
 }
 
+/* Every field of the table that has bounds: at them it is taken, one past them it is refused, or counts as the bound. */
+static void test_table_bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned route;
+        reader read;
+        const char *start;
+    } routes[] = {{PARAMS_CHAT, params_read_chat, CHAT_START ",\"logprobs\":true"},
+                  {PARAMS_COMPLETION, params_read_completion, "\"prompt\":\"a\""},
+                  {PARAMS_NATIVE, params_read_native, "\"prompt\":\"a\""},
+                  {PARAMS_GENERATE, params_read_generate, "\"prompt\":\"a\""}};
+    size_t n, n_tried = 0;
+    const struct params_field *fields = params_fields(&n);
+    for (size_t i = 0; i < COUNT(routes) * n; i++) {
+        const struct params_field *field = &fields[i % n];
+        char text[256];
+        bool is_number = field->kind == PARAMS_NUMBER, clamps = field->kind == PARAMS_WHOLE_CLAMPED;
+        if (!(field->routes & routes[i / n].route) || !(is_number || clamps || field->kind == PARAMS_WHOLE))
+            continue;
+        double most = isinf(field->most) ? make_limits().n_choices : field->most;
+        const double bounds[] = {field->least, most, field->least - (is_number ? 0.01 : 1),
+                                 most + (is_number ? 0.01 : 1)};
+        for (int b = 0; b < 4; b++) {
+            if (!is_number && fabs(bounds[b]) >= 0x1p62)
+                continue; /* a seed is any number of 64 bits */
+            snprintf(text, sizeof text, "{%s,\"%s\":%.*f}", routes[i / n].start, field->name,
+                     is_number ? 3 : 0, bounds[b]);
+            if (b < 2 || (b == 3 && clamps)) {
+                struct params params = check_accepted(routes[i / n].read, text);
+                params_free(&params);
+            } else {
+                check_refused(routes[i / n].read, text, strlen(text), field->name);
+            }
+            n_tried++;
+        }
+    }
+    assert_true(n_tried > 200);
+}
+
+/* A letter a token, its id its code. */
+static int encode_letters(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids,
+                          runnel_error *error)
+{
+    (void)user;
+    (void)error;
+    *ids = malloc((len + 1) * sizeof **ids);
+    assert_non_null(*ids);
+    for (size_t i = 0; i < len; i++)
+        (*ids)[i] = (unsigned char)text[i];
+    *n_ids = len;
+    return 0;
+}
+
+static struct params read_with_letters(const char *text, int32_t bos)
+{
+    struct params_limits limits = make_limits();
+    struct params params;
+    struct refusal refusal;
+    json_t *root;
+    limits.encode = encode_letters;
+    limits.bos = bos;
+    assert_int_equal(json_read(text, strlen(text), &root, &refusal), 0);
+    if (params_read_native(root, &limits, &params, &refusal))
+        fail_msg("refused: %s: %s", text, refusal.message);
+    json_decref(root);
+    return params;
+}
+
+static void check_ids(const struct params_prompt *prompt, const char *letters)
+{
+    assert_null(prompt->text);
+    assert_int_equal(prompt->n_ids, strlen(letters));
+    for (size_t i = 0; letters[i]; i++)
+        assert_int_equal(prompt->ids[i], letters[i]);
+}
+
+static void test_mixed_prompts(void **state)
+{
+    (void)state;
+    struct params params = read_with_letters("{\"prompt\":[97,\"bc\",100,\"\",\"e\"]}", -1);
+    assert_int_equal(params.n_prompts, 1);
+    check_ids(&params.prompts[0], "abcde");
+    params_free(&params);
+    params = read_with_letters("{\"prompt\":[\"ab\",[99,\"d\"],{\"prompt_string\":\"e\"}]}", -1);
+    assert_int_equal(params.n_prompts, 3);
+    assert_string_equal(params.prompts[0].text, "ab");
+    check_ids(&params.prompts[1], "cd");
+    assert_string_equal(params.prompts[2].text, "e");
+    params_free(&params);
+    /* Where a model wants texts to begin with a token, it stands there once; token ids are left as they are. */
+    params = read_with_letters("{\"prompt\":[\"ab\",[99,\"d\"],[\"x\",98],\"^b\"]}", '^');
+    check_ids(&params.prompts[0], "^ab");
+    check_ids(&params.prompts[1], "cd");
+    check_ids(&params.prompts[3], "^b");
+    params_free(&params);
+    params = read_with_letters("{\"prompt\":[\"x\",98]}", '^');
+    check_ids(&params.prompts[0], "^xb");
+    params_free(&params);
+}
+
+static void test_native_values(void **state)
+{
+    (void)state;
+    struct params params = read_with_letters(
+        "{\"prompt\":\"a\",\"n_predict\":7,\"n_probs\":3,\"return_tokens\":true,\"cache_prompt\":false,"
+        "\"logit_bias\":[[\"ab\",-1.5],[5,false]]}",
+        -1);
+    const runnel_request *request = &params.request;
+    assert_int_equal(request->max_tokens, 7);
+    assert_int_equal(request->n_logprobs, 3);
+    assert_true(request->wants_tokens && request->raw && !params.evaluates_only);
+    assert_int_equal(request->sampling.n_logit_bias, 3);
+    assert_int_equal(request->sampling.logit_bias[1].token, 'b');
+    assert_true(request->sampling.logit_bias[1].bias == -1.5f);
+    assert_true(isinf(request->sampling.logit_bias[2].bias) && request->sampling.logit_bias[2].bias < 0);
+    params_free(&params);
+    params = read_with_letters("{\"prompt\":\"a\",\"n_predict\":0}", -1);
+    assert_true(params.evaluates_only && params.request.max_tokens == 1 && params.request.n_logprobs == -1);
+    params_free(&params);
+    check_refused(params_read_native, "{\"prompt\":\"a\",\"max_tokens\":0}", 29, "max_tokens");
+    check_refused(params_read_native, "{\"prompt\":[1,\"a\"]}", 18, "prompt"); /* nothing encodes here */
+}
+
+/* Seeds and bounds of 64 bits, exactly. */
+static void test_seeds(void **state)
+{
+    (void)state;
+    struct params params = read_with_letters("{\"prompt\":\"a\",\"seed\":9223372036854775807}", -1);
+    assert_true(params.request.sampling.seed == INT64_MAX);
+    params_free(&params);
+    params = read_with_letters("{\"prompt\":\"a\",\"seed\":-9223372036854775808}", -1);
+    assert_true(params.request.sampling.seed == (uint64_t)INT64_MIN);
+    params_free(&params);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_json),     cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_bad_fields),   cmocka_unit_test(test_bad_chat),
-        cmocka_unit_test(test_bad_prompts),  cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_chat_values),
-        cmocka_unit_test(test_huge_numbers), cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_bad_json),      cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_bad_fields),    cmocka_unit_test(test_bad_chat),
+        cmocka_unit_test(test_bad_prompts),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_chat_values),
+        cmocka_unit_test(test_huge_numbers),  cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_table_bounds),  cmocka_unit_test(test_mixed_prompts),
+        cmocka_unit_test(test_native_values), cmocka_unit_test(test_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,89 @@
+/* openapi_schemas.c: the schemas of answers, and of the few bodies whose fields stand in no table; with ' for every ". */
+#include "server/openapi.h"
+
+#define STRING  "{'type':'string'}"
+#define WHOLE   "{'type':'integer','minimum':0}"
+#define NUMBER  "{'type':'number','minimum':0}"
+#define BOOLEAN "{'type':'boolean'}"
+
+#define LIST(items) "{'type':'array','items':" items "}"
+#define OBJECT(required, properties)                                                                         \
+    "{'type':'object','required':[" required "],'properties':{" properties "}}"
+#define REF(name) "{'$ref':'#/components/schemas/" name "'}"
+
+/* clang-format off */
+const char openapi_schemas[] =
+    "'Error':" OBJECT("'error'", "'error':" OBJECT("'message','type','param','code'",
+        "'message':" STRING ",'type':" STRING ",'param':{'type':['string','null']},'code':{'type':'integer'},"
+        "'n_prompt_tokens':" WHOLE ",'n_ctx':" WHOLE)) ","
+
+    "'Message':" OBJECT("'role'",
+        "'role':{'type':'string','enum':['system','developer','user','assistant']},"
+        "'content':{'anyOf':[" STRING "," LIST(OBJECT("'type','text'",
+            "'type':{'type':'string','const':'text'},'text':" STRING)) "]}") ","
+
+    "'GenerateBatchRequest':{'anyOf':[{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "},"
+        OBJECT("'requests'", "'requests':{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "}")
+        "]},"
+    "'TokenizeRequest':" OBJECT("'content'", "'content':" STRING ",'add_special':" BOOLEAN ",'parse_special':" BOOLEAN
+        ",'with_pieces':" BOOLEAN) ","
+    "'DetokenizeRequest':" OBJECT("'tokens'", "'tokens':" LIST(WHOLE)) ","
+
+    "'Usage':" OBJECT("'prompt_tokens','completion_tokens','total_tokens'",
+        "'prompt_tokens':" WHOLE ",'completion_tokens':" WHOLE ",'total_tokens':" WHOLE ","
+        "'prompt_tokens_details':" OBJECT("'cached_tokens'", "'cached_tokens':" WHOLE) ","
+        "'completion_tokens_details':" OBJECT("'reasoning_tokens'", "'reasoning_tokens':" WHOLE)) ","
+    "'Timings':" OBJECT("'cache_n','prompt_n','prompt_ms','predicted_n','predicted_ms','queue_ms','stall_ms'",
+        "'cache_n':" WHOLE ",'prompt_n':" WHOLE ",'prompt_ms':" NUMBER ",'prompt_per_token_ms':" NUMBER ","
+        "'prompt_per_second':" NUMBER ",'predicted_n':" WHOLE ",'predicted_ms':" NUMBER ","
+        "'predicted_per_token_ms':" NUMBER ",'predicted_per_second':" NUMBER ",'queue_ms':" NUMBER ","
+        "'stall_ms':" NUMBER ",'draft_n':" WHOLE ",'draft_accepted_n':" WHOLE ",'thinking_n':" WHOLE ","
+        "'thinking_ms':" NUMBER) ","
+
+    "'ChatCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
+        "'id':" STRING ",'object':{'type':'string','const':'chat.completion'},'created':" WHOLE ",'model':" STRING ","
+        "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','message','finish_reason'",
+            "'index':" WHOLE ",'message':" OBJECT("'role','content'",
+                "'role':{'type':'string','const':'assistant'},'content':" STRING ",'reasoning_content':" STRING ","
+                "'reasoning':" STRING) ",'logprobs':{'type':['object','null']},"
+            "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
+        "'usage':" REF("Usage") ",'timings':" REF("Timings")) ","
+    "'TextCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
+        "'id':" STRING ",'object':{'type':'string','const':'text_completion'},'created':" WHOLE ",'model':" STRING ","
+        "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','text','finish_reason'",
+            "'index':" WHOLE ",'text':" STRING ",'logprobs':{'type':['object','null']},"
+            "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
+        "'usage':" REF("Usage") ",'timings':" REF("Timings")) ","
+    "'InputTokens':" OBJECT("'input_tokens'", "'input_tokens':" WHOLE) ","
+    "'Models':" OBJECT("'object','data'", "'object':{'type':'string','const':'list'},"
+        "'data':" LIST(OBJECT("'id','object'", "'id':" STRING ",'object':{'type':'string','const':'model'}"))) ","
+
+    "'NativeCompletion':" OBJECT("'index','content','tokens','id_slot','stop','model','tokens_predicted',"
+        "'tokens_evaluated','tokens_cached','truncated','stop_type','stopping_word','generation_settings','timings'",
+        "'index':" WHOLE ",'content':" STRING ",'tokens':" LIST(WHOLE) ",'id_slot':{'type':'integer'},"
+        "'stop':{'type':'boolean','const':true},'model':" STRING ",'tokens_predicted':" WHOLE ","
+        "'tokens_evaluated':" WHOLE ",'tokens_cached':" WHOLE ",'truncated':{'type':'boolean','const':false},"
+        "'stop_type':{'type':'string','enum':['eos','limit','word']},'stopping_word':" STRING ","
+        "'generation_settings':{'type':'object'},'completion_probabilities':" LIST("{'type':'object'}") ","
+        "'timings':" REF("Timings")) ","
+    "'NativeCompletions':{'anyOf':[" REF("NativeCompletion") "," LIST(REF("NativeCompletion")) "]},"
+
+    "'Generated':" OBJECT("'response','reasoning','latency_ms'",
+        "'response':" STRING ",'reasoning':" STRING ",'latency_ms':" NUMBER) ","
+    "'GeneratedBatch':" OBJECT("'results'", "'results':" LIST(OBJECT("'response','reasoning','request_id'",
+        "'response':" STRING ",'reasoning':" STRING ",'request_id':{'type':['string','integer','null']}"))) ","
+
+    "'Tokenized':" OBJECT("'tokens'", "'tokens':" LIST("{'anyOf':[" WHOLE "," OBJECT("'id','piece'",
+        "'id':" WHOLE ",'piece':{'anyOf':[" STRING "," LIST(WHOLE) "]}") "]}")) ","
+    "'Detokenized':" OBJECT("'content'", "'content':" STRING) ","
+    "'AppliedTemplate':" OBJECT("'prompt'", "'prompt':" STRING) ","
+    "'Props':" OBJECT("'default_generation_settings','total_slots','model_path','chat_template','build_info'",
+        "'default_generation_settings':{'type':'object'},'total_slots':" WHOLE ",'model_alias':" STRING ","
+        "'model_path':" STRING ",'chat_template':" STRING ",'bos_token':" STRING ",'eos_token':" STRING ","
+        "'modalities':{'type':'object'},'build_info':" STRING ",'is_sleeping':" BOOLEAN) ","
+    "'Slots':" LIST(OBJECT("'id','n_ctx','is_processing'", "'id':" WHOLE ",'n_ctx':" WHOLE ",'speculative':" BOOLEAN ","
+        "'is_processing':" BOOLEAN ",'n_prompt_tokens':" WHOLE ",'n_prompt_tokens_cache':" WHOLE ",'n_computed':" WHOLE ","
+        "'next_token':{'type':'object'}")) ","
+    "'Health':" OBJECT("'status'", "'status':" STRING) ","
+    "'Description':{'type':'object'}";
+/* clang-format on */
