@@ -200,8 +200,8 @@ static void run_product(const struct kernels *kernels, const struct product *p, 
     free(guarded);
 }
 
-/* Activations with chosen integers. EXTREME_ENDS: all 127 or all -128 (-127 by 32, where products may count on
- * it). EXTREME_EDGES: sums of |q| over 16 inputs about where products of two sub-blocks no longer fit 16 bits
+/* Activations with chosen integers. EXTREME_ENDS: all 127 or all -127, beyond which quantising never goes.
+ * EXTREME_EDGES: sums of |q| over 16 inputs about where products of two sub-blocks no longer fit 16 bits
  * each. */
 enum extreme { EXTREME_NONE, EXTREME_ENDS, EXTREME_EDGES, EXTREMES };
 
@@ -306,10 +306,7 @@ static uint8_t *make_acts(const struct kernels *kernels, enum act_kind kind, uin
         random_floats(x, n_columns);
         kernels->quantize[kind](x, n_columns, acts + i * *stride);
         if (extreme && kind != ACT_F32)
-            make_extreme(kind, extreme, acts + i * *stride, n_columns,
-                         i % 2                ? 127
-                         : kind == ACT_Q8_256 ? -128
-                                              : -127);
+            make_extreme(kind, extreme, acts + i * *stride, n_columns, i % 2 ? 127 : -127);
     }
     free(x);
     return acts;
