@@ -25,7 +25,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: all demo test check-all check-asan check-tsan check-clang check-valgrind check-fuzz check-long
-.PHONY: install bench format lint clean help packages-build packages-test packages-web packages-check models small-models
+.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -82,6 +82,11 @@ bench: all ## this machine's speed with the 1.5B test model
 	@$(MAKE) --no-print-directory build/venv/ready
 	@build/venv/bin/python scripts/fetch-models coder-1.5b.gguf
 	@build/runnel bench -m $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf
+
+reference: packages-test ## docs/reference.md anew, from what the program says of itself
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS) --target runnel make_tiny_model
+	@scripts/generate-reference
 
 format: ## clang-format on every C file
 	@scripts/install-packages check

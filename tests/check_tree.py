@@ -4,6 +4,7 @@
     check_tree.py map        ARCHITECTURE.md's map names every file, and no other
     check_tree.py arrows     includes point down only
     check_tree.py sizes      no source file is longer than a sitting
+    check_tree.py links      links between pages lead somewhere
     check_tree.py --propose  prints lines for the map for files that it lacks
 """
 import re
@@ -123,6 +124,40 @@ def check_sizes():
     return complaints
 
 
+def anchors(page):
+    """What a link into a page can name: its headings, as GitHub names them, and <a id="...">."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    found = set(re.findall(r'<a id="([^"]+)">', text))
+    for heading in re.findall(r"^#+ +(.*)$", text, re.M):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        n = 1
+        while (one := name if n == 1 else f"{name}-{n - 1}") in found:
+            n += 1
+        found.add(one)
+    return found
+
+
+def check_links():
+    """Links of pages to files of this tree and to headings; what is elsewhere is not looked at."""
+    complaints = []
+    for name in tracked():
+        if not name.endswith(".md"):
+            continue
+        page = ROOT / name
+        text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.S | re.M)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = page.parent / path if path else page
+            if not file.exists():
+                complaints.append(f"{name} links to {target}, which is not there")
+            elif anchor and anchor not in anchors(file):
+                complaints.append(f"{name} links to {target}: there is no such heading")
+    return complaints
+
+
 def propose():
     """Lines for the map: what a file's own header comment says it is."""
     folder = None
@@ -136,7 +171,7 @@ def propose():
         print(f"    {path.name:24}  {' '.join(match[1].split()) if match else ''}")
 
 
-CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes}
+CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes, "links": check_links}
 
 
 def main(arguments):
