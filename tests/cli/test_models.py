@@ -134,4 +134,4 @@ def test_install_packages_usage():
 
 def test_every_package_list_line_is_one_package():
     for line in (ROOT / "packages.txt").read_text().splitlines():
-        assert re.fullmatch(r"(\[[a-z]+\]|[a-z0-9][a-z0-9+.-]+)?(\s*#.*)?", line), line
+        assert re.fullmatch(r"(\[[a-z-]+\]|[a-z0-9][a-z0-9+.-]+)?(\s*#.*)?", line), line
