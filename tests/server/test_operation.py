@@ -1,0 +1,58 @@
+"""What docs/operation.md and the alerts name is what the server has: metrics, and the texts of its errors and its log."""
+import re
+import shutil
+import subprocess
+
+import pytest
+from serving import ROOT
+
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
+NAME = r"(?:vllm:|runnel_|deepseek_|process_)\w+"
+
+
+@pytest.fixture
+def families(serve, tiny):
+    """The names of all metrics, without _bucket, _sum and _count."""
+    _, _, text = serve(tiny()).get("/metrics")
+    return set(re.findall(rf"^# TYPE ({NAME})", text.decode(), re.M))
+
+
+def test_every_metric_is_explained_and_no_other(families):
+    text = (ROOT / "docs" / "operation.md").read_text()
+    table = text.split("## Metrics")[1].split("## Memory")[0]
+    explained = set(re.findall(rf"`({NAME})[`{{]", table))
+    groups = tuple(re.findall(r"`((?:runnel_|process_)\w*)\*`", table))
+    assert explained - families == set()
+    assert {name for name in families - explained if not name.startswith(groups)} <= {"runnel_connections_accepted_total"}
+
+
+def test_alerts_ask_for_metrics_that_exist(families):
+    asked = set(re.findall(NAME, "\n".join(re.findall(r"expr: (.*)", ALERTS.read_text()))))
+    assert len(asked) > 5
+    assert {re.sub("_bucket$", "", name) for name in asked} <= families
+
+
+def test_prometheus_reads_the_alerts():
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Of the texts below: names and numbers, which the program fills in, and what is left out.
+FILLED_IN = (r"^runnel: \S+ |\.\.\.|--host [\d.]+|string, but only [0-9]+ bytes are left in the file|\b\d[\d.]*\b|'NAME'|\"\S+\"|"
+             r"\(r1, chatml\)|Permission denied|: ")
+
+
+def test_texts_of_the_troubleshooting_table_are_in_the_program():
+    """Those of its first two columns that are longer than a name, word for word."""
+    sources = " ".join(file.read_text() for file in sorted((ROOT / "src").rglob("*.c")))
+    literals = re.sub(r'"\s*\n\s*"', "", sources)
+    table = (ROOT / "docs" / "operation.md").read_text().split("## When something is wrong")[1]
+    texts = [text for line in table.splitlines() if line.startswith("|")
+             for text in re.findall(r"`([^`]+)`", " ".join(line.split("|")[1:3])) if text.count(" ") > 3]
+    assert len(texts) > 15
+    missing = {part.strip(" :,()"): text for text in texts for part in re.split(FILLED_IN, text)
+               if part.strip(" :,()") not in literals}
+    assert not missing
