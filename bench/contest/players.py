@@ -23,15 +23,17 @@ class Unable(Exception):
 
 
 def environment(name, packages, modules, cmake_args=None):
-    """The interpreter of a virtual environment below build/, made and filled when it is not ready."""
+    """The interpreter of a virtual environment below build/, made and filled when it is not ready. With cmake_args, the first
+    package is compiled here: a wheel from the index or pip's cache would have been built for another processor."""
     folder = os.path.join(BUILD, name)
     python = os.path.join(folder, "bin", "python")
     imports = [python, "-c", "import " + ", ".join(modules)]
     if not os.path.exists(python) or subprocess.run(imports, check=False, capture_output=True).returncode:
         print(f"installing {' '.join(packages)} into {folder}; what has to be compiled takes minutes", file=sys.stderr)
         variables = dict(os.environ, CMAKE_ARGS=cmake_args) if cmake_args else None
+        compiled = ["--no-cache-dir", "--no-binary", packages[0].split("==")[0]] if cmake_args else []
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, env=variables)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *compiled, *packages], check=True, env=variables)
     return python
 
 

@@ -68,7 +68,9 @@ static void count_weights(struct inspection *it)
         size_t t = 0;
         while (t < it->n_types && it->types[t].info->type != tensor->type)
             t++;
-        if (t == it->n_types && t < TYPES_MAX)
+        if (t == TYPES_MAX)
+            continue;
+        if (t == it->n_types)
             it->types[it->n_types++].info = quant_find((uint32_t)tensor->type);
         it->types[t].n_tensors++;
         it->types[t].n_bytes += tensor->n_bytes;

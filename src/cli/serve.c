@@ -110,7 +110,7 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, step_budget_ms), .minimum = 1, .maximum = 60000,
      .default_text = "60"},
     {"limit-concurrency", 0, OPTION_INT, "N", "requests computed or waiting at most; the next one is refused",
-     OPTION_FIELD(struct serve_settings, n_requests), .minimum = 1, .maximum = 1 << 16,
+     OPTION_FIELD(struct serve_settings, n_requests), .minimum = 1, .maximum = 1000,
      .default_text = "100"},
     {"max-wait-s", 0, OPTION_FLOAT, "S",
      "a request that would have to wait longer for its turn is refused; 0: it waits",

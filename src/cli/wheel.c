@@ -131,7 +131,7 @@ int wheel_append(const char *wheel, const char *pattern, int fd, uint64_t *done,
     if (!zip)
         return error_set(error, RUNNEL_EINVAL, "%s: expected a zip file, libzip says error %d", wheel,
                          zip_code);
-    const char *names[MAX_PARTS];
+    const char *names[MAX_PARTS] = {0};
     size_t n_names = 0;
     zip_int64_t n_members = zip_get_num_entries(zip, 0);
     for (zip_int64_t i = 0; i < n_members && n_names < MAX_PARTS; i++) {

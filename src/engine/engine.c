@@ -472,7 +472,7 @@ void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine 
     struct engine_call call = {.run = run, .arg = arg};
     pthread_mutex_lock(&engine->lock);
     call.next = engine->calls;
-    engine->calls = &call;
+    engine->calls = &call; // cppcheck-suppress autoVariables ; it is taken out before this returns
     pthread_cond_signal(&engine->wake);
     while (!call.done)
         pthread_cond_wait(&engine->called, &engine->lock);

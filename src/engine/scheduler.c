@@ -248,7 +248,7 @@ struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_
         window_is_open(scheduler, now_ms))
         return NULL;
     struct scheduler_entry *entry = pick(scheduler, &scheduler->waiting);
-    if (scheduler->running.n > 0 && !has_room(scheduler, entry, room_tokens))
+    if (!entry || (scheduler->running.n > 0 && !has_room(scheduler, entry, room_tokens)))
         return NULL;
     unlink_entry(&scheduler->waiting, entry);
     append(&scheduler->running, entry);
@@ -263,9 +263,9 @@ struct scheduler_entry *scheduler_preempt(struct scheduler *scheduler)
 {
     if (scheduler->running.n < 2)
         return NULL;
-    struct scheduler_entry *victim = NULL;
-    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next)
-        if (!victim || entry->arrival_ms > victim->arrival_ms ||
+    struct scheduler_entry *victim = scheduler->running.first;
+    for (struct scheduler_entry *entry = victim->next; entry; entry = entry->next)
+        if (entry->arrival_ms > victim->arrival_ms ||
             (entry->arrival_ms == victim->arrival_ms && entry->serial > victim->serial))
             victim = entry;
     drop_from_plan(scheduler, victim);

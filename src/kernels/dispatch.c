@@ -71,7 +71,8 @@ bool cpu_has_avx512(void)
 
 static void fill_tables(void)
 {
-    bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2, kernels_fill_avx512};
+    static bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2,
+                                                           kernels_fill_avx512};
     for (int level = 0; level < LEVELS; level++) {
         if (level > 0)
             tables[level] = tables[level - 1];

@@ -40,8 +40,8 @@ struct team {
     _Alignas(CACHE_LINE) atomic_uint n_arrived;
     _Alignas(CACHE_LINE) atomic_uint next;
     /* Written by team_run before `job` rises, read by the members after. */
-    _Alignas(CACHE_LINE) void (*work)(void *arg, unsigned member); /* NULL: the members end */
-    void *arg;
+    _Alignas(CACHE_LINE) void *arg;
+    void (*work)(void *arg, unsigned member); /* NULL: the members end */
     unsigned n, n_started;
     struct member *members; /* [n]; the first has no thread */
 };

@@ -1,6 +1,6 @@
 /* routes.c: requests to the functions of route_table.c, and what is refused before a body is read. The loop's thread only. */
-#include "server/page.h"
 #include "server/routes.h"
+#include "server/page.h"
 
 #include <stdio.h>
 

@@ -48,6 +48,7 @@ def run_serve(*arguments, env=None, timeout=30):
 class Serving:
     def __init__(self, model, *flags, wait=True, kv_mib=16, env=None):
         self.port = free_port()
+        self.key = None  # for ask() and what it is for
         self.process = subprocess.Popen(
             [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
@@ -87,6 +88,8 @@ class Serving:
         try:
             payload = None if body is None else json.dumps(body)
             headers = {} if body is None else {"Content-Type": "application/json"}
+            if self.key:
+                headers["Authorization"] = f"Bearer {self.key}"
             connection.request(method, path, payload, headers)
             response = connection.getresponse()
             data = response.read()
@@ -110,9 +113,9 @@ class Serving:
         assert body["usage"]["completion_tokens"] == n, body
         return body["choices"][0]["text"]
 
-    def stream(self, prompt, n, **fields):
+    def stream(self, prompt, n, key=None, **fields):
         """A stream of /v1/completions, its head not yet read."""
-        return Stream(self, {"prompt": prompt, "max_tokens": n, "ignore_eos": True, "stream": True, **fields})
+        return Stream(self, key, {"prompt": prompt, "max_tokens": n, "ignore_eos": True, "stream": True, **fields})
 
     def metrics(self):
         """{(name, labels...): value}; of labels, all but model_name."""
@@ -129,7 +132,7 @@ class Serving:
     def metric(self, name, *labels):
         return self.metrics()[(name, *labels)]
 
-    def wait_for(self, condition, timeout=10):
+    def wait_for(self, condition, timeout=30, pause=0.005):
         """Until condition(metrics) is true; the metrics of then."""
         end = time.monotonic() + timeout
         while True:
@@ -137,9 +140,9 @@ class Serving:
             if condition(metrics):
                 return metrics
             assert time.monotonic() < end, metrics
-            time.sleep(0.005)
+            time.sleep(pause)
 
-    def wait_until_idle(self, timeout=10):
+    def wait_until_idle(self, timeout=30):
         """Until nothing is computed or waits, and no page is held."""
         return self.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0
                              and now[("vllm:num_requests_waiting",)] == 0
@@ -167,11 +170,12 @@ class Serving:
 
 
 class Stream:
-    def __init__(self, serving, body):
+    def __init__(self, serving, key, body):
         self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=60)
         data = json.dumps(body).encode()
+        authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+                            + authorization + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         self.file = self.socket.makefile("rb")
 
     def read_head(self):

@@ -41,6 +41,7 @@ def test_the_limit_counts_requests_not_connections(crowded):
     queued = [serving.stream("a", 10, stream=streaming) for streaming in (True, False)]
     serving.wait_for(lambda now: now[("vllm:num_requests_waiting",)] == 2)
     for path, body in (("/v1/completions", {"prompt": "a"}), ("/v1/completions", {"prompt": "a", "stream": True}),
+                       ("/completion", {"prompt": "a"}), ("/completion", {"prompt": "a", "stream": True}),
                        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
                        ("/generate", {"prompt": "a"}), ("/generate-batch", [{"prompt": "a"}])):
         status, headers, answer = serving.post(path, body)

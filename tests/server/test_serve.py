@@ -212,6 +212,13 @@ def test_limits(serve, tiny):
     stream.leave()
 
 
+def test_the_most_requests_at_once(serve, tiny):
+    """Each forecast looks at all of them: more would make arrivals slow."""
+    ended = run_serve("-m", tiny(), "--limit-concurrency", "1001")
+    assert ended.returncode == 2 and "--limit-concurrency" in ended.stderr and "1000" in ended.stderr
+    assert serve(tiny(), "--limit-concurrency", "1000").metric("runnel_requests_admitted_limit") == 1000
+
+
 def test_context(serve, tiny):
     serving = serve(tiny(), "--ctx", "100")
     status, _, body = serving.post("/v1/completions", {"prompt": [5] * 100, "max_tokens": 1})
