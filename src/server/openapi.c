@@ -193,6 +193,18 @@ static void add_route(const struct route *route, struct text *out)
     text_add_string(out, "}}}");
 }
 
+/* Of the page's files, which are for browsers, the one that a person asks for. */
+static void add_page(struct text *out)
+{
+    static const struct route page = {.path = "/", .body = BODY_NONE};
+    openapi_add(out, ",'/':{'get':{'summary':'The page: chat and dashboard','responses':{"
+                     "'200':{'description':'The page','content':{");
+    add_content("text/html", NULL, out);
+    openapi_add(out, "}},'304':{'description':'The browser has it already'}");
+    add_errors(&page, out);
+    text_add_string(out, "}}}");
+}
+
 void openapi_write(uint32_t n_choices, struct text *out)
 {
     size_t n;
@@ -203,6 +215,7 @@ void openapi_write(uint32_t n_choices, struct text *out)
         text_add_string(out, i ? "," : "");
         add_route(&routes[i], out);
     }
+    add_page(out);
     openapi_add(out, "},'components':{'securitySchemes':{'key':{'type':'http','scheme':'bearer'}},");
     add_schemas(n_choices, out);
     openapi_add(out, "},'security':[{},{'key':[]}]}");

@@ -45,6 +45,12 @@ def test_all_references_resolve(described):
         assert operation["summary"] and "200" in operation["responses"], path
 
 
+def test_the_page_is_described(server, described):
+    responses = described["paths"]["/"]["get"]["responses"]
+    status, headers, _ = server.get("/")
+    assert status == 200 and headers.get_content_type() in responses["200"]["content"]
+
+
 def test_the_routes_are_documented(described):
     text = (ROOT / "docs" / "server.md").read_text()
     for path in described["paths"]:
