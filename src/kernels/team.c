@@ -143,14 +143,18 @@ bool team_next(struct team *team, unsigned member, struct team_loop *loop)
             return true;
         }
     }
-    uint32_t shared_begin = fixed * team->n, n_shared = loop->n - shared_begin;
-    uint32_t taken = 0;
-    if (n_shared)
-        taken = atomic_fetch_add_explicit(&team->next, loop->grain, memory_order_relaxed);
-    if (taken >= n_shared)
-        return false;
+    uint32_t shared_begin = fixed * team->n, n_shared = loop->n - shared_begin, n_taken;
+    unsigned taken = atomic_load_explicit(&team->next, memory_order_relaxed);
+    do {
+        if (taken >= n_shared)
+            return false;
+        n_taken = (n_shared - taken) / (2 * team->n);
+        n_taken = n_taken < loop->grain ? n_taken : loop->grain;
+        n_taken = n_taken ? n_taken : 1;
+    } while (!atomic_compare_exchange_weak_explicit(&team->next, &taken, taken + n_taken,
+                                                    memory_order_relaxed, memory_order_relaxed));
     loop->begin = shared_begin + taken;
-    loop->end = loop->grain < n_shared - taken ? loop->begin + loop->grain : loop->n;
+    loop->end = loop->begin + n_taken;
     return true;
 }
 

@@ -32,8 +32,8 @@ void team_barrier(struct team *team);
  *     team_barrier(team);
  *
  * Each member first gets a fixed contiguous share (so that each reads its own stretch of memory in order),
- * then parts of `grain` items of what is left, so that nobody waits long for a member that the system has
- * held up. n and grain must be the same on every member. */
+ * then parts of what is left, of `grain` items and towards the end of fewer, so that nobody waits long for a member that
+ * is slower or that the system has held up. n and grain must be the same on every member. */
 struct team_loop {
     uint32_t n, grain;
     uint32_t begin, end; /* the part to work on now */
