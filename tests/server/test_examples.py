@@ -1,5 +1,7 @@
-"""The programs in docs/examples, run as their readers would run them."""
+"""The programs in docs/examples and those in the text of README.md and docs/quickstart.md, run as their readers would run them."""
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -69,3 +71,33 @@ def test_a_real_model(serve, smollm2):
     text = run("assistant.py", server.url, "--max-tokens", "60", text="What is 2 + 2?\nWhat is the capital of France?\n")
     assert "4" in text and "Paris" in text, text
     assert server.metric("vllm:prefix_cache_hits_total") > hits  # the second prompt begins with the first question
+
+
+def blocks_of(page, language):
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("kind", ["qwen2", "r1"])  # one that does not think, and one that does
+def test_python_in_the_text_runs(serve, tiny, page, kind):
+    server = serve(tiny(kind), "--ctx", "512", "--max-tokens", "32")
+    blocks = blocks_of(page, "python")
+    assert len(blocks) == 1
+    done = subprocess.run([sys.executable, "-c", blocks[0].replace("http://127.0.0.1:8080", server.url)],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_curl_in_the_text_is_answered(serve, tiny, page):
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    server = serve(tiny(), "--ctx", "512", "--max-tokens", "32")
+    text = "".join(blocks_of(page, "")).replace("\\\n", " ")
+    commands = re.findall(r"^curl .*$", text, re.M)
+    assert len(commands) == (1 if page == "README.md" else 3)
+    for command in commands:
+        arguments = shlex.split(command.replace("http://127.0.0.1:8080", server.url))
+        done = subprocess.run([*arguments, "--fail", "--silent"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and done.stdout, (command, done.stderr)
