@@ -3,6 +3,7 @@
  * Prints one line on stderr once it can be asked. The model is opened on the server's opening thread; the rest is the
  * main thread's. */
 #include "base/options.h"
+#include "cli/affinity.h"
 #include "cli/cli.h"
 #include "server/server.h"
 
@@ -25,6 +26,7 @@ struct serve_settings {
     const char *model, *host, *alias, *chat_template, *reasoning_format;
     char *config_text;
     int port, n_threads;
+    const char *cpu_affinity;
     int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
     int n_requests, max_tokens, top_k;
     int max_body_bytes, max_header_bytes, max_headers, max_uri_bytes, max_connections, max_output_bytes;
@@ -101,6 +103,9 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, chat_template), .choices = "r1|chatml"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct serve_settings, n_threads), .minimum = 0, .maximum = 256},
+    {"cpu-affinity", 0, OPTION_STRING, "LIST",
+     "run on these CPUs only, such as 0,2-3 (default: all that it may)",
+     OPTION_FIELD(struct serve_settings, cpu_affinity)},
     {"batch-window-ms", 0, OPTION_FLOAT, "MS",
      "how long the first request of an idle server waits for others",
      OPTION_FIELD(struct serve_settings, batch_window_ms), .minimum = 0, .maximum = 60000,
@@ -403,7 +408,9 @@ static int serve(const struct serve_settings *settings)
     };
     int descriptor = -1;
     raise_descriptor_limit();
-    int failure = set_guard(&serving, &error);
+    int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, &error) : RUNNEL_OK;
+    if (!failure)
+        failure = set_guard(&serving, &error);
     if (!failure)
         failure = open_socket(settings, &serving.options.guard, &descriptor, serving.url, &error);
     if (failure) {

@@ -46,9 +46,10 @@ def run_serve(*arguments, env=None, timeout=30):
 
 
 class Serving:
+    key = None  # for ask() and what it is for
+
     def __init__(self, model, *flags, wait=True, kv_mib=16, env=None):
         self.port = free_port()
-        self.key = None  # for ask() and what it is for
         self.process = subprocess.Popen(
             [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})

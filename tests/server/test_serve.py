@@ -1,5 +1,6 @@
 """A server's life: flags, loading, ready, draining, the end."""
 import http.client
+import os
 import signal
 import socket
 import time
@@ -110,6 +111,19 @@ def test_a_busy_port_is_one_line(serve, tiny):
     assert ended.returncode == 1
     assert ended.stderr == (f"runnel: 127.0.0.1 port {serving.port}: another program listens there already; "
                             "--port takes another\n")
+
+
+def test_cpu_affinity(serve, tiny):
+    mine = sorted(os.sched_getaffinity(0))
+    serving = serve(tiny(), "--cpu-affinity", str(mine[-1]))
+    threads = os.listdir(f"/proc/{serving.process.pid}/task")
+    assert len(threads) > 1 and all(os.sched_getaffinity(int(thread)) == {mine[-1]} for thread in threads)
+
+
+@pytest.mark.parametrize("cpus", ["", "a", "1-0", "0,", "0;1", "99999", "1023"])
+def test_cpus_that_cannot_be_are_refused(tiny, cpus):
+    ended = run_serve("-m", tiny(), "--port", str(free_port()), "--cpu-affinity", cpus)
+    assert ended.returncode == 2 and ended.stderr.startswith("runnel: cpu-affinity: "), ended.stderr
 
 
 def test_the_port_is_free_again_at_once(serve, tiny):
