@@ -135,6 +135,25 @@ static void write_token(const struct logprobs *list, const struct logprobs_entry
     text_add_string(out, "]");
 }
 
+typedef void token_writer(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out);
+
+/* The settled tokens as objects that write_one begins, each with its likeliest ones. */
+static void write_settled(const struct logprobs *list, token_writer *write_one, struct text *out)
+{
+    for (size_t at = 0; at < list->n_settled; at += 1 + list->entries[at].n_top) {
+        const struct logprobs_entry *entry = &list->entries[at];
+        text_add_string(out, at ? "," : "");
+        write_one(list, entry, out);
+        text_add_string(out, ",\"top_logprobs\":[");
+        for (unsigned i = 1; i <= entry->n_top; i++) {
+            text_add_string(out, i > 1 ? "," : "");
+            write_one(list, entry + i, out);
+            text_add_string(out, "}");
+        }
+        text_add_string(out, "]}");
+    }
+}
+
 void logprobs_write_chat(struct logprobs *list, struct text *out)
 {
     if (!list->n_settled) {
@@ -142,19 +161,7 @@ void logprobs_write_chat(struct logprobs *list, struct text *out)
         return;
     }
     text_add_string(out, "{\"content\":[");
-    for (size_t at = 0; at < list->n_settled;) {
-        const struct logprobs_entry *entry = &list->entries[at];
-        text_add_string(out, at ? "," : "");
-        write_token(list, entry, out);
-        text_add_string(out, ",\"top_logprobs\":[");
-        for (unsigned i = 1; i <= entry->n_top; i++) {
-            text_add_string(out, i > 1 ? "," : "");
-            write_token(list, entry + i, out);
-            text_add_string(out, "}");
-        }
-        text_add_string(out, "]}");
-        at += 1 + entry->n_top;
-    }
+    write_settled(list, write_token, out);
     text_add_string(out, "],\"refusal\":null}");
     forget_settled(list);
 }
@@ -218,18 +225,7 @@ static void write_native_token(const struct logprobs *list, const struct logprob
 static void write_probabilities(const struct logprobs *list, struct text *out)
 {
     text_add_string(out, ",\"completion_probabilities\":[");
-    for (size_t at = 0; at < list->n_settled; at += 1 + list->entries[at].n_top) {
-        const struct logprobs_entry *entry = &list->entries[at];
-        text_add_string(out, at ? "," : "");
-        write_native_token(list, entry, out);
-        text_add_string(out, ",\"top_logprobs\":[");
-        for (unsigned i = 1; i <= entry->n_top; i++) {
-            text_add_string(out, i > 1 ? "," : "");
-            write_native_token(list, entry + i, out);
-            text_add_string(out, "}");
-        }
-        text_add_string(out, "]}");
-    }
+    write_settled(list, write_native_token, out);
     text_add_string(out, "]");
 }
 
