@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
+SANITIZED = re.search(b"__[at]san_init", RUNNEL.read_bytes()) is not None
+SLOW = 8 if SANITIZED else 1  # how much longer everything takes
 
 
 def make_tiny_model(folder, kind):
@@ -39,7 +41,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_serve(*arguments, env=None, timeout=30):
+def run_serve(*arguments, env=None, timeout=30 * SLOW):
     """Runs to the end, for what is refused."""
     return subprocess.run([RUNNEL, "serve", *arguments], capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(env or {})})
@@ -58,7 +60,7 @@ class Serving:
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         if wait:
-            assert self.ready.wait(60), self.lines
+            assert self.ready.wait(60 * SLOW), self.lines
             assert self.url, self.lines
 
     def _read(self):
@@ -80,10 +82,10 @@ class Serving:
         lines = [json.loads(line) for line in self.lines]
         return [line for line in lines if event in (None, line["event"])]
 
-    def connection(self, timeout=60):
+    def connection(self, timeout=60 * SLOW):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def ask(self, method, path, body=None, timeout=60):
+    def ask(self, method, path, body=None, timeout=60 * SLOW):
         """(status, headers, body), the body read as JSON where it is."""
         connection = self.connection(timeout)
         try:
@@ -133,7 +135,7 @@ class Serving:
     def metric(self, name, *labels):
         return self.metrics()[(name, *labels)]
 
-    def wait_for(self, condition, timeout=30, pause=0.005):
+    def wait_for(self, condition, timeout=30 * SLOW, pause=0.005):
         """Until condition(metrics) is true; the metrics of then."""
         end = time.monotonic() + timeout
         while True:
@@ -143,7 +145,7 @@ class Serving:
             assert time.monotonic() < end, metrics
             time.sleep(pause)
 
-    def wait_until_idle(self, timeout=30):
+    def wait_until_idle(self, timeout=30 * SLOW):
         """Until nothing is computed or waits, and no page is held."""
         return self.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0
                              and now[("vllm:num_requests_waiting",)] == 0
@@ -152,7 +154,7 @@ class Serving:
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=30 * SLOW):
         """The exit status."""
         status = self.process.wait(timeout)
         self.reader.join(10)
@@ -172,7 +174,7 @@ class Serving:
 
 class Stream:
     def __init__(self, serving, key, body):
-        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=60 * SLOW)
         data = json.dumps(body).encode()
         authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
