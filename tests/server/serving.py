@@ -54,7 +54,7 @@ class Serving:
         self.port = free_port()
         self.process = subprocess.Popen(
             [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "RUNNEL_MAX_WAIT_S": str(30 * SLOW), **(env or {})})
         self.lines = []
         self.ready = threading.Event()
         self.reader = threading.Thread(target=self._read, daemon=True)

@@ -169,6 +169,7 @@ def test_a_key_that_floods_leaves_room_for_another(serve, tiny):
         assert status == 429 and "share" in body["error"]["message"]
     other = serving.stream("two", 1, key="two")
     assert other.read_head() == 200, "it was taken"
+    time.sleep(0.5)  # so much longer one key computes before it must let others go first
     flood[0].leave()  # the next place is the other's
     assert list(other.events())[-1] == "[DONE]"
     n_waiting = serving.metric("vllm:num_requests_waiting")

@@ -10,7 +10,7 @@ import urllib.request
 
 import openai
 import pytest
-from serving import RUNNEL, Serving, make_tiny_model, real_model
+from serving import RUNNEL, SLOW, Serving, make_tiny_model, real_model
 
 CONTEXT = 1000
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -19,7 +19,7 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 class Server(Serving):
     def __init__(self, model, *flags):
         super().__init__(model, *flags, kv_mib=64)
-        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120 * SLOW)
 
     def get(self, path, method="GET", headers=None, body=None):
         """(status, headers, body)"""
