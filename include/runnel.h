@@ -127,6 +127,7 @@ RUNNEL_API void runnel_text_free(char *text);
 typedef struct runnel_message {
     const char *role;    /* "system", "user", "assistant" */
     const char *content; /* UTF-8, may be empty */
+    size_t content_len;  /* bytes, for a content that may hold zeros; 0: up to its zero */
 } runnel_message;
 
 /* The prompt that the model's template makes of a conversation, ending where the assistant's answer begins;
@@ -168,6 +169,9 @@ RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 struct runnel_request;
 RUNNEL_API int runnel_prompt_tokens(const runnel_model *model, const struct runnel_request *request,
                                     int32_t **ids, size_t *n_ids, runnel_error *error);
+/* The same as text: what the model continues (zero-terminated, *len without the zero). Free with runnel_text_free. */
+RUNNEL_API int runnel_prompt_text(const runnel_model *model, const struct runnel_request *request,
+                                  char **text, size_t *len, runnel_error *error);
 
 typedef struct runnel_logit_bias {
     int32_t token;
@@ -219,14 +223,20 @@ typedef struct runnel_event {
     const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */
     const runnel_logprob *logprobs;          /* TOKEN only: the drawn token, then the likeliest ones */
     size_t n_logprobs;
-    const struct runnel_response *counts; /* FINISH only: the response so far, its texts not yet taken */
+    /* FINISH: the response so far, its texts not yet taken. THOUGHT and ANSWER, with wants_counts: the same without its
+     * texts. */
+    const struct runnel_response *counts;
 } runnel_event;
 
 typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
     const runnel_message *messages; /* a conversation, put through the chat template; or */
     size_t n_messages;
+    /* The last message is the assistant's, and what is answered goes on where it ends. One that begins with "<think>"
+     * has its thought continued; before another one R1 gets an empty thought. */
+    bool continues;
     const char *prompt; /* the user's only message, or with raw the exact text the model continues; or */
+    size_t prompt_len;  /* bytes, for a prompt that may hold zeros; 0: up to its zero */
     const int32_t *prompt_ids; /* token ids that the model continues */
     size_t n_prompt_ids;
     bool raw;         /* no template; control tokens in prompt are read as such */
@@ -242,6 +252,7 @@ typedef struct runnel_request {
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
     int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
     bool wants_tokens;      /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
+    bool wants_counts;      /* counts with each text, not only at the end */
     uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
     /* Called on the engine's thread for each piece of text and at the end: it must not block. Returns false to end
      * the answer. Other requests' on_event are called by the same thread, one after the other. */

@@ -47,6 +47,14 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
     return failure;
 }
 
+int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,
+                       runnel_error *error)
+{
+    runnel_request request;
+    int failure = read_request(given, model, &request, error);
+    return failure ? failure : request_render(model, &request, text, len, error);
+}
+
 int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given, int32_t **ids, size_t *n_ids,
                          runnel_error *error)
 {

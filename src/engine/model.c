@@ -270,19 +270,20 @@ void runnel_text_free(char *text)
     free(text);
 }
 
-static int render(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                  bool thinking, struct chat_prompt *prompt, runnel_error *error)
+int model_render_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
+                      enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
 {
     if (model->chat.family == CHAT_NONE)
         return error_set(error, model->chat_error.code, "%s", model->chat_error.message);
-    return chat_render(&model->chat, messages, n_messages, thinking, prompt, error);
+    return chat_render(&model->chat, messages, n_messages, opening, prompt, error);
 }
 
 int runnel_chat_format(const runnel_model *model, const runnel_message *messages, size_t n_messages,
                        bool thinking, char **text, runnel_error *error)
 {
     struct chat_prompt prompt;
-    int failure = render(model, messages, n_messages, thinking, &prompt, error);
+    int failure = model_render_chat(model, messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING,
+                                    &prompt, error);
     if (failure)
         return failure;
     *text = prompt.text;
@@ -292,10 +293,10 @@ int runnel_chat_format(const runnel_model *model, const runnel_message *messages
 }
 
 int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      bool thinking, struct token_list *tokens, runnel_error *error)
+                      enum chat_opening opening, struct token_list *tokens, runnel_error *error)
 {
     struct chat_prompt prompt;
-    int failure = render(model, messages, n_messages, thinking, &prompt, error);
+    int failure = model_render_chat(model, messages, n_messages, opening, &prompt, error);
     if (failure)
         return failure;
     failure = tokenizer_encode(model->tokenizer, prompt.text, prompt.len, prompt.control, prompt.n_control,

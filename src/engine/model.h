@@ -22,7 +22,10 @@ struct runnel_model {
 /* Renders messages as the template has it and encodes them. Appends to tokens. RUNNEL_EUNSUPPORTED if there
  * is no known template. */
 int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      bool thinking, struct token_list *tokens, runnel_error *error);
+                      enum chat_opening opening, struct token_list *tokens, runnel_error *error);
+/* The text of that; *prompt to be freed with chat_prompt_free. */
+int model_render_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
+                      enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
 
 /* The tokens that close a thought, as the template has them. Appends to tokens. */
 int model_encode_thought_end(const struct runnel_model *model, struct token_list *tokens,

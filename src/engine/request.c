@@ -53,6 +53,8 @@ static int check_input(const struct runnel_model *model, const runnel_request *r
 {
     uint32_t n_vocab = model->weights->config.n_vocab;
     int n_inputs = (request->messages != NULL) + (request->prompt != NULL) + (request->prompt_ids != NULL);
+    if (request->continues && !request->n_messages)
+        return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
     if (n_inputs != 1)
         return error_set(error, RUNNEL_EINVAL,
                          "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);
@@ -84,9 +86,27 @@ static bool uses_template(const runnel_request *request)
     return request->messages || (request->prompt && !request->raw);
 }
 
-static bool opens_thought(const runnel_request *request)
+static enum chat_opening opening_of(const runnel_request *request)
 {
-    return !request->no_thinking && request->thinking_budget != 0;
+    if (request->continues)
+        return CHAT_CONTINUING;
+    return !request->no_thinking && request->thinking_budget != 0 ? CHAT_THINKING : CHAT_ANSWERING;
+}
+
+static bool starts_in_thought(const runnel_request *request)
+{
+    return request->continues ? chat_continues_thought(&request->messages[request->n_messages - 1])
+                              : opening_of(request) == CHAT_THINKING;
+}
+
+static size_t prompt_len(const runnel_request *request)
+{
+    return request->prompt_len ? request->prompt_len : strlen(request->prompt);
+}
+
+static runnel_message user_message(const runnel_request *request)
+{
+    return (runnel_message){.role = "user", .content = request->prompt, .content_len = request->prompt_len};
 }
 
 int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
@@ -96,14 +116,14 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
     if (failure)
         return failure;
     if (request->messages)
-        return model_encode_chat(model, request->messages, request->n_messages, opens_thought(request),
-                                 tokens, error);
+        return model_encode_chat(model, request->messages, request->n_messages, opening_of(request), tokens,
+                                 error);
     if (request->prompt && !request->raw) {
-        const runnel_message message = {.role = "user", .content = request->prompt};
-        return model_encode_chat(model, &message, 1, opens_thought(request), tokens, error);
+        const runnel_message message = user_message(request);
+        return model_encode_chat(model, &message, 1, opening_of(request), tokens, error);
     }
     if (request->prompt) {
-        struct text_span all = {0, strlen(request->prompt)};
+        struct text_span all = {0, prompt_len(request)};
         return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
     }
     tokens->ids = malloc(request->n_prompt_ids * sizeof *tokens->ids + 1);
@@ -111,6 +131,42 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
         return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu tokens", request->n_prompt_ids);
     memcpy(tokens->ids, request->prompt_ids, request->n_prompt_ids * sizeof *tokens->ids);
     tokens->n = tokens->cap = request->n_prompt_ids;
+    return RUNNEL_OK;
+}
+
+static int copy_text(const char *bytes, size_t n, char **text, size_t *len, runnel_error *error)
+{
+    char *copy = malloc(n + 1);
+    if (!copy)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu bytes", n);
+    memcpy(copy, bytes, n);
+    copy[n] = 0;
+    *text = copy;
+    *len = n;
+    return RUNNEL_OK;
+}
+
+int request_render(const struct runnel_model *model, const runnel_request *request, char **text, size_t *len,
+                   runnel_error *error)
+{
+    const runnel_message message = user_message(request);
+    struct chat_prompt prompt;
+    int failure = check_input(model, request, error);
+    if (failure)
+        return failure;
+    if (request->prompt_ids)
+        return runnel_detokenize(model, request->prompt_ids, request->n_prompt_ids, true, text, len, error);
+    if (!uses_template(request))
+        return copy_text(request->prompt, prompt_len(request), text, len, error);
+    failure = request->messages ? model_render_chat(model, request->messages, request->n_messages,
+                                                    opening_of(request), &prompt, error)
+                                : model_render_chat(model, &message, 1, opening_of(request), &prompt, error);
+    if (failure)
+        return failure;
+    *text = prompt.text;
+    *len = prompt.len;
+    prompt.text = NULL;
+    chat_prompt_free(&prompt);
     return RUNNEL_OK;
 }
 
@@ -179,7 +235,7 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
         .stop = request->stop,
         .n_stop = request->n_stop,
         .split_thoughts = splits,
-        .starts_in_thought = splits && opens_thought(request),
+        .starts_in_thought = splits && starts_in_thought(request),
     };
     int failure = output_create(&options, &future->output, error);
     if (!failure && splits && request->thinking_budget >= 0)
@@ -215,6 +271,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->thinking_budget = -1;
     future->slot = -1;
     future->ignore_eos = request->ignore_eos;
+    future->tells_counts = request->wants_counts;
     future->hashes_logits = request->wants_logits_hash;
     future->on_event = request->on_event;
     future->on_taken = request->on_taken;
@@ -298,15 +355,6 @@ void request_mute(struct runnel_future *future)
     pthread_mutex_unlock(&future->events);
 }
 
-/* Keeps the text of an event and passes it on. */
-static bool on_text(void *user, const runnel_event *event)
-{
-    struct runnel_future *future = user;
-    struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &future->reasoning : &future->text;
-    text_add(text, event->text, event->text_len);
-    return !text->failed && emit(future, event);
-}
-
 void request_describe(const struct runnel_future *future, runnel_response *response)
 {
     double start_ms = future->start_ms > 0 ? future->start_ms : clock_ms();
@@ -331,6 +379,29 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
     };
+}
+
+/* Passes a text on together with the counts so far. */
+static bool emit_counted(struct runnel_future *future, const runnel_event *event)
+{
+    runnel_event counted = *event;
+    runnel_response counts;
+    request_describe(future, &counts);
+    counts.text = counts.reasoning = NULL; /* they would be copied for each piece */
+    counts.text_len = counts.reasoning_len = 0;
+    counted.counts = &counts;
+    return emit(future, &counted);
+}
+
+/* Keeps the text of an event and passes it on. */
+static bool on_text(void *user, const runnel_event *event)
+{
+    struct runnel_future *future = user;
+    struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &future->reasoning : &future->text;
+    text_add(text, event->text, event->text_len);
+    if (text->failed)
+        return false;
+    return future->tells_counts ? emit_counted(future, event) : emit(future, event);
 }
 
 static void end(struct runnel_future *future, enum runnel_finish_reason reason)

@@ -36,7 +36,7 @@ struct runnel_future {
     uint64_t key;
     uint32_t n_prompt, max_tokens;
     int n_logprobs, thinking_budget;
-    bool ignore_eos, hashes_logits, tells_tokens;
+    bool ignore_eos, hashes_logits, tells_tokens, tells_counts;
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
     uint32_t n_closing;
     bool (*on_event)(void *user, const runnel_event *event);
@@ -84,6 +84,9 @@ int request_create(const struct runnel_model *model, const struct request_limits
                    struct runnel_future **future, runnel_error *error);
 /* The tokens of the request's prompt, appended to tokens. */
 int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
+                   runnel_error *error);
+/* The same as text; *text to be freed. */
+int request_render(const struct runnel_model *model, const runnel_request *request, char **text, size_t *len,
                    runnel_error *error);
 /* No more events: waits for the one that may be running. Not from within an event. */
 void request_mute(struct runnel_future *future);

@@ -148,9 +148,24 @@ struct writer {
     bool failed;
 };
 
-static void write_content(struct writer *writer, const char *content)
+size_t chat_content_len(const runnel_message *message)
 {
-    text_add_string(&writer->text, content);
+    return message->content_len ? message->content_len : strlen(message->content);
+}
+
+static void write_content(struct writer *writer, const runnel_message *message)
+{
+    text_add(&writer->text, message->content, chat_content_len(message));
+}
+
+/* An answer without its thoughts. */
+static void write_answer(struct writer *writer, const runnel_message *message)
+{
+    const char *content = message->content, *end = content + chat_content_len(message);
+    for (const char *close;
+         (close = memmem(content, (size_t)(end - content), think_close, strlen(think_close)));)
+        content = close + strlen(think_close);
+    text_add(&writer->text, content, (size_t)(end - content));
 }
 
 /* Text of the template's own. */
@@ -182,49 +197,48 @@ static bool has_role(const runnel_message *message, const char *role)
 
 static void render_r1(struct writer *writer, const runnel_message *messages, size_t n_messages)
 {
-    const char *system = "";
+    const runnel_message *system = NULL;
     for (size_t i = 0; i < n_messages; i++) /* the last one holds, wherever it stands */
         if (has_role(&messages[i], "system"))
-            system = messages[i].content;
+            system = &messages[i];
     write_control(writer, r1_begin);
-    write_content(writer, system);
+    if (system)
+        write_content(writer, system);
     for (size_t i = 0; i < n_messages; i++) {
-        const char *content = messages[i].content;
         if (has_role(&messages[i], "user")) {
             write_control(writer, r1_user);
-            write_content(writer, content);
+            write_content(writer, &messages[i]);
         } else if (has_role(&messages[i], "assistant")) {
-            /* Thoughts of earlier answers are left out. */
-            for (const char *close; (close = strstr(content, think_close));)
-                content = close + strlen(think_close);
             write_control(writer, r1_assistant);
-            write_content(writer, content);
+            write_answer(writer, &messages[i]);
             write_control(writer, r1_end);
         }
     }
     write_control(writer, r1_assistant);
 }
 
-static void write_chatml_message(struct writer *writer, const char *role, const char *content)
+static void write_chatml_message(struct writer *writer, const runnel_message *message)
 {
     write_control(writer, "<|im_start|>");
-    write_control(writer, role);
+    write_control(writer, message->role);
     write_control(writer, "\n");
-    write_content(writer, content);
+    write_content(writer, message);
     write_control(writer, "<|im_end|>\n");
 }
 
 static void render_chatml(struct writer *writer, const char *default_system, const runnel_message *messages,
                           size_t n_messages)
 {
-    if (default_system[0] && !has_role(&messages[0], "system"))
-        write_chatml_message(writer, "system", default_system);
+    const runnel_message by_default = {.role = "system", .content = default_system};
+    if (default_system[0] && !(n_messages && has_role(&messages[0], "system")))
+        write_chatml_message(writer, &by_default);
     for (size_t i = 0; i < n_messages; i++)
-        write_chatml_message(writer, messages[i].role, messages[i].content);
+        write_chatml_message(writer, &messages[i]);
     write_control(writer, "<|im_start|>assistant\n");
 }
 
-static int check_messages(const runnel_message *messages, size_t n_messages, runnel_error *error)
+static int check_messages(const runnel_message *messages, size_t n_messages, enum chat_opening opening,
+                          runnel_error *error)
 {
     if (!n_messages)
         return error_set(error, RUNNEL_EINVAL, "messages: at least one expected, none found");
@@ -237,21 +251,45 @@ static int check_messages(const runnel_message *messages, size_t n_messages, run
             return error_set(error, RUNNEL_EINVAL,
                              "messages[%zu].role is unknown: system, user or assistant expected", i);
     }
+    if (opening == CHAT_CONTINUING && !has_role(&messages[n_messages - 1], "assistant"))
+        return error_set(error, RUNNEL_EINVAL,
+                         "messages[%zu].role: the last message is to be continued, assistant expected",
+                         n_messages - 1);
     return RUNNEL_OK;
 }
 
-int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
-                bool thinking, struct chat_prompt *prompt, runnel_error *error)
+static bool begins_with_thought(const runnel_message *message)
 {
-    int code = check_messages(messages, n_messages, error);
+    size_t len = strlen(think_open) - 1; /* whatever follows the tag */
+    return chat_content_len(message) >= len && !memcmp(message->content, think_open, len);
+}
+
+bool chat_continues_thought(const runnel_message *message)
+{
+    return begins_with_thought(message) &&
+           !memmem(message->content, chat_content_len(message), think_close, strlen(think_close));
+}
+
+static void open_r1_answer(struct writer *writer, enum chat_opening opening, const runnel_message *begun)
+{
+    if (begun && begins_with_thought(begun))
+        return;
+    write_control(writer, think_open); /* the template's own, or appended */
+    if (opening != CHAT_THINKING)
+        write_control(writer, chat_thought_end);
+}
+
+int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
+                enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
+{
+    int code = check_messages(messages, n_messages, opening, error);
     if (code)
         return code;
     struct writer writer = {0};
+    const runnel_message *begun = opening == CHAT_CONTINUING ? &messages[--n_messages] : NULL;
     if (template->family == CHAT_R1) {
         render_r1(&writer, messages, n_messages);
-        write_control(&writer, think_open); /* the template's own, or appended */
-        if (!thinking)
-            write_control(&writer, chat_thought_end);
+        open_r1_answer(&writer, opening, begun);
     } else if (template->family == CHAT_CHATML) {
         render_chatml(&writer, template->default_system, messages, n_messages);
     } else {
@@ -261,6 +299,8 @@ int chat_render(const struct chat_template *template, const runnel_message *mess
             "(in the library: the option chat_template); known ones are %s",
             chat_known_names());
     }
+    if (begun)
+        write_content(&writer, begun);
     if (writer.failed || writer.text.failed) {
         text_free(&writer.text);
         free(writer.spans);

@@ -32,10 +32,22 @@ struct chat_prompt {
     size_t n_control;
 };
 
-/* Renders messages, then the opening of the assistant's answer. thinking: R1 gets "<think>\n" unless the template opens
- * it itself; without thinking R1's answer starts with an empty thought ("<think>\n\n</think>\n\n"). */
+/* How the assistant's answer begins. */
+enum chat_opening {
+    CHAT_ANSWERING, /* without thinking: R1's answer starts with an empty thought ("<think>\n\n</think>\n\n") */
+    CHAT_THINKING, /* R1 gets "<think>\n" unless the template opens it itself */
+    /* With the last message, which is the assistant's: it is not ended. R1 gets an empty thought before it unless it
+     * begins with "<think>" itself. */
+    CHAT_CONTINUING,
+};
+
+/* Renders messages, then the opening of the assistant's answer. */
 int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
-                bool thinking, struct chat_prompt *prompt, runnel_error *error);
+                enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
+/* An answer that is continued begins with a thought, and has not ended it. */
+bool chat_continues_thought(const runnel_message *message);
+/* Of its content in bytes. */
+size_t chat_content_len(const runnel_message *message);
 void chat_prompt_free(struct chat_prompt *prompt);
 
 /* What closes a thought in R1's answers: "\n</think>\n\n". */

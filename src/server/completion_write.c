@@ -2,6 +2,7 @@
 #include "server/json_write.h"
 #include "server/openai.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* What a request asked, by the names that it has there. */
@@ -31,6 +32,15 @@ static void write_biases(const runnel_sampling *sampling, struct text *out)
     text_add_string(out, "]");
 }
 
+/* What llama-server has besides, which is always off here: its clients expect to find it. */
+static const char absent_settings[] =
+    ",\"dynatemp_range\":0.0,\"dynatemp_exponent\":1.0,\"top_n_sigma\":-1.0,\"typical_p\":1.0,"
+    "\"xtc_probability\":0.0,\"xtc_threshold\":0.1,\"dry_multiplier\":0.0,\"dry_base\":1.75,"
+    "\"dry_allowed_length\":2,\"dry_penalty_last_n\":0,\"dry_sequence_breakers\":[],\"mirostat\":0,"
+    "\"mirostat_tau\":5.0,\"mirostat_eta\":0.1,\"n_keep\":0,\"n_discard\":0,\"min_keep\":0,\"grammar\":\"\","
+    "\"samplers\":[\"penalties\",\"temperature\",\"top_k\",\"top_p\",\"min_p\"],"
+    "\"post_sampling_probs\":false,\"lora\":[]";
+
 void completion_write_settings(const struct server *server, const struct params *params, uint64_t seed,
                                struct text *out)
 {
@@ -44,10 +54,12 @@ void completion_write_settings(const struct server *server, const struct params 
         text_add_string(out, i ? "," : "");
         json_add_string(out, request->stop[i], strlen(request->stop[i]));
     }
-    json_add_format(out, "],\"ignore_eos\":%s,\"stream\":%s,\"n_probs\":%d",
+    json_add_format(out, "],\"ignore_eos\":%s,\"stream\":%s,\"timings_per_token\":%s,\"n_probs\":%d",
                     request->ignore_eos ? "true" : "false", params->stream ? "true" : "false",
+                    request->wants_counts ? "true" : "false",
                     request->n_logprobs < 0 ? 0 : request->n_logprobs);
     write_biases(&request->sampling, out);
+    text_add_string(out, absent_settings);
     text_add_string(out, "}");
 }
 
@@ -66,18 +78,21 @@ static void write_rest(const struct openai_answer *answer, size_t index, struct 
     const struct openai_choice *choice = &answer->choices[index];
     const runnel_response *counts = &choice->counts;
     const json_t *word = stopping_word(answer, counts);
+    const struct text *prompt = &answer->prompts[index / answer->n_per_prompt];
     const char *type = word ? "word" : counts->finish_reason == RUNNEL_FINISH_LENGTH ? "limit" : "eos";
     json_add_format(out, ",\"index\":%zu,\"id_slot\":%d,\"stop\":true,\"model\":", index, counts->slot);
     json_add_string(out, answer->model, strlen(answer->model));
     json_add_format(
         out, ",\"tokens_predicted\":%u,\"tokens_evaluated\":%u,\"tokens_cached\":%u,\"truncated\":false,",
         answer->evaluates_only ? 0 : counts->n_tokens, counts->n_prompt_tokens, counts->n_cached_tokens);
-    json_add_format(out, "\"stop_type\":\"%s\",\"stopping_word\":", type);
+    json_add_format(out, "\"has_new_line\":%s,\"prompt\":", choice->has_new_line ? "true" : "false");
+    json_add_string(out, prompt->bytes ? prompt->bytes : "", prompt->len);
+    json_add_format(out, ",\"stop_type\":\"%s\",\"stopping_word\":", type);
     json_add_string(out, json_string_value(word), json_string_length(word));
     text_add_string(out, ",\"generation_settings\":");
     text_add(out, answer->settings.bytes, answer->settings.len);
-    out->failed = out->failed || answer->settings.failed;
-    openai_write_timings(choice, 1, out);
+    out->failed = out->failed || answer->settings.failed || prompt->failed;
+    openai_write_timings(choice, 1, 1, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}");
 }
@@ -98,14 +113,56 @@ void completion_write_delta(struct openai_answer *answer, size_t index, const ru
 {
     text_add_string(out, "data: ");
     write_content(answer, index, event->text, event->text_len, out);
-    json_add_format(out, ",\"index\":%zu,\"stop\":false}\n\n", index);
+    json_add_format(out, ",\"index\":%zu,\"stop\":false", index);
+    openai_write_event_timings(event, out);
+    text_add_string(out, "}\n\n");
+}
+
+/* The value that a path such as "timings/predicted_n" leads to; NULL if there is none. */
+static json_t *find_path(json_t *object, const char *path)
+{
+    for (const char *slash; object && (slash = strchr(path, '/')); path = slash + 1)
+        object = json_object_getn(object, path, (size_t)(slash - path));
+    return json_object_get(object, path);
+}
+
+/* An object with the fields of a whole one that were asked for, under the names by which they were. */
+static void write_fields(const json_t *names, const struct text *whole, struct text *out)
+{
+    json_t *all = whole->failed ? NULL : json_loadb(whole->bytes, whole->len, JSON_ALLOW_NUL, NULL);
+    json_t *fields = json_object(), *name;
+    size_t i;
+    json_array_foreach(names, i, name)
+    {
+        json_t *value = find_path(all, json_string_value(name));
+        if (value && json_object_set(fields, json_string_value(name), value))
+            out->failed = true;
+    }
+    char *bytes = all && fields ? json_dumps(fields, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    if (bytes)
+        text_add_string(out, bytes);
+    else
+        out->failed = true;
+    free(bytes);
+    json_decref(fields);
+    json_decref(all);
+}
+
+static void write_result(struct openai_answer *answer, size_t index, const char *bytes, size_t len,
+                         struct text *out)
+{
+    struct text whole = {0}, *to = answer->response_fields ? &whole : out;
+    write_content(answer, index, bytes, len, to);
+    write_rest(answer, index, to);
+    if (answer->response_fields)
+        write_fields(answer->response_fields, &whole, out);
+    text_free(&whole);
 }
 
 void completion_write_end(struct openai_answer *answer, size_t index, struct text *out)
 {
     text_add_string(out, "data: ");
-    write_content(answer, index, "", 0, out);
-    write_rest(answer, index, out);
+    write_result(answer, index, "", 0, out);
     text_add_string(out, "\n\n");
 }
 
@@ -115,9 +172,7 @@ void completion_write_whole(struct openai_answer *answer, const runnel_response 
     text_add_string(out, answer->n > 1 ? "[" : "");
     for (size_t i = 0; i < answer->n; i++) {
         text_add_string(out, i ? "," : "");
-        write_content(answer, i, responses[i]->text, answer->evaluates_only ? 0 : responses[i]->text_len,
-                      out);
-        write_rest(answer, i, out);
+        write_result(answer, i, responses[i]->text, answer->evaluates_only ? 0 : responses[i]->text_len, out);
     }
     text_add_string(out, answer->n > 1 ? "]" : "");
 }

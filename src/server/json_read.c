@@ -60,7 +60,7 @@ static int refuse_json(const json_error_t *error, struct refusal *refusal)
         return refuse(refusal, NULL, "the body has a number out of range, at byte %d", error->position);
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        return refuse(refusal, NULL, "the body has a zero byte in a string, at byte %d", error->position);
+        return refuse(refusal, NULL, "the body has a zero byte in a key, at byte %d", error->position);
     case json_error_premature_end_of_input:
         return refuse(refusal, NULL, "the body is not valid JSON: it ends early");
     case json_error_end_of_input_expected:
@@ -72,7 +72,7 @@ static int refuse_json(const json_error_t *error, struct refusal *refusal)
 
 int json_read(const char *bytes, size_t len, json_t **root, struct refusal *refusal)
 {
-    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
     json_error_t error = {0};
     if (!len)
         return refuse(refusal, NULL, "the body is empty, JSON expected");
@@ -92,6 +92,12 @@ json_t *json_find(const json_t *object, const char *name)
 {
     json_t *value = json_object_get(object, name);
     return json_is_null(value) ? NULL : value;
+}
+
+bool json_is_text(const json_t *value, const char *text)
+{
+    return json_is_string(value) && json_string_length(value) == strlen(text) &&
+           !strcmp(json_string_value(value), text);
 }
 
 int json_read_bool(const json_t *object, const char *name, bool *out, struct refusal *refusal)

@@ -24,12 +24,15 @@ int refuse(struct refusal *refusal, const char *param, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* A whole text: 0 and *root, to be given back with json_decref; -1 if it is no JSON, has anything after its end, keys
- * twice in one object, bytes that are no UTF-8, lone surrogates, "\u0000", numbers out of range, or levels past
- * JSON_MAX_DEPTH (counted before anything is parsed). */
+ * twice in one object, bytes that are no UTF-8, lone surrogates, "\u0000" in a key, numbers out of range, or levels past
+ * JSON_MAX_DEPTH (counted before anything is parsed). Strings may hold zeros: models write them, too. */
 int json_read(const char *bytes, size_t len, json_t **root, struct refusal *refusal);
 
 /* A field that is there and not null, else NULL. */
 json_t *json_find(const json_t *object, const char *name);
+
+/* True for a string that is this text, zeros included. */
+bool json_is_text(const json_t *value, const char *text);
 
 /* Each returns -1 if the field has another type or is out of bounds, with *out untouched. */
 int json_read_bool(const json_t *object, const char *name, bool *out, struct refusal *refusal);

@@ -9,8 +9,10 @@
 #include "server/record.h"
 #include "server/reply.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* One request, or a batch of them. */
 struct native_answer {
@@ -127,16 +129,27 @@ static const struct job_handlers handlers = {on_event, on_end, free_answer, NULL
 
 /* Query parameters ---------------------------------------------------------------------------------------- */
 
+enum { N_WORDS = 4 };
+
+/* As people and programs write truth: "True" is Python's. */
+static bool is_one_of(const char *text, const char *const words[N_WORDS])
+{
+    for (size_t i = 0; i < N_WORDS; i++)
+        if (!strcasecmp(text, words[i]))
+            return true;
+    return false;
+}
+
 /* A parameter's text as the JSON that the same field of a body would hold; NULL if it is none. */
 static json_t *read_parameter(const char *name, const char *text)
 {
+    static const char *const truths[] = {"true", "1", "yes", "on"}, *const untruths[] = {"false", "0", "no",
+                                                                                         "off"};
     char *end = NULL;
     if (!strcmp(name, "prompt"))
         return json_string(text);
     if (!strcmp(name, "raw"))
-        return !strcmp(text, "true") || !strcmp(text, "1")    ? json_true()
-               : !strcmp(text, "false") || !strcmp(text, "0") ? json_false()
-                                                              : NULL;
+        return is_one_of(text, truths) ? json_true() : is_one_of(text, untruths) ? json_false() : NULL;
     if (!*text || strspn(text, "0123456789+-.eE") != strlen(text))
         return NULL;
     double number = strtod(text, &end);
@@ -245,6 +258,20 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
     return status;
 }
 
+/* Says which entry of a batch is refused. */
+static void name_entry(size_t index, struct refusal *refusal)
+{
+    struct refusal named = {.status = refusal->status};
+    const char *message = refusal->message;
+    int len = snprintf(named.param, sizeof named.param, "requests[%zu]", index);
+    if (*refusal->param)
+        snprintf(named.param + len, sizeof named.param - (size_t)len, ".%.40s", refusal->param);
+    else
+        len = 0;
+    snprintf(named.message, sizeof named.message, "requests[%zu]%s%.200s", index, len ? "." : ": ", message);
+    *refusal = named;
+}
+
 /* Reads the params of n requests; n_read of them are to be freed. */
 static int read_all(struct server *server, json_t *root, json_t *entries, size_t n, struct params *params,
                     size_t *n_read, struct refusal *refusal)
@@ -252,8 +279,11 @@ static int read_all(struct server *server, json_t *root, json_t *entries, size_t
     const struct params_limits limits = reply_limits(server);
     for (*n_read = 0; *n_read < n; ++*n_read) {
         json_t *entry = entries ? json_array_get(entries, *n_read) : root;
-        if (params_read_generate(entry, &limits, &params[*n_read], refusal))
+        if (params_read_generate(entry, &limits, &params[*n_read], refusal)) {
+            if (entries)
+                name_entry(*n_read, refusal);
             return -1;
+        }
     }
     return 0;
 }

@@ -34,6 +34,7 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     answer->evaluates_only = params->evaluates_only;
     answer->wants_probabilities = params->request.n_logprobs >= 0;
     answer->stop = json_incref(json_find(params->root, "stop"));
+    answer->response_fields = json_incref(params->response_fields);
     answer->wants_stream = params->stream;
     answer->include_usage = params->include_usage;
     answer->split_reasoning = params->split_reasoning;
@@ -55,7 +56,11 @@ static void free_answer(void *state)
         logprobs_free(&answer->choices[i].logprobs);
     text_free(&answer->piece);
     text_free(&answer->settings);
+    for (size_t i = 0; i < answer->n_prompts; i++)
+        text_free(&answer->prompts[i]);
+    free(answer->prompts);
     json_decref(answer->stop);
+    json_decref(answer->response_fields);
     free(answer);
 }
 
@@ -113,6 +118,7 @@ static void take_text(struct job *job, struct openai_answer *answer, size_t inde
     bool is_thought = event->kind == RUNNEL_EVENT_THOUGHT;
     metrics_text_arrived(job_server(job)->metrics, &choice->last_ms);
     settle_tokens(answer, choice, event);
+    choice->has_new_line = choice->has_new_line || memchr(event->text, '\n', event->text_len);
     if (answer->stream && answer->status == 200 && !answer->evaluates_only) {
         if (answer->is_native)
             completion_write_delta(answer, index, event, &answer->piece);
@@ -279,10 +285,36 @@ static runnel_request *make_requests(const struct server *server, const struct p
             continue;
         const struct params_prompt *prompt = &params->prompts[i / answer->n_per_prompt];
         requests[i].prompt = prompt->text;
+        requests[i].prompt_len = prompt->text_len;
         requests[i].prompt_ids = prompt->ids;
         requests[i].n_prompt_ids = prompt->n_ids;
     }
     return requests;
+}
+
+/* llama-server's form repeats the prompts in its answers. -1: no memory. */
+static int keep_prompts(const struct server *server, const runnel_request *requests,
+                        struct openai_answer *answer)
+{
+    size_t n = answer->n / answer->n_per_prompt;
+    answer->prompts = calloc(n, sizeof *answer->prompts);
+    if (!answer->prompts)
+        return -1;
+    answer->n_prompts = n;
+    for (size_t i = 0; i < n; i++) {
+        char *text;
+        size_t len;
+        runnel_error error;
+        int failure =
+            runnel_prompt_text(server->model, &requests[i * answer->n_per_prompt], &text, &len, &error);
+        if (failure == RUNNEL_ENOMEM)
+            return -1;
+        if (failure) /* rows of the embedding that no token has */
+            continue;
+        text_add(&answer->prompts[i], text, len);
+        runnel_text_free(text);
+    }
+    return 0;
 }
 
 /* Returns 0 once a job has the exchange, else the status that was answered. */
@@ -292,6 +324,10 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
     struct openai_answer *answer = make_answer(server, exchange, params, form);
     runnel_request *requests = answer ? make_requests(server, params, answer) : NULL;
+    if (requests && answer->is_native && keep_prompts(server, requests, answer)) {
+        free(requests);
+        requests = NULL;
+    }
     runnel_error error;
     struct job *job;
     int status = 0;
@@ -364,18 +400,61 @@ void openai_count_tokens(struct server *server, struct exchange *exchange)
     metrics_add_status(server->metrics, status);
 }
 
-void openai_models(struct server *server, struct exchange *exchange)
+static void write_model(const struct server *server, struct text *out)
 {
-    struct text body = {0};
-    text_add_string(&body, "{\"object\":\"list\",\"data\":[{\"id\":");
-    json_add_string(&body, server->model_name, strlen(server->model_name));
-    json_add_format(&body,
+    text_add_string(out, "{\"id\":");
+    json_add_string(out, server->model_name, strlen(server->model_name));
+    json_add_format(out,
                     ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"runnel\",\"meta\":{\"n_vocab\":%u,"
-                    "\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}]}",
+                    "\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}",
                     (long long)server->created_s, server->info.n_vocab, server->options->n_context,
                     server->info.n_context_train, server->info.n_hidden,
                     (unsigned long long)server->info.n_parameters,
                     (unsigned long long)server->info.file_bytes);
+}
+
+void openai_models(struct server *server, struct exchange *exchange)
+{
+    struct text body = {0};
+    text_add_string(&body, "{\"object\":\"list\",\"data\":[");
+    write_model(server, &body);
+    text_add_string(&body, "]}");
+    metrics_add_status(server->metrics, reply_json(exchange, &body));
+    text_free(&body);
+}
+
+/* The path ends in the model's name, as it is or in percent encoding. */
+static bool names_model(const struct server *server, const struct exchange *exchange)
+{
+    static const char before[] = "/models/";
+    struct exchange_text path = exchange_path(exchange), name = {0};
+    const char *found = memmem(path.bytes, path.len, before, strlen(before));
+    if (!found)
+        return false;
+    name.bytes = found + strlen(before);
+    name.len = path.len - (size_t)(name.bytes - path.bytes);
+    if (exchange_text_is(name, server->model_name))
+        return true;
+    char *decoded = malloc(name.len + 1);
+    if (!decoded)
+        return false;
+    long len = http_query_decode(name.bytes, name.len, decoded);
+    bool same = len >= 0 && exchange_text_is((struct exchange_text){.bytes = decoded, .len = (size_t)len},
+                                             server->model_name);
+    free(decoded);
+    return same;
+}
+
+void openai_model(struct server *server, struct exchange *exchange)
+{
+    static const struct refusal unknown = {
+        .status = 404, .param = "model", .message = "model: expected the name that /v1/models tells"};
+    struct text body = {0};
+    if (!names_model(server, exchange)) {
+        metrics_add_status(server->metrics, reply_refusal(exchange, &unknown));
+        return;
+    }
+    write_model(server, &body);
     metrics_add_status(server->metrics, reply_json(exchange, &body));
     text_free(&body);
 }

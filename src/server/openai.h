@@ -12,6 +12,7 @@ void openai_chat(struct server *server, struct exchange *exchange);         /* P
 void openai_completion(struct server *server, struct exchange *exchange);   /* POST /v1/completions */
 void openai_native(struct server *server, struct exchange *exchange);       /* POST /completion */
 void openai_models(struct server *server, struct exchange *exchange);       /* GET /v1/models */
+void openai_model(struct server *server, struct exchange *exchange);        /* GET /v1/models/{model} */
 void openai_count_tokens(struct server *server, struct exchange *exchange); /* POST .../input_tokens */
 
 /* Between the halves -------------------------------------------------------------------------------------- */
@@ -25,7 +26,8 @@ struct openai_choice {
     bool began;             /* a stream has told the role */
     bool thinking;          /* the last text was a thought */
     bool finished;
-    double last_ms; /* of the last text, for the metrics */
+    bool has_new_line; /* its text */
+    double last_ms;    /* of the last text, for the metrics */
 };
 
 struct openai_answer {
@@ -41,8 +43,11 @@ struct openai_answer {
 
     /* Of the native form. */
     bool return_tokens, evaluates_only, wants_probabilities;
-    struct text settings; /* the request as it was understood, a JSON object */
-    json_t *stop;         /* its stop texts: one, or a list */
+    struct text settings;    /* the request as it was understood, a JSON object */
+    json_t *stop;            /* its stop texts: one, or a list */
+    json_t *response_fields; /* names of the fields that are wanted; NULL: all */
+    size_t n_prompts;
+    struct text *prompts; /* as the model reads them, [n_prompts] */
 
     size_t n_per_prompt; /* choices that share a prompt follow each other */
     size_t n;
@@ -55,8 +60,11 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
 void openai_write_end(struct openai_answer *answer, size_t index, struct text *out);
 void openai_write_usage_chunk(struct openai_answer *answer, struct text *out);
 
-/* ,"timings":{..}: of n choices that ran together. */
-void openai_write_timings(const struct openai_choice *choices, size_t n, struct text *out);
+/* ,"timings":{..}: of n choices that ran together, of which n_per_prompt share a prompt. */
+void openai_write_timings(const struct openai_choice *choices, size_t n, size_t n_per_prompt,
+                          struct text *out);
+/* The same of an event, as far as its choice has come; nothing if the event has no counts. */
+void openai_write_event_timings(const runnel_event *event, struct text *out);
 
 /* The same in llama-server's form: completion_write.c. */
 void completion_write_settings(const struct server *server, const struct params *params, uint64_t seed,

@@ -52,15 +52,18 @@ static double divide(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
-/* Tokens are added up, times are those of the slowest. */
-void openai_write_timings(const struct openai_choice *choices, size_t n, struct text *out)
+/* Tokens are added up, those of a prompt once, as in the usage; times are those of the slowest. */
+void openai_write_timings(const struct openai_choice *choices, size_t n, size_t n_per_prompt,
+                          struct text *out)
 {
     double queue_ms = 0, prompt_ms = 0, decode_ms = 0, stall_ms = 0, thinking_ms = 0;
     double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0;
     for (size_t i = 0; i < n; i++) {
         const runnel_response *counts = &choices[i].counts;
-        n_cached += counts->n_cached_tokens;
-        n_prompt += counts->n_prompt_tokens - counts->n_cached_tokens;
+        if (i % n_per_prompt == 0) {
+            n_cached += counts->n_cached_tokens;
+            n_prompt += counts->n_prompt_tokens - counts->n_cached_tokens;
+        }
         n_drawn += counts->n_tokens;
         n_thought += counts->n_reasoning_tokens;
         queue_ms = counts->queue_ms > queue_ms ? counts->queue_ms : queue_ms;
@@ -82,6 +85,15 @@ void openai_write_timings(const struct openai_choice *choices, size_t n, struct 
                     "\"queue_ms\":%.3f,\"stall_ms\":%.3f,\"draft_n\":0,\"draft_accepted_n\":0,"
                     "\"thinking_n\":%.0f,\"thinking_ms\":%.3f}",
                     queue_ms, stall_ms, n_thought, thinking_ms);
+}
+
+void openai_write_event_timings(const runnel_event *event, struct text *out)
+{
+    struct openai_choice so_far = {0};
+    if (!event->counts)
+        return;
+    so_far.counts = *event->counts;
+    openai_write_timings(&so_far, 1, 1, out);
 }
 
 static void write_logprobs(struct openai_answer *answer, size_t index, struct text *out)
@@ -160,7 +172,9 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
     }
     text_add_string(out, answer->is_chat ? "}" : "");
     write_logprobs(answer, index, out);
-    text_add_string(out, ",\"finish_reason\":null}]}\n\n");
+    text_add_string(out, ",\"finish_reason\":null}]");
+    openai_write_event_timings(event, out);
+    text_add_string(out, "}\n\n");
 }
 
 void openai_write_end(struct openai_answer *answer, size_t index, struct text *out)
@@ -171,7 +185,7 @@ void openai_write_end(struct openai_answer *answer, size_t index, struct text *o
     text_add_string(out, answer->is_chat ? "\"delta\":{}" : "\"text\":\"\"");
     write_logprobs(answer, index, out);
     json_add_format(out, ",\"finish_reason\":\"%s\"}]", finish_name(&choice->counts));
-    openai_write_timings(choice, 1, out);
+    openai_write_timings(choice, 1, 1, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
@@ -181,7 +195,7 @@ void openai_write_usage_chunk(struct openai_answer *answer, struct text *out)
     begin_chunk(answer, out);
     text_add_string(out, "]");
     write_usage(answer, out);
-    openai_write_timings(answer->choices, answer->n, out);
+    openai_write_timings(answer->choices, answer->n, answer->n_per_prompt, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}\n\n");
 }
@@ -229,7 +243,7 @@ void openai_write_whole(struct openai_answer *answer, const runnel_response *con
     }
     text_add_string(out, "]");
     write_usage(answer, out);
-    openai_write_timings(answer->choices, answer->n, out);
+    openai_write_timings(answer->choices, answer->n, answer->n_per_prompt, out);
     record_write_degraded(answer->record, out);
     text_add_string(out, "}");
 }

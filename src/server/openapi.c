@@ -2,6 +2,7 @@
 #include "server/openapi.h"
 
 #include "server/json_write.h"
+#include "server/page.h"
 #include "server/params_table.h"
 #include "server/reply.h"
 #include "server/routes.h"
@@ -169,6 +170,22 @@ static void add_query(struct text *out)
     text_add_string(out, "]");
 }
 
+/* What stands in a path's {}; the schema with ' for every ". */
+static void add_path_parameter(const char *path, const char *schema, struct text *out)
+{
+    const char *name = strchr(path, '{') + 1;
+    openapi_add(out, ",'parameters':[{'in':'path','required':true,'name':");
+    json_add_string(out, name, strcspn(name, "}"));
+    openapi_add(out, ",'schema':");
+    openapi_add(out, schema);
+    openapi_add(out, "}]");
+}
+
+/* Of /slots. */
+static const char slots_query[] =
+    ",'parameters':[{'in':'query','required':false,'name':'fail_on_no_slot','schema':{'type':'integer'},"
+    "'description':'Not 0: 503 if no slot is free'}]";
+
 static void add_route(const struct route *route, struct text *out)
 {
     add_string(out, route->path);
@@ -176,6 +193,10 @@ static void add_route(const struct route *route, struct text *out)
     add_string(out, route->summary);
     if (route->body == BODY_OPTIONAL)
         add_query(out);
+    if (strchr(route->path, '{'))
+        add_path_parameter(route->path, "{'type':'string','minLength':1}", out);
+    if (!strcmp(route->path, "/slots"))
+        openapi_add(out, slots_query);
     if (route->asks) {
         openapi_add(out, route->body == BODY_JSON ? ",'requestBody':{'required':true,'content':{"
                                                   : ",'requestBody':{'required':false,'content':{");
@@ -193,7 +214,34 @@ static void add_route(const struct route *route, struct text *out)
     text_add_string(out, "}}}");
 }
 
-/* Of the page's files, which are for browsers, the one that a person asks for. */
+/* The files that the page consists of, but for the page itself. */
+static void add_page_files(struct text *out)
+{
+    static const struct route files = {.path = "/web/{file}", .body = BODY_NONE};
+    static const char folder[] = "/web/";
+    struct text names = {0};
+    openapi_add(&names, "{'type':'string','enum':[");
+    for (size_t i = 0, n = 0; i < n_page_files; i++) {
+        if (strncmp(page_files[i].path, folder, strlen(folder)) != 0)
+            continue;
+        text_add_string(&names, n++ ? "," : "");
+        add_string(&names, page_files[i].path + strlen(folder));
+    }
+    text_add_string(&names, "]}");
+    openapi_add(out, ",'/web/{file}':{'get':{'summary':'What the page consists of'");
+    add_path_parameter(files.path, names.failed ? "{}" : names.bytes, out);
+    openapi_add(out, ",'responses':{'200':{'description':'The file','content':{");
+    static const char *const types[] = {"text/javascript", "text/css", "text/plain", "image/svg+xml"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        text_add_string(out, i ? "," : "");
+        add_content(types[i], NULL, out);
+    }
+    openapi_add(out, "}},'304':{'description':'The browser has it already'}");
+    add_errors(&files, out);
+    text_add_string(out, "}}}");
+    text_free(&names);
+}
+
 static void add_page(struct text *out)
 {
     static const struct route page = {.path = "/", .body = BODY_NONE};
@@ -216,6 +264,7 @@ void openapi_write(uint32_t n_choices, struct text *out)
         add_route(&routes[i], out);
     }
     add_page(out);
+    add_page_files(out);
     openapi_add(out, "},'components':{'securitySchemes':{'key':{'type':'http','scheme':'bearer'}},");
     add_schemas(n_choices, out);
     openapi_add(out, "},'security':[{},{'key':[]}]}");

@@ -40,6 +40,9 @@ const char openapi_schemas[] =
         "'stall_ms':" NUMBER ",'draft_n':" WHOLE ",'draft_accepted_n':" WHOLE ",'thinking_n':" WHOLE ","
         "'thinking_ms':" NUMBER) ","
 
+    "'Degraded':" OBJECT("'reason','max_tokens','temperature'",
+        "'reason':" STRING ",'max_tokens':" WHOLE ",'temperature':" NUMBER) ","
+
     "'ChatCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
         "'id':" STRING ",'object':{'type':'string','const':'chat.completion'},'created':" WHOLE ",'model':" STRING ","
         "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','message','finish_reason'",
@@ -47,31 +50,37 @@ const char openapi_schemas[] =
                 "'role':{'type':'string','const':'assistant'},'content':" STRING ",'reasoning_content':" STRING ","
                 "'reasoning':" STRING) ",'logprobs':{'type':['object','null']},"
             "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
-        "'usage':" REF("Usage") ",'timings':" REF("Timings")) ","
+        "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
     "'TextCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
         "'id':" STRING ",'object':{'type':'string','const':'text_completion'},'created':" WHOLE ",'model':" STRING ","
         "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','text','finish_reason'",
             "'index':" WHOLE ",'text':" STRING ",'logprobs':{'type':['object','null']},"
             "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
-        "'usage':" REF("Usage") ",'timings':" REF("Timings")) ","
+        "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
     "'InputTokens':" OBJECT("'input_tokens'", "'input_tokens':" WHOLE) ","
+    "'Model':" OBJECT("'id','object','created','owned_by','meta'", "'id':" STRING ","
+        "'object':{'type':'string','const':'model'},'created':" WHOLE ",'owned_by':" STRING ",'meta':" OBJECT(
+        "'n_vocab','n_ctx','n_ctx_train','n_embd','n_params','size'", "'n_vocab':" WHOLE ",'n_ctx':" WHOLE ","
+        "'n_ctx_train':" WHOLE ",'n_embd':" WHOLE ",'n_params':" WHOLE ",'size':" WHOLE)) ","
     "'Models':" OBJECT("'object','data'", "'object':{'type':'string','const':'list'},"
-        "'data':" LIST(OBJECT("'id','object'", "'id':" STRING ",'object':{'type':'string','const':'model'}"))) ","
+        "'data':" LIST(REF("Model"))) ","
 
-    "'NativeCompletion':" OBJECT("'index','content','tokens','id_slot','stop','model','tokens_predicted',"
-        "'tokens_evaluated','tokens_cached','truncated','stop_type','stopping_word','generation_settings','timings'",
+    "'NativeCompletion':{'description':'With response_fields: those fields alone.',"
+        "'type':'object','properties':{"
         "'index':" WHOLE ",'content':" STRING ",'tokens':" LIST(WHOLE) ",'id_slot':{'type':'integer'},"
         "'stop':{'type':'boolean','const':true},'model':" STRING ",'tokens_predicted':" WHOLE ","
         "'tokens_evaluated':" WHOLE ",'tokens_cached':" WHOLE ",'truncated':{'type':'boolean','const':false},"
         "'stop_type':{'type':'string','enum':['eos','limit','word']},'stopping_word':" STRING ","
-        "'generation_settings':{'type':'object'},'completion_probabilities':" LIST("{'type':'object'}") ","
-        "'timings':" REF("Timings")) ","
+        "'has_new_line':" BOOLEAN ",'prompt':" STRING ",'generation_settings':{'type':'object'},"
+        "'completion_probabilities':" LIST("{'type':'object'}") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")
+        "}},"
     "'NativeCompletions':{'anyOf':[" REF("NativeCompletion") "," LIST(REF("NativeCompletion")) "]},"
 
     "'Generated':" OBJECT("'response','reasoning','latency_ms'",
-        "'response':" STRING ",'reasoning':" STRING ",'latency_ms':" NUMBER) ","
+        "'response':" STRING ",'reasoning':" STRING ",'latency_ms':" NUMBER ",'degraded':" REF("Degraded")) ","
     "'GeneratedBatch':" OBJECT("'results'", "'results':" LIST(OBJECT("'response','reasoning','request_id'",
-        "'response':" STRING ",'reasoning':" STRING ",'request_id':{'type':['string','integer','null']}"))) ","
+        "'response':" STRING ",'reasoning':" STRING ",'request_id':{'type':['string','integer','null']}")) ","
+        "'degraded':" REF("Degraded")) ","
 
     "'Tokenized':" OBJECT("'tokens'", "'tokens':" LIST("{'anyOf':[" WHOLE "," OBJECT("'id','piece'",
         "'id':" WHOLE ",'piece':{'anyOf':[" STRING "," LIST(WHOLE) "]}") "]}")) ","
@@ -84,6 +93,7 @@ const char openapi_schemas[] =
     "'Slots':" LIST(OBJECT("'id','n_ctx','is_processing'", "'id':" WHOLE ",'n_ctx':" WHOLE ",'speculative':" BOOLEAN ","
         "'is_processing':" BOOLEAN ",'n_prompt_tokens':" WHOLE ",'n_prompt_tokens_cache':" WHOLE ",'n_computed':" WHOLE ","
         "'next_token':{'type':'object'}")) ","
-    "'Health':" OBJECT("'status'", "'status':" STRING) ","
+    "'Health':" OBJECT("'status'", "'status':{'type':'string','enum':['loading model','ok','degraded','wedged','draining']},"
+        "'reason':" STRING ",'refusing':" BOOLEAN ",'memory_percent':" NUMBER) ","
     "'Description':{'type':'object'}";
 /* clang-format on */

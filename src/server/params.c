@@ -43,14 +43,14 @@ static const char *read_role(const json_t *value)
     static const struct {
         const char *name, *role;
     } roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"}, {"assistant", "assistant"}};
-    for (size_t i = 0; json_is_string(value) && i < sizeof roles / sizeof *roles; i++)
-        if (!strcmp(json_string_value(value), roles[i].name))
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (json_is_text(value, roles[i].name))
             return roles[i].role;
     return NULL;
 }
 
 /* [{"type":"text","text":"..."}, ...] to one text, the parts on lines of their own. */
-static int join_parts(const json_t *parts, const char *field, struct params *params, const char **content,
+static int join_parts(const json_t *parts, const char *field, struct params *params, runnel_message *message,
                       struct refusal *refusal)
 {
     const json_t *part;
@@ -58,7 +58,7 @@ static int join_parts(const json_t *parts, const char *field, struct params *par
     json_array_foreach(parts, i, part)
     {
         const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
-        if (!json_is_string(type) || strcmp(json_string_value(type), "text") || !json_is_string(text))
+        if (!json_is_text(type, "text") || !json_is_string(text))
             return refuse(refusal, field,
                           "expected parts {\"type\": \"text\", \"text\": \"...\"}, part %zu is none", i);
         len += json_string_length(text) + 1;
@@ -76,7 +76,8 @@ static int join_parts(const json_t *parts, const char *field, struct params *par
         at += json_string_length(text);
     }
     *at = '\0';
-    *content = joined;
+    message->content = joined;
+    message->content_len = (size_t)(at - joined);
     return 0;
 }
 
@@ -98,12 +99,25 @@ static int read_message(const json_t *value, size_t index, struct params *params
     snprintf(field, sizeof field, "messages[%zu].content", index);
     const json_t *content = json_find(value, "content");
     if (json_is_array(content))
-        return join_parts(content, field, params, &message->content, refusal);
+        return join_parts(content, field, params, message, refusal);
     bool may_lack = !strcmp(message->role, "assistant");
     if (!json_is_string(content) && !(may_lack && !content))
         return refuse(refusal, field, "expected a string or a list of parts");
     message->content = content ? json_string_value(content) : "";
+    message->content_len = json_string_length(content);
     return 0;
+}
+
+/* What the assistant has begun is gone on with, as llama-server does; if it is nothing, the answer begins. */
+static void end_messages(runnel_request *request)
+{
+    const runnel_message *last = &request->messages[request->n_messages - 1];
+    if (strcmp(last->role, "assistant") != 0)
+        return;
+    if (last->content_len)
+        request->continues = true;
+    else if (request->n_messages > 1)
+        request->n_messages--;
 }
 
 static int read_messages(const json_t *root, struct params *params, struct refusal *refusal)
@@ -126,6 +140,7 @@ static int read_messages(const json_t *root, struct params *params, struct refus
         return refuse(refusal, "messages", "two messages of the assistant at the end");
     params->request.messages = params->messages;
     params->request.n_messages = n;
+    end_messages(&params->request);
     return 0;
 }
 
@@ -134,23 +149,27 @@ static int read_thinking(const json_t *root, struct params *params, struct refus
 {
     const json_t *arguments = json_find(root, "chat_template_kwargs");
     const json_t *format = json_find(root, "reasoning_format");
-    bool thinks = true;
+    const json_t *effort = json_find(root, "reasoning_effort");
+    bool thinks = true, template_thinks = true;
     int64_t budget = -1;
     if (arguments && !json_is_object(arguments))
         return refuse(refusal, "chat_template_kwargs", "expected an object");
-    if (json_read_bool(arguments, "enable_thinking", &thinks, refusal) ||
+    if (json_read_bool(arguments, "enable_thinking", &template_thinks, refusal))
+        return refuse(refusal, "chat_template_kwargs.enable_thinking", "expected true or false");
+    if (effort && !json_is_string(effort))
+        return refuse(refusal, "reasoning_effort", "expected a string");
+    if (params_read_bool(root, "enable_thinking", &thinks, refusal) ||
         params_read_whole(root, "thinking_budget_tokens", &budget, refusal))
         return -1;
-    params->request.no_thinking = !thinks;
+    params->request.no_thinking = !thinks || !template_thinks || json_is_text(effort, "none");
     params->request.thinking_budget = (int)budget;
     if (!format)
         return 0;
-    const char *name = json_is_string(format) ? json_string_value(format) : "";
-    if (!strcmp(name, "none"))
+    if (json_is_text(format, "none"))
         params->split_reasoning = false;
-    else if (!strcmp(name, "deepseek"))
+    else if (json_is_text(format, "deepseek"))
         params->split_reasoning = true;
-    else if (strcmp(name, "auto") != 0)
+    else if (!json_is_text(format, "auto"))
         return refuse(refusal, "reasoning_format", "expected \"deepseek\", \"none\" or \"auto\"");
     return 0;
 }
@@ -235,6 +254,23 @@ static int read_native_tokens(const json_t *root, struct params *params, struct 
     return 0;
 }
 
+/* Names of the answer's fields; an empty list is none. */
+static int read_response_fields(const json_t *root, struct params *params, struct refusal *refusal)
+{
+    static const char name[] = "response_fields";
+    json_t *list = json_find(root, name), *value;
+    size_t i;
+    if (list && !json_is_array(list))
+        return refuse(refusal, name, "expected a list of names");
+    json_array_foreach(list, i, value)
+    {
+        if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value))
+            return refuse(refusal, name, "expected a list of names");
+    }
+    params->response_fields = json_array_size(list) ? list : NULL;
+    return 0;
+}
+
 int params_read_native(json_t *root, const struct params_limits *limits, struct params *params,
                        struct refusal *refusal)
 {
@@ -243,7 +279,7 @@ int params_read_native(json_t *root, const struct params_limits *limits, struct 
         return -1;
     if (read_native_max_tokens(root, &read, refusal) || params_read_prompts(root, limits, &read, refusal) ||
         params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
-        read_native_tokens(root, &read, refusal)) {
+        read_native_tokens(root, &read, refusal) || read_response_fields(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }
@@ -280,13 +316,15 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
     if ((!json_is_string(prompt) && refuse(refusal, "prompt", "expected a string")) ||
         (!json_string_length(prompt) && refuse(refusal, "prompt", "it is empty")) ||
         params_read_bool(root, "raw", &read.request.raw, refusal) ||
-        params_read_common(root, limits, &read, refusal) || read_thinking(root, &read, refusal) ||
-        read_name(root, &read, refusal)) {
+        params_read_common(root, limits, &read, refusal) ||
+        (read.n_choices > 1 && refuse(refusal, "n", "only 1 is supported")) ||
+        read_thinking(root, &read, refusal) || read_name(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }
     *params = read;
     params->request.stop = params->stop;
     params->request.prompt = json_string_value(prompt);
+    params->request.prompt_len = json_string_length(prompt);
     return 0;
 }

@@ -36,7 +36,8 @@ struct params_limits {
 
 struct params_prompt {
     const char *text; /* or */
-    int32_t *ids;     /* its own */
+    size_t text_len;
+    int32_t *ids; /* its own */
     size_t n_ids;
 };
 
@@ -48,8 +49,9 @@ struct params {
     struct params_prompt *prompts; /* completions */
     size_t n_prompts;
     bool return_tokens,
-        evaluates_only; /* llama-server's form: tell ids; compute the prompt alone ("n_predict": 0) */
-    json_t *name;       /* "id" of a batch's entry: a string or a whole number, NULL if it has none */
+        evaluates_only;      /* llama-server's form: tell ids; compute the prompt alone ("n_predict": 0) */
+    json_t *response_fields; /* of it, a list of names; NULL: all */
+    json_t *name;            /* "id" of a batch's entry: a string or a whole number, NULL if it has none */
 
     /* What the above points to. */
     json_t *root;
@@ -80,7 +82,7 @@ int params_read_common(const json_t *root, const struct params_limits *limits, s
                        struct refusal *refusal);
 int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,
                         struct refusal *refusal);
-/* stream, stream_options. */
+/* stream, stream_options, timings_per_token. */
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal);
 
 #endif

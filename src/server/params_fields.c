@@ -22,11 +22,6 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_string(value) && !json_string_length(value));
 }
 
-static bool is_text(const json_t *value, const char *text)
-{
-    return json_is_string(value) && !strcmp(json_string_value(value), text);
-}
-
 static int refuse_constraints(const json_t *root, struct refusal *refusal)
 {
     static const char *const names[] = {
@@ -61,16 +56,17 @@ static int refuse_constraints(const json_t *root, struct refusal *refusal)
     static const char *const choices[] = {"tool_choice", "function_call"};
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const json_t *value = json_find(root, choices[i]);
-        if (value && !is_text(value, "none") && !is_text(value, "auto"))
+        if (value && !json_is_text(value, "none") && !json_is_text(value, "auto"))
             return refuse(refusal, choices[i], "expected \"none\" or \"auto\", as there are no tools");
     }
     const json_t *format = json_find(root, "response_format");
     if (format && !json_is_object(format))
         return refuse(refusal, "response_format", "expected an object");
-    if (format && !is_text(json_object_get(format, "type"), "text"))
+    if (format && !json_is_text(json_object_get(format, "type"), "text"))
         return refuse(refusal, "response_format", "only {\"type\": \"text\"} is supported");
     const json_t *modalities = json_find(root, "modalities");
-    if (modalities && !(json_array_size(modalities) == 1 && is_text(json_array_get(modalities, 0), "text")))
+    if (modalities &&
+        !(json_array_size(modalities) == 1 && json_is_text(json_array_get(modalities, 0), "text")))
         return refuse(refusal, "modalities", "only [\"text\"] is supported");
     return 0;
 }
@@ -136,6 +132,8 @@ static int add_stop(const json_t *value, struct params *params, struct refusal *
     if (!json_is_string(value))
         return refuse(refusal, "stop", "expected a string or a list of strings");
     size_t len = json_string_length(value);
+    if (memchr(json_string_value(value), 0, len))
+        return refuse(refusal, "stop", "expected texts without zero bytes");
     if (!len || len > PARAMS_STOP_BYTES)
         return refuse(refusal, "stop", "expected texts of 1 to %d bytes, found one of %zu", PARAMS_STOP_BYTES,
                       len);
@@ -287,7 +285,8 @@ static int read_logit_bias(const json_t *root, const struct params_limits *limit
 static int read_n(const json_t *root, uint32_t most, struct params *params, struct refusal *refusal)
 {
     int64_t n = 1, best_of = 1;
-    if (json_read_int(root, "n", 1, most, false, &n, refusal) ||
+    if (json_read_int(root, "n_cmpl", 1, most, false, &n, refusal) ||
+        json_read_int(root, "n", 1, most, false, &n, refusal) ||
         params_read_whole(root, "best_of", &best_of, refusal))
         return -1;
     if (n > 1 && json_find(root, "best_of"))
@@ -315,11 +314,14 @@ int params_read_common(const json_t *root, const struct params_limits *limits, s
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal)
 {
     const json_t *options = json_find(root, "stream_options");
-    if (params_read_bool(root, "stream", &params->stream, refusal))
+    if (params_read_bool(root, "stream", &params->stream, refusal) ||
+        params_read_bool(root, "timings_per_token", &params->request.wants_counts, refusal))
         return -1;
     if (!options)
         return 0;
     if (!json_is_object(options))
         return refuse(refusal, "stream_options", "expected an object");
-    return json_read_bool(options, "include_usage", &params->include_usage, refusal);
+    return json_read_bool(options, "include_usage", &params->include_usage, refusal)
+               ? refuse(refusal, "stream_options.include_usage", "expected true or false")
+               : 0;
 }

@@ -67,6 +67,7 @@ static int read_text(const json_t *value, const struct params_limits *limits, st
     if (limits->bos >= 0 && limits->encode)
         return add_text(value, 0, limits, prompt, refusal);
     prompt->text = json_string_value(value);
+    prompt->text_len = json_string_length(value);
     return 0;
 }
 

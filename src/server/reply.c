@@ -148,5 +148,7 @@ uint64_t reply_seed(const struct server *server, const struct params *params)
     uint64_t seed = params->has_seed ? params->request.sampling.seed : server->options->sampling.seed;
     if (!params->has_seed && !server->options->has_seed && getrandom(&seed, sizeof seed, 0) != sizeof seed)
         seed = (uint64_t)(clock_ms() * 1e6);
+    if (!params->has_seed && !server->options->has_seed)
+        seed &= INT32_MAX; /* clients that send it back may keep it as a double or an int */
     return seed;
 }

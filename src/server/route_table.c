@@ -23,6 +23,8 @@ static const struct route routes[] = {
     {"/completions", BODY_JSON, openai_native, "The same", "NativeRequest", "NativeCompletions", true},
     {"/v1/models", BODY_NONE, openai_models, "The model", NULL, "Models", false},
     {"/models", BODY_NONE, openai_models, "The same", NULL, "Models", false},
+    {"/v1/models/{model}", BODY_NONE, openai_model, "The model by its name", NULL, "Model", false},
+    {"/models/{model}", BODY_NONE, openai_model, "The same", NULL, "Model", false},
     {"/generate", BODY_OPTIONAL, native_generate, "A prompt, answered whole", "GenerateRequest", "Generated",
      false},
     {"/generate-batch", BODY_JSON, native_generate_batch, "Several prompts, all answered or none",

@@ -3,17 +3,28 @@
 #include "server/page.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* "/" and the files that the page at "/" asks for. */
 static const struct route page_route = {.path = "", .body = BODY_NONE, .answer = page_get};
 
 /* What is answered without a key: whether the server lives, what it serves, and the page that asks for the key. */
-static const char *const open_paths[] = {"/health", "/v1/models", "/models"};
+static const char *const open_paths[] = {"/health", "/v1/models", "/models", "/v1/models/{model}",
+                                         "/models/{model}"};
+
+/* A path of the table, or one that begins like it and has something where it has {name} at its end. */
+static bool is_path(struct exchange_text path, const char *pattern)
+{
+    size_t len = strcspn(pattern, "{");
+    if (!pattern[len])
+        return exchange_text_is(path, pattern);
+    return path.len > len && !memcmp(path.bytes, pattern, len);
+}
 
 static bool needs_key(const struct exchange *exchange)
 {
     for (size_t i = 0; i < sizeof open_paths / sizeof *open_paths; i++)
-        if (exchange_text_is(exchange_path(exchange), open_paths[i]))
+        if (is_path(exchange_path(exchange), open_paths[i]))
             return false;
     return !page_find(exchange_path(exchange));
 }
@@ -23,7 +34,7 @@ static const struct route *find_route(const struct exchange *exchange)
     size_t n;
     const struct route *routes = route_table(&n);
     for (size_t i = 0; i < n; i++)
-        if (exchange_text_is(exchange_path(exchange), routes[i].path))
+        if (is_path(exchange_path(exchange), routes[i].path))
             return &routes[i];
     return page_find(exchange_path(exchange)) ? &page_route : NULL;
 }

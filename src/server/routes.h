@@ -12,7 +12,7 @@ enum route_body {
 };
 
 struct route {
-    const char *path;
+    const char *path; /* ends in "{name}" where something follows that clients say */
     enum route_body body;
     void (*answer)(struct server *server, struct exchange *exchange);
 

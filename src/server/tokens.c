@@ -143,18 +143,17 @@ static int apply_template(const struct server *server, json_t *root, struct text
     struct params params;
     runnel_error error;
     char *text;
+    size_t len;
     if (params_read_chat(root, &limits, &params, refusal))
         return -1;
-    const runnel_request *request = &params.request;
-    int failure = runnel_chat_format(server->model, request->messages, request->n_messages,
-                                     !request->no_thinking && request->thinking_budget != 0, &text, &error);
+    int failure = runnel_prompt_text(server->model, &params.request, &text, &len, &error);
     if (failure)
         failure = refuse_error(&error, refusal);
     params_free(&params);
     if (failure)
         return failure;
     text_add_string(out, "{\"prompt\":");
-    json_add_string(out, text, strlen(text));
+    json_add_string(out, text, len);
     text_add_string(out, "}");
     runnel_text_free(text);
     return 0;

@@ -26,10 +26,10 @@ static void check_prompt(const struct chat_prompt *prompt)
 
 static void render(const struct chat_template *template, const runnel_message *messages, size_t n)
 {
-    for (int thinking = 0; thinking < 2; thinking++) {
+    for (int opening = CHAT_ANSWERING; opening <= CHAT_CONTINUING; opening++) {
         struct chat_prompt prompt;
         runnel_error error;
-        int code = chat_render(template, messages, n, thinking, &prompt, &error);
+        int code = chat_render(template, messages, n, (enum chat_opening)opening, &prompt, &error);
         if (code && (code != RUNNEL_EINVAL || !strstr(error.message, "messages")))
             abort();
         if (code)
@@ -55,6 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (line_end)
         *line_end = '\0';
     for (char *part = strtok_r(input, ",", &save); part && n < 64; part = strtok_r(NULL, ",", &save)) {
+        messages[n].content_len = 0;
         messages[n].role = part[0] == 'u'   ? "user"
                            : part[0] == 'a' ? "assistant"
                            : part[0] == 's' ? "system"

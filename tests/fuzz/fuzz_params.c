@@ -5,19 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A byte a token. */
-static int encode(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids, runnel_error *error)
-{
-    (void)user;
-    (void)error;
-    *ids = malloc(len * sizeof **ids + 1);
-    check(*ids != NULL);
-    for (size_t i = 0; i < len; i++)
-        (*ids)[i] = (unsigned char)text[i] % VOCABULARY;
-    *n_ids = len;
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { VOCABULARY = 1000, CHOICES = 4 };

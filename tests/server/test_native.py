@@ -9,7 +9,7 @@ from serving import Serving, make_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 RESULT = {"content", "tokens", "index", "id_slot", "stop", "model", "tokens_predicted", "tokens_evaluated", "tokens_cached",
-          "truncated", "stop_type", "stopping_word", "generation_settings", "timings"}
+          "truncated", "has_new_line", "prompt", "stop_type", "stopping_word", "generation_settings", "timings"}
 LETTERS = {"a": 100, "b": 100}  # tokens of one byte each: only these are drawn
 
 
@@ -60,6 +60,7 @@ def test_shape(server):
     assert answer["content"] and answer["tokens"] == [] and answer["stop"] is True and answer["truncated"] is False
     assert answer["tokens_predicted"] == 8 and answer["tokens_evaluated"] == 3
     assert answer["stop_type"] == "limit" and answer["stopping_word"] == ""
+    assert answer["prompt"] == "abc" and answer["has_new_line"] is ("\n" in answer["content"])
     assert answer["model"] == "Tiny random model" and 0 <= answer["id_slot"] < 4
     settings = answer["generation_settings"]
     assert settings["n_predict"] == 8 and settings["temperature"] == 0 and settings["n_ctx"] == 1000
@@ -70,10 +71,55 @@ def test_shape(server):
 
 
 def test_settings_repeat_the_answer(server):
-    """A seed that the server chose can be sent back."""
+    """A seed that the server chose can be sent back, also by who keeps numbers in 32 bits."""
     first = ask(server, prompt="abc", n_predict=20, temperature=1.5)
     again = ask(server, prompt="abc", n_predict=20, temperature=1.5, seed=first["generation_settings"]["seed"])
-    assert again["content"] == first["content"]
+    assert again["content"] == first["content"] and 0 <= first["generation_settings"]["seed"] < 2**31
+
+
+def test_response_fields(server):
+    fields = {"prompt": "abc", "n_predict": 8, "temperature": 0}
+    whole = ask(server, **fields)
+    names = ["content", "generation_settings/temperature", "timings/predicted_n", "prompt", "no/such", "content/x", "", "stop/"]
+    answer = ask(server, response_fields=names, **fields)
+    assert answer == {"content": whole["content"], "generation_settings/temperature": 0, "timings/predicted_n": 8,
+                      "prompt": "abc"}
+    assert set(ask(server, response_fields=[], **fields)) == RESULT
+    assert ask(server, response_fields=["nothing"], **fields) == {}
+    several = ask(server, prompt=["abc", "abd"], response_fields=["index", "prompt"], n_predict=2)
+    assert several == [{"index": 0, "prompt": "abc"}, {"index": 1, "prompt": "abd"}]
+    *deltas, last = stream(server, response_fields=["tokens_predicted"], **fields)
+    assert last == {"tokens_predicted": 8} and all("content" in delta for delta in deltas)
+    refused(server, "response_fields", prompt="a", response_fields="content")
+
+
+def test_timings_of_each_token(server):
+    fields = {"prompt": "abc", "n_predict": 12, "temperature": 0, "ignore_eos": True}
+    *deltas, last = stream(server, timings_per_token=True, **fields)
+    counts = [delta["timings"]["predicted_n"] for delta in deltas]
+    assert counts == sorted(counts) and 1 <= counts[0] and counts[-1] == 12 == last["timings"]["predicted_n"]
+    for delta in deltas:
+        assert set(delta["timings"]) == set(last["timings"])
+        assert delta["timings"]["cache_n"] + delta["timings"]["prompt_n"] == 3
+    assert last["generation_settings"]["timings_per_token"] is True
+    assert all("timings" not in delta for delta in stream(server, **fields)[:-1])
+
+
+def test_the_prompt_as_it_was_read(server, r1):
+    """Ids and mixtures as text; and the token with which R1 wants its texts to begin."""
+    ids = ask(server, "/tokenize", content="abc")["tokens"]
+    for prompt in (ids, [ids[0], "bc"], {"prompt_string": "abc"}):
+        assert ask(server, prompt=prompt, n_predict=1)["prompt"] == "abc"
+    assert ask(r1, prompt="abc", n_predict=1)["prompt"] == "<｜begin▁of▁sentence｜>abc"
+    assert ask(server, prompt="a<|im_end|>", n_predict=1)["prompt"] == "a<|im_end|>"
+
+
+def test_new_lines_are_told(server):
+    (new_line,) = ask(server, "/tokenize", content="\n")["tokens"]
+    fields = {"prompt": "abc", "n_predict": 3, "temperature": 0}
+    for bias, expected in (([[new_line, 100]], True), ([["a", 100]], False)):
+        assert ask(server, logit_bias=bias, **fields)["has_new_line"] is expected
+        assert stream(server, logit_bias=bias, **fields)[-1]["has_new_line"] is expected
 
 
 def test_stream(server):
@@ -114,6 +160,7 @@ def test_prompts(server):
     assert [answer["content"] for answer in several] == [alone] * 3
     assert [answer["index"] for answer in several] == [0, 1, 2]
     assert len(ask(server, prompt="abc", n=2, **fields)) == 2
+    assert [answer["prompt"] for answer in ask(server, prompt=["abc", "abd"], n_cmpl=2, **fields)] == ["abc"] * 2 + ["abd"] * 2
     for prompt in (None, "", [], 3, {}, {"prompt_string": 3}, {"prompt_string": ""}, [[]], [3.5, "a"], [[1], None],
                    [1, [2]], [-1], [289], ["a", 289], {"prompt_string": "a", "multimodal_data": ["x"]}):
         refused(server, "prompt", prompt=prompt)
@@ -217,6 +264,10 @@ def test_apply_template(server, r1):
     assert ask(r1, "/apply-template", messages=MESSAGES)["prompt"].endswith("<think>\n")
     off = ask(r1, "/apply-template", messages=MESSAGES, chat_template_kwargs={"enable_thinking": False})["prompt"]
     assert off.endswith("<think>\n\n</think>\n\n")
+    begun = [*MESSAGES, {"role": "assistant", "content": "Sure"}]
+    assert ask(server, "/apply-template", messages=begun)["prompt"] == prompt + "Sure"
+    assert ask(r1, "/apply-template", messages=begun)["prompt"] == off + "Sure"
+    assert ask(server, "/apply-template", messages=[{"role": "user", "content": "a\0b"}])["prompt"].count("a\0b") == 1
     refused(server, "messages", "/apply-template", messages=[])
 
 

@@ -103,6 +103,10 @@ def test_whole(server):
     timings = answer.model_extra["timings"]
     assert timings["predicted_n"] == 24 and timings["predicted_per_second"] > 0
     assert timings["cache_n"] + timings["prompt_n"] == usage.prompt_tokens
+    together = server.chat(n=2)  # a prompt counts once, in both
+    timings, usage = together.model_extra["timings"], together.usage
+    assert timings["cache_n"] + timings["prompt_n"] == usage.prompt_tokens
+    assert timings["cache_n"] == usage.prompt_tokens_details.cached_tokens and timings["predicted_n"] == 48
     assert {"queue_ms", "stall_ms", "thinking_n", "thinking_ms", "draft_n", "draft_accepted_n"} <= set(timings)
 
 
@@ -131,6 +135,17 @@ def test_raw_stream_ends_with_done(server):
     assert events[-1] == "" and events[-2] == "data: [DONE]"
     assert all(event.startswith("data: {") for event in events[:-2])
     assert all("usage" not in json.loads(event[6:]) for event in events[:-2])
+
+
+def test_timings_of_each_token(server):
+    first, *middle, last = server.chat(stream=True, extra_body={"timings_per_token": True})
+    assert "timings" not in first.model_extra
+    counts = [chunk.model_extra["timings"]["predicted_n"] for chunk in middle]
+    assert counts == sorted(counts) and counts[-1] == 24 == last.model_extra["timings"]["predicted_n"]
+    chunks = server.client.completions.create(model="any", prompt="abc", max_tokens=3, stream=True,
+                                              extra_body={"timings_per_token": True})
+    assert all(chunk.model_extra["timings"]["prompt_n"] + chunk.model_extra["timings"]["cache_n"] == 3 for chunk in chunks)
+    assert all("timings" not in chunk.model_extra for chunk in list(server.chat(stream=True))[:-1])
 
 
 def test_repeatable_and_random(server):
@@ -224,6 +239,12 @@ def test_models(server):
     assert model.id == "Tiny random model" and model.object == "model"
     assert server.chat().model == model.id
     assert server.get("/models")[0] == 200
+    assert server.client.models.retrieve(model.id) == model
+    assert json.loads(server.get("/models/Tiny%20random%20model")[2])["id"] == model.id
+    with pytest.raises(openai.NotFoundError) as caught:
+        server.client.models.retrieve("another")
+    assert caught.value.param == "model"
+    assert server.get("/v1/models/")[0] == 404
 
 
 def test_count_tokens(server):
@@ -295,6 +316,52 @@ def test_thinking_budget(r1):
     off = r1.chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}}, **fields)
     assert nothing.usage.completion_tokens_details.reasoning_tokens == 0
     assert nothing.choices[0].message.content == off.choices[0].message.content
+
+
+def test_other_ways_to_switch_thinking_off(r1):
+    off = r1.chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}}).choices[0].message
+    for body in ({"enable_thinking": False}, {"reasoning_effort": "none"}):
+        assert r1.chat(extra_body=body).choices[0].message == off
+    assert r1.post("/generate", {"prompt": "Hello", "max_tokens": 12, "enable_thinking": False})[2]["reasoning"] == ""
+
+
+def test_an_answer_that_the_client_begins(server, r1):
+    """The last message is gone on with, and only what is new is answered."""
+    fields = {"temperature": 0, "max_tokens": 8}
+    for serving in (server, r1):
+        begun = [*MESSAGES, {"role": "assistant", "content": "Sure"}]
+        prompt = serving.post("/apply-template", {"messages": begun})[2]["prompt"]
+        answer = serving.chat(messages=begun, **fields)
+        assert prompt.endswith("Sure")
+        assert answer.choices[0].message.content == serving.post("/completion", {"prompt": prompt, **fields})[2]["content"]
+        counted = serving.post("/v1/chat/completions/input_tokens", {"messages": begun})[2]["input_tokens"]
+        assert answer.usage.prompt_tokens == counted
+    thought = [*MESSAGES, {"role": "assistant", "content": "<think>\nHm"}]
+    message = r1.chat(messages=thought, logit_bias={"288": -100}, **fields).choices[0].message
+    assert message.model_extra["reasoning_content"] and not message.content
+    nothing = [*MESSAGES, {"role": "assistant", "content": ""}]
+    assert server.chat(messages=nothing, **fields).choices[0].message == server.chat(**fields).choices[0].message
+
+
+def test_a_zero_byte_does_not_end_a_conversation(server, r1):
+    for serving in (server, r1):
+        answer = serving.chat(max_tokens=4, logit_bias={"0": 100}, extra_body={"enable_thinking": False})
+        content = answer.choices[0].message.content
+        assert content == "\0" * 4
+        history = [*MESSAGES, {"role": "assistant", "content": content}, *MESSAGES]
+        longer = serving.chat(messages=history, max_tokens=4).usage.prompt_tokens
+        history[1]["content"] = "\0"
+        assert longer == serving.chat(messages=history, max_tokens=4).usage.prompt_tokens + 3
+    assert server.client.completions.create(model="any", prompt="a\0b", max_tokens=1).usage.prompt_tokens == 3
+    status, _, answer = server.post("/completion", {"prompt": "a\0b", "n_predict": 1})
+    assert status == 200 and answer["prompt"] == "a\0b"
+    zero, letter = (server.post("/generate", {"prompt": prompt, "max_tokens": 3, "temperature": 0, "raw": raw})[2]["response"]
+                    for prompt, raw in (("a\0b", True), ("a", True)))
+    raw = server.client.completions.create(model="any", prompt="a\0b", max_tokens=3, temperature=0).choices[0].text
+    assert zero == raw != letter
+    for body, param in (({"stop": "a\0"}, "stop"), ({"messages": [{"role": "user\0", "content": "a"}]}, "messages[0].role")):
+        status, _, answer = server.post("/v1/chat/completions", {"messages": MESSAGES, **body})
+        assert status == 400 and answer["error"]["param"] == param
 
 
 def test_earlier_thoughts_are_dropped(r1):
@@ -401,6 +468,10 @@ def test_generate(server, r1):
     assert status == 200 and json.loads(body)["response"] == answer["response"]
     raw = server.post("/generate", {**fields, "raw": True})[2]["response"]
     assert raw != answer["response"]
+    for word in ("true", "True", "1", "yes"):
+        status, _, body = server.get(f"/generate?prompt=Hello&max_tokens=12&temperature=0&raw={word}", "POST")
+        assert status == 200 and json.loads(body)["response"] == raw
+    assert server.post("/generate", {**fields, "n": 2})[2]["error"]["param"] == "n"
     for query, param in (("max_tokens=2", "prompt"), ("prompt=a&raw=maybe", "raw"), ("prompt=%ff", "prompt"),
                          ("prompt=a&prompt=b", "prompt"), ("prompt=a&temperature=x", "temperature")):
         status, _, body = server.get(f"/generate?{query}", "POST")
@@ -418,7 +489,12 @@ def test_generate_batch(server):
     assert server.post("/generate-batch", {"requests": entries})[2] == answer
     alone = server.post("/generate", entries[1])[2]["response"]
     assert answer["results"][1]["response"] == alone
-    assert server.post("/generate-batch", [{"prompt": "a"}, {"prompt": 3}])[0] == 400
+    status, _, answer = server.post("/generate-batch", [{"prompt": "a"}, {"prompt": 3}])
+    assert status == 400 and answer["error"]["param"] == "requests[1].prompt"
+    assert answer["error"]["message"].startswith("requests[1].prompt: ")
+    assert server.post("/generate-batch", [{"prompt": "a"}, 5])[2]["error"]["param"] == "requests[1]"
+    assert [result["request_id"] for result in server.post("/generate-batch", [{"prompt": "a", "max_tokens": 1}] * 2)[2]["results"]] \
+        == [None, None]
     assert server.post("/generate-batch", [])[0] == 400
 
 

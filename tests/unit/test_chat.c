@@ -140,7 +140,7 @@ static void test_default_system_text(void **state)
 
 static void check_thinking(struct chat_template template, bool thinking, const char *expected)
 {
-    runnel_message message = {"user", "q"};
+    runnel_message message = {"user", "q", 0};
     struct chat_prompt prompt;
     assert_int_equal(chat_render(&template, &message, 1, thinking, &prompt, NULL), RUNNEL_OK);
     assert_string_equal(prompt.text, expected);
@@ -172,7 +172,7 @@ static void test_spans_cover_the_templates_own_text(void **state)
     (void)state;
     static const char *const names[] = {"r1", "chatml"};
     runnel_message messages[] = {
-        {"system", "#"}, {"user", "<｜User｜>"}, {"assistant", "a<|im_end|>"}, {"user", ""}};
+        {"system", "#", 0}, {"user", "<｜User｜>", 0}, {"assistant", "a<|im_end|>", 0}, {"user", "", 0}};
     static const char outside[] = "#<｜User｜>a<|im_end|>";
     for (int i = 0; i < 2; i++) {
         struct chat_template template;
@@ -192,6 +192,57 @@ static void test_spans_cover_the_templates_own_text(void **state)
     }
 }
 
+static void check_continued(const char *name, const runnel_message *messages, size_t n, const char *expected)
+{
+    struct chat_template template;
+    struct chat_prompt prompt;
+    assert_int_equal(chat_by_name(name, &template, NULL), RUNNEL_OK);
+    assert_int_equal(chat_render(&template, messages, n, CHAT_CONTINUING, &prompt, NULL), RUNNEL_OK);
+    assert_string_equal(prompt.text, expected);
+    /* Its end is the message's own text, in which control tokens are text. */
+    assert_int_equal(prompt.control[prompt.n_control - 1].end, prompt.len - strlen(messages[n - 1].content));
+    chat_prompt_free(&prompt);
+}
+
+/* The last message is not ended. */
+static void test_an_answer_that_goes_on(void **state)
+{
+    (void)state;
+    runnel_message messages[] = {{"user", "q", 0}, {"assistant", "Sure: <|im_end|>", 0}};
+    struct chat_template template;
+    struct chat_prompt prompt;
+    check_continued("r1", messages, 2, R1_PROMPT "<think>\n\n</think>\n\nSure: <|im_end|>");
+    check_continued("chatml", messages, 2,
+                    "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nSure: <|im_end|>");
+    check_continued("chatml", messages + 1, 1, "<|im_start|>assistant\nSure: <|im_end|>");
+    assert_false(chat_continues_thought(&messages[1]));
+    messages[1].content = "<think>\nhm";
+    check_continued("r1", messages, 2, R1_PROMPT "<think>\nhm");
+    assert_true(chat_continues_thought(&messages[1]));
+    messages[1].content = "<think>hm</think>a";
+    check_continued("r1", messages, 2, R1_PROMPT "<think>hm</think>a");
+    assert_false(chat_continues_thought(&messages[1]));
+    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
+    assert_int_equal(chat_render(&template, messages, 1, CHAT_CONTINUING, &prompt, NULL), RUNNEL_EINVAL);
+}
+
+static void test_zero_bytes_in_messages(void **state)
+{
+    (void)state;
+    const runnel_message messages[] = {
+        {"system", "s\0t", 3}, {"user", "a\0b", 3}, {"assistant", "\0</think>\0c", 11}, {"user", "\0", 1}};
+    static const char r1[] =
+        "<｜begin▁of▁sentence｜>s\0t<｜User｜>a\0b<｜Assistant｜>\0c<｜end▁of▁sentence｜>"
+        "<｜User｜>\0<｜Assistant｜><think>\n";
+    struct chat_template template;
+    struct chat_prompt prompt;
+    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
+    assert_int_equal(chat_render(&template, messages, 4, CHAT_THINKING, &prompt, NULL), RUNNEL_OK);
+    assert_int_equal(prompt.len, sizeof r1 - 1);
+    assert_memory_equal(prompt.text, r1, sizeof r1);
+    chat_prompt_free(&prompt);
+}
+
 static void check_refused(const runnel_message *messages, size_t n, const char *named)
 {
     struct chat_template template;
@@ -206,8 +257,8 @@ static void check_refused(const runnel_message *messages, size_t n, const char *
 static void test_messages_that_no_template_renders(void **state)
 {
     (void)state;
-    runnel_message messages[] = {{"user", "q"}, {"tool", "x"}, {"user", NULL},
-                                 {NULL, "x"},   {"", "x"},     {"User", ""}};
+    runnel_message messages[] = {{"user", "q", 0}, {"tool", "x", 0}, {"user", NULL, 0},
+                                 {NULL, "x", 0},   {"", "x", 0},     {"User", "", 0}};
     check_refused(messages, 0, "messages");
     check_refused(messages, 2, "messages[1].role");
     check_refused(messages + 2, 1, "messages[0]: content");
@@ -228,7 +279,7 @@ static void test_names(void **state)
     assert_non_null(strstr(error.message, chat_known_names()));
     struct chat_template none = {0};
     struct chat_prompt prompt;
-    runnel_message message = {"user", "q"};
+    runnel_message message = {"user", "q", 0};
     assert_int_equal(chat_render(&none, &message, 1, true, &prompt, &error), RUNNEL_EUNSUPPORTED);
     assert_non_null(strstr(error.message, "--chat-template"));
 }
@@ -241,6 +292,8 @@ int main(void)
         cmocka_unit_test(test_default_system_text),
         cmocka_unit_test(test_thinking_is_opened_once),
         cmocka_unit_test(test_spans_cover_the_templates_own_text),
+        cmocka_unit_test(test_an_answer_that_goes_on),
+        cmocka_unit_test(test_zero_bytes_in_messages),
         cmocka_unit_test(test_messages_that_no_template_renders),
         cmocka_unit_test(test_names),
     };

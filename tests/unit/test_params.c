@@ -85,7 +85,7 @@ static void test_bad_json(void **state)
         "{\"prompt\":\"\xed\xa0\x80\"}",
         "{\"prompt\":\"\\ud800\"}",
         "{\"prompt\":\"\\udc00x\"}",
-        "{\"prompt\":\"\\u0000\"}",
+        "{\"prompt\":\"a\",\"\\u0000\":1}",
         "{'prompt':'SECRET'}",
         "{\"prompt\":\"a\",}",
         "// x\n{}",
@@ -159,12 +159,14 @@ static const struct bad_field bad_fields[] = {
     {"\"seed\":\"SECRET\"", "seed"},
     {"\"n\":0", "n"},
     {"\"n\":5", "n"},
+    {"\"n_cmpl\":5", "n_cmpl"},
     {"\"n\":99999999999999999999", "n"},
     {"\"best_of\":2", "best_of"},
     {"\"n\":2,\"best_of\":1", "best_of"},
     {"\"stop\":\"\"", "stop"},
     {"\"stop\":[\"a\",\"\"]", "stop"},
     {"\"stop\":[\"a\",3]", "stop"},
+    {"\"stop\":\"a\\u0000\"", "stop"},
     {"\"stop\":{}", "stop"},
     {"\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\",\"12\",\"13\",\"14\","
      "\"15\",\"16\",\"17\"]",
@@ -229,13 +231,16 @@ static void test_bad_chat(void **state)
     static const struct bad_field fields[] = {
         {"\"stream\":1", "stream"},
         {"\"stream_options\":[]", "stream_options"},
-        {"\"stream_options\":{\"include_usage\":\"SECRET\"}", "include_usage"},
+        {"\"stream_options\":{\"include_usage\":\"SECRET\"}", "stream_options.include_usage"},
+        {"\"timings_per_token\":1", "timings_per_token"},
         {"\"logprobs\":3", "logprobs"},
         {"\"top_logprobs\":2", "top_logprobs"},
         {"\"logprobs\":true,\"top_logprobs\":21", "top_logprobs"},
         {"\"logprobs\":true,\"top_logprobs\":-1", "top_logprobs"},
         {"\"chat_template_kwargs\":3", "chat_template_kwargs"},
-        {"\"chat_template_kwargs\":{\"enable_thinking\":\"no\"}", "enable_thinking"},
+        {"\"chat_template_kwargs\":{\"enable_thinking\":\"no\"}", "chat_template_kwargs.enable_thinking"},
+        {"\"enable_thinking\":\"no\"", "enable_thinking"},
+        {"\"reasoning_effort\":3", "reasoning_effort"},
         {"\"thinking_budget_tokens\":-2", "thinking_budget_tokens"},
         {"\"reasoning_format\":\"SECRET\"", "reasoning_format"},
     };
@@ -246,6 +251,7 @@ static void test_bad_chat(void **state)
         {"{\"messages\":[3]}", "messages[0]"},
         {"{\"messages\":[{\"content\":\"a\"}]}", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"SECRET\",\"content\":\"a\"}]}", "messages[0].role"},
+        {"{\"messages\":[{\"role\":\"user\\u0000\",\"content\":\"a\"}]}", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "messages[0].content"},
@@ -297,9 +303,8 @@ static void test_bad_prompts(void **state)
     };
     check_bad_fields(params_read_completion, "\"prompt\":\"a\"", fields, COUNT(fields));
     static const struct bad_field generate[] = {
-        {"\"raw\":\"SECRET\"", "raw"},
-        {"\"id\":[]", "id"},
-        {"\"id\":1.5", "id"},
+        {"\"raw\":\"SECRET\"", "raw"}, {"\"id\":[]", "id"}, {"\"id\":1.5", "id"}, {"\"n\":2", "n"},
+        {"\"n_cmpl\":2", "n"},
     };
     check_bad_fields(params_read_generate, "\"prompt\":\"a\"", generate, COUNT(generate));
     check_refused(params_read_generate, "{\"prompt\":[1]}", 14, "prompt");
@@ -413,6 +418,98 @@ static void test_chat_values(void **state)
     assert_true(bias_of_999 == -100);
     assert_true(request->ignore_eos && params.stream && params.include_usage && request->no_thinking);
     assert_false(params.split_reasoning);
+    params_free(&params);
+}
+
+/* Models write zeros; what they wrote comes back as history. */
+static void test_zero_bytes(void **state)
+{
+    (void)state;
+    struct params params = check_accepted(
+        params_read_chat, "{\"messages\":[{\"role\":\"system\",\"content\":\"a\\u0000\"},"
+                          "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\\u0000b\"},"
+                          "{\"type\":\"text\",\"text\":\"c\"}]}]}");
+    assert_int_equal(params.request.messages[0].content_len, 2);
+    assert_memory_equal(params.request.messages[0].content, "a", 2);
+    assert_int_equal(params.request.messages[1].content_len, 4);
+    assert_memory_equal(params.request.messages[1].content, "\0b\nc", 4);
+    params_free(&params);
+    params = check_accepted(params_read_completion, "{\"prompt\":[\"a\\u0000b\",\"c\"]}");
+    assert_int_equal(params.prompts[0].text_len, 3);
+    assert_memory_equal(params.prompts[0].text, "a\0b", 3);
+    params_free(&params);
+    params = check_accepted(params_read_generate, "{\"prompt\":\"a\\u0000b\"}");
+    assert_int_equal(params.request.prompt_len, 3);
+    params_free(&params);
+}
+
+/* The last message, if the assistant has begun it, is gone on with. */
+static void test_continued_answers(void **state)
+{
+    (void)state;
+#define BEGUN(content) "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}," content "]}"
+    static const struct {
+        const char *body;
+        bool continues;
+        size_t n_messages;
+    } cases[] = {
+        {BEGUN("{\"role\":\"assistant\",\"content\":\"Sure\"}"), true, 2},
+        {BEGUN("{\"role\":\"assistant\",\"content\":\"\"}"), false, 1},
+        {BEGUN("{\"role\":\"assistant\"}"), false, 1},
+        {BEGUN("{\"role\":\"user\",\"content\":\"r\"}"), false, 2},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}", false, 1},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct params params = check_accepted(params_read_chat, cases[i].body);
+        assert_int_equal(params.request.continues, cases[i].continues);
+        assert_int_equal(params.request.n_messages, cases[i].n_messages);
+        params_free(&params);
+    }
+}
+
+static void test_thinking_switches(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fields;
+        bool no_thinking;
+    } cases[] = {
+        {"\"enable_thinking\":false", true},
+        {"\"enable_thinking\":true", false},
+        {"\"enable_thinking\":true,\"chat_template_kwargs\":{\"enable_thinking\":false}", true},
+        {"\"reasoning_effort\":\"none\"", true},
+        {"\"reasoning_effort\":\"low\"", false},
+        {"\"reasoning_effort\":null", false},
+    };
+    char text[512];
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        snprintf(text, sizeof text, "{%s,%s}", CHAT_START, cases[i].fields);
+        struct params params = check_accepted(params_read_chat, text);
+        assert_int_equal(params.request.no_thinking, cases[i].no_thinking);
+        params_free(&params);
+    }
+}
+
+static void test_native_fields(void **state)
+{
+    (void)state;
+    static const struct bad_field fields[] = {
+        {"\"response_fields\":\"content\"", "response_fields"},
+        {"\"response_fields\":[1]", "response_fields"},
+        {"\"response_fields\":[\"a\\u0000\"]", "response_fields"},
+        {"\"timings_per_token\":\"yes\"", "timings_per_token"},
+    };
+    check_bad_fields(params_read_native, "\"prompt\":\"a\"", fields, COUNT(fields));
+    struct params params =
+        check_accepted(params_read_native, "{\"prompt\":\"a\",\"response_fields\":[\"content\"],"
+                                           "\"timings_per_token\":true,\"n_cmpl\":3}");
+    assert_int_equal(json_array_size(params.response_fields), 1);
+    assert_true(params.request.wants_counts);
+    assert_int_equal(params.n_choices, 3);
+    params_free(&params);
+    params = check_accepted(params_read_native, "{\"prompt\":\"a\",\"response_fields\":[]}");
+    assert_null(params.response_fields);
+    assert_false(params.request.wants_counts);
     params_free(&params);
 }
 
@@ -595,13 +692,15 @@ static void test_seeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_json),      cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_bad_fields),    cmocka_unit_test(test_bad_chat),
-        cmocka_unit_test(test_bad_prompts),   cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_chat_values),
-        cmocka_unit_test(test_huge_numbers),  cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_table_bounds),  cmocka_unit_test(test_mixed_prompts),
-        cmocka_unit_test(test_native_values), cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_bad_json),          cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_bad_fields),        cmocka_unit_test(test_bad_chat),
+        cmocka_unit_test(test_bad_prompts),       cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_defaults),          cmocka_unit_test(test_chat_values),
+        cmocka_unit_test(test_huge_numbers),      cmocka_unit_test(test_zero_bytes),
+        cmocka_unit_test(test_continued_answers), cmocka_unit_test(test_thinking_switches),
+        cmocka_unit_test(test_native_fields),     cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_table_bounds),      cmocka_unit_test(test_mixed_prompts),
+        cmocka_unit_test(test_native_values),     cmocka_unit_test(test_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -331,7 +331,7 @@ static void prompts_are_told_as_tokens(void **state)
 {
     (void)state;
     runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
-    const runnel_message message = {"user", "a<｜User｜>b"};
+    const runnel_message message = {"user", "a<｜User｜>b", 0};
     struct heard heard;
     runnel_request request = ask_for(-1, 1, 1, &heard);
     request.prompt = NULL;
