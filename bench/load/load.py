@@ -27,14 +27,15 @@ def make_prompt(draw, n_tokens, as_text):
     return [draw.randrange(1000, 30000) for _ in range(n_tokens)]
 
 
-async def ask(host, port, body):
+async def ask(host, port, body, key=None):
     """Seconds to the first text and to the end, and the tokens of the answer. Raises what goes wrong."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         data = json.dumps(body).encode()
+        authorization = b"Authorization: Bearer %b\r\n" % key.encode() if key else b""
         began = time.monotonic()
         writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
-                     b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (host.encode(), len(data)) + data)
+                     % host.encode() + authorization + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         status = int((await reader.readline()).split()[1])
         if status != 200:
             raise RuntimeError(f"status {status}: {(await reader.read())[-300:].decode(errors='replace')}")
@@ -68,7 +69,7 @@ async def client(host, port, options, seed, results, failures):
         if options.model:
             body["model"] = options.model
         try:
-            results.append(await asyncio.wait_for(ask(host, port, body), options.timeout))
+            results.append(await asyncio.wait_for(ask(host, port, body, options.api_key), options.timeout))
         except (OSError, RuntimeError, ValueError, IndexError, asyncio.TimeoutError) as error:
             failures.append(repr(error))
 
@@ -107,6 +108,7 @@ def main():
     parser.add_argument("--answer-tokens", type=int, default=48)
     parser.add_argument("--text", action="store_true", help="prompts of words, about as many tokens")
     parser.add_argument("--model", help="for servers that need its name")
+    parser.add_argument("--api-key", help="for servers that want one")
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one answer")
     parser.add_argument("--json", action="store_true", help="one object a line")
