@@ -28,8 +28,12 @@ export function formatSeconds(ms) {
 
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
-export function makeQuestion(text) {
-    return make("article", "message question", make("h3", "visually-hidden", "You"), make("div", "text", text));
+// onEdit(element) is called when somebody wants to ask it otherwise.
+export function makeQuestion(text, onEdit) {
+    const edit = makeButton("Edit", "quiet edit", () => onEdit(element));
+    edit.title = "Ask this otherwise; what follows it goes";
+    const element = make("article", "message question", make("h3", "visually-hidden", "You"), edit, make("div", "text", text));
+    return element;
 }
 
 const endings = {
@@ -196,7 +200,7 @@ function makeTimes(message) {
     const parts = [
         ["queued", timings.queue_ms ?? 0, "waiting for a place"],
         ["prefill", timings.prompt_ms, `reading ${count(timings.prompt_n, "token")}` +
-            (timings.cache_n ? `, ${timings.cache_n} more from the cache` : "")],
+            (timings.cache_n ? `, ${timings.cache_n.toLocaleString("en")} more from the cache` : "")],
         ["decode", timings.predicted_ms - (timings.stall_ms ?? 0), `writing ${count(timings.predicted_n, "token")}`],
         ["stalled", timings.stall_ms ?? 0, "letting others go first"],
     ];

@@ -10,21 +10,20 @@ function makeSvg(tag, attributes = {}) {
     return element;
 }
 
-// The next of 1, 2, 5, 10, 20 ... at or above a value.
+// The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15 ... at or above a value.
 export function roundUp(value) {
     if (!(value > 0))
         return 1;
     const power = 10 ** Math.floor(Math.log10(value));
-    return [1, 2, 5, 10].map(step => step * power).find(step => step >= value * 0.999);
+    return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map(step => step * power).find(step => step >= value * 0.999);
 }
 
 export class Chart {
     // series: [{name, className}]; format(value) writes a value.
-    constructor(title, series, {format, max, spanMs}) {
+    constructor(title, series, {format, max}) {
         this.series = series;
         this.format = format;
         this.fixedMax = max;
-        this.spanMs = spanMs;
         this.svg = makeSvg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img"});
         this.lines = series.map(({className}) => {
             const area = makeSvg("path", {class: `area ${className}`});
@@ -59,11 +58,11 @@ export class Chart {
         this.element.append(heading, this.legend, plot);
     }
 
-    // points: [{atMs, values: [of each series, undefined where there is none]}], the oldest first.
-    draw(points, nowMs) {
+    // Over the last spanMs. points: [{atMs, values: [of each series, undefined where there is none]}], the oldest first.
+    draw(points, nowMs, spanMs) {
         const values = points.flatMap(point => point.values).filter(Number.isFinite);
         const max = this.fixedMax ?? roundUp(Math.max(0, ...values));
-        const x = atMs => LEFT + (1 - (nowMs - atMs) / this.spanMs) * (WIDTH - LEFT - RIGHT);
+        const x = atMs => LEFT + (1 - (nowMs - atMs) / spanMs) * (WIDTH - LEFT - RIGHT);
         const y = value => TOP + (1 - Math.min(1, value / max)) * (HEIGHT - TOP - BOTTOM);
         const floor = HEIGHT - BOTTOM;
         this.lines.forEach(({area, line}, i) => {

@@ -15,8 +15,9 @@ export class Conversation {
     #abort = null;    // of the answer that is coming
     #lastSaved = 0;
 
-    // hooks: getRequest() gives the fields of the settings, onBusy(isBusy), onKeyNeeded(), onDegraded(reason),
-    // onForgetful() if the browser keeps no more, announce(text) for people who listen.
+    // hooks: getRequest() gives the fields of the settings, onBusy(isBusy), onEdit(question, before) when a question and what
+    // followed it are taken out, onKeyNeeded(), onDegraded(reason), onForgetful() if the browser keeps no more,
+    // announce(text) for people who listen.
     constructor(list, hooks) {
         this.#list = list;
         this.#hooks = hooks;
@@ -35,7 +36,7 @@ export class Conversation {
         this.#messages = messages;
         for (const message of messages) {
             if (message.role === "user") {
-                this.#list.append(makeQuestion(message.content));
+                this.#showQuestion(message);
                 continue;
             }
             const view = this.#makeView(message);
@@ -61,9 +62,17 @@ export class Conversation {
     }
 
     ask(question) {
-        this.#messages.push({role: "user", content: question});
-        this.#list.append(makeQuestion(question));
+        const message = {role: "user", content: question};
+        this.#messages.push(message);
+        this.#showQuestion(message);
         return this.#answer();
+    }
+
+    // The last question again, if its answer failed.
+    askAgainAfterFailure() {
+        const last = this.#messages.at(-1);
+        if (last?.error && !this.isBusy)
+            this.#retry(last, this.#list.lastElementChild);
     }
 
     scrollToEnd() {
@@ -74,19 +83,36 @@ export class Conversation {
     // ---- one answer
 
     #makeView(message) {
-        return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(view)});
+        return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(message, view.element)});
+    }
+
+    #showQuestion(message) {
+        this.#list.append(makeQuestion(message.content, element => this.#edit(message, element)));
     }
 
     // An answer again: it and what came after it go.
-    #retry(view) {
+    #retry(message, element) {
         if (this.isBusy)
             return;
-        const at = this.#messages.indexOf(view.message);
-        this.#messages.length = at;
-        while (view.element.nextElementSibling)
-            view.element.nextElementSibling.remove();
-        view.element.remove();
+        this.#cut(message, element);
         this.#answer();
+    }
+
+    // A question otherwise: it and what came after it go, and it is handed back.
+    #edit(message, element) {
+        if (this.isBusy)
+            return;
+        const before = [...this.#messages];
+        this.#cut(message, element);
+        this.#save(true);
+        this.#hooks.onEdit(message.content, before);
+    }
+
+    #cut(message, element) {
+        this.#messages.length = this.#messages.indexOf(message);
+        while (element.nextElementSibling)
+            element.nextElementSibling.remove();
+        element.remove();
     }
 
     async #answer() {
@@ -194,7 +220,7 @@ function countDown(error, view, signal) {
         };
         const onAbort = () => end(() => reject(new DOMException("stopped", "AbortError")));
         const seconds = make("span", "");
-        const button = makeButton("Now", "quiet", () => end(resolve));
+        const button = makeButton("Ask now", "quiet", () => end(resolve));
         view.message.error = error.message;
         view.setStatus(make("span", "", `${error.message} `), seconds, button);
         signal.addEventListener("abort", onAbort);

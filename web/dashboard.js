@@ -73,7 +73,8 @@ const tiles = [
 
 function describeBreaker(now, before, minute, health) {
     const words = {ok: ["closed", "all is served in full"], degraded: ["open", "answers are kept shorter"],
-        draining: ["ending", "nothing new is taken"], unreachable: ["\u2013", "no answer"]};
+        draining: ["ending", "nothing new is taken"], "loading model": ["loading", "not ready yet"],
+        wedged: ["stuck", "restart the server"], unreachable: ["\u2013", "no answer"]};
     const [value, detail] = words[health.status] ?? [health.status ?? "\u2013", ""];
     return [value, health.reason ?? detail, health.status === "ok" ? "" : "warning"];
 }
@@ -100,6 +101,7 @@ export class Dashboard {
     #points = charts.map(() => []);
     #tiles = new Map();
     #charts;
+    #span;
     #state;
     #visible = false;
     #timer = 0;
@@ -107,6 +109,7 @@ export class Dashboard {
 
     constructor(view) {
         this.#state = view.querySelector("#dashboard-state");
+        this.#span = view.querySelector("#charts-span");
         const box = view.querySelector("#tiles");
         for (const [id, title] of tiles) {
             const value = document.createElement("p");
@@ -124,7 +127,7 @@ export class Dashboard {
             this.#tiles.set(id, {tile, value, detail});
         }
         this.#charts = charts.map(([title, series, format, max]) =>
-            new Chart(title, series.map(([name, className]) => ({name, className})), {format, max, spanMs: SPAN_MS}));
+            new Chart(title, series.map(([name, className]) => ({name, className})), {format, max}));
         view.querySelector("#charts").append(...this.#charts.map(chart => chart.element));
         document.addEventListener("visibilitychange", () => this.#schedule());
     }
@@ -191,13 +194,17 @@ export class Dashboard {
         }
     }
 
+    // As many whole minutes as have been looked at, five at most.
     #showCharts(now, before, minute) {
+        const oldest = this.#points[0][0]?.atMs ?? now.atMs;
+        const nMinutes = Math.max(1, Math.min(SPAN_MS / MINUTE_MS, Math.ceil((now.atMs - oldest) / MINUTE_MS)));
+        this.#span.textContent = nMinutes === 1 ? "The last minute" : `The last ${nMinutes} minutes`;
         charts.forEach(([, , , , measure], i) => {
             const points = this.#points[i];
             points.push({atMs: now.atMs, values: measure(now, before, minute)});
             while (now.atMs - points[0].atMs > SPAN_MS)
                 points.shift();
-            this.#charts[i].draw(points, now.atMs);
+            this.#charts[i].draw(points, now.atMs, nMinutes * MINUTE_MS);
         });
     }
 }

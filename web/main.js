@@ -36,7 +36,16 @@ function hideNotice() {
 
 // ---- the chat
 
-const settings = new Settings(byId("settings"));
+// With a new key what was refused for want of one is asked again.
+const settings = new Settings(byId("settings"), async () => {
+    hideNotice();
+    if (await showModel())
+        conversation.askAgainAfterFailure();
+});
+
+function askForKey() {
+    showNotice("This server asks for an API key.", {action: "Enter the key", onAction: () => settings.open("key")});
+}
 
 const conversation = new Conversation(byId("messages"), {
     getRequest: () => settings.getRequest(),
@@ -52,8 +61,19 @@ const conversation = new Conversation(byId("messages"), {
         if (!isBusy)
             updateSend();
     },
-    onKeyNeeded: () => showNotice("This server asks for an API key.",
-                                  {action: "Enter the key", onAction: () => settings.open("key")}),
+    onEdit: (text, before) => {
+        const draft = question.value;
+        question.value = text;
+        updateSend();
+        byId("welcome").hidden = !conversation.isEmpty;
+        question.focus();
+        showNotice("Ask it otherwise.", {action: "Leave it as it was", forMs: 30000, onAction: () => {
+            question.value = draft;
+            updateSend();
+            restore(before);
+        }});
+    },
+    onKeyNeeded: askForKey,
     onDegraded: () => showNotice("The server is short of memory or time: answers are kept shorter for now.", {forMs: 15000}),
     onForgetful: () => showNotice("The browser keeps no more of this conversation: a reload would lose its end."),
     announce: text => { byId("announcer").textContent = text; },
@@ -166,19 +186,27 @@ window.addEventListener("hashchange", showView);
 
 // ---- the model, and how the server is
 
+// False if the server wants another key, or does not say.
 async function showModel() {
-    const {data: [model]} = await getJson("/v1/models");
-    byId("model").textContent = model.id;
-    byId("model").title = `${model.id} answers`;
     try {
+        const {data: [model]} = await getJson("/v1/models");
+        byId("model").textContent = model.id;
+        byId("model").title = `${model.id} answers`;
+        byId("welcome-model").textContent = `${model.id} answers.`;
         const {default_generation_settings: defaults} = await getJson("/props");
         settings.showDefaults({max_tokens: defaults.params?.n_predict, ...defaults.params});
-    } catch { /* a server that wants a key first, or one without these */ }
+        return true;
+    } catch (error) {
+        if (error.status === 401) // the model's name is told to everybody, the rest is not
+            askForKey();
+        return false;
+    }
 }
 
 const troubles = {
     "loading model": "The model is being loaded. It answers in a moment.",
     draining: "The server is about to end.",
+    wedged: "The server stands still: it has to be started anew.",
     degraded: "The server is short of memory or time: answers are kept shorter for now.",
     unreachable: "The server does not answer. Is it running?",
 };
@@ -192,7 +220,7 @@ async function watchHealth() {
     else if (watchHealth.trouble)
         hideNotice();
     if (!trouble && !byId("model").textContent)
-        await showModel().catch(() => {});
+        await showModel();
     watchHealth.trouble = trouble;
     setTimeout(watchHealth, trouble ? 2000 : 30000);
 }

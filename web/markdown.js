@@ -69,6 +69,10 @@ const renderer = {
     html(source) {
         return source.split(plainTags).map((part, i) => i % 2 ? part : escapeHtml(part).replace(/&amp;(#?\w+;)/g, "&$1")).join("");
     },
+    // A box of a list of tasks, to be read only.
+    checkbox(isDone) {
+        return isDone ? "\u2611 " : "\u2610 ";
+    },
     // A picture would be a request to somebody else's server, with what was talked about in its address.
     image(href, title, text) {
         return escapeHtml(text || href || "");

@@ -6,9 +6,11 @@ const numbers = ["temperature", "top_p", "max_tokens", "thinking_budget_tokens"]
 
 export class Settings {
     #dialog;
+    #keyBefore = "";
     #form;
 
-    constructor(dialog) {
+    // onKey() is called when the dialog is closed with another key than it was opened with.
+    constructor(dialog, onKey) {
         this.#dialog = dialog;
         this.#form = dialog.querySelector("form");
         this.#form.addEventListener("input", () => this.#save());
@@ -17,6 +19,11 @@ export class Settings {
             if (event.target === dialog)
                 dialog.close(); // beside it
         });
+        dialog.addEventListener("close", () => {
+            if (loadKey() !== this.#keyBefore)
+                onKey();
+        });
+        dialog.querySelector(".close").addEventListener("click", () => dialog.close());
         document.getElementById("reset-settings").addEventListener("click", () => this.#reset());
     }
 
@@ -26,8 +33,10 @@ export class Settings {
             this.#form.elements[name].value = settings[name] ?? "";
         this.#form.elements.thinking.checked = settings.thinking !== false;
         this.#form.elements.key.value = loadKey();
-        if (!this.#dialog.open)
+        if (!this.#dialog.open) {
+            this.#keyBefore = loadKey();
             this.#dialog.showModal();
+        }
         this.#form.elements[field ?? "system"].focus();
     }
 

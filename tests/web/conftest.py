@@ -29,6 +29,14 @@ def tiny_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def locked_server(tmp_path_factory):
+    serving = Serving(make_tiny_model(tmp_path_factory.mktemp("locked"), "qwen2"), "--api-key", "key-of-a-test")
+    serving.key = "key-of-a-test"
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture(scope="session")
 def real_server():
     """SmolLM2: quick, and it does not think."""
     serving = Serving(real_model("smollm2-135m"), "--ctx", "1024", kv_mib=64)

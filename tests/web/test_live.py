@@ -82,6 +82,26 @@ def test_thoughts_stream_and_a_budget_ends_them(browser, thinking_server):
     assert browser.complaints(but=["/props"]) == []
 
 
+def test_a_server_with_a_key(browser, locked_server):
+    open_afresh(browser, locked_server)
+    browser.wait(lambda: "API key" in browser.text("#notice"), what="it says so before anybody has typed a question")
+    browser.run("localStorage.setItem('runnel.settings', JSON.stringify({max_tokens: 5}))")
+    browser.ask("Hello")
+    browser.wait(lambda: "API key" in browser.text(".note.error"))
+    browser.find("#notice button").click()
+    browser.press("wrong", Keys.ENTER)
+    browser.wait(lambda: browser.is_shown("#notice"))
+    browser.find("#notice button").click()
+    browser.find("[name=key]").clear()
+    browser.find("[name=key]").send_keys(locked_server.key, Keys.ENTER)
+    browser.wait(lambda: browser.is_shown("#send") and browser.find_all(".answer .times"))
+    assert len(browser.find_all(".question")) == 1, "the question that was refused is asked again"
+    assert not browser.is_shown("#notice") and not browser.find_all(".note.error")
+    browser.find("#tab-dashboard").click()
+    browser.wait(lambda: browser.text("#tile-running .value") == "0")
+    browser.forget()
+
+
 def test_the_dashboard_asks_only_while_it_is_seen(page, tiny_server):
     browser = page()
     asked = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length"

@@ -34,6 +34,9 @@ Some *weight* and **more**, `code`, a [link](https://example.org/a?b=1&c=2).
 |---|--:|
 | 1 | 2 |
 
+- [x] done
+- [ ] to do
+
 Water is H<sub>2</sub>O, <b onclick="x()">not</b> &amp; `<div>` <hr>
 
 Inline $x^2$ and \\(\\frac{a}{b}\\), for $5 and $10 it is money.
@@ -62,6 +65,10 @@ def is_leap(year):
     assert len(browser.find_all(".answer math")) == 4, html(browser)
     assert len(browser.find_all(".answer math[display=block]")) == 2
     assert "\\frac" not in browser.text(".answer > .text")
+    style = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    assert browser.run(style, ".answer td:last-child", "textAlign") == "right"
+    assert browser.run(style, ".answer menclose", "borderTopWidth") == "1px", "Chromium does not draw menclose by itself"
+    assert browser.run("return document.querySelector('.answer ul').innerText").split("\n") == ["\u2611 done", "\u2610 to do"]
     assert "for $5 and $10 it is money" in browser.text(".answer > .text")
     assert browser.text(".answer sub") == "2"
     assert 'Water is H2O, <b onclick="x()">not & <div>' in browser.text(".answer > .text")
@@ -199,6 +206,69 @@ def test_keyboard_alone(page):
         assert name and outline != "none", browser.run("return document.activeElement.outerHTML")
         seen.add(browser.focused())
     assert {"question", "tab-chat", "tab-dashboard", "new-chat", "theme", "open-settings"} <= seen
+
+
+def test_every_script_runs_its_own_way(page):
+    browser = show(page, "\u0645\u0631\u062d\u0628\u0627 \u0628\u0643.\n\nHello, \u4f60\u597d \U0001f600.")
+    # How far the text of each paragraph stands from the paragraph's two borders.
+    room = browser.run("""return [...document.querySelectorAll(".answer > .text p")].map(paragraph => {
+        const range = document.createRange();
+        range.selectNodeContents(paragraph);
+        const [text, box] = [range.getBoundingClientRect(), paragraph.getBoundingClientRect()];
+        return [text.left - box.left, box.right - text.right];
+    })""")
+    assert room[0][0] > 200 and room[0][1] < 2, "Arabic begins at the right"
+    assert room[1][0] < 2 and room[1][1] > 200
+
+
+def test_the_column_stands_above_the_composer(page):
+    browser = show(page, "A line.\n\n" * 80)
+    left, right = ("return arguments[0].map(name => document.querySelector(name).getBoundingClientRect())"
+                   f".map(box => box.{side})" for side in ("left", "right"))
+    for side in (left, right):
+        answer, composer = browser.run(side, [".answer", "#composer"])
+        assert abs(answer - composer) <= 1
+
+
+def test_a_question_is_asked_otherwise(page):
+    browser = page([content("One."), content("Two."), content("Three.")])
+    browser.ask("First?")
+    browser.wait_until_answered()
+    browser.ask("Secnod?")
+    browser.wait(lambda: len(browser.find_all(".answer .foot:not([hidden])")) == 2)
+    for take_back in (True, False):
+        browser.find("#question").send_keys("a draft")
+        browser.run("document.querySelectorAll('.question .edit')[1].focus()")
+        browser.press(Keys.ENTER)
+        assert browser.find("#question").get_attribute("value") == "Secnod?" and browser.focused() == "question"
+        assert len(browser.find_all(".question")) == 1 and len(browser.find_all(".answer")) == 1
+        if take_back:
+            browser.find("#notice button").click()
+            assert len(browser.find_all(".answer")) == 2
+            assert browser.find("#question").get_attribute("value") == "a draft"
+            browser.run("document.querySelector('#question').value = ''")
+    browser.press(Keys.CONTROL, "a")
+    browser.press(Keys.CONTROL, Keys.NULL, "Second?", Keys.ENTER)
+    browser.wait(lambda: len(browser.find_all(".answer .foot:not([hidden])")) == 2)
+    assert not browser.is_shown("#notice")
+    assert [message["content"] for message in browser.run("return window.requests.at(-1).body.messages")] == \
+        ["First?", "One.", "Second?"]
+
+
+def test_settings_that_are_out_of_bounds(page):
+    browser = page([content("Fine.")])
+    browser.find("#open-settings").click()
+    browser.find("[name=temperature]").send_keys("9")
+    browser.find("[name=max_tokens]").send_keys("50")
+    browser.find("#settings .primary").click()
+    assert browser.is_shown("#settings") and browser.focused() == "", "the field is pointed at"
+    assert browser.run("return document.activeElement.name") == "temperature"
+    browser.find("#settings .close").click()
+    assert not browser.is_shown("#settings")
+    browser.ask("Hello")
+    browser.wait_until_answered()
+    body = browser.run("return window.requests.at(-1).body")
+    assert "temperature" not in body and body["max_tokens"] == 50
 
 
 def test_settings_reach_the_request(page):
