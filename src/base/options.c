@@ -3,6 +3,8 @@
  * but, for a moment, the config file's text, which it hands to the caller. */
 #include "base/options.h"
 
+#include "base/text.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -209,29 +211,6 @@ static size_t find_name(const struct options_table *table, const char *name, siz
     return i;
 }
 
-/* The fewest letters to put in, take out or change to make a into b (Levenshtein); names of up to 31 letters.
- */
-static size_t edit_distance(const char *a, size_t a_len, const char *b)
-{
-    size_t row[32], b_len = strlen(b);
-    if (a_len > 31 || b_len > 31)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}
-
 /* The error for a name that is not in the table, with the nearest one if it is near. prefix: "--" or "FILE,
  * line 3: ". */
 static int unknown_name(const struct reading *r, const char *prefix, const char *name, size_t len)
@@ -240,7 +219,7 @@ static int unknown_name(const struct reading *r, const char *prefix, const char 
     size_t distance = len / 2 < 3 ? len / 2 + 1 : 4; /* one more than what is near */
     for (size_t i = 0; i < r->table->n_specs; i++) {
         const struct option_spec *spec = &r->table->specs[i];
-        size_t d = spec->positional ? SIZE_MAX : edit_distance(name, len, spec->name);
+        size_t d = spec->positional ? SIZE_MAX : text_distance(name, len, spec->name);
         if (d < distance) {
             distance = d;
             nearest = spec->name;

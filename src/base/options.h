@@ -89,6 +89,7 @@ struct option_spec {
     const char *choices;      /* STRING: the values it may have, "avx2|avx512"; NULL: any */
     bool required;            /* an error if nobody gives a value */
     bool positional;          /* no flag: the next argument without one */
+    const char *group;        /* of the first option of a group in --help: its heading; else NULL */
 };
 
 #define OPTION_FIELD(type, name) .field = offsetof(type, name)
@@ -111,7 +112,7 @@ enum { OPTIONS_READ = 0, OPTIONS_HELP = 1 };
 int options_read(const struct options_table *table, int argc, char **argv, void *settings,
                  runnel_error *error);
 
-/* At most 100 columns wide. */
+/* As wide as the terminal that out is, 100 columns at most; 80 elsewhere. */
 void options_print_help(const struct options_table *table, FILE *out);
 
 #endif

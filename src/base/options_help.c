@@ -2,11 +2,24 @@
 #include "base/options.h"
 
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 enum {
-    WIDTH = 100,
-    LEFT_MAX = 34, /* a longer left column has its text on the next line */
+    WIDTH = 80, /* where nobody says how wide it may be */
+    WIDTH_MIN = 60,
+    WIDTH_MAX = 100,
+    LEFT_MAX = 30, /* a longer left column has its text on the next line */
 };
+
+static size_t width_of(FILE *out)
+{
+    struct winsize size;
+    int fd = fileno(out);
+    if (fd < 0 || ioctl(fd, TIOCGWINSZ, &size) || size.ws_col == 0)
+        return WIDTH;
+    return size.ws_col < WIDTH_MIN ? WIDTH_MIN : size.ws_col > WIDTH_MAX ? WIDTH_MAX : size.ws_col;
+}
 
 /* "  -m, --model FILE" or "  MODEL". Returns its width. */
 static size_t format_left(const struct option_spec *spec, char *out, size_t size)
@@ -26,10 +39,10 @@ static size_t format_left(const struct option_spec *spec, char *out, size_t size
 /* Prints text from column on, broken at spaces, each further line indented to column. */
 static void print_wrapped(const char *text, size_t column, FILE *out)
 {
-    size_t at = column;
+    size_t at = column, end = width_of(out);
     for (bool first = true; *text; first = false) {
         size_t len = strcspn(text, " ");
-        if (!first && at + 1 + len > WIDTH) {
+        if (!first && at + 1 + len > end) {
             fprintf(out, "\n%*s", (int)column, "");
             at = column;
         } else if (!first) {
@@ -47,6 +60,8 @@ static void print_wrapped(const char *text, size_t column, FILE *out)
 static void print_spec(const struct option_spec *spec, size_t column, FILE *out)
 {
     char left[128], text[512];
+    if (spec->group)
+        fprintf(out, "\n%s:\n", spec->group);
     size_t width = format_left(spec, left, sizeof left);
     fputs(left, out);
     if (width + 2 > column)

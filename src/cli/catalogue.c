@@ -152,7 +152,8 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     if (code)
         return code;
     if (is_there(found, sizeof found, folder, model, ".gguf") ||
-        is_there(found, sizeof found, folder, model, "")) {
+        is_there(found, sizeof found, folder, model, "") ||
+        is_there(found, sizeof found, "models", model, ".gguf")) {
         if (strlen(found) >= size)
             return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
                              size - 1, strlen(found));
@@ -166,6 +167,7 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
                          model);
     return error_set(
         error, RUNNEL_EIO,
-        "model '%s': expected a file or the name of a pulled model, found neither here nor in %s", model,
-        folder);
+        "model '%s': expected a file or the name of a pulled model, found neither here nor in models or %s; "
+        "`runnel pull --list` shows the names",
+        model, folder);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/cli.h"
 
 struct command {
@@ -27,7 +28,53 @@ static void usage(FILE *out)
     fputs("Usage: runnel COMMAND [OPTION...]\n\nCommands:\n", out);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].text);
-    fputs("\nrunnel COMMAND --help describes its options; runnel --version prints the version.\n", out);
+    fputs("\nrunnel help COMMAND describes its options; runnel --version prints the version.\n", out);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int refuse_command(const char *name)
+{
+    const char *nearest = NULL;
+    size_t distance = 3; /* one more than what is near */
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        size_t d = text_distance(name, strlen(name), commands[i].name);
+        if (d < distance && d < strlen(name)) {
+            distance = d;
+            nearest = commands[i].name;
+        }
+    }
+    if (*name == '-')
+        fprintf(
+            stderr,
+            "runnel: %s: expected a command first, such as `runnel run %s ...`; runnel --help lists them\n",
+            name, name);
+    else if (nearest)
+        fprintf(stderr, "runnel: unknown command '%s'; did you mean %s?\n", name, nearest);
+    else
+        fprintf(stderr, "runnel: unknown command '%s'; runnel --help lists them\n", name);
+    return EXIT_USAGE;
+}
+
+/* `runnel help` and `runnel help COMMAND`. */
+static int print_help(int argc, char **argv)
+{
+    if (argc < 3) {
+        usage(stdout);
+        return EXIT_DONE;
+    }
+    const struct command *command = find_command(argv[2]);
+    if (!command)
+        return refuse_command(argv[2]);
+    char help[] = "--help";
+    char *arguments[] = {argv[2], help, NULL};
+    return command->run(2, arguments);
 }
 
 /* A file that is opened while one of the first three descriptors is closed would take its place, and get what is
@@ -48,17 +95,12 @@ int main(int argc, char **argv)
         usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-        usage(stdout);
-        return EXIT_DONE;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+        return print_help(argc, argv);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
         printf("runnel %s\n", RUNNEL_VERSION);
         return EXIT_DONE;
     }
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "runnel: unknown command '%s'; runnel --help lists them\n", argv[1]);
-    return EXIT_USAGE;
+    const struct command *command = find_command(argv[1]);
+    return command ? command->run(argc - 1, argv + 1) : refuse_command(argv[1]);
 }

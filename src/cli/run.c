@@ -216,6 +216,14 @@ static double per_second(double n, double ms)
     return ms > 0 ? n / ms * 1e3 : 0;
 }
 
+/* The same for people. */
+static const char *describe_finish(enum runnel_finish_reason reason)
+{
+    return reason == RUNNEL_FINISH_STOP     ? "complete"
+           : reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+                                            : finish_name(reason);
+}
+
 /* Tokens after the first one: those that decode_ms covers. */
 static double decoded(const runnel_response *response)
 {
@@ -238,7 +246,7 @@ static void print_timings(const runnel_model *model, const runnel_response *resp
         stderr,
         ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
         per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
-        decode_tok_s * (double)info.bytes_per_token / 1e9, finish_name(response->finish_reason));
+        decode_tok_s * (double)info.bytes_per_token / 1e9, describe_finish(response->finish_reason));
 }
 
 static int print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
@@ -372,9 +380,9 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
     return status;
 }
 
-/* Chat
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Chat ---------------------------------------------------------------------------------------------------- */
+
+static const char chat_help[] = "Ctrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n";
 
 struct chat {
     runnel_message *messages;
@@ -437,6 +445,49 @@ no_memory:
     return error->code;
 }
 
+/* What is typed instead of a question. */
+enum typed { TYPED_QUESTION, TYPED_NOTHING, TYPED_END };
+
+static enum typed take_command(const char *line, struct chat *chat)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    if (!line[strspn(line, " \t")])
+        return TYPED_NOTHING;
+    if (!strcmp(line, "/quit") || !strcmp(line, "/exit") || !strcmp(line, "/bye"))
+        return TYPED_END;
+    if (*line != '/' || line[1 + strspn(line + 1, letters)])
+        return TYPED_QUESTION;
+    if (!strcmp(line, "/clear")) {
+        chat_drop(chat, 0);
+        fprintf(stderr, "A new conversation.\n");
+    } else {
+        if (strcmp(line, "/help"))
+            fprintf(stderr, "%s: no such command. ", line);
+        fputs(chat_help, stderr);
+    }
+    return TYPED_NOTHING;
+}
+
+static void note_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* A line that somebody typed, to be freed; NULL at the end. Ctrl-C throws away what stands in the line; twice in a row
+ * it is the end. */
+static char *read_question(void)
+{
+    for (bool warned = false;; warned = true) {
+        interrupted = 0;
+        signal(SIGINT, note_interrupt);
+        char *line = readline("\n> ");
+        if (line || !interrupted || warned)
+            return line;
+        fputs("\nCtrl-C again or Ctrl-D ends.\n", stderr);
+    }
+}
+
 static int chat_loop(const runnel_model *model, const struct run_settings *settings)
 {
     runnel_error error;
@@ -446,21 +497,19 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     options.n_context = context_limit(model, settings);
     if (runnel_engine_start(model, &options, &engine, &error))
         return cli_fail(&error);
-    fprintf(stderr, "Type a question. Ctrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n");
+    fputs("Type a question. ", stderr);
+    fputs(chat_help, stderr);
     struct chat chat = {0};
-    signal(SIGINT, SIG_IGN);
     read_single_keys();
     rl_initialize();
     char *line;
-    while ((line = readline("\n> "))) {
-        if (!strcmp(line, "/quit") || !strcmp(line, "/exit")) {
+    while ((line = read_question())) {
+        enum typed typed = take_command(line, &chat);
+        if (typed == TYPED_END) {
             free(line);
             break;
         }
-        if (!strcmp(line, "/clear")) {
-            chat_drop(&chat, 0);
-            fprintf(stderr, "A new conversation.\n");
-        } else if (*line) {
+        if (typed == TYPED_QUESTION) {
             add_history(line);
             if (chat_turn(engine, model, settings, &chat, line, &error)) {
                 cli_fail(&error);
@@ -495,6 +544,13 @@ static int run(struct run_settings *settings)
         if (cli_read_file(settings->prompt_file ? settings->prompt_file : "-", &text, &len, &error))
             return cli_fail(&error);
         settings->prompt = text;
+        if (!text[strspn(text, " \t\r\n")]) {
+            fprintf(stderr, "runnel: %s: expected a question, found nothing\n",
+                    settings->prompt_file && strcmp(settings->prompt_file, "-") ? settings->prompt_file
+                                                                                : "stdin");
+            free(text);
+            return EXIT_FAILED;
+        }
         if (strlen(text) != len) {
             fprintf(stderr, "runnel: %s: expected text, found a zero byte at offset %zu\n",
                     settings->prompt_file ? settings->prompt_file : "stdin", strlen(text));

@@ -5,11 +5,11 @@ import subprocess
 import pytest
 
 
-def run(runnel, *arguments, **environment):
+def run(runnel, *arguments, folder="/", **environment):
     keep = {name: value for name, value in os.environ.items()
             if name not in ("RUNNEL_MODELS", "XDG_DATA_HOME", "HOME")}
     return subprocess.run([runnel, *arguments], env={**keep, **environment}, capture_output=True, text=True, timeout=60,
-                          stdin=subprocess.DEVNULL)
+                          stdin=subprocess.DEVNULL, cwd=folder)
 
 
 @pytest.mark.parametrize("environment, folder", [
@@ -48,6 +48,15 @@ def test_pulled_model_is_found_by_name(runnel, tmp_path, name):
     result = run(runnel, "run", "-m", name, "-p", "x", RUNNEL_MODELS=str(tmp_path))
     assert result.returncode == 1
     assert str(tmp_path / "mine.gguf") in result.stderr, "found, opened and refused"
+
+
+def test_models_of_this_folder_are_found_by_name(runnel, tmp_path):
+    """What `make demo` has got: it puts the model into the folder models."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "coder-0.5b.gguf").write_bytes(b"not a model")
+    result = run(runnel, "run", "-m", "coder-0.5b", "-p", "x", RUNNEL_MODELS="/nowhere", folder=tmp_path)
+    assert result.returncode == 1
+    assert "models/coder-0.5b.gguf: the header" in result.stderr, "found, opened and refused"
 
 
 def test_path_is_a_path(runnel, tmp_path):

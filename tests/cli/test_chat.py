@@ -66,9 +66,35 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(chat, tiny):
         terminal.wait_for(TIMINGS, seconds=30)
         assert "cancelled" in terminal.wait_for("]")
         terminal.wait_for(PROMPT)
-    terminal.type("\x03")  # no answer to end: nothing happens
-    time.sleep(0.2)
-    terminal.type("/quit\r")
+    assert terminal.process.poll() is None
+
+
+def test_ctrl_c_at_the_prompt_drops_the_line(chat, tiny):
+    terminal = chat(tiny(), "-n", "4")
+    terminal.type("half a line")
+    terminal.wait_for("half a line")
+    terminal.type("\x03")
+    terminal.wait_for("Ctrl-C again")
+    terminal.wait_for(PROMPT)
+    terminal.type("/clear\r")  # were the half line still there, this were a question
+    terminal.wait_for("A new conversation.")
+    terminal.wait_for(PROMPT)
+    for hint in (True, False):
+        terminal.type("\x03")
+        if hint:
+            terminal.wait_for("Ctrl-C again")
+            terminal.wait_for(PROMPT)
+    assert terminal.wait() == 0
+
+
+def test_what_is_no_question_is_not_asked(chat, tiny):
+    terminal = chat(tiny(), "-n", "4")
+    for line, said in (("/help", "/clear starts anew"), ("/nope", "/nope: no such command"), ("   ", None), ("", None)):
+        terminal.type(line + "\r")
+        shown = (terminal.wait_for(said) if said else "") + terminal.wait_for(PROMPT)
+        assert TIMINGS not in shown
+    assert ask(terminal, "/etc/hosts, what is it?")[1] > 4, "a path is a question"
+    terminal.type("/bye\r")
     assert terminal.wait() == 0
 
 

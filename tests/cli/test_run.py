@@ -162,6 +162,9 @@ def test_wrong_prompts(runnel, tiny, tmp_path):
     assert_fails(run(runnel, "-m", model, "-f", tmp_path / "missing"), 1, tmp_path / "missing")
     assert_fails(run(runnel, "-m", model, "-f", tmp_path), 1, tmp_path)
     assert_fails(run(runnel, "-m", model, "--raw", "-p", ""), 1, "prompt", "empty")
+    assert_fails(run(runnel, "-m", model, input=b" \n"), 1, "stdin", "expected a question")
+    (tmp_path / "blank.txt").write_text("")
+    assert_fails(run(runnel, "-m", model, "-f", tmp_path / "blank.txt"), 1, "blank.txt", "expected a question")
     assert_fails(run(runnel, "-m", model, input=b"half of this\0would be lost"), 1, "stdin", "12")
     # What is not UTF-8 goes in byte by byte.
     assert answer(runnel, "-m", model, "--raw", "-n", "1", input=b"\xff\xfe\x80")["prompt_tokens"] == 3

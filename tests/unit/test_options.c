@@ -307,7 +307,7 @@ static void test_help(void **state)
     for (char *line = text, *next; *line; line = next + 1) {
         next = strchr(line, '\n');
         assert_non_null(next);
-        assert_true(next - line <= 100);
+        assert_true(next - line <= 80);
         assert_true(next == line || next[-1] != ' ');
     }
     free(text);
