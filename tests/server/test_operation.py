@@ -1,12 +1,13 @@
-"""What docs/operation.md and the alerts name is what the server has: metrics, and the texts of its errors and its log."""
+"""What docs, alerts and the unit name is what the server has: options, metrics, headers, and the texts of its errors and its log."""
 import re
 import shutil
 import subprocess
 
 import pytest
-from serving import ROOT
+from serving import ROOT, RUNNEL
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
+OPTION = r"(?<![\w-])--[a-z][a-z0-9-]+"
 NAME = r"(?:vllm:|runnel_|deepseek_|process_)\w+"
 
 
@@ -38,6 +39,42 @@ def test_prometheus_reads_the_alerts():
         pytest.skip("promtool is not installed")
     done = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_option_that_is_named_exists():
+    """In what an operator reads; in the other direction docs/reference.md is generated."""
+    existing = set()
+    for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "pull"):
+        existing |= set(re.findall(OPTION, subprocess.run([RUNNEL, command, "--help"], capture_output=True, text=True,
+                                                          check=True).stdout))
+    of_others = {"--clients", "--url", "--requests", "--cflags", "--libs"}
+    pages = [ROOT / "README.md", ROOT / "deploy/systemd/runnel.service"]
+    pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files")]
+    named = {(page.name, option) for page in pages for option in re.findall(OPTION, page.read_text())}
+    assert len(named) > 50
+    assert {(page, option) for page, option in named if option not in existing | of_others} == set()
+
+
+def test_headers_and_fields_of_the_log_are_explained():
+    sources = {file.name: file.read_text() for file in (ROOT / "src" / "server").glob("*.c")}
+    text = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("server", "operation"))
+    headers = set(re.findall(r"\bX-(?:Runnel|Request|Api)-\w+", text))
+    assert headers == set(re.findall(r"\bX-(?:Runnel|Request|Api)-\w+", "".join(sources.values())))
+    fields = set(re.findall(r'\(&?line, "(\w+)"', sources["record.c"]))
+    assert len(fields) > 15
+    log = text.split("## The log")[1] + text.split("## The log")[2]
+    assert {field for field in fields if not re.search(rf"\b{field}\b", log)} == set()
+    assert set(re.findall(r"\b[a-z]+_ms\b", log)) <= fields
+
+
+def test_systemd_reads_the_unit(tmp_path):
+    analyze = shutil.which("systemd-analyze")
+    if not analyze:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "runnel.service"
+    unit.write_text((ROOT / "deploy/systemd/runnel.service").read_text().replace("/usr/local/bin/runnel", str(RUNNEL)))
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0 and "runnel.service" not in done.stderr, done.stderr
 
 
 # Of the texts below: names and numbers, which the program fills in, and what is left out.
