@@ -9,24 +9,13 @@
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
 #include "kernels/avx512_vectors.h"
 
-/* Two sub-blocks share an accumulator: their dot products are the two 16-bit halves of its lanes, so that one
- * `vpdpwssd` applies both scales. That wants dot products within 16 bits, which is so whenever the activations
- * of a block are not all large; the others take the slow way (`*_wide`): the same integers. */
+/* The dot products of two sub-blocks become the two 16-bit halves of a lane, so that one `vpdpwssd` applies both
+ * scales. That wants dot products within 16 bits, which is so whenever the activations of a block are not all
+ * large; the others take the slow way (`*_wide`): the same integers. */
 enum {
     Q4K_NARROW_SUM16 = 32767 / (2 * 15), /* largest sum of |q| over 16 inputs for 32 products with 0 .. 15 */
     Q6K_NARROW_SUM16 = 32767 / 32,       /* and for 16 products with -32 .. 31 */
 };
-
-INLINE uint32_t largest_of_rows(const uint8_t *act, size_t stride, int m)
-{
-    uint32_t largest = 0;
-    UNROLL
-    for (int i = 0; i < m; i++) {
-        uint32_t of_row = ((const struct act_q8_256 *)(act + (size_t)i * stride))->largest_sum16;
-        largest = of_row > largest ? of_row : largest;
-    }
-    return largest;
-}
 
 typedef __m512i wide_function(const uint8_t *block, const struct act_q8_256 *a);
 
@@ -34,12 +23,10 @@ typedef __m512i wide_function(const uint8_t *block, const struct act_q8_256 *a);
 INLINE void redo_wide(const uint8_t *block, const uint8_t *act, size_t stride, int m, uint32_t limit,
                       wide_function *wide, __m512i *isum)
 {
-    if (__builtin_expect(largest_of_rows(act, stride, m) <= limit, 1))
-        return;
     UNROLL
     for (int i = 0; i < m; i++) {
         const struct act_q8_256 *a = (const struct act_q8_256 *)(act + (size_t)i * stride);
-        if (a->largest_sum16 > limit)
+        if (__builtin_expect(a->largest_sum16 > limit, 0))
             isum[i] = wide(block, a);
     }
 }
@@ -50,10 +37,10 @@ INLINE void fetch(const uint8_t *p)
     __asm__ volatile("prefetcht1 %0" ::"m"(p[8 * Q4K_BLOCK_BYTES]));
 }
 
-/* From the sum of a high half and a low one that was started from 0x8000, both as they should be. */
-INLINE __m512i halves(__m512i sum)
+/* Lanes of the lower half of one and the upper half of the other. */
+INLINE __m512i halves(__m512i low, __m512i high)
 {
-    return _mm512_xor_si512(sum, _mm512_set1_epi32(0x8000));
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high);
 }
 
 /* The scaled sum of a block and a row of activations of any size. */
@@ -90,7 +77,7 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
         sums[i] = _mm512_setzero_ps();
     for (uint32_t b = 0; b < p->n_blocks; b++, block += Q4K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
         struct q4k_scales s;
-        __m512i isum[ROWS_AT_ONCE], dot[ROWS_AT_ONCE];
+        __m512i isum[ROWS_AT_ONCE], even[ROWS_AT_ONCE], odd[ROWS_AT_ONCE];
         q4k_unpack_scales(block, &s);
         UNROLL
         for (int i = 0; i < m; i++)
@@ -99,10 +86,9 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             const uint8_t *nibbles = block + Q4K_NIBBLES + 512 * pair, *q = act + 64 * pair;
             if (m >= 3) /* with one row or two the hardware does better alone */
                 fetch(block + 64 * pair);
-            /* The odd sub-block is used where it lies, 16 times too large, and so moves up by 12 bits. */
             UNROLL
             for (int i = 0; i < m; i++)
-                dot[i] = _mm512_set1_epi32(0x8000 >> 12);
+                odd[i] = _mm512_setzero_si512();
             UNROLL
             for (int g = 0; g < 8; g++) {
                 __m512i w = _mm512_and_si512(load(nibbles + 64 * g), high);
@@ -110,21 +96,23 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
                     fetch(nibbles + 64 * g);
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 32 + 4 * g);
+                    odd[i] = dot4(odd[i], w, q + (size_t)i * stride + 32 + 4 * g);
             }
             UNROLL
             for (int i = 0; i < m; i++)
-                dot[i] = _mm512_slli_epi32(dot[i], 12);
+                even[i] = _mm512_setzero_si512();
             UNROLL
             for (int g = 0; g < 8; g++) {
                 __m512i w = _mm512_and_si512(load(nibbles + 64 * g), low);
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 4 * g);
+                    even[i] = dot4(even[i], w, q + (size_t)i * stride + 4 * g);
             }
+            /* The odd sub-block is used where it lies, 16 times too large, and so moves up by 12 bits. */
             UNROLL
             for (int i = 0; i < m; i++)
-                isum[i] = _mm512_dpwssd_epi32(isum[i], halves(dot[i]), s.scale_pairs[pair]);
+                isum[i] = _mm512_dpwssd_epi32(isum[i], halves(even[i], _mm512_slli_epi32(odd[i], 12)),
+                                              s.scale_pairs[pair]);
         }
         redo_wide(block, act, stride, m, Q4K_NARROW_SUM16, q4k_wide, isum);
         __m512 d = load_f16(block), dmin = load_f16(block + Q4K_DMIN);
@@ -189,14 +177,18 @@ static __attribute__((noinline)) __m512i q6k_wide(const uint8_t *block, const st
     return sum;
 }
 
-/* What weights that are 32 too high add to the halves of each pair of sub-blocks is taken off them, and 0x8000
- * added to the lower one. */
-INLINE void q6k_starts(const struct act_q8_256 *a, int32_t starts[8])
+/* What the sums of sub-blocks 2i and 2i+1 start from: minus what weights that are 32 too high add. Of the even ones
+ * the lower 16 bits count; of the odd ones 18, as they come out 4 times too large. */
+struct q6k_starts {
+    _Alignas(32) int32_t even[8], odd[8];
+};
+
+INLINE void q6k_starts(const struct act_q8_256 *a, struct q6k_starts *starts)
 {
-    __m256i sums = _mm256_loadu_si256((const __m256i *)a->sum16); /* high << 16 | (low & 0xffff) */
-    sums = _mm256_xor_si256(sums, _mm256_set1_epi32(0x8000));     /* (high << 16) + low + 0x8000 */
-    sums = _mm256_sub_epi32(_mm256_set1_epi32((0x8000 << 5) + 0x8000), _mm256_slli_epi32(sums, 5));
-    _mm256_store_si256((__m256i *)starts, sums);
+    __m256i sums = _mm256_loadu_si256((const __m256i *)a->sum16);
+    sums = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(sums, 5));
+    _mm256_store_si256((__m256i *)starts->even, sums);
+    _mm256_store_si256((__m256i *)starts->odd, _mm256_slli_epi32(_mm256_srli_epi32(sums, 16), 2));
 }
 
 INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
@@ -205,17 +197,17 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
     const uint8_t *block = d_of_blocks + p->header_bytes;
     const uint8_t *act = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride;
-    _Alignas(32) int32_t starts[ROWS_AT_ONCE][8];
+    struct q6k_starts starts[ROWS_AT_ONCE];
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++)
         sums[i] = _mm512_setzero_ps();
     for (uint32_t b = 0; b < p->n_blocks; b++, block += Q6K_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
-        __m512i isum[ROWS_AT_ONCE], dot[ROWS_AT_ONCE];
+        __m512i isum[ROWS_AT_ONCE], even[ROWS_AT_ONCE], odd[ROWS_AT_ONCE];
         UNROLL
         for (int i = 0; i < m; i++) {
             isum[i] = _mm512_setzero_si512();
-            q6k_starts((const struct act_q8_256 *)(act + (size_t)i * stride), starts[i]);
+            q6k_starts((const struct act_q8_256 *)(act + (size_t)i * stride), &starts[i]);
         }
         for (int c = 0; c < 4; c++) {
             const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c, *q = act + 64 * c;
@@ -223,22 +215,20 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             fetch(block + 64 * c);
             UNROLL
             for (int k = 0; k < 4; k += 2, q += 32) {
-                /* The odd sub-block comes out 4 times too large, and so moves up by 14 bits. */
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] = _mm512_setzero_si512();
+                    odd[i] = broadcast(&starts[i].odd[2 * c + k / 2]);
                 UNROLL
                 for (int j = 0; j < 4; j++) {
                     __m512i w = q6k_group(chunk, k + 1, j);
                     fetch(chunk + 64 * (6 * (k / 2) + j));
                     UNROLL
                     for (int i = 0; i < m; i++)
-                        dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 16 + 4 * j);
+                        odd[i] = dot4(odd[i], w, q + (size_t)i * stride + 16 + 4 * j);
                 }
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    dot[i] =
-                        _mm512_add_epi32(_mm512_slli_epi32(dot[i], 14), broadcast(&starts[i][2 * c + k / 2]));
+                    even[i] = broadcast(&starts[i].even[2 * c + k / 2]);
                 UNROLL
                 for (int j = 0; j < 4; j++) {
                     __m512i w = q6k_group(chunk, k, j);
@@ -246,12 +236,14 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
                         fetch(chunk + 64 * (6 * (k / 2) + 4 + j));
                     UNROLL
                     for (int i = 0; i < m; i++)
-                        dot[i] = dot4(dot[i], w, q + (size_t)i * stride + 4 * j);
+                        even[i] = dot4(even[i], w, q + (size_t)i * stride + 4 * j);
                 }
                 __m512i pair = _mm512_srai_epi16(k ? word : _mm512_slli_epi16(word, 8), 8);
+                /* The odd sub-block comes out 4 times too large, and so moves up by 14 bits. */
                 UNROLL
                 for (int i = 0; i < m; i++)
-                    isum[i] = _mm512_dpwssd_epi32(isum[i], halves(dot[i]), pair);
+                    isum[i] =
+                        _mm512_dpwssd_epi32(isum[i], halves(even[i], _mm512_slli_epi32(odd[i], 14)), pair);
             }
         }
         redo_wide(block, act, stride, m, Q6K_NARROW_SUM16, q6k_wide, isum);
