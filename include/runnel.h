@@ -261,6 +261,9 @@ typedef struct runnel_request {
     /* Called on the engine's thread once it will not be refused any more (RUNNEL_ESLOW), before any event: of requests
      * submitted together, for each that was not, before the first event of one of them. May be NULL. */
     void (*on_taken)(void *user);
+    /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
+     * For callers whose submitting thread has no time for long texts. */
+    bool encoded;
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. */

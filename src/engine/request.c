@@ -52,10 +52,14 @@ unsigned request_memory_let_go(struct request_memory *memory)
 static int check_input(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
 {
     uint32_t n_vocab = model->weights->config.n_vocab;
-    int n_inputs = (request->messages != NULL) + (request->prompt != NULL) + (request->prompt_ids != NULL);
+    int n_texts = (request->messages != NULL) + (request->prompt != NULL);
+    int n_inputs = n_texts + (request->prompt_ids != NULL);
     if (request->continues && !request->n_messages)
         return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
-    if (n_inputs != 1)
+    if (request->encoded && (n_texts != 1 || !request->prompt_ids))
+        return error_set(error, RUNNEL_EINVAL,
+                         "request: encoded, but not one of messages and prompt and its prompt_ids given");
+    if (!request->encoded && n_inputs != 1)
         return error_set(error, RUNNEL_EINVAL,
                          "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);
     for (size_t i = 0; request->prompt_ids && i < request->n_prompt_ids; i++)
@@ -109,12 +113,24 @@ static runnel_message user_message(const runnel_request *request)
     return (runnel_message){.role = "user", .content = request->prompt, .content_len = request->prompt_len};
 }
 
+static int copy_ids(const runnel_request *request, struct token_list *tokens, runnel_error *error)
+{
+    tokens->ids = malloc(request->n_prompt_ids * sizeof *tokens->ids + 1);
+    if (!tokens->ids)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu tokens", request->n_prompt_ids);
+    memcpy(tokens->ids, request->prompt_ids, request->n_prompt_ids * sizeof *tokens->ids);
+    tokens->n = tokens->cap = request->n_prompt_ids;
+    return RUNNEL_OK;
+}
+
 int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
                    runnel_error *error)
 {
     int failure = check_input(model, request, error);
     if (failure)
         return failure;
+    if (request->prompt_ids)
+        return copy_ids(request, tokens, error);
     if (request->messages)
         return model_encode_chat(model, request->messages, request->n_messages, opening_of(request), tokens,
                                  error);
@@ -122,16 +138,8 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
         const runnel_message message = user_message(request);
         return model_encode_chat(model, &message, 1, opening_of(request), tokens, error);
     }
-    if (request->prompt) {
-        struct text_span all = {0, prompt_len(request)};
-        return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
-    }
-    tokens->ids = malloc(request->n_prompt_ids * sizeof *tokens->ids + 1);
-    if (!tokens->ids)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu tokens", request->n_prompt_ids);
-    memcpy(tokens->ids, request->prompt_ids, request->n_prompt_ids * sizeof *tokens->ids);
-    tokens->n = tokens->cap = request->n_prompt_ids;
-    return RUNNEL_OK;
+    struct text_span all = {0, prompt_len(request)};
+    return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
 }
 
 static int copy_text(const char *bytes, size_t n, char **text, size_t *len, runnel_error *error)

@@ -228,14 +228,19 @@ static void fail_job(struct job *job, const runnel_error *error)
     cancel_all(job);
 }
 
+void job_set_timeout_error(const struct server *server, runnel_error *error)
+{
+    error_set(error, RUNNEL_ETIMEOUT, "not finished within %.3g s, the longest that a request may take",
+              server->options->request_ms / 1e3);
+}
+
 static void on_timeout(evutil_socket_t descriptor, short what, void *user)
 {
     struct job *job = user;
     runnel_error error;
     (void)descriptor;
     (void)what;
-    error_set(&error, RUNNEL_ETIMEOUT, "not finished within %.3g s, the longest that a request may take",
-              job->server->options->request_ms / 1e3);
+    job_set_timeout_error(job->server, &error);
     fail_job(job, &error);
 }
 
@@ -337,11 +342,11 @@ no_memory:
     return NULL;
 }
 
-static int take_places(struct job *job, runnel_error *error)
+int job_take_places(struct server *server, uint32_t key, size_t n_wanted, runnel_error *error)
 {
-    struct admit *admit = &job->server->admit;
-    uint32_t n = job->n > UINT32_MAX ? UINT32_MAX : (uint32_t)job->n;
-    switch (admit_take(admit, job->key, n)) {
+    struct admit *admit = &server->admit;
+    uint32_t n = n_wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)n_wanted;
+    switch (admit_take(admit, key, n)) {
     case ADMIT_TAKEN:
         return RUNNEL_OK;
     case ADMIT_OVER_SHARE:
@@ -349,7 +354,7 @@ static int take_places(struct job *job, runnel_error *error)
             error, RUNNEL_EBUSY,
             "%u requests of this key are running or waiting: with %u more it would have more than its "
             "share of the %u that there may be; %u at most when nobody else asks",
-            admit->n_by_key[job->key], n, admit->n_max, admit_share(admit));
+            admit->n_by_key[key], n, admit->n_max, admit_share(admit));
     default:
         return error_set(error, RUNNEL_EBUSY,
                          "%u requests are running or waiting, expected at most %u with %u more",
@@ -408,7 +413,7 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
             copies[i].key = job->key;
             degrade(record_of(job->exchange), &copies[i]);
         }
-        failure = take_places(job, error);
+        failure = job_take_places(job->server, job->key, job->n, error);
         if (!failure) {
             failure = runnel_submit(job->server->engine, copies, job->n, futures, error);
             if (failure)
@@ -424,12 +429,13 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
     return failure;
 }
 
-static void start_timer(struct job *job)
+void job_start_timer(const struct server *server, const struct exchange *exchange, struct event *timer)
 {
-    double ms = job->server->options->request_ms;
+    double whole_ms = server->options->request_ms;
+    double ms = fmax(whole_ms - (clock_ms() - record_of(exchange)->began_ms), 1);
     struct timeval time = {(long)(ms / 1e3), (long)fmod(ms, 1e3) * 1000};
-    if (ms > 0)
-        event_add(&job->timer, &time);
+    if (whole_ms > 0)
+        event_add(timer, &time);
 }
 
 int job_start(struct server *server, struct exchange *exchange, const runnel_request *requests, size_t n,
@@ -461,7 +467,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     if (job->next)
         job->next->previous = job;
     server->jobs = job;
-    start_timer(job);
+    job_start_timer(server, exchange, &job->timer);
     exchange_set_gone(exchange, on_gone, job);
     *out = job;
     return RUNNEL_OK;

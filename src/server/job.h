@@ -8,6 +8,7 @@
 
 #include "server/server.h"
 
+struct event;
 struct job;
 
 enum { JOB_EREFUSED = -100 }; /* the breaker lets nobody in; beside the RUNNEL_E... */
@@ -39,6 +40,14 @@ size_t job_n_requests(const struct job *job);
 /* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed or was cancelled for
  * lack of memory. */
 const runnel_response *job_response(struct job *job, size_t index, runnel_error *error);
+
+/* Takes n places of the server's for a key (admit_give gives them back): 0, or RUNNEL_EBUSY and who has them. */
+int job_take_places(struct server *server, uint32_t key, size_t n, runnel_error *error);
+
+/* Starts the timer with what is left of the longest time that the exchange's request may take; not if there is no such
+ * limit. And the error of one whose time has run out. */
+void job_start_timer(const struct server *server, const struct exchange *exchange, struct event *timer);
+void job_set_timeout_error(const struct server *server, runnel_error *error);
 
 /* Cancels all jobs and runs the loop until their ends have come: before the engine and the loop are taken down. */
 void job_end_all(struct server *server);

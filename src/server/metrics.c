@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/text.h"
+#include "server/prepare.h"
 #include "server/server.h"
 
 #include <dirent.h>
@@ -289,6 +290,8 @@ static void add_protection(struct page *page, const struct server *server)
     const struct admit *admit = &server->admit;
     number(page, "runnel_requests_admitted", "gauge", admit->n_requests, "Requests that hold a place now.");
     number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max, "Places: --limit-concurrency.");
+    number(page, "runnel_long_bodies", "gauge", prepare_count(server),
+           "Long bodies that are being read beside the loop, or wait for that; each holds a place.");
     number(page, "runnel_timeouts_total", "counter", (double)admit->n_timeouts,
            "Requests that waited or took longer than they may.");
     head(page, "runnel_refusals_total", "counter",

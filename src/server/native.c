@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "server/job.h"
 #include "server/json_write.h"
+#include "server/prepare.h"
 #include "server/record.h"
 #include "server/reply.h"
 
@@ -182,11 +183,10 @@ static int add_parameter(json_t *root, const char *name, const char *encoded, si
     return failure;
 }
 
-static int read_query(const struct exchange *exchange, json_t **out, struct refusal *refusal)
+static int read_query(struct exchange_text query, json_t **out, struct refusal *refusal)
 {
     static const char *const names[] = {"prompt", "max_tokens", "temperature", "top_p",
                                         "top_k",  "min_p",      "seed",        "raw"};
-    struct exchange_text query = exchange_query(exchange);
     struct http_span name, value;
     json_t *root = json_object();
     size_t at = 0;
@@ -208,12 +208,19 @@ static int read_query(const struct exchange *exchange, json_t **out, struct refu
 
 /* Taking requests ----------------------------------------------------------------------------------------- */
 
-static int read_root(const struct exchange *exchange, bool is_batch, json_t **root, struct refusal *refusal)
+/* A body as it was understood. */
+struct native_request {
+    bool is_batch;
+    double started_ms;
+    size_t n_params; /* that were read */
+    struct params *params;
+};
+
+static int read_root(const struct prepare_input *input, bool is_batch, json_t **root, struct refusal *refusal)
 {
-    struct exchange_text body = exchange_body(exchange);
-    if (!is_batch && !body.len && exchange_query(exchange).len)
-        return read_query(exchange, root, refusal);
-    return json_read(body.bytes, body.len, root, refusal);
+    if (!is_batch && !input->body.len && input->query.len)
+        return read_query(input->query, root, refusal);
+    return json_read(input->body.bytes, input->body.len, root, refusal);
 }
 
 /* The entries of a batch: [..] or {"requests": [..]}. */
@@ -248,7 +255,7 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
     answer->started_ms = started_ms;
     answer->n = n;
     for (size_t i = 0; i < n; i++) {
-        answer->names[i] = json_incref(params[i].name);
+        answer->names[i] = json_copy(params[i].name); /* the rest goes to another thread */
         requests[i] = params[i].request;
         requests[i].sampling.seed = reply_seed(server, &params[i]);
     }
@@ -272,47 +279,70 @@ static void name_entry(size_t index, struct refusal *refusal)
     *refusal = named;
 }
 
-/* Reads the params of n requests; n_read of them are to be freed. */
-static int read_all(struct server *server, json_t *root, json_t *entries, size_t n, struct params *params,
-                    size_t *n_read, struct refusal *refusal)
+static int read_params(const struct server *server, json_t *root, json_t *entries,
+                       struct native_request *request, struct refusal *refusal)
 {
     const struct params_limits limits = reply_limits(server);
-    for (*n_read = 0; *n_read < n; ++*n_read) {
-        json_t *entry = entries ? json_array_get(entries, *n_read) : root;
-        if (params_read_generate(entry, &limits, &params[*n_read], refusal)) {
+    size_t n = entries ? json_array_size(entries) : 1;
+    request->params = calloc(n, sizeof *request->params);
+    if (!request->params)
+        return no_memory(refusal);
+    for (size_t i = 0; i < n; i++) {
+        json_t *entry = entries ? json_array_get(entries, i) : root;
+        int failure = params_read_generate(entry, &limits, &request->params[i], refusal);
+        if (!failure) {
+            request->n_params++;
+            failure = reply_encode(server, &request->params[i], refusal);
+        }
+        if (failure) {
             if (entries)
-                name_entry(*n_read, refusal);
+                name_entry(i, refusal);
             return -1;
         }
     }
     return 0;
 }
 
+static int read_body(const struct server *server, const struct prepare_input *input, void *state,
+                     struct refusal *refusal)
+{
+    struct native_request *request = state;
+    json_t *root = NULL, *entries = NULL;
+    int failure = read_root(input, request->is_batch, &root, refusal);
+    if (!failure && request->is_batch)
+        failure = find_entries(root, &entries, refusal);
+    if (!failure)
+        failure = read_params(server, root, entries, request, refusal);
+    json_decref(root);
+    return failure;
+}
+
+static void free_request(void *state)
+{
+    struct native_request *request = state;
+    for (size_t i = 0; i < request->n_params; i++)
+        params_free(&request->params[i]);
+    free(request->params);
+}
+
+static void start_request(struct server *server, struct exchange *exchange, void *state,
+                          const struct refusal *refusal)
+{
+    const struct native_request *request = state;
+    int status = refusal ? reply_refusal(exchange, refusal)
+                         : start_answer(server, exchange, request->params, request->n_params,
+                                        request->is_batch, request->started_ms);
+    if (status)
+        metrics_request_finished(server->metrics, route_of(request->is_batch), status, request->started_ms);
+}
+
 static void take_request(struct server *server, struct exchange *exchange, bool is_batch)
 {
-    double started_ms = metrics_request_started(server->metrics, route_of(is_batch));
-    json_t *root = NULL, *entries = NULL;
-    struct refusal refusal = {0};
-    struct params *params = NULL;
-    size_t n = 1, n_read = 0;
-    int status = 0;
-    int failure = read_root(exchange, is_batch, &root, &refusal);
-    if (!failure && is_batch)
-        failure = find_entries(root, &entries, &refusal);
-    if (!failure) {
-        n = entries ? json_array_size(entries) : 1;
-        params = calloc(n, sizeof *params);
-        failure =
-            params ? read_all(server, root, entries, n, params, &n_read, &refusal) : no_memory(&refusal);
-    }
-    status = failure ? reply_refusal(exchange, &refusal)
-                     : start_answer(server, exchange, params, n, is_batch, started_ms);
-    for (size_t i = 0; i < n_read; i++)
-        params_free(&params[i]);
-    free(params);
-    json_decref(root);
-    if (status)
-        metrics_request_finished(server->metrics, route_of(is_batch), status, started_ms);
+    static const struct prepare_steps steps = {sizeof(struct native_request), read_body, start_request,
+                                               free_request};
+    struct native_request request = {.is_batch = is_batch};
+    request.started_ms = metrics_request_started(server->metrics, route_of(is_batch));
+    prepare_request(server, exchange, &steps, &request);
 }
 
 void native_generate(struct server *server, struct exchange *exchange)

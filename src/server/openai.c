@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "server/job.h"
 #include "server/json_write.h"
+#include "server/prepare.h"
 #include "server/record.h"
 #include "server/reply.h"
 
@@ -12,6 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+/* A body as it was understood. */
+struct openai_request {
+    enum openai_form form;
+    double started_ms;
+    struct params params;
+
+    /* Of llama-server's form, for the answer, which takes them: copies, as the rest may be freed on another thread. */
+    json_t *stop, *response_fields;
+    struct text *prompts; /* it repeats them */
+    size_t n_prompts;
+};
 
 /* An answer's state --------------------------------------------------------------------------------------- */
 
@@ -21,20 +34,26 @@ static enum metrics_route route_of(const struct openai_answer *answer)
 }
 
 static struct openai_answer *make_answer(const struct server *server, const struct exchange *exchange,
-                                         const struct params *params, enum openai_form form)
+                                         struct openai_request *request)
 {
-    bool is_chat = form == OPENAI_CHAT;
+    const struct params *params = &request->params;
+    bool is_chat = request->form == OPENAI_CHAT;
     size_t n = params->n_choices * (is_chat ? 1 : params->n_prompts);
     struct openai_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->choices[0]);
     if (!answer)
         return NULL;
-    answer->is_native = form == OPENAI_NATIVE;
+    answer->is_native = request->form == OPENAI_NATIVE;
     answer->is_chat = is_chat;
     answer->return_tokens = params->request.wants_tokens;
     answer->evaluates_only = params->evaluates_only;
     answer->wants_probabilities = params->request.n_logprobs >= 0;
-    answer->stop = json_incref(json_find(params->root, "stop"));
-    answer->response_fields = json_incref(params->response_fields);
+    answer->stop = request->stop;
+    answer->response_fields = request->response_fields;
+    answer->prompts = request->prompts;
+    answer->n_prompts = request->n_prompts;
+    request->stop = request->response_fields = NULL;
+    request->prompts = NULL;
+    request->n_prompts = 0;
     answer->wants_stream = params->stream;
     answer->include_usage = params->include_usage;
     answer->split_reasoning = params->split_reasoning;
@@ -49,6 +68,13 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     return answer;
 }
 
+static void free_prompts(struct text *prompts, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        text_free(&prompts[i]);
+    free(prompts);
+}
+
 static void free_answer(void *state)
 {
     struct openai_answer *answer = state;
@@ -56,9 +82,7 @@ static void free_answer(void *state)
         logprobs_free(&answer->choices[i].logprobs);
     text_free(&answer->piece);
     text_free(&answer->settings);
-    for (size_t i = 0; i < answer->n_prompts; i++)
-        text_free(&answer->prompts[i]);
-    free(answer->prompts);
+    free_prompts(answer->prompts, answer->n_prompts);
     json_decref(answer->stop);
     json_decref(answer->response_fields);
     free(answer);
@@ -251,8 +275,39 @@ static const struct job_handlers handlers = {on_event, on_end, free_answer, on_t
 
 /* Taking requests ----------------------------------------------------------------------------------------- */
 
-static int read_body(struct server *server, struct exchange *exchange, enum openai_form form,
-                     struct params *params, struct refusal *refusal)
+/* Keeps what the answer tells of its request. */
+static int keep_for_answer(const struct server *server, struct openai_request *request,
+                           struct refusal *refusal)
+{
+    const struct params *params = &request->params;
+    runnel_error error = {RUNNEL_ENOMEM, "no memory for the request"};
+    const json_t *stop = json_find(params->root, "stop");
+    request->stop = json_deep_copy(stop);
+    request->response_fields = json_deep_copy(params->response_fields);
+    request->prompts = calloc(params->n_prompts, sizeof *request->prompts);
+    if (!request->prompts || (stop && !request->stop) ||
+        (params->response_fields && !request->response_fields))
+        return reply_refuse_error(&error, refusal);
+    for (; request->n_prompts < params->n_prompts; request->n_prompts++) {
+        const struct params_prompt *prompt = &params->prompts[request->n_prompts];
+        runnel_request asked = params->request;
+        char *text;
+        size_t len;
+        asked.prompt_ids = prompt->ids;
+        asked.n_prompt_ids = prompt->n_ids;
+        int failure = runnel_prompt_text(server->model, &asked, &text, &len, &error);
+        if (failure == RUNNEL_ENOMEM)
+            return reply_refuse_error(&error, refusal);
+        if (failure) /* rows of the embedding that no token has */
+            continue;
+        text_add(&request->prompts[request->n_prompts], text, len);
+        runnel_text_free(text);
+    }
+    return 0;
+}
+
+static int read_body(const struct server *server, const struct prepare_input *input, void *state,
+                     struct refusal *refusal)
 {
     static int (*const readers[])(json_t *, const struct params_limits *, struct params *,
                                   struct refusal *) = {
@@ -261,13 +316,26 @@ static int read_body(struct server *server, struct exchange *exchange, enum open
         [OPENAI_NATIVE] = params_read_native,
     };
     const struct params_limits limits = reply_limits(server);
-    struct exchange_text body = exchange_body(exchange);
+    struct openai_request *request = state;
     json_t *root;
-    if (json_read(body.bytes, body.len, &root, refusal))
+    if (json_read(input->body.bytes, input->body.len, &root, refusal))
         return -1;
-    int failure = readers[form](root, &limits, params, refusal);
+    int failure = readers[request->form](root, &limits, &request->params, refusal);
     json_decref(root);
+    if (!failure && request->form == OPENAI_CHAT)
+        failure = reply_encode(server, &request->params, refusal);
+    if (!failure && request->form == OPENAI_NATIVE)
+        failure = keep_for_answer(server, request, refusal);
     return failure;
+}
+
+static void free_request(void *state)
+{
+    struct openai_request *request = state;
+    json_decref(request->stop);
+    json_decref(request->response_fields);
+    free_prompts(request->prompts, request->n_prompts);
+    params_free(&request->params);
 }
 
 /* The request of each choice, to be freed. */
@@ -292,42 +360,12 @@ static runnel_request *make_requests(const struct server *server, const struct p
     return requests;
 }
 
-/* llama-server's form repeats the prompts in its answers. -1: no memory. */
-static int keep_prompts(const struct server *server, const runnel_request *requests,
-                        struct openai_answer *answer)
-{
-    size_t n = answer->n / answer->n_per_prompt;
-    answer->prompts = calloc(n, sizeof *answer->prompts);
-    if (!answer->prompts)
-        return -1;
-    answer->n_prompts = n;
-    for (size_t i = 0; i < n; i++) {
-        char *text;
-        size_t len;
-        runnel_error error;
-        int failure =
-            runnel_prompt_text(server->model, &requests[i * answer->n_per_prompt], &text, &len, &error);
-        if (failure == RUNNEL_ENOMEM)
-            return -1;
-        if (failure) /* rows of the embedding that no token has */
-            continue;
-        text_add(&answer->prompts[i], text, len);
-        runnel_text_free(text);
-    }
-    return 0;
-}
-
 /* Returns 0 once a job has the exchange, else the status that was answered. */
-static int start_answer(struct server *server, struct exchange *exchange, const struct params *params,
-                        enum openai_form form, double started_ms)
+static int start_answer(struct server *server, struct exchange *exchange, struct openai_request *request)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
-    struct openai_answer *answer = make_answer(server, exchange, params, form);
-    runnel_request *requests = answer ? make_requests(server, params, answer) : NULL;
-    if (requests && answer->is_native && keep_prompts(server, requests, answer)) {
-        free(requests);
-        requests = NULL;
-    }
+    struct openai_answer *answer = make_answer(server, exchange, request);
+    runnel_request *requests = answer ? make_requests(server, &request->params, answer) : NULL;
     runnel_error error;
     struct job *job;
     int status = 0;
@@ -337,29 +375,31 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
         return reply_refusal(exchange, &no_memory);
     }
     size_t n = answer->n;
-    answer->started_ms = started_ms;
+    answer->started_ms = request->started_ms;
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
         status = reply_engine_error(server, exchange, requests, n, &error);
     free(requests);
     return status;
 }
 
+static const enum metrics_route routes[] = {METRICS_CHAT, METRICS_COMPLETIONS, METRICS_COMPLETION};
+
+static void start_request(struct server *server, struct exchange *exchange, void *state,
+                          const struct refusal *refusal)
+{
+    struct openai_request *request = state;
+    int status = refusal ? reply_refusal(exchange, refusal) : start_answer(server, exchange, request);
+    if (status)
+        metrics_request_finished(server->metrics, routes[request->form], status, request->started_ms);
+}
+
 static void take_request(struct server *server, struct exchange *exchange, enum openai_form form)
 {
-    static const enum metrics_route routes[] = {METRICS_CHAT, METRICS_COMPLETIONS, METRICS_COMPLETION};
-    enum metrics_route route = routes[form];
-    double started_ms = metrics_request_started(server->metrics, route);
-    struct refusal refusal;
-    struct params params;
-    int status;
-    if (read_body(server, exchange, form, &params, &refusal)) {
-        status = reply_refusal(exchange, &refusal);
-    } else {
-        status = start_answer(server, exchange, &params, form, started_ms);
-        params_free(&params);
-    }
-    if (status)
-        metrics_request_finished(server->metrics, route, status, started_ms);
+    static const struct prepare_steps steps = {sizeof(struct openai_request), read_body, start_request,
+                                               free_request};
+    struct openai_request request = {.form = form};
+    request.started_ms = metrics_request_started(server->metrics, routes[form]);
+    prepare_request(server, exchange, &steps, &request);
 }
 
 void openai_chat(struct server *server, struct exchange *exchange)
@@ -377,27 +417,24 @@ void openai_native(struct server *server, struct exchange *exchange)
     take_request(server, exchange, OPENAI_NATIVE);
 }
 
+static void tell_count(struct server *server, struct exchange *exchange, void *state,
+                       const struct refusal *refusal)
+{
+    const struct openai_request *request = state;
+    struct text body = {0};
+    if (!refusal)
+        json_add_format(&body, "{\"input_tokens\":%zu}", request->params.request.n_prompt_ids);
+    metrics_add_status(server->metrics,
+                       refusal ? reply_refusal(exchange, refusal) : reply_json(exchange, &body));
+    text_free(&body);
+}
+
 void openai_count_tokens(struct server *server, struct exchange *exchange)
 {
-    struct refusal refusal;
-    struct params params;
-    struct text body = {0};
-    runnel_error error;
-    size_t n = 0;
-    if (read_body(server, exchange, OPENAI_CHAT, &params, &refusal)) {
-        metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
-        return;
-    }
-    int status;
-    if (reply_count_tokens(server, &params.request, &n, &error)) {
-        status = reply_engine_error(server, exchange, &params.request, 1, &error);
-    } else {
-        json_add_format(&body, "{\"input_tokens\":%zu}", n);
-        status = reply_json(exchange, &body);
-    }
-    text_free(&body);
-    params_free(&params);
-    metrics_add_status(server->metrics, status);
+    static const struct prepare_steps steps = {sizeof(struct openai_request), read_body, tell_count,
+                                               free_request};
+    struct openai_request request = {.form = OPENAI_CHAT};
+    prepare_request(server, exchange, &steps, &request);
 }
 
 static void write_model(const struct server *server, struct text *out)

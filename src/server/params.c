@@ -31,6 +31,7 @@ void params_free(struct params *params)
         free(params->prompts[i].ids);
     free(params->prompts);
     free(params->biases);
+    runnel_tokens_free(params->encoded);
     json_decref(params->root);
     *params = (struct params){0};
 }

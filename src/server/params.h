@@ -26,8 +26,8 @@ struct params_limits {
     uint32_t n_vocab;
     uint32_t n_choices; /* "n" at most */
     bool split_reasoning;
-    /* Text to token ids as runnel_tokenize gives them, control tokens read as such. NULL: text where ids are needed (mixed
-     * prompts, keys of logit_bias) is refused. */
+    /* Text to token ids as runnel_tokenize gives them, control tokens read as such. NULL: prompts stay texts, and
+     * text where ids are needed (mixed prompts, keys of logit_bias) is refused. */
     int (*encode)(void *user, const char *text, size_t len, int32_t **ids, size_t *n_ids,
                   runnel_error *error);
     void *encode_user;
@@ -35,7 +35,7 @@ struct params_limits {
 };
 
 struct params_prompt {
-    const char *text; /* or */
+    const char *text; /* where there is no encode; or */
     size_t text_len;
     int32_t *ids; /* its own */
     size_t n_ids;
@@ -59,6 +59,7 @@ struct params {
     char **joined; /* contents that came in parts */
     size_t n_joined;
     runnel_logit_bias *biases;
+    int32_t *encoded; /* the request's prompt_ids, where they were made of its text */
     const char *stop[PARAMS_STOPS];
 };
 

@@ -64,7 +64,7 @@ static int read_text(const json_t *value, const struct params_limits *limits, st
 {
     if (!json_string_length(value))
         return refuse(refusal, "prompt", "it is empty");
-    if (limits->bos >= 0 && limits->encode)
+    if (limits->encode)
         return add_text(value, 0, limits, prompt, refusal);
     prompt->text = json_string_value(value);
     prompt->text_len = json_string_length(value);

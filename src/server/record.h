@@ -16,6 +16,7 @@ struct record {
     char id[RECORD_ID_BYTES]; /* of the request; also in its answer, as the header X-Request-Id */
     bool computed;            /* the engine had it: what follows is filled */
     unsigned n_answers;       /* more than 1 for a batch and for "n" */
+    double began_ms;          /* monotonic time at which a route took it, body and all */
     double first_text_ms;     /* monotonic time of its first text; 0: there was none */
     runnel_response counts;   /* tokens added up, times those of the slowest; no texts */
     const char

@@ -45,6 +45,10 @@ static int send_error(struct exchange *exchange, int status, struct text *body)
 int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
 {
     struct text body = {0};
+    if (exchange_is_gone(exchange)) {
+        exchange_abort(exchange);
+        return 499;
+    }
     text_add_string(&body, "{\"error\":");
     reply_add_error(&body, refusal->status, refusal->message, refusal->param);
     text_add_string(&body, "}}");
@@ -73,14 +77,22 @@ int reply_status(const runnel_error *error)
     }
 }
 
-int reply_count_tokens(const struct server *server, const runnel_request *request, size_t *n,
-                       runnel_error *error)
+int reply_refuse_error(const runnel_error *error, struct refusal *refusal)
 {
-    int32_t *ids;
-    int code = runnel_prompt_tokens(server->model, request, &ids, n, error);
-    if (!code)
-        runnel_tokens_free(ids);
-    return code;
+    refuse(refusal, NULL, "%.230s", error->message);
+    refusal->status = reply_status(error);
+    return -1;
+}
+
+int reply_encode(const struct server *server, struct params *params, struct refusal *refusal)
+{
+    runnel_request *request = &params->request;
+    runnel_error error;
+    if (runnel_prompt_tokens(server->model, request, &params->encoded, &request->n_prompt_ids, &error))
+        return reply_refuse_error(&error, refusal);
+    request->prompt_ids = params->encoded;
+    request->encoded = true;
+    return 0;
 }
 
 /* Of several prompts the longest one is told. */
@@ -89,11 +101,9 @@ static int send_context_error(struct server *server, struct exchange *exchange,
 {
     struct text body = {0};
     size_t most = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t n_tokens = 0;
-        if (!reply_count_tokens(server, &requests[i], &n_tokens, NULL) && n_tokens > most)
-            most = n_tokens;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (requests[i].n_prompt_ids > most)
+            most = requests[i].n_prompt_ids;
     text_add_string(&body, "{\"error\":");
     add_error(&body, 400, "exceed_context_size_error", error->message,
               requests[0].messages ? "messages" : "prompt");
@@ -106,8 +116,8 @@ int reply_engine_error(struct server *server, struct exchange *exchange, const r
 {
     if (error->code == RUNNEL_ECONTEXT)
         return send_context_error(server, exchange, requests, n, error);
-    struct refusal refusal = {.status = reply_status(error)};
-    snprintf(refusal.message, sizeof refusal.message, "%.230s", error->message);
+    struct refusal refusal;
+    reply_refuse_error(error, &refusal);
     return reply_refusal(exchange, &refusal);
 }
 

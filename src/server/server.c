@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "server/job.h"
 #include "server/page.h"
+#include "server/prepare.h"
 #include "server/record.h"
 #include "server/reply.h"
 
@@ -190,6 +191,8 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = loop_create(&limits, &handlers, &server->loop, error);
     if (!failure)
+        failure = prepare_begin(server, error);
+    if (!failure)
         failure = monitor_start(server, &server->options->monitor, error);
     if (!failure)
         failure = watch_signals(run, error);
@@ -210,6 +213,7 @@ static void stop(struct run *run)
     monitor_stop(server);
     if (run->opening)
         pthread_join(run->opener, NULL);
+    prepare_end(server);
     if (server->loop)
         job_end_all(server);
     loop_free(server->loop);

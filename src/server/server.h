@@ -32,6 +32,7 @@ struct server_options {
 
 struct job;
 struct pool;
+struct preparer;
 
 struct server {
     const struct server_options *options;
@@ -42,12 +43,13 @@ struct server {
     struct log *log;
     struct metrics *metrics;
     struct monitor monitor;
-    struct admit admit;   /* who is let in, and timeouts in a row: job.c tells it */
-    struct pool *pool;    /* memory of what lives as long as a request */
-    struct job *jobs;     /* running; job.c's */
-    char model_name[128]; /* in answers and as the label of metrics */
-    double start_ms;      /* monotonic */
-    int64_t created_s;    /* wall clock, for "created" */
+    struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
+    struct pool *pool;         /* memory of what lives as long as a request */
+    struct job *jobs;          /* running; job.c's */
+    struct preparer *preparer; /* reads long bodies; prepare.c's */
+    char model_name[128];      /* in answers and as the label of metrics */
+    double start_ms;           /* monotonic */
+    int64_t created_s;         /* wall clock, for "created" */
 };
 
 struct server_listening {

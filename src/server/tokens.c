@@ -1,39 +1,54 @@
-/* tokens.c: /tokenize, /detokenize and /apply-template. The loop's thread only. */
+/* tokens.c: /tokenize, /detokenize and /apply-template. Bodies are read on any thread (prepare.h). */
 #include "server/tokens.h"
 
 #include "base/utf8.h"
 #include "server/json_write.h"
+#include "server/prepare.h"
 #include "server/reply.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Reads a body and writes its answer; 0, or -1 and the refusal. */
+/* Reads a body and writes its answer; 0, or -1 and the refusal. Any thread. */
 typedef int (*answer_function)(const struct server *server, json_t *root, struct text *out,
                                struct refusal *refusal);
 
-static void answer(struct server *server, struct exchange *exchange, answer_function write)
+struct tokens_request {
+    answer_function write;
+    struct text out;
+};
+
+static int read_body(const struct server *server, const struct prepare_input *input, void *state,
+                     struct refusal *refusal)
 {
-    struct exchange_text body = exchange_body(exchange);
-    struct refusal refusal;
-    struct text out = {0};
+    struct tokens_request *request = state;
     json_t *root;
-    int failure = json_read(body.bytes, body.len, &root, &refusal);
-    if (!failure) {
-        failure = json_is_object(root) ? write(server, root, &out, &refusal)
-                                       : refuse(&refusal, NULL, "the body is no JSON object");
-        json_decref(root);
-    }
-    metrics_add_status(server->metrics,
-                       failure ? reply_refusal(exchange, &refusal) : reply_json(exchange, &out));
-    text_free(&out);
+    if (json_read(input->body.bytes, input->body.len, &root, refusal))
+        return -1;
+    int failure = json_is_object(root) ? request->write(server, root, &request->out, refusal)
+                                       : refuse(refusal, NULL, "the body is no JSON object");
+    json_decref(root);
+    return failure;
 }
 
-static int refuse_error(const runnel_error *error, struct refusal *refusal)
+static void tell(struct server *server, struct exchange *exchange, void *state, const struct refusal *refusal)
 {
-    refuse(refusal, NULL, "%.230s", error->message);
-    refusal->status = reply_status(error);
-    return -1;
+    const struct tokens_request *request = state;
+    metrics_add_status(server->metrics,
+                       refusal ? reply_refusal(exchange, refusal) : reply_json(exchange, &request->out));
+}
+
+static void free_request(void *state)
+{
+    struct tokens_request *request = state;
+    text_free(&request->out);
+}
+
+static void answer(struct server *server, struct exchange *exchange, answer_function write)
+{
+    static const struct prepare_steps steps = {sizeof(struct tokens_request), read_body, tell, free_request};
+    struct tokens_request request = {.write = write};
+    prepare_request(server, exchange, &steps, &request);
 }
 
 /* Text of part of a character cannot be a JSON string: then it is a list of bytes. */
@@ -59,7 +74,7 @@ static int write_token(const struct server *server, int32_t id, bool with_piece,
         return 0;
     }
     if (runnel_detokenize(server->model, &id, 1, true, &piece, &len, &error))
-        return refuse_error(&error, refusal);
+        return reply_refuse_error(&error, refusal);
     json_add_format(out, "{\"id\":%d,\"piece\":", id);
     write_piece(piece, len, out);
     text_add_string(out, "}");
@@ -82,7 +97,7 @@ static int tokenize(const struct server *server, json_t *root, struct text *out,
         return refuse(refusal, "content", "expected a string");
     if (runnel_tokenize(server->model, json_string_value(content), json_string_length(content), special, &ids,
                         &n_ids, &error))
-        return refuse_error(&error, refusal);
+        return reply_refuse_error(&error, refusal);
     bool leads = adds && server->info.adds_bos;
     int failure = 0;
     text_add_string(out, "{\"tokens\":[");
@@ -122,10 +137,10 @@ static int detokenize(const struct server *server, json_t *root, struct text *ou
         return refuse(refusal, "tokens", "expected a list of token ids");
     int32_t *ids = malloc(json_array_size(tokens) * sizeof *ids + 1);
     if (!ids)
-        return refuse_error(&no_memory, refusal);
+        return reply_refuse_error(&no_memory, refusal);
     int failure = read_ids(server, tokens, ids, refusal);
     if (!failure && runnel_detokenize(server->model, ids, json_array_size(tokens), true, &text, &len, &error))
-        failure = refuse_error(&error, refusal);
+        failure = reply_refuse_error(&error, refusal);
     free(ids);
     if (failure)
         return failure;
@@ -148,7 +163,7 @@ static int apply_template(const struct server *server, json_t *root, struct text
         return -1;
     int failure = runnel_prompt_text(server->model, &params.request, &text, &len, &error);
     if (failure)
-        failure = refuse_error(&error, refusal);
+        failure = reply_refuse_error(&error, refusal);
     params_free(&params);
     if (failure)
         return failure;

@@ -20,7 +20,8 @@ GAUGES = ("deepseek_memory_percent", "vllm:num_requests_running", "vllm:num_requ
           "vllm:kv_cache_usage_perc", "process_resident_memory_bytes", "process_start_time_seconds",
           "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes",
           "runnel_memory_used_bytes", "runnel_memory_limit_bytes", "runnel_memory_growth_bytes", "runnel_breaker_state",
-          "runnel_engine_wedged", "runnel_requests_admitted", "runnel_requests_admitted_limit")
+          "runnel_engine_wedged", "runnel_requests_admitted", "runnel_requests_admitted_limit",
+          "runnel_long_bodies")
 
 
 def families(serving):

@@ -324,6 +324,13 @@ static void wrong_requests_are_named(void **state)
     request = good;
     request.prompt = "both";
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "prompt_ids");
+    request.encoded = true;
+    request.n_messages = 1;
+    request.messages = &(const runnel_message){.role = "user", .content = "three"};
+    expect_failure(&fixture, &request, RUNNEL_EINVAL, "prompt_ids");
+    request = good;
+    request.encoded = true; /* from what? */
+    expect_failure(&fixture, &request, RUNNEL_EINVAL, "prompt_ids");
     request = good;
     request.n_prompt_ids = 0;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "empty");

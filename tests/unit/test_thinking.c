@@ -158,6 +158,29 @@ static void the_answer_follows(void **state)
     runnel_engine_stop(engine);
 }
 
+/* A prompt whose tokens were made before has its template and its thoughts all the same. */
+static void tokens_may_be_made_before(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    struct heard heard, again;
+    runnel_request request = ask_for(10, 40, 1, &heard), encoded = ask_for(10, 40, 1, &again);
+    int32_t *ids;
+    assert_int_equal(runnel_prompt_tokens(model, &request, &ids, &encoded.n_prompt_ids, NULL), RUNNEL_OK);
+    encoded.prompt_ids = ids;
+    encoded.encoded = true;
+    runnel_response expected = respond(engine, &request), response = respond(engine, &encoded);
+    assert_int_equal(again.n, heard.n);
+    assert_memory_equal(again.tokens, heard.tokens, heard.n * sizeof *heard.tokens);
+    assert_string_equal(response.reasoning, expected.reasoning);
+    assert_string_equal(response.text, expected.text);
+    assert_int_equal(response.n_reasoning_tokens, 10);
+    runnel_tokens_free(ids);
+    runnel_response_free(&response);
+    runnel_response_free(&expected);
+    runnel_engine_stop(engine);
+}
+
 /* A thought that ends by itself in time is left alone, whatever the budget. */
 static void shorter_thoughts_are_left_alone(void **state)
 {
@@ -389,10 +412,15 @@ static void slots_show_what_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_answer_follows),      cmocka_unit_test(shorter_thoughts_are_left_alone),
-        cmocka_unit_test(company_changes_nothing), cmocka_unit_test(max_tokens_still_counts_all),
-        cmocka_unit_test(no_budget_at_all),        cmocka_unit_test(forced_tokens_have_probabilities),
-        cmocka_unit_test(the_stop_text_is_named),  cmocka_unit_test(prompts_are_told_as_tokens),
+        cmocka_unit_test(the_answer_follows),
+        cmocka_unit_test(tokens_may_be_made_before),
+        cmocka_unit_test(shorter_thoughts_are_left_alone),
+        cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(max_tokens_still_counts_all),
+        cmocka_unit_test(no_budget_at_all),
+        cmocka_unit_test(forced_tokens_have_probabilities),
+        cmocka_unit_test(the_stop_text_is_named),
+        cmocka_unit_test(prompts_are_told_as_tokens),
         cmocka_unit_test(slots_show_what_runs),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
