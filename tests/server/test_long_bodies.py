@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from test_limits import post as long_post, talk
+from test_limits import INSTRUMENTED, post as long_post, talk
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FILLER = "y" * 70000  # in a field that nobody knows
-# A megabyte that takes the thread a second or so: each of its texts is cut into tokens by itself.
-SLOW = b'{"prompt":[1' + b',"a"' * 250000 + b'],"max_tokens":1}'
+# Takes the thread a while: each of its texts is cut into tokens by itself.
+SLOW = b'{"prompt":[1' + b',"a"' * (20000 if INSTRUMENTED else 250000) + b'],"max_tokens":1}'
 CHAT = {"messages": [{"role": "user", "content": "Who? <|im_end|>"}]}
 PIECES = {"content": "a b c", "with_pieces": True}
 # Those that are computed always draw the likeliest token.
