@@ -277,6 +277,7 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
                                              .n_prompt = future->n_prompt,
                                              .max_tokens = future->max_tokens,
                                              .arrival_ms = future->submit_ms};
+    engine_compare_prompt(engine, future);
     enum scheduler_answer answer = scheduler_add(engine->scheduler, &future->entry, clock_ms(), &forecast);
     future->predicted_wait_ms = forecast.wait_ms;
     switch (answer) {

@@ -62,6 +62,7 @@ struct runnel_engine {
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
     uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t n_texts; /* numbers of texts given so far, see scheduler.h */
     double last_step_ms;
 };
 
@@ -81,5 +82,13 @@ struct runnel_future *engine_future_of(struct scheduler_entry *entry);
 bool engine_step(struct runnel_engine *engine);
 /* The request has ended: gives back its pages and its place, wakes who waits. */
 void engine_retire(struct runnel_engine *engine, struct runnel_future *future);
+
+/* sharing.c; the engine thread's. */
+
+/* Of a prompt that has just come: tells the scheduler what the cache has, and with whose it begins alike. */
+void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *future);
+/* Before a step is planned: prompts take what others have computed of them, and the scheduler is told which ones
+ * go on alike. */
+void engine_share_pages(struct runnel_engine *engine);
 
 #endif

@@ -86,6 +86,19 @@ static void admit(struct future *future)
     }
 }
 
+/* Prompts that begin alike have what this one has computed of the common beginning. */
+static void share(struct future *future, const struct forecast_item *prompt)
+{
+    const struct scheduler_entry *entry = prompt->entry;
+    double computed = fmin(entry->n_tokens - prompt->n_rows, entry->n_common);
+    for (uint32_t i = 0; i < future->n_items && entry->text; i++) {
+        struct forecast_item *item = &future->items[i];
+        double shared = fmin(computed, fmin(item->entry->n_common, item->entry->n_tokens - 1.0));
+        if (item != prompt && item->entry->text == entry->text && item->n_rows > 0)
+            item->n_rows = fmin(item->n_rows, item->entry->n_tokens - shared);
+    }
+}
+
 /* The next piece: returns the prompt that is computed in it, or NULL. */
 static struct forecast_item *advance(struct future *future)
 {
@@ -136,6 +149,7 @@ static struct forecast_item *advance(struct future *future)
         prompt->n_rows -= n_steps * n_share;
         if (prompt->n_rows < 1e-6)
             prompt->n_rows = 0;
+        share(future, prompt);
     }
     return prompt;
 }

@@ -187,24 +187,61 @@ static uint64_t id_before(const struct kvcache *cache, const struct sequence *s,
     return index ? cache->pages.page[s->table[index - 1]].id : 0;
 }
 
-uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens)
+/* How many pages of a prompt may be taken from the index: the last position is always computed. */
+static uint32_t pages_to_match(uint32_t n_tokens)
+{
+    return n_tokens ? (n_tokens - 1) / KV_PAGE : 0;
+}
+
+uint32_t kvcache_match_more(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens)
 {
     struct sequence *s = &cache->sequences[sequence];
-    uint32_t limit = n_tokens ? (n_tokens - 1) / KV_PAGE : 0;
+    uint32_t limit = pages_to_match(n_tokens), before = s->length;
     limit = limit < cache->max_pages ? limit : cache->max_pages;
     limit = limit < s->n_unwindowed ? limit : s->n_unwindowed;
-    while (s->n_pages < limit) {
-        uint32_t page = pages_find(&cache->pages, s->salt, id_before(cache, s, s->n_pages),
-                                   tokens + (size_t)s->n_pages * KV_PAGE);
+    for (uint32_t i = s->length / KV_PAGE; i < limit && !s->n_reserved; i++) {
+        uint32_t page =
+            pages_find(&cache->pages, s->salt, id_before(cache, s, i), tokens + (size_t)i * KV_PAGE);
         if (page == NO_PAGE)
             break;
         pages_reference(&cache->pages, page);
+        release_from(cache, s, i); /* what it has of that page itself */
         s->table[s->n_pages++] = page;
+        s->length = s->n_pages * KV_PAGE;
     }
-    s->length = s->n_pages * KV_PAGE;
-    cache->n_queries += n_tokens;
-    cache->n_hits += s->length;
+    cache->n_hits += s->length - before;
     return s->length;
+}
+
+uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens)
+{
+    cache->n_queries += n_tokens;
+    return kvcache_match_more(cache, sequence, tokens, n_tokens);
+}
+
+uint32_t kvcache_find(const struct kvcache *cache, uint64_t salt, const int32_t *tokens, uint32_t n_tokens)
+{
+    uint64_t parent_id = 0;
+    uint32_t n = 0;
+    for (; n < pages_to_match(n_tokens); n++) {
+        uint32_t page = pages_find(&cache->pages, salt, parent_id, tokens + (size_t)n * KV_PAGE);
+        if (page == NO_PAGE)
+            break;
+        parent_id = cache->pages.page[page].id;
+    }
+    return n * KV_PAGE;
+}
+
+bool kvcache_same_next(const struct kvcache *cache, int a, const int32_t *a_tokens, int b,
+                       const int32_t *b_tokens)
+{
+    const struct sequence *first = &cache->sequences[a], *second = &cache->sequences[b];
+    uint32_t index = first->length / KV_PAGE;
+    if (first->salt != second->salt || index != second->length / KV_PAGE || index >= first->n_unwindowed ||
+        index >= second->n_unwindowed || id_before(cache, first, index) != id_before(cache, second, index))
+        return false;
+    size_t begin = (size_t)index * KV_PAGE;
+    return memcmp(a_tokens + begin, b_tokens + begin, KV_PAGE * sizeof *a_tokens) == 0;
 }
 
 void kvcache_share(struct kvcache *cache, int from, int to, uint32_t n)

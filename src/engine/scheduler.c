@@ -147,7 +147,7 @@ double scheduler_score(const struct scheduler *scheduler, const struct scheduler
 
 static bool is_candidate(const struct scheduler_entry *entry)
 {
-    return entry->state == SCHEDULER_WAITING || (entry_is_prompt(entry) && !entry->planned);
+    return entry->state == SCHEDULER_WAITING || (entry_is_prompt(entry) && !entry->planned && !entry->held);
 }
 
 /* Whose turn it is: of the waiting list, or of the running ones' prompts. */
@@ -199,7 +199,7 @@ enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct schedule
     entry->n_preempted = 0;
     entry->admitted_ms = entry->begun_ms = -1;
     entry->predicted_wait_ms = forecast->wait_ms;
-    entry->planned = entry->expired = false;
+    entry->planned = entry->expired = entry->held = false;
     entry->state = SCHEDULER_WAITING;
     append(&scheduler->waiting, entry);
     return SCHEDULER_ACCEPTED;
@@ -235,7 +235,7 @@ static bool window_is_open(const struct scheduler *scheduler, double now_ms)
 static bool has_room(const struct scheduler *scheduler, const struct scheduler_entry *next,
                      uint64_t room_tokens)
 {
-    uint64_t needed = next->n_tokens - entry_position(next) + HEADROOM_TOKENS;
+    uint64_t needed = next->n_tokens + HEADROOM_TOKENS; /* what is cached is part of the room, too */
     for (const struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next)
         needed += entry_left(entry) + HEADROOM_TOKENS;
     return needed <= room_tokens;
@@ -255,7 +255,7 @@ struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_
     entry->state = SCHEDULER_RUNNING;
     entry->admitted_ms = now_ms;
     entry->n_computed = 0;
-    entry->planned = false;
+    entry->planned = entry->held = false;
     return entry;
 }
 
@@ -350,6 +350,13 @@ static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry,
     forecast_waited(scheduler, entry, now_ms - entry->arrival_ms);
 }
 
+/* An entry computes its next page: those that will have the same one wait for it. */
+static void hold_others(struct scheduler *scheduler, const struct scheduler_entry *entry)
+{
+    for (struct scheduler_entry *other = scheduler->running.first; other; other = other->next)
+        other->held |= entry->next_page != 0 && other->next_page == entry->next_page;
+}
+
 /* A step that gives somebody a token keeps to the step budget, also where that token is the first one: the
  * rest of the longer budget would only delay it. */
 static void add_prompts(struct scheduler *scheduler, struct scheduler_step *step, double now_ms)
@@ -366,6 +373,7 @@ static void add_prompts(struct scheduler *scheduler, struct scheduler_step *step
         if (n == 0)
             return;
         add_item(scheduler, entry, n, now_ms);
+        hold_others(scheduler, entry);
         step->n_prompt += n;
         step->n_pairs += step_cost_pairs(entry->n_computed, n);
         step->draws |= n == entry_left(entry);
@@ -377,7 +385,7 @@ const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double 
     scheduler->plan.n_items = scheduler->plan.n_rows = 0;
     struct scheduler_step step = {.n_decode = 0};
     for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
-        entry->planned = false;
+        entry->planned = entry->held = false;
         if (entry_left(entry) != 1)
             continue;
         add_item(scheduler, entry, 1, now_ms);

@@ -23,7 +23,11 @@
  * back starts where the others are; no key falls behind further than KEY_LEAD_MS). Among these goes first who
  * has the least arrival + predicted time of what is left of the prompt: the shortest first, and a long one
  * can be overtaken only by those that arrive while it could have been computed (of its own key). A preempted
- * entry keeps its arrival. */
+ * entry keeps its arrival.
+ *
+ * Prompts that begin alike. Of entries whose next page will be the same, one gets rows in a step: the one whose
+ * turn it is. The others have the page from the cache afterwards, and the caller raises their n_computed. They are
+ * looked at anew before each plan, so that nobody waits for an entry that gets no rows. */
 #ifndef RUNNEL_ENGINE_SCHEDULER_H
 #define RUNNEL_ENGINE_SCHEDULER_H
 
@@ -53,12 +57,17 @@ struct scheduler_entry {
     uint32_t n_prompt;   /* tokens, 1 at least */
     uint32_t max_tokens; /* of the answer */
     uint32_t n_cached;   /* how many tokens of the prompt the cache is likely to have: a hint */
+    uint64_t text;       /* for forecasts: prompts of one text begin alike, 0: nobody else's does */
+    uint32_t n_common;   /* tokens of the prompt that are the text's */
     double arrival_ms;
 
     /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
     uint32_t n_rows_max;
+    /* Likewise: a number that all running prompts have whose next page will be the same; 0: nobody else's is. */
+    uint32_t next_page;
 
-    /* The scheduler's; to be read. The caller sets n_computed once, when the entry is admitted. */
+    /* The scheduler's; to be read. The caller sets n_computed when the entry is admitted, and may raise it before
+     * a plan where the cache has more. */
     enum scheduler_state state;
     uint32_t n_tokens;   /* prompt and what was drawn: to be computed */
     uint32_t n_computed; /* committed */
@@ -73,6 +82,7 @@ struct scheduler_entry {
     uint64_t serial;
     uint32_t key_slot;
     bool planned, expired;
+    bool held;          /* somebody else computes its next page in this step */
     double foretold_ms; /* predicted_wait_ms before it was corrected for what is usual in its class */
     uint32_t forecast_class;
 };

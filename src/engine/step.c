@@ -282,6 +282,7 @@ bool engine_step(struct runnel_engine *engine)
 {
     double start_ms = clock_ms();
     admit(engine, start_ms);
+    engine_share_pages(engine);
     limit_rows(engine);
     const struct scheduler_plan *plan = scheduler_plan(engine->scheduler, start_ms);
     if (!plan->n_items)

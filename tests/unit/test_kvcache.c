@@ -230,6 +230,48 @@ static void test_match_after_close(void **state)
     kvcache_free(cache);
 }
 
+/* Two sequences want the same page; one has begun it when the other one commits it. */
+static void test_match_more(void **state)
+{
+    (void)state;
+    struct kvcache *cache = create(8);
+    int a, b, c;
+    struct model_sequence first = opened(cache, &a, 7, 0, 0), second = opened(cache, &b, 7, 0, 0);
+    struct model_sequence other = opened(cache, &c, 8, 0, 0); /* another salt */
+    int32_t tokens[3 * KV_PAGE + 1], longer[3 * KV_PAGE + 1];
+    for (uint32_t i = 0; i < 3 * KV_PAGE + 1; i++)
+        longer[i] = tokens[i] = token_of(1, i);
+    longer[2 * KV_PAGE]++;
+    assert_true(kvcache_same_next(cache, a, tokens, b, longer));
+    assert_false(kvcache_same_next(cache, a, tokens, c, tokens));
+    grow(cache, b, &second, 1, 5);
+    assert_true(kvcache_same_next(cache, a, tokens, b, longer));
+    grow(cache, a, &first, 1, 2 * KV_PAGE + 3);
+    assert_false(kvcache_same_next(cache, a, tokens, b, longer));       /* it is behind */
+    assert_int_equal(kvcache_match_more(cache, b, longer, KV_PAGE), 5); /* the last one is to be computed */
+    assert_int_equal(kvcache_match_more(cache, b, longer, 3 * KV_PAGE + 1), 2 * KV_PAGE);
+    assert_int_equal(kvcache_match_more(cache, c, tokens, 3 * KV_PAGE + 1), 0);
+    memcpy(second.tokens, first.tokens, sizeof second.tokens);
+    memcpy(second.stamps, first.stamps, sizeof second.stamps);
+    second.length = 2 * KV_PAGE;
+    second.n_mapped = 2;
+    verify(cache, b, &second);
+    check(cache);
+    assert_int_equal(stats_of(cache).n_referenced, 3); /* what b had begun is free again */
+    assert_int_equal(stats_of(cache).n_hits, 2 * KV_PAGE - 5);
+    assert_false(kvcache_same_next(cache, a, tokens, b, longer)); /* the third page differs */
+    assert_true(kvcache_same_next(cache, a, tokens, b, tokens));
+    assert_int_equal(kvcache_reserve(cache, b, 4), 0);
+    grow(cache, a, &first, 1, KV_PAGE);
+    assert_int_equal(kvcache_match_more(cache, b, tokens, 3 * KV_PAGE + 1),
+                     2 * KV_PAGE); /* rows are on their way */
+    kvcache_rollback(cache, b);
+    assert_int_equal(kvcache_match_more(cache, b, tokens, 3 * KV_PAGE + 1), 3 * KV_PAGE);
+    verify(cache, c, &other);
+    check(cache);
+    kvcache_free(cache);
+}
+
 /* A page whose predecessor was evicted and came back with other content must not be found behind it. */
 static void test_evicted_parent(void **state)
 {
@@ -517,7 +559,7 @@ static uint32_t pick(uint32_t n)
 struct world {
     struct kvcache *cache;
     struct model_sequence m[N_SEQUENCES];
-    uint32_t n_pages;
+    uint32_t n_pages, n_matched_more;
 };
 
 /* How many table entries of all sequences are this block. */
@@ -576,7 +618,12 @@ static void random_match(struct world *w, int sequence)
             page++;
         sure = page > sure ? page : sure;
     }
+    uint32_t foreseen = kvcache_find(w->cache, m->salt, tokens, n);
     uint32_t found = kvcache_match(w->cache, sequence, tokens, n);
+    if (m->keep_last)
+        assert_true(found <= foreseen);
+    else
+        assert_int_equal(found, foreseen);
     assert_int_equal(found % KV_PAGE, 0);
     assert_in_range(found, sure * KV_PAGE, n - 1);
     for (uint32_t i = 0; i < found; i++) {
@@ -585,6 +632,31 @@ static void random_match(struct world *w, int sequence)
     }
     m->length = found;
     m->n_mapped = found / KV_PAGE;
+}
+
+/* Goes on as another sequence does, or as nobody, and takes what is there of that. */
+static void random_match_more(struct world *w, int sequence)
+{
+    struct model_sequence *m = &w->m[sequence];
+    const struct model_sequence *like = &w->m[pick(N_SEQUENCES)];
+    int32_t tokens[N_POSITIONS];
+    uint32_t n = m->length + pick(N_POSITIONS - m->length + 1), before = m->length;
+    random_prompt(tokens, N_POSITIONS);
+    memcpy(tokens, m->tokens, m->length * sizeof *tokens);
+    for (uint32_t i = m->length; like->open && i < like->length; i++)
+        tokens[i] = like->tokens[i];
+    uint32_t found = kvcache_match_more(w->cache, sequence, tokens, n);
+    if (found == before)
+        return;
+    assert_true(m->n_reserved == 0 && found > before && found < n && found % KV_PAGE == 0);
+    assert_true(found / KV_PAGE <= m->n_clean);
+    for (uint32_t i = before; i < found; i++) {
+        m->tokens[i] = tokens[i];
+        m->stamps[i + 1] = mix(m->stamps[i], (uint64_t)tokens[i] + 1);
+    }
+    m->length = found;
+    m->n_mapped = found / KV_PAGE;
+    w->n_matched_more++;
 }
 
 static void random_reserve(struct world *w, int sequence)
@@ -702,6 +774,10 @@ static void random_step(struct world *w)
         case 2:
             random_truncate(w, sequence);
             break;
+        case 3:
+        case 4:
+            random_match_more(w, sequence);
+            break;
         default:
             random_reserve(w, sequence);
         }
@@ -725,6 +801,7 @@ static void test_random_operations(void **state)
         assert_int_equal(n_allocations, 0);
         struct kvcache_stats stats = stats_of(w.cache);
         assert_true(stats.n_hits > 100 && stats.n_evicted > 100); /* the interesting things did happen */
+        assert_true(w.n_matched_more > 50);
         kvcache_free(w.cache);
     }
 }
@@ -733,6 +810,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_match_after_close),
+        cmocka_unit_test(test_match_more),
         cmocka_unit_test(test_evicted_parent),
         cmocka_unit_test(test_evicts_least_recently_used_leaves_first),
         cmocka_unit_test(test_share_and_copy_on_write),

@@ -1,0 +1,77 @@
+/* sharing.c: prompts that begin alike are computed once, also when they come together.
+ *
+ * The prefix cache knows a page once it is committed. Requests that run at the same time and want the same page next
+ * are told to the scheduler, which lets one of them compute it; before the following step the others take it from the
+ * cache. All of this is found out anew before each step and nobody is remembered as leading: whether who computed is
+ * cancelled, put back or fails, the others simply go on. The engine thread alone runs this. */
+#include "engine/engine.h"
+
+#include <string.h>
+
+/* Whole pages with which two prompts begin alike, in positions. */
+static uint32_t count_common(const struct runnel_future *a, const struct runnel_future *b)
+{
+    uint32_t n = 0, most = a->n_prompt < b->n_prompt ? a->n_prompt : b->n_prompt;
+    while (n + KV_PAGE <= most &&
+           memcmp(a->tokens.ids + n, b->tokens.ids + n, KV_PAGE * sizeof *a->tokens.ids) == 0)
+        n += KV_PAGE;
+    return n;
+}
+
+void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *future)
+{
+    struct scheduler_entry *entry = &future->entry;
+    uint32_t most = future->n_prompt / KV_PAGE * KV_PAGE;
+    entry->n_cached = kvcache_find(engine->cache, future->key, future->tokens.ids, future->n_prompt);
+    for (const struct runnel_future *other = engine->live; other && entry->n_common < most;
+         other = other->next) {
+        if (other == future || other->key != future->key || other->entry.state == SCHEDULER_OUT)
+            continue;
+        uint32_t n_common = count_common(future, other);
+        if (n_common > entry->n_common) {
+            entry->n_common = n_common;
+            entry->text = other->entry.text;
+        }
+    }
+    if (!entry->text) { /* the first one of its text */
+        entry->text = ++engine->n_texts;
+        entry->n_common = most;
+    }
+}
+
+/* True if it has a prompt to compute whose next page is a whole one that others could compute for it. */
+static bool wants_page(const struct runnel_future *future)
+{
+    uint32_t page_end = (future->entry.n_computed / KV_PAGE + 1) * KV_PAGE;
+    return future->entry.state == SCHEDULER_RUNNING && page_end < future->entry.n_tokens;
+}
+
+static void take_pages(struct runnel_engine *engine, struct runnel_future *future)
+{
+    struct scheduler_entry *entry = &future->entry;
+    uint32_t n_before = entry->n_computed;
+    entry->n_computed =
+        kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
+    if (!future->n_drawn && !future->n_preempted)
+        future->n_cached += entry->n_computed - n_before;
+}
+
+void engine_share_pages(struct runnel_engine *engine)
+{
+    for (struct runnel_future *future = engine->live; future; future = future->next) {
+        if (wants_page(future))
+            take_pages(engine, future);
+        future->entry.next_page = 0;
+    }
+    uint32_t n_pages = 0;
+    for (struct runnel_future *future = engine->live; future; future = future->next) {
+        if (future->entry.next_page || !wants_page(future))
+            continue;
+        future->entry.next_page = ++n_pages;
+        for (struct runnel_future *other = future->next; other; other = other->next)
+            if (!other->entry.next_page && wants_page(other) &&
+                kvcache_same_next(engine->cache, future->sequence, future->tokens.ids, other->sequence,
+                                  other->tokens.ids))
+                other->entry.next_page = n_pages;
+    }
+}
