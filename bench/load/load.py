@@ -2,10 +2,10 @@
 """A closed loop of clients against a server of the OpenAI API: each asks again as soon as it is answered.
 
     load.py [--url http://127.0.0.1:8080] [--clients 1,3,5,8,12] [--requests 8] [--prompt-tokens 70]
-            [--answer-tokens 48] [--json]
+            [--answer-tokens 48] [--shared-tokens 0] [--json]
 
-Every prompt is another one, so that no prefix is shared. Prompts are token ids (/v1/completions), so that all servers and
-models get as many as they should; --text sends words instead, to servers that take no ids. One line for each number of
+Every prompt is another one, so that no prefix is shared; --shared-tokens puts a beginning before them that all prompts of a
+number of clients have in common. Prompts are token ids (/v1/completions), so that all servers and models get as many as they should; --text sends words instead, to servers that take no ids. One line for each number of
 clients: first token mean, P50, P95; whole answer P95; tokens a second of all clients together; failures. Only the
 standard library is needed.
 """
@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 WORDS = "river stone window letter garden music number winter table green paper market silver road story".split()
 
 
-def make_prompt(draw, n_tokens, as_text):
+def make_prompt(draw, n_tokens, as_text, beginning=None):
     if as_text:
-        return " ".join(draw.choice(WORDS) for _ in range(n_tokens))
-    return [draw.randrange(1000, 30000) for _ in range(n_tokens)]
+        return " ".join(([beginning] if beginning else []) + [draw.choice(WORDS) for _ in range(n_tokens)])
+    return (beginning or []) + [draw.randrange(1000, 30000) for _ in range(n_tokens)]
 
 
 async def ask(host, port, body, key=None):
@@ -61,11 +61,12 @@ async def ask(host, port, body, key=None):
         writer.close()
 
 
-async def client(host, port, options, seed, results, failures):
+async def client(host, port, options, seed, beginning, results, failures):
     draw = random.Random(seed)
     for _ in range(options.requests):
-        body = {"prompt": make_prompt(draw, options.prompt_tokens, options.text), "stream": True, "ignore_eos": True,
-                "max_tokens": options.answer_tokens, "temperature": 0, "stream_options": {"include_usage": True}}
+        body = {"prompt": make_prompt(draw, options.prompt_tokens, options.text, beginning), "stream": True,
+                "ignore_eos": True, "max_tokens": options.answer_tokens, "temperature": 0,
+                "stream_options": {"include_usage": True}}
         if options.model:
             body["model"] = options.model
         try:
@@ -84,8 +85,10 @@ async def run(options, n_clients):
     results, failures = [], []
     began = time.monotonic()
     # Seeds differ between runs, too: a server that was asked before has nothing of these in its cache.
-    await asyncio.gather(*(client(url.hostname, url.port or 80, options, f"{options.seed}/{n_clients}/{index}", results,
-                                  failures) for index in range(n_clients)))
+    seed = f"{options.seed}/{n_clients}"
+    beginning = make_prompt(random.Random(seed), options.shared_tokens, options.text)
+    await asyncio.gather(*(client(url.hostname, url.port or 80, options, f"{seed}/{index}", beginning, results, failures)
+                           for index in range(n_clients)))
     seconds = time.monotonic() - began
     firsts, wholes = [result[0] * 1e3 for result in results], [result[1] * 1e3 for result in results]
     line = {"clients": n_clients, "requests": n_clients * options.requests, "failures": len(failures)}
@@ -106,6 +109,7 @@ def main():
     parser.add_argument("--requests", type=int, default=8, help="of each client")
     parser.add_argument("--prompt-tokens", type=int, default=70)
     parser.add_argument("--answer-tokens", type=int, default=48)
+    parser.add_argument("--shared-tokens", type=int, default=0, help="with which all prompts begin")
     parser.add_argument("--text", action="store_true", help="prompts of words, about as many tokens")
     parser.add_argument("--model", help="for servers that need its name")
     parser.add_argument("--api-key", help="for servers that want one")

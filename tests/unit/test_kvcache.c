@@ -241,7 +241,7 @@ static void test_match_more(void **state)
     int32_t tokens[3 * KV_PAGE + 1], longer[3 * KV_PAGE + 1];
     for (uint32_t i = 0; i < 3 * KV_PAGE + 1; i++)
         longer[i] = tokens[i] = token_of(1, i);
-    longer[2 * KV_PAGE]++;
+    longer[3 * KV_PAGE - 1]++;
     assert_true(kvcache_same_next(cache, a, tokens, b, longer));
     assert_false(kvcache_same_next(cache, a, tokens, c, tokens));
     grow(cache, b, &second, 1, 5);
