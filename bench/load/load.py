@@ -5,9 +5,9 @@
             [--answer-tokens 48] [--shared-tokens 0] [--json]
 
 Every prompt is another one, so that no prefix is shared; --shared-tokens puts a beginning before them that all prompts of a
-number of clients have in common. Prompts are token ids (/v1/completions), so that all servers and models get as many as they should; --text sends words instead, to servers that take no ids. One line for each number of
-clients: first token mean, P50, P95; whole answer P95; tokens a second of all clients together; failures. Only the
-standard library is needed.
+number of clients have in common. Prompts are token ids (/v1/completions), so that all servers and models get as many as they
+should; --text sends words instead, to servers that take no ids. One line for each number of clients: first token mean, P50,
+P95; whole answer P95; tokens a second of all clients together; failures. Only the standard library is needed.
 """
 import argparse
 import asyncio
