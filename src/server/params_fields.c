@@ -44,6 +44,10 @@ static int refuse_constraints(const json_t *root, struct refusal *refusal)
         "bad_words",
         "allowed_token_ids",
         "min_tokens",
+        "stop_token_ids",
+        "include_stop_str_in_output",
+        "use_beam_search",
+        "n_indent",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *value = json_find(root, names[i]);

@@ -38,7 +38,7 @@ static void check_prompts(const struct params *params)
     for (size_t i = 0; i < params->n_prompts; i++) {
         const struct params_prompt *prompt = &params->prompts[i];
         check((prompt->text != NULL) != (prompt->ids != NULL));
-        check(prompt->text ? *prompt->text : prompt->n_ids);
+        check(prompt->text ? prompt->text_len : prompt->n_ids);
         for (size_t k = 0; k < prompt->n_ids; k++)
             check(prompt->ids[k] >= 0 && prompt->ids[k] < VOCABULARY);
     }

@@ -375,6 +375,89 @@ static void prompts_are_told_as_tokens(void **state)
     runnel_engine_stop(engine);
 }
 
+/* A thought that is begun is gone on with; zeros in texts count. */
+static void prompts_are_told_as_text(void **state)
+{
+    (void)state;
+    runnel_message messages[] = {{"user", "a\0b", 3}, {"assistant", "<think>\nhm", 0}};
+    static const char rendered[] = "<｜begin▁of▁sentence｜><｜User｜>a\0b<｜Assistant｜><think>\nhm";
+    struct heard heard;
+    runnel_request request = ask_for(-1, 4, 1, &heard);
+    char *text;
+    size_t len;
+    request.prompt = NULL;
+    request.messages = messages;
+    request.n_messages = 2;
+    request.continues = true;
+    assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_OK);
+    assert_int_equal(len, sizeof rendered - 1);
+    assert_memory_equal(text, rendered, sizeof rendered);
+    runnel_text_free(text);
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.n_reasoning_tokens, 4);
+    assert_int_equal(response.text_len, 0);
+    runnel_response_free(&response);
+    request.n_messages = 1;
+    assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_EINVAL);
+    request.messages = NULL;
+    request.n_messages = 0;
+    request.prompt = "a\0b";
+    request.prompt_len = 3;
+    assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_EINVAL);
+    request.continues = false;
+    request.raw = true;
+    assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_OK);
+    assert_int_equal(len, 3);
+    assert_memory_equal(text, "a\0b", 4);
+    runnel_text_free(text);
+    response = respond(engine, &request);
+    assert_int_equal(response.n_prompt_tokens, 3);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
+struct counted {
+    bool wanted;
+    unsigned n_texts;
+    uint32_t n_tokens; /* of the last text */
+};
+
+static bool count(void *user, const runnel_event *event)
+{
+    struct counted *counted = user;
+    if (event->kind != RUNNEL_EVENT_THOUGHT && event->kind != RUNNEL_EVENT_ANSWER)
+        return true;
+    assert_int_equal(event->counts != NULL, counted->wanted);
+    counted->n_texts++;
+    if (!event->counts)
+        return true;
+    assert_true(event->counts->n_tokens >= counted->n_tokens && event->counts->n_prompt_tokens > 0);
+    assert_int_equal(event->counts->text_len + event->counts->reasoning_len, 0);
+    counted->n_tokens = event->counts->n_tokens;
+    return true;
+}
+
+static void texts_come_with_counts(void **state)
+{
+    (void)state;
+    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    for (int wanted = 0; wanted < 2; wanted++) {
+        struct heard heard;
+        struct counted counted = {.wanted = wanted};
+        runnel_request request = ask_for(3, 20, 1, &heard);
+        request.wants_counts = wanted;
+        request.on_event = count;
+        request.user = &counted;
+        runnel_response response = respond(engine, &request);
+        assert_true(counted.n_texts > 3 && response.text_len > 0);
+        assert_true(counted.n_tokens == 0 || counted.n_tokens >= 10);
+        assert_int_equal(counted.n_tokens > 0, wanted);
+        runnel_response_free(&response);
+    }
+    runnel_engine_stop(engine);
+}
+
 struct watched {
     runnel_engine *engine;
     runnel_slot slots[3];
@@ -422,6 +505,8 @@ int main(void)
         cmocka_unit_test(the_stop_text_is_named),
         cmocka_unit_test(prompts_are_told_as_tokens),
         cmocka_unit_test(slots_show_what_runs),
+        cmocka_unit_test(prompts_are_told_as_text),
+        cmocka_unit_test(texts_come_with_counts),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
