@@ -30,6 +30,7 @@ struct serve_settings {
     int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
     int n_requests, max_tokens, top_k;
     int max_body_bytes, max_header_bytes, max_headers, max_uri_bytes, max_connections, max_output_bytes;
+    int max_bodies_bytes;
     float batch_window_ms, step_budget_ms, max_wait_s, request_s;
     float keep_alive_s, head_s, body_s, write_s, drain_s;
     struct option_texts api_keys, allowed_hosts, cors_origins;
@@ -135,6 +136,9 @@ static const struct option_spec serve_options[] = {
     {"max-uri-bytes", 0, OPTION_INT, "N", "likewise, of its path and query",
      OPTION_FIELD(struct serve_settings, max_uri_bytes), .minimum = 64, .maximum = 1 << 20,
      .default_text = "8192"},
+    {"max-bodies-bytes", 0, OPTION_INT, "N", "likewise, of all that are not answered yet, together",
+     OPTION_FIELD(struct serve_settings, max_bodies_bytes), .minimum = 1024, .maximum = 1 << 30,
+     .default_text = "67108864"},
     {"max-output-bytes", 0, OPTION_INT, "N", "a stream that its client leaves so far behind is ended",
      OPTION_FIELD(struct serve_settings, max_output_bytes), .minimum = 4096, .maximum = 1 << 30,
      .default_text = "262144"},
@@ -386,6 +390,9 @@ static struct loop_limits make_limits(const struct serve_settings *settings)
     limits.n_connections = (uint32_t)settings->max_connections;
     limits.output_bytes = (uint32_t)settings->max_output_bytes;
     limits.http.body_bytes = (uint64_t)settings->max_body_bytes;
+    limits.all_body_bytes = limits.http.body_bytes;
+    if ((uint64_t)settings->max_bodies_bytes > limits.all_body_bytes)
+        limits.all_body_bytes = (uint64_t)settings->max_bodies_bytes;
     limits.http.header_bytes = (uint32_t)settings->max_header_bytes;
     limits.http.n_headers = (uint32_t)settings->max_headers;
     limits.http.target_bytes = (uint32_t)settings->max_uri_bytes;

@@ -274,6 +274,7 @@ static bool read_head(struct connection *connection)
 
 static bool read_body(struct connection *connection)
 {
+    struct loop *loop = connection->loop;
     struct exchange *exchange = connection->exchange;
     struct http_body *reader = &exchange->body_reader;
     while (connection->input_at < connection->input.len) {
@@ -283,10 +284,14 @@ static bool read_body(struct connection *connection)
             http_body_next(reader, connection->input.bytes + connection->input_at,
                            connection->input.len - connection->input_at, &n_used, &data, &data_len);
         connection->input_at += n_used;
+        size_t before = exchange->body.len;
         if (data_len)
             text_add(&exchange->body, data, data_len);
         if (exchange->body.failed)
             return refuse_without_memory(connection);
+        loop->body_bytes += exchange->body.len - before;
+        if (loop->body_bytes > loop->limits.all_body_bytes)
+            return refuse(connection, 503, "the bodies of other requests leave no room for this one");
         if (outcome == HTTP_REFUSED)
             return refuse(connection, reader->status, reader->message);
         if (outcome == HTTP_DONE)

@@ -91,8 +91,9 @@ struct loop {
     struct connection *connections;
     struct exchange *exchanges;
     struct loop_stats stats;
-    size_t input_bytes; /* CONNECTION_INPUT_BYTES, or more */
-    char *scratch;      /* [input_bytes] */
+    uint64_t body_bytes; /* of the bodies of all exchanges */
+    size_t input_bytes;  /* CONNECTION_INPUT_BYTES, or more */
+    char *scratch;       /* [input_bytes] */
 
     pthread_mutex_t mailbox_lock;
     struct loop_message *mailbox_first, **mailbox_end; /* mailbox_lock */

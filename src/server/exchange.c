@@ -54,6 +54,7 @@ void exchange_free(struct exchange *exchange)
         loop->stats.n_exchanges--;
         loop_check_drained(loop);
     }
+    loop->body_bytes -= exchange->body.len;
     text_free(&exchange->body);
     text_free(&exchange->headers);
     free(exchange->head_bytes);
@@ -315,13 +316,24 @@ void exchange_respond_error(struct exchange *exchange, int status, const char *h
     exchange_respond(exchange, status, "application/json", headers, body, len);
 }
 
+/* As far as is known: of what is refused, often not even the method could be read. */
+static bool asks_for_head_only(const struct connection *connection)
+{
+    struct http_span method = connection->head.method;
+    if (connection->exchange || !method.len)
+        return connection->exchange && exchange_text_is(exchange_method(connection->exchange), "HEAD");
+    return method.len == 4 && !memcmp(connection->input.bytes + connection->input_at + method.at, "HEAD", 4);
+}
+
 void exchange_refuse(struct connection *connection, int status, const char *message)
 {
     struct exchange *exchange = connection->exchange;
     char body[HTTP_ERROR_BODY_BYTES];
     size_t len = http_error_body(body, status, message), before = evbuffer_get_length(connection->output);
-    add_whole(connection, status, "application/json", NULL, "Connection: close\r\n", len);
-    add(connection, body, len);
+    add_whole(connection, status, "application/json", status == 503 ? "Retry-After: 1\r\n" : NULL,
+              "Connection: close\r\n", len);
+    if (!asks_for_head_only(connection))
+        add(connection, body, len);
     check_memory(connection, false, before);
     connection->exchange = NULL;
     if (!exchange)

@@ -131,7 +131,7 @@ bool guard_host_is_ours(const struct guard_options *options, struct exchange_tex
     size_t list = 0, at = 0;
     if (!options->is_loopback && !options->n_allowed_hosts)
         return true;
-    if (!host.len || is_loopback_name(name)) /* HTTP/1.0 without a Host: no browser */
+    if (is_loopback_name(name))
         return true;
     if (options->host && is_word(name, options->host))
         return true;
@@ -178,7 +178,9 @@ int guard_admit(const struct guard_options *options, struct exchange *exchange)
     unsigned n_origins;
     struct exchange_text host = exchange_host(exchange), entry;
     struct exchange_text origin = exchange_header(exchange, "Origin", &n_origins);
-    if (!guard_host_is_ours(options, host))
+    bool has_host =
+        host.len || exchange_header(exchange, "Host", NULL).bytes; /* HTTP/1.0 has none: no browser */
+    if (has_host && !guard_host_is_ours(options, host))
         return refuse(exchange, "the Host header names another machine; --allowed-host allows a name");
     if (options->n_cors_origins) /* an answer to one page is none for another */
         exchange_add_header(exchange, "Vary: Origin\r\n");

@@ -101,15 +101,26 @@ const struct http_span *http_find_header(const struct http_head *head, const cha
 
 /* --- the request line --- */
 
-/* Is this a host name or address with an optional port? Whether it is ours is for the routes to say. */
+/* Is this a host name, or an address in brackets, with an optional port? Whether it is ours is for the routes to
+ * say. */
 static bool is_authority(const char *bytes, struct http_span span)
 {
-    for (uint32_t i = 0; i < span.len; i++) {
-        char byte = bytes[span.at + i];
-        if (!http_is_letter(byte) && !http_is_digit(byte) && !(byte && strchr("-._~:[]%", byte)))
-            return false;
-    }
-    return true;
+    const char *at = bytes + span.at, *end = at + span.len;
+    bool in_brackets = at < end && *at == '[';
+    const char *others = in_brackets ? "-._~:%" : "-._~%";
+    at += in_brackets;
+    while (at < end && (http_is_letter(*at) || http_is_digit(*at) || (*at && strchr(others, *at))))
+        at++;
+    if (in_brackets && (at == end || *at++ != ']'))
+        return false;
+    if (at == end)
+        return true;
+    uint32_t port = 0;
+    if (*at++ != ':')
+        return false;
+    while (at < end && http_is_digit(*at) && port <= 65535)
+        port = port * 10 + (uint32_t)(*at++ - '0');
+    return at == end && port <= 65535;
 }
 
 /* Takes the target apart: "/path?query", "*", or "http://host/path?query". */

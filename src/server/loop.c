@@ -19,6 +19,7 @@
 const struct loop_limits loop_default_limits = {
     .http = {.target_bytes = 8192, .header_bytes = 32768, .n_headers = 100, .body_bytes = 2097152},
     .n_connections = 4096,
+    .all_body_bytes = 67108864,
     .output_bytes = 262144,
     .head_ms = 10000,
     .body_ms = 30000,

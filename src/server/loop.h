@@ -18,10 +18,12 @@ struct loop;
 
 struct loop_limits {
     struct http_limits http;
-    uint32_t n_connections;    /* past it the longest idle one is closed; if none is idle, 503 */
-    uint32_t output_bytes;     /* a stream whose client lets more than this pile up is ended */
-    double head_ms;            /* from a head's first byte to its last: 408 */
-    double body_ms;            /* the same for a body, which gets more time for every byte that came: */
+    uint32_t n_connections; /* past it the longest idle one is closed; if none is idle, 503 */
+    uint64_t
+        all_body_bytes;    /* of the bodies of all requests that are not answered yet; what is past it: 503 */
+    uint32_t output_bytes; /* a stream whose client lets more than this pile up is ended */
+    double head_ms;        /* from a head's first byte to its last: 408 */
+    double body_ms;        /* the same for a body, which gets more time for every byte that came: */
     uint32_t body_bytes_per_s; /*     a body that comes at least this fast is never too slow */
     double keep_alive_ms;      /* a connection without a request is closed silently */
     double write_stall_ms;     /* the client reads nothing for so long: closed */
@@ -31,7 +33,7 @@ struct loop_limits {
                                  * listening queue, for another process */
 };
 
-/* Those of reliability: 8 KiB target, 32 KiB and 100 headers, 2 MiB body, 256 KiB output; 10 s for a head, 30 s and
+/* Those of reliability: 8 KiB target, 32 KiB and 100 headers, 2 MiB body, 64 MiB of bodies, 256 KiB output; 10 s for a head, 30 s and
  * 16 KiB/s for a body, 60 s idle, 30 s without reading, 1 s of lingering, a comment after 15 s; 4096 connections. */
 extern const struct loop_limits loop_default_limits;
 

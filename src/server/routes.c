@@ -94,6 +94,8 @@ void routes_on_head(struct exchange *exchange, void *user)
     if (route->body == BODY_NONE || (route->body == BODY_OPTIONAL && head->has_query && !has_body(head)))
         return;
     int status = http_check_json_body(head, exchange_head_bytes(exchange), &message);
+    if (status == 411) /* what follows may be the body all the same: it must not be read as a request */
+        exchange_close_after(exchange);
     if (status)
         refuse_head(user, exchange, status, NULL, message);
 }

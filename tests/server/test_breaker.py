@@ -148,7 +148,7 @@ def test_memory_opens_it_refuses_and_closes(serve, tiny):
     base = resident_mib(serve(tiny()))
     limit = int(base) + 200
     serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit), "--max-body-bytes", str(64 << 20),
-                    "--timeout-body", "600")
+                    "--max-bodies-bytes", str(1 << 30), "--timeout-body", "600")
     assert abs(serving.metric("deepseek_memory_percent") - 100 * base / limit) < 10
     assert serving.metric("runnel_memory_limit_bytes") == limit << 20
     assert serving.metric("runnel_memory_growth_bytes") < 30 << 20

@@ -184,7 +184,7 @@ def test_help_names_every_flag_once():
                  "max-tokens", "reasoning-format", "threads", "batch-window-ms", "step-budget-ms",
                  "timeout-keep-alive", "limit-concurrency", "max-body-bytes", "keep-first", "keep-last", "alias",
                  "api-key", "api-key-file", "allowed-host", "cors-origin", "max-wait-s", "request-timeout-s",
-                 "max-header-bytes", "max-headers", "max-uri-bytes", "max-output-bytes", "max-connections",
+                 "max-header-bytes", "max-headers", "max-uri-bytes", "max-bodies-bytes", "max-output-bytes", "max-connections",
                  "timeout-head", "timeout-body", "timeout-write", "timeout-drain",
                  "insecure", "log-json", "memory-limit-mib", "breaker-memory-percent", "breaker-timeouts",
                  "breaker-probe-s", "degraded-max-tokens", "degraded-temperature", "wedged-s", "model", "chat-template", "config"):

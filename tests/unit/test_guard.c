@@ -20,9 +20,8 @@ static struct exchange_text text(const char *string)
 
 static void test_loopback_names(void **state)
 {
-    static const char *const ours[] = {"localhost",      "localhost:8080", "LocalHost:1",
-                                       "127.0.0.1:8080", "127.9.8.7",      "[::1]:8080",
-                                       "[::1]",          "app.localhost",  ""};
+    static const char *const ours[] = {"localhost", "localhost:8080", "LocalHost:1", "127.0.0.1:8080",
+                                       "127.9.8.7", "[::1]:8080",     "[::1]",       "app.localhost"};
     static const char *const others[] = {"evil.example",
                                          "localhost.evil.example",
                                          "127.0.0.1.evil.example",
@@ -31,6 +30,7 @@ static void test_loopback_names(void **state)
                                          "0.0.0.0",
                                          "[::2]",
                                          "[::1",
+                                         "",
                                          "localhost.",
                                          "xlocalhost",
                                          "[127.0.0.1]",

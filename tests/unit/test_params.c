@@ -532,6 +532,17 @@ static void test_huge_numbers(void **state)
     struct params params = check_accepted(params_read_completion, "{\"prompt\":\"a\",\"max_tokens\":-1}");
     assert_int_equal(params.request.max_tokens, 0);
     params_free(&params);
+    /* beside them other integers stay integers, and texts as they are */
+    params = check_accepted(
+        params_read_completion,
+        "{\"x\":[9223372036854775808,-9223372036854775809,1E00000000000000000000001],"
+        "\"prompt\":[1,2],\"stop\":\"\\\\\\\"99999999999999999999,\",\"seed\":9223372036854775807,"
+        "\"max_tokens\":18446744073709551616}");
+    assert_int_equal(params.prompts[0].n_ids, 2);
+    assert_string_equal(params.request.stop[0], "\\\"99999999999999999999,");
+    assert_true(params.request.sampling.seed == INT64_MAX);
+    assert_int_equal(params.request.max_tokens, INT32_MAX);
+    params_free(&params);
 }
 
 static void test_prompts(void **state)
