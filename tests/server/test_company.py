@@ -30,7 +30,7 @@ def prompt_of(n_tokens, seed):
     return [draw.randrange(60, 120) for _ in range(n_tokens)]
 
 
-def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS):
+def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100):
     """What the request gives while others with other prompts and lengths come and go."""
     results = {}
 
@@ -39,7 +39,7 @@ def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS):
             results["ours"] = serving.complete(prompt, n_answer, **sampling)
         else:
             n = n_prompt // 2 + 17 * index
-            results[index] = serving.complete(prompt_of(n, 100 + index), n_answer + 5 * index, temperature=1)
+            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index, temperature=1)
 
     threads = [threading.Thread(target=ask, args=(index,)) for index in range(n_others + 1)]
     for thread in threads:
@@ -75,8 +75,8 @@ def test_after_preemption(serve, case, sampling):
     page_bytes = roomy.metric("runnel_kv_cache_bytes") / pages(roomy)
     n_needed = context // PAGE_TOKENS + 4  # one context, and a little
     tight = serve(model, "--ctx", str(context), "--parallel", "12", kv_mib=int(page_bytes * n_needed / (1 << 20)) + 1)
-    for _ in range(3):
-        assert in_company(tight, prompt, n_prompt, n_answer, sampling) == alone
+    for turn in range(3):  # with prompts that no turn before has left in the cache
+        assert in_company(tight, prompt, n_prompt, n_answer, sampling, others_seed=100 * (turn + 1)) == alone
         if tight.metric("vllm:num_preemptions_total") > 0:
             break
     else:

@@ -2,6 +2,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 from serving import ROOT, RUNNEL
@@ -44,10 +45,11 @@ def test_prometheus_reads_the_alerts():
 def test_every_option_that_is_named_exists():
     """In what an operator reads; in the other direction docs/reference.md is generated."""
     existing = set()
-    for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "pull"):
-        existing |= set(re.findall(OPTION, subprocess.run([RUNNEL, command, "--help"], capture_output=True, text=True,
+    programs = [[RUNNEL, command] for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "pull")]
+    for program in [*programs, [sys.executable, ROOT / "bench/load/load.py"]]:
+        existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
-    of_others = {"--clients", "--url", "--requests", "--cflags", "--libs"}
+    of_others = {"--cflags", "--libs"}
     pages = [ROOT / "README.md", ROOT / "deploy/systemd/runnel.service"]
     pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files")]
     named = {(page.name, option) for page in pages for option in re.findall(OPTION, page.read_text())}
