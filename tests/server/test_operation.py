@@ -74,7 +74,7 @@ def test_systemd_reads_the_unit(tmp_path):
     if not analyze:
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / "runnel.service"
-    unit.write_text((ROOT / "deploy/systemd/runnel.service").read_text().replace("/usr/local/bin/runnel", str(RUNNEL)))
+    unit.write_text((ROOT / "deploy/systemd/runnel.service").read_text().replace("/usr/local/bin/runnel", str(RUNNEL.resolve())))
     done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True)
     assert done.returncode == 0 and "runnel.service" not in done.stderr, done.stderr
 
