@@ -1,7 +1,6 @@
 /* test_requests.c: requests on their way through the engine's thread: submitted together or not at all, waited for, polled,
  * cancelled, freed early, put back when pages run out, in a window, from several threads. On a tiny model. */
-#include "helpers/tiny_model.h"
-#include "runnel.h"
+#include "helpers/tiny_engine.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -11,25 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-static char path[] = "/tmp/runnel-requests-XXXXXX";
 static runnel_model *model;
 
 static int open_model(void **state)
 {
     (void)state;
-    runnel_error error;
-    struct tiny_model_options options;
-    tiny_model_defaults(&options);
-    options.n_context = 4096;
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    if (tiny_model_write(&options, path, &error) || runnel_model_open(path, NULL, &model, &error))
-        fail_msg("%s", error.message);
+    struct tiny_model_options options = tiny_engine_model();
+    model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -37,18 +27,7 @@ static int close_model(void **state)
 {
     (void)state;
     runnel_model_close(model);
-    unlink(path);
     return 0;
-}
-
-static runnel_engine *start(runnel_engine_options options)
-{
-    runnel_error error;
-    runnel_engine *engine;
-    options.size = sizeof options;
-    if (runnel_engine_start(model, &options, &engine, &error))
-        fail_msg("%s", error.message);
-    return engine;
 }
 
 enum { N_PROMPT_MAX = 200 };
@@ -92,7 +71,7 @@ static void all_or_none(void **state)
 {
     (void)state;
     runnel_engine *engine =
-        start((runnel_engine_options){.n_context = 512, .n_parallel = 2, .n_requests = 3});
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2, .n_requests = 3});
     int32_t ids[4][N_PROMPT_MAX];
     runnel_request requests[4];
     runnel_future *futures[4] = {NULL, NULL, NULL, NULL};
@@ -140,8 +119,8 @@ static bool count_events(void *user, const runnel_event *event)
 static void cancelled_requests_give_all_back(void **state)
 {
     (void)state;
-    runnel_engine *engine =
-        start((runnel_engine_options){.n_context = 4096, .n_parallel = 2, .n_kv_tokens = 8192});
+    runnel_engine *engine = tiny_engine_start(
+        model, (runnel_engine_options){.n_context = 4096, .n_parallel = 2, .n_kv_tokens = 8192});
     int32_t ids[4][N_PROMPT_MAX];
     runnel_request requests[4];
     runnel_future *futures[4];
@@ -184,7 +163,8 @@ static void cancelled_requests_give_all_back(void **state)
 static void stopping_ends_what_runs(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 4096, .n_parallel = 1});
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 4096, .n_parallel = 1});
     int32_t ids[2][N_PROMPT_MAX];
     runnel_request requests[] = {request_of(ids[0], 10, 3000, 1), request_of(ids[1], 10, 3000, 2)};
     runnel_future *futures[2];
@@ -202,7 +182,7 @@ static void stopping_ends_what_runs(void **state)
 static uint64_t hash_alone(const runnel_request *request, runnel_engine_options options)
 {
     options.n_parallel = 1;
-    runnel_engine *engine = start(options);
+    runnel_engine *engine = tiny_engine_start(model, options);
     runnel_response response;
     runnel_error error;
     if (runnel_respond(engine, request, &response, &error))
@@ -219,7 +199,7 @@ static void preempted_requests_give_the_same_answer(void **state)
     (void)state;
     enum { N = 6 };
     const runnel_engine_options options = {.n_context = 512, .n_parallel = N, .n_kv_tokens = 800};
-    runnel_engine *engine = start(options);
+    runnel_engine *engine = tiny_engine_start(model, options);
     int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
     runnel_response responses[N];
@@ -265,7 +245,7 @@ static void a_window_bounds_memory(void **state)
     (void)state;
     const runnel_engine_options options = {
         .n_context = 256, .n_parallel = 3, .n_kv_tokens = 1024, .keep_first = 32, .keep_last = 128};
-    runnel_engine *engine = start(options);
+    runnel_engine *engine = tiny_engine_start(model, options);
     int32_t ids[3][N_PROMPT_MAX];
     runnel_request requests[3];
     runnel_response responses[3];
@@ -319,7 +299,8 @@ static void *submit_many(void *arg)
 static void threads_submit_at_once(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512, .n_parallel = 3});
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 3});
     struct submitter submitters[N_SUBMITTERS];
     pthread_t threads[N_SUBMITTERS];
     for (unsigned i = 0; i < N_SUBMITTERS; i++) {
@@ -340,8 +321,8 @@ static void threads_submit_at_once(void **state)
 static void a_batch_window_holds_the_first(void **state)
 {
     (void)state;
-    runnel_engine *engine =
-        start((runnel_engine_options){.n_context = 512, .n_parallel = 2, .batch_window_ms = 300});
+    runnel_engine *engine = tiny_engine_start(
+        model, (runnel_engine_options){.n_context = 512, .n_parallel = 2, .batch_window_ms = 300});
     int32_t ids[N_PROMPT_MAX];
     runnel_request request = request_of(ids, 10, 5, 1);
     runnel_response response;

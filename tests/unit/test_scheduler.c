@@ -1,195 +1,15 @@
-/* test_scheduler.c: the scheduler on a machine that is made up, in virtual time. */
-#include "engine/scheduler.h"
+/* test_scheduler.c: what the scheduler promises, on a machine that is made up, in virtual time. Its predictions and
+ * refusals: test_scheduler_forecasts.c. */
+#include "helpers/chance.h"
+#include "helpers/scheduler_world.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
-
-/* The simulation ------------------------------------------------------------------------------------------ */
-
-static uint64_t seed = 1;
-
-static uint32_t below(uint32_t n)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((seed >> 33) % n);
-}
-
-static double uniform(void)
-{
-    return (below(1u << 30) + 0.5) / (1u << 30);
-}
-
-enum { REQUESTS_MAX = 6000 };
-
-struct request {
-    struct scheduler_entry entry; /* first: an entry is its request */
-    uint32_t n_answer;
-    int client; /* of a closed loop; -1: none */
-    enum scheduler_answer answer;
-    struct scheduler_forecast forecast;
-    double first_ms, last_ms, done_ms, gap_ms; /* gap: the longest between two tokens */
-};
-
-struct machine {
-    double floor_ms, row_ms, pair_us, noise;
-};
-
-static const struct machine usual = {36, 3.4, 0.5, 0.05};
-
-struct world {
-    struct scheduler *scheduler;
-    struct machine machine;
-    struct request *requests; /* in the order of their arrival */
-    uint32_t n_requests, n_arrived;
-    double now_ms, until_ms;                /* a closed loop starts no request after until_ms */
-    uint32_t n_prompt, n_answer, n_clients; /* of its requests */
-    uint64_t n_tokens;
-    double busy_ms;
-};
-
-static void open_world(struct world *world, const struct scheduler_options *options)
-{
-    *world = (struct world){.machine = usual};
-    world->requests = calloc(REQUESTS_MAX, sizeof *world->requests);
-    assert_non_null(world->requests);
-    assert_int_equal(scheduler_create(options, &world->scheduler, NULL), RUNNEL_OK);
-    for (int i = 0; i < 4; i++) { /* the warm-up of an engine */
-        scheduler_learn(world->scheduler, 1, 1, 36);
-        scheduler_learn(world->scheduler, 64, step_cost_pairs(0, 64), 64 * 3.4);
-    }
-}
-
-static void close_world(struct world *world)
-{
-    scheduler_free(world->scheduler);
-    free(world->requests);
-}
-
-static void check(const struct world *world)
-{
-    const char *wrong = scheduler_check(world->scheduler);
-    if (wrong)
-        fail_msg("%s", wrong);
-}
-
-/* Requests are added in ascending arrival, or, if one comes before others that have not arrived, sorted in.
- */
-static struct request *add_request(struct world *world, double arrival_ms, uint64_t key, uint32_t n_prompt,
-                                   uint32_t n_answer)
-{
-    assert_true(world->n_requests < REQUESTS_MAX);
-    uint32_t at = world->n_requests++;
-    for (; at > world->n_arrived && world->requests[at - 1].entry.arrival_ms > arrival_ms; at--)
-        world->requests[at] = world->requests[at - 1];
-    world->requests[at] = (struct request){
-        .entry = {.key = key, .n_prompt = n_prompt, .max_tokens = n_answer, .arrival_ms = arrival_ms},
-        .n_answer = n_answer,
-        .client = -1,
-        .first_ms = -1,
-        .done_ms = -1,
-    };
-    return &world->requests[at];
-}
-
-static void arrive(struct world *world)
-{
-    while (world->n_arrived < world->n_requests &&
-           world->requests[world->n_arrived].entry.arrival_ms <= world->now_ms) {
-        struct request *request = &world->requests[world->n_arrived++];
-        request->answer = scheduler_add(world->scheduler, &request->entry, world->now_ms, &request->forecast);
-    }
-}
-
-static void draw(struct world *world, struct request *request)
-{
-    scheduler_drew(world->scheduler, &request->entry);
-    world->n_tokens++;
-    if (request->entry.n_drawn == 1)
-        request->first_ms = world->now_ms;
-    else
-        request->gap_ms = fmax(request->gap_ms, world->now_ms - request->last_ms);
-    request->last_ms = world->now_ms;
-    if (request->entry.n_drawn < request->n_answer)
-        return;
-    request->done_ms = world->now_ms;
-    scheduler_remove(world->scheduler, &request->entry);
-    if (request->client >= 0 && world->now_ms < world->until_ms) {
-        int client = request->client;
-        add_request(world, world->now_ms, request->entry.key, request->entry.n_prompt, request->n_answer)
-            ->client = client;
-    }
-}
-
-/* One step, or the time until something comes. False: nothing will. */
-static bool step(struct world *world)
-{
-    arrive(world);
-    for (struct scheduler_entry *entry; (entry = scheduler_expired(world->scheduler, world->now_ms));)
-        scheduler_remove(world->scheduler, entry);
-    for (struct scheduler_entry *entry;
-         (entry = scheduler_admit(world->scheduler, world->now_ms, UINT64_MAX));)
-        entry->n_computed = entry->n_cached;
-    const struct scheduler_plan *plan = scheduler_plan(world->scheduler, world->now_ms);
-    check(world);
-    if (plan->n_items == 0) {
-        double next = scheduler_wakeup_ms(world->scheduler, world->now_ms);
-        if (world->n_arrived < world->n_requests)
-            next = fmin(next, world->requests[world->n_arrived].entry.arrival_ms);
-        if (isfinite(next) && next <= world->now_ms)
-            fail_msg("no plan, and yet something to do at once");
-        world->now_ms = next;
-        return isfinite(next);
-    }
-    double n_pairs = 0;
-    for (uint32_t i = 0; i < plan->n_items; i++)
-        n_pairs += step_cost_pairs(plan->items[i].entry->n_computed, plan->items[i].n_rows);
-    const struct machine *machine = &world->machine;
-    double ms = fmax(machine->floor_ms, machine->row_ms * plan->n_rows) + machine->pair_us * n_pairs / 1000;
-    ms *= 1 + machine->noise * (2 * uniform() - 1);
-    world->now_ms += ms;
-    world->busy_ms += ms;
-    scheduler_done(world->scheduler, ms);
-    for (uint32_t i = 0; i < plan->n_items; i++) {
-        struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry->n_computed == entry->n_tokens)
-            draw(world, (struct request *)entry);
-    }
-    check(world);
-    return true;
-}
-
-static void run(struct world *world)
-{
-    while (step(world))
-        ;
-}
-
-static void start_clients(struct world *world, uint32_t n, uint64_t key, uint32_t n_prompt, uint32_t n_answer)
-{
-    for (uint32_t i = 0; i < n; i++)
-        add_request(world, world->now_ms, key, n_prompt, n_answer)->client = (int)i;
-}
-
-/* Poisson arrivals of equal requests from a time on. */
-static void add_arrivals(struct world *world, double from_ms, double until_ms, double per_second,
-                         uint32_t n_prompt, uint32_t n_answer)
-{
-    for (double t = from_ms; (t -= 1000 / per_second * log(uniform())) < until_ms;)
-        add_request(world, t, 0, n_prompt, n_answer);
-}
-
-static void assert_all_done(const struct world *world)
-{
-    for (uint32_t i = 0; i < world->n_requests; i++)
-        if (world->requests[i].done_ms < 0)
-            fail_msg("request %u of %u was never answered", i, world->n_requests);
-}
 
 /* What the scheduler promises ----------------------------------------------------------------------------- */
 
@@ -197,13 +17,13 @@ static void long_prompt_beside_streams(const struct machine *machine, double bud
                                        double first_most_ms)
 {
     struct world world;
-    open_world(&world, &(struct scheduler_options){.step_budget_ms = budget_ms});
+    world_open(&world, &(struct scheduler_options){.step_budget_ms = budget_ms});
     world.machine = *machine;
     for (int i = 0; i < 4; i++)
-        add_request(&world, 0, 0, 50, 700);
-    struct request *prompt = add_request(&world, 100 * machine->floor_ms, 0, 3000, 20);
-    run(&world);
-    assert_all_done(&world);
+        world_add(&world, 0, 0, 50, 700);
+    struct request *prompt = world_add(&world, 100 * machine->floor_ms, 0, 3000, 20);
+    world_run(&world);
+    world_check_done(&world);
     for (int i = 0; i < 4; i++) {
         const struct request *stream = &world.requests[i];
         assert_true(stream->done_ms > prompt->first_ms); /* they did run beside it all the time */
@@ -213,7 +33,7 @@ static void long_prompt_beside_streams(const struct machine *machine, double bud
     double first_ms = prompt->first_ms - prompt->entry.arrival_ms;
     if (first_ms > first_most_ms)
         fail_msg("first token of the prompt after %.0f ms, at most %.0f expected", first_ms, first_most_ms);
-    close_world(&world);
+    world_close(&world);
 }
 
 static void test_streams_do_not_stall(void **state)
@@ -221,11 +41,10 @@ static void test_streams_do_not_stall(void **state)
     (void)state;
     /* 16 rows at least, beside 4: 20 * 3.4 ms and attention up to 3,000 tokens. */
     double least_ms = 20 * 3.4 + 20 * 3000 * 0.5 / 1000;
-    long_prompt_beside_streams(&usual, 60, 1.15 * least_ms, 3000 / 16.0 * least_ms);
+    long_prompt_beside_streams(&usual_machine, 60, 1.15 * least_ms, 3000 / 16.0 * least_ms);
     /* A budget that allows more is used, and kept. */
-    long_prompt_beside_streams(&usual, 200, 1.15 * 200, 3000 / 16.0 * least_ms * 0.85);
-    /* A fast machine keeps the budget from the start, though the model of its cost begins with another one.
-     */
+    long_prompt_beside_streams(&usual_machine, 200, 1.15 * 200, 3000 / 16.0 * least_ms * 0.85);
+    /* A fast machine keeps the budget from the start, though the model of its cost begins with another one. */
     long_prompt_beside_streams(&(struct machine){6, 0.5, 0.05, 0.05}, 60, 1.3 * 60, 2600);
     /* A slow one takes 25 % for prompts although decoding is over the budget already, and up to half as long again
      * for 16 rows: late in the prompt, 13 are what fits. */
@@ -238,15 +57,15 @@ static void test_short_prompts_overtake(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 8});
-    struct request *prompt = add_request(&world, 0, 0, 3000, 10);
-    struct request *question = add_request(&world, 1000, 0, 70, 10);
-    run(&world);
-    assert_all_done(&world);
+    world_open(&world, &(struct scheduler_options){.n_parallel = 8});
+    struct request *prompt = world_add(&world, 0, 0, 3000, 10);
+    struct request *question = world_add(&world, 1000, 0, 70, 10);
+    world_run(&world);
+    world_check_done(&world);
     assert_true(question->first_ms < prompt->first_ms);
     /* The step in flight, and its own 70 rows. */
     assert_true(question->first_ms - 1000 < 4 * 60 * 1.1 + 70 * 3.4 * 1.1 + 60);
-    close_world(&world);
+    world_close(&world);
 }
 
 /* A question's first token does not wait for a long step that somebody else's prompt could fill. */
@@ -254,7 +73,7 @@ static void test_first_token_is_not_delayed_by_a_full_step(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 2});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry prompt = {.n_prompt = 3000, .max_tokens = 5}, question = {.n_prompt = 12};
     assert_int_equal(scheduler_add(s, &prompt, 0, NULL), SCHEDULER_ACCEPTED);
@@ -268,7 +87,7 @@ static void test_first_token_is_not_delayed_by_a_full_step(void **state)
     assert_int_equal(plan->items[0].n_rows, 12);
     assert_int_equal(plan->n_items, 2); /* what is left of the short budget is the prompt's */
     assert_true(plan->expected_ms <= 60);
-    close_world(&world);
+    world_close(&world);
 }
 
 /* Short requests come faster than they can be answered, for 200 s: the long prompt is answered meanwhile. */
@@ -276,21 +95,20 @@ static void test_long_prompt_is_not_starved(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_requests = 4000});
-    add_arrivals(&world, 0, 200e3, 6, 70, 4); /* 1.4 times what the machine can do */
-    struct request *prompt = add_request(&world, 10e3, 0, 3000, 4);
-    run(&world);
-    assert_all_done(&world);
+    world_open(&world, &(struct scheduler_options){.n_requests = 4000});
+    world_add_arrivals(&world, 0, 200e3, 6, 70, 4); /* 1.4 times what the machine can do */
+    struct request *prompt = world_add(&world, 10e3, 0, 3000, 4);
+    world_run(&world);
+    world_check_done(&world);
     for (uint32_t i = 0; i < world.n_requests; i++)
         if (world.requests[i].entry.n_prompt == 3000)
             prompt = &world.requests[i];
     const struct request *last = &world.requests[world.n_requests - 1];
     assert_true(last->first_ms - last->entry.arrival_ms > 30e3); /* overload it was */
-    /* 10 s of its own, 10 s of arrivals that overtake, with 1.4 s of work in each, and the backlog of 10 s.
-     */
+    /* 10 s of its own, 10 s of arrivals that overtake, with 1.4 s of work in each, and the backlog of 10 s. */
     if (prompt->first_ms - prompt->entry.arrival_ms > 1.5 * (11e3 + 14e3 + 4e3))
         fail_msg("the long prompt waited %.0f ms", prompt->first_ms - prompt->entry.arrival_ms);
-    close_world(&world);
+    world_close(&world);
 }
 
 /* Against the yardstick of the issue: prompts and answers computed apart, each at full speed. */
@@ -300,18 +118,18 @@ static void test_throughput(void **state)
     static const uint32_t clients[] = {1, 3, 5, 8, 12};
     for (size_t i = 0; i < sizeof clients / sizeof *clients; i++) {
         struct world world;
-        open_world(&world, &(struct scheduler_options){.n_parallel = 8});
+        world_open(&world, &(struct scheduler_options){.n_parallel = 8});
         world.until_ms = 120e3;
-        start_clients(&world, clients[i], 0, 70, 48);
-        run(&world);
-        assert_all_done(&world);
+        world_add_clients(&world, clients[i], 0, 70, 48);
+        world_run(&world);
+        world_check_done(&world);
         double n = clients[i] < 8 ? clients[i] : 8;
-        double yardstick = n * 48 / (n * 70 * usual.row_ms + 48 * usual.floor_ms);
+        double yardstick = n * 48 / (n * 70 * usual_machine.row_ms + 48 * usual_machine.floor_ms);
         double found = (double)world.n_tokens / world.busy_ms;
         if (found < 0.9 * yardstick)
             fail_msg("%u clients: %.1f tok/s, yardstick %.1f", clients[i], 1e3 * found, 1e3 * yardstick);
-        assert_true(found < 8 / usual.floor_ms); /* nobody gets more than the machine can do */
-        close_world(&world);
+        assert_true(found < 8 / usual_machine.floor_ms); /* nobody gets more than the machine can do */
+        world_close(&world);
     }
 }
 
@@ -340,16 +158,16 @@ static void test_keys_share(void **state)
     (void)state;
     struct world world;
     double shares[3];
-    open_world(&world, &(struct scheduler_options){.n_parallel = 8});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 8});
     world.until_ms = 300e3;
-    start_clients(&world, 50, 0, 100, 60); /* one key with many clients, two with a few */
-    start_clients(&world, 5, 1, 100, 60);
-    start_clients(&world, 5, 2, 100, 60);
-    run(&world);
+    world_add_clients(&world, 50, 0, 100, 60); /* one key with many clients, two with a few */
+    world_add_clients(&world, 5, 1, 100, 60);
+    world_add_clients(&world, 5, 2, 100, 60);
+    world_run(&world);
     count_shares(&world, world.until_ms, shares, 3);
     if (jain(shares, 3) < 0.97)
         fail_msg("shares %.0f %.0f %.0f", shares[0], shares[1], shares[2]);
-    close_world(&world);
+    world_close(&world);
 }
 
 /* A key that sends long prompts all the time, and one that asks a short question now and then. */
@@ -357,12 +175,12 @@ static void test_a_busy_key_does_not_delay_others(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 8});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 8});
     world.until_ms = 200e3;
-    start_clients(&world, 6, 0, 2000, 50);
+    world_add_clients(&world, 6, 0, 2000, 50);
     for (int i = 1; i < 50; i++)
-        add_request(&world, 4e3 * i, 1, 70, 10);
-    run(&world);
+        world_add(&world, 4e3 * i, 1, 70, 10);
+    world_run(&world);
     double sum = 0, most = 0;
     for (uint32_t i = 0; i < world.n_requests; i++) {
         const struct request *request = &world.requests[i];
@@ -374,14 +192,14 @@ static void test_a_busy_key_does_not_delay_others(void **state)
     /* Two keys share, so its 240 ms take 500; the step in flight, and the slack of the keys. */
     if (sum / 49 > 1000 || most > 1500)
         fail_msg("first tokens after %.0f ms, at most %.0f", sum / 49, most);
-    close_world(&world);
+    world_close(&world);
 }
 
 static void test_window(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 3, .window_ms = 100});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 3, .window_ms = 100});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry a = {.n_prompt = 10, .max_tokens = 5, .arrival_ms = 1000}, b = a, c = a;
     assert_true(isinf(scheduler_wakeup_ms(s, 1000)));
@@ -413,117 +231,15 @@ static void test_window(void **state)
     assert_int_equal(scheduler_add(s, &c, 2060, NULL), SCHEDULER_ACCEPTED);
     assert_true(scheduler_wakeup_ms(s, 2060) == 2060);
     assert_non_null(scheduler_admit(s, 2060, UINT64_MAX));
-    check(&world);
-    close_world(&world);
-}
-
-/* Predictions and refusals -------------------------------------------------------------------------------- */
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Requests of many kinds; the machine can do 1.3 of them a second. */
-static void add_mixed_load(struct world *world, uint32_t n_keys, double until_ms, double per_second)
-{
-    for (double t = 0; (t -= 1000 / per_second * log(uniform())) < until_ms;) {
-        struct request *request = add_request(
-            world, t, below(n_keys), below(8) ? 20 + below(200) : 500 + below(1500), 10 + below(120));
-        if (below(2)) /* the answer ends before its limit */
-            request->entry.max_tokens = 300;
-    }
-}
-
-static void test_predicted_waits(void **state)
-{
-    (void)state;
-    struct world world;
-    open_world(&world, &(struct scheduler_options){.n_requests = 1000});
-    add_mixed_load(&world, 3, 600e3, 1.2);
-    run(&world);
-    assert_all_done(&world);
-    static double errors[REQUESTS_MAX];
-    uint32_t n = 0, n_long = 0;
-    double bias = 0, sum = 0;
-    for (uint32_t i = 50; i < world.n_requests; i++) {
-        const struct request *request = &world.requests[i];
-        double wait_ms = request->entry.begun_ms - request->entry.arrival_ms;
-        double predicted_ms = request->forecast.wait_ms;
-        assert_true(request->forecast.first_token_ms >= predicted_ms);
-        n_long += wait_ms > 5000;
-        errors[n++] = fabs(predicted_ms - wait_ms) / (wait_ms + 1000);
-        bias += predicted_ms - wait_ms;
-        sum += wait_ms;
-    }
-    qsort(errors, n, sizeof *errors, compare);
-    assert_true(n_long > n / 5); /* there was something to predict */
-    if (errors[n / 2] > 0.35 || errors[n * 9 / 10] > 1 || fabs(bias) > 0.3 * sum)
-        fail_msg("errors: median %.2f, 90 %% %.2f, bias %.2f of the mean wait", errors[n / 2],
-                 errors[n * 9 / 10], bias / sum);
-    close_world(&world);
-}
-
-/* 40 % more than can be done. right_least: of the refusals; late_most: of those taken, how many expired. */
-static void overload(uint32_t n_keys, double right_least, double late_most)
-{
-    struct world world;
-    open_world(&world, &(struct scheduler_options){.max_wait_ms = 10e3, .n_requests = 1000});
-    add_mixed_load(&world, n_keys, 900e3, 1.8);
-    run(&world);
-    struct scheduler_stats stats;
-    scheduler_get_stats(world.scheduler, &stats);
-    uint32_t n_refused = 0, n_late = 0, n_accepted = 0;
-    for (uint32_t i = 0; i < world.n_requests; i++) {
-        const struct request *request = &world.requests[i];
-        if (request->answer == SCHEDULER_SLOW) {
-            n_refused++;
-            assert_true(request->forecast.wait_ms > 10e3);
-            continue;
-        }
-        n_accepted++;
-        n_late += request->done_ms < 0;
-    }
-    assert_int_equal(n_refused, stats.n_refused);
-    assert_int_equal(n_late, stats.n_expired);
-    assert_true(n_refused > 100 && n_accepted > 300);
-    double n_followed = (double)(stats.n_refusals_right + stats.n_refusals_wrong);
-    assert_true(n_followed > 0.8 * n_refused);
-    if ((double)stats.n_refusals_right < right_least * n_followed || n_late > late_most * n_accepted)
-        fail_msg("%u keys: %u refused, %.0f followed up, %u of them right; %u of %u accepted ones expired",
-                 n_keys, n_refused, n_followed, (unsigned)stats.n_refusals_right, n_late, n_accepted);
-    close_world(&world);
-}
-
-static void test_refusals_are_right(void **state)
-{
-    (void)state;
-    overload(1, 0.75, 0.06);
-    overload(3, 0.6, 0.2); /* who waits how long depends on what the other keys are going to send */
-}
-
-static void test_an_idle_engine_refuses_nobody(void **state)
-{
-    (void)state;
-    struct world world;
-    open_world(&world, &(struct scheduler_options){.max_wait_ms = 1});
-    add_request(&world, 0, 0, 3000, 10); /* it learns what attention costs */
-    struct request *request = add_request(&world, 60e3, 0, 8000, 100);
-    run(&world);
-    assert_int_equal(request->answer, SCHEDULER_ACCEPTED);
-    assert_true(request->done_ms > 0 && request->forecast.first_token_ms > 20e3);
-    double first_ms = request->first_ms - 60e3;
-    if (fabs(request->forecast.first_token_ms - first_ms) > 0.15 * first_ms)
-        fail_msg("first token after %.0f ms, predicted %.0f", first_ms, request->forecast.first_token_ms);
-    close_world(&world);
+    world_check(&world);
+    world_close(&world);
 }
 
 static void test_limit_of_requests(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 2, .n_requests = 3});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .n_requests = 3});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry entries[4];
     for (int i = 0; i < 4; i++) {
@@ -536,8 +252,8 @@ static void test_limit_of_requests(void **state)
     scheduler_remove(s, &entries[0]);
     scheduler_remove(s, &entries[0]); /* does nothing */
     assert_int_equal(scheduler_add(s, &entries[3], 0, NULL), SCHEDULER_ACCEPTED);
-    check(&world);
-    close_world(&world);
+    world_check(&world);
+    world_close(&world);
 
     struct scheduler *none = NULL;
     assert_int_equal(scheduler_create(&(struct scheduler_options){.n_batch = 4}, &none, NULL), RUNNEL_EINVAL);
@@ -554,7 +270,7 @@ static void test_preemption(void **state)
 {
     (void)state;
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 3});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 3});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry old = {.n_prompt = 10, .max_tokens = 50, .arrival_ms = 0}, middle = old,
                            young = old, later = old;
@@ -587,21 +303,20 @@ static void test_preemption(void **state)
         n_left += plan->items[i].n_rows;
     }
     assert_int_equal(n_left, 2);
-    check(&world);
+    world_check(&world);
     scheduler_done(s, 50);
     assert_int_equal(young.state, SCHEDULER_WAITING);
     assert_int_equal(young.n_tokens, 10 + young.n_drawn); /* all to be computed anew, nothing forgotten */
     assert_int_equal(young.n_computed, 0);
     assert_ptr_equal(scheduler_preempt(s), &middle);
     assert_null(scheduler_preempt(s));
-    check(&world);
-    /* They come back in the order of their arrival, before the one that came later, and when there is room.
-     */
+    world_check(&world);
+    /* They come back in the order of their arrival, before the one that came later, and when there is room. */
     assert_null(scheduler_admit(s, 2100, 60));
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &middle);
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &young);
     assert_int_equal(young.n_preempted, 1);
-    close_world(&world);
+    world_close(&world);
 }
 
 /* A pool of pages of which all requests together want more than there is: each comes to its end. */
@@ -610,14 +325,14 @@ static void test_small_pool(void **state)
     (void)state;
     enum { N = 30, POOL = 900 };
     struct world world;
-    open_world(&world, &(struct scheduler_options){.n_parallel = 8});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 8});
     struct scheduler *s = world.scheduler;
     for (int i = 0; i < N; i++)
-        add_request(&world, 10 * i, (uint64_t)i % 3, 20 + below(100), 50 + below(500));
+        world_add(&world, 10 * i, (uint64_t)i % 3, 20 + chance_below(100), 50 + chance_below(500));
     uint32_t n_done = 0, n_preempted = 0;
     for (int steps = 0; n_done < N; steps++) {
         assert_true(steps < 40000);
-        arrive(&world);
+        world_arrive(&world);
         uint32_t used = 0;
         for (int i = 0; i < N; i++)
             used +=
@@ -638,21 +353,21 @@ static void test_small_pool(void **state)
                 break;
             assert_non_null(scheduler_preempt(s)); /* one alone always fits */
             n_preempted++;
-            check(&world);
+            world_check(&world);
         }
         scheduler_done(s, 40);
         world.now_ms += 40;
         for (uint32_t i = 0; i < plan->n_items; i++) {
             struct scheduler_entry *entry = plan->items[i].entry;
             if (entry && entry->n_computed == entry->n_tokens) {
-                draw(&world, (struct request *)entry);
+                world_draw(&world, (struct request *)entry);
                 n_done += entry->state == SCHEDULER_OUT;
             }
         }
-        check(&world);
+        world_check(&world);
     }
     assert_true(n_preempted > 5); /* it did run out */
-    close_world(&world);
+    world_close(&world);
 }
 
 /* Anything at any time; scheduler_check after each. */
@@ -662,38 +377,38 @@ static void test_random_operations(void **state)
     enum { N = 40 };
     for (int round = 0; round < 20; round++) {
         struct world world;
-        open_world(&world, &(struct scheduler_options){.n_parallel = 1 + below(6),
-                                                       .n_batch = 8 + below(100),
-                                                       .n_requests = 10 + below(20),
-                                                       .window_ms = below(2) * 50.0,
-                                                       .max_wait_ms = below(2) * 3000.0});
+        world_open(&world, &(struct scheduler_options){.n_parallel = 1 + chance_below(6),
+                                                       .n_batch = 8 + chance_below(100),
+                                                       .n_requests = 10 + chance_below(20),
+                                                       .window_ms = chance_below(2) * 50.0,
+                                                       .max_wait_ms = chance_below(2) * 3000.0});
         struct scheduler *s = world.scheduler;
         struct scheduler_entry entries[N] = {{.n_prompt = 0}}, *entry;
         double now_ms = 0;
         uint64_t n_removed = 0, n_finished = 0;
-        for (int i = 0; i < 20000; i++, now_ms += below(20)) {
-            struct scheduler_entry *any = &entries[below(N)];
+        for (int i = 0; i < 20000; i++, now_ms += chance_below(20)) {
+            struct scheduler_entry *any = &entries[chance_below(N)];
             const struct scheduler_plan *plan;
-            switch (below(8)) {
+            switch (chance_below(8)) {
             case 0:
                 if (any->state != SCHEDULER_OUT)
                     break;
-                *any = (struct scheduler_entry){.key = below(5) ? below(4) : below(1000),
-                                                .n_prompt = 1 + below(300),
-                                                .n_cached = below(400),
-                                                .max_tokens = 1 + below(100),
-                                                .n_rows_max = below(3) ? 0 : 1 + below(20),
-                                                .arrival_ms = now_ms - below(50)};
+                *any = (struct scheduler_entry){.key = chance_below(5) ? chance_below(4) : chance_below(1000),
+                                                .n_prompt = 1 + chance_below(300),
+                                                .n_cached = chance_below(400),
+                                                .max_tokens = 1 + chance_below(100),
+                                                .n_rows_max = chance_below(3) ? 0 : 1 + chance_below(20),
+                                                .arrival_ms = now_ms - chance_below(50)};
                 scheduler_add(s, any, now_ms, NULL);
                 break;
             case 1:
-                if (below(4) == 0) {
+                if (chance_below(4) == 0) {
                     scheduler_remove(s, any);
                     n_removed++;
                 }
                 break;
             case 2:
-                if (below(6) == 0)
+                if (chance_below(6) == 0)
                     scheduler_preempt(s);
                 break;
             case 3:
@@ -704,30 +419,30 @@ static void test_random_operations(void **state)
                 scheduler_wakeup_ms(s, now_ms);
                 break;
             default:
-                if ((entry = scheduler_admit(s, now_ms, below(2000))))
-                    entry->n_computed = below(entry->n_tokens);
+                if ((entry = scheduler_admit(s, now_ms, chance_below(2000))))
+                    entry->n_computed = chance_below(entry->n_tokens);
                 plan = scheduler_plan(s, now_ms);
-                check(&world);
-                if (below(10) == 0)
+                world_check(&world);
+                if (chance_below(10) == 0)
                     scheduler_remove(s, any);
-                if (below(10) == 0)
+                if (chance_below(10) == 0)
                     scheduler_preempt(s);
-                if (plan->n_items && plan->items[0].entry && below(10) == 0)
-                    plan->items[0].n_rows -= below(plan->items[0].n_rows + 1);
-                check(&world);
-                scheduler_done(s, below(20) ? 100 * uniform() : 0);
+                if (plan->n_items && plan->items[0].entry && chance_below(10) == 0)
+                    plan->items[0].n_rows -= chance_below(plan->items[0].n_rows + 1);
+                world_check(&world);
+                scheduler_done(s, chance_below(20) ? 100 * chance_uniform() : 0);
                 for (uint32_t j = 0; j < plan->n_items; j++) {
                     entry = plan->items[j].entry;
                     if (!entry || entry->n_computed < entry->n_tokens)
                         continue;
                     scheduler_drew(s, entry);
-                    if (entry->n_drawn >= entry->max_tokens || below(50) == 0) {
+                    if (entry->n_drawn >= entry->max_tokens || chance_below(50) == 0) {
                         scheduler_remove(s, entry);
                         n_finished++;
                     }
                 }
             }
-            check(&world);
+            world_check(&world);
         }
         assert_true(n_finished > 100 && n_removed > 100);
         for (int i = 0; i < N; i++)
@@ -735,8 +450,8 @@ static void test_random_operations(void **state)
         struct scheduler_stats stats;
         scheduler_get_stats(s, &stats);
         assert_int_equal(stats.n_waiting + stats.n_running, 0);
-        check(&world);
-        close_world(&world);
+        world_check(&world);
+        world_close(&world);
     }
 }
 
@@ -751,9 +466,6 @@ int main(void)
         cmocka_unit_test(test_keys_share),
         cmocka_unit_test(test_a_busy_key_does_not_delay_others),
         cmocka_unit_test(test_window),
-        cmocka_unit_test(test_predicted_waits),
-        cmocka_unit_test(test_refusals_are_right),
-        cmocka_unit_test(test_an_idle_engine_refuses_nobody),
         cmocka_unit_test(test_limit_of_requests),
         cmocka_unit_test(test_preemption),
         cmocka_unit_test(test_small_pool),

@@ -1,21 +1,16 @@
 /* test_thinking.c: a budget for thoughts, and what a request can learn of its tokens, on a tiny model of R1's kind: where
  * the engine closes a thought, what follows is what the model would have said after closing it itself. */
-#include "helpers/tiny_model.h"
-#include "runnel.h"
+#include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 enum { N_TOKENS_MAX = 400 };
-
-static char path[] = "/tmp/runnel-thinking-XXXXXX";
-static runnel_model *model;
 
 /* It never ends a thought of its own accord, nor an answer. */
 static const runnel_logit_bias never_ends[] = {{TINY_TOKEN_THINK_END, -100},
@@ -24,20 +19,15 @@ static const runnel_logit_bias never_ends[] = {{TINY_TOKEN_THINK_END, -100},
                                                {TINY_TOKEN_ENDOFTEXT, -100}};
 enum { N_NEVER = sizeof never_ends / sizeof *never_ends };
 
+static runnel_model *model;
+
 static int open_model(void **state)
 {
     (void)state;
-    runnel_error error;
-    struct tiny_model_options options;
-    tiny_model_defaults(&options);
-    options.n_context = 4096;
+    struct tiny_model_options options = tiny_engine_model();
     options.pre = "deepseek-r1-qwen";
     options.chat = "r1";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    if (tiny_model_write(&options, path, &error) || runnel_model_open(path, NULL, &model, &error))
-        fail_msg("%s", error.message);
+    model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -45,18 +35,7 @@ static int close_model(void **state)
 {
     (void)state;
     runnel_model_close(model);
-    unlink(path);
     return 0;
-}
-
-static runnel_engine *start(runnel_engine_options options)
-{
-    runnel_error error;
-    runnel_engine *engine;
-    options.size = sizeof options;
-    if (runnel_engine_start(model, &options, &engine, &error))
-        fail_msg("%s", error.message);
-    return engine;
 }
 
 struct heard {
@@ -117,7 +96,8 @@ static int find_token(const struct heard *heard, int32_t token)
 static void the_answer_follows(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
     static const int budgets[] = {1, 2, 17, 60};
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         struct heard heard, rest;
@@ -162,7 +142,7 @@ static void the_answer_follows(void **state)
 static void tokens_may_be_made_before(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     struct heard heard, again;
     runnel_request request = ask_for(10, 40, 1, &heard), encoded = ask_for(10, 40, 1, &again);
     int32_t *ids;
@@ -185,7 +165,7 @@ static void tokens_may_be_made_before(void **state)
 static void shorter_thoughts_are_left_alone(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     const runnel_logit_bias soon = {TINY_TOKEN_THINK_END, 2};
     unsigned n_tried = 0;
     for (unsigned seed = 0; seed < 20; seed++) {
@@ -223,8 +203,8 @@ static void company_changes_nothing(void **state)
 {
     (void)state;
     enum { N = 6 };
-    runnel_engine *engine =
-        start((runnel_engine_options){.n_context = 256, .n_parallel = N, .n_kv_tokens = 512});
+    runnel_engine *engine = tiny_engine_start(
+        model, (runnel_engine_options){.n_context = 256, .n_parallel = N, .n_kv_tokens = 512});
     runnel_request requests[N];
     runnel_response together[N];
     struct heard heard[N];
@@ -254,7 +234,7 @@ static void company_changes_nothing(void **state)
 static void max_tokens_still_counts_all(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     for (int max_tokens = 9; max_tokens < 16; max_tokens++) {
         struct heard heard;
         runnel_request request = ask_for(10, max_tokens, 3, &heard);
@@ -272,7 +252,7 @@ static void max_tokens_still_counts_all(void **state)
 static void no_budget_at_all(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     struct heard heard;
     runnel_request request = ask_for(0, 40, 1, &heard), without = request;
     without.thinking_budget = -1;
@@ -311,7 +291,7 @@ static void no_budget_at_all(void **state)
 static void forced_tokens_have_probabilities(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     struct heard plain, told;
     runnel_request request = ask_for(10, 12, 5, &plain);
     runnel_response response = respond(engine, &request);
@@ -331,7 +311,7 @@ static void forced_tokens_have_probabilities(void **state)
 static void the_stop_text_is_named(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     static const char *const stops[] = {"zzzzzzzz", "\n</think>", "</think>"};
     struct heard heard;
     runnel_request request = ask_for(5, 40, 5, &heard);
@@ -353,7 +333,7 @@ static void the_stop_text_is_named(void **state)
 static void prompts_are_told_as_tokens(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     const runnel_message message = {"user", "a<｜User｜>b", 0};
     struct heard heard;
     runnel_request request = ask_for(-1, 1, 1, &heard);
@@ -393,7 +373,7 @@ static void prompts_are_told_as_text(void **state)
     assert_int_equal(len, sizeof rendered - 1);
     assert_memory_equal(text, rendered, sizeof rendered);
     runnel_text_free(text);
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     runnel_response response = respond(engine, &request);
     assert_int_equal(response.n_reasoning_tokens, 4);
     assert_int_equal(response.text_len, 0);
@@ -441,7 +421,7 @@ static bool count(void *user, const runnel_event *event)
 static void texts_come_with_counts(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512});
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     for (int wanted = 0; wanted < 2; wanted++) {
         struct heard heard;
         struct counted counted = {.wanted = wanted};
@@ -474,7 +454,8 @@ static bool watch(void *user, const runnel_event *event)
 static void slots_show_what_runs(void **state)
 {
     (void)state;
-    runnel_engine *engine = start((runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
     struct watched watched = {.engine = engine};
     struct heard heard;
     runnel_request request = ask_for(-1, 10, 1, &heard);

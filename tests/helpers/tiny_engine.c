@@ -1,0 +1,45 @@
+/* tiny_engine.c: see tiny_engine.h. */
+#include "helpers/tiny_engine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct tiny_model_options tiny_engine_model(void)
+{
+    struct tiny_model_options options;
+    tiny_model_defaults(&options);
+    options.n_context = 4096;
+    return options;
+}
+
+runnel_model *tiny_engine_open(const struct tiny_model_options *options)
+{
+    char path[] = "/tmp/runnel-tiny-XXXXXX";
+    runnel_error error;
+    runnel_model *model = NULL;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    int failure = tiny_model_write(options, path, &error);
+    if (!failure)
+        failure = runnel_model_open(path, NULL, &model, &error);
+    unlink(path);
+    if (failure)
+        fail_msg("%s", error.message);
+    return model;
+}
+
+runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options options)
+{
+    runnel_error error;
+    runnel_engine *engine;
+    options.size = sizeof options;
+    if (runnel_engine_start(model, &options, &engine, &error))
+        fail_msg("%s", error.message);
+    return engine;
+}

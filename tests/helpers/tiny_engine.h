@@ -1,0 +1,16 @@
+/* tiny_engine.h: a tiny model, opened, and engines on it, for tests of requests. Whatever fails ends the test. */
+#ifndef RUNNEL_TESTS_TINY_ENGINE_H
+#define RUNNEL_TESTS_TINY_ENGINE_H
+
+#include "helpers/tiny_model.h"
+#include "runnel.h"
+
+/* tiny_model_defaults with a context of 4,096. */
+struct tiny_model_options tiny_engine_model(void);
+
+/* The model's file exists until this returns. */
+runnel_model *tiny_engine_open(const struct tiny_model_options *options);
+
+runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options options);
+
+#endif
