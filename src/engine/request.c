@@ -54,7 +54,7 @@ static int check_input(const struct runnel_model *model, const runnel_request *r
     uint32_t n_vocab = model->weights->config.n_vocab;
     int n_texts = (request->messages != NULL) + (request->prompt != NULL);
     int n_inputs = n_texts + (request->prompt_ids != NULL);
-    if (request->continues && !request->n_messages)
+    if (request->continues && (!request->messages || !request->n_messages))
         return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
     if (request->encoded && (n_texts != 1 || !request->prompt_ids))
         return error_set(error, RUNNEL_EINVAL,

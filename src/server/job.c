@@ -385,13 +385,14 @@ static int pass_breaker(struct job *job, runnel_error *error)
 /* Thoughts get half of what is left, or the answer would fall off its end. */
 static void degrade(const struct record *record, runnel_request *request)
 {
-    int most = record->degraded_max_tokens;
+    int most = record->degraded_max_tokens,
+        half = (most + 1) / 2; /* not 0: the prompt has opened a thought */
     if (!record->degraded)
         return;
     if (request->max_tokens == 0 || request->max_tokens > most) {
         request->max_tokens = most;
-        if (request->thinking_budget < 0 || request->thinking_budget > most / 2)
-            request->thinking_budget = most / 2;
+        if (request->thinking_budget < 0 || request->thinking_budget > half)
+            request->thinking_budget = half;
     }
     if (request->sampling.temperature > record->degraded_temperature)
         request->sampling.temperature = record->degraded_temperature;

@@ -263,6 +263,9 @@ static int read_response_fields(const json_t *root, struct params *params, struc
     size_t i;
     if (list && !json_is_array(list))
         return refuse(refusal, name, "expected a list of names");
+    if (json_array_size(list) > PARAMS_RESPONSE_FIELDS) /* each answer of the request is searched for all */
+        return refuse(refusal, name, "expected at most %d names, found %zu", PARAMS_RESPONSE_FIELDS,
+                      json_array_size(list));
     json_array_foreach(list, i, value)
     {
         if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value))

@@ -13,6 +13,7 @@
 enum {
     PARAMS_STOPS = 16,
     PARAMS_STOP_BYTES = 1024,
+    PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
     PARAMS_TOP_LOGPROBS = 20,
     PARAMS_PROMPTS = 1024,      /* in one request; more than the engine takes are refused by it, as busy */

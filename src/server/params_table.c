@@ -217,10 +217,11 @@ static const struct params_field fields[] = {
     {.name = "response_fields",
      .routes = PARAMS_NATIVE,
      .kind = PARAMS_OTHER,
-     .schema = "{'type':['array','null'],'items':{'type':'string'}}",
+     .schema = "{'type':['array','null'],'maxItems':128,'items':{'type':'string'}}",
      .meaning = "The fields that the answer, or a stream's last event, shall have, such as content or "
                 "timings/predicted_n, "
-                "which stands in the answer by that name. Those that do not exist are left out; none: all."},
+                "which stands in the answer by that name. Those that do not exist are left out; none: all. "
+                "At most 128."},
     {.name = "timings_per_token",
      .routes = PARAMS_STREAMS,
      .kind = PARAMS_BOOL,

@@ -1,9 +1,11 @@
 /* prepare.c: long bodies, read beside the loop. See prepare.h.
  *
  * A preparation belongs to whoever holds it: the queue, then the thread, then the mailbox of the loop, and after its
- * start the queue once more, since taking a large JSON tree apart takes milliseconds, too. The loop keeps a list of
- * those not started, to refuse them; it takes one out of the queue itself, and waits for one that is being read, as
- * the thread then uses the body of its exchange. */
+ * start the queue once more, since taking a large JSON tree apart takes milliseconds, too. There it goes first: a tree
+ * is twenty times its body, and those of all that wait would be a gigabyte. The loop keeps a list of those not
+ * started, to refuse them; it takes one out of the queue itself, and waits for one that is being read, as the thread
+ * then uses the body of its exchange.
+ */
 #include "server/prepare.h"
 
 #include "base/clock.h"
@@ -100,10 +102,12 @@ static void enqueue(struct preparation *preparation)
 {
     struct preparer *preparer = preparation->preparer;
     pthread_mutex_lock(&preparer->lock);
-    preparation->next_queued = NULL;
+    struct preparation **place = preparation->is_started ? &preparer->first : preparer->end;
+    preparation->next_queued = *place;
     preparation->is_queued = true;
-    *preparer->end = preparation;
-    preparer->end = &preparation->next_queued;
+    *place = preparation;
+    if (!preparation->next_queued)
+        preparer->end = &preparation->next_queued;
     pthread_cond_signal(&preparer->changed);
     pthread_mutex_unlock(&preparer->lock);
 }

@@ -102,6 +102,18 @@ def test_thoughts_leave_room_for_the_answer(serve, tiny):
     assert body["usage"]["completion_tokens"] == 40
 
 
+def test_a_thought_that_the_prompt_has_opened_stays_one(serve, tiny):
+    """Also where half of what is left of the answer is no token: prompts are made before requests are degraded."""
+    serving = serve(tiny("r1"), "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
+                    "--degraded-max-tokens", "1")
+    assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 400, "ignore_eos": True}] * 99)[0] == 504
+    chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True, "seed": 1}
+    status, _, body = serving.post("/v1/chat/completions", chat)
+    assert status == 200 and body["degraded"]["max_tokens"] == 1, body
+    assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] == 1, body
+    assert not body["choices"][0]["message"]["content"], body
+
+
 def test_timeouts_that_go_on_refuse(serve, tiny):
     serving = serve(tiny("long"), "--log-json", "--ctx", "100000", "--breaker-probe-s", str(2 * SLOW),
                     "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",

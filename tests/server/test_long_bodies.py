@@ -1,10 +1,13 @@
 """Bodies over 64 KiB are read beside the loop: what they say counts as in short ones, and nobody waits for them."""
 import http.client
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+from serving import SANITIZED
 from test_limits import INSTRUMENTED, post as long_post, talk
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -123,6 +126,25 @@ def test_they_hold_places(serve, tiny):
     assert {answer(client)[0] for client in clients} == {400}  # they do not fit the context
     serving.wait_for(lambda now: now[("runnel_requests_admitted",)] == 0)
     assert serving.complete("a", 2)
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what is freed")
+def test_memory_goes_before_the_next_is_read(serve, tiny):
+    """A body of numbers takes twenty times its size while it is understood: not all of them at once."""
+    serving = serve(tiny())
+    body = b'{"prompt":[' + b",".join([b"1"] * 1000000) + b'],"max_tokens":1}'
+
+    def peak_mib():
+        status = Path(f"/proc/{serving.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) >> 10
+
+    def ask(n):
+        clients = [send(serving, body) for _ in range(n)]
+        assert {answer(client)[0] for client in clients} == {400}
+        return peak_mib()
+
+    few, many = ask(1), ask(12)  # bodies besides: 4 MiB each as they grow
+    assert many - few < 150, (few, many)
 
 
 def test_clients_that_leave(serve, tiny):

@@ -91,6 +91,8 @@ def test_response_fields(server):
     *deltas, last = stream(server, response_fields=["tokens_predicted"], **fields)
     assert last == {"tokens_predicted": 8} and all("content" in delta for delta in deltas)
     refused(server, "response_fields", prompt="a", response_fields="content")
+    assert ask(server, response_fields=["index"] * 128, **fields) == {"index": 0}
+    refused(server, "response_fields", prompt="a", response_fields=["index"] * 129)
 
 
 def test_timings_of_each_token(server):

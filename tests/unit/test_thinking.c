@@ -385,6 +385,14 @@ static void prompts_are_told_as_text(void **state)
     request.prompt = "a\0b";
     request.prompt_len = 3;
     assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_EINVAL);
+    int32_t id = 1;
+    request.prompt_ids = &id;
+    request.n_prompt_ids = request.n_messages = 1;
+    request.encoded = true; /* of a conversation that is not there */
+    assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_EINVAL);
+    request.prompt_ids = NULL;
+    request.n_prompt_ids = request.n_messages = 0;
+    request.encoded = false;
     request.continues = false;
     request.raw = true;
     assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_OK);
