@@ -122,8 +122,10 @@ static void describe_request(runnel_request *request)
 
 static int act_respond(struct result *result, runnel_error *error)
 {
-    static const runnel_message messages[] = {
-        {"system", "Be brief.", 0}, {"user", "What is 12 times 12?", 0}, {"assistant", "144", 0}, {"user", "And 13?", 0}};
+    static const runnel_message messages[] = {{"system", "Be brief.", 0},
+                                              {"user", "What is 12 times 12?", 0},
+                                              {"assistant", "144", 0},
+                                              {"user", "And 13?", 0}};
     runnel_request request;
     runnel_response response;
     describe_request(&request);
@@ -216,7 +218,8 @@ static int act_tokens(struct result *result, runnel_error *error)
 
 static int act_format(struct result *result, runnel_error *error)
 {
-    static const runnel_message messages[] = {{"system", "Be brief.", 0}, {"user", "What is 12 times 12?", 0}};
+    static const runnel_message messages[] = {{"system", "Be brief.", 0},
+                                              {"user", "What is 12 times 12?", 0}};
     char *text;
     memset(&text, 0xa5, sizeof text);
     int failure = runnel_chat_format(shared_model, messages, 2, true, &text, error);

@@ -68,8 +68,9 @@ static void it_is_known_as_r1(void **state)
 static void the_prompt_opens_the_thought(void **state)
 {
     (void)state;
-    static const runnel_message messages[] = {
-        {"user", "Hello", 0}, {"assistant", "<think>\nA greeting.\n</think>\n\nHi!", 0}, {"user", question, 0}};
+    static const runnel_message messages[] = {{"user", "Hello", 0},
+                                              {"assistant", "<think>\nA greeting.\n</think>\n\nHi!", 0},
+                                              {"user", question, 0}};
     char *text;
     assert_int_equal(runnel_chat_format(model, &messages[2], 1, true, &text, NULL), RUNNEL_OK);
     assert_string_equal(text, BEGIN USER "What is 2+2?" ASSISTANT "<think>\n");
