@@ -136,7 +136,7 @@ static const struct option_spec serve_options[] = {
     {"max-uri-bytes", 0, OPTION_INT, "N", "likewise, of its path and query",
      OPTION_FIELD(struct serve_settings, max_uri_bytes), .minimum = 64, .maximum = 1 << 20,
      .default_text = "8192"},
-    {"max-bodies-bytes", 0, OPTION_INT, "N", "likewise, of all that are not answered yet, together",
+    {"max-bodies-bytes", 0, OPTION_INT, "N", "likewise, of all that are not parsed yet, together",
      OPTION_FIELD(struct serve_settings, max_bodies_bytes), .minimum = 1024, .maximum = 1 << 30,
      .default_text = "67108864"},
     {"max-output-bytes", 0, OPTION_INT, "N", "a stream that its client leaves so far behind is ended",

@@ -91,7 +91,7 @@ struct loop {
     struct connection *connections;
     struct exchange *exchanges;
     struct loop_stats stats;
-    uint64_t body_bytes; /* of the bodies of all exchanges */
+    uint64_t body_bytes; /* of the bodies that exchanges hold */
     size_t input_bytes;  /* CONNECTION_INPUT_BYTES, or more */
     char *scratch;       /* [input_bytes] */
 

@@ -54,8 +54,7 @@ void exchange_free(struct exchange *exchange)
         loop->stats.n_exchanges--;
         loop_check_drained(loop);
     }
-    loop->body_bytes -= exchange->body.len;
-    text_free(&exchange->body);
+    exchange_drop_body(exchange);
     text_free(&exchange->headers);
     free(exchange->head_bytes);
     free(exchange);
@@ -112,6 +111,12 @@ struct exchange_text exchange_host(const struct exchange *exchange)
 struct exchange_text exchange_body(const struct exchange *exchange)
 {
     return (struct exchange_text){exchange->body.bytes, exchange->body.len};
+}
+
+void exchange_drop_body(struct exchange *exchange)
+{
+    exchange->loop->body_bytes -= exchange->body.len;
+    text_free(&exchange->body);
 }
 
 struct exchange_text exchange_header(const struct exchange *exchange, const char *name, unsigned *n_found)

@@ -18,7 +18,8 @@ struct exchange_text exchange_path(const struct exchange *exchange);  /* as sent
 struct exchange_text exchange_query(const struct exchange *exchange); /* after '?'; see http_query_next */
 struct exchange_text exchange_host(const struct exchange *exchange);
 struct exchange_text exchange_body(
-    const struct exchange *exchange); /* followed by a zero byte if not empty */
+    const struct exchange *exchange);               /* followed by a zero byte if not empty */
+void exchange_drop_body(struct exchange *exchange); /* its bytes are not needed any more */
 
 /* The value of a header, its name in any case; *n_found (may be NULL) says how often it came. */
 struct exchange_text exchange_header(const struct exchange *exchange, const char *name, unsigned *n_found);

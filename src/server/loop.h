@@ -20,7 +20,7 @@ struct loop_limits {
     struct http_limits http;
     uint32_t n_connections; /* past it the longest idle one is closed; if none is idle, 503 */
     uint64_t
-        all_body_bytes;    /* of the bodies of all requests that are not answered yet; what is past it: 503 */
+        all_body_bytes;    /* of the bodies that exchanges hold: all of them together; what is past it: 503 */
     uint32_t output_bytes; /* a stream whose client lets more than this pile up is ended */
     double head_ms;        /* from a head's first byte to its last: 408 */
     double body_ms;        /* the same for a body, which gets more time for every byte that came: */

@@ -173,6 +173,13 @@ static bool is_refused(struct preparation *preparation)
     return true;
 }
 
+/* An answer may take minutes: meanwhile others need the room of its body. */
+static void pass_on(struct server *server, struct preparation *preparation, const struct refusal *refusal)
+{
+    exchange_drop_body(preparation->exchange);
+    preparation->steps->start(server, preparation->exchange, preparation->state, refusal);
+}
+
 /* The thread does not have it any more, or never had. */
 static void start(struct preparation *preparation)
 {
@@ -184,7 +191,7 @@ static void start(struct preparation *preparation)
     event_del(&preparation->timer);
     exchange_set_gone(exchange, NULL, NULL);
     admit_give(&server->admit, exchange_key(exchange), 1); /* a job takes as many as it needs */
-    preparation->steps->start(server, exchange, preparation->state, refused ? &preparation->refusal : NULL);
+    pass_on(server, preparation, refused ? &preparation->refusal : NULL);
     preparation->is_started = true; /* nobody else has it: no lock */
     if (preparer->is_ending)
         free_preparation(preparation);
@@ -259,7 +266,7 @@ void prepare_request(struct server *server, struct exchange *exchange, const str
         return;
     }
     int failure = steps->read(server, &preparation->input, preparation->state, &preparation->refusal);
-    steps->start(server, exchange, preparation->state, failure ? &preparation->refusal : NULL);
+    pass_on(server, preparation, failure ? &preparation->refusal : NULL);
     free_preparation(preparation);
 }
 

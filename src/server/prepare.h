@@ -5,6 +5,8 @@
  * the loop's thread at once; a long one by one thread of the server's own, in the order of arrival, and its start
  * follows as a message to the loop. Meanwhile it holds a place (admit.h), and its time counts (--request-timeout-s).
  *
+ * The body is gone once it has been read, long before its answer is complete.
+ *
  * A client that leaves, a time that runs out and a server that ends are told to `start` as refusals like any other. */
 #ifndef RUNNEL_SERVER_PREPARE_H
 #define RUNNEL_SERVER_PREPARE_H
@@ -17,7 +19,7 @@ enum { PREPARE_SHORT_BYTES = 65536 }; /* a longer body goes to the thread: a sho
 struct preparer;
 struct server;
 
-/* Of a request; valid until its exchange ends. */
+/* Of a request; valid while it is read. */
 struct prepare_input {
     struct exchange_text body, query;
 };

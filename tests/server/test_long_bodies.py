@@ -118,7 +118,7 @@ def test_they_hold_places(serve, tiny):
     serving = serve(tiny(), "--limit-concurrency", "3")
     clients = [send(serving, SLOW) for _ in range(3)]
     serving.wait_for(lambda now: now[("runnel_long_bodies",)] == 3)
-    status, said = answer(send(serving, SLOW))
+    status, said = answer(send(serving, json.dumps({"prompt": "a", "x": FILLER}).encode()))
     assert status == 429 and "3 requests are running or waiting" in said["error"]["message"]
     assert serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 429
     assert serving.post("/tokenize", {"content": "a"})[0] == 200

@@ -270,6 +270,16 @@ def test_all_bodies_together(serve, tiny, chunked):
             assert client.send(post("/tokenize", OK.ljust(3000))).answer()[0] == 200
 
 
+def test_bodies_of_what_is_answered_leave_room(serve, tiny):
+    """A body is gone once it is parsed: long answers do not keep others' bodies out."""
+    serving = serve(tiny("long"), "--max-body-bytes", "100000", "--max-bodies-bytes", "120000", kv_mib=256)
+    for size in (90000, 50000):  # one read beside the loop, and one by it
+        stream = serving.stream("a", 20000, ignore_eos=True, filler="x" * size)
+        next(stream.events())
+        assert serving.post("/tokenize", {"content": "a", "filler": "y" * 99000})[0] == 200
+        stream.leave()
+
+
 # --- many ---
 
 
