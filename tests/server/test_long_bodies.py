@@ -177,7 +177,8 @@ def test_the_end(serve, tiny, n_signals):
     """A server that drains reads them first; one that is ended at once refuses them, and nothing is left over."""
     serving = serve(tiny(), "--timeout-drain", "60")
     clients = [send(serving, SLOW) for _ in range(4)]
-    serving.wait_for(lambda now: now[("runnel_long_bodies",)] == 4)
+    answered = ("runnel_http_responses_total", "route=/v1/completions", "status=400")
+    serving.wait_for(lambda now: now[("runnel_long_bodies",)] + now.get(answered, 0) == 4)  # all have come
     for _ in range(n_signals):
         serving.signal()
         threading.Event().wait(0.05)
