@@ -3,6 +3,7 @@ import http.client
 import json
 import math
 import threading
+import time
 
 import pytest
 from serving import Serving, make_tiny_model
@@ -297,8 +298,11 @@ def test_slots(tmp_path):
         events = [one.read_head() and one.events() for one in streams]
         for one in events:
             next(one)
-        slots = serving.get("/slots")[2]
-        assert all(slot["is_processing"] and slot["n_prompt_tokens"] >= 1 for slot in slots)
+        slots, end = idle, time.monotonic() + 10  # what is told may be a step old
+        while not all(slot["is_processing"] for slot in slots):
+            assert time.monotonic() < end, slots
+            slots = serving.get("/slots")[2]
+        assert all(slot["n_prompt_tokens"] >= 1 for slot in slots)
         for slot in slots:
             assert slot["next_token"]["n_decoded"] >= 1
             assert slot["next_token"]["n_decoded"] + slot["next_token"]["n_remain"] == 20000
