@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -224,7 +225,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     failure = create_parts(engine, &options, error);
     if (!failure) {
         warm_up(engine);
-        int problem = pthread_create(&engine->thread, NULL, engine_main, engine);
+        int problem = thread_start(&engine->thread, engine_main, engine);
         engine->has_thread = problem == 0;
         if (problem)
             failure = error_set(error, RUNNEL_ENOMEM, "the engine's thread could not be started: %s",

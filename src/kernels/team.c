@@ -6,6 +6,8 @@
  */
 #include "kernels/team.h"
 
+#include "base/thread.h"
+
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -178,7 +180,7 @@ int team_create(unsigned n, struct team **out, runnel_error *error)
         goto no_memory;
     for (unsigned i = 1; i < n; i++) {
         team->members[i] = (struct member){.team = team, .index = i};
-        int failure = pthread_create(&team->members[i].thread, NULL, member_main, &team->members[i]);
+        int failure = thread_start(&team->members[i].thread, member_main, &team->members[i]);
         if (failure) {
             team_free(team);
             return error_set(error, RUNNEL_ENOMEM, "thread %u of %u could not be started: %s", i + 1, n,

@@ -9,6 +9,7 @@
 #include "server/prepare.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "server/job.h"
 #include "server/record.h"
 #include "server/reply.h"
@@ -284,7 +285,7 @@ int prepare_begin(struct server *server, runnel_error *error)
     preparer->end = &preparer->first;
     pthread_mutex_init(&preparer->lock, NULL);
     pthread_cond_init(&preparer->changed, NULL);
-    if (pthread_create(&preparer->thread, NULL, work, preparer)) {
+    if (thread_start(&preparer->thread, work, preparer)) {
         pthread_mutex_destroy(&preparer->lock);
         pthread_cond_destroy(&preparer->changed);
         free(preparer);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/pool.h"
+#include "base/thread.h"
 #include "server/job.h"
 #include "server/page.h"
 #include "server/prepare.h"
@@ -130,7 +131,7 @@ static void on_opened(void *user)
 static int start_opening(struct run *run, runnel_error *error)
 {
     run->opened = (struct loop_message){.run = on_opened, .user = run};
-    if (pthread_create(&run->opener, NULL, open_model, run))
+    if (thread_start(&run->opener, open_model, run))
         return error_set(error, RUNNEL_ENOMEM, "no thread to load the model on");
     run->opening = true;
     return RUNNEL_OK;

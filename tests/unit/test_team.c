@@ -3,8 +3,10 @@
 #include "kernels/team.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,12 +95,43 @@ static void impossible_sizes_are_refused(void **state)
     team_free(NULL);
 }
 
+/* The mask of blocked signals of a thread of this process. */
+static void read_blocked_signals(void *arg, unsigned member)
+{
+    unsigned long long *blocked = arg;
+    char line[128];
+    FILE *status = fopen("/proc/thread-self/status", "r");
+    while (status && fgets(line, sizeof line, status))
+        if (sscanf(line, "SigBlk: %llx", &blocked[member]) == 1)
+            break;
+    if (status)
+        fclose(status);
+}
+
+/* A line editor or an event loop waits in the thread that made the team. */
+static void signals_are_for_the_caller(void **state)
+{
+    (void)state;
+    struct team *team;
+    unsigned long long blocked[3] = {0};
+    assert_int_equal(team_create(3, &team, NULL), RUNNEL_OK);
+    team_run(team, read_blocked_signals, blocked);
+    team_free(team);
+    assert_int_equal(blocked[0] >> (SIGINT - 1) & 1, 0);
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(blocked[i] >> (SIGINT - 1) & 1, 1);
+        assert_int_equal(blocked[i] >> (SIGTERM - 1) & 1, 1);
+        assert_int_equal(blocked[i] >> (SIGSEGV - 1) & 1, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_item_is_done_once_a_round),
         cmocka_unit_test(a_barrier_makes_writes_visible),
         cmocka_unit_test(impossible_sizes_are_refused),
+        cmocka_unit_test(signals_are_for_the_caller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,12 @@
+/* thread.h: threads that leave signals to whoever started them. Any thread. */
+#ifndef RUNNEL_BASE_THREAD_H
+#define RUNNEL_BASE_THREAD_H
+
+#include <pthread.h>
+
+/* As pthread_create with default attributes: 0, or an errno that says why not. The new thread has all signals blocked that
+ * come from outside: a Ctrl-C is for the program, whose line editor or event loop waits in a thread of its own and is not
+ * woken when another one takes the signal. */
+int thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+
+#endif
