@@ -5,8 +5,8 @@
 
 int thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
-    static const int of_the_thread_itself[] = {SIGSEGV, SIGBUS, SIGFPE,  SIGILL,
-                                               SIGTRAP, SIGSYS, SIGABRT, SIGPROF};
+    static const int of_the_thread_itself[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL, SIGTRAP,
+                                               SIGSYS,  SIGABRT, SIGPIPE, SIGPROF};
     sigset_t blocked, before;
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof of_the_thread_itself / sizeof *of_the_thread_itself; i++)
