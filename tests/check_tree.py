@@ -5,6 +5,7 @@
     check_tree.py arrows     includes point down only
     check_tree.py sizes      no source file is longer than a sitting
     check_tree.py links      links between pages lead somewhere
+    check_tree.py languages  a page in Chinese has the headings, commands, figures and links of the English one
     check_tree.py --propose  prints lines for the map for files that it lacks
 """
 import re
@@ -158,6 +159,51 @@ def check_links():
     return complaints
 
 
+def skeleton(name):
+    """What a page and its translation have in common: (what it is, what stands there, where), from top to bottom."""
+    parts, links, in_block = [], [], False
+    for number, line in enumerate((ROOT / name).read_text().splitlines() + [""], 1):
+        found = None
+        if line.startswith("```"):
+            in_block = not in_block
+            found = ("block", line)
+        elif in_block:  # comments behind or above a command are words
+            found = ("line of a block", re.sub(r"(^|\s{2,})#.*", "", line).rstrip())
+        elif line.startswith("#"):
+            found = ("heading", re.match(r"#+", line)[0])
+        elif line.startswith("|"):
+            figures = [re.findall(r"\d[\d.,]*\d|\d", cell) for cell in line.strip("|").split("|")]
+            found = ("row", " | ".join(" ".join(cell) for cell in figures))
+        elif re.match(r"- |\d+\. ", line):
+            found = ("item", "")
+        if found or not line:  # a paragraph has ended; within one a translation has lines and order of its own
+            parts += [("link", link, f"{name}:{number - 1}") for link in sorted(links)]
+            links = []
+        if found:
+            parts.append((*found, f"{name}:{number}"))
+        if not in_block and "简体中文" not in line:
+            links += [re.sub(r"\.zh-CN(?=\.md)", "", link) for link in re.findall(r"\]\(([^)\s#]+)", line)]
+    return parts + [("end", "", f"{name}:{number}")]
+
+
+def check_languages():
+    complaints = []
+    for name in tracked():
+        original = name.replace(".zh-CN", "")
+        if original == name or not name.endswith(".md"):
+            continue
+        if not (ROOT / original).exists():
+            complaints.append(f"{name} translates {original}, which is not there")
+            continue
+        if name not in (ROOT / original).read_text() and Path(name).name not in (ROOT / original).read_text():
+            complaints.append(f"{original} does not name its translation {name}")
+        for one, other in zip(skeleton(original), skeleton(name)):
+            if one[:2] != other[:2]:  # the first difference: all that follows may be shifted
+                complaints.append(f"{one[2]} has a {one[0]} '{one[1]}' where {other[2]} has a {other[0]} '{other[1]}'")
+                break
+    return complaints
+
+
 def propose():
     """Lines for the map: what a file's own header comment says it is."""
     folder = None
@@ -171,7 +217,8 @@ def propose():
         print(f"    {path.name:24}  {' '.join(match[1].split()) if match else ''}")
 
 
-CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes, "links": check_links}
+CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes, "links": check_links,
+          "languages": check_languages}
 
 
 def main(arguments):
