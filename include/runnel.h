@@ -113,7 +113,8 @@ RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_in
 /* Text and tokens ----------------------------------------------------------------------------------------- */
 
 /* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
- * (R1's <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free. */
+ * (R1's <think>) always are. Nothing is added before or after. Text is not normalised: an e with a combining
+ * accent and the one code point have different tokens, as in llama.cpp. *ids is to be freed with runnel_tokens_free. */
 RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
                                int32_t **ids, size_t *n_ids, runnel_error *error);
 RUNNEL_API void runnel_tokens_free(int32_t *ids);

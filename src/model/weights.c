@@ -42,14 +42,16 @@ struct binding {
     const struct gguf *gguf;
     struct weights *weights;
     struct slot *slots;
-    size_t n_slots;
+    size_t n_slots, max_slots; /* asked for, which check_slots_fit compares; allocated */
+    struct slot overflow;      /* takes what is asked for beyond the last one */
     runnel_error *error;
 };
 
 static struct slot *add_slot(struct binding *binding, uint32_t n_rows, uint32_t n_columns, int layer,
                              const char *name)
 {
-    struct slot *slot = &binding->slots[binding->n_slots++];
+    size_t i = binding->n_slots++;
+    struct slot *slot = i < binding->max_slots ? &binding->slots[i] : &binding->overflow;
     *slot = (struct slot){.n_rows = n_rows, .n_columns = n_columns};
     if (layer < 0)
         snprintf(slot->name, sizeof slot->name, "%s", name);
@@ -96,6 +98,15 @@ static void bind_all(struct binding *binding)
     bind_vector(binding, &weights->output_norm, config->n_hidden, -1, "output_norm.weight");
     if (!config->tied)
         bind_matrix(binding, &weights->output, config->n_vocab, config->n_hidden, -1, "output.weight");
+}
+
+/* More than the array holds is a fault of bind_all, not of the file: SLOTS_A_LAYER is behind it. */
+static int check_slots_fit(const struct binding *binding)
+{
+    if (binding->n_slots <= binding->max_slots)
+        return RUNNEL_OK;
+    return error_set(binding->error, RUNNEL_EFORMAT, "weights: %zu tensors asked for, expected at most %zu",
+                     binding->n_slots, binding->max_slots);
 }
 
 static bool is_optional(const struct slot *slot)
@@ -378,13 +389,16 @@ int weights_load(const struct gguf *gguf, struct team *team,
     uint32_t n_layers = weights->config.n_layers;
     weights->layers = calloc(n_layers, sizeof *weights->layers);
     weights->kv_shapes = calloc(n_layers, sizeof *weights->kv_shapes);
-    binding.slots = calloc(n_layers * (size_t)SLOTS_A_LAYER + SLOTS_OUTSIDE, sizeof *binding.slots);
+    binding.max_slots = n_layers * (size_t)SLOTS_A_LAYER + SLOTS_OUTSIDE;
+    binding.slots = calloc(binding.max_slots, sizeof *binding.slots);
     if (!weights->layers || !weights->kv_shapes || !binding.slots) {
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for the tables of %u layers", n_layers);
         goto fail;
     }
     bind_all(&binding);
-    failure = check_all(&binding);
+    failure = check_slots_fit(&binding);
+    if (!failure)
+        failure = check_all(&binding);
     if (failure)
         goto fail;
 
