@@ -30,6 +30,13 @@ tr '\n' ' ' <"$prefix/include/runnel.h" | grep -oE 'RUNNEL_API [^;(]*\brunnel_[a
 [ -s "$work/declared" ] || fail "no declarations found in runnel.h"
 diff "$work/declared" "$work/exported" || fail "declared (<) and exported (>) differ"
 
+echo "== the library asks for nothing that only the server and the program use"
+for name in jansson event curl edit nettle zip; do
+    ! readelf -d "$prefix/lib/librunnel.so" | grep -q "NEEDED.*lib$name" || fail "librunnel.so needs $name"
+    ! grep -q "$name" "$prefix/lib/pkgconfig/runnel.pc" || fail "runnel.pc asks for $name"
+    ! grep -qri "$name" "$prefix/lib/cmake" || fail "the CMake package asks for $name"
+done
+
 echo "== pkg-config: shared, static, C++"
 # A moved installation must work as well: nothing may remember the first prefix.
 mv "$prefix" "$work/moved"
