@@ -88,7 +88,7 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
 /* The same as text; *text to be freed. */
 int request_render(const struct runnel_model *model, const runnel_request *request, char **text, size_t *len,
                    runnel_error *error);
-/* No more events: waits for the one that may be running. Not from within an event. */
+/* No more events: waits for the one that may be running, but within it for nothing. */
 void request_mute(struct runnel_future *future);
 /* For whoever submitted it, or wanted to. */
 void request_let_go(struct runnel_future *future);
