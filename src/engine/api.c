@@ -128,7 +128,7 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
     if (failure)
         for (size_t i = 0; i < n_made; i++)
             request_let_go(made[i]);
-    else
+    else if (n)
         memcpy(futures, made, n * sizeof *made);
     free(made);
     return failure;
