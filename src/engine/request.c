@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-    LOGPROBS_MAX = 20,
     /* Texts have room from the start, so that a step need not ask the system: ordinary tokens are 4 bytes long. What
      * is reserved and not written takes no memory. */
     BYTES_OF_TOKEN = 16,
@@ -97,9 +96,9 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
-    if (request->n_logprobs < -1 || request->n_logprobs > LOGPROBS_MAX)
+    if (request->n_logprobs < -1 || request->n_logprobs > REQUEST_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
-                         LOGPROBS_MAX);
+                         REQUEST_LOGPROBS_MAX);
     int failure =
         arguments_check("request", ARGUMENTS(ARRAY(stop, request->stop, n_stop, request->n_stop)), error);
     if (failure)

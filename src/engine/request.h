@@ -25,7 +25,10 @@ int request_memory_create(size_t limit_bytes, struct request_memory **memory, ru
 /* For the engine at its end. Returns how many requests are still held by whoever submitted them. */
 unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine */
 
-enum { REQUEST_CLOSING_MAX = 16 };
+enum {
+    REQUEST_CLOSING_MAX = 16,
+    REQUEST_LOGPROBS_MAX = 20, /* alternatives of a token */
+};
 
 struct runnel_future {
     struct runnel_engine *engine;
