@@ -17,7 +17,7 @@
  *     runnel_model_close(model);
  *
  * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
- * NULL) with one line. On failure the outputs are untouched. The library never exits, prints or raises a
+ * NULL) with one line. On failure the outputs are untouched, and there is nothing to free. The library never exits, prints or raises a
  * signal. Text is UTF-8. What a function hands out is the caller's to free with the named function.
  *
  * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
@@ -239,6 +239,7 @@ typedef struct runnel_event {
     const struct runnel_response *counts;
 } runnel_event;
 
+/* What is asked. Begin with runnel_request_init: zeros are no defaults. */
 typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
     const runnel_message *messages; /* a conversation, put through the chat template; or */
@@ -267,9 +268,10 @@ typedef struct runnel_request {
     uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
     /* Called on the engine's thread for each piece of text and at the end: while it runs, no request goes on, so it
      * should hand over what it got and return. Returns false to end the answer. Other requests' on_event are called by
-     * the same thread, one after the other. What may be called from it is said at the top. May be NULL. */
+     * the same thread, one after the other. What may be called from it is said at the top. The first call may come before
+     * runnel_submit has returned. May be NULL. */
     bool (*on_event)(void *user, const runnel_event *event);
-    void *user;
+    void *user; /* for on_event and on_taken */
     /* Called on the engine's thread once the engine has put the request into its queue, before any of its events; not
      * called if it is refused then (RUNNEL_ESLOW). Of requests that were submitted together, all are taken or refused
      * before the first event of one of them. May be NULL. */
@@ -304,7 +306,7 @@ typedef struct runnel_response {
                                      0 unless wants_logits_hash */
 } runnel_response;
 
-/* A request on its way. */
+/* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
 typedef struct runnel_future runnel_future;
 
 /* Hands n requests to the engine, all or none, and gives a future for each. Checks, renders and encodes them on the

@@ -38,6 +38,13 @@ static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t 
     return error_set(error, RUNNEL_EINVAL, "%s: %u, expected %u to %u", name, value, min, max);
 }
 
+static int check_ms(const char *name, float value, runnel_error *error)
+{
+    if (value >= 0 && isfinite(value))
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: %g, expected 0 or more", name, (double)value);
+}
+
 static int read_options(const struct runnel_model *model, const runnel_engine_options *given,
                         runnel_engine_options *options, runnel_error *error)
 {
@@ -64,9 +71,12 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
     if (!failure)
         failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
-    if (!failure && !(options->max_wait_ms >= 0 && isfinite(options->max_wait_ms)))
-        failure = error_set(error, RUNNEL_EINVAL, "max_wait_ms: %g, expected 0 or more",
-                            (double)options->max_wait_ms);
+    if (!failure)
+        failure = check_ms("step_budget_ms", options->step_budget_ms, error);
+    if (!failure)
+        failure = check_ms("batch_window_ms", options->batch_window_ms, error);
+    if (!failure)
+        failure = check_ms("max_wait_ms", options->max_wait_ms, error);
     if (options->n_batch < options->n_parallel)
         options->n_batch = options->n_parallel;
     if (options->n_requests < options->n_parallel)

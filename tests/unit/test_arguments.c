@@ -4,7 +4,7 @@
 #include "helpers/tiny_engine.h"
 
 #include <ctype.h>
-#include <limits.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -576,6 +576,27 @@ static void none_of_them(void **state)
     assert_int_equal(runnel_logits_each(engine, NULL, 0, 0, take_logits, NULL, error), RUNNEL_EINVAL);
 }
 
+static void expect_no_engine(runnel_engine_options options, const char *named)
+{
+    runnel_engine *started = NULL;
+    options.size = sizeof options;
+    *error = (runnel_error){0};
+    assert_int_equal(runnel_engine_start(model, &options, &started, error), RUNNEL_EINVAL);
+    if (started || !strstr(error->message, named))
+        fail_msg("%s: %s", named, error->message);
+}
+
+static void times_that_are_none(void **state)
+{
+    (void)state;
+    const float none[] = {-1, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        expect_no_engine((runnel_engine_options){.step_budget_ms = none[i]}, "step_budget_ms: ");
+        expect_no_engine((runnel_engine_options){.batch_window_ms = none[i]}, "batch_window_ms: ");
+        expect_no_engine((runnel_engine_options){.max_wait_ms = none[i]}, "max_wait_ms: ");
+    }
+}
+
 /* More requests than memory could count are refused before anything is made for them. */
 static void more_requests_than_can_be(void **state)
 {
@@ -597,6 +618,7 @@ int main(void)
         cmocka_unit_test(elements_that_are_null),
         cmocka_unit_test(none_of_them),
         cmocka_unit_test(more_requests_than_can_be),
+        cmocka_unit_test(times_that_are_none),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
