@@ -17,10 +17,18 @@
  *     runnel_model_close(model);
  *
  * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
- * NULL) with one line. On failure the outputs are untouched. The library never exits, prints or raises a
- * signal. Text is UTF-8. What a function hands out is the caller's to free with the named function. A model
- * may be read from any number of threads; an engine runs one call at a time, and calls from several threads
- * wait for each other. */
+ * NULL) with one line. On failure the outputs are untouched, and there is nothing to free. The library never exits, prints or raises a
+ * signal. Text is UTF-8. What a function hands out is the caller's to free with the named function.
+ *
+ * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
+ * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
+ * with NULL, so everything that frees takes it.
+ *
+ * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
+ * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
+ * on_event, on_taken and on_logits; from these every function may be called but those that wait for the engine they
+ * belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each and, of a request
+ * that has not ended, runnel_wait are RUNNEL_EINVAL there, and runnel_engine_stop does nothing. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 
@@ -78,9 +86,10 @@ typedef struct runnel_model_options {
 RUNNEL_API void runnel_model_options_init(runnel_model_options *options);
 
 /* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on
- * return. Close with runnel_model_close after the engines on it are stopped. */
+ * return. Close with runnel_model_close. */
 RUNNEL_API int runnel_model_open(const char *path, const runnel_model_options *options, runnel_model **model,
                                  runnel_error *error);
+/* The model may not be used any more, but by engines that run on it: they keep it, and the last one to stop frees it. */
 RUNNEL_API void runnel_model_close(runnel_model *model);
 
 typedef struct runnel_model_info {
@@ -113,7 +122,8 @@ RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_in
 /* Text and tokens ----------------------------------------------------------------------------------------- */
 
 /* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
- * (R1's <think>) always are. Nothing is added before or after. *ids is to be freed with runnel_tokens_free. */
+ * (R1's <think>) always are. Nothing is added before or after. Text is not normalised: an e with a combining
+ * accent and the one code point have different tokens, as in llama.cpp. *ids is to be freed with runnel_tokens_free. */
 RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
                                int32_t **ids, size_t *n_ids, runnel_error *error);
 RUNNEL_API void runnel_tokens_free(int32_t *ids);
@@ -160,8 +170,9 @@ RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
  * options may be NULL. */
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
-/* Cancels what is running or waiting, and waits for that. Futures stay valid until they are freed: returns how many
- * are not. NULL is fine. */
+/* Cancels what is running or waiting, waits for that, frees the engine. Futures stay valid until they are freed: returns
+ * how many are not. Not from the engine's own thread (on_event, on_taken, on_logits): there it does nothing and returns
+ * UINT_MAX. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
 /* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
@@ -228,6 +239,7 @@ typedef struct runnel_event {
     const struct runnel_response *counts;
 } runnel_event;
 
+/* What is asked. Begin with runnel_request_init: zeros are no defaults. */
 typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
     const runnel_message *messages; /* a conversation, put through the chat template; or */
@@ -254,19 +266,23 @@ typedef struct runnel_request {
     bool wants_tokens;      /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
     bool wants_counts;      /* counts with each text, not only at the end */
     uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
-    /* Called on the engine's thread for each piece of text and at the end: it must not block. Returns false to end
-     * the answer. Other requests' on_event are called by the same thread, one after the other. */
+    /* Called on the engine's thread for each piece of text and at the end: while it runs, no request goes on, so it
+     * should hand over what it got and return. Returns false to end the answer. Other requests' on_event are called by
+     * the same thread, one after the other. What may be called from it is said at the top. The first call may come before
+     * runnel_submit has returned. May be NULL. */
     bool (*on_event)(void *user, const runnel_event *event);
-    void *user;
-    /* Called on the engine's thread once it will not be refused any more (RUNNEL_ESLOW), before any event: of requests
-     * submitted together, for each that was not, before the first event of one of them. May be NULL. */
+    void *user; /* for on_event and on_taken */
+    /* Called on the engine's thread once the engine has put the request into its queue, before any of its events; not
+     * called if it is refused then (RUNNEL_ESLOW). Of requests that were submitted together, all are taken or refused
+     * before the first event of one of them. May be NULL. */
     void (*on_taken)(void *user);
     /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
 } runnel_request;
 
-/* Fills request with the defaults and the model's own sampling values. */
+/* Fills request with the defaults and the model's own sampling values. Without a model (NULL) it is one that every function
+ * refuses. */
 RUNNEL_API void runnel_request_init(const runnel_model *model, runnel_request *request);
 
 typedef struct runnel_response {
@@ -290,27 +306,31 @@ typedef struct runnel_response {
                                      0 unless wants_logits_hash */
 } runnel_response;
 
-/* A request on its way. */
+/* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
 typedef struct runnel_future runnel_future;
 
 /* Hands n requests to the engine, all or none, and gives a future for each. Checks, renders and encodes them on the
- * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting. Any thread. */
+ * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting, RUNNEL_ECANCELLED once
+ * runnel_engine_stop was called. Any thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
                              runnel_future **futures, runnel_error *error);
-/* Waits for the end and fills *response, whose texts are freed with runnel_response_free. To be called once. */
+/* Waits for the end and fills *response, whose texts are freed with runnel_response_free. A request that failed gives its
+ * error. The response can be had once: asking again is RUNNEL_EINVAL. */
 RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error);
-/* True once runnel_wait would not wait. */
+/* True once runnel_wait would not wait, as it would not for NULL. */
 RUNNEL_API bool runnel_poll(const runnel_future *future);
-/* Asks for an early end: within a step the request has given back what it held, and finishes as cancelled. */
+/* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
+ * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
 RUNNEL_API void runnel_cancel(runnel_future *future);
-/* Gives the future back; before its end that cancels. on_event is not called any more once this returns. NULL is
- * fine. Not to be called from on_event. */
+/* Gives the future back; before its end that cancels. on_event and on_taken are not called any more once this returns: it
+ * waits for one that runs, unless it is called from there. NULL is fine. */
 RUNNEL_API void runnel_free(runnel_future *future);
 
 /* Submits one request, waits for its end, frees the future. A prefix that an earlier request of this engine computed is
  * used again. */
 RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
                               runnel_error *error);
+/* Frees the texts of a response, not itself. NULL is fine. */
 RUNNEL_API void runnel_response_free(runnel_response *response);
 
 /* Runs n requests together, each with the answer it would have alone. If one fails, *error is that of the first that
@@ -330,7 +350,7 @@ RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float 
 
 /* The logits after every one of n_ids tokens, computed n_chunk (0: the engine's n_batch) tokens a step from
  * an empty cache: on_logits is called for each in order, on the engine's thread while this waits, with n_vocab floats
- * that are valid during the call; returns false to end (RUNNEL_ECANCELLED). */
+ * that are valid during the call, and returns false to end (RUNNEL_ECANCELLED). */
 RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
                                   bool (*on_logits)(void *user, size_t index, const float *logits),
                                   void *user, runnel_error *error);

@@ -29,7 +29,9 @@ static const struct option_spec specs[] = {
 
 static const struct options_table table = {
     "runnel tokenize",
-    "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after.",
+    "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after, "
+    "and "
+    "the text is not normalised: an accented letter of one code point and of two have different ids.",
     specs,
     OPTION_COUNT(specs),
 };

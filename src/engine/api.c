@@ -1,4 +1,5 @@
 /* api.c: the functions of runnel.h that talk to an engine from other threads. */
+#include "engine/arguments.h"
 #include "engine/engine.h"
 
 #include <stdlib.h>
@@ -6,6 +7,12 @@
 
 void runnel_request_init(const runnel_model *model, runnel_request *request)
 {
+    if (!request)
+        return;
+    *request =
+        (runnel_request){0}; /* without a model its size stays 0, with which every function refuses it */
+    if (!model)
+        return;
     *request = (runnel_request){
         .size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1, .thinking_budget = -1};
 }
@@ -29,7 +36,9 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
 {
     int failure = RUNNEL_OK;
     pthread_mutex_lock(&engine->lock);
-    if (n > engine->n_requests_max - engine->n_requests) {
+    if (engine->stopping) { /* from an event of what the stop ends: nobody would take it any more */
+        failure = error_set(error, RUNNEL_ECANCELLED, "the engine is being stopped");
+    } else if (n > engine->n_requests_max - engine->n_requests) {
         failure = error_set(error, RUNNEL_EBUSY,
                             "%u requests are running or waiting, expected at most %u with %zu more",
                             engine->n_requests, engine->n_requests_max, n);
@@ -51,7 +60,12 @@ int runnel_prompt_text(const runnel_model *model, const runnel_request *given, c
                        runnel_error *error)
 {
     runnel_request request;
-    int failure = read_request(given, model, &request, error);
+    int failure = arguments_check(
+        __func__,
+        ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(text, text), POINTER(len, len)),
+        error);
+    if (!failure)
+        failure = read_request(given, model, &request, error);
     return failure ? failure : request_render(model, &request, text, len, error);
 }
 
@@ -60,7 +74,12 @@ int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given,
 {
     runnel_request request;
     struct token_list tokens = {0};
-    int failure = read_request(given, model, &request, error);
+    int failure = arguments_check(
+        __func__,
+        ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(ids, ids), POINTER(n_ids, n_ids)),
+        error);
+    if (!failure)
+        failure = read_request(given, model, &request, error);
     if (!failure)
         failure = request_encode(model, &request, &tokens, error);
     if (failure) {
@@ -72,10 +91,27 @@ int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given,
     return RUNNEL_OK;
 }
 
+/* n requests and a place for what becomes of them, for a function of that name. */
+static int check_batch(const char *function, const struct runnel_engine *engine,
+                       const runnel_request *requests, size_t n, const char *results_name,
+                       const void *results, runnel_error *error)
+{
+    int failure = arguments_check(
+        function,
+        ARGUMENTS(POINTER(engine, engine), ARRAY(requests, requests, n, n), {results_name, results, "n", n}),
+        error);
+    if (!failure && n > engine->n_requests_max)
+        failure = error_set(error, RUNNEL_EBUSY, "%zu requests, expected at most the engine's %u", n,
+                            engine->n_requests_max);
+    return failure;
+}
+
 int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,
                   runnel_error *error)
 {
-    int failure = RUNNEL_OK;
+    int failure = check_batch(__func__, engine, requests, n, "futures", futures, error);
+    if (failure)
+        return failure;
     size_t n_made = 0;
     runnel_future **made = calloc(n + 1, sizeof *made);
     if (!made)
@@ -92,7 +128,7 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
     if (failure)
         for (size_t i = 0; i < n_made; i++)
             request_let_go(made[i]);
-    else
+    else if (n)
         memcpy(futures, made, n * sizeof *made);
     free(made);
     return failure;
@@ -106,20 +142,41 @@ static void wait_until_done(runnel_future *future)
     pthread_mutex_unlock(&future->lock);
 }
 
+/* On the engine's own thread nothing is waited for that this thread alone can bring about. */
+static int check_can_wait(const char *function, runnel_future *future, runnel_error *error)
+{
+    pthread_mutex_lock(&future->lock);
+    bool would_hang =
+        !future->done && engine_is_this_thread(future->engine); /* not done: the engine is there */
+    pthread_mutex_unlock(&future->lock);
+    return would_hang ? error_set(error, RUNNEL_EINVAL, "%s: " ENGINE_WOULD_HANG, function) : RUNNEL_OK;
+}
+
 int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error)
 {
+    int failure =
+        arguments_check(__func__, ARGUMENTS(POINTER(future, future), POINTER(response, response)), error);
+    if (!failure)
+        failure = check_can_wait(__func__, future, error);
+    if (failure)
+        return failure;
     wait_until_done(future);
     if (future->finish_reason == RUNNEL_FINISH_ERROR)
         return error_set(error, future->error.code, "%s", future->error.message);
-    if (!future->text.bytes)
-        return error_set(error, RUNNEL_EINVAL, "the response was taken before");
-    request_describe(future, response);
-    future->text = future->reasoning = (struct text){0}; /* the response owns them now */
-    return RUNNEL_OK;
+    pthread_mutex_lock(&future->lock); /* two threads may wait: one gets it */
+    bool was_taken = !future->text.bytes;
+    if (!was_taken) {
+        request_describe(future, response);
+        future->text = future->reasoning = (struct text){0}; /* the response owns them now */
+    }
+    pthread_mutex_unlock(&future->lock);
+    return was_taken ? error_set(error, RUNNEL_EINVAL, "the response was taken before") : RUNNEL_OK;
 }
 
 bool runnel_poll(const runnel_future *future)
 {
+    if (!future)
+        return true; /* runnel_wait would refuse it at once */
     runnel_future *locked = (runnel_future *)(uintptr_t)future;
     pthread_mutex_lock(&locked->lock);
     bool done = locked->done;
@@ -129,6 +186,8 @@ bool runnel_poll(const runnel_future *future)
 
 void runnel_cancel(runnel_future *future)
 {
+    if (!future)
+        return;
     pthread_mutex_lock(&future->lock);
     if (!future->done) { /* so the engine is still there */
         atomic_store(&future->cancelled, true);
@@ -165,10 +224,15 @@ static int collect(runnel_future **futures, size_t n, runnel_response *responses
 int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
                         runnel_response *responses, runnel_error *error)
 {
+    int failure = check_batch(__func__, engine, requests, n, "responses", responses, error);
+    if (!failure)
+        failure = engine_check_thread(engine, __func__, error);
+    if (failure)
+        return failure;
     runnel_future **futures = calloc(n + 1, sizeof *futures);
     if (!futures)
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
-    int failure = runnel_submit(engine, requests, n, futures, error);
+    failure = runnel_submit(engine, requests, n, futures, error);
     if (!failure) {
         failure = collect(futures, n, responses, error);
         for (size_t i = 0; i < n; i++)
@@ -181,11 +245,18 @@ int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, s
 int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
                    runnel_error *error)
 {
-    return runnel_respond_many(engine, request, 1, response, error);
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(request, request), POINTER(response, response)),
+        error);
+    if (!failure)
+        failure = engine_check_thread(engine, __func__, error);
+    return failure ? failure : runnel_respond_many(engine, request, 1, response, error);
 }
 
 void runnel_response_free(runnel_response *response)
 {
+    if (!response)
+        return;
     free(response->text);
     free(response->reasoning);
     response->text = response->reasoning = NULL;
@@ -196,11 +267,17 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
 {
     runnel_request request;
     runnel_response response;
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(prompt, prompt), POINTER(text, text)), error);
+    if (!failure)
+        failure = engine_check_thread(engine, __func__, error);
+    if (failure)
+        return failure;
     runnel_request_init(engine->model, &request);
     request.prompt = prompt;
     request.max_tokens = max_tokens;
     request.sampling.temperature = temperature;
-    int failure = runnel_respond(engine, &request, &response, error);
+    failure = runnel_respond(engine, &request, &response, error);
     if (failure)
         return failure;
     *text = response.text;
@@ -290,7 +367,14 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
                        bool (*on_logits)(void *user, size_t index, const float *logits), void *user,
                        runnel_error *error)
 {
-    int failure = check_ids(engine, ids, n_ids, error);
+    int failure = arguments_check(__func__,
+                                  ARGUMENTS(POINTER(engine, engine), ARRAY(ids, ids, n_ids, n_ids),
+                                            POINTER(on_logits, on_logits ? "" : NULL)),
+                                  error);
+    if (!failure)
+        failure = engine_check_thread(engine, __func__, error);
+    if (!failure)
+        failure = check_ids(engine, ids, n_ids, error);
     if (failure)
         return failure;
     if (n_chunk > engine->n_batch)
@@ -323,12 +407,18 @@ static bool copy_logits(void *user, size_t index, const float *logits)
 
 int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n, runnel_error *error)
 {
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(text, text), POINTER(logits, logits)), error);
+    if (!failure)
+        failure = engine_check_thread(engine, __func__, error);
+    if (failure)
+        return failure;
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
     if (n != n_vocab)
         return error_set(error, RUNNEL_EINVAL, "room for %zu logits, expected the model's %u", n, n_vocab);
     int32_t *ids;
     size_t n_ids;
-    int failure = runnel_tokenize(engine->model, text, strlen(text), true, &ids, &n_ids, error);
+    failure = runnel_tokenize(engine->model, text, strlen(text), true, &ids, &n_ids, error);
     if (failure)
         return failure;
     failure = check_ids(engine, ids, n_ids, error);

@@ -1,9 +1,12 @@
 /* engine.c: starting and stopping an engine, its thread and its inbox (see engine.h for who owns what). */
 #include "engine/engine.h"
 
+#include "engine/arguments.h"
+
 #include "base/clock.h"
 #include "base/thread.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +27,8 @@ enum {
 
 void runnel_engine_options_init(runnel_engine_options *options)
 {
-    *options = (runnel_engine_options){.size = sizeof *options};
+    if (options)
+        *options = (runnel_engine_options){.size = sizeof *options};
 }
 
 static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t max, runnel_error *error)
@@ -32,6 +36,13 @@ static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t 
     if (value >= min && value <= max)
         return RUNNEL_OK;
     return error_set(error, RUNNEL_EINVAL, "%s: %u, expected %u to %u", name, value, min, max);
+}
+
+static int check_ms(const char *name, float value, runnel_error *error)
+{
+    if (value >= 0 && isfinite(value))
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: %g, expected 0 or more", name, (double)value);
 }
 
 static int read_options(const struct runnel_model *model, const runnel_engine_options *given,
@@ -60,9 +71,12 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
     if (!failure)
         failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
-    if (!failure && !(options->max_wait_ms >= 0 && isfinite(options->max_wait_ms)))
-        failure = error_set(error, RUNNEL_EINVAL, "max_wait_ms: %g, expected 0 or more",
-                            (double)options->max_wait_ms);
+    if (!failure)
+        failure = check_ms("step_budget_ms", options->step_budget_ms, error);
+    if (!failure)
+        failure = check_ms("batch_window_ms", options->batch_window_ms, error);
+    if (!failure)
+        failure = check_ms("max_wait_ms", options->max_wait_ms, error);
     if (options->n_batch < options->n_parallel)
         options->n_batch = options->n_parallel;
     if (options->n_requests < options->n_parallel)
@@ -198,13 +212,15 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
                         runnel_error *error)
 {
     runnel_engine_options options;
-    int failure = read_options(model, given, &options, error);
+    int failure = arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(engine, out)), error);
+    if (!failure)
+        failure = read_options(model, given, &options, error);
     if (failure)
         return failure;
     struct runnel_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return error_set(error, RUNNEL_ENOMEM, "no memory for an engine");
-    engine->model = model;
+    engine->model = model_hold(model);
     engine->limits.n_context = options.n_context;
     engine->limits.n_positions =
         options.keep_last ? model->weights->config.n_context_train : options.n_context;
@@ -243,6 +259,8 @@ unsigned runnel_engine_stop(runnel_engine *engine)
 {
     if (!engine)
         return 0;
+    if (engine_is_this_thread(engine))
+        return UINT_MAX;
     if (engine->has_thread) {
         pthread_mutex_lock(&engine->lock);
         engine->stopping = true;
@@ -263,6 +281,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);
     unsigned n_held = request_memory_let_go(engine->memory);
+    model_let_go(engine->model);
     free(engine);
     return n_held;
 }
@@ -453,6 +472,17 @@ static void *engine_main(void *arg)
 
 /* From other threads -------------------------------------------------------------------------------------- */
 
+bool engine_is_this_thread(const struct runnel_engine *engine)
+{
+    return engine->has_thread && pthread_equal(engine->thread, pthread_self());
+}
+
+int engine_check_thread(const struct runnel_engine *engine, const char *function, runnel_error *error)
+{
+    return engine_is_this_thread(engine) ? error_set(error, RUNNEL_EINVAL, "%s: " ENGINE_WOULD_HANG, function)
+                                         : RUNNEL_OK;
+}
+
 void engine_free_place(struct runnel_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -483,6 +513,8 @@ void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine 
 
 void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
 {
+    if (!engine || !stats)
+        return;
     pthread_mutex_lock(&engine->lock);
     runnel_stats_values now = engine->stats;
     pthread_mutex_unlock(&engine->lock);
@@ -492,6 +524,8 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
 
 void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
 {
+    if (!engine || !slots)
+        return;
     size_t n_known = n < engine->n_parallel ? n : engine->n_parallel;
     memset(slots, 0, n * sizeof *slots);
     pthread_mutex_lock(&engine->lock);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "engine/arguments.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ const char *runnel_version(void)
 
 void runnel_model_options_init(runnel_model_options *options)
 {
-    *options = (runnel_model_options){.size = sizeof *options};
+    if (options)
+        *options = (runnel_model_options){.size = sizeof *options};
 }
 
 /* A caller built against another header may hand in a shorter or longer struct: what it does not have stays
@@ -114,7 +116,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     struct team *team = NULL;
     struct runnel_model *model = NULL;
     runnel_model_options options;
-    int failure = read_options(given, &options, error);
+    int failure = arguments_check(__func__, ARGUMENTS(POINTER(path, path), POINTER(model, out)), error);
+    if (!failure)
+        failure = read_options(given, &options, error);
     if (failure)
         return failure;
     failure = gguf_open(path, &gguf, error);
@@ -125,6 +129,7 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for a model");
         goto fail;
     }
+    atomic_init(&model->n_holders, 1);
     char message[256];
     model->kernels = kernels_get(message, sizeof message);
     if (!model->kernels) {
@@ -164,7 +169,20 @@ fail:
 
 void runnel_model_close(runnel_model *model)
 {
-    if (!model)
+    if (model)
+        model_let_go(model);
+}
+
+const struct runnel_model *model_hold(const struct runnel_model *model)
+{
+    atomic_fetch_add(&((struct runnel_model *)(uintptr_t)model)->n_holders, 1);
+    return model;
+}
+
+void model_let_go(const struct runnel_model *held)
+{
+    struct runnel_model *model = (struct runnel_model *)(uintptr_t)held;
+    if (atomic_fetch_sub(&model->n_holders, 1) != 1)
         return;
     weights_free(model->weights);
     tokenizer_free(model->tokenizer);
@@ -175,6 +193,8 @@ void runnel_model_close(runnel_model *model)
 
 void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
 {
+    if (!model || !info)
+        return;
     const struct model_config *config = &model->weights->config;
     runnel_model_info full = {
         .size = info->size,
@@ -218,7 +238,13 @@ int runnel_tokenize(const runnel_model *model, const char *text, size_t len, boo
 {
     struct token_list tokens = {0};
     struct text_span all = {0, len};
-    int failure = tokenizer_encode(model->tokenizer, text, len, &all, special ? 1 : 0, &tokens, error);
+    int failure = arguments_check(__func__,
+                                  ARGUMENTS(POINTER(model, model), ARRAY(text, text, len, len),
+                                            POINTER(ids, ids), POINTER(n_ids, n_ids)),
+                                  error);
+    if (!failure)
+        failure =
+            tokenizer_encode(model->tokenizer, text ? text : "", len, &all, special ? 1 : 0, &tokens, error);
     if (!failure && !tokens.ids) { /* an empty text: still something to free */
         tokens.ids = malloc(sizeof *tokens.ids);
         if (!tokens.ids)
@@ -241,6 +267,12 @@ void runnel_tokens_free(int32_t *ids)
 int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special, char **text,
                       size_t *len, runnel_error *error)
 {
+    int failure = arguments_check(__func__,
+                                  ARGUMENTS(POINTER(model, model), ARRAY(ids, ids, n_ids, n_ids),
+                                            POINTER(text, text), POINTER(len, len)),
+                                  error);
+    if (failure)
+        return failure;
     size_t total = 0;
     for (size_t i = 0; i < n_ids; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= tokenizer_n_tokens(model->tokenizer))
@@ -282,7 +314,13 @@ int runnel_chat_format(const runnel_model *model, const runnel_message *messages
                        bool thinking, char **text, runnel_error *error)
 {
     struct chat_prompt prompt;
-    int failure = model_render_chat(model, messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING,
+    int failure =
+        arguments_check(__func__,
+                        ARGUMENTS(POINTER(model, model), ARRAY(messages, messages, n_messages, n_messages),
+                                  POINTER(text, text)),
+                        error);
+    if (!failure)
+        failure = model_render_chat(model, messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING,
                                     &prompt, error);
     if (failure)
         return failure;

@@ -1,10 +1,12 @@
 /* model.h: an opened model inside the library: weights, tokenizer, template. Immutable after
- * runnel_model_open; any number of threads may read it. */
+ * runnel_model_open, but for n_holders; any number of threads may read it. */
 #ifndef RUNNEL_ENGINE_MODEL_H
 #define RUNNEL_ENGINE_MODEL_H
 
 #include "model/chat.h"
 #include "model/weights.h"
+
+#include <stdatomic.h>
 
 struct runnel_model {
     struct weights *weights;
@@ -17,7 +19,13 @@ struct runnel_model {
     unsigned n_threads;
     uint64_t file_bytes;
     double load_ms;
+    atomic_uint n_holders; /* whoever opened it until runnel_model_close, and every engine on it */
 };
+
+/* For an engine on it, whose model it stays whatever its owner closes. Returns model. */
+const struct runnel_model *model_hold(const struct runnel_model *model);
+/* The last one to let go frees it. */
+void model_let_go(const struct runnel_model *model);
 
 /* Renders messages as the template has it and encodes them. Appends to tokens. RUNNEL_EUNSUPPORTED if there
  * is no known template. */

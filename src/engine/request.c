@@ -1,6 +1,7 @@
 /* request.c: one request on its way (see request.h for who owns what when). */
 #include "engine/request.h"
 
+#include "engine/arguments.h"
 #include "engine/engine.h"
 
 #include "base/clock.h"
@@ -10,7 +11,6 @@
 #include <string.h>
 
 enum {
-    LOGPROBS_MAX = 20,
     /* Texts have room from the start, so that a step need not ask the system: ordinary tokens are 4 bytes long. What
      * is reserved and not written takes no memory. */
     BYTES_OF_TOKEN = 16,
@@ -48,12 +48,32 @@ unsigned request_memory_let_go(struct request_memory *memory)
 
 /* Making -------------------------------------------------------------------------------------------------- */
 
+/* Rendering checks the messages, too, but those of an encoded request are not rendered. */
+static int check_message_texts(const runnel_request *request, runnel_error *error)
+{
+    for (size_t i = 0; request->messages && i < request->n_messages; i++)
+        if (!request->messages[i].role || !request->messages[i].content)
+            return error_set(error, RUNNEL_EINVAL, "messages[%zu]: %s is missing", i,
+                             request->messages[i].role ? "content" : "role");
+    return RUNNEL_OK;
+}
+
 /* What request_encode is to read. */
 static int check_input(const struct runnel_model *model, const runnel_request *request, runnel_error *error)
 {
     uint32_t n_vocab = model->weights->config.n_vocab;
     int n_texts = (request->messages != NULL) + (request->prompt != NULL);
     int n_inputs = n_texts + (request->prompt_ids != NULL);
+    int failure = arguments_check(
+        "request",
+        ARGUMENTS(ARRAY(messages, request->messages, n_messages, request->n_messages),
+                  ARRAY(prompt, request->prompt, prompt_len, request->prompt_len),
+                  ARRAY(prompt_ids, request->prompt_ids, n_prompt_ids, request->n_prompt_ids)),
+        error);
+    if (!failure)
+        failure = check_message_texts(request, error);
+    if (failure)
+        return failure;
     if (request->continues && (!request->messages || !request->n_messages))
         return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
     if (request->encoded && (n_texts != 1 || !request->prompt_ids))
@@ -76,12 +96,17 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
-    if (request->n_logprobs < -1 || request->n_logprobs > LOGPROBS_MAX)
+    if (request->n_logprobs < -1 || request->n_logprobs > REQUEST_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
-                         LOGPROBS_MAX);
+                         REQUEST_LOGPROBS_MAX);
+    int failure =
+        arguments_check("request", ARGUMENTS(ARRAY(stop, request->stop, n_stop, request->n_stop)), error);
+    if (failure)
+        return failure;
     for (size_t i = 0; i < request->n_stop; i++)
         if (!request->stop[i] || !*request->stop[i])
-            return error_set(error, RUNNEL_EINVAL, "stop: text %zu is empty", i);
+            return error_set(error, RUNNEL_EINVAL, "stop[%zu]: %s, expected a text", i,
+                             request->stop[i] ? "empty" : "NULL");
     return sampler_check(&request->sampling, model->weights->config.n_vocab, error);
 }
 
@@ -259,6 +284,16 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
     return RUNNEL_OK;
 }
 
+/* A mutex that its holder may lock again: on_event may free its own future. */
+static void init_recursive(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t recursive;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(mutex, &recursive);
+    pthread_mutexattr_destroy(&recursive);
+}
+
 int request_create(const struct runnel_model *model, const struct request_limits *limits,
                    struct request_memory *memory, const runnel_request *request, struct runnel_future **out,
                    runnel_error *error)
@@ -288,7 +323,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
     future->submit_ms = clock_ms();
     atomic_init(&future->cancelled, false);
-    pthread_mutex_init(&future->events, NULL);
+    init_recursive(&future->events);
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);
 

@@ -25,7 +25,10 @@ int request_memory_create(size_t limit_bytes, struct request_memory **memory, ru
 /* For the engine at its end. Returns how many requests are still held by whoever submitted them. */
 unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine */
 
-enum { REQUEST_CLOSING_MAX = 16 };
+enum {
+    REQUEST_CLOSING_MAX = 16,
+    REQUEST_LOGPROBS_MAX = 20, /* alternatives of a token */
+};
 
 struct runnel_future {
     struct runnel_engine *engine;
@@ -88,7 +91,7 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
 /* The same as text; *text to be freed. */
 int request_render(const struct runnel_model *model, const runnel_request *request, char **text, size_t *len,
                    runnel_error *error);
-/* No more events: waits for the one that may be running. Not from within an event. */
+/* No more events: waits for the one that may be running, but within it for nothing. */
 void request_mute(struct runnel_future *future);
 /* For whoever submitted it, or wanted to. */
 void request_let_go(struct runnel_future *future);

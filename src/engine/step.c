@@ -7,8 +7,6 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { LOGPROBS_MAX = 20 };
-
 struct runnel_future *engine_future_of(struct scheduler_entry *entry)
 {
     return (struct runnel_future *)(void *)((char *)entry - offsetof(struct runnel_future, entry));
@@ -188,8 +186,8 @@ static runnel_logprob describe(const struct runnel_engine *engine, int32_t token
 static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future,
                           const float *logits, int32_t token, float normalizer)
 {
-    int32_t tokens[LOGPROBS_MAX + 1] = {token};
-    runnel_logprob logprobs[LOGPROBS_MAX + 1];
+    int32_t tokens[REQUEST_LOGPROBS_MAX + 1] = {token};
+    runnel_logprob logprobs[REQUEST_LOGPROBS_MAX + 1];
     size_t n = 1 + find_likeliest(logits, engine->model->weights->config.n_vocab, (size_t)future->n_logprobs,
                                   tokens + 1);
     for (size_t i = 0; i < n; i++)

@@ -18,7 +18,6 @@ enum {
     LAYERS_MAX = 1024,
     WIDTH_MAX = 1 << 20, /* of the residual stream and the feed-forward network */
     HEADS_MAX = 4096,
-    HEAD_DIM_MAX = 1024,
     CONTEXT_MAX = 1 << 30,
 };
 
@@ -117,20 +116,20 @@ static int read_heads(const struct gguf *gguf, struct model_config *config, runn
                          "key %s.embedding_length: width %u is no multiple of %u heads", arch,
                          config->n_hidden, config->n_heads);
     config->head_dim = config->n_hidden / config->n_heads;
-    failure = read_u32(gguf, config, "attention.key_length", HEAD_DIM_MAX, &config->head_dim, error);
+    failure = read_u32(gguf, config, "attention.key_length", KV_HEAD_DIM_MAX, &config->head_dim, error);
     if (failure)
         return failure;
     uint32_t value_length = config->head_dim;
-    failure = read_u32(gguf, config, "attention.value_length", HEAD_DIM_MAX, &value_length, error);
+    failure = read_u32(gguf, config, "attention.value_length", KV_HEAD_DIM_MAX, &value_length, error);
     if (failure)
         return failure;
     if (value_length != config->head_dim)
         return error_set(error, RUNNEL_EUNSUPPORTED,
                          "key %s.attention.value_length: %u, expected the key length %u", arch, value_length,
                          config->head_dim);
-    if (config->head_dim == 0 || config->head_dim % 2 || config->head_dim > HEAD_DIM_MAX)
+    if (config->head_dim == 0 || config->head_dim % 2 || config->head_dim > KV_HEAD_DIM_MAX)
         return error_set(error, RUNNEL_EFORMAT, "head size %u of %s, expected an even number from 2 to %u",
-                         config->head_dim, arch, (unsigned)HEAD_DIM_MAX);
+                         config->head_dim, arch, (unsigned)KV_HEAD_DIM_MAX);
 
     config->n_rot = config->head_dim;
     failure = read_u32(gguf, config, "rope.dimension_count", UINT32_MAX, &config->n_rot, error);

@@ -15,6 +15,14 @@
 
 #define KEY_PREFIX "tokenizer.ggml."
 
+/* What ends an answer: tokens that the file names by these keys, and tokens of these names. */
+static const char *const end_keys[] = {KEY_PREFIX "eos_token_id", KEY_PREFIX "eot_token_id"};
+static const char *const end_names[] = {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"};
+enum {
+    N_END_KEYS = sizeof end_keys / sizeof *end_keys,
+    N_END_NAMES = sizeof end_names / sizeof *end_names,
+};
+
 struct tokenizer {
     struct vocabulary vocabulary;
     struct bpe bpe;
@@ -22,7 +30,7 @@ struct tokenizer {
     struct pretokenizer *pretokenizer;
     int32_t bos, eos; /* -1: none */
     bool adds_bos;
-    int32_t ends[8]; /* the tokens that end an answer */
+    int32_t ends[N_END_KEYS + N_END_NAMES]; /* the tokens that end an answer */
     size_t n_ends;
 };
 
@@ -92,6 +100,14 @@ static int read_id(const struct gguf *gguf, const struct tokenizer *tokenizer, c
     return RUNNEL_OK;
 }
 
+static bool is_end_key(const char *key)
+{
+    for (size_t i = 0; i < N_END_KEYS; i++)
+        if (strcmp(key, end_keys[i]) == 0)
+            return true;
+    return false;
+}
+
 static void add_end(struct tokenizer *tokenizer, int32_t id)
 {
     if (id >= 0 && !tokenizer_is_end(tokenizer, id))
@@ -100,7 +116,6 @@ static void add_end(struct tokenizer *tokenizer, int32_t id)
 
 static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
 {
-    static const char *const end_names[] = {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"};
     static const char suffix[] = "_token_id";
     /* Every id is checked, also those that are not used here. */
     for (size_t i = 0; i < gguf_n_keys(gguf); i++) {
@@ -117,7 +132,7 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
             tokenizer->bos = id;
         if (strcmp(key, KEY_PREFIX "eos_token_id") == 0)
             tokenizer->eos = id;
-        if (strcmp(key, KEY_PREFIX "eos_token_id") == 0 || strcmp(key, KEY_PREFIX "eot_token_id") == 0)
+        if (is_end_key(key))
             add_end(tokenizer, id);
     }
     if (tokenizer->bos >= 0 && gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
@@ -125,7 +140,7 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
         if (code)
             return code;
     }
-    for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++)
+    for (size_t i = 0; i < N_END_NAMES; i++)
         add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
                                            KIND_BIT(TOKEN_CONTROL)));
     return RUNNEL_OK;

@@ -11,14 +11,13 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <threads.h>
 
 enum {
-    SLOTS_A_LAYER = 12,
-    SLOTS_OUTSIDE = 3,
     REGION_ALIGN = 4096,     /* a matrix starts on a page of its own */
     CHUNK_BYTES = 512 << 10, /* about what is read at once */
 };
@@ -41,61 +40,97 @@ struct slot {
 struct binding {
     const struct gguf *gguf;
     struct weights *weights;
-    struct slot *slots;
+    struct slot *slots; /* n_slots used; there is one for every row of the tables below, of every layer */
     size_t n_slots;
     runnel_error *error;
 };
 
-static struct slot *add_slot(struct binding *binding, uint32_t n_rows, uint32_t n_columns, int layer,
-                             const char *name)
+/* What the rows and columns of tensors are counted in. */
+enum extent { ONE, HIDDEN, QUERIES, KEYS, FFN, VOCAB, N_EXTENTS };
+
+/* A tensor that the configuration asks for: its name, the kind and the place of its field, its shape. */
+struct wanted {
+    const char *name;
+    bool is_matrix; /* else a vector */
+    size_t offset;  /* of the field in struct layer_weights or struct weights */
+    enum extent n_rows, n_columns;
+};
+
+#define MATRIX(owner, field) true, offsetof(struct owner, field)
+#define VECTOR(owner, field) false, offsetof(struct owner, field)
+
+static const struct wanted of_the_model[] = {
+    {"token_embd.weight", MATRIX(weights, embedding), VOCAB, HIDDEN},
+    {"output_norm.weight", VECTOR(weights, output_norm), ONE, HIDDEN},
+    {"output.weight", MATRIX(weights, output), VOCAB, HIDDEN}, /* the last: a tied model has none */
+};
+
+static const struct wanted of_a_layer[] = {
+    {"attn_norm.weight", VECTOR(layer_weights, attn_norm), ONE, HIDDEN},
+    {"attn_q.weight", MATRIX(layer_weights, q), QUERIES, HIDDEN},
+    {"attn_k.weight", MATRIX(layer_weights, k), KEYS, HIDDEN},
+    {"attn_v.weight", MATRIX(layer_weights, v), KEYS, HIDDEN},
+    {"attn_q.bias", VECTOR(layer_weights, q_bias), ONE, QUERIES},
+    {"attn_k.bias", VECTOR(layer_weights, k_bias), ONE, KEYS},
+    {"attn_v.bias", VECTOR(layer_weights, v_bias), ONE, KEYS},
+    {"attn_output.weight", MATRIX(layer_weights, attn_output), HIDDEN, QUERIES},
+    {"ffn_norm.weight", VECTOR(layer_weights, ffn_norm), ONE, HIDDEN},
+    {"ffn_gate.weight", MATRIX(layer_weights, gate), FFN, HIDDEN},
+    {"ffn_up.weight", MATRIX(layer_weights, up), FFN, HIDDEN},
+    {"ffn_down.weight", MATRIX(layer_weights, down), HIDDEN, FFN},
+};
+
+enum {
+    N_OF_THE_MODEL = sizeof of_the_model / sizeof *of_the_model,
+    N_OF_A_LAYER = sizeof of_a_layer / sizeof *of_a_layer,
+};
+
+static uint32_t size_of(enum extent extent, const struct model_config *config)
 {
+    const uint32_t sizes[N_EXTENTS] = {
+        [ONE] = 1,
+        [HIDDEN] = config->n_hidden,
+        [QUERIES] = config->n_heads * config->head_dim,
+        [KEYS] = config->n_kv_heads * config->head_dim,
+        [FFN] = config->n_ffn,
+        [VOCAB] = config->n_vocab,
+    };
+    return sizes[extent];
+}
+
+/* owner: the struct whose field it is. layer: -1 for the model's own. */
+static void bind_tensor(struct binding *binding, const struct wanted *wanted, void *owner, int layer)
+{
+    const struct model_config *config = &binding->weights->config;
     struct slot *slot = &binding->slots[binding->n_slots++];
-    *slot = (struct slot){.n_rows = n_rows, .n_columns = n_columns};
+    void *field = (char *)owner + wanted->offset;
+    *slot = (struct slot){
+        .matrix = wanted->is_matrix ? field : NULL,
+        .vector = wanted->is_matrix ? NULL : field,
+        .n_rows = size_of(wanted->n_rows, config),
+        .n_columns = size_of(wanted->n_columns, config),
+    };
     if (layer < 0)
-        snprintf(slot->name, sizeof slot->name, "%s", name);
+        snprintf(slot->name, sizeof slot->name, "%s", wanted->name);
     else
-        snprintf(slot->name, sizeof slot->name, "blk.%d.%s", layer, name);
+        snprintf(slot->name, sizeof slot->name, "blk.%d.%s", layer, wanted->name);
     slot->tensor = gguf_find_tensor(binding->gguf, slot->name);
-    return slot;
 }
 
-static void bind_matrix(struct binding *binding, struct packed_matrix *matrix, uint32_t n_rows,
-                        uint32_t n_columns, int layer, const char *name)
-{
-    add_slot(binding, n_rows, n_columns, layer, name)->matrix = matrix;
-}
-
-static void bind_vector(struct binding *binding, const float **vector, uint32_t n, int layer,
-                        const char *name)
-{
-    add_slot(binding, 1, n, layer, name)->vector = vector;
-}
-
-static void bind_all(struct binding *binding)
+static int bind_all(struct binding *binding)
 {
     struct weights *weights = binding->weights;
-    const struct model_config *config = &weights->config;
-    uint32_t n_q = config->n_heads * config->head_dim, n_kv = config->n_kv_heads * config->head_dim;
-
-    bind_matrix(binding, &weights->embedding, config->n_vocab, config->n_hidden, -1, "token_embd.weight");
-    for (int i = 0; i < (int)config->n_layers; i++) {
-        struct layer_weights *layer = &weights->layers[i];
-        bind_vector(binding, &layer->attn_norm, config->n_hidden, i, "attn_norm.weight");
-        bind_matrix(binding, &layer->q, n_q, config->n_hidden, i, "attn_q.weight");
-        bind_matrix(binding, &layer->k, n_kv, config->n_hidden, i, "attn_k.weight");
-        bind_matrix(binding, &layer->v, n_kv, config->n_hidden, i, "attn_v.weight");
-        bind_vector(binding, &layer->q_bias, n_q, i, "attn_q.bias");
-        bind_vector(binding, &layer->k_bias, n_kv, i, "attn_k.bias");
-        bind_vector(binding, &layer->v_bias, n_kv, i, "attn_v.bias");
-        bind_matrix(binding, &layer->attn_output, config->n_hidden, n_q, i, "attn_output.weight");
-        bind_vector(binding, &layer->ffn_norm, config->n_hidden, i, "ffn_norm.weight");
-        bind_matrix(binding, &layer->gate, config->n_ffn, config->n_hidden, i, "ffn_gate.weight");
-        bind_matrix(binding, &layer->up, config->n_ffn, config->n_hidden, i, "ffn_up.weight");
-        bind_matrix(binding, &layer->down, config->n_hidden, config->n_ffn, i, "ffn_down.weight");
-    }
-    bind_vector(binding, &weights->output_norm, config->n_hidden, -1, "output_norm.weight");
-    if (!config->tied)
-        bind_matrix(binding, &weights->output, config->n_vocab, config->n_hidden, -1, "output.weight");
+    uint32_t n_layers = weights->config.n_layers;
+    binding->slots = calloc(N_OF_THE_MODEL + (size_t)N_OF_A_LAYER * n_layers, sizeof *binding->slots);
+    if (!binding->slots)
+        return error_set(binding->error, RUNNEL_ENOMEM, "no memory for the tensors of %u layers", n_layers);
+    size_t n_own = weights->config.tied ? N_OF_THE_MODEL - 1 : N_OF_THE_MODEL;
+    for (size_t i = 0; i < n_own; i++)
+        bind_tensor(binding, &of_the_model[i], weights, -1);
+    for (uint32_t layer = 0; layer < n_layers; layer++)
+        for (size_t i = 0; i < N_OF_A_LAYER; i++)
+            bind_tensor(binding, &of_a_layer[i], &weights->layers[layer], (int)layer);
+    return RUNNEL_OK;
 }
 
 static bool is_optional(const struct slot *slot)
@@ -378,13 +413,13 @@ int weights_load(const struct gguf *gguf, struct team *team,
     uint32_t n_layers = weights->config.n_layers;
     weights->layers = calloc(n_layers, sizeof *weights->layers);
     weights->kv_shapes = calloc(n_layers, sizeof *weights->kv_shapes);
-    binding.slots = calloc(n_layers * (size_t)SLOTS_A_LAYER + SLOTS_OUTSIDE, sizeof *binding.slots);
-    if (!weights->layers || !weights->kv_shapes || !binding.slots) {
+    if (!weights->layers || !weights->kv_shapes) {
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for the tables of %u layers", n_layers);
         goto fail;
     }
-    bind_all(&binding);
-    failure = check_all(&binding);
+    failure = bind_all(&binding);
+    if (!failure)
+        failure = check_all(&binding);
     if (failure)
         goto fail;
 

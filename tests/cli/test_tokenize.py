@@ -24,6 +24,14 @@ def test_text(runnel, tiny):
     assert json.loads(tokenize(runnel, model, b"\xff\0~").stdout) == [255, 0, 126]
 
 
+def test_not_normalised(runnel, tiny):
+    model = tiny()
+    assert ids(runnel, model, "\u00e9") == list("\u00e9".encode())
+    assert ids(runnel, model, "e\u0301") == list("e\u0301".encode())
+    help = subprocess.run([runnel, "tokenize", "--help"], capture_output=True, text=True, timeout=60)
+    assert "not normalised" in help.stdout
+
+
 def test_special_tokens(runnel, tiny):
     model = tiny()
     assert ids(runnel, model, "<|im_start|>~<|im_end|>", "--special") == [IM_START, 126, IM_END]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test_install.sh BUILD_DIR: installs that build into a temporary folder and uses it as a stranger would: the example built
 # with pkg-config and with CMake, against the shared and the static library, as C and as C++; and what the library exports.
-# With smollm2-135m.gguf in the folder of test models two of the programs answer a question.
+# With smollm2-135m.gguf in the folder of test models some of the programs answer a question.
 set -euo pipefail
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$1" && pwd)
@@ -23,12 +23,22 @@ done
 [ "$("$prefix/bin/runnel" --version)" = "runnel $(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion runnel)" ] ||
     fail "the program's version is not the library's"
 
-echo "== what the shared library exports is what the header declares"
-nm -D --defined-only "$prefix/lib/librunnel.so" | awk '{ sub(/@.*/, "", $3); print $3 }' | sort >"$work/exported"
+echo "== what the libraries export is what the header declares"
 tr '\n' ' ' <"$prefix/include/runnel.h" | grep -oE 'RUNNEL_API [^;(]*\brunnel_[a-z_]+\(' |
     grep -oE 'runnel_[a-z_]+\($' | tr -d '(' | sort >"$work/declared"
 [ -s "$work/declared" ] || fail "no declarations found in runnel.h"
-diff "$work/declared" "$work/exported" || fail "declared (<) and exported (>) differ"
+exported() { nm --defined-only "$@" | awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' | sort; }
+exported -D "$prefix/lib/librunnel.so" >"$work/exported"
+diff "$work/declared" "$work/exported" || fail "declared (<) and exported by librunnel.so (>) differ"
+exported -g "$prefix/lib/librunnel.a" >"$work/exported"
+diff "$work/declared" "$work/exported" || fail "declared (<) and exported by librunnel.a (>) differ"
+
+echo "== the library asks for nothing that only the server and the program use"
+for name in jansson event curl edit nettle zip; do
+    ! readelf -d "$prefix/lib/librunnel.so" | grep -q "NEEDED.*lib$name" || fail "librunnel.so needs $name"
+    ! grep -q "$name" "$prefix/lib/pkgconfig/runnel.pc" || fail "runnel.pc asks for $name"
+    ! grep -qri "$name" "$prefix/lib/cmake" || fail "the CMake package asks for $name"
+done
 
 echo "== pkg-config: shared, static, C++"
 # A moved installation must work as well: nothing may remember the first prefix.
@@ -47,6 +57,17 @@ g++ -x c++ -std=c++11 "${strict[@]}" "${cflags[@]}" "$source_dir/examples/many.c
 printf '#include <runnel.h>\nint main(void) { return runnel_version() == 0; }\n' >"$work/plain.c"
 gcc -std=c99 "${strict[@]}" "${cflags[@]}" "$work/plain.c" "${shared[@]}" -o "$work/plain"
 "$work/plain"
+
+echo "== a program with functions that are called as the library's own are"
+same=$source_dir/tests/install/same_names.c
+gcc -std=c99 "${strict[@]}" "${cflags[@]}" "$same" "${static[@]}" -o "$work/same-static"
+g++ -x c++ -std=c++11 "${strict[@]}" "${cflags[@]}" "$same" "${static[@]}" -o "$work/same-cpp"
+gcc -std=c99 -rdynamic "${strict[@]}" "${cflags[@]}" "$same" "${shared[@]}" -o "$work/same-shared"
+model=() # to answer with, where there is one
+[ ! -f "$models/smollm2-135m.gguf" ] || model=("$models/smollm2-135m.gguf")
+for program in same-static same-cpp same-shared; do
+    "$work/$program" "${model[@]}" || fail "$program"
+done
 
 echo "== CMake: shared, static"
 cmake -S "$source_dir/tests/install" -B "$work/asker" -DASK_SOURCE="$ask" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||

@@ -159,6 +159,34 @@ static void test_users_text_never_becomes_control(void **state)
     }
 }
 
+static bool has_token_of(const struct tokenizer *tokenizer, const struct token_list *list, const char *text)
+{
+    int32_t id = tokenizer_find(tokenizer, text, strlen(text));
+    for (size_t i = 0; id >= 0 && i < list->n; i++)
+        if (list->ids[i] == id)
+            return true;
+    return false;
+}
+
+/* An accented letter as one code point and as two are two texts: each keeps its bytes. */
+static void test_text_is_not_normalised(void **state)
+{
+    (void)state;
+    const char composed[] = "\u00e9", decomposed[] = "e\u0301";
+    for (size_t i = 0; i < N_MODELS; i++) {
+        if (!tokenizers[i])
+            continue;
+        struct token_list one = encode(tokenizers[i], composed, 0, 0);
+        struct token_list two = encode(tokenizers[i], decomposed, 0, 0);
+        check_round_trip(tokenizers[i], &one, composed, strlen(composed));
+        check_round_trip(tokenizers[i], &two, decomposed, strlen(decomposed));
+        assert_true(has_token_of(tokenizers[i], &one, composed));
+        assert_false(has_token_of(tokenizers[i], &two, composed));
+        free(one.ids);
+        free(two.ids);
+    }
+}
+
 static void test_end_tokens(void **state)
 {
     (void)state;
@@ -204,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference_ids),
         cmocka_unit_test(test_users_text_never_becomes_control),
+        cmocka_unit_test(test_text_is_not_normalised),
         cmocka_unit_test(test_end_tokens),
         cmocka_unit_test(test_a_megabyte_of_anything),
     };

@@ -1,0 +1,624 @@
+/* test_arguments.c: every function of runnel.h with NULL for every pointer that it takes, one after the other, and requests
+ * whose counts have no arrays. A pointer is refused by name, or it is fine; which, says a table that is compared with the
+ * header: a new function or a new pointer fails this test until it has a row. On a tiny model. */
+#include "helpers/tiny_engine.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Everything that the calls below are given, good unless it is replaced by NULL. */
+static runnel_model *model;
+static runnel_engine *engine;
+static runnel_error *error = &(runnel_error){0};
+
+static int start(void **state)
+{
+    (void)state;
+    struct tiny_model_options options = tiny_engine_model();
+    model = tiny_engine_open(&options);
+    engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256, .n_parallel = 2});
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    assert_int_equal(runnel_engine_stop(engine), 0);
+    runnel_model_close(model);
+    return 0;
+}
+
+static runnel_request short_request(void)
+{
+    static const int32_t ids[] = {5, 6, 7};
+    runnel_request request;
+    runnel_request_init(model, &request);
+    request.prompt_ids = ids;
+    request.n_prompt_ids = 3;
+    request.max_tokens = 2;
+    return request;
+}
+
+/* The calls ----------------------------------------------------------------------------------------------- */
+
+/* An argument by its name in runnel.h, or NULL if it is the one that this call is to lack. */
+#define GIVE_AS(name, value) (strcmp(lacking, #name) == 0 ? NULL : (value))
+#define GIVE(name)           GIVE_AS(name, name)
+
+static int call_version(const char *lacking)
+{
+    (void)lacking;
+    return runnel_version() ? RUNNEL_OK : RUNNEL_EINVAL;
+}
+
+static int call_model_options_init(const char *lacking)
+{
+    runnel_model_options given, *options = &given;
+    runnel_model_options_init(GIVE(options));
+    return RUNNEL_OK;
+}
+
+/* What succeeds is tested elsewhere: here the file is never there. */
+static int call_model_open(const char *lacking)
+{
+    const char *path = "/nowhere/missing.gguf";
+    runnel_model_options given, *options = &given;
+    runnel_model *opened = NULL;
+    runnel_model_options_init(options);
+    int failure = runnel_model_open(GIVE(path), GIVE(options), GIVE_AS(model, &opened), GIVE(error));
+    return failure == RUNNEL_EIO ? RUNNEL_OK : failure;
+}
+
+static int call_model_close(const char *lacking)
+{
+    if (strcmp(lacking, "model") == 0)
+        runnel_model_close(NULL);
+    return RUNNEL_OK;
+}
+
+static int call_model_get_info(const char *lacking)
+{
+    runnel_model_info given = {.size = sizeof given}, *info = &given;
+    runnel_model_get_info(GIVE(model), GIVE(info));
+    return RUNNEL_OK;
+}
+
+static int call_tokenize(const char *lacking)
+{
+    const char *text = "ab";
+    int32_t *given = NULL, **ids = &given;
+    size_t n, *n_ids = &n;
+    int failure = runnel_tokenize(GIVE(model), GIVE(text), 2, false, GIVE(ids), GIVE(n_ids), GIVE(error));
+    runnel_tokens_free(given);
+    return failure;
+}
+
+static int call_tokens_free(const char *lacking)
+{
+    int32_t *ids = malloc(sizeof *ids);
+    runnel_tokens_free(GIVE(ids));
+    if (*lacking)
+        free(ids);
+    return RUNNEL_OK;
+}
+
+static int call_detokenize(const char *lacking)
+{
+    const int32_t some[] = {5, 6}, *ids = some;
+    char *given = NULL, **text = &given;
+    size_t n, *len = &n;
+    int failure = runnel_detokenize(GIVE(model), GIVE(ids), 2, false, GIVE(text), GIVE(len), GIVE(error));
+    runnel_text_free(given);
+    return failure;
+}
+
+static int call_text_free(const char *lacking)
+{
+    char *text = malloc(1);
+    runnel_text_free(GIVE(text));
+    if (*lacking)
+        free(text);
+    return RUNNEL_OK;
+}
+
+static int call_chat_format(const char *lacking)
+{
+    const runnel_message one = {.role = "user", .content = "a"}, *messages = &one;
+    char *given = NULL, **text = &given;
+    int failure = runnel_chat_format(GIVE(model), GIVE(messages), 1, false, GIVE(text), GIVE(error));
+    runnel_text_free(given);
+    return failure;
+}
+
+static int call_engine_options_init(const char *lacking)
+{
+    runnel_engine_options given, *options = &given;
+    runnel_engine_options_init(GIVE(options));
+    return RUNNEL_OK;
+}
+
+static int call_engine_start(const char *lacking)
+{
+    runnel_engine_options given, *options = &given;
+    runnel_engine *started = NULL;
+    runnel_engine_options_init(options);
+    options->n_context = 64;
+    int failure = runnel_engine_start(GIVE(model), GIVE(options), GIVE_AS(engine, &started), GIVE(error));
+    runnel_engine_stop(started);
+    return failure;
+}
+
+static int call_engine_stop(const char *lacking)
+{
+    if (strcmp(lacking, "engine") == 0)
+        return runnel_engine_stop(NULL) == 0 ? RUNNEL_OK : RUNNEL_EINVAL;
+    return RUNNEL_OK;
+}
+
+static int call_prompt_tokens(const char *lacking)
+{
+    runnel_request given = short_request(), *request = &given;
+    int32_t *made = NULL, **ids = &made;
+    size_t n, *n_ids = &n;
+    int failure = runnel_prompt_tokens(GIVE(model), GIVE(request), GIVE(ids), GIVE(n_ids), GIVE(error));
+    runnel_tokens_free(made);
+    return failure;
+}
+
+static int call_prompt_text(const char *lacking)
+{
+    runnel_request given = short_request(), *request = &given;
+    char *made = NULL, **text = &made;
+    size_t n, *len = &n;
+    int failure = runnel_prompt_text(GIVE(model), GIVE(request), GIVE(text), GIVE(len), GIVE(error));
+    runnel_text_free(made);
+    return failure;
+}
+
+static int call_request_init(const char *lacking)
+{
+    runnel_request given, *request = &given;
+    runnel_request_init(GIVE(model), GIVE(request));
+    if (strcmp(lacking, "model") == 0) { /* such a request is refused, whatever is put into it */
+        runnel_future *future;
+        given.prompt = "a";
+        assert_int_equal(runnel_submit(engine, &given, 1, &future, NULL), RUNNEL_EINVAL);
+    }
+    return RUNNEL_OK;
+}
+
+static int call_submit(const char *lacking)
+{
+    runnel_request given = short_request(), *requests = &given;
+    runnel_future *future = NULL, **futures = &future;
+    int failure = runnel_submit(GIVE(engine), GIVE(requests), 1, GIVE(futures), GIVE(error));
+    runnel_free(future);
+    return failure;
+}
+
+static runnel_future *submit_one(void)
+{
+    runnel_request request = short_request();
+    runnel_future *future;
+    assert_int_equal(runnel_submit(engine, &request, 1, &future, error), RUNNEL_OK);
+    return future;
+}
+
+static int call_wait(const char *lacking)
+{
+    runnel_future *future = submit_one();
+    runnel_response given = {0}, *response = &given;
+    int failure = runnel_wait(GIVE(future), GIVE(response), GIVE(error));
+    runnel_response_free(&given);
+    runnel_free(future);
+    return failure;
+}
+
+static int call_poll(const char *lacking)
+{
+    runnel_future *future = submit_one();
+    bool done = runnel_poll(GIVE(future));
+    runnel_free(future);
+    return done || !*lacking ? RUNNEL_OK : RUNNEL_EINVAL;
+}
+
+static int call_cancel(const char *lacking)
+{
+    runnel_future *future = submit_one();
+    runnel_cancel(GIVE(future));
+    runnel_free(future);
+    return RUNNEL_OK;
+}
+
+static int call_free(const char *lacking)
+{
+    runnel_future *future = submit_one();
+    runnel_free(GIVE(future));
+    if (*lacking)
+        runnel_free(future);
+    return RUNNEL_OK;
+}
+
+static int call_respond(const char *lacking)
+{
+    runnel_request given = short_request(), *request = &given;
+    runnel_response filled = {0}, *response = &filled;
+    int failure = runnel_respond(GIVE(engine), GIVE(request), GIVE(response), GIVE(error));
+    runnel_response_free(&filled);
+    return failure;
+}
+
+static int call_response_free(const char *lacking)
+{
+    runnel_response given = {0}, *response = &given;
+    runnel_response_free(GIVE(response));
+    return RUNNEL_OK;
+}
+
+static int call_respond_many(const char *lacking)
+{
+    runnel_request given = short_request(), *requests = &given;
+    runnel_response filled = {0}, *responses = &filled;
+    int failure = runnel_respond_many(GIVE(engine), GIVE(requests), 1, GIVE(responses), GIVE(error));
+    runnel_response_free(&filled);
+    return failure;
+}
+
+static int call_generate(const char *lacking)
+{
+    const char *prompt = "ab";
+    char *given = NULL, **text = &given;
+    int failure = runnel_generate(GIVE(engine), GIVE(prompt), 2, 0, GIVE(text), GIVE(error));
+    runnel_text_free(given);
+    return failure;
+}
+
+static int call_get_logits(const char *lacking)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    const char *text = "ab";
+    float *room = malloc(info.n_vocab * sizeof *room), *logits = room;
+    int failure = runnel_get_logits(GIVE(engine), GIVE(text), GIVE(logits), info.n_vocab, GIVE(error));
+    free(room);
+    return failure;
+}
+
+static bool take_logits(void *user, size_t index, const float *logits)
+{
+    (void)user;
+    (void)index;
+    return logits != NULL;
+}
+
+static int call_logits_each(const char *lacking)
+{
+    const int32_t some[] = {5, 6}, *ids = some;
+    bool (*on_logits)(void *user, size_t index, const float *logits) = take_logits;
+    void *user = model;
+    return runnel_logits_each(GIVE(engine), GIVE(ids), 2, 0, GIVE(on_logits), GIVE(user), GIVE(error));
+}
+
+static int call_stats(const char *lacking)
+{
+    runnel_stats_values given = {.size = sizeof given}, *stats = &given;
+    runnel_stats(GIVE(engine), GIVE(stats));
+    return RUNNEL_OK;
+}
+
+static int call_slots(const char *lacking)
+{
+    runnel_slot given[2], *slots = given;
+    runnel_slots(GIVE(engine), GIVE(slots), 2);
+    return RUNNEL_OK;
+}
+
+/* The table ----------------------------------------------------------------------------------------------- */
+
+static const struct row {
+    const char *function; /* without runnel_ */
+    int (*call)(const char *lacking);
+    const char *refused; /* pointers that must not be NULL: RUNNEL_EINVAL, and a message with the name */
+    const char *fine;    /* pointers that may be NULL */
+} rows[] = {
+    {"version", call_version, "", ""},
+    {"model_options_init", call_model_options_init, "", "options"},
+    {"model_open", call_model_open, "path model", "options error"},
+    {"model_close", call_model_close, "", "model"},
+    {"model_get_info", call_model_get_info, "", "model info"},
+    {"tokenize", call_tokenize, "model text ids n_ids", "error"},
+    {"tokens_free", call_tokens_free, "", "ids"},
+    {"detokenize", call_detokenize, "model ids text len", "error"},
+    {"text_free", call_text_free, "", "text"},
+    {"chat_format", call_chat_format, "model messages text", "error"},
+    {"engine_options_init", call_engine_options_init, "", "options"},
+    {"engine_start", call_engine_start, "model engine", "options error"},
+    {"engine_stop", call_engine_stop, "", "engine"},
+    {"prompt_tokens", call_prompt_tokens, "model request ids n_ids", "error"},
+    {"prompt_text", call_prompt_text, "model request text len", "error"},
+    {"request_init", call_request_init, "", "model request"},
+    {"submit", call_submit, "engine requests futures", "error"},
+    {"wait", call_wait, "future response", "error"},
+    {"poll", call_poll, "", "future"},
+    {"cancel", call_cancel, "", "future"},
+    {"free", call_free, "", "future"},
+    {"respond", call_respond, "engine request response", "error"},
+    {"response_free", call_response_free, "", "response"},
+    {"respond_many", call_respond_many, "engine requests responses", "error"},
+    {"generate", call_generate, "engine prompt text", "error"},
+    {"get_logits", call_get_logits, "engine text logits", "error"},
+    {"logits_each", call_logits_each, "engine ids on_logits", "user error"},
+    {"stats", call_stats, "", "engine stats"},
+    {"slots", call_slots, "", "engine slots"},
+};
+enum { N_ROWS = sizeof rows / sizeof *rows };
+
+/* The next of the names in a list with spaces between; false at its end. */
+static bool next_name(const char **list, char name[32])
+{
+    *list += strspn(*list, " ");
+    size_t len = strcspn(*list, " ");
+    assert_true(len < 32);
+    memcpy(name, *list, len);
+    name[len] = 0;
+    *list += len;
+    return len > 0;
+}
+
+static void null_is_refused_by_name_or_fine(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_ROWS; i++) {
+        char name[32], expected[64], function[64];
+        const char *refused = rows[i].refused, *fine = rows[i].fine;
+        assert_int_equal(rows[i].call(""), RUNNEL_OK);
+        while (next_name(&refused, name)) {
+            *error = (runnel_error){0};
+            int failure = rows[i].call(name);
+            snprintf(expected, sizeof expected, "%s is NULL", name);
+            snprintf(function, sizeof function, "runnel_%s:", rows[i].function);
+            if (failure != RUNNEL_EINVAL || error->code != RUNNEL_EINVAL ||
+                !strstr(error->message, expected) || !strstr(error->message, function))
+                fail_msg("runnel_%s without %s: %d, %s", rows[i].function, name, failure, error->message);
+        }
+        while (next_name(&fine, name))
+            if (rows[i].call(name) != RUNNEL_OK)
+                fail_msg("runnel_%s without %s failed", rows[i].function, name);
+    }
+}
+
+/* The header ---------------------------------------------------------------------------------------------- */
+
+static char *read_header(void)
+{
+    FILE *file = fopen(TEST_DATA "/../../include/runnel.h", "r");
+    assert_non_null(file);
+    char *text = calloc(1, 1 << 18);
+    assert_non_null(text);
+    size_t len = fread(text, 1, (1 << 18) - 1, file);
+    fclose(file);
+    assert_in_range(len, 1000, (1 << 18) - 2);
+    return text;
+}
+
+static bool lists(const char *list, const char *wanted)
+{
+    char name[32];
+    while (next_name(&list, name))
+        if (strcmp(name, wanted) == 0)
+            return true;
+    return false;
+}
+
+static const struct row *row_of(const char *function, size_t len)
+{
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (strlen(rows[i].function) == len && strncmp(rows[i].function, function, len) == 0)
+            return &rows[i];
+    fail_msg("runnel_%.*s has no row in test_arguments.c", (int)len, function);
+    return NULL;
+}
+
+/* The name of a parameter, from its declaration. */
+static void name_of(const char *declaration, size_t len, char name[64])
+{
+    const char *pointer = memmem(declaration, len, "(*", 2); /* a function: its name follows */
+    size_t end = pointer ? (size_t)(pointer - declaration) + 2 : len;
+    if (pointer)
+        while (isalnum((unsigned char)declaration[end]) || declaration[end] == '_')
+            end++;
+    size_t begin = end;
+    while (begin > 0 && (isalnum((unsigned char)declaration[begin - 1]) || declaration[begin - 1] == '_'))
+        begin--;
+    assert_in_range(end - begin, 1, 63);
+    memcpy(name, declaration + begin, end - begin);
+    name[end - begin] = 0;
+}
+
+/* Compares the parameters from the one after "(" with the row; returns how many pointers there are. */
+static size_t check_parameters(const struct row *row, const char *at)
+{
+    size_t n_pointers = 0;
+    for (int depth = 1; depth > 0;) {
+        const char *begin = at;
+        for (; depth > 1 || (*at != ',' && *at != ')'); at++)
+            depth += (*at == '(') - (*at == ')');
+        if (memchr(begin, '*', (size_t)(at - begin))) {
+            char name[64];
+            name_of(begin, (size_t)(at - begin), name);
+            if (!lists(row->refused, name) && !lists(row->fine, name))
+                fail_msg("runnel_%s: %s is not in its row of test_arguments.c", row->function, name);
+            n_pointers++;
+        }
+        depth -= *at++ == ')';
+    }
+    return n_pointers;
+}
+
+static size_t count_names(const char *list)
+{
+    char name[32];
+    size_t n = 0;
+    while (next_name(&list, name))
+        n++;
+    return n;
+}
+
+static void the_table_is_the_header(void **state)
+{
+    (void)state;
+    static const char mark[] = "\nRUNNEL_API ", prefix[] = "runnel_";
+    char *header = read_header();
+    size_t n_functions = 0;
+    for (const char *at = header; (at = strstr(at, mark)); n_functions++) {
+        at += strlen(mark);
+        const char *open = strchr(at, '('), *name = open;
+        assert_non_null(open);
+        while (isalnum((unsigned char)name[-1]) || name[-1] == '_')
+            name--;
+        assert_int_equal(strncmp(name, prefix, strlen(prefix)), 0);
+        name += strlen(prefix);
+        const struct row *row = row_of(name, (size_t)(open - name));
+        assert_int_equal(check_parameters(row, open + 1), count_names(row->refused) + count_names(row->fine));
+        at = open;
+    }
+    assert_int_equal(n_functions, N_ROWS);
+    free(header);
+}
+
+/* Requests ------------------------------------------------------------------------------------------------ */
+
+static void expect_refusal(const runnel_request *request, const char *named)
+{
+    runnel_future *future = NULL;
+    *error = (runnel_error){0};
+    int failure = runnel_submit(engine, request, 1, &future, error);
+    if (failure != RUNNEL_EINVAL || !strstr(error->message, named) || future)
+        fail_msg("%s: %d, %s", named, failure, error->message);
+    assert_int_equal(runnel_submit(engine, request, 1, &future, NULL), RUNNEL_EINVAL);
+}
+
+static void counts_without_their_arrays(void **state)
+{
+    (void)state;
+    runnel_request request = short_request();
+    request.n_stop = 2;
+    expect_refusal(&request, "stop is NULL");
+    request = short_request();
+    request.sampling.n_logit_bias = 2;
+    expect_refusal(&request, "logit_bias");
+    request = short_request();
+    request.prompt_ids = NULL;
+    expect_refusal(&request, "prompt_ids is NULL");
+    request.prompt = "a"; /* another input does not make up for it */
+    expect_refusal(&request, "prompt_ids is NULL");
+    request = short_request();
+    request.n_messages = 1;
+    expect_refusal(&request, "messages is NULL");
+    request = short_request();
+    request.prompt_len = 1;
+    expect_refusal(&request, "prompt is NULL");
+}
+
+static void elements_that_are_null(void **state)
+{
+    (void)state;
+    const char *const stop[] = {"a", NULL};
+    runnel_request request = short_request();
+    request.stop = stop;
+    request.n_stop = 2;
+    expect_refusal(&request, "stop[1]");
+
+    runnel_message messages[] = {{.role = "user", .content = "a"}, {.role = "assistant"}};
+    runnel_request_init(model, &request);
+    request.messages = messages;
+    request.n_messages = 2;
+    request.continues = true;
+    expect_refusal(&request, "messages[1]: content");
+    const int32_t ids[] = {5, 6};
+    request.prompt_ids = ids; /* the texts are not rendered, but looked at */
+    request.n_prompt_ids = 2;
+    request.encoded = true;
+    expect_refusal(&request, "messages[1]: content");
+    messages[1] = (runnel_message){.content = "a"};
+    expect_refusal(&request, "messages[1]: role");
+
+    char *text = NULL;
+    assert_int_equal(runnel_chat_format(model, messages, 2, false, &text, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "messages[1]"));
+    assert_null(text);
+}
+
+/* Nothing is read or written where there is nothing. */
+static void none_of_them(void **state)
+{
+    (void)state;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t n = 7;
+    assert_int_equal(runnel_tokenize(model, NULL, 0, false, &ids, &n, error), RUNNEL_OK);
+    assert_int_equal(n, 0);
+    assert_non_null(ids);
+    runnel_tokens_free(ids);
+    assert_int_equal(runnel_detokenize(model, NULL, 0, false, &text, &n, error), RUNNEL_OK);
+    assert_string_equal(text, "");
+    runnel_text_free(text);
+    assert_int_equal(runnel_submit(engine, NULL, 0, NULL, error), RUNNEL_OK);
+    assert_int_equal(runnel_respond_many(engine, NULL, 0, NULL, error), RUNNEL_OK);
+    assert_int_equal(runnel_chat_format(model, NULL, 0, false, &text, error), RUNNEL_EINVAL);
+    assert_int_equal(runnel_logits_each(engine, NULL, 0, 0, take_logits, NULL, error), RUNNEL_EINVAL);
+}
+
+static void expect_no_engine(runnel_engine_options options, const char *named)
+{
+    runnel_engine *started = NULL;
+    options.size = sizeof options;
+    *error = (runnel_error){0};
+    assert_int_equal(runnel_engine_start(model, &options, &started, error), RUNNEL_EINVAL);
+    if (started || !strstr(error->message, named))
+        fail_msg("%s: %s", named, error->message);
+}
+
+static void times_that_are_none(void **state)
+{
+    (void)state;
+    const float none[] = {-1, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        expect_no_engine((runnel_engine_options){.step_budget_ms = none[i]}, "step_budget_ms: ");
+        expect_no_engine((runnel_engine_options){.batch_window_ms = none[i]}, "batch_window_ms: ");
+        expect_no_engine((runnel_engine_options){.max_wait_ms = none[i]}, "max_wait_ms: ");
+    }
+}
+
+/* More requests than memory could count are refused before anything is made for them. */
+static void more_requests_than_can_be(void **state)
+{
+    (void)state;
+    runnel_request request = short_request();
+    runnel_future *future = NULL;
+    runnel_response response;
+    assert_int_equal(runnel_submit(engine, &request, SIZE_MAX, &future, error), RUNNEL_EBUSY);
+    assert_int_equal(runnel_respond_many(engine, &request, SIZE_MAX, &response, error), RUNNEL_EBUSY);
+    assert_null(future);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(null_is_refused_by_name_or_fine),
+        cmocka_unit_test(the_table_is_the_header),
+        cmocka_unit_test(counts_without_their_arrays),
+        cmocka_unit_test(elements_that_are_null),
+        cmocka_unit_test(none_of_them),
+        cmocka_unit_test(more_requests_than_can_be),
+        cmocka_unit_test(times_that_are_none),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
