@@ -148,15 +148,12 @@ struct kernels {
                             const float *later_acc, uint32_t n);
 };
 
-/* The table for this machine, chosen once by cpuid and the state the OS saves; RUNNEL_CPU=ref|avx2|avx512
- * asks for one (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+/* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,
+ * avx512) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
  * possible). */
 const struct kernels *kernels_get(char *message, size_t size);
 
-/* Each file fills the table from what it is given upwards, and returns false at the first missing CPU
- * feature. */
-bool kernels_fill_ref(struct kernels *kernels);
-bool kernels_fill_avx2(struct kernels *kernels);
-bool kernels_fill_avx512(struct kernels *kernels);
+/* All tables that this machine can run, the plainest (ref) first; returns how many. They live as long as the program. */
+size_t kernels_possible(const struct kernels **all);
 
 #endif

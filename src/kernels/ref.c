@@ -1,5 +1,6 @@
 /* ref.c: the kernels in plain C. They run anywhere and say what the other instruction sets must compute;
  * clear first, fast second. Owns nothing; any thread. */
+#include "kernels/levels.h"
 #include "kernels/pack.h"
 #include "kernels/shared.h"
 
@@ -528,7 +529,7 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
-bool kernels_fill_ref(struct kernels *kernels)
+void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
         .name = "ref",
@@ -547,5 +548,4 @@ bool kernels_fill_ref(struct kernels *kernels)
         .attention = attention,
         .attention_merge = attention_merge,
     };
-    return true;
 }

@@ -1,7 +1,7 @@
 /* matmul_float.h: products of TILE_FLOAT and TILE_FILE, written with vector16. Included once by each instruction
  * set, after its avx*_vectors.h. Each output is one chain of fused multiply-adds over ascending inputs, as ref.c
  * has it. */
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
 /* TILE_FLOAT: one input's 16 weights are a vector. */
 INLINE vector16 load_weights(const uint8_t *p, const enum tensor_type type)

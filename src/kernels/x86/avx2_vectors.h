@@ -1,10 +1,10 @@
 /* avx2_vectors.h: what the products for AVX2 share: loads, sums of a tile, and functions for 1 to 4 rows of
  * activations. Private to avx2_*.c. Owns nothing; any thread. */
-#ifndef RUNNEL_KERNELS_AVX2_VECTORS_H
-#define RUNNEL_KERNELS_AVX2_VECTORS_H
+#ifndef RUNNEL_KERNELS_X86_AVX2_VECTORS_H
+#define RUNNEL_KERNELS_X86_AVX2_VECTORS_H
 
-#include "kernels/avx2.h"
-#include "kernels/matmul_product.h"
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/matmul_product.h"
 
 enum {
     TILES_AT_ONCE = 4,

@@ -9,7 +9,7 @@
  * The loops, from the outside: up to TILES_AT_ONCE tiles; up to ROWS_OF_PASS rows of activations; blocks
  * of 256 inputs; those tiles, whose block is unpacked once to L1; groups of up to ROWS_OF_GROUP rows,
  * whose sums in 16 bits for the 16 rows of the tile are registers. Float sums are in L1. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
 enum {
     ROWS_OF_GROUP = 6,

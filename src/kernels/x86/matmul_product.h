@@ -1,10 +1,10 @@
 /* matmul_product.h: what the products of avx2_matmul*.c and avx512_matmul*.c have in common before their inner
  * loops; matmul_body.h is what comes after. */
-#ifndef RUNNEL_KERNELS_MATMUL_PRODUCT_H
-#define RUNNEL_KERNELS_MATMUL_PRODUCT_H
+#ifndef RUNNEL_KERNELS_X86_MATMUL_PRODUCT_H
+#define RUNNEL_KERNELS_X86_MATMUL_PRODUCT_H
 
 #include "kernels/pack.h"
-#include "kernels/vector16.h"
+#include "kernels/x86/vector16.h"
 
 struct product {
     const struct packed_matrix *w;

@@ -1,10 +1,10 @@
 /* avx512_vectors.h: what the products for AVX-512 VNNI share: loads, and functions for 1 to 8 rows of
  * activations. Private to avx512_*.c. Owns nothing; any thread. */
-#ifndef RUNNEL_KERNELS_AVX512_VECTORS_H
-#define RUNNEL_KERNELS_AVX512_VECTORS_H
+#ifndef RUNNEL_KERNELS_X86_AVX512_VECTORS_H
+#define RUNNEL_KERNELS_X86_AVX512_VECTORS_H
 
-#include "kernels/avx512.h"
-#include "kernels/matmul_product.h"
+#include "kernels/x86/avx512.h"
+#include "kernels/x86/matmul_product.h"
 
 enum {
     TILES_AT_ONCE = 4,

@@ -1,6 +1,6 @@
 /* avx2_matmul_32.c: products of the types with blocks of 32 values, for AVX2; built like avx2_matmul.c. Owns
  * nothing; any thread. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
 /* Bits a weight, and whether blocks have an m. */
 struct shape {
@@ -124,7 +124,7 @@ static rows_function *const *functions_of(enum tensor_type type)
     }
 }
 
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
 static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
                       size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,

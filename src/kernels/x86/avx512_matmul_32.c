@@ -3,7 +3,7 @@
  *
  * Weights without an m are made so large that they are 128 too high, whatever the type: then all sums of dot
  * products start at the activations' `offset` and need no other correction. */
-#include "kernels/avx512_vectors.h"
+#include "kernels/x86/avx512_vectors.h"
 
 enum {
     ACT_D = offsetof(struct act_q8_32, d),
@@ -117,7 +117,7 @@ static rows_function *const *functions_of(enum tensor_type type)
     }
 }
 
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
 static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
                       size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
