@@ -347,20 +347,16 @@ INLINE void matmul_passes(const struct product *p, uint32_t tile_begin, uint32_t
     }
 }
 
-static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_passes(&p, tile_begin, tile_end, n_acts, q4k_pass);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_passes(&p, tile_begin, tile_end, args->n_acts, q4k_pass);
 }
 
-static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_passes(&p, tile_begin, tile_end, n_acts, q6k_pass);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_passes(&p, tile_begin, tile_end, args->n_acts, q6k_pass);
 }
 
 void avx2_fill_matmul(struct kernels *kernels)

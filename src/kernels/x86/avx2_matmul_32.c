@@ -126,12 +126,10 @@ static rows_function *const *functions_of(enum tensor_type type)
 
 #include "kernels/x86/matmul_body.h"
 
-static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
-                      size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
-                      bool add)
+static void matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, PAIR_VALUES, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, functions_of(w->type));
+    const struct product p = product_of(args, PAIR_VALUES);
+    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, functions_of(args->w->type));
 }
 
 void avx2_fill_matmul_32(struct kernels *kernels)

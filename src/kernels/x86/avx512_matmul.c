@@ -262,20 +262,16 @@ ROWS_FUNCTIONS(q4k, q4k_rows)
 ROWS_FUNCTIONS(q6k, q6k_rows)
 #include "kernels/x86/matmul_body.h"
 
-static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q4k);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q4k);
 }
 
-static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q6k);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q6k);
 }
 
 void avx512_fill_matmul(struct kernels *kernels)

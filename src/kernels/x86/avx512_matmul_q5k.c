@@ -87,12 +87,10 @@ ROWS_FUNCTIONS(q5k, q5k_rows)
 
 #include "kernels/x86/matmul_body.h"
 
-static void matmul_q5_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q5_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q5k);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q5k);
 }
 
 void avx512_fill_matmul_q5k(struct kernels *kernels)

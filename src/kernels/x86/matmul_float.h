@@ -44,15 +44,13 @@ ROWS_FUNCTIONS(f32, input_rows, TENSOR_F32)
 ROWS_FUNCTIONS(f16, input_rows, TENSOR_F16)
 ROWS_FUNCTIONS(bf16, input_rows, TENSOR_BF16)
 
-static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                         const float *bias, bool add)
+static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts,
-                 w->type == TENSOR_F32   ? f32
-                 : w->type == TENSOR_F16 ? f16
-                                         : bf16);
+    const struct product p = product_of(args, 1);
+    matmul_tiles(&p, tile_begin, tile_end, args->n_acts,
+                 args->w->type == TENSOR_F32   ? f32
+                 : args->w->type == TENSOR_F16 ? f16
+                                               : bf16);
 }
 
 /* TILE_FILE: a piece of the 16 rows is decoded to f32 and turned so that lanes are rows. */
@@ -107,14 +105,13 @@ static void decoded_tile(const struct product *p, uint32_t tile, uint32_t first,
         store_sum(p, tile, first + row, v_load(sums[row]));
 }
 
-static void matmul_decoded(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                           const void *acts, size_t act_stride, uint32_t n_acts, float *out,
-                           size_t out_stride, const float *bias, bool add)
+static void matmul_decoded(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
+    const struct product p = product_of(args, 1);
     for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-        for (uint32_t first = 0; first < n_acts; first += PIECE_ROWS)
-            decoded_tile(&p, tile, first, n_acts - first < PIECE_ROWS ? n_acts - first : PIECE_ROWS);
+        for (uint32_t first = 0; first < args->n_acts; first += PIECE_ROWS)
+            decoded_tile(&p, tile, first,
+                         args->n_acts - first < PIECE_ROWS ? args->n_acts - first : PIECE_ROWS);
 }
 
 static void fill_matmul_float(struct kernels *kernels)

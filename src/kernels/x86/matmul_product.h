@@ -21,20 +21,18 @@ struct product {
 /* Multiplies one tile with some rows of activations, the first of which is `row`. */
 typedef void rows_function(const struct product *p, uint32_t tile, uint32_t row);
 
-INLINE struct product product_of(const struct packed_matrix *w, uint32_t block_values, const void *acts,
-                                 size_t act_stride, float *out, size_t out_stride, const float *bias,
-                                 bool add)
+INLINE struct product product_of(const struct matmul_args *args, uint32_t block_values)
 {
     return (struct product){
-        .w = w,
-        .acts = acts,
-        .act_stride = act_stride,
-        .out = out,
-        .out_stride = out_stride,
-        .bias = bias,
-        .add = add,
-        .n_blocks = (w->n_columns + block_values - 1) / block_values,
-        .header_bytes = pack_header_bytes(w->type, w->n_columns),
+        .w = args->w,
+        .acts = args->acts,
+        .act_stride = args->act_stride,
+        .out = args->out,
+        .out_stride = args->out_stride,
+        .bias = args->bias,
+        .add = args->add,
+        .n_blocks = (args->w->n_columns + block_values - 1) / block_values,
+        .header_bytes = pack_header_bytes(args->w->type, args->w->n_columns),
     };
 }
 
