@@ -72,11 +72,7 @@ ROWS_FUNCTIONS(q5k, q5k_rows)
 
 #include "kernels/x86/matmul_body.h"
 
-static void matmul_q5_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
-{
-    const struct product p = product_of(args, ACT_BLOCK);
-    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q5k);
-}
+MATMUL_ENTRY(matmul_q5_k, ACT_BLOCK, q5k)
 
 void avx2_fill_matmul_q5k(struct kernels *kernels)
 {

@@ -260,19 +260,11 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 
 ROWS_FUNCTIONS(q4k, q4k_rows)
 ROWS_FUNCTIONS(q6k, q6k_rows)
+
 #include "kernels/x86/matmul_body.h"
 
-static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
-{
-    const struct product p = product_of(args, ACT_BLOCK);
-    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q4k);
-}
-
-static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
-{
-    const struct product p = product_of(args, ACT_BLOCK);
-    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, q6k);
-}
+MATMUL_ENTRY(matmul_q4_k, ACT_BLOCK, q4k)
+MATMUL_ENTRY(matmul_q6_k, ACT_BLOCK, q6k)
 
 void avx512_fill_matmul(struct kernels *kernels)
 {

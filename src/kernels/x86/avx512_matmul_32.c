@@ -101,29 +101,7 @@ ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true, {0, 4}})
 ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false, {3, 3}})
 ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}})
 
-static rows_function *const *functions_of(enum tensor_type type)
-{
-    switch (type) {
-    case TENSOR_Q4_0:
-        return q4_0;
-    case TENSOR_Q4_1:
-        return q4_1;
-    case TENSOR_Q5_0:
-        return q5_0;
-    case TENSOR_Q5_1:
-        return q5_1;
-    default:
-        return q8_0;
-    }
-}
-
-#include "kernels/x86/matmul_body.h"
-
-static void matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
-{
-    const struct product p = product_of(args, PAIR_VALUES);
-    matmul_tiles(&p, tile_begin, tile_end, args->n_acts, functions_of(args->w->type));
-}
+#include "kernels/x86/matmul_32_body.h"
 
 void avx512_fill_matmul_32(struct kernels *kernels)
 {

@@ -44,14 +44,12 @@ ROWS_FUNCTIONS(f32, input_rows, TENSOR_F32)
 ROWS_FUNCTIONS(f16, input_rows, TENSOR_F16)
 ROWS_FUNCTIONS(bf16, input_rows, TENSOR_BF16)
 
-static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+static rows_function *const *float_functions(enum tensor_type type)
 {
-    const struct product p = product_of(args, 1);
-    matmul_tiles(&p, tile_begin, tile_end, args->n_acts,
-                 args->w->type == TENSOR_F32   ? f32
-                 : args->w->type == TENSOR_F16 ? f16
-                                               : bf16);
+    return type == TENSOR_F32 ? f32 : type == TENSOR_F16 ? f16 : bf16;
 }
+
+MATMUL_ENTRY(matmul_float, 1, float_functions(args->w->type))
 
 /* TILE_FILE: a piece of the 16 rows is decoded to f32 and turned so that lanes are rows. */
 enum {

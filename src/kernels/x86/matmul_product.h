@@ -65,4 +65,28 @@ INLINE void store_sum(const struct product *p, uint32_t tile, uint32_t row, vect
     v_store_n(out, sum, n);
 }
 
+/* body for exactly m rows as a function of its own, and a list `name` of those for 1 to 4 or 1 to 8 rows: with m a constant,
+ * the sums of all rows are registers. What follows body is passed on to it. */
+#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
+    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
+    {                                                                                                        \
+        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
+    }
+#define ROWS_FUNCTIONS_TO_4(name, body, ...)                                                                 \
+    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)
+#define ROWS_FUNCTIONS_4(name, body, ...)                                                                    \
+    ROWS_FUNCTIONS_TO_4(name, body, ##__VA_ARGS__)                                                           \
+    static rows_function *const name[4] = {name##_1, name##_2, name##_3, name##_4};
+#define ROWS_FUNCTIONS_8(name, body, ...)                                                                    \
+    ROWS_FUNCTIONS_TO_4(name, body, ##__VA_ARGS__)                                                           \
+    ROWS_FUNCTION(name, body, 5, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 6, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 7, ##__VA_ARGS__)                                                              \
+    ROWS_FUNCTION(name, body, 8, ##__VA_ARGS__)                                                              \
+    static rows_function *const name[8] = {name##_1, name##_2, name##_3, name##_4,                           \
+                                           name##_5, name##_6, name##_7, name##_8};
+
 #endif
