@@ -62,7 +62,7 @@ struct runnel_engine {
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
     uint64_t n_prompt_tokens, n_generated_tokens;
-    uint64_t n_texts; /* numbers of texts given so far, see scheduler.h */
+    uint64_t n_prefix_groups; /* numbered so far, see scheduler.h */
     double last_step_ms;
 };
 

@@ -35,19 +35,20 @@ static double expected_tokens(const struct scheduler *scheduler, const struct sc
 
 /* The forecast -------------------------------------------------------------------------------------------- */
 
-struct future {
+/* What is expected to happen, up to `ms` from now. */
+struct course {
     struct scheduler *scheduler;
     struct forecast_item *items; /* those that run first, then those that wait, in no order */
     uint32_t n_items, n_running; /* items[0 .. n_running) run */
     double ms;
 };
 
-static void add_future(struct future *future, const struct scheduler_entry *entry)
+static void add_item(struct course *course, const struct scheduler_entry *entry)
 {
-    const struct scheduler *scheduler = future->scheduler;
+    const struct scheduler *scheduler = course->scheduler;
     uint32_t n_rows = entry->n_tokens - entry_position(entry);
     bool in_table = entry->state != SCHEDULER_OUT;
-    future->items[future->n_items++] = (struct forecast_item){
+    course->items[course->n_items++] = (struct forecast_item){
         .entry = entry,
         .n_rows = entry->state == SCHEDULER_RUNNING && n_rows <= 1 ? 0 : n_rows,
         .n_tokens = expected_tokens(scheduler, entry),
@@ -65,49 +66,49 @@ static void swap(struct forecast_item *a, struct forecast_item *b)
 
 /* Gives free sequences to those that wait: the order of pick() in scheduler.c; the keys are charged ahead
  * with what the whole request is going to take. */
-static void admit(struct future *future)
+static void admit(struct course *course)
 {
-    const struct scheduler *scheduler = future->scheduler;
-    while (future->n_running < scheduler->options.n_parallel && future->n_running < future->n_items) {
+    const struct scheduler *scheduler = course->scheduler;
+    while (course->n_running < scheduler->options.n_parallel && course->n_running < course->n_items) {
         double least = INFINITY;
-        for (uint32_t i = future->n_running; i < future->n_items; i++)
-            least = fmin(least, scheduler->charges[future->items[i].key_slot]);
+        for (uint32_t i = course->n_running; i < course->n_items; i++)
+            least = fmin(least, scheduler->charges[course->items[i].key_slot]);
         uint32_t best = UINT32_MAX;
-        for (uint32_t i = future->n_running; i < future->n_items; i++)
-            if (scheduler->charges[future->items[i].key_slot] <= least + KEY_SLACK_MS &&
-                (best == UINT32_MAX || future->items[i].score < future->items[best].score))
+        for (uint32_t i = course->n_running; i < course->n_items; i++)
+            if (scheduler->charges[course->items[i].key_slot] <= least + KEY_SLACK_MS &&
+                (best == UINT32_MAX || course->items[i].score < course->items[best].score))
                 best = i;
-        struct forecast_item *item = &future->items[best];
+        struct forecast_item *item = &course->items[best];
         uint32_t n_parallel = scheduler->options.n_parallel;
         scheduler->charges[item->key_slot] +=
             step_cost_ms(&scheduler->cost, (uint32_t)item->n_rows, 0) +
             item->n_tokens * step_cost_ms(&scheduler->cost, n_parallel, 0) / n_parallel;
-        swap(item, &future->items[future->n_running++]);
+        swap(item, &course->items[course->n_running++]);
     }
 }
 
 /* Prompts that begin alike have what this one has computed of the common beginning. */
-static void share(struct future *future, const struct forecast_item *prompt)
+static void share(struct course *course, const struct forecast_item *prompt)
 {
     const struct scheduler_entry *entry = prompt->entry;
     double computed = fmin(entry->n_tokens - prompt->n_rows, entry->n_common);
-    for (uint32_t i = 0; i < future->n_items && entry->text; i++) {
-        struct forecast_item *item = &future->items[i];
+    for (uint32_t i = 0; i < course->n_items && entry->prefix_group; i++) {
+        struct forecast_item *item = &course->items[i];
         double shared = fmin(computed, fmin(item->entry->n_common, item->entry->n_tokens - 1.0));
-        if (item != prompt && item->entry->text == entry->text && item->n_rows > 0)
+        if (item != prompt && item->entry->prefix_group == entry->prefix_group && item->n_rows > 0)
             item->n_rows = fmin(item->n_rows, item->entry->n_tokens - shared);
     }
 }
 
 /* The next piece: returns the prompt that is computed in it, or NULL. */
-static struct forecast_item *advance(struct future *future)
+static struct forecast_item *advance(struct course *course)
 {
-    const struct scheduler *scheduler = future->scheduler;
+    const struct scheduler *scheduler = course->scheduler;
     struct scheduler_step step = {.n_decode = 0};
     struct forecast_item *prompt = NULL;
     double n_steps = INFINITY;
-    for (uint32_t i = 0; i < future->n_running; i++) {
-        struct forecast_item *item = &future->items[i];
+    for (uint32_t i = 0; i < course->n_running; i++) {
+        struct forecast_item *item = &course->items[i];
         if (item->n_rows > 0) {
             prompt = prompt && prompt->score <= item->score ? prompt : item;
             continue;
@@ -129,27 +130,27 @@ static struct forecast_item *advance(struct future *future)
         ms = step_cost_ms(&scheduler->cost, step.n_decode + (uint32_t)ceil(n_share), step.n_pairs);
         n_steps = fmin(n_steps, prompt->n_rows / n_share);
     }
-    future->ms += n_steps * ms;
-    for (uint32_t i = future->n_running; i-- > 0;) {
-        struct forecast_item *item = &future->items[i];
+    course->ms += n_steps * ms;
+    for (uint32_t i = course->n_running; i-- > 0;) {
+        struct forecast_item *item = &course->items[i];
         if (item->n_rows > 0)
             continue;
         item->n_tokens -= n_steps;
         if (item->n_tokens > 1e-6)
             continue;
         /* It ends: the last running one takes its place, the last of all that one's. */
-        future->n_running--;
-        future->n_items--;
-        if (prompt == &future->items[future->n_running])
+        course->n_running--;
+        course->n_items--;
+        if (prompt == &course->items[course->n_running])
             prompt = item;
-        *item = future->items[future->n_running];
-        future->items[future->n_running] = future->items[future->n_items];
+        *item = course->items[course->n_running];
+        course->items[course->n_running] = course->items[course->n_items];
     }
     if (prompt) {
         prompt->n_rows -= n_steps * n_share;
         if (prompt->n_rows < 1e-6)
             prompt->n_rows = 0;
-        share(future, prompt);
+        share(course, prompt);
     }
     return prompt;
 }
@@ -162,25 +163,25 @@ void scheduler_predict(struct scheduler *scheduler, const struct scheduler_entry
     added.n_tokens = entry->n_prompt;
     added.n_computed = added.n_drawn = 0;
     (void)now_ms; /* the forecast counts from now on */
-    struct future future = {.scheduler = scheduler, .items = scheduler->items};
+    struct course course = {.scheduler = scheduler, .items = scheduler->items};
     for (const struct scheduler_entry *other = scheduler->running.first; other; other = other->next)
-        add_future(&future, other);
-    future.n_running = future.n_items;
+        add_item(&course, other);
+    course.n_running = course.n_items;
     for (const struct scheduler_entry *other = scheduler->waiting.first; other; other = other->next)
-        add_future(&future, other);
-    add_future(&future, &added);
+        add_item(&course, other);
+    add_item(&course, &added);
     for (uint32_t i = 0; i < scheduler->n_keys; i++)
         scheduler->charges[i] = scheduler->keys[i].charged_ms;
-    for (uint32_t i = 0; i < future.n_items; i++) /* its key may be in the table already */
-        if (future.items[i].entry != &added && future.items[i].entry->key == added.key)
-            future.items[future.n_items - 1].key_slot = future.items[i].key_slot;
+    for (uint32_t i = 0; i < course.n_items; i++) /* its key may be in the table already */
+        if (course.items[i].entry != &added && course.items[i].entry->key == added.key)
+            course.items[course.n_items - 1].key_slot = course.items[i].key_slot;
     scheduler->charges[scheduler->n_keys] = scheduler_charged(scheduler, added.key);
 
     *forecast = (struct scheduler_forecast){.wait_ms = -1};
     for (uint32_t n = 0; n < 4 * (scheduler->options.n_requests + 1); n++) {
-        admit(&future);
-        double before_ms = future.ms;
-        const struct forecast_item *prompt = advance(&future);
+        admit(&course);
+        double before_ms = course.ms;
+        const struct forecast_item *prompt = advance(&course);
         if (!prompt || prompt->entry != &added)
             continue;
         if (forecast->wait_ms < 0)
@@ -188,9 +189,9 @@ void scheduler_predict(struct scheduler *scheduler, const struct scheduler_entry
         if (prompt->n_rows == 0)
             break;
     }
-    forecast->first_token_ms = future.ms;
+    forecast->first_token_ms = course.ms;
     if (forecast->wait_ms < 0)
-        forecast->wait_ms = future.ms;
+        forecast->wait_ms = course.ms;
     double more_ms =
         forecast->wait_ms * (forecast_correction(scheduler, forecast_class(scheduler, entry)) - 1);
     forecast->wait_ms += more_ms;

@@ -149,9 +149,17 @@ static void multiply_tiles(const struct forward *forward, const struct product *
 {
     const struct packed_matrix *matrix = product->matrix;
     enum act_kind kind = act_kind_of(matrix->kind);
-    forward->kernels->matmul[matrix->kind](matrix, begin, end, acts->of[kind],
-                                           act_row_bytes(kind, matrix->n_columns), n_rows, product->out,
-                                           matrix->n_rows, product->bias, add);
+    const struct matmul_args args = {
+        .w = matrix,
+        .acts = acts->of[kind],
+        .act_stride = act_row_bytes(kind, matrix->n_columns),
+        .n_acts = n_rows,
+        .out = product->out,
+        .out_stride = matrix->n_rows,
+        .bias = product->bias,
+        .add = add,
+    };
+    forward->kernels->matmul[matrix->kind](&args, begin, end);
 }
 
 /* Computes the products of a phase: the tiles of all its matrices are one loop that the members share. */

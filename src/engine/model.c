@@ -97,7 +97,7 @@ static int copy_text(const struct gguf *gguf, const char *key, char **out, runne
 }
 
 /* A draw picks a row of the output head: every token needs one. (Rows without a token are never drawn; see
- * engine.c.) */
+ * draw in step.c.) */
 static int check_vocabulary(const struct runnel_model *model, runnel_error *error)
 {
     size_t n_tokens = tokenizer_n_tokens(model->tokenizer);

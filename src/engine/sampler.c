@@ -1,6 +1,6 @@
 /* sampler.c: from logits to a token.
  *
- * The order is: mask, bias, penalties, temperature, top-k, top-p, min-p, draw. Each filter keeps a beginning
+ * The order is: bias, penalties, mask, temperature, top-k, top-p, min-p, draw. Each filter keeps a beginning
  * of the vocabulary sorted by (logit descending, id ascending), so a filter is described by the last token
  * that it keeps, a struct candidate called `last`. Nothing is sorted: the last token of a filter is found by
  * quickselect, and the tokens that are drawn from stay in order of their ids (so that a small change of the

@@ -354,7 +354,7 @@ static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry,
 static void hold_others(struct scheduler *scheduler, const struct scheduler_entry *entry)
 {
     for (struct scheduler_entry *other = scheduler->running.first; other; other = other->next)
-        other->held |= entry->next_page != 0 && other->next_page == entry->next_page;
+        other->held |= entry->page_group != 0 && other->page_group == entry->page_group;
 }
 
 /* A step that gives somebody a token keeps to the step budget, also where that token is the first one: the

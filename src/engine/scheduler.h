@@ -25,7 +25,7 @@
  * can be overtaken only by those that arrive while it could have been computed (of its own key). A preempted
  * entry keeps its arrival.
  *
- * Prompts that begin alike. Of entries whose next page will be the same, one gets rows in a step: the one whose
+ * Prompts that begin alike. Of entries that want the same page next (page_group), one gets rows in a step: the one whose
  * turn it is. The others have the page from the cache afterwards, and the caller raises their n_computed. They are
  * looked at anew before each plan, so that nobody waits for an entry that gets no rows. */
 #ifndef RUNNEL_ENGINE_SCHEDULER_H
@@ -53,18 +53,18 @@ enum scheduler_state { SCHEDULER_OUT = 0, SCHEDULER_WAITING, SCHEDULER_RUNNING }
 /* Owned by the caller, zeroed at first; it stays in place while it is in the scheduler. */
 struct scheduler_entry {
     /* Set by the caller before scheduler_add. */
-    uint64_t key;        /* whose it is */
-    uint32_t n_prompt;   /* tokens, 1 at least */
-    uint32_t max_tokens; /* of the answer */
-    uint32_t n_cached;   /* how many tokens of the prompt the cache is likely to have: a hint */
-    uint64_t text;       /* for forecasts: prompts of one text begin alike, 0: nobody else's does */
-    uint32_t n_common;   /* tokens of the prompt that are the text's */
+    uint64_t key;          /* whose it is */
+    uint32_t n_prompt;     /* tokens, 1 at least */
+    uint32_t max_tokens;   /* of the answer */
+    uint32_t n_cached;     /* how many tokens of the prompt the cache is likely to have: a hint */
+    uint64_t prefix_group; /* for forecasts: prompts of one group begin with the same tokens; 0: of none */
+    uint32_t n_common;     /* how many tokens that is in this prompt */
     double arrival_ms;
 
     /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
     uint32_t n_rows_max;
-    /* Likewise: a number that all running prompts have whose next page will be the same; 0: nobody else's is. */
-    uint32_t next_page;
+    /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */
+    uint32_t page_group;
 
     /* The scheduler's; to be read. The caller sets n_computed when the entry is admitted, and may raise it before
      * a plan where the cache has more. */

@@ -30,11 +30,11 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
         uint32_t n_common = count_common(future, other);
         if (n_common > entry->n_common) {
             entry->n_common = n_common;
-            entry->text = other->entry.text;
+            entry->prefix_group = other->entry.prefix_group;
         }
     }
-    if (!entry->text) { /* the first one of its text */
-        entry->text = ++engine->n_texts;
+    if (!entry->prefix_group) { /* the first one of its group */
+        entry->prefix_group = ++engine->n_prefix_groups;
         entry->n_common = most;
     }
 }
@@ -61,17 +61,17 @@ void engine_share_pages(struct runnel_engine *engine)
     for (struct runnel_future *future = engine->live; future; future = future->next) {
         if (wants_page(future))
             take_pages(engine, future);
-        future->entry.next_page = 0;
+        future->entry.page_group = 0;
     }
     uint32_t n_pages = 0;
     for (struct runnel_future *future = engine->live; future; future = future->next) {
-        if (future->entry.next_page || !wants_page(future))
+        if (future->entry.page_group || !wants_page(future))
             continue;
-        future->entry.next_page = ++n_pages;
+        future->entry.page_group = ++n_pages;
         for (struct runnel_future *other = future->next; other; other = other->next)
-            if (!other->entry.next_page && wants_page(other) &&
+            if (!other->entry.page_group && wants_page(other) &&
                 kvcache_same_next(engine->cache, future->sequence, future->tokens.ids, other->sequence,
                                   other->tokens.ids))
-                other->entry.next_page = n_pages;
+                other->entry.page_group = n_pages;
     }
 }

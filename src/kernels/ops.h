@@ -101,6 +101,19 @@ struct attn_state {
     float l; /* sum of exp(score - m) */
 };
 
+/* A product: out[r][16 * tile + i] (r < n_acts; columns of the tiles of a call, clipped to w's n_rows) =
+ *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add). */
+struct matmul_args {
+    const struct packed_matrix *w;
+    const void *acts; /* n_acts rows of act_kind_of(w->kind), act_stride bytes apart */
+    size_t act_stride;
+    uint32_t n_acts; /* 1 or more */
+    float *out;
+    size_t out_stride; /* floats */
+    const float *bias; /* [w's n_rows]; NULL: none */
+    bool add;
+};
+
 struct kernels {
     const char *name; /* "ref", "avx2", "avx512" */
 
@@ -108,13 +121,8 @@ struct kernels {
      * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);
 
-    /* out[r][16 * tile + i] (r < n_acts; columns of tiles [tile_begin, tile_end), clipped to n_rows) =
-     *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add).
-     * acts: n_acts rows of act_kind_of(w->kind), act_stride bytes apart. out_stride in floats. n_acts from 1
-     * to any. */
-    void (*matmul[TILE_KINDS])(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                               const void *acts, size_t act_stride, uint32_t n_acts, float *out,
-                               size_t out_stride, const float *bias, bool add);
+    /* The product on tiles [tile_begin, tile_end); see struct matmul_args. */
+    void (*matmul[TILE_KINDS])(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
 
     /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *out);
@@ -148,15 +156,12 @@ struct kernels {
                             const float *later_acc, uint32_t n);
 };
 
-/* The table for this machine, chosen once by cpuid and the state the OS saves; RUNNEL_CPU=ref|avx2|avx512
- * asks for one (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+/* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,
+ * avx512) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
  * possible). */
 const struct kernels *kernels_get(char *message, size_t size);
 
-/* Each file fills the table from what it is given upwards, and returns false at the first missing CPU
- * feature. */
-bool kernels_fill_ref(struct kernels *kernels);
-bool kernels_fill_avx2(struct kernels *kernels);
-bool kernels_fill_avx512(struct kernels *kernels);
+/* All tables that this machine can run, the plainest (ref) first; returns how many. They live as long as the program. */
+size_t kernels_possible(const struct kernels **all);
 
 #endif

@@ -1,3 +1,4 @@
+// clang-format off
 /* pack.h: from rows as they lie in a file to tiles of 16 rows, without losing a bit.
  *
  * Columns come in blocks (256 for the K types, 32 for TILE_32), ascending. A group is 4 consecutive inputs of
@@ -5,43 +6,46 @@
  * byte dot product whose 32-bit lanes are rows. Every vector of 64 bytes below starts at a multiple of 64.
  *
  * TILE_Q4_K: a block of 2304 bytes each 256 columns (8 sub-blocks of 32: 8 groups each)
- *       0  f16 d[16]
- *      32  f16 dmin[16]
- *      64  3 vectors: the file's 12 bytes of 6-bit scales and mins a row, as 3 words of 4 bytes; in each word
- * bytes 1 and 2 have changed places, so that the even bytes of a word are sub-blocks 0 and 1 (or 4 and 5),
- * ready as 16-bit pairs 256  32 vectors: vector 8*p + g holds group g of sub-block 2p in its low nibbles and
- * of 2p+1 in its high ones Sub-block 2p+1 is used where it lies: 16 times too large, which the kernels even
- * out in the scales.
+ *        0  f16 d[16]
+ *       32  f16 dmin[16]
+ *       64  3 vectors: the file's 12 bytes of 6-bit scales and mins of a row, as 3 words of 4 bytes; in each word bytes
+ *           1 and 2 have changed places, so that the even bytes of a word are sub-blocks 0 and 1 (or 4 and 5), ready as
+ *           16-bit pairs
+ *      256  32 vectors: vector 8*p + g holds group g of sub-block 2p in its low nibbles and of 2p+1 in its high ones
+ * Sub-block 2p+1 is used where it lies: 16 times too large, which the kernels even out in the scales.
  *
- * TILE_Q6_K: f16 d[n_blocks][16], padded to 64; then a block of 3328 bytes each 256 columns (16 sub-blocks of
- * 16: 4 groups) 0  4 vectors: vector c holds the int8 scales of sub-blocks 4c .. 4c+3, row r's at 4*r, in the
- * order 0 2 1 3 256  4 chunks c of 12 vectors (768 bytes), for sub-blocks 4c+k, k = 0..3, and groups j = 0..3
- * of 6-bit values w: vectors 0-3 (k 0, 1) and 4-7 (k 2, 3):  bits 0-3: w & 15 of the even k;  bits 4-7: w >>
- * 2 of the odd k vectors 8-11: bits 4-5: w >> 4 of k 0;  6-7: w >> 4 of k 2;  2-3: w & 3 of k 1;  0-1: w & 3
- * of k 3 Values are unsigned, 32 too high. Odd sub-blocks come out 4 times too large, evened out in the
- * scales.
+ * TILE_Q6_K: f16 d[n_blocks][16], padded to 64; then a block of 3328 bytes each 256 columns (16 sub-blocks of 16: 4 groups)
+ *        0  4 vectors: vector c holds the int8 scales of sub-blocks 4c .. 4c+3, row r's at 4*r, in the order 0 2 1 3
+ *      256  4 chunks c of 12 vectors (768 bytes), for sub-blocks 4c+k, k = 0..3, and groups j = 0..3 of 6-bit values w
+ *           vectors 0-3 (k 0, 1) and 4-7 (k 2, 3), one for each j:
+ *                bits 0-3: w & 15 of the even k      bits 4-7: w >> 2 of the odd k
+ *           vectors 8-11, one for each j:
+ *                bits 4-5: w >> 4 of k 0             bits 6-7: w >> 4 of k 2
+ *                bits 2-3: w & 3 of k 1              bits 0-1: w & 3 of k 3
+ * Values are unsigned, 32 too high. Odd sub-blocks come out 4 times too large, evened out in the scales.
  *
  * TILE_32: a pair of 32-blocks at a time, 64 columns; what an odd last block lacks is zero
- *       0  f16 d[16] of the first block, d[16] of the second
- *          Q4_1, Q5_1: f16 m[16] of the first, m[16] of the second
- *          Q8_0: 16 vectors: vector 8*e + g holds group g of block e as unsigned bytes, 128 too high
- *          Q4_0, Q4_1: 8 vectors: vector g holds group g of the first block in its low nibbles and of the
- *          second in its high ones
- *          Q5_0, Q5_1: likewise 8 vectors with the lower 4 bits of the first block's and the *upper* 4 bits
- *          of the second block's values; then 2 vectors: bit g of vector e is the bit that is missing in
- *          group g of block e
- * Kernels may use nibbles where they lie, 8 or 16 times too large, with smaller scales. weight = d * (u - zero)
- * + m; zero is 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0.
+ *        0  f16 d[16] of the first block, d[16] of the second
+ *           Q4_1, Q5_1: then f16 m[16] of the first, m[16] of the second
+ *     then  Q8_0: 16 vectors: vector 8*e + g holds group g of block e as unsigned bytes, 128 too high
+ *           Q4_0, Q4_1: 8 vectors: vector g holds group g of the first block in its low nibbles and of the second in its
+ *           high ones
+ *           Q5_0, Q5_1: likewise 8 vectors with the lower 4 bits of the first block's and the *upper* 4 bits of the
+ *           second block's values; then 2 vectors: bit g of vector e is the bit that is missing in group g of block e
+ * Kernels may use nibbles where they lie, 8 or 16 times too large, with smaller scales. weight = d * (u - zero) + m; zero is
+ * 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0.
  *
- * TILE_Q5_K: a block of 2816 bytes each 256 columns: first that of TILE_Q4_K, with the lower 4 bits of the values
- * of even sub-blocks and the *upper* 4 bits of those of odd ones; at 2304 8 vectors: bit g of vector s is the bit
- * that is missing in group g of sub-block s
+ * TILE_Q5_K: a block of 2816 bytes each 256 columns
+ *        0  as a block of TILE_Q4_K, with the lower 4 bits of the values of even sub-blocks and the *upper* 4 bits of those
+ *           of odd ones
+ *     2304  8 vectors: bit g of vector s is the bit that is missing in group g of sub-block s
  *
  * TILE_FLOAT: for each column the 16 rows' values, as in the file; padded to 64.
  *
  * TILE_FILE: the 16 rows as in the file, one after the other, padded to 64.
  *
  * Owns nothing; any thread. */
+// clang-format on
 #ifndef RUNNEL_KERNELS_PACK_H
 #define RUNNEL_KERNELS_PACK_H
 

@@ -1,5 +1,6 @@
 /* ref.c: the kernels in plain C. They run anywhere and say what the other instruction sets must compute;
  * clear first, fast second. Owns nothing; any thread. */
+#include "kernels/levels.h"
 #include "kernels/pack.h"
 #include "kernels/shared.h"
 
@@ -284,75 +285,66 @@ static void store_tile(const struct packed_matrix *w, uint32_t tile, const float
         store_output(out + begin + row, acc[row], bias ? bias + begin + row : NULL, add);
 }
 
-static void matmul_blocks(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                          const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                          const float *bias, bool add, uint32_t block_values, unpack_function *unpack,
-                          flush_function *flush)
+static const uint8_t *act_row(const struct matmul_args *args, uint32_t row)
 {
+    return (const uint8_t *)args->acts + row * args->act_stride;
+}
+
+static void matmul_blocks(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end,
+                          uint32_t block_values, unpack_function *unpack, flush_function *flush)
+{
+    const struct packed_matrix *w = args->w;
     struct unpacked unpacked;
     float acc[ROWS_AT_ONCE][TILE_ROWS];
     for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
         const uint8_t *data = w->data + tile * w->tile_bytes;
-        for (uint32_t first = 0; first < n_acts; first += ROWS_AT_ONCE) {
-            uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
-            const uint8_t *act = (const uint8_t *)acts + first * act_stride;
+        for (uint32_t first = 0; first < args->n_acts; first += ROWS_AT_ONCE) {
+            uint32_t n = args->n_acts - first < ROWS_AT_ONCE ? args->n_acts - first : ROWS_AT_ONCE;
             memset(acc, 0, sizeof acc);
             for (uint32_t b = 0; b < (w->n_columns + block_values - 1) / block_values; b++) {
                 unpack(w, data, b, &unpacked);
                 for (uint32_t i = 0; i < n; i++)
-                    flush(w, &unpacked, act + i * act_stride, b, acc[i]);
+                    flush(w, &unpacked, act_row(args, first + i), b, acc[i]);
             }
             for (uint32_t i = 0; i < n; i++)
-                store_tile(w, tile, acc[i], out + (first + i) * out_stride, bias, add);
+                store_tile(w, tile, acc[i], args->out + (first + i) * args->out_stride, args->bias,
+                           args->add);
         }
     }
 }
 
-static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
-                  unpack_q4_k, flush_q4_k);
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q4_k, flush_q4_k);
 }
 
-static void matmul_q5_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q5_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
-                  unpack_q5_k, flush_q4_k);
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q5_k, flush_q4_k);
 }
 
-static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, ACT_BLOCK,
-                  unpack_q6_k, flush_q6_k);
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q6_k, flush_q6_k);
 }
 
-static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
-                      size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
-                      bool add)
+static void matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    matmul_blocks(w, tile_begin, tile_end, acts, act_stride, n_acts, out, out_stride, bias, add, PAIR_VALUES,
-                  unpack_32, flush_32);
+    matmul_blocks(args, tile_begin, tile_end, PAIR_VALUES, unpack_32, flush_32);
 }
 
 /* TILE_FLOAT and TILE_FILE: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
-static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                         const float *bias, bool add)
+static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
+    const struct packed_matrix *w = args->w;
     const struct quant_info *info = quant_find(w->type);
     size_t row_bytes = (size_t)(w->n_columns / info->block_values) * info->block_bytes;
     float acc[ROWS_AT_ONCE], piece[ACT_BLOCK];
     for (uint32_t column = tile_begin * TILE_ROWS; column < tile_end * TILE_ROWS && column < w->n_rows;
          column++) {
         const uint8_t *tile = w->data + column / TILE_ROWS * w->tile_bytes;
-        for (uint32_t first = 0; first < n_acts; first += ROWS_AT_ONCE) {
-            uint32_t n = n_acts - first < ROWS_AT_ONCE ? n_acts - first : ROWS_AT_ONCE;
+        for (uint32_t first = 0; first < args->n_acts; first += ROWS_AT_ONCE) {
+            uint32_t n = args->n_acts - first < ROWS_AT_ONCE ? args->n_acts - first : ROWS_AT_ONCE;
             memset(acc, 0, sizeof acc);
             for (uint32_t begin = 0; begin < w->n_columns; begin += ACT_BLOCK) {
                 uint32_t n_values = w->n_columns - begin < ACT_BLOCK ? w->n_columns - begin : ACT_BLOCK;
@@ -367,15 +359,14 @@ static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uin
                                             info->block_bytes,
                                  1, &piece[k]);
                 for (uint32_t i = 0; i < n; i++) {
-                    const float *x =
-                        (const float *)((const uint8_t *)acts + (first + i) * act_stride) + begin;
+                    const float *x = (const float *)act_row(args, first + i) + begin;
                     for (uint32_t k = 0; k < n_values; k++)
                         acc[i] = fmaf(piece[k], x[k], acc[i]);
                 }
             }
             for (uint32_t i = 0; i < n; i++)
-                store_output(out + (first + i) * out_stride + column, acc[i], bias ? bias + column : NULL,
-                             add);
+                store_output(args->out + (first + i) * args->out_stride + column, acc[i],
+                             args->bias ? args->bias + column : NULL, args->add);
         }
     }
 }
@@ -528,7 +519,7 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
-bool kernels_fill_ref(struct kernels *kernels)
+void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
         .name = "ref",
@@ -547,5 +538,4 @@ bool kernels_fill_ref(struct kernels *kernels)
         .attention = attention,
         .attention_merge = attention_merge,
     };
-    return true;
 }

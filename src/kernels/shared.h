@@ -1,6 +1,6 @@
 /* shared.h: plain C that every instruction set uses, each compiling its own copy. Private to src/kernels.
  *
- * What is written here with fmaf is written in ref.c, avx2*.c and avx512*.c with the same operations in the
+ * What is written here with fmaf is written in ref.c and the folders of machines (x86/) with the same operations in the
  * same order, so that they agree bit for bit. Owns nothing; any thread. */
 #ifndef RUNNEL_KERNELS_SHARED_H
 #define RUNNEL_KERNELS_SHARED_H
@@ -9,10 +9,6 @@
 
 #include <math.h>
 #include <string.h>
-
-/* Whether this CPU and its operating system can run the files of that name (dispatch.c). */
-bool cpu_has_avx2(void);
-bool cpu_has_avx512(void);
 
 /* exp(x) = 2^n * exp(r), n = x / ln 2 rounded, |r| <= ln 2 / 2; the polynomial is that of the Cephes
  * library's expf (S. Moshier), relative error below 2e-7. x is clamped to [-87, 88], NaN stays NaN, exp(0) is

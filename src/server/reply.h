@@ -21,7 +21,7 @@ int reply_status(const runnel_error *error);
 int reply_engine_error(struct server *server, struct exchange *exchange, const runnel_request *requests,
                        size_t n, const runnel_error *error);
 
-/* Ends the exchange with JSON, or with 500 if memory ran out while it was written. Returns the status. */
+/* Ends the exchange with JSON, or with 503 if memory ran out while it was written. Returns the status. */
 int reply_json(struct exchange *exchange, const struct text *json);
 
 /* The defaults of this server's requests. Any thread. */

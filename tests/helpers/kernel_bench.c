@@ -42,9 +42,14 @@ static void *run_part(void *arg)
     double start = seconds(CLOCK_THREAD_CPUTIME_ID);
     uint32_t begin = b->n_tiles * part->thread / b->n_threads,
              end = b->n_tiles * (part->thread + 1) / b->n_threads;
+    const struct matmul_args args = {.w = &b->w,
+                                     .acts = b->acts,
+                                     .act_stride = b->act_stride,
+                                     .n_acts = b->n_acts,
+                                     .out = b->out,
+                                     .out_stride = b->w.n_rows};
     for (uint32_t tile = begin; tile < end; tile += 4)
-        b->kernels->matmul[b->w.kind](&b->w, tile, tile + 4 < end ? tile + 4 : end, b->acts, b->act_stride,
-                                      b->n_acts, b->out, b->w.n_rows, NULL, false);
+        b->kernels->matmul[b->w.kind](&args, tile, tile + 4 < end ? tile + 4 : end);
     part->took_s = seconds(CLOCK_THREAD_CPUTIME_ID) - start;
     return NULL;
 }

@@ -5,19 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct kernels tables[LEVELS];
+const struct kernels *tables;
 int n_tables;
 
 void fill_tables(void)
 {
-    bool (*const fill[LEVELS])(struct kernels *) = {kernels_fill_ref, kernels_fill_avx2, kernels_fill_avx512};
-    while (n_tables < LEVELS) {
-        if (n_tables > 0)
-            tables[n_tables] = tables[n_tables - 1];
-        if (!fill[n_tables](&tables[n_tables]))
-            break;
-        n_tables++;
-    }
+    n_tables = (int)kernels_possible(&tables);
 }
 
 static uint64_t random_state = 1;

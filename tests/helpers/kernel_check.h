@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
-enum { GUARD = 64, LEVELS = 3 };
+enum { GUARD = 64 };
 
-extern struct kernels tables[LEVELS]; /* "ref" first */
+extern const struct kernels *tables; /* "ref" first */
 extern int n_tables;
 void fill_tables(void);
 

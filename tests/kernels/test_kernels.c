@@ -185,8 +185,15 @@ static void run_product(const struct kernels *kernels, const struct product *p, 
     assert_non_null(guarded);
     for (size_t i = 0; i < n; i++)
         guarded[i] = 1000.0f + (float)(i % 77);
-    kernels->matmul[w->kind](w, begin, end, p->acts, p->act_stride, p->n_acts, guarded + GUARD, stride,
-                             p->bias, p->add);
+    const struct matmul_args args = {.w = w,
+                                     .acts = p->acts,
+                                     .act_stride = p->act_stride,
+                                     .n_acts = p->n_acts,
+                                     .out = guarded + GUARD,
+                                     .out_stride = stride,
+                                     .bias = p->bias,
+                                     .add = p->add};
+    kernels->matmul[w->kind](&args, begin, end);
     for (size_t i = 0; i < n; i++) {
         size_t row = i < GUARD ? p->n_acts : (i - GUARD) / stride,
                column = i < GUARD ? 0 : (i - GUARD) % stride;
@@ -398,7 +405,9 @@ static void test_not_finite_inputs_reach_the_output(void **state)
                 random_floats(x, 512);
                 x[300] = bad[j];
                 tables[t].quantize[kind](x, 512, acts);
-                tables[t].matmul[m.packed.kind](&m.packed, 0, 2, acts, 0, 1, out, 20, NULL, false);
+                const struct matmul_args args = {
+                    .w = &m.packed, .acts = acts, .n_acts = 1, .out = out, .out_stride = 20};
+                tables[t].matmul[m.packed.kind](&args, 0, 2);
                 for (int row = 0; row < 20; row++)
                     assert_false(isfinite(out[row]));
                 free(acts);

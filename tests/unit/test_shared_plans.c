@@ -94,7 +94,7 @@ static void arrive(struct world *world)
         struct simulated *request = &world->requests[world->n_arrived];
         request->entry.n_tokens = request->entry.n_prompt;
         request->entry.n_cached = match(world, request);
-        request->entry.text = 1 + request->text;
+        request->entry.prefix_group = 1 + request->text;
         request->entry.n_common = request->n_common;
         assert_int_equal(scheduler_add(world->scheduler, &request->entry, world->now_ms, &request->forecast),
                          SCHEDULER_ACCEPTED);
@@ -108,15 +108,15 @@ static void share(struct world *world)
     for (uint32_t i = 0; i < world->n_arrived; i++) {
         struct simulated *request = &world->requests[i];
         struct scheduler_entry *entry = &request->entry;
-        entry->next_page = 0;
+        entry->page_group = 0;
         if (entry->state != SCHEDULER_RUNNING || entry->n_tokens - entry->n_computed < 2)
             continue;
         uint32_t n = match(world, request);
         entry->n_computed = n > entry->n_computed ? n : entry->n_computed;
         uint32_t end = whole_pages(entry->n_computed) + KV_PAGE;
         if (end < entry->n_tokens)
-            entry->next_page = end <= request->n_common ? 1 + request->text * 1000 + end / KV_PAGE
-                                                        : 5000 + i; /* nobody else's */
+            entry->page_group = end <= request->n_common ? 1 + request->text * 1000 + end / KV_PAGE
+                                                         : 5000 + i; /* nobody else's */
     }
 }
 
@@ -128,9 +128,9 @@ static void check_plan(const struct world *world, const struct scheduler_plan *p
         fail_msg("%s", wrong);
     for (uint32_t i = 0; i < plan->n_items; i++)
         for (uint32_t j = 0; j < i; j++)
-            if (plan->items[i].entry->next_page &&
-                plan->items[i].entry->next_page == plan->items[j].entry->next_page)
-                fail_msg("two entries compute page %u in one step", plan->items[i].entry->next_page);
+            if (plan->items[i].entry->page_group &&
+                plan->items[i].entry->page_group == plan->items[j].entry->page_group)
+                fail_msg("two entries compute page %u in one step", plan->items[i].entry->page_group);
     bool idle = true;
     for (uint32_t i = 0; i < world->n_arrived; i++)
         idle &= world->requests[i].entry.state != SCHEDULER_RUNNING;

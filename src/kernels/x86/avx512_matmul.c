@@ -7,7 +7,7 @@
  * again for each such group of rows: the ports that unpack have nothing else to do while the multipliers
  * work. A call goes through 4 tiles at a time, so that a group of activation rows, once in L1, is used 4
  * times, and the tiles stay in L2. Lanes of rows past n_rows compute on zeros and are not stored. */
-#include "kernels/avx512_vectors.h"
+#include "kernels/x86/avx512_vectors.h"
 
 /* The dot products of two sub-blocks become the two 16-bit halves of a lane, so that one `vpdpwssd` applies both
  * scales. That wants dot products within 16 bits, which is so whenever the activations of a block are not all
@@ -260,23 +260,11 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 
 ROWS_FUNCTIONS(q4k, q4k_rows)
 ROWS_FUNCTIONS(q6k, q6k_rows)
-#include "kernels/matmul_body.h"
 
-static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
-{
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q4k);
-}
+#include "kernels/x86/matmul_body.h"
 
-static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
-{
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q6k);
-}
+MATMUL_ENTRY(matmul_q4_k, ACT_BLOCK, q4k)
+MATMUL_ENTRY(matmul_q6_k, ACT_BLOCK, q6k)
 
 void avx512_fill_matmul(struct kernels *kernels)
 {

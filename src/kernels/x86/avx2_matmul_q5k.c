@@ -1,5 +1,5 @@
 /* avx2_matmul_q5k.c: products of Q5_K for AVX2; built like avx2_matmul.c. Owns nothing; any thread. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
 /* Group g of a sub-block, 8 rows. */
 INLINE __m256i group_of(const uint8_t *nibbles, __m256i bits, int odd, int g)
@@ -70,15 +70,9 @@ INLINE void q5k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 
 ROWS_FUNCTIONS(q5k, q5k_rows)
 
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
-static void matmul_q5_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
-{
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q5k);
-}
+MATMUL_ENTRY(matmul_q5_k, ACT_BLOCK, q5k)
 
 void avx2_fill_matmul_q5k(struct kernels *kernels)
 {

@@ -3,7 +3,7 @@
  *
  * Weights without an m are made so large that they are 128 too high, whatever the type: then all sums of dot
  * products start at the activations' `offset` and need no other correction. */
-#include "kernels/avx512_vectors.h"
+#include "kernels/x86/avx512_vectors.h"
 
 enum {
     ACT_D = offsetof(struct act_q8_32, d),
@@ -101,31 +101,7 @@ ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true, {0, 4}})
 ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false, {3, 3}})
 ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}})
 
-static rows_function *const *functions_of(enum tensor_type type)
-{
-    switch (type) {
-    case TENSOR_Q4_0:
-        return q4_0;
-    case TENSOR_Q4_1:
-        return q4_1;
-    case TENSOR_Q5_0:
-        return q5_0;
-    case TENSOR_Q5_1:
-        return q5_1;
-    default:
-        return q8_0;
-    }
-}
-
-#include "kernels/matmul_body.h"
-
-static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
-                      size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
-                      bool add)
-{
-    const struct product p = product_of(w, PAIR_VALUES, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, functions_of(w->type));
-}
+#include "kernels/x86/matmul_32_body.h"
 
 void avx512_fill_matmul_32(struct kernels *kernels)
 {

@@ -1,6 +1,6 @@
 /* avx2_matmul_32.c: products of the types with blocks of 32 values, for AVX2; built like avx2_matmul.c. Owns
  * nothing; any thread. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
 /* Bits a weight, and whether blocks have an m. */
 struct shape {
@@ -108,31 +108,7 @@ ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true})
 ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false})
 ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true})
 
-static rows_function *const *functions_of(enum tensor_type type)
-{
-    switch (type) {
-    case TENSOR_Q4_0:
-        return q4_0;
-    case TENSOR_Q4_1:
-        return q4_1;
-    case TENSOR_Q5_0:
-        return q5_0;
-    case TENSOR_Q5_1:
-        return q5_1;
-    default:
-        return q8_0;
-    }
-}
-
-#include "kernels/matmul_body.h"
-
-static void matmul_32(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end, const void *acts,
-                      size_t act_stride, uint32_t n_acts, float *out, size_t out_stride, const float *bias,
-                      bool add)
-{
-    const struct product p = product_of(w, PAIR_VALUES, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, functions_of(w->type));
-}
+#include "kernels/x86/matmul_32_body.h"
 
 void avx2_fill_matmul_32(struct kernels *kernels)
 {

@@ -1,7 +1,7 @@
 /* avx512_matmul_q5k.c: products of Q5_K for AVX-512 VNNI; built like avx512_matmul.c. Owns nothing; any thread.
  *
  * Values of odd sub-blocks are used where they lie, 8 times too large, which the scales of even ones even out. */
-#include "kernels/avx512_vectors.h"
+#include "kernels/x86/avx512_vectors.h"
 
 /* Group g of sub-block `sub`; odd ones 8 times too large. */
 INLINE __m512i group_of(const uint8_t *nibbles, __m512i bits, int odd, int g)
@@ -85,15 +85,9 @@ INLINE void q5k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 
 ROWS_FUNCTIONS(q5k, q5k_rows)
 
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
-static void matmul_q5_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
-{
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts, q5k);
-}
+MATMUL_ENTRY(matmul_q5_k, ACT_BLOCK, q5k)
 
 void avx512_fill_matmul_q5k(struct kernels *kernels)
 {

@@ -1,8 +1,10 @@
-/* avx2.h: what avx2_matmul*.c and avx2_attention.c give to avx2.c. Private to them. */
-#ifndef RUNNEL_KERNELS_AVX2_H
-#define RUNNEL_KERNELS_AVX2_H
+/* avx2.h: what avx2*.c give to each other and to levels.c. Private to src/kernels/x86. */
+#ifndef RUNNEL_KERNELS_X86_AVX2_H
+#define RUNNEL_KERNELS_X86_AVX2_H
 
 #include "kernels/ops.h"
+
+void avx2_fill(struct kernels *kernels); /* all of the following, and rows_body.h */
 
 void avx2_fill_matmul(struct kernels *kernels); /* Q4_K, Q6_K */
 void avx2_fill_matmul_q5k(struct kernels *kernels);

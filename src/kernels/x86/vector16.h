@@ -1,8 +1,8 @@
 /* vector16.h: 16 floats as one AVX-512 register or two AVX2 registers, whichever the including file is
  * compiled for. So one body serves both, with the same operations in the same order. Private to the avx2*.c
  * and avx512*.c files. */
-#ifndef RUNNEL_KERNELS_VECTOR16_H
-#define RUNNEL_KERNELS_VECTOR16_H
+#ifndef RUNNEL_KERNELS_X86_VECTOR16_H
+#define RUNNEL_KERNELS_X86_VECTOR16_H
 
 #include "kernels/shared.h"
 

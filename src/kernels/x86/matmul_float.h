@@ -1,7 +1,7 @@
 /* matmul_float.h: products of TILE_FLOAT and TILE_FILE, written with vector16. Included once by each instruction
  * set, after its avx*_vectors.h. Each output is one chain of fused multiply-adds over ascending inputs, as ref.c
  * has it. */
-#include "kernels/matmul_body.h"
+#include "kernels/x86/matmul_body.h"
 
 /* TILE_FLOAT: one input's 16 weights are a vector. */
 INLINE vector16 load_weights(const uint8_t *p, const enum tensor_type type)
@@ -44,16 +44,12 @@ ROWS_FUNCTIONS(f32, input_rows, TENSOR_F32)
 ROWS_FUNCTIONS(f16, input_rows, TENSOR_F16)
 ROWS_FUNCTIONS(bf16, input_rows, TENSOR_BF16)
 
-static void matmul_float(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                         const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                         const float *bias, bool add)
+static rows_function *const *float_functions(enum tensor_type type)
 {
-    const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
-    matmul_tiles(&p, tile_begin, tile_end, n_acts,
-                 w->type == TENSOR_F32   ? f32
-                 : w->type == TENSOR_F16 ? f16
-                                         : bf16);
+    return type == TENSOR_F32 ? f32 : type == TENSOR_F16 ? f16 : bf16;
 }
+
+MATMUL_ENTRY(matmul_float, 1, float_functions(args->w->type))
 
 /* TILE_FILE: a piece of the 16 rows is decoded to f32 and turned so that lanes are rows. */
 enum {
@@ -107,14 +103,13 @@ static void decoded_tile(const struct product *p, uint32_t tile, uint32_t first,
         store_sum(p, tile, first + row, v_load(sums[row]));
 }
 
-static void matmul_decoded(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                           const void *acts, size_t act_stride, uint32_t n_acts, float *out,
-                           size_t out_stride, const float *bias, bool add)
+static void matmul_decoded(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, 1, acts, act_stride, out, out_stride, bias, add);
+    const struct product p = product_of(args, 1);
     for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-        for (uint32_t first = 0; first < n_acts; first += PIECE_ROWS)
-            decoded_tile(&p, tile, first, n_acts - first < PIECE_ROWS ? n_acts - first : PIECE_ROWS);
+        for (uint32_t first = 0; first < args->n_acts; first += PIECE_ROWS)
+            decoded_tile(&p, tile, first,
+                         args->n_acts - first < PIECE_ROWS ? args->n_acts - first : PIECE_ROWS);
 }
 
 static void fill_matmul_float(struct kernels *kernels)

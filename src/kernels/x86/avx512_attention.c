@@ -1,9 +1,9 @@
 /* avx512_attention.c: attention_body.h for AVX-512 VNNI. Owns nothing; any thread. */
-#include "kernels/avx512.h"
+#include "kernels/x86/avx512.h"
 
 #define GROUP_ROWS    12
 #define SCORE_VECTORS 2
-#include "kernels/attention_body.h"
+#include "kernels/x86/attention_body.h"
 
 void avx512_fill_attention(struct kernels *kernels)
 {

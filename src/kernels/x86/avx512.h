@@ -1,8 +1,10 @@
-/* avx512.h: what avx512_matmul*.c and avx512_attention.c give to avx512.c. Private to them. */
-#ifndef RUNNEL_KERNELS_AVX512_H
-#define RUNNEL_KERNELS_AVX512_H
+/* avx512.h: what avx512*.c give to each other and to levels.c. Private to src/kernels/x86. */
+#ifndef RUNNEL_KERNELS_X86_AVX512_H
+#define RUNNEL_KERNELS_X86_AVX512_H
 
 #include "kernels/ops.h"
+
+void avx512_fill(struct kernels *kernels); /* all of the following, and rows_body.h */
 
 void avx512_fill_matmul(struct kernels *kernels); /* Q4_K, Q6_K */
 void avx512_fill_matmul_q5k(struct kernels *kernels);

@@ -8,7 +8,7 @@
  * lanes are dimensions; weights (exponentials times the values' scales) are whole numbers too, summed exactly
  * page by page. Rows of a group may see different positions: what a row does not see has weight 0 and adds
  * nothing. Same results as ref.c. */
-#include "kernels/vector16.h"
+#include "kernels/x86/vector16.h"
 
 struct group {
     const struct kv_shape *shape;

@@ -1,10 +1,10 @@
 /* avx2_vectors.h: what the products for AVX2 share: loads, sums of a tile, and functions for 1 to 4 rows of
  * activations. Private to avx2_*.c. Owns nothing; any thread. */
-#ifndef RUNNEL_KERNELS_AVX2_VECTORS_H
-#define RUNNEL_KERNELS_AVX2_VECTORS_H
+#ifndef RUNNEL_KERNELS_X86_AVX2_VECTORS_H
+#define RUNNEL_KERNELS_X86_AVX2_VECTORS_H
 
-#include "kernels/avx2.h"
-#include "kernels/matmul_product.h"
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/matmul_product.h"
 
 enum {
     TILES_AT_ONCE = 4,
@@ -80,17 +80,6 @@ INLINE void q4k_unpack_scales(const uint8_t *words, struct q4k_scales *s)
     }
 }
 
-/* One function for each number of rows, so that sums are registers. */
-#define ROWS_FUNCTION(name, body, m, ...)                                                                    \
-    static void name##_##m(const struct product *p, uint32_t tile, uint32_t row)                             \
-    {                                                                                                        \
-        body(p, tile, row, m, ##__VA_ARGS__);                                                                \
-    }
-#define ROWS_FUNCTIONS(name, body, ...)                                                                      \
-    ROWS_FUNCTION(name, body, 1, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 2, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 3, ##__VA_ARGS__)                                                              \
-    ROWS_FUNCTION(name, body, 4, ##__VA_ARGS__)                                                              \
-    static rows_function *const name[ROWS_AT_ONCE] = {name##_1, name##_2, name##_3, name##_4};
+#define ROWS_FUNCTIONS(name, body, ...) ROWS_FUNCTIONS_4(name, body, ##__VA_ARGS__)
 
 #endif

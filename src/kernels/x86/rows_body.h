@@ -1,6 +1,6 @@
 /* rows_body.h: what is done to single rows: quantisation, norm, rotation, SiLU. The body of avx2.c and of
  * avx512.c, each compiled for its own vectors; same operations in the same order as ref.c. */
-#include "kernels/vector16.h"
+#include "kernels/x86/vector16.h"
 
 INLINE uint32_t largest_bits(const float *x, uint32_t n)
 {

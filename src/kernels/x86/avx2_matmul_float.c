@@ -1,7 +1,7 @@
 /* avx2_matmul_float.c: matmul_float.h for AVX2. Owns nothing; any thread. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
-#include "kernels/matmul_float.h"
+#include "kernels/x86/matmul_float.h"
 
 void avx2_fill_matmul_float(struct kernels *kernels)
 {

@@ -9,7 +9,7 @@
  * The loops, from the outside: up to TILES_AT_ONCE tiles; up to ROWS_OF_PASS rows of activations; blocks
  * of 256 inputs; those tiles, whose block is unpacked once to L1; groups of up to ROWS_OF_GROUP rows,
  * whose sums in 16 bits for the 16 rows of the tile are registers. Float sums are in L1. */
-#include "kernels/avx2_vectors.h"
+#include "kernels/x86/avx2_vectors.h"
 
 enum {
     ROWS_OF_GROUP = 6,
@@ -347,20 +347,16 @@ INLINE void matmul_passes(const struct product *p, uint32_t tile_begin, uint32_t
     }
 }
 
-static void matmul_q4_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_passes(&p, tile_begin, tile_end, n_acts, q4k_pass);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_passes(&p, tile_begin, tile_end, args->n_acts, q4k_pass);
 }
 
-static void matmul_q6_k(const struct packed_matrix *w, uint32_t tile_begin, uint32_t tile_end,
-                        const void *acts, size_t act_stride, uint32_t n_acts, float *out, size_t out_stride,
-                        const float *bias, bool add)
+static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
-    const struct product p = product_of(w, ACT_BLOCK, acts, act_stride, out, out_stride, bias, add);
-    matmul_passes(&p, tile_begin, tile_end, n_acts, q6k_pass);
+    const struct product p = product_of(args, ACT_BLOCK);
+    matmul_passes(&p, tile_begin, tile_end, args->n_acts, q6k_pass);
 }
 
 void avx2_fill_matmul(struct kernels *kernels)
