@@ -2,7 +2,7 @@
  */
 #include "cli/catalogue.h"
 
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,10 +45,11 @@ static void split_sources(const char *text, size_t len, struct catalogue_entry *
     }
 }
 
-/* Reads the next model behind *cursor into entry and moves on; false at the end. Lines for tests only are
- * passed over. */
-static bool next_entry(const char **cursor, struct catalogue_entry *entry)
+/* Lines for tests only are passed over. */
+bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
 {
+    if (!*cursor)
+        *cursor = models_tsv;
     while (**cursor) {
         const char *line = *cursor;
         size_t len = strcspn(line, "\n");
@@ -86,8 +87,8 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
 {
     struct catalogue_entry candidate;
     char names[256] = "";
-    const char *cursor = models_tsv;
-    while (next_entry(&cursor, &candidate)) {
+    const char *cursor = NULL;
+    while (catalogue_next(&cursor, &candidate)) {
         if (strcmp(candidate.name, name) == 0) {
             *entry = candidate;
             return RUNNEL_OK;
@@ -97,14 +98,6 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
     }
     return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'; known names: %s", name,
                      names);
-}
-
-void catalogue_print(FILE *out)
-{
-    struct catalogue_entry entry;
-    const char *cursor = models_tsv;
-    while (next_entry(&cursor, &entry))
-        fprintf(out, "  %-14s %s\n", entry.name, entry.text);
 }
 
 int catalogue_folder(char *path, size_t size, runnel_error *error)
@@ -168,6 +161,6 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     return error_set(
         error, RUNNEL_EIO,
         "model '%s': expected a file or the name of a pulled model, found neither here nor in models or %s; "
-        "`runnel pull --list` shows the names",
+        "`runnel list` shows the names",
         model, folder);
 }

@@ -5,8 +5,8 @@
 #ifndef RUNNEL_CLI_CATALOGUE_H
 #define RUNNEL_CLI_CATALOGUE_H
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "runnel.h"
 
@@ -18,15 +18,15 @@ struct catalogue_entry {
     char sha256[65];                          /* lower-case hex; "" when only the source knows it */
     uint64_t n_bytes;                         /* 0: not known beforehand */
     char text[160];                           /* for people */
-    char sources[CATALOGUE_MAX_SOURCES][256]; /* hf:..., pypi:..., tried in this order */
+    char sources[CATALOGUE_MAX_SOURCES][256]; /* hf:..., ms:..., pypi:..., tried in this order */
     int n_sources;
 };
 
 /* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names. */
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);
 
-/* Writes a line for each model to out: its name and what it is. */
-void catalogue_print(FILE *out);
+/* Reads the next model into entry and moves the cursor on; false at the end. A cursor that is NULL begins. */
+bool catalogue_next(const char **cursor, struct catalogue_entry *entry);
 
 /* The folder of pulled models: $RUNNEL_MODELS, else $XDG_DATA_HOME/runnel/models, else
  * ~/.local/share/runnel/models. It need not exist. */

@@ -14,6 +14,8 @@ int command_tokenize(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_pull(int argc, char **argv);
+int command_list(int argc, char **argv);
+int command_rm(int argc, char **argv);
 
 /* Prints "runnel: ..." on stderr and returns EXIT_FAILED. */
 int cli_fail(const runnel_error *error);

@@ -97,6 +97,14 @@ static int origin_write(const char *path, const struct origin *origin, runnel_er
     return ok ? RUNNEL_OK : error_set(error, RUNNEL_EIO, "%s: cannot be written: %s", name, strerror(errno));
 }
 
+void download_close(const char *path, int fd, bool failed)
+{
+    struct stat status;
+    if (failed && fstat(fd, &status) == 0 && status.st_size == 0)
+        download_discard(path); /* while it is still locked: nobody else writes it */
+    close(fd);
+}
+
 void download_discard(const char *path)
 {
     char name[4200];
@@ -285,8 +293,11 @@ static int open_part(const struct download *download, struct transfer *transfer,
     transfer->fd = open(download->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (transfer->fd < 0)
         return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", download->path, strerror(errno));
-    if (flock(transfer->fd, LOCK_EX | LOCK_NB))
+    if (flock(transfer->fd, LOCK_EX | LOCK_NB)) {
+        close(transfer->fd); /* another's: it is left alone */
+        transfer->fd = -1;
         return error_set(error, RUNNEL_EINVAL, "%s: another download is writing it", download->path);
+    }
 
     struct stat status;
     struct origin origin;
@@ -359,7 +370,7 @@ end:
     curl_slist_free_all(headers);
     curl_easy_cleanup(transfer.curl);
     if (transfer.fd >= 0)
-        close(transfer.fd);
+        download_close(download->path, transfer.fd, code != RUNNEL_OK);
     return code;
 }
 

@@ -43,6 +43,9 @@ int download_text(const char *url, const char *accept, size_t max_bytes, char **
 /* Does url answer: a connection within 5 s and no error status? Downloads nothing. */
 int download_check(const char *url, const char *token, runnel_error *error);
 
+/* Closes the file at path, which this process has locked; after a failure it and its companion are removed if it is empty. */
+void download_close(const char *path, int fd, bool failed);
+
 /* Removes the file at path and its companion. */
 void download_discard(const char *path);
 

@@ -21,6 +21,8 @@ static const struct command commands[] = {
     {"logits", command_logits, "the logits after every token of a list"},
     {"inspect", command_inspect, "what a model file holds"},
     {"pull", command_pull, "download a model"},
+    {"list", command_list, "which models are known, and which are here"},
+    {"rm", command_rm, "remove a model"},
 };
 
 static void usage(FILE *out)

@@ -8,8 +8,6 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <nettle/sha2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +20,12 @@
 #include "base/options.h"
 #include "cli/catalogue.h"
 #include "cli/download.h"
+#include "cli/list.h"
+#include "cli/model_check.h"
 #include "cli/progress.h"
 #include "cli/wheel.h"
 
-enum { MAX_TRIES = 5, HASH_BUFFER_BYTES = 1 << 16 };
+enum { MAX_TRIES = 5 };
 
 /* Set by Ctrl-C; a signal handler has no other way to speak. */
 static volatile sig_atomic_t interrupted;
@@ -48,20 +48,21 @@ struct settings {
 
 static const struct option_spec specs[] = {
     {"MODEL", 0, OPTION_STRING, NULL,
-     "a name that --list shows, http(s)://..., or hf:OWNER/REPOSITORY/FILE.gguf",
+     "a name that `runnel list` shows, http(s)://..., hf:OWNER/REPOSITORY/FILE.gguf (Hugging Face), or "
+     "ms:OWNER/REPOSITORY/FILE.gguf (ModelScope)",
      OPTION_FIELD(struct settings, what), .positional = true},
-    {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that --list shows",
+    {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that `runnel list` shows",
      OPTION_FIELD(struct settings, folder)},
     {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
      OPTION_FIELD(struct settings, check)},
-    {"list", 0, OPTION_FLAG, NULL, "show the known models and the folder of pulled ones",
-     OPTION_FIELD(struct settings, list)},
+    {"list", 0, OPTION_FLAG, NULL, "as runnel list", OPTION_FIELD(struct settings, list)},
 };
 
 static const struct options_table table = {
     "runnel pull",
     "Download a model. Stopped or broken off, the same command goes on where it ended. "
-    "Honours HF_ENDPOINT, HF_TOKEN, PIP_INDEX_URL and https_proxy; RUNNEL_MODELS is the folder of pulled "
+    "Honours HF_ENDPOINT, HF_TOKEN, MODELSCOPE_DOMAIN, PIP_INDEX_URL and https_proxy; RUNNEL_MODELS is the "
+    "folder of pulled "
     "models.",
     specs, OPTION_COUNT(specs)};
 
@@ -73,28 +74,60 @@ static void on_interrupt(int signal_number)
 
 /* Addresses ----------------------------------------------------------------------------------------------- */
 
-static const char *hugging_face(void)
+/* A place that keeps models in repositories: PREFIX:OWNER/REPOSITORY/FILE is a file there. */
+struct hub {
+    const char *prefix;
+    const char *variable; /* environment: another place that answers likewise, with or without https:// */
+    const char *endpoint; /* where it is without */
+    const char *before, *branch; /* ENDPOINT BEFORE/OWNER/REPOSITORY/resolve/BRANCH/FILE */
+};
+
+static const struct hub hubs[] = {
+    {"hf:", "HF_ENDPOINT", "https://huggingface.co", "", "main"},
+    {"ms:", "MODELSCOPE_DOMAIN", "https://modelscope.cn", "/models", "master"},
+};
+enum { HUGGING_FACE, MODEL_SCOPE, N_HUBS };
+
+/* Where a hub is, without a slash at its end. */
+static int hub_endpoint(const struct hub *hub, char *endpoint, size_t size)
 {
-    const char *endpoint = getenv("HF_ENDPOINT");
-    return endpoint && *endpoint ? endpoint : "https://huggingface.co";
+    const char *asked = getenv(hub->variable);
+    bool is_asked = asked && *asked;
+    int len = snprintf(endpoint, size, "%s%s", is_asked && !strstr(asked, "://") ? "https://" : "",
+                       is_asked ? asked : hub->endpoint);
+    while (len > 0 && (size_t)len < size && endpoint[len - 1] == '/')
+        endpoint[--len] = 0;
+    return len;
 }
 
-/* The address of a source: hf:OWNER/REPOSITORY/FILE becomes one of Hugging Face's. The page that shows a file
- * there becomes the file. */
+/* The hub that a source names by its prefix; NULL: it is an address. */
+static const struct hub *hub_of(const char *source)
+{
+    for (size_t i = 0; i < N_HUBS; i++)
+        if (strncmp(source, hubs[i].prefix, strlen(hubs[i].prefix)) == 0)
+            return &hubs[i];
+    return NULL;
+}
+
+/* The address of a source: that of a file at a hub, or the address that it is. The page of Hugging Face that shows a file
+ * becomes the file. */
 static int source_address(const char *source, char *url, size_t size, runnel_error *error)
 {
+    char endpoint[1024];
+    const struct hub *hub = hub_of(source);
     int len;
-    if (strncmp(source, "hf:", 3) == 0) {
-        const char *endpoint = hugging_face();
-        size_t endpoint_len = strlen(endpoint);
-        while (endpoint_len > 0 && endpoint[endpoint_len - 1] == '/')
-            endpoint_len--;
-        const char *owner_end = strchr(source, '/');
+    if (hub) {
+        const char *owner = source + strlen(hub->prefix);
+        const char *owner_end = strchr(owner, '/');
         const char *repository_end = owner_end ? strchr(owner_end + 1, '/') : NULL;
         if (!repository_end)
-            return error_set(error, RUNNEL_EINVAL, "'%s': expected hf:OWNER/REPOSITORY/FILE", source);
-        len = snprintf(url, size, "%.*s/%.*s/resolve/main%s", (int)endpoint_len, endpoint,
-                       (int)(repository_end - source - 3), source + 3, repository_end);
+            return error_set(error, RUNNEL_EINVAL, "'%s': expected %sOWNER/REPOSITORY/FILE", source,
+                             hub->prefix);
+        if (hub_endpoint(hub, endpoint, sizeof endpoint) >= (int)sizeof endpoint)
+            return error_set(error, RUNNEL_EINVAL, "%s is longer than %zu bytes", hub->variable,
+                             sizeof endpoint - 1);
+        len = snprintf(url, size, "%s%s/%.*s/resolve/%s%s", endpoint, hub->before,
+                       (int)(repository_end - owner), owner, hub->branch, repository_end);
     } else {
         const char *blob = strstr(source, "//huggingface.co/") ? strstr(source, "/blob/") : NULL;
         if (blob)
@@ -111,11 +144,10 @@ static int source_address(const char *source, char *url, size_t size, runnel_err
 /* HF_TOKEN if url is one of Hugging Face's (or its mirror's), else NULL: nobody else is to see it. */
 static const char *token_for(const char *url)
 {
-    const char *endpoint = hugging_face();
-    size_t len = strlen(endpoint);
-    while (len > 0 && endpoint[len - 1] == '/')
-        len--;
-    return strncmp(url, endpoint, len) == 0 && url[len] == '/' ? getenv("HF_TOKEN") : NULL;
+    char endpoint[1024];
+    size_t len = (size_t)hub_endpoint(&hubs[HUGGING_FACE], endpoint, sizeof endpoint);
+    return len < sizeof endpoint && strncmp(url, endpoint, len) == 0 && url[len] == '/' ? getenv("HF_TOKEN")
+                                                                                        : NULL;
 }
 
 /* Makes a model of one's own of an address: its file's name, no known checksum, one source. */
@@ -140,58 +172,18 @@ static int model_of_address(const char *address, struct catalogue_entry *model, 
 
 /* Checks -------------------------------------------------------------------------------------------------- */
 
-static int file_sha256(const char *path, char sha256[65], runnel_error *error)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(error, RUNNEL_EIO, "%s: cannot be opened: %s", path, strerror(errno));
-    struct sha256_ctx context;
-    unsigned char buffer[HASH_BUFFER_BYTES], digest[SHA256_DIGEST_SIZE];
-    ssize_t n;
-    sha256_init(&context);
-    while ((n = read(fd, buffer, sizeof buffer)) > 0 || (n < 0 && errno == EINTR)) {
-        if (n > 0)
-            sha256_update(&context, (size_t)n, buffer);
-    }
-    int read_errno = errno;
-    close(fd);
-    if (n < 0)
-        return error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", path, strerror(read_errno));
-    sha256_digest(&context, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(sha256 + 2 * i, 3, "%02x", digest[i]);
-    return RUNNEL_OK;
-}
-
-/* What came must be a GGUF file (not the page that a server shows instead) and have the checksum, if one is
- * known. */
-static int check_file(const char *path, const char *sha256, char found[65], runnel_error *error)
-{
-    char magic[4] = "";
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, magic, sizeof magic);
-    if (fd >= 0)
-        close(fd);
-    if (n != (ssize_t)sizeof magic || memcmp(magic, "GGUF", sizeof magic) != 0)
-        return error_set(error, RUNNEL_EFORMAT, "expected a GGUF file, what came does not begin like one");
-    int code = file_sha256(path, found, error);
-    if (code)
-        return code;
-    if (*sha256 && strcmp(found, sha256) != 0)
-        return error_set(error, RUNNEL_EFORMAT, "expected sha256 %s, what came has %s", sha256, found);
-    return RUNNEL_OK;
-}
-
 /* Is the model there and, as far as anybody can tell, right? */
 static bool is_here(const struct pull *pull)
 {
     struct stat status;
     char found[65];
+    runnel_error error;
     if (stat(pull->path, &status) || !S_ISREG(status.st_mode))
         return false;
-    if (pull->model.n_bytes && (uint64_t)status.st_size != pull->model.n_bytes)
-        return false;
-    return check_file(pull->path, pull->model.sha256, found, NULL) == RUNNEL_OK;
+    if (model_check(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
+        return true;
+    fprintf(stderr, "%s: %s; getting it anew\n", pull->path, error.message);
+    return false;
 }
 
 static int make_folders(const char *path, runnel_error *error)
@@ -287,7 +279,7 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
         return interrupted ? error_set(error, RUNNEL_ECANCELLED, "stopped") : code;
 
     const char *sha256 = *pull->model.sha256 ? pull->model.sha256 : announced;
-    code = check_file(pull->part_path, sha256, found, error);
+    code = model_check(pull->part_path, 0, sha256, found, error);
     if (code) {
         download_discard(pull->part_path); /* nothing can be built on wrong bytes */
         return error_prefix(error, "%s", source);
@@ -337,8 +329,7 @@ static int check_sources(const struct pull *pull, runnel_error *error)
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {
-    bool address =
-        strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0 || strncmp(what, "hf:", 3) == 0;
+    bool address = strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0 || hub_of(what);
     int code =
         address ? model_of_address(what, &pull->model, error) : catalogue_find(what, &pull->model, error);
     if (code)
@@ -376,15 +367,6 @@ static int run_pull(struct pull *pull, runnel_error *error)
     return RUNNEL_OK;
 }
 
-static void list_models(void)
-{
-    char folder[3072];
-    fputs("Models:\n", stdout);
-    catalogue_print(stdout);
-    if (catalogue_folder(folder, sizeof folder, NULL) == RUNNEL_OK)
-        printf("Pulled models are kept in %s\n", folder);
-}
-
 int command_pull(int argc, char **argv)
 {
     struct settings settings;
@@ -395,12 +377,11 @@ int command_pull(int argc, char **argv)
         options_print_help(&table, stdout);
         return EXIT_DONE;
     }
-    if (code == OPTIONS_READ && settings.list) {
-        list_models();
-        return EXIT_DONE;
-    }
+    if (code == OPTIONS_READ && settings.list)
+        return list_models(false);
     if (code == OPTIONS_READ && !settings.what)
-        code = error_set(&error, RUNNEL_EINVAL, "which model? runnel pull --list shows the known ones");
+        code = error_set(&error, RUNNEL_EINVAL,
+                         "which model? `runnel list`, or --list here, shows the known ones");
     if (code == OPTIONS_READ)
         code = prepare(&pull, settings.what, settings.folder, &error);
     if (code) {

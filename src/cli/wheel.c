@@ -231,8 +231,8 @@ int wheel_join_run(const struct wheel_join *join, runnel_error *error)
     if (fd < 0)
         return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", join->path, strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB)) {
-        code = error_set(error, RUNNEL_EINVAL, "%s: another download is writing it", join->path);
-        goto end;
+        close(fd);
+        return error_set(error, RUNNEL_EINVAL, "%s: another download is writing it", join->path);
     }
     snprintf(state_path, sizeof state_path, "%s.from", join->path);
     read_state(state_path, join->source, &n_in, &done);
@@ -251,6 +251,6 @@ int wheel_join_run(const struct wheel_join *join, runnel_error *error)
     if (code == RUNNEL_OK && fsync(fd))
         code = error_set(error, RUNNEL_EINVAL, "%s: cannot be written: %s", join->path, strerror(errno));
 end:
-    close(fd);
+    download_close(join->path, fd, code != RUNNEL_OK);
     return code;
 }

