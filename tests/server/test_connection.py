@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import select
 import socket
 import threading
 import time
@@ -408,6 +409,39 @@ def test_too_many_connections(start):
     time.sleep(0.1)
     assert server.client().whatever_came(wait=0.2).startswith(b"HTTP/1.1 503 ")
     assert all(client.response()[0] == 200 for client in busy)
+
+
+def idle_clients(server, n):
+    """They have had an answer each, and are idle for long enough to make room."""
+    clients = [server.client() for _ in range(n)]
+    for client in clients:
+        assert client.get(b"/health").response()[0] == 200
+    time.sleep(0.3)
+    return clients
+
+
+def n_closed(clients):
+    time.sleep(0.2)
+    return len(select.select([client.socket for client in clients], [], [], 0)[0])
+
+
+def test_a_full_server_closes_one_for_each_that_comes(start):
+    """After the one who came the listener looks again: nobody waits, and nobody has to make room."""
+    server = start("n_connections=3")
+    idle = idle_clients(server, 3)
+    assert n_closed(idle) == 0
+    assert server.client().get(b"/health").response()[0] == 200
+    assert n_closed(idle) == 1
+
+
+def test_the_last_descriptor_is_used_before_anybody_is_closed(start):
+    """The system says that there is none, too, when nobody waits for one."""
+    server, idle = start(n_descriptors=32), []
+    for _ in range(32):
+        idle += idle_clients(server, 1)
+        if n_closed(idle):
+            break
+    assert n_closed(idle) == 1 and server.n_descriptors() == 32
 
 
 # --- the end ---
