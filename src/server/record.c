@@ -101,7 +101,8 @@ void record_write_degraded(const struct record *record, struct text *out)
 static bool is_noise(const struct exchange *exchange)
 {
     struct exchange_text path = exchange_path(exchange);
-    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics");
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/v1/health") ||
+           exchange_text_is(path, "/metrics");
 }
 
 void record_log(struct log *log, const struct exchange *exchange)
