@@ -277,6 +277,10 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
 static void on_ready(void *user, const struct server *server)
 {
     const struct serving *serving = user;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(serving->model, &info);
+    if (*info.warning)
+        log_say(server->log, "model", "The model's file, left out: %s", info.warning);
     log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }
 
