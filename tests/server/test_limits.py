@@ -140,7 +140,7 @@ def tokens_until_left(serving):
     # Often asking would take the time that the stream needs.
     now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0, 300, pause=0.1)
     client.close()
-    assert now[("vllm:request_success_total", "finished_reason=abort")] == 1
+    assert now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1
     return now[("vllm:generation_tokens_total",)]
 
 
@@ -150,6 +150,26 @@ def test_a_client_that_never_reads(serve, tiny):
     for limit in ("4096",) if INSTRUMENTED else ("4096", "10000000"):  # the system's buffers hold 4 MB or less
         tokens[limit] = tokens_until_left(serve(tiny("long"), "--ctx", "65536", "--max-output-bytes", limit, kv_mib=128))
     assert INSTRUMENTED or tokens["4096"] < tokens["10000000"]
+
+
+def test_a_slow_reader_is_told(serve, tiny):
+    """Whole events, then an error, then a clean end; and the log does not say that the client left."""
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--max-output-bytes", "65536", kv_mib=128)
+    client = stuck_stream(serving)
+    serving.wait_for(lambda now: now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1, 300, pause=0.1)
+    client.settimeout(20)
+    answer = b""
+    while more := client.recv(65536):
+        answer += more
+    client.close()
+    events = [line for line in answer.split(b"\r\n") if line.startswith(b"data: ")]
+    assert len(events) > 10 and all(json.loads(event[6:]) for event in events)
+    error = json.loads(events[-1][6:])["error"]
+    assert error["code"] == 408 and "too slowly" in error["message"] and answer.endswith(b"\r\n0\r\n\r\n")
+    [line] = [line for line in serving.events("request") if line["path"] == "/v1/completions"]
+    assert (line["status"], line["finish"]) == (200, "slow_reader") and "left" not in line
+    now = serving.metrics()
+    assert now[("vllm:request_success_total", "finished_reason=abort")] == 0
 
 
 def test_a_client_that_stops_reading_is_left(serve, tiny):
