@@ -233,3 +233,26 @@ def test_monotonous_texts_take_linear_time(serve, tiny, text):
     status, _, body = serving.post("/v1/completions", {"prompt": text, "max_tokens": 1})
     assert status == 400 and body["error"]["type"] == "exceed_context_size_error"
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("ping", ["0.2", "0"])
+def test_comments_while_a_request_waits(serve, tiny, ping):
+    """A stream begins when its request is taken, and does not stay silent while others are computed."""
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0", "--sse-ping-s", ping, kv_mib=128)
+    running = serving.stream("once", 60000)
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+    body = json.dumps({"prompt": "two", "stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=1.5 if ping == "0" else 30) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        got = b""
+        try:
+            while got.count(b": still here\n\n") < 2:
+                more = client.recv(4096)
+                assert more
+                got += more
+        except TimeoutError:
+            assert ping == "0"
+    assert got.startswith(b"HTTP/1.1 200 ") and got.count(b": still here") == (0 if ping == "0" else 2)
+    assert b"data:" not in got, "it still waits"
+    running.leave()
