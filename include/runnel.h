@@ -115,6 +115,8 @@ typedef struct runnel_model_info {
     double load_ms;
     uint64_t kv_bytes_per_token;   /* of the cache, at 16 bits a value */
     uint64_t n_attention_products; /* multiplications of a token with each position before it */
+    const char *
+        warning; /* what the file says and could not be followed, "" if nothing; lives as long as the model */
 } runnel_model_info;
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);

@@ -56,6 +56,14 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, r
     return failure;
 }
 
+void cli_tell_warning(const runnel_model *model)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    if (*info.warning)
+        fprintf(stderr, "The model's file, left out: %s\n", info.warning);
+}
+
 static int fail_file(runnel_error *error, const char *path, const char *what)
 {
     error_set(error, RUNNEL_EIO, "%s: %s", path, what);

@@ -24,6 +24,9 @@ int cli_fail(const runnel_error *error);
  * message. */
 int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings);
 
+/* Says on stderr what of the model's file was left out, if anything. */
+void cli_tell_warning(const runnel_model *model);
+
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,
                    runnel_error *error);

@@ -563,6 +563,7 @@ static int run(struct run_settings *settings)
     if (cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error)) {
         status = cli_fail(&error);
     } else {
+        cli_tell_warning(model);
         status = is_chat ? chat_loop(model, settings) : answer_once(model, settings, settings->prompt);
         runnel_model_close(model);
     }

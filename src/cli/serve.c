@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ struct serve_settings {
     int max_body_bytes, max_header_bytes, max_headers, max_uri_bytes, max_connections, max_output_bytes;
     int max_bodies_bytes;
     float batch_window_ms, step_budget_ms, max_wait_s, request_s;
-    float keep_alive_s, head_s, body_s, write_s, drain_s;
+    float sse_ping_s, keep_alive_s, head_s, body_s, write_s, drain_s;
     struct option_texts api_keys, allowed_hosts, cors_origins;
     const char *api_key_file;
     float temperature, top_p, min_p;
@@ -151,6 +152,9 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, body_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
     {"timeout-write", 0, OPTION_FLOAT, "S", "a client that reads nothing of its answer for so long is left",
      OPTION_FIELD(struct serve_settings, write_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
+    {"sse-ping-s", 0, OPTION_FLOAT, "S",
+     "a comment line in a stream in which nothing came for so long, also while its request waits; 0: none",
+     OPTION_FIELD(struct serve_settings, sse_ping_s), .minimum = 0, .maximum = 86400, .default_text = "15"},
     {"timeout-drain", 0, OPTION_FLOAT, "S", "what runs when the server is to end has so long to finish",
      OPTION_FIELD(struct serve_settings, drain_s), .minimum = 0, .maximum = 86400, .default_text = "10"},
     {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
@@ -277,6 +281,10 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
 static void on_ready(void *user, const struct server *server)
 {
     const struct serving *serving = user;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(serving->model, &info);
+    if (*info.warning)
+        log_say(server->log, "model", "The model's file, left out: %s", info.warning);
     log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }
 
@@ -386,6 +394,8 @@ static struct loop_limits make_limits(const struct serve_settings *settings)
     limits.keep_alive_ms = (double)settings->keep_alive_s * 1e3;
     limits.head_ms = (double)settings->head_s * 1e3;
     limits.body_ms = (double)settings->body_s * 1e3;
+    limits.comment_ms =
+        settings->sse_ping_s > 0 ? fmax((double)settings->sse_ping_s * 1e3, 1) : 1e12; /* never */
     limits.write_stall_ms = (double)settings->write_s * 1e3;
     limits.n_connections = (uint32_t)settings->max_connections;
     limits.output_bytes = (uint32_t)settings->max_output_bytes;

@@ -6,6 +6,8 @@
 #include "base/limits.h"
 #include "engine/arguments.h"
 
+#include <float.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,27 +42,62 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     return RUNNEL_OK;
 }
 
-/* Sampling: what the file says, else what its family wants, else the defaults of the field. */
-static void choose_sampling(const struct gguf *gguf, enum chat_family family, runnel_sampling *sampling)
+/* A sampling value that no request could have is no reason to refuse a model, but would fail every request that does not
+ * give its own. */
+static void leave_out(struct runnel_model *model, const runnel_error *error)
 {
+    size_t len = strlen(model->warning);
+    snprintf(model->warning + len, sizeof model->warning - len, "%s%s", len ? "; " : "", error->message);
+}
+
+/* A key that may be absent; one that is not from least to most is left out. */
+static void read_sampling(const struct gguf *gguf, struct runnel_model *model, const char *key, float least,
+                          float most, const char *expected, float *value)
+{
+    float found;
+    runnel_error error;
+    if (!gguf_has_key(gguf, key))
+        return;
+    if (gguf_get_f32(gguf, key, &found, &error)) {
+        leave_out(model, &error);
+    } else if (found >= least && found <= most) { /* which NaN is not */
+        *value = found;
+    } else {
+        error_set(&error, RUNNEL_EFORMAT, "key %s: expected %s, found %g", key, expected, (double)found);
+        leave_out(model, &error);
+    }
+}
+
+static void read_top_k(const struct gguf *gguf, struct runnel_model *model)
+{
+    static const char key[] = "general.sampling.top_k";
+    uint32_t found;
+    runnel_error error;
+    if (!gguf_has_key(gguf, key))
+        return;
+    if (gguf_get_u32(gguf, key, &found, &error))
+        leave_out(model, &error);
+    else
+        model->sampling.top_k = found > INT32_MAX ? INT32_MAX : (int)found;
+}
+
+/* Sampling: what the file says, else what its family wants, else the defaults of the field. */
+static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
+{
+    runnel_sampling *sampling = &model->sampling;
     *sampling = (runnel_sampling){
-        .temperature = family == CHAT_R1 ? 0.6f : 0.8f,
+        .temperature = model->chat.family == CHAT_R1 ? 0.6f : 0.8f,
         .top_k = 40,
         .top_p = 0.95f,
         .min_p = 0.05f,
         .repetition_penalty = 1,
         .penalty_window = 64,
     };
-    float value;
-    uint32_t number;
-    if (!gguf_get_f32(gguf, "general.sampling.temp", &value, NULL) && value >= 0)
-        sampling->temperature = value;
-    if (!gguf_get_f32(gguf, "general.sampling.top_p", &value, NULL) && value > 0 && value <= 1)
-        sampling->top_p = value;
-    if (!gguf_get_f32(gguf, "general.sampling.min_p", &value, NULL) && value >= 0 && value <= 1)
-        sampling->min_p = value;
-    if (!gguf_get_u32(gguf, "general.sampling.top_k", &number, NULL) && number <= INT32_MAX)
-        sampling->top_k = (int)number;
+    read_sampling(gguf, model, "general.sampling.temp", 0, 2, "a number from 0 to 2", &sampling->temperature);
+    read_sampling(gguf, model, "general.sampling.top_p", FLT_TRUE_MIN, 1, "a number above 0, up to 1",
+                  &sampling->top_p);
+    read_sampling(gguf, model, "general.sampling.min_p", 0, 1, "a number from 0 to 1", &sampling->min_p);
+    read_top_k(gguf, model);
 }
 
 static int choose_template(const struct gguf *gguf, const runnel_model_options *options,
@@ -153,7 +190,7 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
         failure = check_vocabulary(model, error);
     if (failure)
         goto fail;
-    choose_sampling(gguf, model->chat.family, &model->sampling);
+    choose_sampling(gguf, model);
     team_free(team);
     gguf_close(gguf);
     model->load_ms = clock_ms() - start_ms;
@@ -222,6 +259,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .kv_bytes_per_token =
             UINT64_C(2) * sizeof(uint16_t) * config->n_layers * config->n_kv_heads * config->head_dim,
         .n_attention_products = UINT64_C(2) * config->n_layers * config->n_heads * config->head_dim,
+        .warning = model->warning,
     };
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
 }

@@ -16,6 +16,7 @@ struct runnel_model {
     runnel_error chat_error;  /* why chat.family is CHAT_NONE */
     runnel_sampling sampling; /* the model's defaults */
     char *name, *jinja;
+    char warning[512]; /* which of the file's sampling values were left out, and why */
     unsigned n_threads;
     uint64_t file_bytes;
     double load_ms;

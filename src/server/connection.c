@@ -56,7 +56,8 @@ void connection_drop(struct connection *connection)
     event_del(&connection->timer);
     event_del(&connection->stall_timer);
     event_del(&connection->again);
-    if ((connection->broken && !connection->overloaded) || evbuffer_get_length(connection->output)) {
+    if ((connection->broken && !connection->overloaded && !connection->left_to_system) ||
+        evbuffer_get_length(connection->output)) {
         /* Reset: the kernel need not keep for a client what it will not read. */
         struct linger none = {.l_onoff = 1, .l_linger = 0};
         setsockopt(connection->descriptor, SOL_SOCKET, SO_LINGER, &none, sizeof none);
@@ -157,7 +158,8 @@ void connection_wake(struct connection *connection)
         return;
     if (!connection->broken)
         connection_flush(connection);
-    if (connection->broken || connection->state != CONNECTION_ANSWER)
+    bool is_cut = connection->exchange && exchange_is_cut(connection->exchange);
+    if (connection->broken || connection->state != CONNECTION_ANSWER || is_cut)
         schedule(connection);
 }
 
@@ -313,6 +315,17 @@ static bool look_for_departure(struct connection *connection)
     return connection->broken;
 }
 
+/* The stream's end is in the output: it is written as a last answer is, and the exchange goes without its client. */
+static bool let_go_of_stream(struct connection *connection)
+{
+    struct exchange *exchange = connection->exchange;
+    connection->exchange = NULL;
+    set_state(connection, CONNECTION_CLOSE);
+    loop_arm(&connection->timer, connection->loop->limits.write_stall_ms); /* in all, however it is read */
+    exchange_lost(exchange);
+    return true;
+}
+
 static bool close_when_written(struct connection *connection)
 {
     if (evbuffer_get_length(connection->output))
@@ -362,6 +375,8 @@ static bool step(struct connection *connection)
     case CONNECTION_BODY:
         return read_body(connection);
     case CONNECTION_ANSWER:
+        if (connection->exchange && exchange_is_cut(connection->exchange))
+            return let_go_of_stream(connection);
         return look_for_departure(connection);
     case CONNECTION_CLOSE:
         return close_when_written(connection);
@@ -390,6 +405,14 @@ static void on_io(evutil_socket_t descriptor, short what, void *user)
     if (what & (EV_READ | EV_CLOSED))
         connection->readable = connection->look_for_departure = true;
     connection_work(connection);
+}
+
+/* All is written, but the client may not have read it: the system goes on sending it, and that has an end, too. */
+static void leave_to_system(struct connection *connection)
+{
+    unsigned ms = (unsigned)connection->loop->limits.write_stall_ms;
+    setsockopt(connection->descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    connection->left_to_system = connection->broken = true;
 }
 
 /* The time that a body may take grows with what has come. */
@@ -427,6 +450,9 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
         if (connection->exchange) /* else it was aborted in this turn */
             exchange_comment(connection->exchange);
         break;
+    case CONNECTION_LINGER:
+        leave_to_system(connection);
+        break;
     default:
         connection->broken = true;
     }
@@ -436,9 +462,13 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
 static void on_stall(evutil_socket_t descriptor, short what, void *user)
 {
     struct connection *connection = user;
+    struct exchange *exchange = connection->exchange;
     (void)descriptor;
     (void)what;
-    connection->broken = true;
+    if (connection->state == CONNECTION_ANSWER && exchange && exchange->streaming)
+        exchange_cut(exchange);
+    else
+        connection->broken = true;
     connection_work(connection);
 }
 

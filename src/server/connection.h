@@ -56,7 +56,9 @@ struct connection {
     bool working;    /* connection_work is on the stack */
     bool broken;     /* to be dropped by connection_work */
     bool overloaded; /* the client has been told so; a reset could take that back */
-    bool dead;       /* to be freed by connection_work */
+    bool
+        left_to_system; /* all is written: closed without a reset, which would take back what was not read yet */
+    bool dead;          /* to be freed by connection_work */
     unsigned turn_requests;
     size_t turn_bytes, linger_bytes;
 };
@@ -78,6 +80,7 @@ struct exchange {
     void (*on_gone)(struct exchange *exchange, void *user);
     void *gone_user;
     bool handed_over, streaming, chunked, comments, close_after;
+    bool cut; /* its stream has been ended early, as its client reads too slowly; it counts as gone */
     max_align_t note[]; /* the routes' */
 };
 
@@ -129,6 +132,8 @@ void exchange_free(struct exchange *exchange);
 void exchange_hand_over(struct exchange *exchange);
 void exchange_lost(struct exchange *exchange); /* the connection is gone: tells the routes, or frees */
 void exchange_comment(struct exchange *exchange);
+/* Ends a stream whose client reads too slowly after what is in the output; the loop tells the routes in its next turn. */
+void exchange_cut(struct exchange *exchange);
 /* The loop's own answer, the last one, also if there is no exchange; frees it. */
 void exchange_refuse(struct connection *connection, int status, const char *message);
 

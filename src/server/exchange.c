@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Kept free for the end of a stream whose client reads too slowly: an error event, and the end of the chunks. */
+enum { CUT_BYTES = 512 };
+
 /* --- life --- */
 
 struct exchange *exchange_create(struct connection *connection)
@@ -204,7 +207,12 @@ void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchang
 
 bool exchange_is_gone(const struct exchange *exchange)
 {
-    return !exchange->connection || exchange->connection->broken;
+    return !exchange->connection || exchange->connection->broken || exchange->cut;
+}
+
+bool exchange_is_cut(const struct exchange *exchange)
+{
+    return exchange->cut;
 }
 
 void exchange_close_after(struct exchange *exchange)
@@ -292,6 +300,8 @@ static void end(struct exchange *exchange, bool keep)
         connection->exchange = NULL;
         exchange->connection = NULL;
         connection_answered(connection, keep);
+        if (exchange->cut)
+            loop_arm(&connection->timer, exchange->loop->limits.write_stall_ms);
     }
     exchange_free(exchange);
     if (connection)
@@ -368,17 +378,49 @@ void exchange_stream_begin(struct exchange *exchange, int status, const char *co
     connection_wake(connection);
 }
 
-/* One piece always has, so that the limit holds for what piles up. */
+/* One piece always has, so that the limit holds for what piles up. What ends a stream early has its room kept. */
 static bool has_room(const struct connection *connection, size_t len)
 {
     size_t waiting = evbuffer_get_length(connection->output);
-    return !waiting || waiting + len <= connection->loop->limits.output_bytes;
+    return !waiting || waiting + len + CUT_BYTES <= connection->loop->limits.output_bytes;
+}
+
+static void add_piece(struct exchange *exchange, const char *bytes, size_t len)
+{
+    struct connection *connection = exchange->connection;
+    char size[24];
+    if (exchange->chunked) {
+        snprintf(size, sizeof size, "%zx\r\n", len);
+        add_string(connection, size);
+    }
+    add(connection, bytes, len);
+    if (exchange->chunked)
+        add(connection, "\r\n", 2);
+}
+
+static void add_end(struct exchange *exchange)
+{
+    if (exchange->chunked && !exchange_text_is(exchange_method(exchange), "HEAD"))
+        add_string(exchange->connection, "0\r\n\r\n");
+}
+
+void exchange_cut(struct exchange *exchange)
+{
+    struct connection *connection = exchange->connection;
+    char error[HTTP_ERROR_BODY_BYTES], event[HTTP_ERROR_BODY_BYTES + 16];
+    http_error_body(error, 408, "the stream was read too slowly: it ends here, before the answer does");
+    int len = snprintf(event, sizeof event, "data: %s\n\n", error);
+    if (exchange->comments &&
+        evbuffer_get_length(connection->output) + (size_t)len <= connection->loop->limits.output_bytes)
+        add_piece(exchange, event, (size_t)len);
+    add_end(exchange);
+    exchange->cut = exchange->close_after = true;
+    connection_wake(connection);
 }
 
 bool exchange_stream_write(struct exchange *exchange, const char *bytes, size_t len)
 {
     struct connection *connection = exchange->connection;
-    char size[24];
     if (exchange_is_gone(exchange))
         return false;
     if (!len || exchange_text_is(exchange_method(exchange), "HEAD"))
@@ -386,16 +428,10 @@ bool exchange_stream_write(struct exchange *exchange, const char *bytes, size_t 
     if (!has_room(connection, len))
         connection_flush(connection);
     if (!has_room(connection, len)) {
-        connection->broken = true;
-    } else {
-        if (exchange->chunked) {
-            snprintf(size, sizeof size, "%zx\r\n", len);
-            add_string(connection, size);
-        }
-        add(connection, bytes, len);
-        if (exchange->chunked)
-            add(connection, "\r\n", 2);
+        exchange_cut(exchange);
+        return false;
     }
+    add_piece(exchange, bytes, len);
     if (exchange->comments)
         loop_arm(&connection->timer, exchange->loop->limits.comment_ms);
     connection_wake(connection);
@@ -410,14 +446,18 @@ void exchange_comment(struct exchange *exchange)
 
 void exchange_stream_end(struct exchange *exchange)
 {
-    if (exchange->connection && exchange->chunked && !exchange_text_is(exchange_method(exchange), "HEAD"))
-        add_string(exchange->connection, "0\r\n\r\n");
+    if (exchange->connection && !exchange->cut)
+        add_end(exchange);
     end(exchange, may_keep(exchange));
 }
 
 void exchange_abort(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
+    if (exchange->cut) { /* its end has been written */
+        end(exchange, false);
+        return;
+    }
     report(exchange);
     if (connection) {
         connection->exchange = NULL;

@@ -222,6 +222,14 @@ static struct exchange_text find_key(const struct exchange *exchange)
     return n == 1 ? value : (struct exchange_text){0};
 }
 
+bool guard_shows_key(const struct exchange *exchange)
+{
+    unsigned n_values, n_keys;
+    struct exchange_text value = exchange_header(exchange, "Authorization", &n_values);
+    struct exchange_text key = exchange_header(exchange, "X-Api-Key", &n_keys);
+    return n_values > 1 || n_keys > 1 || key.len || (value.len && !is_word(value, "Bearer"));
+}
+
 bool guard_has_key(const struct guard_options *options, struct exchange *exchange)
 {
     if (!keys_count(options->keys))

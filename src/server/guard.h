@@ -43,6 +43,9 @@ enum guard_origin guard_judge_origin(const struct guard_options *options, struct
  * that its answer needs. */
 int guard_admit(const struct guard_options *options, struct exchange *exchange);
 
+/* Does the client show a key, or what is meant as one? */
+bool guard_shows_key(const struct exchange *exchange);
+
 /* Finds the client's key and notes its id in the exchange. False: a key is needed, and there is none or a wrong one. */
 bool guard_has_key(const struct guard_options *options, struct exchange *exchange);
 

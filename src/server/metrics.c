@@ -101,9 +101,11 @@ void metrics_request_finished(struct metrics *metrics, enum metrics_route route,
     observe(metrics, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts)
+void metrics_add_response(struct metrics *metrics, const runnel_response *counts, bool is_cut)
 {
-    if ((unsigned)counts->finish_reason <= RUNNEL_FINISH_ERROR)
+    if (is_cut)
+        metrics->n_slow_readers++;
+    else if ((unsigned)counts->finish_reason <= RUNNEL_FINISH_ERROR)
         metrics->n_finished[counts->finish_reason]++;
     metrics->n_reasoning_tokens += counts->n_reasoning_tokens;
     observe(metrics, METRICS_QUEUE, counts->queue_ms);
@@ -219,6 +221,8 @@ static void add_requests(struct page *page, const struct metrics *metrics)
     for (size_t reason = RUNNEL_FINISH_STOP; reason <= RUNNEL_FINISH_ERROR; reason++)
         add(page, "vllm:request_success_total{finished_reason=\"%s\",%s} %" PRIu64 "\n", reasons[reason],
             page->model, metrics->n_finished[reason]);
+    add(page, "vllm:request_success_total{finished_reason=\"slow_reader\",%s} %" PRIu64 "\n", page->model,
+        metrics->n_slow_readers);
     for (size_t i = 0; i < METRICS_HISTOGRAMS; i++)
         add_histogram(page, metrics, (enum metrics_histogram)i);
 }

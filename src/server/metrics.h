@@ -7,7 +7,7 @@
  *
  *     double started_ms = metrics_request_started(server->metrics, METRICS_CHAT);
  *     metrics_text_arrived(server->metrics, &last_ms);       for each piece of text of one answer
- *     metrics_add_response(server->metrics, response);       for each answer that came out
+ *     metrics_add_response(server->metrics, response, false);      for each answer that came out
  *     metrics_request_finished(server->metrics, METRICS_CHAT, 200, started_ms);
  *
  * and any other route metrics_add_status only. */
@@ -48,7 +48,8 @@ enum {
 struct metrics {
     uint64_t n_requests;                                  /* started, of the routes that answer with text */
     uint64_t n_answers[METRICS_ROUTES][METRICS_STATUSES]; /* finished, by status */
-    uint64_t n_finished[RUNNEL_FINISH_ERROR + 1];         /* responses, by enum runnel_finish_reason */
+    uint64_t n_slow_readers; /* responses that ended early for that, and are in no other of: */
+    uint64_t n_finished[RUNNEL_FINISH_ERROR + 1]; /* responses, by enum runnel_finish_reason */
     uint64_t n_reasoning_tokens;
     struct {
         uint64_t counts[METRICS_BUCKETS + 1]; /* each bucket by itself */
@@ -63,8 +64,9 @@ double metrics_request_started(struct metrics *metrics, enum metrics_route route
 /* Its answer is out, or refused, whatever its status; 499: the client left before. */
 void metrics_request_finished(struct metrics *metrics, enum metrics_route route, int status,
                               double started_ms);
-/* An answer of the engine, also one that was cancelled. counts: its texts are not looked at. */
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts);
+/* An answer of the engine, also one that was cancelled. counts: its texts are not looked at. is_cut: its client read it too
+ * slowly. */
+void metrics_add_response(struct metrics *metrics, const runnel_response *counts, bool is_cut);
 /* A piece of text of one answer came from the engine. *last_ms is the caller's, 0 before the first piece. */
 void metrics_text_arrived(struct metrics *metrics, double *last_ms);
 /* An answer of a route that computes nothing, or a refusal. */

@@ -15,7 +15,7 @@ static const char *level_text(enum breaker_level level)
 {
     switch (level) {
     case BREAKER_DEGRADED:
-        return "Degraded: answers are shorter and cooler";
+        return "Degraded";
     case BREAKER_REFUSING:
         return "Refusing new requests";
     default:
@@ -30,7 +30,14 @@ static void tell_level(struct server *server)
     if (level == monitor->told)
         return;
     monitor->told = level;
-    if (level)
+    if (level == BREAKER_DEGRADED)
+        log_say(server->log, "breaker",
+                "%s: answers get at most %d tokens and a temperature of at most %g until it copes again "
+                "(%s; memory at %.0f %%)",
+                level_text(level), monitor->options->degraded_max_tokens,
+                (double)monitor->options->degraded_temperature, breaker_reason(&monitor->breaker),
+                monitor->memory.percent);
+    else if (level)
         log_say(server->log, "breaker", "%s (%s; memory at %.0f %%)", level_text(level),
                 breaker_reason(&monitor->breaker), monitor->memory.percent);
     else

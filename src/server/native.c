@@ -115,7 +115,7 @@ static void on_end(struct job *job)
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(server->metrics, response ? response : &failed);
+        metrics_add_response(server->metrics, response ? response : &failed, false);
     }
     if (exchange_is_gone(exchange))
         exchange_abort(exchange);

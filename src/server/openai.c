@@ -255,12 +255,12 @@ static void on_end(struct job *job)
 {
     struct openai_answer *answer = job_state(job);
     struct metrics *metrics = job_server(job)->metrics;
-    bool gone = exchange_is_gone(job_exchange(job));
+    bool is_cut = exchange_is_cut(job_exchange(job)), gone = exchange_is_gone(job_exchange(job)) && !is_cut;
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         runnel_error error;
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(metrics, response ? response : &failed);
+        metrics_add_response(metrics, response ? response : &failed, is_cut);
     }
     if (answer->stream)
         end_stream(job, answer);

@@ -70,10 +70,12 @@ static const char *finish_name(enum runnel_finish_reason reason)
     }
 }
 
-static void add_counts(struct log_line *line, const struct record *record, double since_ms)
+static void add_counts(struct log_line *line, const struct record *record, const struct exchange *exchange)
 {
+    double since_ms = exchange_since_ms(exchange);
     const runnel_response *counts = &record->counts;
-    const char *finish = finish_name(counts->finish_reason);
+    bool is_cut = exchange_is_cut(exchange);
+    const char *finish = is_cut ? "slow_reader" : finish_name(counts->finish_reason);
     if (record->n_answers > 1)
         log_add_number(line, "answers", record->n_answers);
     log_add_number(line, "prompt_tokens", counts->n_prompt_tokens);
@@ -101,13 +103,14 @@ void record_write_degraded(const struct record *record, struct text *out)
 static bool is_noise(const struct exchange *exchange)
 {
     struct exchange_text path = exchange_path(exchange);
-    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics");
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/v1/health") ||
+           exchange_text_is(path, "/metrics");
 }
 
 void record_log(struct log *log, const struct exchange *exchange)
 {
     const struct record *record = record_of(exchange);
-    bool left = exchange_is_gone(exchange);
+    bool left = exchange_is_gone(exchange) && !exchange_is_cut(exchange);
     struct log_line line;
     if (is_noise(exchange))
         return;
@@ -119,7 +122,7 @@ void record_log(struct log *log, const struct exchange *exchange)
     if (exchange_key(exchange))
         log_add_number(&line, "key", exchange_key(exchange));
     if (record->computed)
-        add_counts(&line, record, exchange_since_ms(exchange));
+        add_counts(&line, record, exchange);
     log_add_number(&line, "total_ms", clock_ms() - exchange_since_ms(exchange));
     if (record->degraded)
         log_add_text(&line, "degraded", record->degraded, strlen(record->degraded));

@@ -39,6 +39,7 @@ static const struct route routes[] = {
     {"/slots", BODY_NONE, props_get_slots, "What is being computed, without anybody's text", NULL, "Slots",
      false},
     {"/health", BODY_NONE, health_get, "Is it ready?", NULL, "Health", false},
+    {"/v1/health", BODY_NONE, health_get, "The same", NULL, "Health", false},
     {"/metrics", BODY_NONE, metrics_get, "Figures for Prometheus", NULL, NULL, false},
     {"/openapi.json", BODY_NONE, openapi_get, "This description", NULL, "Description", false},
 };

@@ -8,9 +8,8 @@
 /* "/" and the files that the page at "/" asks for. */
 static const struct route page_route = {.path = "", .body = BODY_NONE, .answer = page_get};
 
-/* What is answered without a key: whether the server lives, what it serves, and the page that asks for the key. */
-static const char *const open_paths[] = {"/health", "/v1/models", "/models", "/v1/models/{model}",
-                                         "/models/{model}"};
+/* What is answered without a key, but not to one that is wrong: a client that lists models to try its key must learn it. */
+static const char *const open_paths[] = {"/v1/models", "/models", "/v1/models/{model}", "/models/{model}"};
 
 /* A path of the table, or one that begins like it and has something where it has {name} at its end. */
 static bool is_path(struct exchange_text path, const char *pattern)
@@ -21,12 +20,25 @@ static bool is_path(struct exchange_text path, const char *pattern)
     return path.len > len && !memcmp(path.bytes, pattern, len);
 }
 
-static bool needs_key(const struct exchange *exchange)
+/* What is answered whatever key is shown: whether the server lives, and the page that asks for the key. */
+static bool ignores_keys(const struct exchange *exchange)
 {
+    struct exchange_text path = exchange_path(exchange);
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/v1/health") || page_find(path);
+}
+
+/* Why the request is refused for its key; NULL: it is not. */
+static const char *judge_key(const struct server *server, struct exchange *exchange)
+{
+    if (guard_has_key(&server->options->guard, exchange) || ignores_keys(exchange))
+        return NULL;
+    if (guard_shows_key(exchange))
+        return "the API key is not one of this server's: expected Authorization: Bearer KEY, or X-Api-Key: "
+               "KEY";
     for (size_t i = 0; i < sizeof open_paths / sizeof *open_paths; i++)
         if (is_path(exchange_path(exchange), open_paths[i]))
-            return false;
-    return !page_find(exchange_path(exchange));
+            return NULL;
+    return "expected an API key: Authorization: Bearer KEY, or X-Api-Key: KEY";
 }
 
 static const struct route *find_route(const struct exchange *exchange)
@@ -78,9 +90,9 @@ void routes_on_head(struct exchange *exchange, void *user)
     const struct http_head *head = exchange_head(exchange);
     const struct server *server = user;
     const char *message;
-    if (!guard_has_key(&server->options->guard, exchange) && needs_key(exchange)) {
-        refuse_head(user, exchange, 401, "WWW-Authenticate: Bearer\r\n",
-                    "expected an API key: Authorization: Bearer KEY, or X-Api-Key: KEY");
+    const char *no_entry = judge_key(server, exchange);
+    if (no_entry) {
+        refuse_head(user, exchange, 401, "WWW-Authenticate: Bearer\r\n", no_entry);
         return;
     }
     if (!route) {

@@ -350,6 +350,8 @@ static void add_keys(struct tiny_model *model, uint32_t n_vocab)
         gguf_writer_add_u32(writer, key, o->head_dim);
     }
     tiny_model_add_tokenizer(writer, o->pre, o->chat, n_vocab);
+    if (o->add_keys)
+        o->add_keys(writer, o->user);
 }
 
 int tiny_model_write(const struct tiny_model_options *options, const char *path, runnel_error *error)

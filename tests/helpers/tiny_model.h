@@ -38,6 +38,8 @@ struct tiny_model_options {
     const char *pre;  /* "qwen2", "smollm", "deepseek-r1-qwen" */
     const char *chat; /* "chatml", "r1", NULL: no template; it also chooses the end token */
     uint64_t seed;
+    void (*add_keys)(struct gguf_writer *writer, void *user); /* further keys; NULL: none */
+    void *user;
 };
 
 /* qwen2, 2 layers, hidden 256, 4 heads over 2, ffn 512, all Q4_K but v and down and output Q6_K, biases,

@@ -64,6 +64,7 @@ def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
     assert now[("runnel_breaker_opened_total", "reason=timeouts")] == 1
     assert now[("runnel_degraded_requests_total",)] == 2
     assert len(messages(serving)) == 2 and "timeouts" in messages(serving)[0], messages(serving)
+    assert "at most 40 tokens and a temperature of at most 0.25" in messages(serving)[0]
 
 
 def test_every_dialect_says_so(serve, tiny):

@@ -1,6 +1,7 @@
 """Who may ask, and from where: API keys, Host, Origin, CORS."""
 import http.client
 import json
+import urllib.parse
 import socket
 
 import pytest
@@ -55,8 +56,15 @@ def test_keys(serve, tiny, ask, tmp_path):
     for path in ("/metrics", "/nowhere", "/v1/completions"):
         assert ask(serving, "GET", path)[0] == 401
         assert ask(serving, "GET", path, bearer("one"))[0] != 401
-    for path in ("/health", "/v1/models", "/models", "/"):
-        assert ask(serving, "GET", path)[0] == 200
+    name = json.loads(ask(serving, "GET", "/v1/models")[2])["data"][0]["id"]
+    for path in ("/v1/models", "/models", "/v1/models/" + urllib.parse.quote(name)):
+        for headers in ([], bearer("one"), bearer(""), [("X-Api-Key", "")]):  # an empty key is none
+            assert ask(serving, "GET", path, headers)[0] == 200, (path, headers)
+        for headers in (bearer("four"), [("Authorization", "Basic one")], [("X-Api-Key", "wrong")], bearer("one") * 2):
+            status, _, body = ask(serving, "GET", path, headers)
+            assert status == 401 and "is not one of" in json.loads(body)["error"]["message"], (path, headers)
+    for path in ("/health", "/v1/health", "/"):
+        assert ask(serving, "GET", path)[0] == ask(serving, "GET", path, bearer("four"))[0] == 200
     serving.signal()
     assert serving.wait() == 0
     told = "\n".join(serving.lines)

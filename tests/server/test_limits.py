@@ -140,7 +140,7 @@ def tokens_until_left(serving):
     # Often asking would take the time that the stream needs.
     now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0, 300, pause=0.1)
     client.close()
-    assert now[("vllm:request_success_total", "finished_reason=abort")] == 1
+    assert now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1
     return now[("vllm:generation_tokens_total",)]
 
 
@@ -150,6 +150,26 @@ def test_a_client_that_never_reads(serve, tiny):
     for limit in ("4096",) if INSTRUMENTED else ("4096", "10000000"):  # the system's buffers hold 4 MB or less
         tokens[limit] = tokens_until_left(serve(tiny("long"), "--ctx", "65536", "--max-output-bytes", limit, kv_mib=128))
     assert INSTRUMENTED or tokens["4096"] < tokens["10000000"]
+
+
+def test_a_slow_reader_is_told(serve, tiny):
+    """Whole events, then an error, then a clean end; and the log does not say that the client left."""
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--max-output-bytes", "65536", kv_mib=128)
+    client = stuck_stream(serving)
+    serving.wait_for(lambda now: now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1, 300, pause=0.1)
+    client.settimeout(20)
+    answer = b""
+    while more := client.recv(65536):
+        answer += more
+    client.close()
+    events = [line for line in answer.split(b"\r\n") if line.startswith(b"data: ")]
+    assert len(events) > 10 and all(json.loads(event[6:]) for event in events)
+    error = json.loads(events[-1][6:])["error"]
+    assert error["code"] == 408 and "too slowly" in error["message"] and answer.endswith(b"\r\n0\r\n\r\n")
+    [line] = [line for line in serving.events("request") if line["path"] == "/v1/completions"]
+    assert (line["status"], line["finish"]) == (200, "slow_reader") and "left" not in line
+    now = serving.metrics()
+    assert now[("vllm:request_success_total", "finished_reason=abort")] == 0
 
 
 def test_a_client_that_stops_reading_is_left(serve, tiny):
@@ -213,3 +233,26 @@ def test_monotonous_texts_take_linear_time(serve, tiny, text):
     status, _, body = serving.post("/v1/completions", {"prompt": text, "max_tokens": 1})
     assert status == 400 and body["error"]["type"] == "exceed_context_size_error"
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("ping", ["0.2", "0"])
+def test_comments_while_a_request_waits(serve, tiny, ping):
+    """A stream begins when its request is taken, and does not stay silent while others are computed."""
+    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0", "--sse-ping-s", ping, kv_mib=128)
+    running = serving.stream("once", 60000)
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+    body = json.dumps({"prompt": "two", "stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=1.5 if ping == "0" else 30) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        got = b""
+        try:
+            while got.count(b": still here\n\n") < 2:
+                more = client.recv(4096)
+                assert more
+                got += more
+        except TimeoutError:
+            assert ping == "0"
+    assert got.startswith(b"HTTP/1.1 200 ") and got.count(b": still here") == (0 if ping == "0" else 2)
+    assert b"data:" not in got, "it still waits"
+    running.leave()

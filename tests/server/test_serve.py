@@ -268,3 +268,11 @@ def test_reasoning_format_and_template(serve, tiny):
     assert not joined.get("reasoning_content") and thought["reasoning_content"] in joined["content"]
     chatml = serve(tiny("r1"), "--chat-template", "chatml")
     assert not chatml.post("/v1/chat/completions", chat)[2]["choices"][0]["message"].get("reasoning_content")
+
+
+def test_a_sampling_value_that_no_request_could_have(serve, tiny):
+    """It is left out, with a line: every request without a temperature of its own would fail."""
+    serving = serve(tiny("hot"), "--log-json")
+    assert serving.post("/v1/completions", {"prompt": "once", "max_tokens": 2})[0] == 200
+    [line] = serving.events("model")
+    assert "general.sampling.temp: expected a number from 0 to 2, found inf" in line["message"]

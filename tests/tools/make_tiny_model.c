@@ -1,13 +1,20 @@
 /* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
  *
- *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long]
+ *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot]
  *
  * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template; long: qwen2 with a context
- * that takes long to fill. */
+ * that takes long to fill; hot: qwen2 with a temperature that no request could have. */
 #include "helpers/tiny_model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+static void add_temperature(struct gguf_writer *writer, void *user)
+{
+    (void)user;
+    gguf_writer_add_f32(writer, "general.sampling.temp", INFINITY);
+}
 
 int main(int argc, char **argv)
 {
@@ -15,8 +22,9 @@ int main(int argc, char **argv)
     runnel_error error;
     const char *kind = argc > 2 ? argv[2] : "qwen2";
     if (argc < 2 || argc > 3 ||
-        (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long"))) {
-        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long]\n");
+        (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long") &&
+         strcmp(kind, "hot"))) {
+        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot]\n");
         return 2;
     }
     tiny_model_defaults(&options);
@@ -31,6 +39,8 @@ int main(int argc, char **argv)
         tiny_model_set_types(&options, TENSOR_Q8_0);
     } else if (!strcmp(kind, "long")) {
         options.n_context = 1 << 17;
+    } else if (!strcmp(kind, "hot")) {
+        options.add_keys = add_temperature;
     }
     if (tiny_model_write(&options, argv[1], &error)) {
         fprintf(stderr, "make_tiny_model: %s\n", error.message);

@@ -119,7 +119,7 @@ static void on_gone(struct exchange *exchange, void *user)
     (void)user;
     n_gone++;
     gone_inside = inside;
-    assert_true(exchange_is_gone(exchange));
+    assert_true(exchange_is_gone(exchange) && exchange_is_cut(exchange));
     assert_false(exchange_stream_write(exchange, "x", 1));
     exchange_stream_end(exchange);
     loop_stop(loop);
@@ -165,7 +165,7 @@ static void test_gone_comes_from_the_loop(void **state)
     assert_int_equal(n_gone, 1);
     assert_false(gone_inside);
     assert_int_equal(loop_stats(loop).n_exchanges, 0);
-    assert_int_equal(loop_stats(loop).n_connections, 0);
+    assert_int_equal(loop_stats(loop).n_connections, 1); /* the end of the stream waits to be read */
     loop_free(loop);
     close(client);
     close(listener);
