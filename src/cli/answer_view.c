@@ -1,0 +1,187 @@
+/* answer_view.c: an answer as it comes, and the reports behind it.
+ *
+ * A signal handler has no other way to speak than variables of the file; they are all that is owned here. */
+#include "cli/answer_view.h"
+
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Waiting ------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+/* What is to be put right before a second Ctrl-C ends the program; NULL: nothing. */
+static void (*before_the_end)(void);
+
+/* The first Ctrl-C asks the answer to end; the next one is the system's own. */
+static void on_interrupt(int signal_number)
+{
+    if (interrupted) {
+        if (before_the_end)
+            before_the_end();
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    interrupted = 1;
+}
+
+int answer_wait(runnel_engine *engine, const runnel_request *request, void (*restore)(void),
+                runnel_response *response, runnel_error *error)
+{
+    const struct timespec moment = {.tv_nsec = 10000000};
+    runnel_future *future;
+    interrupted = 0;
+    before_the_end = restore;
+    signal(SIGINT, on_interrupt);
+    int failure = runnel_submit(engine, request, 1, &future, error);
+    if (failure)
+        return failure;
+    for (bool cancelled = false; !runnel_poll(future); nanosleep(&moment, NULL))
+        if (interrupted && !cancelled) {
+            cancelled = true;
+            runnel_cancel(future);
+        }
+    failure = runnel_wait(future, response, error);
+    runnel_free(future);
+    return failure;
+}
+
+/* Streaming ----------------------------------------------------------------------------------------------- */
+
+static void show_thought(struct answer_view *view, const runnel_event *event)
+{
+    if (!view->thoughts)
+        return;
+    if (!view->in_thought && view->dims)
+        fputs("\033[2m", view->thoughts);
+    view->in_thought = true;
+    fwrite(event->text, 1, event->text_len, view->thoughts);
+    fflush(view->thoughts);
+}
+
+static void end_thought(struct answer_view *view)
+{
+    if (!view->in_thought)
+        return;
+    view->in_thought = false;
+    fputs(view->dims ? "\033[0m\n\n" : "\n\n", view->thoughts);
+    fflush(view->thoughts);
+}
+
+bool answer_view_on_event(void *user, const runnel_event *event)
+{
+    struct answer_view *view = user;
+    if (event->kind == RUNNEL_EVENT_THOUGHT) {
+        show_thought(view, event);
+    } else if (event->kind == RUNNEL_EVENT_ANSWER) {
+        end_thought(view);
+        view->wrote = true;
+        fwrite(event->text, 1, event->text_len, stdout);
+        fflush(stdout);
+    } else {
+        end_thought(view);
+        if (view->wrote)
+            putchar('\n');
+        fflush(stdout);
+    }
+    return !ferror(stdout);
+}
+
+struct answer_view answer_view_open(void)
+{
+    bool out_is_terminal = isatty(STDOUT_FILENO), err_is_terminal = isatty(STDERR_FILENO);
+    return (struct answer_view){
+        .thoughts = out_is_terminal   ? stdout
+                    : err_is_terminal ? stderr
+                                      : NULL,
+        .dims = out_is_terminal || err_is_terminal,
+    };
+}
+
+/* Reports ------------------------------------------------------------------------------------------------- */
+
+static const char *finish_name(enum runnel_finish_reason reason)
+{
+    switch (reason) {
+    case RUNNEL_FINISH_STOP:
+        return "stop";
+    case RUNNEL_FINISH_LENGTH:
+        return "length";
+    case RUNNEL_FINISH_CANCELLED:
+        return "cancelled";
+    case RUNNEL_FINISH_ERROR:
+        return "error";
+    }
+    return "";
+}
+
+static double per_second(double n, double ms)
+{
+    return ms > 0 ? n / ms * 1e3 : 0;
+}
+
+/* The same for people. */
+static const char *describe_finish(enum runnel_finish_reason reason)
+{
+    return reason == RUNNEL_FINISH_STOP     ? "complete"
+           : reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+                                            : finish_name(reason);
+}
+
+/* Tokens after the first one: those that decode_ms covers. */
+static double decoded(const runnel_response *response)
+{
+    return response->n_tokens ? response->n_tokens - 1.0 : 0;
+}
+
+void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    double decode_tok_s = per_second(decoded(response), response->decode_ms);
+    uint32_t n_computed = response->n_prompt_tokens - response->n_cached_tokens;
+    fprintf(stderr, "\n[");
+    if (load_ms > 0)
+        fprintf(stderr, "load %.2f s | ", load_ms / 1e3);
+    fprintf(stderr, "prompt %u tokens", response->n_prompt_tokens);
+    if (response->n_cached_tokens)
+        fprintf(stderr, " (%u cached)", response->n_cached_tokens);
+    fprintf(
+        stderr,
+        ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
+        per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
+        decode_tok_s * (double)info.bytes_per_token / 1e9, describe_finish(response->finish_reason));
+}
+
+int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
+    double decode_tok_s = per_second(decoded(response), response->decode_ms);
+    json_t *object = json_pack(
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
+        "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
+        (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
+        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "seed",
+        (json_int_t)seed, "logits_hash", hash, "timings", "load_ms", info.load_ms, "prefill_ms",
+        response->prefill_ms, "prefill_tok_s",
+        per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
+        response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
+        decode_tok_s * (double)info.bytes_per_token / 1e9);
+    if (!object) {
+        fprintf(stderr, "runnel: the answer cannot be written as JSON\n");
+        return EXIT_FAILED;
+    }
+    json_dumpf(object, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(object);
+    return EXIT_DONE;
+}

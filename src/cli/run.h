@@ -1,0 +1,23 @@
+/* run.h: what the command `runnel run` is asked, as one answer and a chat need it. */
+#ifndef RUNNEL_CLI_RUN_H
+#define RUNNEL_CLI_RUN_H
+
+#include "runnel.h"
+
+struct run_settings {
+    const char *model, *prompt, *prompt_file, *chat_template;
+    char *config_text;
+    int n_tokens, n_context, n_threads, top_k;
+    float temperature, top_p, min_p;
+    uint64_t seed;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
+    bool raw, no_think, json;
+};
+
+/* A request with these settings, its text yet to come. */
+runnel_request run_make_request(const runnel_model *model, const struct run_settings *settings);
+
+/* What --ctx asks for, or the model's own context if that is shorter. */
+uint32_t run_context_limit(const runnel_model *model, const struct run_settings *settings);
+
+#endif
