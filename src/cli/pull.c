@@ -51,11 +51,11 @@ static const struct option_spec specs[] = {
      "a name that --list shows, http(s)://..., or hf:OWNER/REPOSITORY/FILE.gguf",
      OPTION_FIELD(struct settings, what), .positional = true},
     {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that --list shows",
-     OPTION_FIELD(struct settings, folder)},
+     OPTION_FIELD(struct settings, folder), .excludes = "check|list"},
     {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
      OPTION_FIELD(struct settings, check)},
     {"list", 0, OPTION_FLAG, NULL, "show the known models and the folder of pulled ones",
-     OPTION_FIELD(struct settings, list)},
+     OPTION_FIELD(struct settings, list), .excludes = "MODEL|check"},
 };
 
 static const struct options_table table = {

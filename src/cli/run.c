@@ -20,7 +20,8 @@ enum {
 
 static const struct option_spec run_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct run_settings, model), .required = true},
+     OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
+     .extra_hint = "a question goes behind -p, in quotes: -p \"...\""},
     {"prompt", 'p', OPTION_STRING, "TEXT", "answer this; without -p and -f on a terminal: a chat",
      OPTION_FIELD(struct run_settings, prompt)},
     {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",

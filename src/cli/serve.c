@@ -39,13 +39,13 @@ struct serve_settings {
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
     uint64_t seed;
-    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies;
     bool insecure, log_json;
 };
 
 static const struct option_spec serve_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct serve_settings, model), .required = true},
+     OPTION_FIELD(struct serve_settings, model), .required = true, .bare = true},
     {"host", 0, OPTION_STRING, "NAME", "listen on this address or host name",
      OPTION_FIELD(struct serve_settings, host), .default_text = "127.0.0.1",
      .group = "Where it listens, and who may ask"},
@@ -75,7 +75,8 @@ static const struct option_spec serve_options[] = {
     {"batch", 0, OPTION_INT, "N", "tokens computed in one step at most",
      OPTION_FIELD(struct serve_settings, n_batch), .minimum = 1, .maximum = 65536, .default_text = "512"},
     {"keep-first", 0, OPTION_INT, "N", "with --keep-last: tokens kept at the beginning",
-     OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64"},
+     OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64",
+     .needs = "keep-last"},
     {"keep-last", 0, OPTION_INT, "N",
      "answers see only the last N tokens, and may get longer than the context; 0: all",
      OPTION_FIELD(struct serve_settings, keep_last), .minimum = 0, .maximum = 1 << 24},
@@ -137,8 +138,8 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, max_uri_bytes), .minimum = 64, .maximum = 1 << 20,
      .default_text = "8192"},
     {"max-bodies-bytes", 0, OPTION_INT, "N", "likewise, of all that are not parsed yet, together",
-     OPTION_FIELD(struct serve_settings, max_bodies_bytes), .minimum = 1024, .maximum = 1 << 30,
-     .default_text = "67108864"},
+     OPTION_FIELD(struct serve_settings, max_bodies_bytes), OPTION_HAS(struct serve_settings, has_max_bodies),
+     .minimum = 1024, .maximum = 1 << 30, .default_text = "67108864"},
     {"max-output-bytes", 0, OPTION_INT, "N", "a stream that its client leaves so far behind is ended",
      OPTION_FIELD(struct serve_settings, max_output_bytes), .minimum = 4096, .maximum = 1 << 30,
      .default_text = "262144"},
@@ -461,6 +462,13 @@ int command_serve(int argc, char **argv)
     int status = cli_read_options(&serve_table, argc, argv, &settings);
     if (status >= 0)
         return status;
+    if (settings.has_max_bodies && settings.max_bodies_bytes < settings.max_body_bytes) {
+        fprintf(stderr,
+                "runnel serve: --max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d\n",
+                settings.max_body_bytes, settings.max_bodies_bytes);
+        free(settings.config_text);
+        return EXIT_USAGE;
+    }
     status = serve(&settings);
     free(settings.config_text);
     return status;
