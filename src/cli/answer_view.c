@@ -129,7 +129,7 @@ static double per_second(double n, double ms)
 static const char *describe_finish(enum runnel_finish_reason reason)
 {
     return reason == RUNNEL_FINISH_STOP     ? "complete"
-           : reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+           : reason == RUNNEL_FINISH_LENGTH ? "cut off"
                                             : finish_name(reason);
 }
 
@@ -139,10 +139,9 @@ static double decoded(const runnel_response *response)
     return response->n_tokens ? response->n_tokens - 1.0 : 0;
 }
 
-void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms)
+/* All of it. */
+static void print_all_timings(const runnel_model_info *info, const runnel_response *response, double load_ms)
 {
-    runnel_model_info info = {.size = sizeof info};
-    runnel_model_get_info(model, &info);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     uint32_t n_computed = response->n_prompt_tokens - response->n_cached_tokens;
     fprintf(stderr, "\n[");
@@ -155,7 +154,52 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
         stderr,
         ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
         per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
-        decode_tok_s * (double)info.bytes_per_token / 1e9, describe_finish(response->finish_reason));
+        decode_tok_s * (double)info->bytes_per_token / 1e9,
+        response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+                                                        : describe_finish(response->finish_reason));
+}
+
+/* Digits behind the point, so that the line stays short. */
+static int places(double value)
+{
+    return value < 1000 ? 1 : 0;
+}
+
+/* What one answer cost, in a line: the model was loaded for it. */
+static void print_speeds(const runnel_model_info *info, const runnel_response *response, double load_ms)
+{
+    double decode_tok_s = per_second(decoded(response), response->decode_ms),
+           decode_gb_s = decode_tok_s * (double)info->bytes_per_token / 1e9,
+           prefill_tok_s =
+               per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms);
+    fprintf(stderr, "\n[load %.2f s | prefill %.*f tok/s | decode %.*f tok/s, %.1f GB/s | %s]\n",
+            load_ms / 1e3, places(prefill_tok_s), prefill_tok_s, places(decode_tok_s), decode_tok_s,
+            decode_gb_s, describe_finish(response->finish_reason));
+}
+
+/* What a turn of a conversation took of the context, in a line. */
+static void print_counts(const runnel_response *response)
+{
+    double decode_tok_s = per_second(decoded(response), response->decode_ms),
+           prefill_s = response->prefill_ms / 1e3;
+    fprintf(stderr, "\n[prompt %u", response->n_prompt_tokens);
+    if (response->n_cached_tokens)
+        fprintf(stderr, " (%u cached)", response->n_cached_tokens);
+    fprintf(stderr, " in %.*f s | answer %u, %.*f tok/s | %s]\n", prefill_s < 100 ? 1 : 0, prefill_s,
+            response->n_tokens, places(decode_tok_s), decode_tok_s, describe_finish(response->finish_reason));
+}
+
+void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
+                          bool verbose)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    if (verbose)
+        print_all_timings(&info, response, load_ms);
+    else if (load_ms > 0)
+        print_speeds(&info, response, load_ms);
+    else
+        print_counts(response);
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)

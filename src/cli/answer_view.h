@@ -27,8 +27,10 @@ bool answer_view_on_event(void *user, const runnel_event *event);
 int answer_wait(runnel_engine *engine, const runnel_request *request, void (*restore)(void),
                 runnel_response *response, runnel_error *error);
 
-/* Counts and speeds, on stderr; load_ms 0: the model was loaded before. */
-void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms);
+/* Counts and speeds on stderr, in a line of at most 80 columns, or all of them if verbose. load_ms 0: the model was
+ * loaded before, for a conversation. */
+void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
+                          bool verbose);
 
 /* The object of --json, on stdout. Returns the exit status. */
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed);

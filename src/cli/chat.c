@@ -112,7 +112,7 @@ static int chat_turn(runnel_engine *engine, const runnel_model *model, const str
         return failure;
     }
     bool kept = chat_add(chat, "assistant", response.text);
-    answer_print_timings(model, &response, 0);
+    answer_print_timings(model, &response, 0, settings->verbose);
     runnel_response_free(&response);
     if (kept)
         return RUNNEL_OK;
@@ -147,8 +147,9 @@ static enum typed take_command(const char *line, struct chat *chat)
     return TYPED_NOTHING;
 }
 
-int chat_loop(const runnel_model *model, const struct run_settings *settings)
+int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system)
 {
+    (void)system;
     runnel_error error;
     runnel_engine *engine;
     runnel_engine_options options;

@@ -4,7 +4,7 @@
 
 #include "cli/run.h"
 
-/* Asks and answers until the end is typed. Returns the exit status. One thread. */
-int chat_loop(const runnel_model *model, const struct run_settings *settings);
+/* system: the prompt of --system, or NULL. Asks and answers until the end is typed. Returns the exit status. One thread. */
+int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system);
 
 #endif

@@ -3,10 +3,13 @@
  * The answer goes to stdout as it is made. Ctrl-C ends the answer, a second one the program. One thread. */
 #include "cli/run.h"
 
+#include "base/error.h"
 #include "base/options.h"
 #include "cli/answer_view.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
+#include "cli/context_room.h"
+#include "cli/run_input.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +25,15 @@ static const struct option_spec run_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
      OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
      .extra_hint = "a question goes behind -p, in quotes: -p \"...\""},
-    {"prompt", 'p', OPTION_STRING, "TEXT", "answer this; without -p and -f on a terminal: a chat",
+    {"prompt", 'p', OPTION_STRING, "TEXT",
+     "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these: a chat",
      OPTION_FIELD(struct run_settings, prompt)},
     {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",
      OPTION_FIELD(struct run_settings, prompt_file)},
+    {"system", 0, OPTION_STRING, "TEXT", "a system prompt: how the model shall answer",
+     OPTION_FIELD(struct run_settings, system), .excludes = "system-file"},
+    {"system-file", 0, OPTION_STRING, "FILE", "likewise, the text in FILE (-: stdin)",
+     OPTION_FIELD(struct run_settings, system_file)},
     {"n-tokens", 'n', OPTION_INT, "N", "tokens of an answer at most, thoughts included",
      OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24, .default_text = "4096"},
     {"temp", 0, OPTION_FLOAT, "T", "temperature; 0: always the likeliest token (default: the model's own)",
@@ -45,17 +53,20 @@ static const struct option_spec run_options[] = {
     {"seed", 0, OPTION_UINT64, "S", "the same seed gives the same answer (default: another one each time)",
      OPTION_FIELD(struct run_settings, seed), OPTION_HAS(struct run_settings, has_seed)},
     {"ctx", 0, OPTION_INT, "N", "context in tokens, prompt and answer together",
-     OPTION_FIELD(struct run_settings, n_context), .minimum = 2, .maximum = 1 << 24, .default_text = "8192"},
+     OPTION_FIELD(struct run_settings, n_context), OPTION_HAS(struct run_settings, has_context), .minimum = 2,
+     .maximum = 1 << 24, .default_text = "8192"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
     {"raw", 0, OPTION_FLAG, NULL, "send the text as it is, without the chat template",
-     OPTION_FIELD(struct run_settings, raw)},
+     OPTION_FIELD(struct run_settings, raw), .excludes = "system|system-file|chat-template|no-think"},
     {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
      OPTION_FIELD(struct run_settings, no_think)},
     {"json", 0, OPTION_FLAG, NULL, "print one object: text, reasoning, counts, timings, a hash of the logits",
      OPTION_FIELD(struct run_settings, json)},
+    {"verbose", 'v', OPTION_FLAG, NULL, "after an answer, say more of its tokens and times",
+     OPTION_FIELD(struct run_settings, verbose), .excludes = "json"},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct run_settings, config_text)},
 };
@@ -85,26 +96,6 @@ runnel_request run_make_request(const runnel_model *model, const struct run_sett
     return request;
 }
 
-/* How many tokens the prompt will have. */
-static int count_prompt(const runnel_model *model, const runnel_request *request, size_t *n_tokens,
-                        runnel_error *error)
-{
-    char *text = NULL;
-    if (!request->raw) {
-        const runnel_message message = {.role = "user", .content = request->prompt};
-        int failure = runnel_chat_format(model, &message, 1, !request->no_thinking, &text, error);
-        if (failure)
-            return failure;
-    }
-    const char *counted = text ? text : request->prompt;
-    int32_t *ids;
-    int failure = runnel_tokenize(model, counted, strlen(counted), true, &ids, n_tokens, error);
-    if (!failure)
-        runnel_tokens_free(ids);
-    runnel_text_free(text);
-    return failure;
-}
-
 uint32_t run_context_limit(const runnel_model *model, const struct run_settings *settings)
 {
     runnel_model_info info = {.size = sizeof info};
@@ -113,32 +104,56 @@ uint32_t run_context_limit(const runnel_model *model, const struct run_settings 
     return n_context < info.n_context_train ? n_context : info.n_context_train;
 }
 
+int run_check_context(const runnel_model *model, const struct run_settings *settings, uint32_t n_context,
+                      runnel_error *error)
+{
+    char said[320];
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
+        fprintf(stderr, "runnel: %s\n", said);
+    return context_room_check("--ctx", n_context, n_context * info.kv_bytes_per_token, error);
+}
+
 /* Starts an engine whose KV cache has room for this request and no more. */
 static int start_for_request(const runnel_model *model, const struct run_settings *settings,
                              const runnel_request *request, runnel_engine **engine, runnel_error *error)
 {
+    int32_t *ids;
     size_t n_prompt;
-    int failure = count_prompt(model, request, &n_prompt, error);
+    int failure = runnel_prompt_tokens(model, request, &ids, &n_prompt, error);
     if (failure)
         return failure;
+    runnel_tokens_free(ids);
     uint64_t wanted = n_prompt + (uint64_t)request->max_tokens + ROOM_FOR_TEMPLATE;
     uint32_t limit = run_context_limit(model, settings);
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = wanted < limit ? (uint32_t)wanted : limit;
+    failure = run_check_context(model, settings, options.n_context, error);
+    if (failure)
+        return failure;
     return runnel_engine_start(model, &options, engine, error);
 }
 
 /* One answer ---------------------------------------------------------------------------------------------- */
 
-static int answer_once(const runnel_model *model, const struct run_settings *settings, const char *prompt)
+static int answer_once(const runnel_model *model, const struct run_settings *settings, const char *question,
+                       const char *system)
 {
     runnel_error error;
     runnel_engine *engine;
     runnel_response response;
     runnel_request request = run_make_request(model, settings);
     struct answer_view view = answer_view_open();
-    request.prompt = prompt;
+    const runnel_message messages[] = {{.role = "system", .content = system},
+                                       {.role = "user", .content = question}};
+    if (system) {
+        request.messages = messages;
+        request.n_messages = 2;
+    } else {
+        request.prompt = question;
+    }
     request.wants_logits_hash = settings->json;
     request.on_event = answer_view_on_event;
     request.user = &view;
@@ -156,7 +171,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
     } else {
         runnel_model_info info = {.size = sizeof info};
         runnel_model_get_info(model, &info);
-        answer_print_timings(model, &response, info.load_ms);
+        answer_print_timings(model, &response, info.load_ms, settings->verbose);
     }
     runnel_response_free(&response);
     if (fflush(stdout) || ferror(stdout)) {
@@ -168,44 +183,70 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
 
 /* The command --------------------------------------------------------------------------------------------- */
 
+/* The seed that was given, or one that nobody knows before. */
+static int choose_seed(struct run_settings *settings, runnel_error *error)
+{
+    if (settings->has_seed && settings->seed > INT64_MAX)
+        return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
+                         (long long)INT64_MAX, (unsigned long long)settings->seed); /* JSON's integers */
+    if (!settings->has_seed)
+        settings->seed = run_random_seed();
+    return RUNNEL_OK;
+}
+
+uint64_t run_random_seed(void)
+{
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        seed = (uint64_t)getpid();
+    return seed & INT64_MAX;
+}
+
+/* Says that --no-think changes nothing, if it does not. */
+static void remark_no_think(const runnel_model *model, const struct run_settings *settings)
+{
+    if (settings->no_think && !run_can_think(model))
+        fprintf(stderr, "runnel: --no-think: this model does not think\n");
+}
+
+bool run_can_think(const runnel_model *model)
+{
+    const runnel_message message = {.role = "user", .content = "x"};
+    char *with = NULL, *without = NULL;
+    bool same = runnel_chat_format(model, &message, 1, true, &with, NULL) ||
+                runnel_chat_format(model, &message, 1, false, &without, NULL) || !strcmp(with, without);
+    runnel_text_free(with);
+    runnel_text_free(without);
+    return !same;
+}
+
+/* The texts are read before the model, which takes long. */
 static int run(struct run_settings *settings)
 {
-    if (!settings->has_seed && getrandom(&settings->seed, sizeof settings->seed, 0) != sizeof settings->seed)
-        settings->seed = (uint64_t)getpid();
-    settings->seed &= INT64_MAX; /* JSON's integers */
-
     runnel_error error;
-    char *text = NULL;
-    size_t len;
-    bool is_chat = !settings->prompt && !settings->prompt_file && isatty(STDIN_FILENO) && !settings->json &&
-                   !settings->raw;
-    if (!settings->prompt && !is_chat) {
-        if (cli_read_file(settings->prompt_file ? settings->prompt_file : "-", &text, &len, &error))
-            return cli_fail(&error);
-        settings->prompt = text;
-        if (!text[strspn(text, " \t\r\n")]) {
-            fprintf(stderr, "runnel: %s: expected a question, found nothing\n",
-                    settings->prompt_file && strcmp(settings->prompt_file, "-") ? settings->prompt_file
-                                                                                : "stdin");
-            free(text);
-            return EXIT_FAILED;
-        }
-        if (strlen(text) != len) {
-            fprintf(stderr, "runnel: %s: expected text, found a zero byte at offset %zu\n",
-                    settings->prompt_file ? settings->prompt_file : "stdin", strlen(text));
-            free(text);
-            return EXIT_FAILED;
-        }
-    }
+    char *question = NULL, *system = NULL;
     runnel_model *model;
-    int status;
-    if (cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error)) {
+    if (choose_seed(settings, &error)) {
+        cli_fail(&error);
+        return EXIT_USAGE;
+    }
+    bool is_chat = run_input_is_chat(settings);
+    int status = EXIT_DONE, failure = is_chat ? RUNNEL_OK : run_input_question(settings, &question, &error);
+    if (!failure)
+        failure = run_input_system(settings, &system, &error);
+    if (!failure)
+        failure =
+            cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error);
+    if (failure) {
         status = cli_fail(&error);
     } else {
-        status = is_chat ? chat_loop(model, settings) : answer_once(model, settings, settings->prompt);
+        remark_no_think(model, settings);
+        status =
+            is_chat ? chat_loop(model, settings, system) : answer_once(model, settings, question, system);
         runnel_model_close(model);
     }
-    free(text);
+    free(question);
+    free(system);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "cli/affinity.h"
 #include "cli/cli.h"
+#include "cli/context_room.h"
 #include "server/server.h"
 
 #include <arpa/inet.h>
@@ -39,7 +40,7 @@ struct serve_settings {
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
     uint64_t seed;
-    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context;
     bool insecure, log_json;
 };
 
@@ -65,8 +66,8 @@ static const struct option_spec serve_options[] = {
      "pages from there may ask, too: https://app.example, or * for any",
      OPTION_FIELD(struct serve_settings, cors_origins)},
     {"ctx", 0, OPTION_INT, "N", "context of a request in tokens, prompt and answer together",
-     OPTION_FIELD(struct serve_settings, n_context), .minimum = 2, .maximum = 1 << 24, .default_text = "8192",
-     .group = "Requests and memory"},
+     OPTION_FIELD(struct serve_settings, n_context), OPTION_HAS(struct serve_settings, has_context),
+     .minimum = 2, .maximum = 1 << 24, .default_text = "8192", .group = "Requests and memory"},
     {"parallel", 0, OPTION_INT, "N", "requests computed together at most",
      OPTION_FIELD(struct serve_settings, n_parallel), .minimum = 1, .maximum = 256, .default_text = "8"},
     {"kv-cache-mib", 0, OPTION_INT, "N", "memory for what the model keeps of all requests, in MiB",
@@ -253,8 +254,15 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = (uint32_t)settings->n_context;
+    char said[320];
+    if (settings->has_context && context_room_cut(&info, options.n_context, said, sizeof said))
+        log_say(&serving->log, "context", "%s", said);
     if (options.n_context > info.n_context_train)
         options.n_context = info.n_context_train;
+    failure = context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib,
+                                 (uint64_t)settings->kv_cache_mib << 20, error);
+    if (failure)
+        return failure;
     options.n_parallel = (uint32_t)settings->n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;

@@ -1,4 +1,5 @@
 """Nothing that was given is ignored without a word: arguments too many, options that make one another void."""
+import os
 import subprocess
 
 import pytest
@@ -41,6 +42,16 @@ def assert_refused(done, *words):
 ])
 def test_what_would_be_ignored_is_refused(runnel, args, words):
     assert_refused(run(runnel, *args), *words)
+
+
+def test_memory_that_is_not_there_is_not_tried(runnel, tiny):
+    if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >= 1 << 40:
+        pytest.skip("this machine has a TiB")
+    done = run(runnel, "serve", tiny(), "--port", "0", "--ctx", "10000000", "--kv-cache-mib", str(1 << 20))
+    cut, refused = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "--ctx 10000000: the model was trained for 1024 tokens" in cut
+    assert "--kv-cache-mib 1048576: its KV cache would take 1024.0 GiB, found" in refused
 
 
 def test_a_model_without_its_flag(runnel, tiny, tmp_path):
