@@ -53,15 +53,41 @@ int answer_wait(runnel_engine *engine, const runnel_request *request, void (*res
 
 /* Streaming ----------------------------------------------------------------------------------------------- */
 
+/* Lines break between words where a person reads them; elsewhere not a byte changes. */
+static void begin_text(struct answer_view *view, FILE *out)
+{
+    view->wraps = isatty(fileno(out));
+    if (view->wraps)
+        wrap_start(&view->wrap, out, 0);
+}
+
+static void show_text(struct answer_view *view, FILE *out, const runnel_event *event)
+{
+    if (view->wraps)
+        wrap_write(&view->wrap, event->text, event->text_len);
+    else
+        fwrite(event->text, 1, event->text_len, out);
+    fflush(out);
+}
+
+static void end_text(struct answer_view *view)
+{
+    if (view->wraps)
+        wrap_end(&view->wrap);
+    view->wraps = false;
+}
+
 static void show_thought(struct answer_view *view, const runnel_event *event)
 {
     if (!view->thoughts)
         return;
-    if (!view->in_thought && view->dims)
-        fputs("\033[2m", view->thoughts);
+    if (!view->in_thought) {
+        begin_text(view, view->thoughts);
+        if (view->dims)
+            fputs("\033[2m", view->thoughts);
+    }
     view->in_thought = true;
-    fwrite(event->text, 1, event->text_len, view->thoughts);
-    fflush(view->thoughts);
+    show_text(view, view->thoughts, event);
 }
 
 static void end_thought(struct answer_view *view)
@@ -69,8 +95,18 @@ static void end_thought(struct answer_view *view)
     if (!view->in_thought)
         return;
     view->in_thought = false;
+    end_text(view);
     fputs(view->dims ? "\033[0m\n\n" : "\n\n", view->thoughts);
     fflush(view->thoughts);
+}
+
+static void show_answer(struct answer_view *view, const runnel_event *event)
+{
+    end_thought(view);
+    if (!view->wrote)
+        begin_text(view, stdout);
+    view->wrote = true;
+    show_text(view, stdout, event);
 }
 
 bool answer_view_on_event(void *user, const runnel_event *event)
@@ -79,12 +115,10 @@ bool answer_view_on_event(void *user, const runnel_event *event)
     if (event->kind == RUNNEL_EVENT_THOUGHT) {
         show_thought(view, event);
     } else if (event->kind == RUNNEL_EVENT_ANSWER) {
-        end_thought(view);
-        view->wrote = true;
-        fwrite(event->text, 1, event->text_len, stdout);
-        fflush(stdout);
+        show_answer(view, event);
     } else {
         end_thought(view);
+        end_text(view);
         if (view->wrote)
             putchar('\n');
         fflush(stdout);

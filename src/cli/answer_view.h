@@ -5,6 +5,7 @@
 #ifndef RUNNEL_CLI_ANSWER_VIEW_H
 #define RUNNEL_CLI_ANSWER_VIEW_H
 
+#include "cli/wrap.h"
 #include "runnel.h"
 
 #include <stdio.h>
@@ -14,6 +15,8 @@ struct answer_view {
     bool dims;      /* with terminal colours */
     bool in_thought;
     bool wrote; /* any answer text */
+    bool wraps; /* the text that is being shown breaks between words */
+    struct wrap wrap;
 };
 
 /* For stdout as it is. */

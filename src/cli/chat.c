@@ -1,7 +1,9 @@
 /* chat.c: the conversation of `runnel run` on a terminal: questions, commands, history. One thread. */
 #include "cli/chat.h"
 
+#include "base/error.h"
 #include "cli/answer_view.h"
+#include "cli/chat_commands.h"
 #include "cli/cli.h"
 
 #include <editline/readline.h>
@@ -59,130 +61,123 @@ static char *read_question(void)
     }
 }
 
-/* The conversation ---------------------------------------------------------------------------------------- */
+/* Turns --------------------------------------------------------------------------------------------------- */
 
-static const char chat_help[] = "Ctrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n";
-
-struct chat {
-    runnel_message *messages;
-    size_t n, cap;
-};
-
-static bool chat_add(struct chat *chat, const char *role, const char *content)
+/* Asks the question, streams the answer, keeps both: the answer without its thoughts. */
+static int ask(struct chat *chat, const char *question, runnel_response *response, runnel_error *error)
 {
-    if (chat->n == chat->cap) {
-        size_t cap = chat->cap * 2 + 16;
-        runnel_message *grown = realloc(chat->messages, cap * sizeof *grown);
-        if (!grown)
-            return false;
-        chat->messages = grown;
-        chat->cap = cap;
-    }
-    char *copy = strdup(content);
-    if (!copy)
-        return false;
-    chat->messages[chat->n++] = (runnel_message){.role = role, .content = copy};
-    return true;
-}
-
-static void chat_drop(struct chat *chat, size_t n_kept)
-{
-    while (chat->n > n_kept)
-        free((char *)(uintptr_t)chat->messages[--chat->n].content);
-}
-
-/* Asks the question, streams the answer, keeps both in the history: the answer without its thoughts. */
-static int chat_turn(runnel_engine *engine, const runnel_model *model, const struct run_settings *settings,
-                     struct chat *chat, const char *question, runnel_error *error)
-{
-    runnel_response response;
-    runnel_request request = run_make_request(model, settings);
+    struct conversation *conversation = &chat->conversation;
     struct answer_view view = answer_view_open();
-    size_t n_before = chat->n;
-    if (!chat_add(chat, "user", question))
-        goto no_memory;
-    request.messages = chat->messages;
-    request.n_messages = chat->n;
+    runnel_request request = run_make_request(chat->model, &chat->settings);
+    if (!conversation_add(conversation, "user", question, strlen(question)))
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
+    request.messages = conversation->messages;
+    request.n_messages = conversation->n;
     request.on_event = answer_view_on_event;
     request.user = &view;
-    int failure = answer_wait(engine, &request, restore_terminal, &response, error);
+    int failure = answer_wait(chat->engine, &request, restore_terminal, response, error);
     signal(SIGINT, SIG_IGN);
-    if (failure) {
-        chat_drop(chat, n_before);
-        return failure;
+    if (!failure && !conversation_add(conversation, "assistant", response->text, response->text_len)) {
+        runnel_response_free(response);
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
     }
-    bool kept = chat_add(chat, "assistant", response.text);
-    answer_print_timings(model, &response, 0, settings->verbose);
-    runnel_response_free(&response);
-    if (kept)
-        return RUNNEL_OK;
-
-no_memory:
-    chat_drop(chat, n_before);
-    error->code = RUNNEL_ENOMEM;
-    snprintf(error->message, sizeof error->message, "no memory for the conversation");
-    return error->code;
+    if (failure)
+        conversation_drop_last(conversation);
+    return failure;
 }
 
-/* What is typed instead of a question. */
-enum typed { TYPED_QUESTION, TYPED_NOTHING, TYPED_END };
-
-static enum typed take_command(const char *line, struct chat *chat)
+static void offer_room(struct chat *chat, const char *question)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
-    if (!line[strspn(line, " \t")])
-        return TYPED_NOTHING;
-    if (!strcmp(line, "/quit") || !strcmp(line, "/exit") || !strcmp(line, "/bye"))
-        return TYPED_END;
-    if (*line != '/' || line[1 + strspn(line + 1, letters)])
-        return TYPED_QUESTION;
-    if (!strcmp(line, "/clear")) {
-        chat_drop(chat, 0);
-        fprintf(stderr, "A new conversation.\n");
-    } else {
-        if (strcmp(line, "/help"))
-            fprintf(stderr, "%s: no such command. ", line);
-        fputs(chat_help, stderr);
+    size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, question);
+    if (n > n_turns) {
+        chat_say("The question is too long by itself: --ctx gives more room, if the model has it.\n");
+        return;
     }
-    return TYPED_NOTHING;
+    chat->unasked = strdup(question);
+    chat_say(
+        "The conversation has become too long: /drop forgets the oldest %zu of its %zu turns and asks again, "
+        "/clear starts a new one.\n",
+        n, n_turns);
+}
+
+/* What /retry took away comes back, as there is no other answer. */
+static void put_back(struct chat *chat, const char *question)
+{
+    struct conversation *conversation = &chat->conversation;
+    if (chat->replaced && conversation_add(conversation, "user", question, strlen(question)) &&
+        !conversation_add(conversation, "assistant", chat->replaced, strlen(chat->replaced)))
+        conversation_drop_last(conversation);
+}
+
+static void forget(char **text)
+{
+    free(*text);
+    *text = NULL;
+}
+
+static void take_turn(struct chat *chat, const char *question)
+{
+    runnel_error error;
+    runnel_response response;
+    forget(&chat->unasked);
+    int failure = ask(chat, question, &response, &error);
+    if (failure) {
+        chat_say("runnel: %s\n", error.message);
+        put_back(chat, question);
+        if (failure == RUNNEL_ECONTEXT)
+            offer_room(chat, question);
+    } else {
+        answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
+        if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
+            response.n_prompt_tokens + response.n_tokens >= chat->n_context)
+            chat_say("The context is full: /drop forgets the oldest turns, /clear starts anew.\n");
+        runnel_response_free(&response);
+    }
+    forget(&chat->replaced);
+}
+
+/* The loop ------------------------------------------------------------------------------------------------ */
+
+static void converse(struct chat *chat)
+{
+    enum chat_typed typed = CHAT_NOTHING;
+    char *line, *question;
+    while (typed != CHAT_END && (line = read_question())) {
+        typed = chat_take(chat, line, &question);
+        if (line[strspn(line, " \t")])
+            add_history(line);
+        if (typed == CHAT_QUESTION)
+            take_turn(chat, question);
+        free(question);
+        free(line);
+    }
+}
+
+static int start_engine(struct chat *chat, runnel_error *error)
+{
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    options.n_context = chat->n_context = run_context_limit(chat->model, &chat->settings);
+    int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
+    return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
 }
 
 int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system)
 {
-    (void)system;
     runnel_error error;
-    runnel_engine *engine;
-    runnel_engine_options options;
-    runnel_engine_options_init(&options);
-    options.n_context = run_context_limit(model, settings);
-    if (runnel_engine_start(model, &options, &engine, &error))
+    struct chat chat = {.model = model, .settings = *settings};
+    if (start_engine(&chat, &error))
         return cli_fail(&error);
-    fputs("Type a question. ", stderr);
-    fputs(chat_help, stderr);
-    struct chat chat = {0};
+    if (system && !conversation_set_system(&chat.conversation, system))
+        fputs("runnel: no memory for the system prompt\n", stderr);
+    chat_say("Type a question. Ctrl-C stops an answer, /? lists the commands, Ctrl-D ends.\n");
     read_single_keys();
     rl_initialize();
-    char *line;
-    while ((line = read_question())) {
-        enum typed typed = take_command(line, &chat);
-        if (typed == TYPED_END) {
-            free(line);
-            break;
-        }
-        if (typed == TYPED_QUESTION) {
-            add_history(line);
-            if (chat_turn(engine, model, settings, &chat, line, &error)) {
-                cli_fail(&error);
-                if (error.code == RUNNEL_ECONTEXT)
-                    fprintf(stderr, "The conversation has become too long: /clear starts a new one.\n");
-            }
-        }
-        free(line);
-    }
+    converse(&chat);
     restore_terminal();
     fputc('\n', stderr);
-    chat_drop(&chat, 0);
-    free(chat.messages);
-    runnel_engine_stop(engine);
+    conversation_free(&chat.conversation);
+    forget(&chat.unasked);
+    runnel_engine_stop(chat.engine);
     return EXIT_DONE;
 }

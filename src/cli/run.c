@@ -35,7 +35,8 @@ static const struct option_spec run_options[] = {
     {"system-file", 0, OPTION_STRING, "FILE", "likewise, the text in FILE (-: stdin)",
      OPTION_FIELD(struct run_settings, system_file)},
     {"n-tokens", 'n', OPTION_INT, "N", "tokens of an answer at most, thoughts included",
-     OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24, .default_text = "4096"},
+     OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24,
+     .default_text = RUN_DEFAULT_TOKENS},
     {"temp", 0, OPTION_FLOAT, "T", "temperature; 0: always the likeliest token (default: the model's own)",
      OPTION_FIELD(struct run_settings, temperature), OPTION_HAS(struct run_settings, has_temperature),
      .minimum = 0, .maximum = 100},
@@ -183,15 +184,23 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
 
 /* The command --------------------------------------------------------------------------------------------- */
 
-/* The seed that was given, or one that nobody knows before. */
-static int choose_seed(struct run_settings *settings, runnel_error *error)
+static int check_seed(const struct run_settings *settings, runnel_error *error)
 {
-    if (settings->has_seed && settings->seed > INT64_MAX)
-        return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
-                         (long long)INT64_MAX, (unsigned long long)settings->seed); /* JSON's integers */
-    if (!settings->has_seed)
-        settings->seed = run_random_seed();
+    if (settings->has_seed && settings->seed > INT64_MAX) /* JSON's integers */
+        return error_set(error, RUNNEL_EINVAL, "seed: expected a number up to %lld, found %llu",
+                         (long long)INT64_MAX, (unsigned long long)settings->seed);
     return RUNNEL_OK;
+}
+
+int run_set(struct run_settings *settings, const char *name, const char *text, runnel_error *error)
+{
+    struct run_settings changed = *settings;
+    int failure = options_set(&run_table, name, text, &changed, error);
+    if (!failure)
+        failure = check_seed(&changed, error);
+    if (!failure)
+        *settings = changed;
+    return failure;
 }
 
 uint64_t run_random_seed(void)
@@ -226,10 +235,12 @@ static int run(struct run_settings *settings)
     runnel_error error;
     char *question = NULL, *system = NULL;
     runnel_model *model;
-    if (choose_seed(settings, &error)) {
-        cli_fail(&error);
+    if (check_seed(settings, &error)) {
+        fprintf(stderr, "runnel run: --%s\n", error.message);
         return EXIT_USAGE;
     }
+    if (!settings->has_seed)
+        settings->seed = run_random_seed();
     bool is_chat = run_input_is_chat(settings);
     int status = EXIT_DONE, failure = is_chat ? RUNNEL_OK : run_input_question(settings, &question, &error);
     if (!failure)

@@ -4,6 +4,8 @@
 
 #include "runnel.h"
 
+#define RUN_DEFAULT_TOKENS "4096" /* of --n-tokens */
+
 struct run_settings {
     const char *model, *prompt, *prompt_file, *system, *system_file, *chat_template;
     char *config_text;
@@ -23,6 +25,9 @@ uint32_t run_context_limit(const runnel_model *model, const struct run_settings 
 /* Says on stderr if --ctx asks for more than the model has; fails if the memory for n_context tokens cannot be had. */
 int run_check_context(const runnel_model *model, const struct run_settings *settings, uint32_t n_context,
                       runnel_error *error);
+
+/* Sets one of the options of `runnel run` to what a person typed, within its bounds. */
+int run_set(struct run_settings *settings, const char *name, const char *text, runnel_error *error);
 
 uint64_t run_random_seed(void);
 
