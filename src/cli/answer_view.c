@@ -96,13 +96,17 @@ static void end_thought(struct answer_view *view)
         return;
     view->in_thought = false;
     end_text(view);
-    fputs(view->dims ? "\033[0m\n\n" : "\n\n", view->thoughts);
+    fputs(view->dims ? "\033[0m\n" : "\n", view->thoughts);
     fflush(view->thoughts);
 }
 
 static void show_answer(struct answer_view *view, const runnel_event *event)
 {
-    end_thought(view);
+    if (view->in_thought) {
+        end_thought(view);
+        fputc('\n', view->thoughts); /* a blank line before the answer */
+        fflush(view->thoughts);
+    }
     if (!view->wrote)
         begin_text(view, stdout);
     view->wrote = true;
@@ -173,22 +177,28 @@ static double decoded(const runnel_response *response)
     return response->n_tokens ? response->n_tokens - 1.0 : 0;
 }
 
+/* "load 1.20 s | " or nothing. */
+static int describe_load(char *line, size_t size, double load_ms)
+{
+    return load_ms > 0 ? snprintf(line, size, "load %.2f s | ", load_ms / 1e3) : 0;
+}
+
 /* All of it. */
-static void print_all_timings(const runnel_model_info *info, const runnel_response *response, double load_ms)
+static void describe_all(const runnel_model_info *info, const runnel_response *response, double load_ms,
+                         char *line, size_t size)
 {
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     uint32_t n_computed = response->n_prompt_tokens - response->n_cached_tokens;
-    fprintf(stderr, "\n[");
-    if (load_ms > 0)
-        fprintf(stderr, "load %.2f s | ", load_ms / 1e3);
-    fprintf(stderr, "prompt %u tokens", response->n_prompt_tokens);
+    char cached[32] = "";
+    int n = describe_load(line, size, load_ms);
     if (response->n_cached_tokens)
-        fprintf(stderr, " (%u cached)", response->n_cached_tokens);
-    fprintf(
-        stderr,
-        ", prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, %.1f GB/s | %s]\n",
-        per_second(n_computed, response->prefill_ms), response->prefill_ms, response->n_tokens, decode_tok_s,
-        decode_tok_s * (double)info->bytes_per_token / 1e9,
+        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
+    snprintf(
+        line + n, size - (size_t)n,
+        "prompt %u tokens%s, prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, "
+        "%.1f GB/s | %s",
+        response->n_prompt_tokens, cached, per_second(n_computed, response->prefill_ms), response->prefill_ms,
+        response->n_tokens, decode_tok_s, decode_tok_s * (double)info->bytes_per_token / 1e9,
         response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
                                                         : describe_finish(response->finish_reason));
 }
@@ -199,41 +209,47 @@ static int places(double value)
     return value < 1000 ? 1 : 0;
 }
 
-/* What one answer cost, in a line: the model was loaded for it. */
-static void print_speeds(const runnel_model_info *info, const runnel_response *response, double load_ms)
+/* What one answer cost: the model was loaded for it. */
+static void describe_speeds(const runnel_model_info *info, const runnel_response *response, double load_ms,
+                            char *line, size_t size)
 {
     double decode_tok_s = per_second(decoded(response), response->decode_ms),
            decode_gb_s = decode_tok_s * (double)info->bytes_per_token / 1e9,
            prefill_tok_s =
                per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms);
-    fprintf(stderr, "\n[load %.2f s | prefill %.*f tok/s | decode %.*f tok/s, %.1f GB/s | %s]\n",
-            load_ms / 1e3, places(prefill_tok_s), prefill_tok_s, places(decode_tok_s), decode_tok_s,
-            decode_gb_s, describe_finish(response->finish_reason));
+    int n = describe_load(line, size, load_ms);
+    snprintf(line + n, size - (size_t)n, "prefill %.*f tok/s | decode %.*f tok/s, %.1f GB/s | %s",
+             places(prefill_tok_s), prefill_tok_s, places(decode_tok_s), decode_tok_s, decode_gb_s,
+             describe_finish(response->finish_reason));
 }
 
-/* What a turn of a conversation took of the context, in a line. */
-static void print_counts(const runnel_response *response)
+/* What a turn of a conversation took of the context. */
+static void describe_counts(const runnel_response *response, char *line, size_t size)
 {
     double decode_tok_s = per_second(decoded(response), response->decode_ms),
            prefill_s = response->prefill_ms / 1e3;
-    fprintf(stderr, "\n[prompt %u", response->n_prompt_tokens);
+    char cached[32] = "";
     if (response->n_cached_tokens)
-        fprintf(stderr, " (%u cached)", response->n_cached_tokens);
-    fprintf(stderr, " in %.*f s | answer %u, %.*f tok/s | %s]\n", prefill_s < 100 ? 1 : 0, prefill_s,
-            response->n_tokens, places(decode_tok_s), decode_tok_s, describe_finish(response->finish_reason));
+        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
+    snprintf(line, size, "prompt %u%s in %.*f s | answer %u, %.*f tok/s | %s", response->n_prompt_tokens,
+             cached, prefill_s < 100 ? 1 : 0, prefill_s, response->n_tokens, places(decode_tok_s),
+             decode_tok_s, describe_finish(response->finish_reason));
 }
 
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose)
 {
+    char line[256], text[264];
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
     if (verbose)
-        print_all_timings(&info, response, load_ms);
+        describe_all(&info, response, load_ms, line, sizeof line);
     else if (load_ms > 0)
-        print_speeds(&info, response, load_ms);
+        describe_speeds(&info, response, load_ms, line, sizeof line);
     else
-        print_counts(response);
+        describe_counts(response, line, sizeof line);
+    snprintf(text, sizeof text, "\n[%s]\n", line);
+    wrap_print(stderr, 1, text);
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)

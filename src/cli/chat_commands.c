@@ -12,31 +12,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     NAME_MAX_LEN = 16,
-    NEAR = 2,         /* letters in which a name may differ to be taken for a mistake */
-    ANSWER_SHARE = 4, /* a quarter of the context is kept for the answer */
+    LEFT_COLUMNS = 16, /* of the table of commands */
+    NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
+    ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
 };
+
+/* A line of two columns. */
+static void say_row(const char *left, const char *right)
+{
+    char row[160];
+    snprintf(row, sizeof row, "%-*s %s\n", LEFT_COLUMNS, left, right);
+    wrap_print(stderr, LEFT_COLUMNS + 1, row);
+}
 
 void chat_say(const char *format, ...)
 {
     va_list args;
     char *text;
-    struct wrap wrap;
     va_start(args, format);
     int len = vasprintf(&text, format, args);
     va_end(args);
     if (len < 0)
         return;
-    if (isatty(STDERR_FILENO)) {
-        wrap_start(&wrap, stderr, 0);
-        wrap_write(&wrap, text, (size_t)len);
-        wrap_end(&wrap);
-    } else {
-        fputs(text, stderr);
-    }
+    wrap_print(stderr, 0, text);
     free(text);
 }
 
@@ -129,7 +130,8 @@ static enum chat_typed take_undo(struct chat *chat, const char *argument, char *
     if (conversation_last_answer(conversation))
         conversation_drop_last(conversation);
     conversation_drop_last(conversation);
-    chat_say("Forgot the last question and its answer; %zu turns are left.\n", conversation_turns(conversation));
+    chat_say("Forgot the last question and its answer; %zu turns are left.\n",
+             conversation_turns(conversation));
     return CHAT_NOTHING;
 }
 
@@ -259,17 +261,16 @@ static void show_settings(const struct chat *chat)
     const struct run_settings *settings = &chat->settings;
     const runnel_sampling sampling = run_make_request(chat->model, settings).sampling;
     static const char own[] = " (the model's own)";
-    fprintf(stderr, "temp      %g%s\n", (double)sampling.temperature, settings->has_temperature ? "" : own);
-    fprintf(stderr, "top-p     %g%s\n", (double)sampling.top_p, settings->has_top_p ? "" : own);
-    fprintf(stderr, "top-k     %d%s\n", sampling.top_k, settings->has_top_k ? "" : own);
-    fprintf(stderr, "min-p     %g%s\n", (double)sampling.min_p, settings->has_min_p ? "" : own);
-    fprintf(stderr, "seed      %" PRIu64 "%s\n", settings->seed, settings->has_seed ? "" : " (by chance)");
-    fprintf(stderr, "n-tokens  %d\n", settings->n_tokens);
-    fprintf(stderr, "think     %s\n",
-            !run_can_think(chat->model) ? "off (this model does not think)"
-            : settings->no_think        ? "off"
-                                        : "on");
-    fprintf(stderr, "verbose   %s\n", settings->verbose ? "on" : "off");
+    chat_say("temp      %g%s\n", (double)sampling.temperature, settings->has_temperature ? "" : own);
+    chat_say("top-p     %g%s\n", (double)sampling.top_p, settings->has_top_p ? "" : own);
+    chat_say("top-k     %d%s\n", sampling.top_k, settings->has_top_k ? "" : own);
+    chat_say("min-p     %g%s\n", (double)sampling.min_p, settings->has_min_p ? "" : own);
+    chat_say("seed      %" PRIu64 "%s\n", settings->seed, settings->has_seed ? "" : " (by chance)");
+    chat_say("n-tokens  %d\n", settings->n_tokens);
+    chat_say("think     %s\n", !run_can_think(chat->model) ? "off (never, with this model)"
+                               : settings->no_think        ? "off"
+                                                           : "on");
+    chat_say("verbose   %s\n", settings->verbose ? "on" : "off");
 }
 
 /* Thinking is an option by its negation. */
@@ -357,7 +358,7 @@ static enum chat_typed take_help(struct chat *chat, const char *argument, char *
         const char *value = commands[i].argument;
         snprintf(left, sizeof left, "/%s%s%s", commands[i].name, value ? " " : "", value ? value : "");
         if (commands[i].help)
-            fprintf(stderr, "%-16s %s\n", left, commands[i].help);
+            say_row(left, commands[i].help);
     }
     chat_say("\nCtrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n");
     return CHAT_NOTHING;

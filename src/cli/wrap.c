@@ -219,3 +219,21 @@ void wrap_end(struct wrap *wrap)
         freelocale(wrap->locale);
     wrap->locale = (locale_t)0;
 }
+
+void wrap_print(FILE *out, unsigned hang, const char *text)
+{
+    struct wrap wrap;
+    if (!isatty(fileno(out))) {
+        fputs(text, out);
+        return;
+    }
+    for (size_t len; *text; text += len) {
+        len = strcspn(text, "\n");
+        len += text[len] == '\n';
+        wrap_start(&wrap, out, 0);
+        wrap.line_begins = false; /* no line is code */
+        wrap.hang = hang;
+        wrap_write(&wrap, text, len);
+        wrap_end(&wrap);
+    }
+}

@@ -262,15 +262,21 @@ def lines_of(terminal, line):
     return [re.sub("\033\\[[0-9;]*m", "", shown) for shown in say(terminal, line).split("\n")]
 
 
-def test_nothing_is_wider_than_80_columns(runnel, tiny, smollm2):
-    terminal = Terminal([runnel, "run", smollm2, "--temp", "0", "-n", "60"])
-    resize(terminal, 80)
+@pytest.mark.parametrize("n_columns", [80, 40])
+def test_nothing_is_wider_than_the_terminal(runnel, tiny, smollm2, n_columns):
+    """From the bar while the model loads on; the size is known before the program starts."""
+    terminal = Terminal(["sh", "-c", 'read go; exec "$@"', "sh", runnel, "run", smollm2, "--temp", "0", "-n", "60"])
+    resize(terminal, n_columns)
+    terminal.type("go\r")
     try:
+        terminal.wait_for("\n")
         banner = terminal.wait_for("\n" + PROMPT)
-        assert all(len(line) <= 80 for line in re.split("[\r\n]+", re.sub("\033\\[K", "", banner))), banner
-        for line in ("Why is the sky blue?", "/?", "/set"):
+        assert "Type a question" in banner
+        widths = [len(line) for line in re.split("[\r\n]+", re.sub("\033\\[K", "", banner))]
+        assert max(widths) <= n_columns, banner
+        for line in ("/system Be brief.", "Why is the sky blue?", "/?", "/set", "/nope"):
             shown = lines_of(terminal, line)
-            assert all(len(text) <= 80 for text in shown), shown
+            assert max(map(len, shown)) <= n_columns, shown
     finally:
         terminal.close()
 
