@@ -104,8 +104,9 @@ static void offer_room(struct chat *chat, const char *question)
 static void put_back(struct chat *chat, const char *question)
 {
     struct conversation *conversation = &chat->conversation;
-    if (chat->replaced && conversation_add(conversation, "user", question, strlen(question)) &&
-        !conversation_add(conversation, "assistant", chat->replaced, strlen(chat->replaced)))
+    const char *answer = chat->replaced;
+    if (chat->retries && conversation_add(conversation, "user", question, strlen(question)) && answer &&
+        !conversation_add(conversation, "assistant", answer, strlen(answer)))
         conversation_drop_last(conversation);
 }
 
@@ -134,6 +135,7 @@ static void take_turn(struct chat *chat, const char *question)
         runnel_response_free(&response);
     }
     forget(&chat->replaced);
+    chat->retries = false;
 }
 
 /* The loop ------------------------------------------------------------------------------------------------ */

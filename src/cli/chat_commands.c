@@ -155,6 +155,7 @@ static enum chat_typed take_retry(struct chat *chat, const char *argument, char 
     if (answer)
         conversation_drop_last(conversation);
     conversation_drop_last(conversation);
+    chat->retries = true;
     if (!chat->settings.has_seed)
         chat->settings.seed = run_random_seed();
     else

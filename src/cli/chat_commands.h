@@ -12,7 +12,8 @@ struct chat {
     struct run_settings settings; /* /set changes them */
     struct conversation conversation;
     char *unasked;  /* a question that found no room; NULL: none. Owned */
-    char *replaced; /* the answer that /retry took away, until there is another. Owned */
+    bool retries;   /* the question that is asked now was taken out of the conversation by /retry, */
+    char *replaced; /* and this was its answer; NULL: it had none. Owned */
 };
 
 enum chat_typed { CHAT_QUESTION, CHAT_NOTHING, CHAT_END };

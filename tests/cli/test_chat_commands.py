@@ -254,6 +254,11 @@ def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
     say(terminal, "/system x")
     say(terminal, f"/save {path}")
     assert path.read_text() == before
+    path.write_text(json.dumps([{"role": "user", "content": "Tell me"}]))
+    say(terminal, f"/load {path}")
+    say(terminal, "/system " + "~" * 120)
+    assert "the context has room for" in say(terminal, "/retry")
+    assert "0 turns are left" in say(terminal, "/undo"), "the question without an answer was kept, too"
 
 
 # How it looks -----------------------------------------------------------------------------------------------------------
