@@ -130,8 +130,7 @@ static enum chat_typed take_undo(struct chat *chat, const char *argument, char *
     if (conversation_last_answer(conversation))
         conversation_drop_last(conversation);
     conversation_drop_last(conversation);
-    chat_say("Forgot the last question and its answer; %zu turns are left.\n",
-             conversation_turns(conversation));
+    chat_say("Forgot the last question and its answer. Turns left: %zu.\n", conversation_turns(conversation));
     return CHAT_NOTHING;
 }
 
@@ -176,7 +175,7 @@ static enum chat_typed take_drop(struct chat *chat, const char *argument, char *
     if (n > n_turns)
         n = n_turns;
     conversation_drop_oldest(&chat->conversation, n);
-    chat_say("Dropped the oldest %zu of %zu turns%s.\n", n, n_turns,
+    chat_say("Dropped the oldest %zu of %zu turn%s%s.\n", n, n_turns, n_turns == 1 ? "" : "s",
              chat->conversation.has_system ? "; the system prompt stays" : "");
     *question = chat->unasked;
     chat->unasked = NULL;
@@ -205,7 +204,8 @@ static enum chat_typed take_save(struct chat *chat, const char *argument, char *
     else if (conversation_save(&chat->conversation, path, &error))
         chat_say("/save: %s\n", error.message);
     else
-        chat_say("Saved %zu turns to %s\n", conversation_turns(&chat->conversation), path);
+        chat_say("Saved %zu turn%s to %s\n", conversation_turns(&chat->conversation),
+                 conversation_turns(&chat->conversation) == 1 ? "" : "s", path);
     return CHAT_NOTHING;
 }
 
@@ -222,7 +222,8 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
         chat_say("/load: %s\n", error.message);
     } else {
         bool is_open = conversation_last_question(conversation) && !conversation_last_answer(conversation);
-        chat_say("Loaded %zu turns%s from %s%s\n", conversation_turns(conversation),
+        size_t n_turns = conversation_turns(conversation);
+        chat_say("Loaded %zu turn%s%s from %s%s\n", n_turns, n_turns == 1 ? "" : "s",
                  conversation->has_system ? " and a system prompt" : "", path,
                  is_open ? ". The last question has no answer: /retry asks it." : "");
     }

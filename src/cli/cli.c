@@ -98,7 +98,7 @@ int cli_read_file(const char *path, char **text, size_t *len, runnel_error *erro
         }
         size_t n = fread(buffer + used, 1, cap - used - 1, file);
         used += n;
-        if (n == 0)
+        if (n == 0 || feof(file)) /* a terminal would want a second Ctrl-D */
             break;
     }
     if (!failure && ferror(file))

@@ -418,6 +418,18 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* --insecure only permits: says so where there was nothing to permit. */
+static void remark_insecure(struct serving *serving)
+{
+    if (!serving->settings->insecure)
+        return;
+    if (serving->options.guard.is_loopback)
+        log_say(&serving->log, "insecure",
+                "--insecure changes nothing: %s is reached from this machine alone", serving->settings->host);
+    else if (keys_count(serving->keys))
+        log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
+}
+
 static int serve(const struct serve_settings *settings)
 {
     runnel_error error;
@@ -437,6 +449,7 @@ static int serve(const struct serve_settings *settings)
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
+    remark_insecure(&serving);
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;

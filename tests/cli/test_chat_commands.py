@@ -163,7 +163,7 @@ def test_undo(chat, tiny):
     terminal = chat(tiny(), *SEED, "--seed", "5")
     first = say(terminal, "Tell me")
     second = say(terminal, "And then?")
-    assert "1 turns are left" in say(terminal, "/undo")
+    assert "Turns left: 1" in say(terminal, "/undo")
     again = say(terminal, "And then?")
     assert prompt_tokens(again) == prompt_tokens(second) and answer_of(again) == answer_of(second)
     say(terminal, "/undo")
@@ -175,7 +175,7 @@ def test_save_and_load(chat, tiny, tmp_path):
     path = tmp_path / "talk.json"
     terminal = chat(tiny(), *SEED, "--seed", "5", "--system", "Grüße, 日本")
     say(terminal, "Tell me")
-    assert f"Saved 1 turns to {path}" in say(terminal, f"/save {path}")
+    assert f"Saved 1 turn to {path}" in say(terminal, f"/save {path}")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     messages = json.loads(path.read_text())["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant"]
@@ -187,7 +187,7 @@ def test_save_and_load(chat, tiny, tmp_path):
 
     path.write_text(json.dumps(messages))  # a bare list will do
     other = chat(tiny(), *SEED, "--seed", "5")
-    assert "Loaded 1 turns and a system prompt" in say(other, f"/load {path}")
+    assert "Loaded 1 turn and a system prompt" in say(other, f"/load {path}")
     loaded = say(other, "And then?")
     assert prompt_tokens(loaded) == prompt_tokens(second) and answer_of(loaded) == answer_of(second)
 
@@ -258,7 +258,7 @@ def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
     say(terminal, f"/load {path}")
     say(terminal, "/system " + "~" * 120)
     assert "the context has room for" in say(terminal, "/retry")
-    assert "0 turns are left" in say(terminal, "/undo"), "the question without an answer was kept, too"
+    assert "Turns left: 0" in say(terminal, "/undo"), "the question without an answer was kept, too"
 
 
 # How it looks -----------------------------------------------------------------------------------------------------------

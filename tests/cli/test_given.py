@@ -4,6 +4,8 @@ import subprocess
 
 import pytest
 
+from terminal import Terminal
+
 
 def run(runnel, *args, **options):
     return subprocess.run([runnel, *map(str, args)], capture_output=True, text=True, timeout=60,
@@ -66,3 +68,23 @@ def test_a_model_without_its_flag(runnel, tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     done = run(runnel, "serve", tmp_path / "missing.gguf", "--port", "0")
     assert done.returncode == 1 and "missing.gguf" in done.stderr
+
+
+@pytest.mark.parametrize("args", [("tokenize",), ("run", "--json"), ("run", "--raw", "-n", "2")])
+def test_a_terminal_that_is_read_says_so(runnel, tiny, args):
+    terminal = Terminal([runnel, args[0], tiny(), *args[1:]])
+    try:
+        terminal.wait_for("type the text; Ctrl-D ends it")
+        terminal.type("Tell me\n\x04")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("flags, why", [
+    (("--host", "127.0.0.1"), "127.0.0.1 is reached from this machine alone"),
+    (("--host", "0.0.0.0", "--api-key", "a-key-of-the-test"), "a key was given, and is asked for"),
+])
+def test_insecure_that_changes_nothing_is_said(runnel, tiny, flags, why):
+    done = run(runnel, "serve", tiny() + ".missing", "--port", "0", "--insecure", *flags)
+    assert done.returncode == 1 and f"--insecure changes nothing: {why}" in done.stderr
