@@ -20,7 +20,8 @@ enum {
 /* What was found for an option. */
 struct found {
     const char *text; /* NULL: nothing */
-    enum { FROM_NOWHERE, FROM_FLAG, FROM_ENVIRONMENT, FROM_CONFIG, FROM_DEFAULT } source;
+    enum { FROM_NOWHERE, FROM_FLAG, FROM_ENVIRONMENT, FROM_CONFIG, FROM_DEFAULT, FROM_PERSON } source;
+    bool bare;                  /* FROM_FLAG: without it */
     int line;                   /* FROM_CONFIG */
     struct option_texts *texts; /* OPTION_TEXTS: all of them, text is the last; else NULL */
 };
@@ -68,7 +69,7 @@ static void describe(const struct reading *r, const struct option_spec *spec, co
     else if (found->source == FROM_CONFIG)
         snprintf(out, size, "%.160s, line %d: %s", r->config_path, found->line, spec->name);
     else
-        snprintf(out, size, "%s%s", spec->positional ? "" : "--", spec->name);
+        snprintf(out, size, "%s%s", spec->positional || found->source == FROM_PERSON ? "" : "--", spec->name);
 }
 
 static int wrong_value(const struct reading *r, const struct option_spec *spec, const struct found *found,
@@ -235,10 +236,21 @@ static int unknown_name(const struct reading *r, const char *prefix, const char 
 
 /* Sources ------------------------------------------------------------------------------------------------- */
 
+/* The same thing with its flag and without. */
+static int given_twice(struct reading *r, const struct option_spec *spec, const char *bare,
+                       const char *with_flag)
+{
+    const char *hint = spec->extra_hint;
+    return error_set(r->error, RUNNEL_EINVAL, "expected one %s, found '%.80s' and --%s '%.80s'%s%s",
+                     spec->value_name, bare, spec->name, with_flag, hint ? "; " : "", hint ? hint : "");
+}
+
 /* Keeps what was found for an option: in place of what it had, or behind it. */
 static int keep_text(struct reading *r, size_t index, struct found found)
 {
     const struct option_spec *spec = &r->table->specs[index];
+    if (r->found[index].bare && found.source == FROM_FLAG)
+        return given_twice(r, spec, r->found[index].text, found.text);
     if (spec->type == OPTION_TEXTS) {
         found.texts = r->found[index].texts;
         if (!found.texts && r->n_texts < TEXTS_OPTIONS_MAX)
@@ -298,14 +310,20 @@ static int take_letter(struct reading *r, int argc, char **argv, int *i)
 
 static int take_positional(struct reading *r, const char *text)
 {
+    const char *hint = NULL;
     for (size_t i = 0; i < r->table->n_specs; i++) {
-        if (r->table->specs[i].positional && !r->found[i].text) {
-            r->found[i] = (struct found){.text = text, .source = FROM_FLAG};
+        const struct option_spec *spec = &r->table->specs[i];
+        if (spec->extra_hint)
+            hint = spec->extra_hint;
+        if (spec->bare && r->found[i].text && !r->found[i].bare)
+            return given_twice(r, spec, text, r->found[i].text);
+        if ((spec->positional || spec->bare) && !r->found[i].text) {
+            r->found[i] = (struct found){.text = text, .source = FROM_FLAG, .bare = spec->bare};
             return RUNNEL_OK;
         }
     }
-    return error_set(r->error, RUNNEL_EINVAL, "'%.80s': expected an option, found an argument too many",
-                     text);
+    return error_set(r->error, RUNNEL_EINVAL, "'%.80s': expected an option, found an argument too many%s%s",
+                     text, hint ? "; " : "", hint ? hint : "");
 }
 
 static int read_flags(struct reading *r, int argc, char **argv)
@@ -416,6 +434,69 @@ static int read_config(struct reading *r)
     return status;
 }
 
+/* Options together ---------------------------------------------------------------------------------------- */
+
+/* Somebody gave it, and it is not switched off. */
+static bool is_given(const struct reading *r, size_t index)
+{
+    const char *text = r->found[index].text;
+    bool flag;
+    if (!text)
+        return false;
+    switch (r->table->specs[index].type) {
+    case OPTION_FLAG:
+        return !read_flag(text, &flag) || flag;
+    case OPTION_INT:
+        return strcmp(text, "0") != 0;
+    default:
+        return true;
+    }
+}
+
+/* The first option of list, "raw|json", that is given; n_specs if none is. */
+static size_t find_given(const struct reading *r, const char *list)
+{
+    for (size_t i = 0; i < r->table->n_specs; i++)
+        if (is_given(r, i) && is_choice(list, r->table->specs[i].name))
+            return i;
+    return r->table->n_specs;
+}
+
+/* "--keep-last, --other": the list as a message has it. */
+static void describe_list(const char *list, char *out, size_t size)
+{
+    size_t used = 0;
+    for (const char *name = list; *name && used < size; name += *name == '|') {
+        size_t len = strcspn(name, "|");
+        int n = snprintf(out + used, size - used, "%s--%.*s", name == list ? "" : " or ", (int)len, name);
+        used += n > 0 ? (size_t)n : 0;
+        name += len;
+    }
+}
+
+/* Nothing that was given is ignored: an option that another one makes void is refused. */
+static int check_together(const struct reading *r)
+{
+    for (size_t i = 0; i < r->table->n_specs; i++) {
+        const struct option_spec *spec = &r->table->specs[i];
+        size_t other = spec->excludes ? find_given(r, spec->excludes) : r->table->n_specs;
+        char who[256], whom[256];
+        if (!is_given(r, i))
+            continue;
+        describe(r, spec, &r->found[i], who, sizeof who);
+        if (other < r->table->n_specs) {
+            describe(r, &r->table->specs[other], &r->found[other], whom, sizeof whom);
+            return error_set(r->error, RUNNEL_EINVAL, "%s: expected it without %s, found both", who, whom);
+        }
+        if (spec->needs && find_given(r, spec->needs) == r->table->n_specs) {
+            describe_list(spec->needs, whom, sizeof whom);
+            return error_set(r->error, RUNNEL_EINVAL,
+                             "%s: expected %s beside it, found none: it would change nothing", who, whom);
+        }
+    }
+    return RUNNEL_OK;
+}
+
 /* Reading ------------------------------------------------------------------------------------------------- */
 
 /* Checks all values; then, with settings, stores them. */
@@ -457,10 +538,30 @@ int options_read(const struct options_table *table, int argc, char **argv, void 
     if (r.help)
         return OPTIONS_HELP;
     read_environment(&r);
-    if ((status = read_config(&r)) || (status = read_values(&r, NULL))) {
+    if ((status = read_config(&r)) || (status = read_values(&r, NULL)) || (status = check_together(&r))) {
         free(r.config_text);
         return status;
     }
     read_values(&r, settings);
     return OPTIONS_READ;
+}
+
+int options_set(const struct options_table *table, const char *name, const char *text, void *settings,
+                runnel_error *error)
+{
+    struct reading r = {.table = table, .error = error};
+    size_t index = find_name(table, name, strlen(name));
+    if (index == table->n_specs)
+        return unknown_name(&r, "", name, strlen(name));
+    const struct option_spec *spec = &table->specs[index];
+    r.found[index] = (struct found){.text = text, .source = FROM_PERSON};
+    union value value;
+    memset(&value, 0, sizeof value);
+    int status = read_value(&r, spec, &r.found[index], &value);
+    if (status)
+        return status;
+    store_value(&r, spec, &value, settings);
+    if (spec->has_field)
+        *(bool *)((char *)settings + spec->has_field - 1) = true;
+    return RUNNEL_OK;
 }

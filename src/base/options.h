@@ -37,6 +37,7 @@
  * the default; of repeated flags the last. An empty environment variable counts as not set. A flag takes no
  * value (but --json=no is possible); in the environment and the file it is yes, true, on or 1, or no, false,
  * off or 0. "--" ends the options.
+ * Options that exclude or need one another are compared wherever they were given; one that is no, or 0, is not given.
  * --help and -h are in every table by themselves.
  *
  * Owns nothing; any thread that may read the environment. */
@@ -89,6 +90,10 @@ struct option_spec {
     const char *choices;      /* STRING: the values it may have, "avx2|avx512"; NULL: any */
     bool required;            /* an error if nobody gives a value */
     bool positional;          /* no flag: the next argument without one */
+    bool bare;                /* with its flag, or as the next argument without one */
+    const char *extra_hint;   /* bare: what is said of an argument too many; NULL: nothing */
+    const char *excludes;     /* options that cannot be given beside it, "raw|json"; NULL: none */
+    const char *needs;        /* of these one must be given, too, else it would change nothing; NULL: none */
     const char *group;        /* of the first option of a group in --help: its heading; else NULL */
 };
 
@@ -111,6 +116,11 @@ enum { OPTIONS_READ = 0, OPTIONS_HELP = 1 };
  */
 int options_read(const struct options_table *table, int argc, char **argv, void *settings,
                  runnel_error *error);
+
+/* Sets one option to text, as a person asks while the program runs: *settings changes if RUNNEL_OK is returned, else the
+ * error names what was expected. */
+int options_set(const struct options_table *table, const char *name, const char *text, void *settings,
+                runnel_error *error);
 
 /* As wide as the terminal that out is, 100 columns at most; 80 elsewhere. */
 void options_print_help(const struct options_table *table, FILE *out);

@@ -71,7 +71,10 @@ static void print_spec(const struct option_spec *spec, size_t column, FILE *out)
     const char *value = spec->default_text;
     snprintf(text, sizeof text, "%s%s%s%s%s%s%s", spec->help, spec->choices ? ": " : "",
              spec->choices ? spec->choices : "", value ? " (default " : "", value ? value : "",
-             value ? ")" : "", spec->required && !spec->positional ? " (required)" : "");
+             value ? ")" : "",
+             spec->required && !spec->positional
+                 ? (spec->bare ? " (required; also without the flag)" : " (required)")
+                 : "");
     print_wrapped(text, column, out);
 }
 
@@ -87,8 +90,8 @@ void options_print_help(const struct options_table *table, FILE *out)
     fprintf(out, "Usage: %s [OPTION...]", table->command);
     for (size_t i = 0; i < table->n_specs; i++) {
         const struct option_spec *spec = &table->specs[i];
-        if (spec->positional)
-            fprintf(out, spec->required ? " %s" : " [%s]", spec->name);
+        if (spec->positional || spec->bare)
+            fprintf(out, spec->required ? " %s" : " [%s]", spec->bare ? spec->value_name : spec->name);
         size_t width = format_left(spec, left, sizeof left) + 2;
         column = width > column && width <= LEFT_MAX ? width : column;
         has_config |= spec->type == OPTION_CONFIG;

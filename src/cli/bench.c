@@ -30,7 +30,7 @@ struct bench_settings {
 
 static const struct option_spec bench_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct bench_settings, model), .required = true},
+     OPTION_FIELD(struct bench_settings, model), .required = true, .bare = true},
     {"prefill", 'p', OPTION_INTS, "N,N", "lengths of prompts", OPTION_FIELD(struct bench_settings, prefill),
      .minimum = 1, .maximum = 1 << 20, .default_text = "16,128,512"},
     {"n-tokens", 'n', OPTION_INT, "N", "tokens to decode", OPTION_FIELD(struct bench_settings, n_tokens),
@@ -47,7 +47,8 @@ static const struct option_spec bench_options[] = {
      .default_text = "3"},
     {"target-ms", 0, OPTION_INT, "MS",
      "recommend --parallel for at most so long between the tokens of a stream",
-     OPTION_FIELD(struct bench_settings, target_ms), .minimum = 1, .maximum = 60000, .default_text = "100"},
+     OPTION_FIELD(struct bench_settings, target_ms), .minimum = 1, .maximum = 60000, .default_text = "100",
+     .excludes = "json"},
     {"json", 0, OPTION_FLAG, NULL, "print one object", OPTION_FIELD(struct bench_settings, json)},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct bench_settings, config_text)},

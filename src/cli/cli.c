@@ -6,9 +6,13 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { SILENT_MS = 2000 }; /* that a pipe may be before somebody is told */
 
 int cli_fail(const runnel_error *error)
 {
@@ -70,12 +74,24 @@ static int fail_file(runnel_error *error, const char *path, const char *what)
     return RUNNEL_EIO;
 }
 
+/* Nobody shall wonder why nothing happens. */
+static void announce_stdin(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (isatty(STDIN_FILENO))
+        fprintf(stderr, "runnel: type the text; Ctrl-D ends it\n");
+    else if (poll(&input, 1, SILENT_MS) == 0)
+        fprintf(stderr, "runnel: waiting for stdin to end; < /dev/null where nothing is to come\n");
+}
+
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error)
 {
     bool is_stdin = !strcmp(path, "-");
     FILE *file = is_stdin ? stdin : fopen(path, "rb");
     if (!file)
         return fail_file(error, path, strerror(errno));
+    if (is_stdin)
+        announce_stdin();
     size_t used = 0, cap = 0;
     char *buffer = NULL;
     int failure = RUNNEL_OK;
@@ -90,7 +106,7 @@ int cli_read_file(const char *path, char **text, size_t *len, runnel_error *erro
         }
         size_t n = fread(buffer + used, 1, cap - used - 1, file);
         used += n;
-        if (n == 0)
+        if (n == 0 || feof(file)) /* a terminal would want a second Ctrl-D */
             break;
     }
     if (!failure && ferror(file))

@@ -286,16 +286,14 @@ static int print_json(const struct inspection *it)
 /* The command --------------------------------------------------------------------------------------------- */
 
 struct inspect_settings {
-    const char *model, *model_flag;
+    const char *model;
     bool json;
     char *config_text;
 };
 
 static const struct option_spec inspect_options[] = {
-    {"MODEL", 0, OPTION_STRING, NULL, "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct inspect_settings, model), .positional = true},
-    {"model", 'm', OPTION_STRING, "MODEL", "the same as MODEL",
-     OPTION_FIELD(struct inspect_settings, model_flag)},
+    {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
+     OPTION_FIELD(struct inspect_settings, model), .required = true, .bare = true},
     {"json", 0, OPTION_FLAG, NULL, "print one object", OPTION_FIELD(struct inspect_settings, json)},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct inspect_settings, config_text)},
@@ -332,13 +330,7 @@ int command_inspect(int argc, char **argv)
     int status = cli_read_options(&inspect_table, argc, argv, &settings);
     if (status >= 0)
         return status;
-    const char *model = settings.model ? settings.model : settings.model_flag;
-    if (model) {
-        status = run(model, settings.json);
-    } else {
-        fprintf(stderr, "runnel inspect: expected MODEL, found none; runnel inspect --help tells more\n");
-        status = EXIT_USAGE;
-    }
+    status = run(settings.model, settings.json);
     free(settings.config_text);
     return status;
 }

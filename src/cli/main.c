@@ -64,9 +64,17 @@ static int refuse_command(const char *name)
     return EXIT_USAGE;
 }
 
+static int refuse_argument(const char *argument)
+{
+    fprintf(stderr, "runnel: '%.80s': expected nothing more, found an argument too many\n", argument);
+    return EXIT_USAGE;
+}
+
 /* `runnel help` and `runnel help COMMAND`. */
 static int print_help(int argc, char **argv)
 {
+    if (argc > 3)
+        return refuse_argument(argv[3]);
     if (argc < 3) {
         usage(stdout);
         return EXIT_DONE;
@@ -100,6 +108,8 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
         return print_help(argc, argv);
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        if (argc > 2)
+            return refuse_argument(argv[2]);
         printf("runnel %s\n", RUNNEL_VERSION);
         return EXIT_DONE;
     }

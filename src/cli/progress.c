@@ -65,10 +65,13 @@ static void draw_bar(const struct progress *progress, const char *numbers, doubl
 {
     struct winsize window;
     int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col ? window.ws_col : 80;
-    int width = columns - (int)strlen(progress->label) - (int)strlen(numbers) - 8;
+    int label_len = (int)strlen(progress->label), room = columns - 1 - label_len - 1; /* for the numbers */
+    int width = room - (int)strlen(numbers) - 6;
     if (width > 40)
         width = 40;
-    fprintf(stderr, "\r%s ", progress->label);
+    if (label_len > columns - 2)
+        label_len = columns - 2;
+    fprintf(stderr, "\r%.*s ", label_len, progress->label);
     if (known && width >= 8) {
         int full = (int)(share * width);
         fputc('[', stderr);
@@ -76,7 +79,8 @@ static void draw_bar(const struct progress *progress, const char *numbers, doubl
             fputc(i < full ? '=' : i == full ? '>' : ' ', stderr);
         fputs("] ", stderr);
     }
-    fprintf(stderr, "%s\033[K", numbers);
+    fprintf(stderr, "%.*s\033[K", room > 0 ? room : 0,
+            numbers); /* a line that broke could not be drawn over */
     fflush(stderr);
 }
 

@@ -52,10 +52,11 @@ static const struct option_spec specs[] = {
      "ms:OWNER/REPOSITORY/FILE.gguf (ModelScope)",
      OPTION_FIELD(struct settings, what), .positional = true},
     {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that `runnel list` shows",
-     OPTION_FIELD(struct settings, folder)},
+     OPTION_FIELD(struct settings, folder), .excludes = "check|list"},
     {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
      OPTION_FIELD(struct settings, check)},
-    {"list", 0, OPTION_FLAG, NULL, "as runnel list", OPTION_FIELD(struct settings, list)},
+    {"list", 0, OPTION_FLAG, NULL, "as runnel list", OPTION_FIELD(struct settings, list),
+     .excludes = "MODEL|check"},
 };
 
 static const struct options_table table = {

@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "cli/affinity.h"
 #include "cli/cli.h"
+#include "cli/context_room.h"
 #include "server/server.h"
 
 #include <arpa/inet.h>
@@ -40,13 +41,13 @@ struct serve_settings {
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
     uint64_t seed;
-    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context;
     bool insecure, log_json;
 };
 
 static const struct option_spec serve_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct serve_settings, model), .required = true},
+     OPTION_FIELD(struct serve_settings, model), .required = true, .bare = true},
     {"host", 0, OPTION_STRING, "NAME", "listen on this address or host name",
      OPTION_FIELD(struct serve_settings, host), .default_text = "127.0.0.1",
      .group = "Where it listens, and who may ask"},
@@ -66,8 +67,8 @@ static const struct option_spec serve_options[] = {
      "pages from there may ask, too: https://app.example, or * for any",
      OPTION_FIELD(struct serve_settings, cors_origins)},
     {"ctx", 0, OPTION_INT, "N", "context of a request in tokens, prompt and answer together",
-     OPTION_FIELD(struct serve_settings, n_context), .minimum = 2, .maximum = 1 << 24, .default_text = "8192",
-     .group = "Requests and memory"},
+     OPTION_FIELD(struct serve_settings, n_context), OPTION_HAS(struct serve_settings, has_context),
+     .minimum = 2, .maximum = 1 << 24, .default_text = "8192", .group = "Requests and memory"},
     {"parallel", 0, OPTION_INT, "N", "requests computed together at most",
      OPTION_FIELD(struct serve_settings, n_parallel), .minimum = 1, .maximum = 256, .default_text = "8"},
     {"kv-cache-mib", 0, OPTION_INT, "N", "memory for what the model keeps of all requests, in MiB",
@@ -76,7 +77,8 @@ static const struct option_spec serve_options[] = {
     {"batch", 0, OPTION_INT, "N", "tokens computed in one step at most",
      OPTION_FIELD(struct serve_settings, n_batch), .minimum = 1, .maximum = 65536, .default_text = "512"},
     {"keep-first", 0, OPTION_INT, "N", "with --keep-last: tokens kept at the beginning",
-     OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64"},
+     OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64",
+     .needs = "keep-last"},
     {"keep-last", 0, OPTION_INT, "N",
      "answers see only the last N tokens, and may get longer than the context; 0: all",
      OPTION_FIELD(struct serve_settings, keep_last), .minimum = 0, .maximum = 1 << 24},
@@ -138,8 +140,8 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, max_uri_bytes), .minimum = 64, .maximum = 1 << 20,
      .default_text = "8192"},
     {"max-bodies-bytes", 0, OPTION_INT, "N", "likewise, of all that are not parsed yet, together",
-     OPTION_FIELD(struct serve_settings, max_bodies_bytes), .minimum = 1024, .maximum = 1 << 30,
-     .default_text = "67108864"},
+     OPTION_FIELD(struct serve_settings, max_bodies_bytes), OPTION_HAS(struct serve_settings, has_max_bodies),
+     .minimum = 1024, .maximum = 1 << 30, .default_text = "67108864"},
     {"max-output-bytes", 0, OPTION_INT, "N", "a stream that its client leaves so far behind is ended",
      OPTION_FIELD(struct serve_settings, max_output_bytes), .minimum = 4096, .maximum = 1 << 30,
      .default_text = "262144"},
@@ -256,8 +258,15 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = (uint32_t)settings->n_context;
+    char said[320];
+    if (settings->has_context && context_room_cut(&info, options.n_context, said, sizeof said))
+        log_say(&serving->log, "context", "%s", said);
     if (options.n_context > info.n_context_train)
         options.n_context = info.n_context_train;
+    failure = context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib,
+                                 (uint64_t)settings->kv_cache_mib << 20, error);
+    if (failure)
+        return failure;
     options.n_parallel = (uint32_t)settings->n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
@@ -419,6 +428,18 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* --insecure only permits: says so where there was nothing to permit. */
+static void remark_insecure(struct serving *serving)
+{
+    if (!serving->settings->insecure)
+        return;
+    if (serving->options.guard.is_loopback)
+        log_say(&serving->log, "insecure",
+                "--insecure changes nothing: %s is reached from this machine alone", serving->settings->host);
+    else if (keys_count(serving->keys))
+        log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
+}
+
 static int serve(const struct serve_settings *settings)
 {
     runnel_error error;
@@ -438,6 +459,7 @@ static int serve(const struct serve_settings *settings)
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
+    remark_insecure(&serving);
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;
@@ -471,6 +493,13 @@ int command_serve(int argc, char **argv)
     int status = cli_read_options(&serve_table, argc, argv, &settings);
     if (status >= 0)
         return status;
+    if (settings.has_max_bodies && settings.max_bodies_bytes < settings.max_body_bytes) {
+        fprintf(stderr,
+                "runnel serve: --max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d\n",
+                settings.max_body_bytes, settings.max_bodies_bytes);
+        free(settings.config_text);
+        return EXIT_USAGE;
+    }
     status = serve(&settings);
     free(settings.config_text);
     return status;

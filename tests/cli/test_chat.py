@@ -107,11 +107,11 @@ def test_thoughts_are_dimmed(chat, tiny):
     assert "\033[2m" not in plain
 
 
-def test_a_conversation_that_is_too_long(chat, tiny):
+def test_a_question_that_is_too_long(chat, tiny):
     terminal = chat(tiny(), "-n", "4", "--ctx", "130")
     ask(terminal, "Tell me")
     terminal.type("~" * 100 + "\r")
-    assert "the context has room for 129" in terminal.wait_for("/clear starts a new one")
+    assert "the context has room for 129" in terminal.wait_for("The question is too long by itself")
     terminal.wait_for(PROMPT)
     terminal.type("/clear\r")
     terminal.wait_for(PROMPT)

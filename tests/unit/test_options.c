@@ -313,6 +313,91 @@ static void test_help(void **state)
     free(text);
 }
 
+/* An argument that may have a flag, and options that go or do not go together. */
+static void test_together(void **state)
+{
+    (void)state;
+    struct together {
+        const char *model, *system;
+        bool raw, has_first;
+        int first, last;
+        float real;
+        char *config_text;
+    } s;
+    static const struct option_spec together_specs[] = {
+        {"model", 'm', OPTION_STRING, "MODEL", "a model", OPTION_FIELD(struct together, model),
+         .required = true, .bare = true, .extra_hint = "questions go behind -p"},
+        {"system", 0, OPTION_STRING, "TEXT", "a text", OPTION_FIELD(struct together, system)},
+        {"raw", 'r', OPTION_FLAG, NULL, "as it is", OPTION_FIELD(struct together, raw),
+         .excludes = "other|system"},
+        {"first", 0, OPTION_INT, "N", "first", OPTION_FIELD(struct together, first),
+         OPTION_HAS(struct together, has_first), .minimum = 0, .maximum = 9, .default_text = "4",
+         .needs = "last|other"},
+        {"last", 0, OPTION_INT, "N", "last", OPTION_FIELD(struct together, last)},
+        {"real", 0, OPTION_FLOAT, "X", "real", OPTION_FIELD(struct together, real), .minimum = 0,
+         .maximum = 1},
+        {"config", 0, OPTION_CONFIG, "FILE", "config", OPTION_FIELD(struct together, config_text)},
+    };
+    static const struct options_table t = {"runnel t", "T.", together_specs, OPTION_COUNT(together_specs)};
+    static const struct {
+        const char *argv[5];
+        const char *message; /* NULL: it is taken */
+    } cases[] = {
+        {{"a"}, NULL},
+        {{"-m", "a"}, NULL},
+        {{"-m", "a", "--model", "b"}, NULL},
+        {{"a", "b"}, "'b': expected an option, found an argument too many; questions go behind -p"},
+        {{"a", "-m", "b"}, "expected one MODEL, found 'a' and --model 'b'; questions go behind -p"},
+        {{"-m", "b", "a"}, "expected one MODEL, found 'a' and --model 'b'; questions go behind -p"},
+        {{NULL}, "expected --model MODEL, found none"},
+        {{"a", "--raw", "--system", "x"}, "--raw: expected it without --system, found both"},
+        {{"a", "--system", "x", "--raw"}, "--raw: expected it without --system, found both"},
+        {{"a", "--system", "x", "--raw=no"}, NULL},
+        {{"a", "--first", "3"}, "--first: expected --last or --other beside it, found none"},
+        {{"a", "--first", "3", "--last=0"}, "--first: expected --last"},
+        {{"a", "--first", "3", "--last=5"}, NULL},
+        {{"a", "--first", "0"}, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *argv[6] = {(char *)"t"};
+        int argc = 1;
+        for (; argc < 6 && cases[i].argv[argc - 1]; argc++)
+            argv[argc] = (char *)(uintptr_t)cases[i].argv[argc - 1];
+        int status = options_read(&t, argc, argv, &s, &error);
+        assert_int_equal(status, cases[i].message ? RUNNEL_EINVAL : OPTIONS_READ);
+        if (cases[i].message && !strstr(error.message, cases[i].message))
+            fail_msg("expected '%s', found '%s'", cases[i].message, error.message);
+    }
+    write_config("system = x\n");
+    char *argv[] = {(char *)"t", (char *)"a", (char *)"-r", (char *)"--config", config_path};
+    assert_int_equal(options_read(&t, 5, argv, &s, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "--raw: expected it without "));
+    assert_non_null(strstr(error.message, "line 1: system, found both"));
+    unlink(config_path);
+    setenv("RUNNEL_MODEL", "from outside", 1);
+    assert_int_equal(options_read(&t, 2, argv, &s, &error), OPTIONS_READ);
+    assert_string_equal(s.model, "a");
+    unsetenv("RUNNEL_MODEL");
+
+    s.has_first = false;
+    assert_int_equal(options_set(&t, "first", "7", &s, &error), RUNNEL_OK);
+    assert_true(s.has_first && s.first == 7);
+    assert_int_equal(options_set(&t, "first", "17", &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "first: expected a whole number from 0 to 9, found '17'");
+    assert_int_equal(options_set(&t, "frist", "7", &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "frist: unknown option; did you mean first?");
+    assert_int_equal(s.first, 7);
+
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    options_print_help(&t, out);
+    fclose(out);
+    assert_non_null(strstr(text, "Usage: runnel t [OPTION...] MODEL\n"));
+    assert_non_null(strstr(text, "  -m, --model MODEL  a model (required; also without the flag)\n"));
+    free(text);
+}
+
 /* Options that may come several times: in the order given; whoever has it first wins, with all of it. */
 static void test_texts(void **state)
 {
@@ -386,6 +471,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_positional),
+        cmocka_unit_test(test_together),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_required),

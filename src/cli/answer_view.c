@@ -1,0 +1,281 @@
+/* answer_view.c: an answer as it comes, and the reports behind it.
+ *
+ * A signal handler has no other way to speak than variables of the file; they are all that is owned here. */
+#include "cli/answer_view.h"
+
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Waiting ------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+/* What is to be put right before a second Ctrl-C ends the program; NULL: nothing. */
+static void (*before_the_end)(void);
+
+/* The first Ctrl-C asks the answer to end; the next one is the system's own. */
+static void on_interrupt(int signal_number)
+{
+    if (interrupted) {
+        if (before_the_end)
+            before_the_end();
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    interrupted = 1;
+}
+
+int answer_wait(runnel_engine *engine, const runnel_request *request, void (*restore)(void),
+                runnel_response *response, runnel_error *error)
+{
+    const struct timespec moment = {.tv_nsec = 10000000};
+    runnel_future *future;
+    interrupted = 0;
+    before_the_end = restore;
+    signal(SIGINT, on_interrupt);
+    int failure = runnel_submit(engine, request, 1, &future, error);
+    if (failure)
+        return failure;
+    for (bool cancelled = false; !runnel_poll(future); nanosleep(&moment, NULL))
+        if (interrupted && !cancelled) {
+            cancelled = true;
+            runnel_cancel(future);
+        }
+    failure = runnel_wait(future, response, error);
+    runnel_free(future);
+    return failure;
+}
+
+/* Streaming ----------------------------------------------------------------------------------------------- */
+
+/* Lines break between words where a person reads them; elsewhere not a byte changes. */
+static void begin_text(struct answer_view *view, FILE *out)
+{
+    view->wraps = isatty(fileno(out));
+    if (view->wraps)
+        wrap_start(&view->wrap, out, 0);
+}
+
+static void show_text(struct answer_view *view, FILE *out, const runnel_event *event)
+{
+    if (view->wraps)
+        wrap_write(&view->wrap, event->text, event->text_len);
+    else
+        fwrite(event->text, 1, event->text_len, out);
+    fflush(out);
+}
+
+static void end_text(struct answer_view *view)
+{
+    if (view->wraps)
+        wrap_end(&view->wrap);
+    view->wraps = false;
+}
+
+static void show_thought(struct answer_view *view, const runnel_event *event)
+{
+    if (!view->thoughts)
+        return;
+    if (!view->in_thought) {
+        begin_text(view, view->thoughts);
+        if (view->dims)
+            fputs("\033[2m", view->thoughts);
+    }
+    view->in_thought = true;
+    show_text(view, view->thoughts, event);
+}
+
+static void end_thought(struct answer_view *view)
+{
+    if (!view->in_thought)
+        return;
+    view->in_thought = false;
+    end_text(view);
+    fputs(view->dims ? "\033[0m\n" : "\n", view->thoughts);
+    fflush(view->thoughts);
+}
+
+static void show_answer(struct answer_view *view, const runnel_event *event)
+{
+    if (view->in_thought) {
+        end_thought(view);
+        fputc('\n', view->thoughts); /* a blank line before the answer */
+        fflush(view->thoughts);
+    }
+    if (!view->wrote)
+        begin_text(view, stdout);
+    view->wrote = true;
+    show_text(view, stdout, event);
+}
+
+bool answer_view_on_event(void *user, const runnel_event *event)
+{
+    struct answer_view *view = user;
+    if (event->kind == RUNNEL_EVENT_THOUGHT) {
+        show_thought(view, event);
+    } else if (event->kind == RUNNEL_EVENT_ANSWER) {
+        show_answer(view, event);
+    } else {
+        end_thought(view);
+        end_text(view);
+        if (view->wrote)
+            putchar('\n');
+        fflush(stdout);
+    }
+    return !ferror(stdout);
+}
+
+struct answer_view answer_view_open(void)
+{
+    bool out_is_terminal = isatty(STDOUT_FILENO), err_is_terminal = isatty(STDERR_FILENO);
+    return (struct answer_view){
+        .thoughts = out_is_terminal   ? stdout
+                    : err_is_terminal ? stderr
+                                      : NULL,
+        .dims = out_is_terminal || err_is_terminal,
+    };
+}
+
+/* Reports ------------------------------------------------------------------------------------------------- */
+
+static const char *finish_name(enum runnel_finish_reason reason)
+{
+    switch (reason) {
+    case RUNNEL_FINISH_STOP:
+        return "stop";
+    case RUNNEL_FINISH_LENGTH:
+        return "length";
+    case RUNNEL_FINISH_CANCELLED:
+        return "cancelled";
+    case RUNNEL_FINISH_ERROR:
+        return "error";
+    }
+    return "";
+}
+
+static double per_second(double n, double ms)
+{
+    return ms > 0 ? n / ms * 1e3 : 0;
+}
+
+/* The same for people. */
+static const char *describe_finish(enum runnel_finish_reason reason)
+{
+    return reason == RUNNEL_FINISH_STOP     ? "complete"
+           : reason == RUNNEL_FINISH_LENGTH ? "cut off"
+                                            : finish_name(reason);
+}
+
+/* Tokens after the first one: those that decode_ms covers. */
+static double decoded(const runnel_response *response)
+{
+    return response->n_tokens ? response->n_tokens - 1.0 : 0;
+}
+
+/* "load 1.20 s | " or nothing. */
+static int describe_load(char *line, size_t size, double load_ms)
+{
+    return load_ms > 0 ? snprintf(line, size, "load %.2f s | ", load_ms / 1e3) : 0;
+}
+
+/* All of it. */
+static void describe_all(const runnel_model_info *info, const runnel_response *response, double load_ms,
+                         char *line, size_t size)
+{
+    double decode_tok_s = per_second(decoded(response), response->decode_ms);
+    uint32_t n_computed = response->n_prompt_tokens - response->n_cached_tokens;
+    char cached[32] = "";
+    int n = describe_load(line, size, load_ms);
+    if (response->n_cached_tokens)
+        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
+    snprintf(
+        line + n, size - (size_t)n,
+        "prompt %u tokens%s, prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, "
+        "%.1f GB/s | %s",
+        response->n_prompt_tokens, cached, per_second(n_computed, response->prefill_ms), response->prefill_ms,
+        response->n_tokens, decode_tok_s, decode_tok_s * (double)info->bytes_per_token / 1e9,
+        response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+                                                        : describe_finish(response->finish_reason));
+}
+
+/* Digits behind the point, so that the line stays short. */
+static int places(double value)
+{
+    return value < 1000 ? 1 : 0;
+}
+
+/* What one answer cost: the model was loaded for it. */
+static void describe_speeds(const runnel_model_info *info, const runnel_response *response, double load_ms,
+                            char *line, size_t size)
+{
+    double decode_tok_s = per_second(decoded(response), response->decode_ms),
+           decode_gb_s = decode_tok_s * (double)info->bytes_per_token / 1e9,
+           prefill_tok_s =
+               per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms);
+    int n = describe_load(line, size, load_ms);
+    snprintf(line + n, size - (size_t)n, "prefill %.*f tok/s | decode %.*f tok/s, %.1f GB/s | %s",
+             places(prefill_tok_s), prefill_tok_s, places(decode_tok_s), decode_tok_s, decode_gb_s,
+             describe_finish(response->finish_reason));
+}
+
+/* What a turn of a conversation took of the context. */
+static void describe_counts(const runnel_response *response, char *line, size_t size)
+{
+    double decode_tok_s = per_second(decoded(response), response->decode_ms),
+           prefill_s = response->prefill_ms / 1e3;
+    char cached[32] = "";
+    if (response->n_cached_tokens)
+        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
+    snprintf(line, size, "prompt %u%s in %.*f s | answer %u, %.*f tok/s | %s", response->n_prompt_tokens,
+             cached, prefill_s < 100 ? 1 : 0, prefill_s, response->n_tokens, places(decode_tok_s),
+             decode_tok_s, describe_finish(response->finish_reason));
+}
+
+void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
+                          bool verbose)
+{
+    char line[256], text[264];
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    if (verbose)
+        describe_all(&info, response, load_ms, line, sizeof line);
+    else if (load_ms > 0)
+        describe_speeds(&info, response, load_ms, line, sizeof line);
+    else
+        describe_counts(response, line, sizeof line);
+    snprintf(text, sizeof text, "\n[%s]\n", line);
+    wrap_print(stderr, 1, text);
+}
+
+int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
+{
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
+    double decode_tok_s = per_second(decoded(response), response->decode_ms);
+    json_t *object = json_pack(
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
+        "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
+        (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
+        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "seed",
+        (json_int_t)seed, "logits_hash", hash, "timings", "load_ms", info.load_ms, "prefill_ms",
+        response->prefill_ms, "prefill_tok_s",
+        per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
+        response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
+        decode_tok_s * (double)info.bytes_per_token / 1e9);
+    if (!object) {
+        fprintf(stderr, "runnel: the answer cannot be written as JSON\n");
+        return EXIT_FAILED;
+    }
+    json_dumpf(object, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(object);
+    return EXIT_DONE;
+}

@@ -1,0 +1,185 @@
+/* chat.c: the conversation of `runnel run` on a terminal: questions, commands, history. One thread. */
+#include "cli/chat.h"
+
+#include "base/error.h"
+#include "cli/answer_view.h"
+#include "cli/chat_commands.h"
+#include "cli/cli.h"
+
+#include <editline/readline.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* The terminal -------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+/* The terminal as it was found; only a chat changes it. */
+static struct termios found_terminal;
+static volatile sig_atomic_t terminal_changed;
+
+static void restore_terminal(void)
+{
+    if (terminal_changed)
+        tcsetattr(STDIN_FILENO, TCSANOW, &found_terminal);
+    terminal_changed = 0;
+}
+
+/* Keys are read one by one for as long as the chat lasts. Were lines gathered between two questions, a Ctrl-D that is
+ * typed while an answer streams would reach the line editor as another byte, and stay in its line. */
+static void read_single_keys(void)
+{
+    if (tcgetattr(STDIN_FILENO, &found_terminal))
+        return;
+    struct termios single = found_terminal;
+    single.c_lflag &= (tcflag_t)~ICANON; /* echo stays: without it libedit does not edit */
+    single.c_cc[VMIN] = 1;
+    single.c_cc[VTIME] = 0;
+    terminal_changed = tcsetattr(STDIN_FILENO, TCSANOW, &single) == 0;
+}
+
+static void note_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* A line that somebody typed, to be freed; NULL at the end. Ctrl-C throws away what stands in the line; twice in a row
+ * it is the end. */
+static char *read_question(void)
+{
+    for (bool warned = false;; warned = true) {
+        interrupted = 0;
+        signal(SIGINT, note_interrupt);
+        char *line = readline("\n> ");
+        if (line || !interrupted || warned)
+            return line;
+        fputs("\nCtrl-C again or Ctrl-D ends.\n", stderr);
+    }
+}
+
+/* Turns --------------------------------------------------------------------------------------------------- */
+
+/* Asks the question, streams the answer, keeps both: the answer without its thoughts. */
+static int ask(struct chat *chat, const char *question, runnel_response *response, runnel_error *error)
+{
+    struct conversation *conversation = &chat->conversation;
+    struct answer_view view = answer_view_open();
+    runnel_request request = run_make_request(chat->model, &chat->settings);
+    if (!conversation_add(conversation, "user", question, strlen(question)))
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
+    request.messages = conversation->messages;
+    request.n_messages = conversation->n;
+    request.on_event = answer_view_on_event;
+    request.user = &view;
+    int failure = answer_wait(chat->engine, &request, restore_terminal, response, error);
+    signal(SIGINT, SIG_IGN);
+    if (!failure && !conversation_add(conversation, "assistant", response->text, response->text_len)) {
+        runnel_response_free(response);
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
+    }
+    if (failure)
+        conversation_drop_last(conversation);
+    return failure;
+}
+
+static void offer_room(struct chat *chat, const char *question)
+{
+    size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, question);
+    if (n > n_turns) {
+        chat_say("The question is too long by itself: --ctx gives more room, if the model has it.\n");
+        return;
+    }
+    chat->unasked = strdup(question);
+    chat_say(
+        "The conversation has become too long: /drop forgets the oldest %zu of its %zu turns and asks again, "
+        "/clear starts a new one.\n",
+        n, n_turns);
+}
+
+/* What /retry took away comes back, as there is no other answer. */
+static void put_back(struct chat *chat, const char *question)
+{
+    struct conversation *conversation = &chat->conversation;
+    const char *answer = chat->replaced;
+    if (chat->retries && conversation_add(conversation, "user", question, strlen(question)) && answer &&
+        !conversation_add(conversation, "assistant", answer, strlen(answer)))
+        conversation_drop_last(conversation);
+}
+
+static void forget(char **text)
+{
+    free(*text);
+    *text = NULL;
+}
+
+static void take_turn(struct chat *chat, const char *question)
+{
+    runnel_error error;
+    runnel_response response;
+    forget(&chat->unasked);
+    int failure = ask(chat, question, &response, &error);
+    if (failure) {
+        chat_say("runnel: %s\n", error.message);
+        put_back(chat, question);
+        if (failure == RUNNEL_ECONTEXT)
+            offer_room(chat, question);
+    } else {
+        answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
+        if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
+            response.n_prompt_tokens + response.n_tokens >= chat->n_context)
+            chat_say("The context is full: /drop forgets the oldest turns, /clear starts anew.\n");
+        runnel_response_free(&response);
+    }
+    forget(&chat->replaced);
+    chat->retries = false;
+}
+
+/* The loop ------------------------------------------------------------------------------------------------ */
+
+static void converse(struct chat *chat)
+{
+    enum chat_typed typed = CHAT_NOTHING;
+    char *line, *question;
+    while (typed != CHAT_END && (line = read_question())) {
+        typed = chat_take(chat, line, &question);
+        if (line[strspn(line, " \t")])
+            add_history(line);
+        if (typed == CHAT_QUESTION)
+            take_turn(chat, question);
+        free(question);
+        free(line);
+    }
+}
+
+static int start_engine(struct chat *chat, runnel_error *error)
+{
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    options.n_context = chat->n_context = run_context_limit(chat->model, &chat->settings);
+    int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
+    return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
+}
+
+int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system)
+{
+    runnel_error error;
+    struct chat chat = {.model = model, .settings = *settings};
+    if (start_engine(&chat, &error))
+        return cli_fail(&error);
+    if (system && !conversation_set_system(&chat.conversation, system))
+        fputs("runnel: no memory for the system prompt\n", stderr);
+    chat_say("Type a question. Ctrl-C stops an answer, /? lists the commands, Ctrl-D ends.\n");
+    read_single_keys();
+    rl_initialize();
+    converse(&chat);
+    restore_terminal();
+    fputc('\n', stderr);
+    conversation_free(&chat.conversation);
+    forget(&chat.unasked);
+    runnel_engine_stop(chat.engine);
+    return EXIT_DONE;
+}

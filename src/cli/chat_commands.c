@@ -1,0 +1,428 @@
+/* chat_commands.c: what is typed in a chat instead of a question. */
+#include "cli/chat_commands.h"
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/wrap.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    NAME_MAX_LEN = 16,
+    LEFT_COLUMNS = 16, /* of the table of commands */
+    NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
+    ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
+};
+
+/* A line of two columns. */
+static void say_row(const char *left, const char *right)
+{
+    char row[160];
+    snprintf(row, sizeof row, "%-*s %s\n", LEFT_COLUMNS, left, right);
+    wrap_print(stderr, LEFT_COLUMNS + 1, row);
+}
+
+void chat_say(const char *format, ...)
+{
+    va_list args;
+    char *text;
+    va_start(args, format);
+    int len = vasprintf(&text, format, args);
+    va_end(args);
+    if (len < 0)
+        return;
+    wrap_print(stderr, 0, text);
+    free(text);
+}
+
+/* Room ---------------------------------------------------------------------------------------------------- */
+
+/* The tokens of the conversation without its n_dropped oldest turns, and of question behind it; 0: it has none, or they
+ * cannot be counted. */
+static size_t count_tokens(const struct chat *chat, size_t n_dropped, const char *question)
+{
+    const struct conversation *conversation = &chat->conversation;
+    size_t first = conversation->has_system, n = 0, n_tokens = 0;
+    runnel_message *messages = calloc(conversation->n + 1, sizeof *messages);
+    if (!messages)
+        return 0;
+    for (size_t i = 0; i < conversation->n; i++)
+        if (i < first || i >= first + 2 * n_dropped)
+            messages[n++] = conversation->messages[i];
+    messages[n++] = (runnel_message){.role = "user", .content = question ? question : ""};
+    runnel_request request = run_make_request(chat->model, &chat->settings);
+    request.messages = messages;
+    request.n_messages = n;
+    int32_t *ids;
+    if (runnel_prompt_tokens(chat->model, &request, &ids, &n_tokens, NULL))
+        n_tokens = 0;
+    else
+        runnel_tokens_free(ids);
+    free(messages);
+    return n_tokens;
+}
+
+size_t chat_turns_in_the_way(const struct chat *chat, const char *question)
+{
+    size_t n_turns = conversation_turns(&chat->conversation), n_dropped = 0;
+    size_t reserve = chat->n_context / ANSWER_SHARE;
+    if ((size_t)chat->settings.n_tokens < reserve)
+        reserve = (size_t)chat->settings.n_tokens;
+    while (n_dropped < n_turns && count_tokens(chat, n_dropped, question) + reserve > chat->n_context)
+        n_dropped++;
+    if (n_dropped == n_turns && count_tokens(chat, n_turns, question) >= chat->n_context)
+        return n_turns + 1;
+    return n_dropped;
+}
+
+/* The commands -------------------------------------------------------------------------------------------- */
+
+static enum chat_typed take_clear(struct chat *chat, const char *argument, char **question)
+{
+    (void)argument, (void)question;
+    conversation_clear(&chat->conversation);
+    chat_say("A new conversation.%s\n", chat->conversation.has_system ? " The system prompt stays." : "");
+    return CHAT_NOTHING;
+}
+
+static enum chat_typed take_quit(struct chat *chat, const char *argument, char **question)
+{
+    (void)chat, (void)argument, (void)question;
+    return CHAT_END;
+}
+
+static enum chat_typed take_system(struct chat *chat, const char *argument, char **question)
+{
+    (void)question;
+    struct conversation *conversation = &chat->conversation;
+    if (!*argument) {
+        if (conversation->has_system)
+            chat_say("The system prompt (/system clear removes it):\n%s\n",
+                     conversation->messages[0].content);
+        else
+            chat_say("There is no system prompt. /system TEXT sets one.\n");
+        return CHAT_NOTHING;
+    }
+    bool clears = !strcmp(argument, "clear");
+    if (!conversation_set_system(conversation, clears ? NULL : argument))
+        chat_say("No memory for the system prompt.\n");
+    else
+        chat_say(clears ? "There is no system prompt now.\n"
+                        : "The system prompt is set, from the next question on.\n");
+    return CHAT_NOTHING;
+}
+
+static enum chat_typed take_undo(struct chat *chat, const char *argument, char **question)
+{
+    (void)argument, (void)question;
+    struct conversation *conversation = &chat->conversation;
+    const runnel_message *last = conversation_last_question(conversation);
+    if (!last) {
+        chat_say("There is nothing to undo.\n");
+        return CHAT_NOTHING;
+    }
+    if (conversation_last_answer(conversation))
+        conversation_drop_last(conversation);
+    conversation_drop_last(conversation);
+    chat_say("Forgot the last question and its answer. Turns left: %zu.\n", conversation_turns(conversation));
+    return CHAT_NOTHING;
+}
+
+static enum chat_typed take_retry(struct chat *chat, const char *argument, char **question)
+{
+    (void)argument;
+    struct conversation *conversation = &chat->conversation;
+    const runnel_message *last = conversation_last_question(conversation);
+    const runnel_message *answer = conversation_last_answer(conversation);
+    if (!last) {
+        chat_say("There is no question to ask again.\n");
+        return CHAT_NOTHING;
+    }
+    *question = strdup(last->content);
+    chat->replaced = answer ? strdup(answer->content) : NULL;
+    if (!*question || (answer && !chat->replaced)) {
+        free(*question);
+        chat_say("No memory to ask again.\n");
+        return CHAT_NOTHING;
+    }
+    if (answer)
+        conversation_drop_last(conversation);
+    conversation_drop_last(conversation);
+    chat->retries = true;
+    if (!chat->settings.has_seed)
+        chat->settings.seed = run_random_seed();
+    else
+        chat_say("The seed is set, so the answer may be the same: /set seed default takes another.\n");
+    return CHAT_QUESTION;
+}
+
+static enum chat_typed take_drop(struct chat *chat, const char *argument, char **question)
+{
+    (void)argument;
+    size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, chat->unasked);
+    if (!n_turns) {
+        chat_say("There is no turn to drop.\n");
+        return CHAT_NOTHING;
+    }
+    if (n == 0)
+        n = 1; /* somebody wants it */
+    if (n > n_turns)
+        n = n_turns;
+    conversation_drop_oldest(&chat->conversation, n);
+    chat_say("Dropped the oldest %zu of %zu turn%s%s.\n", n, n_turns, n_turns == 1 ? "" : "s",
+             chat->conversation.has_system ? "; the system prompt stays" : "");
+    *question = chat->unasked;
+    chat->unasked = NULL;
+    return *question ? CHAT_QUESTION : CHAT_NOTHING;
+}
+
+/* Files --------------------------------------------------------------------------------------------------- */
+
+/* "~/" is the home folder, as in a shell. False: nothing was named, or the name is too long. */
+static bool find_path(const char *argument, char path[PATH_MAX])
+{
+    const char *home = !strncmp(argument, "~/", 2) ? getenv("HOME") : NULL;
+    int len = home ? snprintf(path, PATH_MAX, "%s%s", home, argument + 1)
+                   : snprintf(path, PATH_MAX, "%s", argument);
+    return len > 0 && len < PATH_MAX;
+}
+
+static enum chat_typed take_save(struct chat *chat, const char *argument, char **question)
+{
+    (void)question;
+    runnel_error error;
+    char path[PATH_MAX];
+    if (!find_path(argument, path))
+        chat_say("/save: expected the name of a file, found %s\n",
+                 *argument ? "one that is too long" : "none");
+    else if (conversation_save(&chat->conversation, path, &error))
+        chat_say("/save: %s\n", error.message);
+    else
+        chat_say("Saved %zu turn%s to %s\n", conversation_turns(&chat->conversation),
+                 conversation_turns(&chat->conversation) == 1 ? "" : "s", path);
+    return CHAT_NOTHING;
+}
+
+static enum chat_typed take_load(struct chat *chat, const char *argument, char **question)
+{
+    (void)question;
+    runnel_error error;
+    char path[PATH_MAX];
+    struct conversation *conversation = &chat->conversation;
+    if (!find_path(argument, path)) {
+        chat_say("/load: expected the name of a file, found %s\n",
+                 *argument ? "one that is too long" : "none");
+    } else if (conversation_load(conversation, path, &error)) {
+        chat_say("/load: %s\n", error.message);
+    } else {
+        bool is_open = conversation_last_question(conversation) && !conversation_last_answer(conversation);
+        size_t n_turns = conversation_turns(conversation);
+        chat_say("Loaded %zu turn%s%s from %s%s\n", n_turns, n_turns == 1 ? "" : "s",
+                 conversation->has_system ? " and a system prompt" : "", path,
+                 is_open ? ". The last question has no answer: /retry asks it." : "");
+    }
+    return CHAT_NOTHING;
+}
+
+/* Settings ------------------------------------------------------------------------------------------------ */
+
+static const char setting_names[] = "temp, top-p, top-k, min-p, seed, n-tokens, think, verbose";
+
+/* Those of the option table that /set takes, and where it is noted that somebody gave them; NULL: nowhere. */
+static bool *find_setting(struct run_settings *settings, const char *name, bool *known)
+{
+    struct {
+        const char *name;
+        bool *has;
+    } list[] = {{"temp", &settings->has_temperature},
+                {"top-p", &settings->has_top_p},
+                {"top-k", &settings->has_top_k},
+                {"min-p", &settings->has_min_p},
+                {"seed", &settings->has_seed},
+                {"n-tokens", NULL},
+                {"verbose", NULL},
+                {"think", NULL}};
+    *known = false;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        if (!strcmp(list[i].name, name)) {
+            *known = true;
+            return list[i].has;
+        }
+    }
+    return NULL;
+}
+
+static void show_settings(const struct chat *chat)
+{
+    const struct run_settings *settings = &chat->settings;
+    const runnel_sampling sampling = run_make_request(chat->model, settings).sampling;
+    static const char own[] = " (the model's own)";
+    chat_say("temp      %g%s\n", (double)sampling.temperature, settings->has_temperature ? "" : own);
+    chat_say("top-p     %g%s\n", (double)sampling.top_p, settings->has_top_p ? "" : own);
+    chat_say("top-k     %d%s\n", sampling.top_k, settings->has_top_k ? "" : own);
+    chat_say("min-p     %g%s\n", (double)sampling.min_p, settings->has_min_p ? "" : own);
+    chat_say("seed      %" PRIu64 "%s\n", settings->seed, settings->has_seed ? "" : " (by chance)");
+    chat_say("n-tokens  %d\n", settings->n_tokens);
+    chat_say("think     %s\n", !run_can_think(chat->model) ? "off (never, with this model)"
+                               : settings->no_think        ? "off"
+                                                           : "on");
+    chat_say("verbose   %s\n", settings->verbose ? "on" : "off");
+}
+
+/* Thinking is an option by its negation. */
+static int set_think(struct chat *chat, const char *value, runnel_error *error)
+{
+    bool is_on = !strcmp(value, "on"), is_off = !strcmp(value, "off");
+    if (!is_on && !is_off && strcmp(value, "default") != 0)
+        return error_set(error, RUNNEL_EINVAL, "think: expected on or off, found '%.80s'", value);
+    if (is_on && !run_can_think(chat->model))
+        return error_set(error, RUNNEL_EINVAL,
+                         "think: expected a model that thinks, found one that does not");
+    chat->settings.no_think = is_off;
+    return RUNNEL_OK;
+}
+
+static int set_one(struct chat *chat, const char *name, const char *value, runnel_error *error)
+{
+    bool known, *has = find_setting(&chat->settings, name, &known);
+    if (!known)
+        return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'", setting_names, name);
+    if (!strcmp(name, "think"))
+        return set_think(chat, value, error);
+    if (strcmp(value, "default") != 0)
+        return run_set(&chat->settings, name, value, error);
+    if (!has)
+        return run_set(&chat->settings, name, strcmp(name, "verbose") ? RUN_DEFAULT_TOKENS : "off", error);
+    *has = false;
+    if (has == &chat->settings.has_seed)
+        chat->settings.seed = run_random_seed();
+    return RUNNEL_OK;
+}
+
+static enum chat_typed take_set(struct chat *chat, const char *argument, char **question)
+{
+    (void)question;
+    runnel_error error;
+    char name[NAME_MAX_LEN] = "";
+    size_t len = strcspn(argument, " \t=");
+    const char *value = argument + len + strspn(argument + len, " \t=");
+    if (!*argument) {
+        show_settings(chat);
+        return CHAT_NOTHING;
+    }
+    snprintf(name, sizeof name, "%.*s", (int)(len < NAME_MAX_LEN ? len : NAME_MAX_LEN - 1), argument);
+    if (!*value)
+        error_set(&error, RUNNEL_EINVAL, "%s: expected a value (or default) behind it, found nothing", name);
+    else if (!set_one(chat, name, value, &error)) {
+        chat_say("%s: %s\n", name, value);
+        return CHAT_NOTHING;
+    }
+    chat_say("/set: %s\n", error.message);
+    return CHAT_NOTHING;
+}
+
+/* The table ----------------------------------------------------------------------------------------------- */
+
+static enum chat_typed take_help(struct chat *chat, const char *argument, char **question);
+
+static const struct command {
+    const char *name;
+    enum chat_typed (*take)(struct chat *chat, const char *argument, char **question);
+    const char *argument; /* NULL: it takes none */
+    const char *help;     /* NULL: another name of the one before */
+} commands[] = {
+    {"help", take_help, NULL, "shows this"},
+    {"?", take_help, NULL, NULL},
+    {"set", take_set, "NAME VALUE", "changes a setting; alone, shows them"},
+    {"system", take_system, "TEXT", "sets the system prompt; alone, shows it"},
+    {"retry", take_retry, NULL, "asks the last question again"},
+    {"undo", take_undo, NULL, "forgets the last question and its answer"},
+    {"drop", take_drop, NULL, "forgets the oldest turns, for room"},
+    {"clear", take_clear, NULL, "starts anew"},
+    {"save", take_save, "FILE", "writes the conversation as JSON"},
+    {"load", take_load, "FILE", "reads one"},
+    {"quit", take_quit, NULL, "ends"},
+    {"exit", take_quit, NULL, NULL},
+    {"bye", take_quit, NULL, NULL},
+};
+
+static enum chat_typed take_help(struct chat *chat, const char *argument, char **question)
+{
+    (void)chat, (void)argument, (void)question;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char left[32];
+        const char *value = commands[i].argument;
+        snprintf(left, sizeof left, "/%s%s%s", commands[i].name, value ? " " : "", value ? value : "");
+        if (commands[i].help)
+            say_row(left, commands[i].help);
+    }
+    chat_say("\nCtrl-C stops an answer, /clear starts anew, /quit or Ctrl-D ends.\n");
+    return CHAT_NOTHING;
+}
+
+static const struct command *find_command(const char *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strlen(commands[i].name) == len && !memcmp(commands[i].name, name, len))
+            return &commands[i];
+    return NULL;
+}
+
+static const char *nearest_command(const char *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (len > NEAR && text_distance(name, len, commands[i].name) <= NEAR)
+            return commands[i].name;
+    return NULL;
+}
+
+static enum chat_typed take_unknown(const char *text, size_t len, bool has_more, char **question)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    const char *nearest = nearest_command(text + 1, len);
+    bool is_path = strspn(text + 1, letters) != len;
+    if (is_path || (has_more && !nearest)) {
+        *question = strdup(text);
+        return *question ? CHAT_QUESTION : CHAT_NOTHING;
+    }
+    if (nearest)
+        chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, nearest);
+    else
+        chat_say("/%.*s: no such command; /? lists them.\n", (int)len, text + 1);
+    return CHAT_NOTHING;
+}
+
+enum chat_typed chat_take(struct chat *chat, const char *text, char **question)
+{
+    static const char spaces[] = " \t\r\n";
+    *question = NULL;
+    if (!text[strspn(text, spaces)])
+        return CHAT_NOTHING;
+    if (*text != '/') {
+        *question = strdup(text);
+        return *question ? CHAT_QUESTION : CHAT_NOTHING;
+    }
+    size_t len = strcspn(text + 1, spaces);
+    const char *rest = text + 1 + len + strspn(text + 1 + len, spaces);
+    const struct command *command = find_command(text + 1, len);
+    if (!command)
+        return take_unknown(text, len, *rest, question);
+    if (*rest && !command->argument) {
+        chat_say("/%s: expected nothing behind it, found '%.80s'\n", command->name, rest);
+        return CHAT_NOTHING;
+    }
+    char *argument = strdup(rest);
+    if (!argument)
+        return CHAT_NOTHING;
+    for (size_t n = strlen(argument); n && strchr(spaces, argument[n - 1]); n--)
+        argument[n - 1] = 0;
+    enum chat_typed typed = command->take(chat, argument, question);
+    free(argument);
+    return typed;
+}

@@ -1,0 +1,123 @@
+/* run_input.c: the texts that `runnel run` is given. Owns nothing; one thread. */
+#include "cli/run_input.h"
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool run_input_is_chat(const struct run_settings *settings)
+{
+    return !settings->prompt && !settings->prompt_file && isatty(STDIN_FILENO) && !settings->json &&
+           !settings->raw;
+}
+
+/* A pipe, a socket or a file: what is not a terminal and not /dev/null, as cron and service managers give it. */
+static bool is_something_piped(void)
+{
+    struct stat status;
+    return !fstat(STDIN_FILENO, &status) && !S_ISCHR(status.st_mode) && !isatty(STDIN_FILENO);
+}
+
+static bool is_blank(const char *text)
+{
+    return !text[strspn(text, " \t\r\n")];
+}
+
+static const char *name_of(const char *path)
+{
+    return strcmp(path, "-") ? path : "stdin";
+}
+
+/* The text in a file; blank ones are refused unless they are allowed. */
+static int read_text(const char *path, bool may_be_blank, char **text, runnel_error *error)
+{
+    size_t len;
+    int failure = cli_read_file(path, text, &len, error);
+    if (failure)
+        return failure;
+    if (strlen(*text) != len)
+        failure = error_set(error, RUNNEL_EINVAL, "%s: expected text, found a zero byte at offset %zu",
+                            name_of(path), strlen(*text));
+    else if (!may_be_blank && is_blank(*text))
+        failure = error_set(error, RUNNEL_EINVAL, "%s: expected a question, found nothing", name_of(path));
+    if (failure)
+        free(*text);
+    return failure;
+}
+
+/* Adds a text behind what is there, with a blank line between. */
+static void add_part(struct text *all, const char *part)
+{
+    if (is_blank(part) && all->len)
+        return;
+    if (all->len) {
+        while (all->len && (all->bytes[all->len - 1] == '\n' || all->bytes[all->len - 1] == '\r'))
+            all->len--;
+        text_add_string(all, "\n\n");
+    }
+    text_add_string(all, part);
+}
+
+static int add_file(struct text *all, const char *path, bool may_be_blank, runnel_error *error)
+{
+    char *text;
+    int failure = read_text(path, may_be_blank, &text, error);
+    if (failure)
+        return failure;
+    add_part(all, text);
+    free(text);
+    return RUNNEL_OK;
+}
+
+int run_input_question(const struct run_settings *settings, char **question, runnel_error *error)
+{
+    struct text all = {0};
+    const char *file = settings->prompt_file, *system_file = settings->system_file;
+    bool has_text = settings->prompt || file, stdin_taken = system_file && !strcmp(system_file, "-");
+    int failure = RUNNEL_OK;
+    if (file && !strcmp(file, "-")) {
+        if (stdin_taken)
+            return error_set(error, RUNNEL_EINVAL,
+                             "-f -: expected another file, stdin is that of --system-file");
+        stdin_taken = true;
+    }
+    if (!has_text && stdin_taken)
+        return error_set(error, RUNNEL_EINVAL,
+                         "expected a question in -p or -f: stdin is that of --system-file");
+    if (settings->prompt)
+        text_add_string(&all, settings->prompt);
+    if (file)
+        failure = add_file(&all, file, false, error);
+    if (!failure && !stdin_taken && (!has_text || is_something_piped()))
+        failure = add_file(&all, "-", has_text, error);
+    if (!failure && all.failed)
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for the question");
+    if (failure)
+        text_free(&all);
+    else
+        *question = all.bytes;
+    return failure;
+}
+
+int run_input_system(const struct run_settings *settings, char **system, runnel_error *error)
+{
+    *system = NULL;
+    if (settings->system_file) {
+        int failure = read_text(settings->system_file, true, system, error);
+        if (failure)
+            return failure;
+    } else if (settings->system) {
+        *system = strdup(settings->system);
+        if (!*system)
+            return error_set(error, RUNNEL_ENOMEM, "no memory for the system prompt");
+    }
+    for (size_t len = *system ? strlen(*system) : 0;
+         settings->system_file && len && strchr("\r\n", (*system)[len - 1]); len--)
+        (*system)[len - 1] = 0;
+    return RUNNEL_OK;
+}

@@ -1,0 +1,302 @@
+"""The commands of a chat, what it does when the context is full, and how its text fits the terminal."""
+import fcntl
+import json
+import os
+import re
+import stat
+import struct
+import subprocess
+import termios
+
+import pytest
+
+from terminal import Terminal
+
+PROMPT = "> "
+SEED = ("--temp", "1", "-n", "12")
+
+
+def resize(terminal, n_columns):
+    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, n_columns, 0, 0))
+
+
+@pytest.fixture
+def chat(runnel):
+    started = []
+
+    def start(model, *args):
+        started.append(Terminal([runnel, "run", model, *map(str, args)]))
+        started[-1].wait_for("Type a question.")
+        started[-1].wait_for("\n" + PROMPT)
+        return started[-1]
+
+    yield start
+    for terminal in started:
+        terminal.close()
+
+
+def say(terminal, line):
+    """What is shown between the line that is typed and the next prompt."""
+    terminal.type(line + "\r")
+    terminal.wait_for("\n")  # the echo's end
+    shown = terminal.wait_for("\n" + PROMPT).replace("\r", "") + "\n"
+    return shown.removeprefix(line + "\n")  # echoed once more, if it was typed before the line editor read
+
+
+def prompt_tokens(shown):
+    return int(re.search(r"\[prompt (\d+)", shown).group(1))
+
+
+def answer_of(shown):
+    return shown.split("\n[prompt ")[0]
+
+
+def test_help_names_every_command(chat, tiny):
+    terminal = chat(tiny())
+    shown = say(terminal, "/?")
+    for name in ("/help", "/set NAME VALUE", "/system TEXT", "/retry", "/undo", "/drop", "/clear", "/save FILE", "/load FILE",
+                 "/quit"):
+        assert name in shown
+    assert say(terminal, "/help") == shown
+    assert all(len(line) <= 80 for line in shown.split("\n"))
+
+
+@pytest.mark.parametrize("line, said", [
+    ("/sytem You are a pirate.", "/sytem: no such command; did you mean /system?"),
+    ("/nope", "/nope: no such command; /? lists them."),
+    ("/undo now", "/undo: expected nothing behind it, found 'now'"),
+    ("/clear all", "/clear: expected nothing behind it, found 'all'"),
+    ("/undo", "There is nothing to undo."),
+    ("/retry", "There is no question to ask again."),
+    ("/drop", "There is no turn to drop."),
+    ("/save", "/save: expected the name of a file, found none"),
+    ("/load", "/load: expected the name of a file, found none"),
+    ("/load /dev/null/x", "/load: /dev/null/x: cannot be read: Not a directory"),
+    ("/load /tmp", "/load: /tmp: expected a file, found a directory"),
+    ("/save /dev/null/x", "/save: /dev/null/x: cannot be written: Not a directory"),
+])
+def test_what_cannot_be_done_is_said(chat, tiny, line, said):
+    shown = say(chat(tiny()), line)
+    assert said in shown and "[prompt" not in shown
+
+
+def test_system_prompts(chat, tiny):
+    terminal = chat(tiny(), *SEED)
+    plain = prompt_tokens(say(terminal, "Tell me"))
+    assert "no system prompt" in say(terminal, "/system")
+    assert "is set" in say(terminal, "/system x")
+    assert "\nx" in say(terminal, "/system")
+    assert say(terminal, "/clear").startswith("A new conversation. The system prompt stays.")
+    short = prompt_tokens(say(terminal, "Tell me"))
+    assert short < plain, "the template's own is longer"
+    say(terminal, "/clear")
+    say(terminal, "/system a pirate")
+    assert prompt_tokens(say(terminal, "Tell me")) == short + len("a pirate") - 1
+    assert "no system prompt now" in say(terminal, "/system clear")
+    say(terminal, "/clear")
+    assert prompt_tokens(say(terminal, "Tell me")) == plain
+    given = chat(tiny(), *SEED, "--system", "x")
+    assert "\nx" in say(given, "/system")
+    assert prompt_tokens(say(given, "Tell me")) == short
+
+
+def test_settings(chat, tiny):
+    terminal = chat(tiny("r1"), *SEED)
+    shown = say(terminal, "/set")
+    for line in ("temp      1\n", "n-tokens  12\n", "think     on\n", "verbose   off\n", "(by chance)\n"):
+        assert line in shown
+    assert "top-p     0.95 (the model's own)" in shown
+    say(terminal, "/set top-p 0.5")
+    say(terminal, "/set temp = 0")
+    say(terminal, "/set seed 7")
+    say(terminal, "/set n-tokens 3")
+    say(terminal, "/set think off")
+    shown = say(terminal, "/set")
+    for line in ("temp      0\n", "top-p     0.5\n", "seed      7\n", "n-tokens  3\n", "think     off\n"):
+        assert line in shown
+    shown = say(terminal, "Tell me")
+    assert "answer 3," in shown and "\033[2m" not in shown
+    say(terminal, "/set top-p default")
+    say(terminal, "/set seed default")
+    say(terminal, "/set n-tokens default")
+    shown = say(terminal, "/set")
+    assert "top-p     0.95 (the model's own)" in shown and "(by chance)" in shown and "n-tokens  4096" in shown
+    say(terminal, "/set n-tokens 5")
+    say(terminal, "/set verbose on")
+    shown = say(terminal, "Tell me")
+    assert "first token" in shown and "answer 5 tokens" in shown
+
+
+@pytest.mark.parametrize("line, said", [
+    ("/set temp hot", "/set: temp: expected a number from 0 to 100, found 'hot'"),
+    ("/set temp 101", "/set: temp: expected a number from 0 to 100, found '101'"),
+    ("/set n-tokens 0", "/set: n-tokens: expected a whole number from 1 to 16777216, found '0'"),
+    ("/set top-p", "/set: top-p: expected a value"),
+    ("/set ctx 5", "/set: expected one of temp, top-p, top-k, min-p, seed, n-tokens, think, verbose, found 'ctx'"),
+    ("/set a-name-that-is-much-too-long 1", "found 'a-name-that-is-"),
+    ("/set think perhaps", "/set: think: expected on or off, found 'perhaps'"),
+    ("/set think on", "/set: think: expected a model that thinks, found one that does not"),
+    ("/set seed -1", "/set: seed: expected a whole number"),
+    ("/set seed 9223372036854775808", "/set: seed: expected a number up to 9223372036854775807"),
+])
+def test_wrong_settings(chat, tiny, line, said):
+    terminal = chat(tiny(), *SEED)
+    before = say(terminal, "/set")
+    assert said in say(terminal, line)
+    assert say(terminal, "/set") == before
+
+
+def test_retry_takes_another_seed(chat, tiny):
+    terminal = chat(tiny(), *SEED)
+    first = say(terminal, "Tell me")
+    second = say(terminal, "/retry")
+    assert prompt_tokens(second) == prompt_tokens(first) and answer_of(second) != answer_of(first)
+    assert prompt_tokens(say(terminal, "/retry")) == prompt_tokens(first)
+    fixed = chat(tiny(), *SEED, "--seed", "5")
+    first = say(fixed, "Tell me")
+    again = say(fixed, "/retry")
+    assert "The seed is set, so the answer may be the same" in again
+    assert answer_of(again).split("takes another.\n")[1] == answer_of(first)
+
+
+def test_undo(chat, tiny):
+    terminal = chat(tiny(), *SEED, "--seed", "5")
+    first = say(terminal, "Tell me")
+    second = say(terminal, "And then?")
+    assert "Turns left: 1" in say(terminal, "/undo")
+    again = say(terminal, "And then?")
+    assert prompt_tokens(again) == prompt_tokens(second) and answer_of(again) == answer_of(second)
+    say(terminal, "/undo")
+    say(terminal, "/undo")
+    assert answer_of(say(terminal, "Tell me")) == answer_of(first)
+
+
+def test_save_and_load(chat, tiny, tmp_path):
+    path = tmp_path / "talk.json"
+    terminal = chat(tiny(), *SEED, "--seed", "5", "--system", "Grüße, 日本")
+    say(terminal, "Tell me")
+    assert f"Saved 1 turn to {path}" in say(terminal, f"/save {path}")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    messages = json.loads(path.read_text())["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant"]
+    assert [message["content"] for message in messages[:2]] == ["Grüße, 日本", "Tell me"]
+    second = say(terminal, "And then?")
+    say(terminal, f"/save {path}")
+    assert len(json.loads(path.read_text())["messages"]) == 5, "a conversation is replaced"
+    assert os.listdir(tmp_path).count("talk.json") == 1 and not list(tmp_path.glob("talk.json.*"))
+
+    path.write_text(json.dumps(messages))  # a bare list will do
+    other = chat(tiny(), *SEED, "--seed", "5")
+    assert "Loaded 1 turn and a system prompt" in say(other, f"/load {path}")
+    loaded = say(other, "And then?")
+    assert prompt_tokens(loaded) == prompt_tokens(second) and answer_of(loaded) == answer_of(second)
+
+    path.write_text(json.dumps({"messages": messages[:2]}))
+    assert "/retry asks it" in say(other, f"/load {path}")
+    assert "[prompt" in say(other, "/retry")
+
+
+@pytest.mark.parametrize("content, said", [
+    ("", "expected a conversation as JSON, found, in line 1"),
+    ("{", "expected a conversation as JSON, found, in line 1"),
+    ("3", "expected a conversation as JSON"),
+    ('{"text": 3}', "expected a list of messages, found nothing"),
+    ('{"messages": {}}', "expected a list of messages, found an object"),
+    ("[3]", "message 1: expected an object, found a number"),
+    ('[{"content": "x"}]', "message 1: expected the role system or user, found nothing"),
+    ('[{"role": "assistant", "content": "x"}]', "message 1: expected the role system or user, found 'assistant'"),
+    ('[{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]',
+     "message 2: expected the role assistant, found 'user'"),
+    ('[{"role": "user", "content": "x"}, {"role": "tool", "content": "y"}]', "message 2: expected the role assistant, found 'tool'"),
+    ('[{"role": "user", "content": ["x"]}]', "message 1: expected a text as its content, found a list"),
+    ('[{"role": "user"}]', "message 1: expected a text as its content, found nothing"),
+])
+def test_files_that_are_no_conversation(chat, tiny, tmp_path, content, said):
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    terminal = chat(tiny(), *SEED)
+    tokens = prompt_tokens(say(terminal, "Tell me"))
+    shown = say(terminal, f"/load {path}")
+    assert str(path) in shown and said in shown
+    assert "is left as it is" in say(terminal, f"/save {path}") and path.read_text() == content
+    assert prompt_tokens(say(terminal, "Tell me")) > tokens, "the conversation goes on"
+
+
+def test_a_full_context(chat, tiny):
+    terminal = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "180", "--system", "x")
+    while "[prompt" in (shown := say(terminal, "~" * 30)):
+        pass
+    offered = re.search(r"/drop forgets the oldest (\d+) of its (\d+) turns and asks again, /clear starts a new one", shown)
+    assert offered, shown
+    n_dropped, n_turns = map(int, offered.groups())
+    assert 0 < n_dropped < n_turns
+    shown = say(terminal, "/drop")
+    assert f"Dropped the oldest {n_dropped} of {n_turns} turns; the system prompt stays." in shown
+    assert "[prompt" in shown, "the question is asked"
+    assert "\nx" in say(terminal, "/system")
+    shown = say(terminal, "~" * 200)
+    assert "The question is too long by itself" in shown and "/drop" not in shown
+    assert "[prompt" in say(terminal, "y") or "/drop" in say(terminal, "y")
+
+
+def test_an_answer_that_fills_the_context(chat, tiny):
+    shown = say(chat(tiny("long"), "--temp", "0", "--ctx", "130"), "Tell me")
+    assert "cut off" in shown and "The context is full: /drop forgets the oldest turns" in shown
+
+
+def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
+    terminal, path = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "130", "--system", "x"), tmp_path / "talk.json"
+    say(terminal, "Tell me")
+    say(terminal, f"/save {path}")
+    before = path.read_text()
+    say(terminal, "/system " + "~" * 120)
+    assert "the context has room for" in say(terminal, "/retry")
+    say(terminal, "/system x")
+    say(terminal, f"/save {path}")
+    assert path.read_text() == before
+    path.write_text(json.dumps([{"role": "user", "content": "Tell me"}]))
+    say(terminal, f"/load {path}")
+    say(terminal, "/system " + "~" * 120)
+    assert "the context has room for" in say(terminal, "/retry")
+    assert "Turns left: 0" in say(terminal, "/undo"), "the question without an answer was kept, too"
+
+
+# How it looks -----------------------------------------------------------------------------------------------------------
+
+def lines_of(terminal, line):
+    return [re.sub("\033\\[[0-9;]*m", "", shown) for shown in say(terminal, line).split("\n")]
+
+
+@pytest.mark.parametrize("n_columns", [80, 40])
+def test_nothing_is_wider_than_the_terminal(runnel, tiny, smollm2, n_columns):
+    """From the bar while the model loads on; the size is known before the program starts."""
+    terminal = Terminal(["sh", "-c", 'read go; exec "$@"', "sh", runnel, "run", smollm2, "--temp", "0", "-n", "60"])
+    resize(terminal, n_columns)
+    terminal.type("go\r")
+    try:
+        terminal.wait_for("\n")
+        banner = terminal.wait_for("\n" + PROMPT)
+        assert "Type a question" in banner
+        widths = [len(line) for line in re.split("[\r\n]+", re.sub("\033\\[K", "", banner))]
+        assert max(widths) <= n_columns, banner
+        for line in ("/system Be brief.", "Why is the sky blue?", "/?", "/set", "/nope"):
+            shown = lines_of(terminal, line)
+            assert max(map(len, shown)) <= n_columns, shown
+    finally:
+        terminal.close()
+
+
+def test_lines_break_between_words(chat, runnel, smollm2):
+    """As wide as the terminal is, also after a change; what goes to a pipe has no such breaks."""
+    question, flags = "Why is the sky blue?", ("--temp", "0", "-n", "80")
+    plain = subprocess.run([runnel, "run", smollm2, "-p", question, *flags], capture_output=True, text=True,
+                           stdin=subprocess.DEVNULL, timeout=120).stdout
+    assert max(map(len, plain.split("\n"))) > 80
+    terminal = chat(smollm2, *flags)
+    for n_columns in (40, 72):
+        resize(terminal, n_columns)
+        shown = answer_of("\n".join(lines_of(terminal, question)))
+        widths = [len(line) for line in shown.split("\n")]
+        assert n_columns - 15 < max(widths) <= n_columns, shown
+        assert shown.split() == plain.split()
+        say(terminal, "/clear")

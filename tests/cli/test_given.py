@@ -1,0 +1,90 @@
+"""Nothing that was given is ignored without a word: arguments too many, options that make one another void."""
+import os
+import subprocess
+
+import pytest
+
+from terminal import Terminal
+
+
+def run(runnel, *args, **options):
+    return subprocess.run([runnel, *map(str, args)], capture_output=True, text=True, timeout=60,
+                          **{"stdin": subprocess.DEVNULL, **options})
+
+
+def assert_refused(done, *words):
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("args, words", [
+    (("run", "a", "-m", "b"), ("one MODEL", "'a'", "--model 'b'")),
+    (("run", "-m", "b", "Why?"), ("one MODEL", "'Why?'", "a question goes behind -p")),
+    (("run", "b", "Why?"), ("'Why?'", "an argument too many", "a question goes behind -p")),
+    (("serve", "a", "b"), ("'b'", "an argument too many")),
+    (("serve", "a", "-m", "b"), ("one MODEL",)),
+    (("bench", "-m", "a", "b"), ("one MODEL",)),
+    (("tokenize", "a", "b"), ("'b'",)),
+    (("logits", "a", "b"), ("'b'",)),
+    (("inspect", "a", "-m", "b"), ("one MODEL",)),
+    (("inspect", "-m", "a", "b"), ("one MODEL",)),
+    (("pull", "a", "b"), ("'b'",)),
+    (("help", "run", "serve"), ("'serve'",)),
+    (("--help", "run", "serve"), ("'serve'",)),
+    (("--version", "run"), ("'run'",)),
+    (("version", "--json"), ("'--json'",)),
+    (("serve", "a", "--keep-first", "100"), ("--keep-first", "--keep-last")),
+    (("serve", "a", "--max-body-bytes", "5000", "--max-bodies-bytes", "4000"), ("--max-bodies-bytes", "5000", "4000")),
+    (("bench", "a", "--json", "--target-ms", "50"), ("--target-ms", "--json")),
+    (("pull", "--list", "a"), ("--list", "MODEL")),
+    (("pull", "--list", "--check"), ("--list", "--check")),
+    (("pull", "--list", "-o", "x"), ("--list", "--output")),
+    (("pull", "--check", "-o", "x", "a"), ("--check", "--output")),
+])
+def test_what_would_be_ignored_is_refused(runnel, args, words):
+    assert_refused(run(runnel, *args), *words)
+
+
+def test_memory_that_is_not_there_is_not_tried(runnel, tiny):
+    if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >= 1 << 40:
+        pytest.skip("this machine has a TiB")
+    done = run(runnel, "serve", tiny(), "--port", "0", "--ctx", "10000000", "--kv-cache-mib", str(1 << 20))
+    cut, refused = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "--ctx 10000000: the model was trained for 1024 tokens" in cut
+    assert "--kv-cache-mib 1048576: its KV cache would take 1024.0 GiB, found" in refused
+
+
+def test_a_model_without_its_flag(runnel, tiny, tmp_path):
+    model = tiny()
+    assert run(runnel, "run", model, "-p", "Tell me", "-n", "3").returncode == 0
+    assert run(runnel, "run", "-p", "Tell me", "-n", "3", model).returncode == 0
+    assert run(runnel, "inspect", model).stdout == run(runnel, "inspect", "--model", model).stdout
+    assert run(runnel, "tokenize", model, stdin=None, input="Tell me").stdout.startswith("[")
+    (tmp_path / "ids").write_text("[1, 2]")
+    assert run(runnel, "logits", model, "--ids", tmp_path / "ids", "-o", tmp_path / "out").returncode == 0
+    done = run(runnel, "bench", model, "-p", "4", "-n", "2", "-b", "1", "-r", "1")
+    assert done.returncode == 0, done.stderr
+    done = run(runnel, "serve", tmp_path / "missing.gguf", "--port", "0")
+    assert done.returncode == 1 and "missing.gguf" in done.stderr
+
+
+@pytest.mark.parametrize("args", [("tokenize",), ("run", "--json"), ("run", "--raw", "-n", "2")])
+def test_a_terminal_that_is_read_says_so(runnel, tiny, args):
+    terminal = Terminal([runnel, args[0], tiny(), *args[1:]])
+    try:
+        terminal.wait_for("type the text; Ctrl-D ends it")
+        terminal.type("Tell me\n\x04")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("flags, why", [
+    (("--host", "127.0.0.1"), "127.0.0.1 is reached from this machine alone"),
+    (("--host", "0.0.0.0", "--api-key", "a-key-of-the-test"), "a key was given, and is asked for"),
+])
+def test_insecure_that_changes_nothing_is_said(runnel, tiny, flags, why):
+    done = run(runnel, "serve", tiny() + ".missing", "--port", "0", "--insecure", *flags)
+    assert done.returncode == 1 and f"--insecure changes nothing: {why}" in done.stderr
