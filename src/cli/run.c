@@ -5,8 +5,9 @@
  * thread. */
 #include "base/options.h"
 #include "cli/cli.h"
+#include "cli/line_editor.h"
+#include "cli/line_history.h"
 
-#include <editline/readline.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,35 +79,11 @@ static const struct options_table run_table = {
 
 static volatile sig_atomic_t interrupted;
 
-/* The terminal as it was found; only a chat changes it. */
-static struct termios found_terminal;
-static volatile sig_atomic_t terminal_changed;
-
-static void restore_terminal(void)
-{
-    if (terminal_changed)
-        tcsetattr(STDIN_FILENO, TCSANOW, &found_terminal);
-    terminal_changed = 0;
-}
-
-/* Keys are read one by one for as long as the chat lasts. Were lines gathered between two questions, a Ctrl-D that is
- * typed while an answer streams would reach the line editor as another byte, and stay in its line. */
-static void read_single_keys(void)
-{
-    if (tcgetattr(STDIN_FILENO, &found_terminal))
-        return;
-    struct termios single = found_terminal;
-    single.c_lflag &= (tcflag_t)~ICANON; /* echo stays: without it libedit does not edit */
-    single.c_cc[VMIN] = 1;
-    single.c_cc[VTIME] = 0;
-    terminal_changed = tcsetattr(STDIN_FILENO, TCSANOW, &single) == 0;
-}
-
 /* The first Ctrl-C asks the answer to end; the next one is the system's own. */
 static void on_interrupt(int signal_number)
 {
     if (interrupted) {
-        restore_terminal();
+        line_editor_restore();
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
@@ -468,24 +444,14 @@ static enum typed take_command(const char *line, struct chat *chat)
     return TYPED_NOTHING;
 }
 
-static void note_interrupt(int signal_number)
+/* A text that somebody typed, to be freed; NULL at the end. */
+static char *read_question(struct line_editor *editor)
 {
-    (void)signal_number;
-    interrupted = 1;
-}
-
-/* A line that somebody typed, to be freed; NULL at the end. Ctrl-C throws away what stands in the line; twice in a row
- * it is the end. */
-static char *read_question(void)
-{
-    for (bool warned = false;; warned = true) {
-        interrupted = 0;
-        signal(SIGINT, note_interrupt);
-        char *line = readline("\n> ");
-        if (line || !interrupted || warned)
-            return line;
+    char *text;
+    enum line_result result;
+    while ((result = line_editor_read(editor, "\n> ", &text)) == LINE_INTERRUPTED)
         fputs("\nCtrl-C again or Ctrl-D ends.\n", stderr);
-    }
+    return text;
 }
 
 static int chat_loop(const runnel_model *model, const struct run_settings *settings)
@@ -497,20 +463,26 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
     options.n_context = context_limit(model, settings);
     if (runnel_engine_start(model, &options, &engine, &error))
         return cli_fail(&error);
+    char *history_path = line_history_path();
+    struct line_editor *editor;
+    int failure = line_editor_open(history_path, &editor, &error);
+    free(history_path);
+    if (failure) {
+        runnel_engine_stop(engine);
+        return cli_fail(&error);
+    }
     fputs("Type a question. ", stderr);
     fputs(chat_help, stderr);
     struct chat chat = {0};
-    read_single_keys();
-    rl_initialize();
     char *line;
-    while ((line = read_question())) {
+    while ((line = read_question(editor))) {
         enum typed typed = take_command(line, &chat);
         if (typed == TYPED_END) {
             free(line);
             break;
         }
         if (typed == TYPED_QUESTION) {
-            add_history(line);
+            line_editor_remember(editor, line);
             if (chat_turn(engine, model, settings, &chat, line, &error)) {
                 cli_fail(&error);
                 if (error.code == RUNNEL_ECONTEXT)
@@ -519,7 +491,7 @@ static int chat_loop(const runnel_model *model, const struct run_settings *setti
         }
         free(line);
     }
-    restore_terminal();
+    line_editor_close(editor);
     fputc('\n', stderr);
     chat_drop(&chat, 0);
     free(chat.messages);
