@@ -224,7 +224,6 @@ static void keep_shown(struct line_display *display, const struct line_text *tex
 /* Paints all rows that the screen has room for, from row `top` on, at the place where the terminal's cursor is. */
 static void paint_all(struct line_display *display, const struct line_text *text, const struct layout *layout)
 {
-    add(display, "\r\033[J");
     if (display->top == 0)
         add(display, display->prompt);
     else if (layout->top_pen.column)
@@ -255,8 +254,10 @@ static void show_rows(struct line_display *display, const struct line_text *text
         rows_above = rows_above * ((old_columns + display->n_columns - 1) / display->n_columns) +
                      display->pen.column / display->n_columns;
     if (display->is_new || resized || top != old_top || layout.change.row < top) {
-        if (!display->is_new)
+        if (!display->is_new) {
             add_command(display, rows_above, 'A');
+            add(display, "\r\033[J");
+        }
         paint_all(display, text, &layout);
     } else if (layout.change.row < top + display->n_rows &&
                (layout.change_at < text->n || text->n < display->shown.n)) {
@@ -332,8 +333,8 @@ void line_display_show(struct line_display *display, const struct line_text *tex
 
 void line_display_lost(struct line_display *display, bool clears)
 {
-    if (clears && display->moves)
-        add(display, "\033[H\033[2J");
+    if (display->moves)
+        add(display, clears ? "\033[H\033[2J" : "\r\033[J");
     line_display_begin(display, display->prompt);
 }
 
