@@ -18,6 +18,7 @@ class Terminal:
     def __init__(self, command, variables=None, columns=80, rows=24):
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.found_modes = termios.tcgetattr(slave)
 
         def take_terminal():
             os.setsid()

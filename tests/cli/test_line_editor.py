@@ -218,3 +218,249 @@ def test_the_screen_shows_what_is_there(chat, columns, keys, text):
     rows, cursor = expected_screen(text, columns)
     assert [row for row in screen.lines() if row] == [row for row in rows if row]
     assert (screen.row, screen.column) == cursor
+
+
+def test_a_pasted_text_is_one_question(chat, tmp_path):
+    terminal = chat()
+    texts = ["def f():\n\treturn 'é'\n\nprint(f())\n", '"""Begins like a block."""\nx = 1', "ends in a backslash \\"]
+    send(terminal, paste(texts[0].replace("\n", "\r")))
+    send(terminal, "see: " + paste("a\r\nb") + " and c")
+    for text in texts[1:]:
+        send(terminal, paste(text))
+    send(terminal, paste("no \x03 key \x04 of \x1a these \x1c \x07 \033[A \x01 \x7f does \x15 anything"))
+    send(terminal, UP * 7)  # the first once more: up goes through the lines of a text, too
+    leave(terminal)
+    assert read_history(tmp_path / "history") == [
+        texts[0], "see: a\nb and c", *texts[1:],
+        "no  key  of  these   [A   does  anything", texts[0]]
+
+
+def test_a_long_text_is_pasted_quickly(chat, tmp_path):
+    """100 KB of lines: not painted line by line, and not sent."""
+    terminal = chat(kind="long")
+    line = "Zeile für Zeile: 日本語 " + "x" * 70 + "\n"
+    text = line * (100_000 // len(line.encode()))
+    begin = time.monotonic()
+    typing = threading.Thread(target=terminal.type, args=(paste(text) + "the end",))
+    typing.start()
+    terminal.wait_for("the end", seconds=20)
+    typing.join()
+    assert time.monotonic() - begin < 10
+    painted = len(terminal.all)
+    assert painted < 20_000, "no more than the screen holds"
+    terminal.type("\r")
+    terminal.wait_for(PROMPT, "Ctrl-C stops", TIMINGS, "too long", seconds=60)
+    assert read_history(tmp_path / "history") == [text + "the end"]
+
+
+def test_a_text_of_several_lines(chat, tmp_path):
+    terminal = chat()
+    terminal.type("one \\\r")
+    terminal.wait_for("\n... ")
+    send(terminal, "two")
+    terminal.type('"""\r')
+    terminal.wait_for("\n... ")
+    terminal.type("a \\\r")
+    terminal.wait_for("\n... ")
+    terminal.type("/clear\r")
+    terminal.wait_for("\n... ")
+    send(terminal, '"""')
+    send(terminal, '"""in one line"""')
+    terminal.type('"""x\r')
+    terminal.wait_for("\n... ")
+    send(terminal, 'y"""')
+    send(terminal, "with Alt\033\rand Enter")
+    leave(terminal)
+    assert read_history(tmp_path / "history") == [
+        "one \ntwo", "a \\\n/clear", "in one line", "x\ny", "with Alt\nand Enter"]
+
+
+def test_tab_is_a_tab(chat, tmp_path, monkeypatch):
+    (tmp_path / "unique_name_of_a_file").touch()
+    monkeypatch.chdir(tmp_path)
+    terminal = chat()
+    send(terminal, "unique_\tis")
+    leave(terminal)
+    assert read_history(tmp_path / "history") == ["unique_\tis"]
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb", "", None])
+def test_its_end_leaves_nothing_on_the_screen(chat, tmp_path, term):
+    """Also where the terminal knows nothing: then nothing but text is written."""
+    terminal = chat(variables={"TERM": term}, columns=40)
+    text = "日本語 é " * 10
+    send(terminal, text + LEFT * 3 + "x")
+    leave(terminal)
+    assert "^D" not in terminal.all and "\x04" not in terminal.all
+    assert read_history(tmp_path / "history") == [text[:-3] + "x" + text[-3:]]
+    assert ("\033" in terminal.all) == (term == "xterm")
+
+
+def test_ctrl_d_while_an_answer_streams_is_not_shown(chat):
+    terminal = chat("-n", "60000", "--ctx", "70000", kind="long")
+    terminal.type("Tell me\r")
+    terminal.wait_for(PASTE_OFF)
+    time.sleep(0.5)
+    terminal.type("\x03")
+    terminal.wait_for("cancelled")
+    terminal.type("\x04")
+    assert terminal.wait() == 0
+    assert "^D" not in terminal.all and "^C" not in terminal.all
+
+
+def test_what_is_typed_while_an_answer_streams_is_kept(chat, tmp_path):
+    terminal = chat("-n", "60000", "--ctx", "70000", kind="long")
+    terminal.type("Tell me\r")
+    terminal.wait_for(PASTE_OFF)
+    time.sleep(0.5)
+    terminal.type("\x03")
+    terminal.wait_for(TIMINGS)
+    terminal.type("日本 early\r")
+    terminal.wait_for(PASTE_OFF)
+    time.sleep(0.3)
+    terminal.type("\x03")
+    terminal.wait_for(TIMINGS)
+    leave(terminal)
+    assert read_history(tmp_path / "history") == ["Tell me", "日本 early"]
+
+
+def test_ctrl_c_throws_a_text_of_several_lines_away(chat, tmp_path):
+    terminal = chat()
+    terminal.type('"""\rsome\rlines')
+    terminal.wait_for("lines")
+    terminal.type("\x03")
+    terminal.wait_for("Ctrl-C again")
+    terminal.wait_for(PROMPT)
+    send(terminal, "short")
+    terminal.type("\x03")
+    terminal.wait_for("Ctrl-C again")
+    terminal.wait_for(PROMPT)
+    terminal.type("x\x03")  # not an empty line
+    terminal.wait_for("Ctrl-C again")
+    terminal.wait_for(PROMPT)
+    terminal.type("\x03")
+    assert terminal.wait() == 0
+    assert read_history(tmp_path / "history") == ["short"]
+
+
+@pytest.mark.parametrize("how", ["ctrl-d", "/quit", "interrupts", signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_the_terminal_is_given_back(runnel, tiny, how):
+    """As it was, and without bracketed paste, whatever ends the chat; paste is marked only while a text is read."""
+    terminal = Terminal([runnel, "run", "-m", tiny(), "-n", "2"], {"RUNNEL_HISTORY": ""})
+    try:
+        terminal.wait_for("Type a question.")
+        terminal.wait_for(PROMPT)
+        assert termios.tcgetattr(terminal.master) != terminal.found_modes
+        assert terminal.all.count(PASTE_ON) == 1 and PASTE_OFF not in terminal.all
+        terminal.type("Tell me\r")
+        terminal.wait_for(TIMINGS)
+        assert PASTE_OFF in terminal.all
+        terminal.wait_for(PROMPT)
+        assert terminal.all.rindex(PASTE_ON) > terminal.all.rindex(PASTE_OFF)
+        if isinstance(how, signal.Signals):
+            terminal.process.send_signal(how)
+            assert terminal.wait() == -how
+        elif how == "interrupts":
+            terminal.type("\x03")
+            terminal.wait_for("Ctrl-C again")
+            terminal.wait_for(PROMPT)
+            terminal.process.send_signal(signal.SIGINT)
+            assert terminal.wait() == 0
+        else:
+            terminal.type("\x04" if how == "ctrl-d" else "/quit\r")
+            assert terminal.wait() == 0
+        try:
+            terminal.wait_until_quiet()
+        except OSError:
+            pass
+        assert terminal.all.count(PASTE_ON) == terminal.all.count(PASTE_OFF) == 2
+        assert terminal.all.rindex(PASTE_OFF) > terminal.all.rindex(PASTE_ON)
+        assert termios.tcgetattr(terminal.master) == terminal.found_modes
+    finally:
+        terminal.close()
+
+
+def test_it_can_be_stopped_and_goes_on(runnel, tiny, tmp_path):
+    """Ctrl-Z in a shell with job control, which a program without one has no use for."""
+    script = '"$@"; echo "it was stopped"; read -r go; fg'
+    terminal = Terminal(["bash", "--norc", "-mc", script, "bash", runnel, "run", "-m", tiny(), "-n", "2"],
+                        {"RUNNEL_HISTORY": str(tmp_path / "history")})
+    try:
+        terminal.wait_for("Type a question.")
+        terminal.wait_for(PROMPT)
+        terminal.type("half")
+        terminal.wait_for("half")
+        terminal.type("\x1a")
+        assert PASTE_OFF in terminal.wait_for("it was stopped")
+        assert termios.tcgetattr(terminal.master)[3] & termios.ICANON
+        terminal.type("go\n")
+        terminal.wait_for("> half")
+        send(terminal, " and half")
+        leave(terminal)
+        assert read_history(tmp_path / "history") == ["half and half"]
+    finally:
+        terminal.close()
+
+
+def test_the_history_survives(chat, tmp_path):
+    state = {"RUNNEL_HISTORY": None, "XDG_STATE_HOME": str(tmp_path / "state")}
+    terminal = chat(variables=state)
+    send(terminal, paste("two\nlines"))
+    send(terminal, "one \\ é 日本")
+    send(terminal, UP)  # the same again is one entry
+    leave(terminal)
+    terminal = chat(variables=state)
+    send(terminal, UP * 2 + " more")
+    send(terminal, UP * 2 + DOWN + UP * 2 + DOWN * 3 + "unfinished")
+    send(terminal, "\x12é 日" + "\x05!")  # searched
+    leave(terminal)
+    path = tmp_path / "state" / "runnel" / "history"
+    assert read_history(path) == ["two\nlines", "one \\ é 日本", "two\nlines more", "unfinished", "one \\ é 日本!"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_history_is_in_the_home_where_nothing_else_is_said(chat, tmp_path):
+    terminal = chat(variables={"RUNNEL_HISTORY": None, "HOME": str(tmp_path / "home")})
+    send(terminal, "x")
+    leave(terminal)
+    assert read_history(tmp_path / "home" / ".local" / "state" / "runnel" / "history") == ["x"]
+
+
+def test_several_chats_share_the_history(chat, tmp_path):
+    path = tmp_path / "history"
+    path.write_text("old\n" * 1200)
+    path.chmod(0o644)
+    first, second = chat(), chat()
+    assert path.read_text().count("\n") == 1000
+    for i in range(3):
+        send(first, f"first {i}")
+        send(second, f"second {i}")
+    leave(first)
+    leave(second)
+    texts = read_history(path)
+    assert len(texts) == 1006 and texts[-6:] == [f"{who} {i}" for i in range(3) for who in ("first", "second")]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    leave(chat())
+    assert len(read_history(path)) == 1000 and read_history(path)[-6:] == texts[-6:]
+
+
+@pytest.mark.parametrize("variables", [
+    {"RUNNEL_HISTORY": None, "HOME": None}, {"RUNNEL_HISTORY": None, "HOME": "/proc/nowhere"}, {"RUNNEL_HISTORY": ""},
+    {"RUNNEL_HISTORY": "/dev/full"}, {"RUNNEL_HISTORY": "/"}, {"RUNNEL_HISTORY": None, "XDG_STATE_HOME": "/proc"},
+])
+def test_without_a_history_file_the_chat_is_the_same(chat, variables):
+    terminal = chat(variables=variables)
+    send(terminal, "one")
+    send(terminal, UP)
+    leave(terminal)
+    assert "history" not in terminal.all.lower()
+
+
+def test_a_broken_history_file_is_harmless(chat, tmp_path):
+    path = tmp_path / "history"
+    path.write_bytes(b"good\n\xff\xfe bad\n\0zero\nescape \033[31m \\x \\\nno newline")
+    terminal = chat()
+    send(terminal, UP * 2 + " first")
+    send(terminal, UP * 4)
+    leave(terminal)
+    assert path.read_bytes().endswith(b"no newline\nescape [31m \\\\x \\\\ first\ngood\n")
