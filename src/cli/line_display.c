@@ -219,6 +219,7 @@ static void keep_shown(struct line_display *display, const struct line_text *tex
     line_text_remove(shown, 0, shown->n);
     if (!line_text_insert(shown, text->chars, text->n))
         display->is_new = true; /* no memory: all is painted the next time, too */
+    shown->cursor = text->cursor;
 }
 
 /* Paints all rows that the screen has room for, from row `top` on, at the place where the terminal's cursor is. */
@@ -267,8 +268,6 @@ static void show_rows(struct line_display *display, const struct line_text *text
         paint(display, text, layout.change_at);
     }
     move_to(display, layout.cursor);
-    display->is_new = false;
-    keep_shown(display, text);
 }
 
 /* One row for terminals without movement. A newline is shown as "^J", a tab as a space. */
@@ -288,7 +287,8 @@ static void show_row(struct line_display *display, const struct line_text *text)
         n_before += width;
         begin = previous;
     }
-    add(display, "\r");
+    if (!display->is_new)
+        add(display, "\r");
     add(display, display->prompt);
     for (end = begin; end < text->n;) {
         size_t next = line_text_next(text, end);
@@ -324,10 +324,17 @@ void line_display_begin(struct line_display *display, const char *prompt)
 
 void line_display_show(struct line_display *display, const struct line_text *text)
 {
-    if (display->moves)
-        show_rows(display, text);
-    else
-        show_row(display, text);
+    const struct line_text *shown = &display->shown;
+    bool is_same = !display->is_new && shown->n == text->n && shown->cursor == text->cursor &&
+                   count_same(shown, text) == text->n;
+    if (!is_same) {
+        if (display->moves)
+            show_rows(display, text);
+        else
+            show_row(display, text);
+        display->is_new = false;
+        keep_shown(display, text);
+    }
     write_out(display);
 }
 

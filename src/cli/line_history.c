@@ -156,7 +156,8 @@ static void load(struct line_history *history)
         return;
     struct text bytes = {0};
     if (read_all(fd, &bytes) && bytes.len) {
-        if (bytes.bytes[bytes.len - 1] != '\n' && write_all(fd, "\n", 1)) /* what is added next is a line of its own */
+        if (bytes.bytes[bytes.len - 1] != '\n' &&
+            write_all(fd, "\n", 1)) /* what is added next is a line of its own */
             text_add_string(&bytes, "\n");
         size_t begin = find_kept(&bytes);
         const char *end = bytes.bytes + bytes.len;

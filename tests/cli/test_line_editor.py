@@ -288,12 +288,13 @@ def test_tab_is_a_tab(chat, tmp_path, monkeypatch):
 def test_its_end_leaves_nothing_on_the_screen(chat, tmp_path, term):
     """Also where the terminal knows nothing: then nothing but text is written."""
     terminal = chat(variables={"TERM": term}, columns=40)
+    start = len(terminal.all) - len(terminal.seen)
     text = "日本語 é " * 10
     send(terminal, text + LEFT * 3 + "x")
     leave(terminal)
     assert "^D" not in terminal.all and "\x04" not in terminal.all
     assert read_history(tmp_path / "history") == [text[:-3] + "x" + text[-3:]]
-    assert ("\033" in terminal.all) == (term == "xterm")
+    assert ("\033" in terminal.all[start:]) == (term == "xterm")
 
 
 def test_ctrl_d_while_an_answer_streams_is_not_shown(chat):
@@ -373,7 +374,7 @@ def test_the_terminal_is_given_back(runnel, tiny, how):
             terminal.wait_until_quiet()
         except OSError:
             pass
-        assert terminal.all.count(PASTE_ON) == terminal.all.count(PASTE_OFF) == 2
+        assert terminal.all.count(PASTE_ON) == terminal.all.count(PASTE_OFF) >= 2
         assert terminal.all.rindex(PASTE_OFF) > terminal.all.rindex(PASTE_ON)
         assert termios.tcgetattr(terminal.master) == terminal.found_modes
     finally:
