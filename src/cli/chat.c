@@ -5,60 +5,21 @@
 #include "cli/answer_view.h"
 #include "cli/chat_commands.h"
 #include "cli/cli.h"
+#include "cli/line_editor.h"
+#include "cli/line_history.h"
 
-#include <editline/readline.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
-/* The terminal -------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-/* The terminal as it was found; only a chat changes it. */
-static struct termios found_terminal;
-static volatile sig_atomic_t terminal_changed;
-
-static void restore_terminal(void)
+/* A text that somebody typed, to be freed; NULL at the end. */
+static char *read_question(struct line_editor *editor)
 {
-    if (terminal_changed)
-        tcsetattr(STDIN_FILENO, TCSANOW, &found_terminal);
-    terminal_changed = 0;
-}
-
-/* Keys are read one by one for as long as the chat lasts. Were lines gathered between two questions, a Ctrl-D that is
- * typed while an answer streams would reach the line editor as another byte, and stay in its line. */
-static void read_single_keys(void)
-{
-    if (tcgetattr(STDIN_FILENO, &found_terminal))
-        return;
-    struct termios single = found_terminal;
-    single.c_lflag &= (tcflag_t)~ICANON; /* echo stays: without it libedit does not edit */
-    single.c_cc[VMIN] = 1;
-    single.c_cc[VTIME] = 0;
-    terminal_changed = tcsetattr(STDIN_FILENO, TCSANOW, &single) == 0;
-}
-
-static void note_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
-
-/* A line that somebody typed, to be freed; NULL at the end. Ctrl-C throws away what stands in the line; twice in a row
- * it is the end. */
-static char *read_question(void)
-{
-    for (bool warned = false;; warned = true) {
-        interrupted = 0;
-        signal(SIGINT, note_interrupt);
-        char *line = readline("\n> ");
-        if (line || !interrupted || warned)
-            return line;
-        fputs("\nCtrl-C again or Ctrl-D ends.\n", stderr);
-    }
+    char *text;
+    enum line_result result;
+    while ((result = line_editor_read(editor, "\n> ", &text)) == LINE_INTERRUPTED)
+        chat_say("\nCtrl-C again or Ctrl-D ends.\n");
+    return text;
 }
 
 /* Turns --------------------------------------------------------------------------------------------------- */
@@ -75,7 +36,7 @@ static int ask(struct chat *chat, const char *question, runnel_response *respons
     request.n_messages = conversation->n;
     request.on_event = answer_view_on_event;
     request.user = &view;
-    int failure = answer_wait(chat->engine, &request, restore_terminal, response, error);
+    int failure = answer_wait(chat->engine, &request, line_editor_restore, response, error);
     signal(SIGINT, SIG_IGN);
     if (!failure && !conversation_add(conversation, "assistant", response->text, response->text_len)) {
         runnel_response_free(response);
@@ -140,14 +101,14 @@ static void take_turn(struct chat *chat, const char *question)
 
 /* The loop ------------------------------------------------------------------------------------------------ */
 
-static void converse(struct chat *chat)
+static void converse(struct chat *chat, struct line_editor *editor)
 {
     enum chat_typed typed = CHAT_NOTHING;
     char *line, *question;
-    while (typed != CHAT_END && (line = read_question())) {
+    while (typed != CHAT_END && (line = read_question(editor))) {
         typed = chat_take(chat, line, &question);
-        if (line[strspn(line, " \t")])
-            add_history(line);
+        if (line[strspn(line, " \t\n")])
+            line_editor_remember(editor, line);
         if (typed == CHAT_QUESTION)
             take_turn(chat, question);
         free(question);
@@ -170,13 +131,19 @@ int chat_loop(const runnel_model *model, const struct run_settings *settings, co
     struct chat chat = {.model = model, .settings = *settings};
     if (start_engine(&chat, &error))
         return cli_fail(&error);
+    char *history_path = line_history_path();
+    struct line_editor *editor;
+    int failure = line_editor_open(history_path, &editor, &error);
+    free(history_path);
+    if (failure) {
+        runnel_engine_stop(chat.engine);
+        return cli_fail(&error);
+    }
     if (system && !conversation_set_system(&chat.conversation, system))
         fputs("runnel: no memory for the system prompt\n", stderr);
     chat_say("Type a question. Ctrl-C stops an answer, /? lists the commands, Ctrl-D ends.\n");
-    read_single_keys();
-    rl_initialize();
-    converse(&chat);
-    restore_terminal();
+    converse(&chat, editor);
+    line_editor_close(editor);
     fputc('\n', stderr);
     conversation_free(&chat.conversation);
     forget(&chat.unasked);
