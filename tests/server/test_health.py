@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from serving import BY_THEN
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
@@ -41,18 +42,16 @@ def test_a_wedged_engine_is_told(serve, tiny):
     stopped = StoppedThread(serving.process.pid)
     began = time.monotonic()
     while True:
-        asked = time.monotonic()
-        status, _, body = serving.get("/health")
-        assert time.monotonic() - asked < 1
+        status, _, body = serving.get("/health")  # did it wait for the engine, it would wait for ever
         if status == 503:
             break
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < BY_THEN
         time.sleep(0.05)
     assert body["status"] == "wedged" and time.monotonic() - began > 1
     assert serving.metric("runnel_engine_wedged") == 1
     stopped.go_on()
     next(events)
-    serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0, timeout=5)
+    serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0)
     assert serving.get("/health")[::2] == (200, {"status": "ok"})
     stream.leave()
     assert [line["message"].startswith("The engine") for line in serving.events("engine")] == [True, True]
