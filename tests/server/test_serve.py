@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from serving import BY_THEN, free_port, run_serve
+from serving import BY_THEN, SLOW, free_port, run_serve
 
 
 def test_ready_line_health_and_end(serve, tiny):
@@ -56,8 +56,8 @@ def test_signal_while_loading(serve, tiny):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stream_finishes_while_draining(serve, tiny, number):
-    serving = serve(tiny("long"), "--ctx", "8192")
-    stream = serving.stream("once", 1000, temperature=0)
+    serving = serve(tiny("long"), "--ctx", "8192", "--timeout-drain", str(BY_THEN))
+    stream = serving.stream("once", 4000 // SLOW, temperature=0)
     assert stream.read_head() == 200
     events = stream.events()
     next(events)
