@@ -155,9 +155,10 @@ class Serving:
             time.sleep(pause)
 
     def wait_until_idle(self, timeout=BY_THEN):
-        """Until nothing is computed or waits, and no page is held."""
+        """Until nothing is computed or waits, no page is held, and all that was let in has been counted."""
         return self.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0
                              and now[("vllm:num_requests_waiting",)] == 0
+                             and now[("runnel_requests_admitted",)] == 0
                              and now[("runnel_kv_pages", "state=used")] == 0, timeout)
 
     def cpu_seconds(self):
