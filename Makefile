@@ -24,8 +24,8 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test check-all check-asan check-tsan check-clang check-valgrind check-fuzz check-long
-.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-check models small-models
+.PHONY: all demo test clang check-all check-asan check-tsan check-clang check-valgrind check-valgrind-long check-fuzz check-long
+.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -42,7 +42,7 @@ test: packages-test packages-web models ## build all and run the tests
 	    mv $(R1_CODER).part $(R1_CODER); }
 	@$(CTEST) --test-dir build -LE long
 
-check-all: test check-asan check-tsan check-clang check-valgrind check-fuzz check-long ## everything: run before a release
+check-all: lint test check-asan check-tsan check-clang check-valgrind check-fuzz check-long ## everything: run before a release
 	@echo "check-all: all passed"
 
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
@@ -50,22 +50,30 @@ check-asan: packages-check small-models ## the tests under the address and undef
 	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-asan -LE 'long|install|house|web' -E 'accuracy.*_ref'
 
-check-tsan: packages-check small-models ## the tests under the thread sanitizer
+check-tsan: packages-check small-models ## what starts threads, under the thread sanitizer
 	@$(SMALL) $(CONFIGURE) tsan
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
-	@$(SMALL) $(CTEST) --test-dir build-tsan -LE 'long|install|house|cli|web' -E 'accuracy.*_ref'
+	@$(SMALL) $(CTEST) --test-dir build-tsan -L threads -LE long
 
-check-clang: packages-check small-models ## the tests, built with clang
-	@$(SMALL) $(CONFIGURE) clang
-	@$(SMALL) $(BUILD) build-clang -j $(JOBS)
-	@$(SMALL) $(CTEST) --test-dir build-clang -LE 'long|install|house|web'
+clang: packages-clang ## everything built with clang, and the unit tests
+	@$(CONFIGURE) clang
+	@$(BUILD) build-clang -j $(JOBS)
+	@$(CTEST) --test-dir build-clang -L unit
 
-check-valgrind: packages-check small-models ## the unit tests under valgrind
+check-clang: packages-check small-models clang ## the same, and the tests of kernels, models and commands
+	@$(CTEST) --test-dir build-clang -L 'kernels|model|cli' -LE long -E 'accuracy_coder'
+
+check-valgrind: packages-check small-models ## the quick unit tests under valgrind
 	@$(SMALL) $(CONFIGURE) debug
 	@$(SMALL) $(BUILD) build-debug -j $(JOBS)
 	@$(SMALL) scripts/check-valgrind build-debug
 
-check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60)
+check-valgrind-long: packages-check small-models ## the other ones, for half an hour
+	@$(SMALL) $(CONFIGURE) debug
+	@$(SMALL) $(BUILD) build-debug -j $(JOBS)
+	@$(SMALL) scripts/check-valgrind build-debug long
+
+check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a time as there are cores
 	@$(CONFIGURE) fuzz
 	@$(BUILD) build-fuzz -j $(JOBS)
 	@scripts/run-fuzzers build-fuzz $(FUZZ_SECONDS)
@@ -105,7 +113,7 @@ clean: ## remove what was built (models stay)
 	rm -rf build build-*
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
 
 packages-build:
 	@scripts/install-packages build
@@ -117,8 +125,11 @@ packages-test:
 packages-web:
 	@scripts/install-packages test-web || echo "The tests of the page will be skipped."
 
+packages-clang:
+	@scripts/install-packages build models test clang
+
 packages-check:
-	@scripts/install-packages build models test check
+	@scripts/install-packages build models test clang check
 
 models: packages-test build/venv/ready
 	@build/venv/bin/python scripts/fetch-models $(RUNNEL_TEST_MODELS)

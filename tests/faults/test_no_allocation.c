@@ -100,8 +100,9 @@ static void steady_steps_allocate_nothing(void **state)
     runnel_engine_options_init(&options);
     options.n_parallel = N_REQUESTS;
     options.n_context = 512;
-    if (runnel_model_open(path, &model_options, &model, &error) ||
-        runnel_engine_start(model, &options, &engine, &error))
+    if (runnel_model_open(path, &model_options, &model, &error))
+        fail_msg("%s", error.message);
+    if (runnel_engine_start(model, &options, &engine, &error))
         fail_msg("%s", error.message);
 
     struct watch warm = {0}, watch = {0};

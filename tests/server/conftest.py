@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import Serving, make_tiny_model, real_model
+from serving import BY_THEN, Serving, cpu_seconds, make_tiny_model, real_model
 
 HOST = b"Host: localhost\r\n"
 
@@ -23,7 +23,7 @@ class Client:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(10)
+        self.socket.settimeout(BY_THEN)
         self.socket.connect(("127.0.0.1", port))
         self.buffer = b""
 
@@ -83,7 +83,7 @@ class Client:
         except TimeoutError:
             return b""
         finally:
-            self.socket.settimeout(10)
+            self.socket.settimeout(BY_THEN)
 
     def is_closed(self):
         """True once the other side has closed, and sent nothing before."""
@@ -126,7 +126,7 @@ class Server:
     def stats(self):
         return json.loads(self.ask(b"/stats")[2])
 
-    def wait_for(self, timeout=2, **expected):
+    def wait_for(self, timeout=BY_THEN, **expected):
         """Until the statistics are so; the asking connection and its request count as one."""
         end = time.monotonic() + timeout
         while True:
@@ -137,8 +137,7 @@ class Server:
             time.sleep(0.01)
 
     def cpu_seconds(self):
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def n_descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -146,7 +145,7 @@ class Server:
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=BY_THEN):
         """The last line it prints."""
         line = self.process.stdout.read()
         assert self.process.wait(timeout) == 0

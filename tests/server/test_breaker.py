@@ -3,10 +3,12 @@ import socket
 import time
 
 import pytest
-from serving import SANITIZED, SLOW
+from serving import BY_THEN, SANITIZED, SLOW
 
-ASK = {"prompt": "hello", "max_tokens": 900, "temperature": 1.5, "ignore_eos": True, "seed": 5}
-FLAGS = ("--log-json", "--ctx", "100000", "--breaker-probe-s", "1", "--degraded-max-tokens", "40",
+ASK = {"prompt": "hello", "max_tokens": 60, "temperature": 1.5, "ignore_eos": True, "seed": 5}
+# What a time must be enough for is some tens of tokens, which take thousandths of it on a machine without other work.
+PROBE_S = 3 * SLOW
+FLAGS = ("--log-json", "--ctx", "100000", "--breaker-probe-s", str(PROBE_S), "--degraded-max-tokens", "40",
          "--degraded-temperature", "0.25")
 
 
@@ -46,7 +48,7 @@ def messages(serving):
 
 
 def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
-    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(3 * SLOW), kv_mib=256)
+    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(2 * SLOW), kv_mib=256)
     check_closed(serving, serving.post("/v1/completions", ASK))
     time_out(serving, 2)
     assert serving.get("/health")[2] == {"status": "ok"}
@@ -56,7 +58,7 @@ def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
     cool = serving.post("/v1/completions", {**ASK, "max_tokens": 40, "temperature": 0.25})[2]
     assert cool["choices"][0]["text"] == answer[2]["choices"][0]["text"]  # the temperature was cut, too
     assert serving.events("request")[-1]["degraded"] == "timeouts"
-    time.sleep(1.1)
+    time.sleep(PROBE_S + 0.1)
     check_closed(serving, serving.post("/v1/completions", ASK))  # the probe, in full
     check_closed(serving, serving.post("/v1/completions", ASK))
     now = serving.metrics()
@@ -68,8 +70,8 @@ def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
 
 
 def test_every_dialect_says_so(serve, tiny):
-    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1",
-                    "--breaker-probe-s", "100", kv_mib=256)
+    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(SLOW), "--breaker-timeouts", "1",
+                    "--breaker-probe-s", "1000", kv_mib=256)
     time_out(serving, 1)
     chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     expected = {"reason": "timeouts", "max_tokens": 40, "temperature": 0.25}
@@ -116,14 +118,14 @@ def test_a_thought_that_the_prompt_has_opened_stays_one(serve, tiny):
 
 
 def test_timeouts_that_go_on_refuse(serve, tiny):
-    serving = serve(tiny("long"), "--log-json", "--ctx", "100000", "--breaker-probe-s", str(2 * SLOW),
+    serving = serve(tiny("long"), "--log-json", "--ctx", "100000", "--breaker-probe-s", str(PROBE_S),
                     "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",
                     "--request-timeout-s", str(0.5 * SLOW), kv_mib=256)
     time_out(serving, 4)
     assert state(serving) == 2
     status, headers, body = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
     assert status == 503 and body["error"]["type"] == "unavailable_error" and "try again" in body["error"]["message"]
-    assert headers["X-Runnel-Degraded"] == "timeouts" and 1 <= int(headers["Retry-After"]) <= 2 * SLOW
+    assert headers["X-Runnel-Degraded"] == "timeouts" and 1 <= int(headers["Retry-After"]) <= PROBE_S
     assert serving.get("/v1/models")[0] == 200
     status, _, health = serving.get("/health")
     assert (status, health["status"], health["refusing"]) == (200, "degraded", True)
@@ -132,7 +134,7 @@ def test_timeouts_that_go_on_refuse(serve, tiny):
     small = {"prompt": "a", "max_tokens": 1}
     assert "degraded" in serving.post("/v1/completions", small)[2]  # a probe
     assert state(serving) == 1
-    time.sleep(2 * SLOW + 0.1)
+    time.sleep(PROBE_S + 0.1)
     assert "degraded" not in serving.post("/v1/completions", small)[2]
     assert state(serving) == 0 and serving.get("/health")[2] == {"status": "ok"}
     assert ["Degraded" in messages(serving)[0], "Refusing" in messages(serving)[1], "Degraded" in messages(serving)[2],
@@ -169,7 +171,7 @@ def test_memory_opens_it_refuses_and_closes(serve, tiny):
     hoards = []
 
     def hoard_until(level):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 5 * BY_THEN
         while state(serving) < level:
             assert time.monotonic() < end, serving.metrics()
             if len(hoards) < 400 and not serving.metric("deepseek_memory_percent") > (90, 95)[level - 1]:
@@ -186,7 +188,7 @@ def test_memory_opens_it_refuses_and_closes(serve, tiny):
     assert serving.get("/health")[2]["refusing"] is True
     for hoard in hoards:
         hoard.leave()
-    serving.wait_for(lambda now: now[("runnel_breaker_state",)] == 0, timeout=10)
+    serving.wait_for(lambda now: now[("runnel_breaker_state",)] == 0)
     assert "degraded" not in serving.post("/v1/completions", small)[2]
     assert serving.get("/health")[2] == {"status": "ok"}
     assert serving.metric("runnel_breaker_opened_total", "reason=memory") == 1

@@ -1,7 +1,7 @@
 """A crowd: /health is answered within 100 ms, whatever else the server is asked, and every chat gets its answer.
 
-A process of its own measures (health_probe.py). On a machine that has other work, which its load tells before the crowd
-comes, the longest of some hundred answers may be late: that is said as a warning."""
+A process of its own measures (health_probe.py). On a machine that had other work meanwhile (others_cpu) late answers are
+said as a warning: the half of them must have come in time all the same."""
 import contextlib
 import json
 import os
@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from serving import real_model
+from serving import BY_THEN, real_model
 from test_limits import HOST, INSTRUMENTED
 
 PROBE = Path(__file__).with_name("health_probe.py")
@@ -28,6 +28,14 @@ LONG_BODIES = {
 }
 
 
+def others_cpu(serving):
+    """CPU seconds of this machine that went neither to this test nor to its server."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    busy = sum(int(fields[i]) for i in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return busy - serving.cpu_seconds() - sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 class Crowd:
     def __init__(self, serving):
         self.serving = serving
@@ -35,7 +43,7 @@ class Crowd:
         self.chats, self.long = [], []  # statuses, and what was wrong
 
     def connect(self, data):
-        client = socket.create_connection(("127.0.0.1", self.serving.port), timeout=60)
+        client = socket.create_connection(("127.0.0.1", self.serving.port), timeout=BY_THEN)
         client.sendall(data)
         return client
 
@@ -97,19 +105,20 @@ def test_health_within_100_ms(serve, tiny, model, kind):
         pytest.skip("too slow under a sanitizer")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # of this process: the server raises its own
-    load = os.getloadavg()[0]
     serving = serve(tiny("long") if model == "tiny" else real_model(model), "--ctx", "2048", "--max-wait-s", "0",
                     "--parallel", "16", kv_mib=200)
     with crowd_of(serving, json.dumps(LONG_BODIES[kind]).encode()) as (crowd, slow):
+        before = others_cpu(serving)
         times = crowd.measure(3, slow)
-    print(f"load {load:.1f}; {len(times)} answers, milliseconds: half {times[len(times) // 2]}, "
+        others = others_cpu(serving) - before
+    print(f"others computed for {others:.1f} s; {len(times)} answers, milliseconds: half {times[len(times) // 2]}, "
           f"99 % {times[len(times) * 99 // 100]}, all {times[-1]}; {len(crowd.chats)} chats, {len(crowd.long)} long bodies")
     assert len(crowd.chats) >= 16 and set(crowd.chats) == {b"200"}
     assert len(crowd.long) >= 4 and set(crowd.long) == {b"200" if kind == "empty lists" else b"400"}
     if INSTRUMENTED:
         return
-    assert times[len(times) * 9 // 10] < WITHIN_MS, times[-20:]
-    if times[-1] >= WITHIN_MS and load > os.cpu_count():
-        warnings.warn(f"{times[-1]} ms, on a machine that had other work (load {load}): run this test alone")
+    assert times[len(times) // 2] < WITHIN_MS, times[-20:]
+    if times[-1] >= WITHIN_MS and others > 0.3:
+        warnings.warn(f"{times[-1]} ms, on a machine that had other work ({others:.1f} s of it): run this test alone")
     else:
         assert times[-1] < WITHIN_MS, times[-20:]

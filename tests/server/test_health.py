@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from serving import BY_THEN
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
@@ -41,32 +42,37 @@ def test_a_wedged_engine_is_told(serve, tiny):
     stopped = StoppedThread(serving.process.pid)
     began = time.monotonic()
     while True:
-        asked = time.monotonic()
-        status, _, body = serving.get("/health")
-        assert time.monotonic() - asked < 1
+        status, _, body = serving.get("/health")  # did it wait for the engine, it would wait for ever
         if status == 503:
             break
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < BY_THEN
         time.sleep(0.05)
     assert body["status"] == "wedged" and time.monotonic() - began > 1
     assert serving.metric("runnel_engine_wedged") == 1
     stopped.go_on()
     next(events)
-    serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0, timeout=5)
+    serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0)
     assert serving.get("/health")[::2] == (200, {"status": "ok"})
     stream.leave()
     assert [line["message"].startswith("The engine") for line in serving.events("engine")] == [True, True]
 
 
-def test_at_once_while_the_engine_computes(serve, tiny):
-    serving = serve(tiny("long"), "--ctx", "100000", "--batch", "4096", kv_mib=256)
-    stream = serving.stream([5, 6, 7, 8] * 20000, 1)  # a long step after the other
-    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+def times_of_health(serving):
+    """How long each of 50 answers took, in ascending order."""
     took = []
     for _ in range(50):
         began = time.monotonic()
         assert serving.get("/health")[0] == 200
         took.append(time.monotonic() - began)
         time.sleep(0.01)
+    return sorted(took)
+
+
+def test_at_once_while_the_engine_computes(serve, tiny):
+    serving = serve(tiny("long"), "--ctx", "100000", "--batch", "4096", kv_mib=256)
+    idle = times_of_health(serving)  # as quick as this machine is just now
+    stream = serving.stream([5, 6, 7, 8] * 20000, 1)  # a long step after the other
+    serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
+    took = times_of_health(serving)
     stream.leave()
-    assert sorted(took)[25] < 0.1, took
+    assert took[25] < 0.1 + 10 * idle[25], (idle, took)

@@ -7,13 +7,13 @@ import threading
 import time
 
 import pytest
-from serving import RUNNEL
+from serving import BY_THEN, RUNNEL
 
 HOST = b"Host: localhost\r\n"
 INSTRUMENTED = any(word in RUNNEL.read_bytes() for word in (b"__asan_init", b"__tsan_init"))
 
 
-def talk(serving, data, timeout=10):
+def talk(serving, data, timeout=BY_THEN):
     """(status, whole answer) to what is sent as it is."""
     with socket.create_connection(("127.0.0.1", serving.port), timeout=timeout) as client:
         client.sendall(data)
@@ -91,7 +91,7 @@ def test_uri(limits):
 def closes_after(client):
     """Seconds until the other side closes, and what it said."""
     began, answer = time.monotonic(), b""
-    client.settimeout(10)
+    client.settimeout(BY_THEN)
     while True:
         try:
             more = client.recv(65536)
@@ -116,7 +116,7 @@ def test_times(serve, tiny, flag, sent, status):
                 client.recv(1)
             return
         took, answer = closes_after(client)
-    assert 0.8 < took < 3.5
+    assert 0.8 < took < 9  # by themselves they are 10 and more
     assert answer.startswith(b"HTTP/1.1 %d " % status) if status else not answer
 
 
@@ -137,8 +137,10 @@ def tokens_until_left(serving):
     """How many tokens a stream whose client reads nothing had when the server gave it up."""
     client = stuck_stream(serving)
     serving.complete("other", 5)  # nobody else notices
-    # Often asking would take the time that the stream needs.
-    now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0, 300, pause=0.1)
+    # Often asking would take the time that the stream needs. Its end is counted a moment after it no longer runs.
+    aborted = ("vllm:request_success_total", "finished_reason=abort")
+    now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0 and now[aborted] == 1, 5 * BY_THEN,
+                           pause=0.1)
     client.close()
     assert now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1
     return now[("vllm:generation_tokens_total",)]
@@ -184,7 +186,7 @@ def test_connections(serve, tiny):
     status, answer = talk(serving, get())
     assert status == 503 and b"Retry-After" in answer
     streams[0].leave()
-    end = time.monotonic() + 5
+    end = time.monotonic() + BY_THEN
     while talk(serving, get())[0] != 200:
         assert time.monotonic() < end
     for stream in streams[1:]:
@@ -200,8 +202,8 @@ def test_drain_time(serve, tiny):
     assert stream.read_head() == 200
     serving.signal()
     began = time.monotonic()
-    assert serving.wait(20) == 0
-    assert 0.3 < time.monotonic() - began < 4
+    assert serving.wait() == 0
+    assert 0.3 < time.monotonic() - began < 9  # by itself it is 10
 
 
 # --- what there is a lot of ---
@@ -216,7 +218,7 @@ def test_the_soft_limit_of_descriptors_is_raised(serve, tiny):
         serving = serve(tiny())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    clients = [socket.create_connection(("127.0.0.1", serving.port), timeout=5) for _ in range(100)]
+    clients = [socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN) for _ in range(100)]
     for client in clients:
         client.sendall(get())
     assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
@@ -229,10 +231,10 @@ def test_the_soft_limit_of_descriptors_is_raised(serve, tiny):
 def test_monotonous_texts_take_linear_time(serve, tiny, text):
     """What does not fit the context is told before anything is computed, and soon."""
     serving = serve(tiny())
-    began = time.monotonic()
+    began = serving.cpu_seconds()
     status, _, body = serving.post("/v1/completions", {"prompt": text, "max_tokens": 1})
     assert status == 400 and body["error"]["type"] == "exceed_context_size_error"
-    assert time.monotonic() - began < 10
+    assert serving.cpu_seconds() - began < 10
 
 
 @pytest.mark.parametrize("ping", ["0.2", "0"])

@@ -8,12 +8,12 @@ import threading
 import time
 
 import pytest
-from serving import RUNNEL, Serving, free_port
+from serving import BY_THEN, RUNNEL, Serving, free_port
 
 TIMES = ("queued_ms", "prefill_ms", "decode_ms", "stalled_ms", "first_text_ms", "total_ms")
 
 
-def requests(serving, n, timeout=10):
+def requests(serving, n, timeout=BY_THEN):
     """The lines of n requests, once they are there."""
     end = time.monotonic() + timeout
     while len(found := serving.events("request")) < n:
@@ -164,7 +164,7 @@ def start_with_stderr(model, stderr, *flags, preexec_fn=None):
     serving.port, serving.process, serving.lines = port, process, []
     serving.reader = threading.Thread()
     serving.reader.start()
-    end = time.monotonic() + 60
+    end = time.monotonic() + BY_THEN
     while True:
         try:
             if serving.get("/health")[0] == 200:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import SANITIZED
+from serving import BY_THEN, SANITIZED
 from test_limits import INSTRUMENTED, post as long_post, talk
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -38,7 +38,7 @@ def without(value, names):
 
 def send(serving, body, path=b"/v1/completions"):
     """A connection on which this was asked."""
-    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
+    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=BY_THEN)
     client.request("POST", path.decode(), body, {"Content-Type": "application/json"})
     return client
 
@@ -100,7 +100,7 @@ def test_answers_of_one_connection_keep_their_order(serve, tiny):
     both = [b"POST " + path + HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body for path, body in (
         (b"/tokenize", json.dumps({"content": "a", "x": FILLER}).encode()), (b"/tokenize", b'{"content":""}'))]
     last = both[1].replace(b"Host", b"Connection: close\r\nHost")
-    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
+    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=BY_THEN)
     client.connect()
     client.sock.sendall(both[0] + both[1] + last)
     said = b""
@@ -187,7 +187,7 @@ def test_the_end(serve, tiny, n_signals):
     else:
         for client in clients:
             client.close()
-    assert serving.wait(30) == 0
+    assert serving.wait() == 0
 
 
 def test_a_body_at_the_limit(serve, tiny):

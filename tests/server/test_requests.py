@@ -9,7 +9,7 @@ import socket
 import time
 
 import pytest
-from serving import SANITIZED, SLOW, Serving, make_tiny_model
+from serving import BY_THEN, SANITIZED, SLOW, Serving, make_tiny_model
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -38,7 +38,7 @@ def server(tmp_path_factory):
 
 class Client:
     def __init__(self, serving):
-        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=30 * SLOW)
+        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self):
@@ -297,12 +297,12 @@ def test_1000_idle_connections(serve, tiny):
         pytest.skip("few descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
     serving = serve(tiny())
-    idle = [socket.create_connection(("127.0.0.1", serving.port), timeout=30) for _ in range(1000)]
+    idle = [socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN) for _ in range(1000)]
     times = []
     for _ in range(20):
-        began = time.monotonic()
+        began = serving.cpu_seconds()
         assert serving.get("/health")[0] == 200
-        times.append(time.monotonic() - began)
+        times.append(serving.cpu_seconds() - began)
     assert SANITIZED or sorted(times)[-3] < 0.1, times
     assert serving.complete("a", 5)
     for client in idle:
@@ -318,7 +318,7 @@ def n_descriptors(serving):
 
 
 def wait_for_descriptors(serving, n):
-    end = time.monotonic() + 5 * SLOW
+    end = time.monotonic() + BY_THEN
     while n_descriptors(serving) > n:
         assert time.monotonic() < end, f"{n_descriptors(serving)} descriptors, {n} expected"
         time.sleep(0.01)
@@ -350,7 +350,7 @@ def test_32_descriptors(serve, tiny):
     resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, (32, 32))
     body = json.dumps({"prompt": "a", "max_tokens": 60000, "ignore_eos": True}).encode()
     clients = [Client(serving).send(b"GET /hea" if i % 2 else post("/v1/completions", body)) for i in range(80)]
-    deadline = time.monotonic() + 10 * SLOW
+    deadline = time.monotonic() + BY_THEN
     while n_descriptors(serving) < 30:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -359,7 +359,7 @@ def test_32_descriptors(serve, tiny):
     assert loop_seconds(serving) - loop_began < 0.3 * SLOW
     for client in clients:
         client.__exit__()
-    end = time.monotonic() + 10 * SLOW
+    end = time.monotonic() + BY_THEN
     while serving.get("/health")[0] != 200:  # there may be clients that it has not accepted yet
         assert time.monotonic() < end
     serving.wait_until_idle()

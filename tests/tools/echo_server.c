@@ -25,7 +25,7 @@ struct job {
 };
 
 static struct loop *loop;
-static double drain_ms = 3000;
+static double drain_ms = 30000;
 static unsigned n_gone_calls, n_heads;
 
 static long parameter(const struct exchange *exchange, const char *name, long otherwise)

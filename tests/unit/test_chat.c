@@ -25,7 +25,7 @@ static json_t *load(const char *name)
  * conversation["text"]. */
 static void check_conversation(const struct chat_template *template, json_t *conversation)
 {
-    runnel_message messages[16];
+    runnel_message messages[16] = {{0}};
     json_t *list = json_object_get(conversation, "messages");
     size_t n = json_array_size(list);
     assert_in_range(n, 1, 16);
