@@ -168,7 +168,7 @@ def skeleton(name):
             in_block = not in_block
             found = ("block", line)
         elif in_block:  # comments behind or above a command are words
-            found = ("line of a block", re.sub(r"(^|\s{2,})#.*", "", line).rstrip())
+            found = ("line of a block", re.sub(r"(^|\s)# .*", "", line).rstrip())
         elif line.startswith("#"):
             found = ("heading", re.match(r"#+", line)[0])
         elif line.startswith("|"):
