@@ -118,7 +118,7 @@ static void insert(struct line_editor *editor, const wchar_t *chars, size_t n, b
         editor->ends_as_is = as_is;
 }
 
-/* The text before the cursor's character changes places with it (at the end: the two before). */
+/* The character before the cursor and the one behind it change places; at the end: the two before it. */
 static void swap(struct line_editor *editor)
 {
     struct line_text *text = &editor->text;
@@ -211,6 +211,7 @@ static enum key search(struct line_editor *editor)
     struct line_text wanted = {0};
     char *before = line_text_bytes(&editor->text, 0, editor->text.n);
     size_t browsed_before = editor->browsed, found = history->n;
+    bool begins_as_is = editor->begins_as_is, ends_as_is = editor->ends_as_is;
     enum key key;
     for (bool is_there = true;;) {
         char *needle = line_text_bytes(&wanted, 0, wanted.n);
@@ -238,6 +239,8 @@ static enum key search(struct line_editor *editor)
     if ((key == KEY_LEAVE || key == KEY_INTERRUPT) && before) {
         line_text_set(&editor->text, before);
         editor->browsed = browsed_before;
+        editor->begins_as_is = begins_as_is;
+        editor->ends_as_is = ends_as_is;
         key = KEY_UNKNOWN;
     }
     free(before);
