@@ -38,12 +38,6 @@ struct line_editor {
 
 /* Opening ------------------------------------------------------------------------------------------------- */
 
-static bool terminal_moves(void)
-{
-    const char *name = getenv("TERM");
-    return name && *name && strcmp(name, "dumb") != 0 && strcmp(name, "unknown") != 0;
-}
-
 int line_editor_open(const char *history_path, struct line_editor **editor, runnel_error *error)
 {
     struct line_editor *opened = calloc(1, sizeof *opened);
@@ -56,7 +50,7 @@ int line_editor_open(const char *history_path, struct line_editor **editor, runn
         opened->found_locale = uselocale(opened->utf8);
     struct line_display *display = &opened->display;
     display->fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : isatty(STDERR_FILENO) ? STDERR_FILENO : -1;
-    display->moves = terminal_moves();
+    display->moves = terminal_knows_commands();
     terminal_open(display->moves ? display->fd : -1);
     *editor = opened;
     return RUNNEL_OK;
