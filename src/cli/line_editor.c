@@ -38,12 +38,6 @@ struct line_editor {
 
 /* Opening ------------------------------------------------------------------------------------------------- */
 
-static bool terminal_moves(void)
-{
-    const char *name = getenv("TERM");
-    return name && *name && strcmp(name, "dumb") != 0 && strcmp(name, "unknown") != 0;
-}
-
 int line_editor_open(const char *history_path, struct line_editor **editor, runnel_error *error)
 {
     struct line_editor *opened = calloc(1, sizeof *opened);
@@ -56,7 +50,7 @@ int line_editor_open(const char *history_path, struct line_editor **editor, runn
         opened->found_locale = uselocale(opened->utf8);
     struct line_display *display = &opened->display;
     display->fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : isatty(STDERR_FILENO) ? STDERR_FILENO : -1;
-    display->moves = terminal_moves();
+    display->moves = terminal_knows_commands();
     terminal_open(display->moves ? display->fd : -1);
     *editor = opened;
     return RUNNEL_OK;
@@ -118,7 +112,7 @@ static void insert(struct line_editor *editor, const wchar_t *chars, size_t n, b
         editor->ends_as_is = as_is;
 }
 
-/* The text before the cursor's character changes places with it (at the end: the two before). */
+/* The character before the cursor and the one behind it change places; at the end: the two before it. */
 static void swap(struct line_editor *editor)
 {
     struct line_text *text = &editor->text;
@@ -211,6 +205,7 @@ static enum key search(struct line_editor *editor)
     struct line_text wanted = {0};
     char *before = line_text_bytes(&editor->text, 0, editor->text.n);
     size_t browsed_before = editor->browsed, found = history->n;
+    bool begins_as_is = editor->begins_as_is, ends_as_is = editor->ends_as_is;
     enum key key;
     for (bool is_there = true;;) {
         char *needle = line_text_bytes(&wanted, 0, wanted.n);
@@ -238,6 +233,8 @@ static enum key search(struct line_editor *editor)
     if ((key == KEY_LEAVE || key == KEY_INTERRUPT) && before) {
         line_text_set(&editor->text, before);
         editor->browsed = browsed_before;
+        editor->begins_as_is = begins_as_is;
+        editor->ends_as_is = ends_as_is;
         key = KEY_UNKNOWN;
     }
     free(before);

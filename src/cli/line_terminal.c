@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
@@ -19,6 +20,12 @@ static volatile sig_atomic_t is_terminal, mode, marks_paste, interrupted, resume
 static int mark_fd = -1;
 static struct sigaction found_actions[N_TAKEN];
 static sigset_t mask_while_waiting;
+
+bool terminal_knows_commands(void)
+{
+    const char *name = getenv("TERM");
+    return name && *name && strcmp(name, "dumb") != 0 && strcmp(name, "unknown") != 0;
+}
 
 static void mark_paste(bool on)
 {

@@ -8,6 +8,9 @@
 #include <signal.h>
 #include <stdbool.h>
 
+/* Whether the terminal knows sequences such as "erase the row": TERM says so. Any thread. */
+bool terminal_knows_commands(void);
+
 /* What a wait for bytes ended with. */
 enum terminal_event { TERMINAL_BYTES, TERMINAL_INTERRUPTED, TERMINAL_RESUMED, TERMINAL_END };
 

@@ -1,6 +1,8 @@
 /* progress.c: the bar on stderr. One thread; owns nothing. */
 #include "cli/progress.h"
 
+#include "cli/line_terminal.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -30,7 +32,8 @@ const char *progress_bytes(uint64_t n_bytes, char text[16])
 
 void progress_start(struct progress *progress, const char *label, uint64_t begin)
 {
-    *progress = (struct progress){.label = label, .terminal = isatty(STDERR_FILENO), .begin = begin};
+    *progress = (struct progress){
+        .label = label, .terminal = isatty(STDERR_FILENO) && terminal_knows_commands(), .begin = begin};
     progress->start_s = now_s();
     progress->last_s = progress->terminal ? progress->start_s - redraw_s : progress->start_s;
 }

@@ -73,7 +73,6 @@ def test_ctrl_c_at_the_prompt_drops_the_line(chat, tiny):
     terminal = chat(tiny(), "-n", "4")
     terminal.type("half a line")
     terminal.wait_for("half a line")
-    time.sleep(0.3)  # libedit forgets a signal between its prompt and its read
     terminal.type("\x03")
     terminal.wait_for("Ctrl-C again")
     terminal.wait_for(PROMPT)
@@ -81,7 +80,6 @@ def test_ctrl_c_at_the_prompt_drops_the_line(chat, tiny):
     terminal.wait_for("A new conversation.")
     terminal.wait_for(PROMPT)
     for hint in (True, False):
-        time.sleep(0.3)
         terminal.type("\x03")
         if hint:
             terminal.wait_for("Ctrl-C again")
