@@ -92,7 +92,8 @@ static void take_turn(struct chat *chat, const char *question)
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
         if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
             response.n_prompt_tokens + response.n_tokens >= chat->n_context)
-            chat_say("The context is full: /drop forgets the oldest turns, /clear starts anew.\n");
+            chat_say("The context is full: /drop forgets the oldest turns, /retry then asks again, /clear "
+                     "starts anew.\n");
         runnel_response_free(&response);
     }
     forget(&chat->replaced);
