@@ -39,7 +39,7 @@ def test_list_is_well_formed():
         assert sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256)
         assert name == "-" or file == f"{name}.gguf", "a pulled model is found by its name"
         for source in sources.split():
-            assert re.fullmatch(r"hf:[^/]+/[^/]+/.+|pypi:[a-z0-9-]+(\[\d+-\d+\])?:[^:]+", source)
+            assert re.fullmatch(r"(hf|ms):[^/]+/[^/]+/.+|pypi:[a-z0-9-]+(\[\d+-\d+\])?:[^:]+", source)
             assert not source.startswith("pypi:") or (sha256 != "-" and int(size)), "wheels do not announce checksums"
 
 
