@@ -247,7 +247,8 @@ typedef struct runnel_request {
     int max_tokens;  /* of the answer, thoughts included; 0: what the context allows */
     bool ignore_eos; /* go on past the end token */
     runnel_sampling sampling;
-    const char *const *stop; /* texts that end the answer and are not part of it */
+    /* Texts that end the answer and are not part of it. They are looked for in the answer alone, not in thoughts. */
+    const char *const *stop;
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
     int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
@@ -288,6 +289,7 @@ typedef struct runnel_response {
     uint32_t n_preempted;     /* how often pages ran out and it had to be computed again */
     uint64_t logits_hash;     /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
+    bool thought_closed;      /* there were thoughts, and they had ended when the answer did */
 } runnel_response;
 
 /* A request on its way. */

@@ -386,6 +386,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .stall_ms = future->stall_ms,
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
+        .thought_closed = future->output && future->reasoning.len && output_thought_closed(future->output),
     };
 }
 
@@ -439,9 +440,12 @@ void request_fail(struct runnel_future *future, const runnel_error *error)
 
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
 {
-    if (reason != RUNNEL_FINISH_CANCELLED &&
-        output_finish(future->output, on_text, future) == OUTPUT_CANCELLED)
+    enum output_state state =
+        reason == RUNNEL_FINISH_CANCELLED ? OUTPUT_CANCELLED : output_finish(future->output, on_text, future);
+    if (state == OUTPUT_CANCELLED)
         reason = RUNNEL_FINISH_CANCELLED;
+    else if (state == OUTPUT_STOPPED)
+        reason = RUNNEL_FINISH_STOP;
     if (future->text.failed || future->reasoning.failed) {
         runnel_error error;
         error_set(&error, RUNNEL_ENOMEM, "no memory for the answer's text");

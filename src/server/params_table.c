@@ -140,7 +140,9 @@ static const struct params_field fields[] = {
      .kind = PARAMS_OTHER,
      .schema = "{'anyOf':[{'type':'string','minLength':1,'maxLength':256},{'type':'array','maxItems':16,"
                "'items':{'type':'string','minLength':1,'maxLength':256}},{'type':'null'}]}",
-     .meaning = "Texts that end the answer and are not part of it: up to 16 of up to 1024 bytes."},
+     .meaning =
+         "Texts that end the answer and are not part of it, in the answer and never in thoughts: up to 16 "
+         "of up to 1024 bytes."},
     {.name = "logit_bias",
      .routes = PARAMS_ALL,
      .kind = PARAMS_OTHER,

@@ -230,6 +230,9 @@ def test_prompt_too_long(server):
     for prompt in ("a" * 1000, [97] * 1000, ["b" * 3, "a" * 1000]):
         status, _, answer = server.post("/completion", {"prompt": prompt})
         assert status == 400 and answer["error"]["type"] == "exceed_context_size_error"
+        assert answer["error"]["code"] == 400
+        for words in ("exceeds the available context size", "context_length_exceeded"):  # what clients look for
+            assert words in answer["error"]["message"]
         assert answer["error"]["n_prompt_tokens"] == 1000 and answer["error"]["n_ctx"] == 1000
     assert ask(server, prompt="a" * 999, n_predict=9)["tokens_predicted"] == 1  # as much as fits
 
