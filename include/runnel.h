@@ -265,6 +265,7 @@ typedef struct runnel_request {
     /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
+    int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. */

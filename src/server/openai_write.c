@@ -137,6 +137,14 @@ static void write_field(const char *name, const char *bytes, size_t len, struct 
     json_add_string(out, bytes, len);
 }
 
+/* Under both names that clients know. */
+static void write_reasoning(const char *bytes, size_t len, struct text *out)
+{
+    write_field("reasoning_content", bytes, len, out);
+    text_add_string(out, ",");
+    write_field("reasoning", bytes, len, out);
+}
+
 /* What ends a thought that stands in the content. */
 #define MARKED_CLOSE "\n</think>\n\n"
 
@@ -160,12 +168,14 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
     write_role(answer, index, out);
     begin_choice(answer, index, out);
     text_add_string(out, answer->is_chat ? "\"delta\":{" : "");
+    if (is_thought && answer->is_chat && answer->repeats_reasoning) {
+        write_reasoning(event->text, event->text_len, out);
+        text_add_string(out, ",");
+    }
     if (!answer->is_chat) {
         write_field("text", event->text, event->text_len, out);
     } else if (is_thought && answer->split_reasoning) {
-        write_field("reasoning_content", event->text, event->text_len, out);
-        text_add_string(out, ",");
-        write_field("reasoning", event->text, event->text_len, out);
+        write_reasoning(event->text, event->text_len, out);
     } else if (is_thought && !began) {
         write_marked("<think>\n", event, out);
     } else if (!is_thought && was_thinking && !answer->split_reasoning) {
@@ -224,12 +234,10 @@ static void write_message(const struct openai_answer *answer, const runnel_respo
         text_free(&marked);
     } else {
         write_field("content", response->text, response->text_len, out);
-        if (response->reasoning_len) {
-            text_add_string(out, ",");
-            write_field("reasoning_content", response->reasoning, response->reasoning_len, out);
-            text_add_string(out, ",");
-            write_field("reasoning", response->reasoning, response->reasoning_len, out);
-        }
+    }
+    if (response->reasoning_len && (answer->split_reasoning || answer->repeats_reasoning)) {
+        text_add_string(out, ",");
+        write_reasoning(response->reasoning, response->reasoning_len, out);
     }
     text_add_string(out, "}");
 }

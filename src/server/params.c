@@ -166,12 +166,14 @@ static int read_thinking(const json_t *root, struct params *params, struct refus
     params->request.thinking_budget = (int)budget;
     if (!format)
         return 0;
-    if (json_is_text(format, "none"))
+    if (json_is_text(format, "none") || json_is_text(format, "deepseek-legacy"))
         params->split_reasoning = false;
     else if (json_is_text(format, "deepseek"))
         params->split_reasoning = true;
     else if (!json_is_text(format, "auto"))
-        return refuse(refusal, "reasoning_format", "expected \"deepseek\", \"none\" or \"auto\"");
+        return refuse(refusal, "reasoning_format",
+                      "expected \"deepseek\", \"deepseek-legacy\", \"none\" or \"auto\"");
+    params->repeats_reasoning = json_is_text(format, "deepseek-legacy");
     return 0;
 }
 
@@ -218,7 +220,8 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
     if (params_read_prompts(root, limits, &read, refusal) ||
         params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
         json_read_bool(root, "echo", &echo, refusal) || (echo && refuse(refusal, "echo", "not supported")) ||
-        params_read_whole(root, "logprobs", &n_logprobs, refusal)) {
+        (!json_is_false(json_find(root, "logprobs")) &&
+         params_read_whole(root, "logprobs", &n_logprobs, refusal))) {
         params_free(&read);
         return -1;
     }

@@ -46,7 +46,9 @@ struct params {
     runnel_request request; /* of every choice; for completions without its prompt */
     bool has_seed;
     unsigned n_choices; /* of each prompt, with seeds that count up */
-    bool stream, include_usage, split_reasoning;
+    bool stream, include_usage;
+    bool split_reasoning;          /* thoughts apart, not in the content */
+    bool repeats_reasoning;        /* thoughts in the content, and apart as well */
     struct params_prompt *prompts; /* completions */
     size_t n_prompts;
     bool return_tokens,

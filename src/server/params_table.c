@@ -138,11 +138,11 @@ static const struct params_field fields[] = {
     {.name = "stop",
      .routes = PARAMS_ALL,
      .kind = PARAMS_OTHER,
-     .schema = "{'anyOf':[{'type':'string','minLength':1,'maxLength':256},{'type':'array','maxItems':16,"
-               "'items':{'type':'string','minLength':1,'maxLength':256}},{'type':'null'}]}",
+     .schema = "{'anyOf':[{'type':'string','maxLength':256},{'type':'array','maxItems':16,"
+               "'items':{'type':'string','maxLength':256}},{'type':'null'}]}",
      .meaning =
          "Texts that end the answer and are not part of it, in the answer and never in thoughts: up to 16 "
-         "of up to 1024 bytes."},
+         "of up to 1024 bytes; empty ones ask for nothing."},
     {.name = "logit_bias",
      .routes = PARAMS_ALL,
      .kind = PARAMS_OTHER,
@@ -155,6 +155,20 @@ static const struct params_field fields[] = {
      .meaning = "Added to tokens' logits: {\"id or text\": bias} or [[id or text, bias]]. A text stands for "
                 "each of its "
                 "tokens; false: never."},
+    {.name = "min_tokens",
+     .routes = PARAMS_ALL,
+     .kind = PARAMS_WHOLE_CLAMPED,
+     .least = 0,
+     .most = 2147483647,
+     .meaning =
+         "The end token is not drawn before so many others, thoughts included; stop texts still end the "
+         "answer. At most max_tokens."},
+    {.name = "min_new_tokens",
+     .routes = PARAMS_ALL,
+     .kind = PARAMS_WHOLE_CLAMPED,
+     .least = 0,
+     .most = 2147483647,
+     .meaning = "SGLang's name of min_tokens."},
     {.name = "ignore_eos", .routes = PARAMS_ALL, .kind = PARAMS_BOOL, .meaning = "Go on past the end token."},
     {.name = "n",
      .routes = PARAMS_STREAMS,
@@ -176,10 +190,9 @@ static const struct params_field fields[] = {
      .meaning = "Only 1."},
     {.name = "best_of",
      .routes = PARAMS_ALL,
-     .kind = PARAMS_WHOLE,
-     .least = 1,
-     .most = 1,
-     .meaning = "Only 1."},
+     .kind = PARAMS_OTHER,
+     .schema = "{'type':['integer','null'],'minimum':1}",
+     .meaning = "As many as n: choices are not picked from more."},
     {.name = "logprobs",
      .routes = PARAMS_CHAT,
      .kind = PARAMS_BOOL,
@@ -195,7 +208,7 @@ static const struct params_field fields[] = {
      .kind = PARAMS_WHOLE,
      .least = 0,
      .most = 20,
-     .meaning = "Tell the tokens' probabilities, and those of so many of the likeliest ones."},
+     .meaning = "Tell the tokens' probabilities, and those of so many of the likeliest ones; false: not."},
     {.name = "echo",
      .routes = PARAMS_COMPLETION,
      .kind = PARAMS_OTHER,
@@ -257,9 +270,10 @@ static const struct params_field fields[] = {
     {.name = "reasoning_format",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
-     .schema = "{'type':'string','enum':['deepseek','none','auto']}",
-     .meaning =
-         "deepseek: thoughts apart; none: in the content, between <think> and </think>; auto: the server's."},
+     .schema = "{'type':'string','enum':['deepseek','deepseek-legacy','none','auto']}",
+     .meaning = "deepseek: thoughts apart; none: in the content, between <think> and </think>; "
+                "deepseek-legacy: both; "
+                "auto: the server's."},
 };
 
 const struct params_field *params_fields(size_t *n)
