@@ -40,37 +40,35 @@ static int refuse_tools(const json_t *root, struct refusal *refusal)
     return 0;
 }
 
+/* true where a route says yes anyway, and numbers between a field's bounds, ask for nothing either. */
+static bool asks_for_no_more(const struct params_field *field, const json_t *value)
+{
+    if (field->kind == PARAMS_ONLY_TRUE)
+        return !value || json_is_true(value);
+    if (json_is_number(value))
+        return json_number_value(value) >= field->least && json_number_value(value) <= field->most;
+    return asks_for_nothing(value);
+}
+
+static int refuse_fields(const json_t *root, unsigned route, struct refusal *refusal)
+{
+    size_t n;
+    const struct params_field *fields = params_fields(&n);
+    for (size_t i = 0; i < n; i++) {
+        bool may_be_refused = fields[i].kind == PARAMS_REFUSED || fields[i].kind == PARAMS_ONLY_TRUE;
+        if (may_be_refused && (fields[i].routes & route) &&
+            !asks_for_no_more(&fields[i], json_find(root, fields[i].name)))
+            return refuse(refusal, fields[i].name,
+                          "not supported here, and not ignored as it would change the answer");
+    }
+    return 0;
+}
+
 static int refuse_constraints(const json_t *root, struct refusal *refusal)
 {
-    static const char *const names[] = {
-        "grammar",
-        "json_schema",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "guided_decoding_backend",
-        "structured_outputs",
-        "regex",
-        "ebnf",
-        "logits_processors",
-        "lora",
-        "suffix",
-        "audio",
-        "web_search_options",
-        "bad_words",
-        "allowed_token_ids",
-        "stop_token_ids",
-        "include_stop_str_in_output",
-        "use_beam_search",
-        "n_indent",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *value = json_find(root, names[i]);
-        bool is_zero = json_is_integer(value) && json_integer_value(value) == 0;
-        if (!asks_for_nothing(value) && !is_zero)
-            return refuse(refusal, names[i], "not supported, and not ignored as it would change the answer");
-    }
+    const json_t *verbosity = json_find(root, "verbosity");
+    if (verbosity && !json_is_text(verbosity, "medium"))
+        return refuse(refusal, "verbosity", "only \"medium\" is supported");
     const json_t *format = json_find(root, "response_format");
     if (format && !json_is_object(format))
         return refuse(refusal, "response_format", "expected an object");
@@ -326,15 +324,15 @@ static int read_n(const json_t *root, uint32_t most, struct params *params, stru
     return 0;
 }
 
-int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
-                       struct refusal *refusal)
+int params_read_common(const json_t *root, const struct params_limits *limits, unsigned route,
+                       struct params *params, struct refusal *refusal)
 {
     const json_t *model = json_find(root, "model");
     if (model && !json_is_string(model))
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
-    if (refuse_tools(root, refusal) || refuse_constraints(root, refusal) ||
-        read_sampling(root, &params->request.sampling, refusal) ||
+    if (refuse_tools(root, refusal) || refuse_fields(root, route, refusal) ||
+        refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
         read_min_tokens(root, &params->request, refusal) || read_seed(root, params, refusal) ||
         read_stop(root, params, refusal) || read_logit_bias(root, limits, params, refusal) ||

@@ -100,3 +100,55 @@ def test_thoughts_in_the_content_and_apart(r1):
               for event in events.decode().split("\n\n") if event.startswith("data: {")]
     for name in ("content", "reasoning_content", "reasoning"):
         assert "".join(delta.get(name) or "" for delta in deltas) == both["message"][name]
+
+
+BUDGETS = [{name: 9} for name in ("thinking_token_budget", "reasoning_budget_tokens", "reasoning_budget", "max_thinking_tokens",
+                                  "reasoning_max_tokens", "thinking_budget")]
+BUDGETS += [{"custom_params": {"thinking_budget": 9}}, {"thinking": {"type": "enabled", "budget_tokens": 9}},
+            {"reasoning": {"max_tokens": 9}}, {"chat_template_kwargs": {"thinking_budget": 9}}]
+OFF = [{"think": False}, {"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled", "budget_tokens": None}},
+       {"reasoning": {"effort": "none"}}, {"reasoning": {"enabled": False}}, {"chat_template_kwargs": {"thinking": False}},
+       {"reasoning_effort": "none"}, {"think": "none"}]
+
+
+@pytest.mark.parametrize("fields", BUDGETS, ids=json.dumps)
+def test_budgets_of_other_names(r1, fields):
+    answer = ask(r1, max_tokens=30, logit_bias={CLOSE: -100}, **fields)
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 9
+    entry = ask(r1, "/generate", logit_bias={CLOSE: -100}, max_tokens=30, **fields)
+    assert entry["response"] and entry["reasoning"]
+
+
+@pytest.mark.parametrize("fields", OFF, ids=json.dumps)
+def test_thinking_switched_off_by_other_names(r1, fields):
+    assert text_of(ask(r1, **fields)) == text_of(ask(r1, enable_thinking=False)) != text_of(ask(r1))
+
+
+@pytest.mark.parametrize("fields", [{"think": True}, {"thinking": {"type": "enabled"}}, {"reasoning": {"effort": "high"}},
+                                    {"reasoning_effort": "low"}, {"chat_template_kwargs": {"thinking": True}}], ids=json.dumps)
+def test_thinking_that_stays_on(r1, fields):
+    assert text_of(ask(r1, **fields)) == text_of(ask(r1))
+
+
+def test_budgets_that_differ_are_both_named(r1):
+    message = refused(r1, "thinking_budget", thinking_budget=5, max_thinking_tokens=6)
+    assert "max_thinking_tokens" in message and "thinking_budget" in message
+    refused(r1, "reasoning_budget_tokens", "/completion", reasoning_budget_tokens=5)
+
+
+@pytest.mark.parametrize("field, value", [
+    ("prompt_logprobs", 0), ("prompt_logprobs", 2), ("skip_special_tokens", False), ("no_stop_trim", True), ("mirostat", 2),
+    ("typical_p", 0.5), ("dry_multiplier", 0.8), ("format", "json"), ("options", {"num_ctx": 4096}), ("verbosity", "low"),
+    ("return_progress", True), ("truncate_prompt_tokens", 5), ("chat_template", "x"), ("t_max_predict_ms", 100)])
+@pytest.mark.parametrize("path", ROUTES)
+def test_what_cannot_be_honoured_is_refused_by_name(r1, path, field, value):
+    refused(r1, field, path, **{field: value})
+
+
+def test_samplers_that_are_switched_off(r1):
+    """As llama-server's own page and other clients send them."""
+    off = {"dynatemp_range": 0, "dynatemp_exponent": 1, "typical_p": 1, "top_n_sigma": -1, "xtc_probability": 0,
+           "xtc_threshold": 0.1, "dry_multiplier": 0, "dry_base": 1.75, "dry_allowed_length": 2, "mirostat": 0,
+           "mirostat_tau": 5, "samplers": ["top_k"], "n_keep": 0, "t_max_predict_ms": 0, "return_progress": False}
+    for path in ROUTES:
+        assert text_of(ask(r1, path, **off)) == text_of(ask(r1, path))
