@@ -261,7 +261,8 @@ typedef struct runnel_request {
     int max_tokens;  /* of the answer, thoughts included; 0: what the context allows */
     bool ignore_eos; /* go on past the end token */
     runnel_sampling sampling;
-    const char *const *stop; /* texts that end the answer and are not part of it */
+    /* Texts that end the answer and are not part of it. They are looked for in the answer alone, not in thoughts. */
+    const char *const *stop;
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
     int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
@@ -281,6 +282,7 @@ typedef struct runnel_request {
     /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
+    int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. Without a model (NULL) it is one that every function
@@ -306,6 +308,7 @@ typedef struct runnel_response {
     uint32_t n_preempted;     /* how often pages ran out and it had to be computed again */
     uint64_t logits_hash;     /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
+    bool thought_closed;      /* there were thoughts, and they had ended when the answer did */
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */

@@ -4,12 +4,13 @@
  * cut into tokens:
  *
  *   1. bytes -> whole characters (base/utf8.h)
- *   2. stop texts: of all stop texts, the one that is complete first ends the answer; if several end at the
- * same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time is linear in the text
- * whatever the stop texts are. Held back is the longest end of the text that begins a stop text. They are
- * looked for in all that the model writes: thoughts, tags and answer.
- *   3. tags: text up to <think> is answer, up to </think> thought, from there on answer. There is one
- * thought: tags after it are text, so that an answer may speak about them.
+ *   2. tags: text up to <think> is answer, up to </think> thought, from there on answer. There is one
+ *      thought: tags after it are text, so that an answer may speak about them.
+ *   3. stop texts, in the answer alone: of all stop texts, the one that is complete first ends the answer; if
+ *      several end at the same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time
+ *      is linear in the text whatever the stop texts are. Held back is the longest end of the answer that begins
+ *      a stop text. Clients send stop texts such as an empty line with every request; in a thought they would end
+ *      it before there is an answer.
  *
  * A struct output owns its buffers; one thread at a time. No allocation after output_create. */
 #include "engine/output.h"
@@ -40,6 +41,7 @@ struct output {
     size_t held_begin, held_end, held_cap;
     int stop_index; /* of the one that ended the answer; -1 */
 
+    bool splits; /* thoughts from answers */
     enum { BEFORE_THOUGHT, IN_THOUGHT, AFTER_THOUGHT } phase;
     size_t tag_matched;     /* bytes of the tag that would end this phase; they are held back */
     unsigned skip_newlines; /* so many newlines, if they come next, belong to the tag before them */
@@ -94,7 +96,7 @@ static int copy_stops(struct output *o, const struct output_options *options, ru
         compute_borders(stop);
         longest = len > longest ? len : longest;
     }
-    o->held_cap = 2 * (longest + UTF8_PUSH_MAX);
+    o->held_cap = 2 * (longest + 1);
     o->held = malloc(o->held_cap);
     return o->held ? RUNNEL_OK
                    : error_set(error, RUNNEL_ENOMEM, "output: no memory for %zu bytes", o->held_cap);
@@ -113,6 +115,7 @@ int output_create(const struct output_options *options, struct output **output, 
     if ((status = copy_stops(o, options, error)))
         goto fail;
     o->stop_index = -1;
+    o->splits = options->split_thoughts;
     if (!options->split_thoughts)
         o->phase = AFTER_THOUGHT;
     else if (options->starts_in_thought)
@@ -136,7 +139,7 @@ void output_free(struct output *output)
     free(output);
 }
 
-/* Stage 3: tags, and the events themselves ---------------------------------------------------------------- */
+/* Events ---------------------------------------------------------------------------------------------------- */
 
 static void flush_text(struct output *o, struct listener listener)
 {
@@ -149,9 +152,8 @@ static void flush_text(struct output *o, struct listener listener)
         o->state = OUTPUT_CANCELLED;
 }
 
-static void emit_byte(struct output *o, char byte, struct listener listener)
+static void emit_byte(struct output *o, enum runnel_event_kind kind, char byte, struct listener listener)
 {
-    enum runnel_event_kind kind = o->phase == IN_THOUGHT ? RUNNEL_EVENT_THOUGHT : RUNNEL_EVENT_ANSWER;
     bool character_begins = ((uint8_t)byte & 0xc0) != 0x80;
     if (kind != o->text_kind || (character_begins && o->text_len + 4 > TEXT_CAP))
         flush_text(o, listener);
@@ -159,49 +161,13 @@ static void emit_byte(struct output *o, char byte, struct listener listener)
     o->text[o->text_len++] = byte;
 }
 
-/* The held-back beginning of a tag turned out to be text. */
-static void release_tag(struct output *o, struct listener listener)
-{
-    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
-    for (size_t i = 0; i < o->tag_matched; i++)
-        emit_byte(o, tag[i], listener);
-    o->tag_matched = 0;
-}
-
-static void split_tags(struct output *o, char byte, struct listener listener)
-{
-    if (o->skip_newlines) {
-        o->skip_newlines = byte == '\n' ? o->skip_newlines - 1 : 0;
-        if (byte == '\n')
-            return;
-    }
-    if (o->phase == AFTER_THOUGHT) {
-        emit_byte(o, byte, listener);
-        return;
-    }
-    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
-    if (byte != tag[o->tag_matched])
-        release_tag(
-            o,
-            listener); /* '<' stands at a tag's beginning alone: no part of what is released begins a tag */
-    if (byte != tag[o->tag_matched]) {
-        emit_byte(o, byte, listener);
-        return;
-    }
-    if (tag[++o->tag_matched])
-        return;
-    o->tag_matched = 0;
-    o->skip_newlines = o->phase == IN_THOUGHT ? 2 : 1;
-    o->phase = o->phase == IN_THOUGHT ? AFTER_THOUGHT : IN_THOUGHT;
-}
-
-/* Stage 2: stop texts ------------------------------------------------------------------------------------- */
+/* Stage 3: stop texts --------------------------------------------------------------------------------------- */
 
 /* Gives the first n held bytes on. */
 static void release_held(struct output *o, size_t n, struct listener listener)
 {
     for (size_t i = 0; i < n; i++)
-        split_tags(o, o->held[o->held_begin + i], listener);
+        emit_byte(o, RUNNEL_EVENT_ANSWER, o->held[o->held_begin + i], listener);
     o->held_begin += n;
 }
 
@@ -215,47 +181,95 @@ static bool match_byte(struct stop_text *stop, char byte)
     return stop->matched == stop->len;
 }
 
-/* Takes a whole character, or two. */
-static void match_stops(struct output *o, const char *bytes, size_t len, struct listener listener)
+static void hold_byte(struct output *o, char byte)
 {
-    if (o->held_end + len >
+    if (o->held_end ==
         o->held_cap) { /* at most half is in use, so a byte is moved once a byte taken, or less */
         memmove(o->held, o->held + o->held_begin, o->held_end - o->held_begin);
         o->held_end -= o->held_begin;
         o->held_begin = 0;
     }
-    size_t hold = 0;
-    for (size_t i = 0; i < len; i++) {
-        o->held[o->held_end++] = bytes[i];
-        size_t complete = 0;
-        hold = 0;
-        for (size_t s = 0; s < o->n_stops; s++) {
-            struct stop_text *stop = &o->stops[s];
-            if (match_byte(stop, bytes[i]) && stop->len > complete) {
-                complete = stop->len;
-                o->stop_index = (int)s;
-            }
-            hold = stop->matched > hold ? stop->matched : hold;
+    o->held[o->held_end++] = byte;
+}
+
+/* Takes a byte of the answer. What comes after a stop text is dropped. */
+static void match_stops(struct output *o, char byte, struct listener listener)
+{
+    size_t complete = 0, hold = 0;
+    if (o->state == OUTPUT_STOPPED)
+        return;
+    hold_byte(o, byte);
+    for (size_t s = 0; s < o->n_stops; s++) {
+        struct stop_text *stop = &o->stops[s];
+        if (match_byte(stop, byte) && stop->len > complete) {
+            complete = stop->len;
+            o->stop_index = (int)s;
         }
-        if (complete) {
-            release_held(o, o->held_end - o->held_begin - complete, listener);
-            o->held_begin = o->held_end;
-            o->state = o->state == OUTPUT_CANCELLED ? OUTPUT_CANCELLED : OUTPUT_STOPPED;
-            return;
-        }
+        hold = stop->matched > hold ? stop->matched : hold;
     }
-    release_held(o, o->held_end - o->held_begin - hold, listener);
+    release_held(o, o->held_end - o->held_begin - (complete ? complete : hold), listener);
+    if (complete) {
+        o->held_begin = o->held_end;
+        o->state = o->state == OUTPUT_CANCELLED ? OUTPUT_CANCELLED : OUTPUT_STOPPED;
+    }
+}
+
+/* A thought begins: no stop text goes on behind it. */
+static void forget_matches(struct output *o, struct listener listener)
+{
+    release_held(o, o->held_end - o->held_begin, listener);
+    for (size_t s = 0; s < o->n_stops; s++)
+        o->stops[s].matched = 0;
+}
+
+/* Stage 2: tags --------------------------------------------------------------------------------------------- */
+
+static void pass_byte(struct output *o, char byte, struct listener listener)
+{
+    if (o->phase == IN_THOUGHT)
+        emit_byte(o, RUNNEL_EVENT_THOUGHT, byte, listener);
+    else
+        match_stops(o, byte, listener);
+}
+
+/* The held-back beginning of a tag turned out to be text. */
+static void release_tag(struct output *o, struct listener listener)
+{
+    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
+    for (size_t i = 0; i < o->tag_matched; i++)
+        pass_byte(o, tag[i], listener);
+    o->tag_matched = 0;
+}
+
+static void split_tags(struct output *o, char byte, struct listener listener)
+{
+    if (o->skip_newlines) {
+        o->skip_newlines = byte == '\n' ? o->skip_newlines - 1 : 0;
+        if (byte == '\n')
+            return;
+    }
+    if (o->phase == AFTER_THOUGHT) {
+        pass_byte(o, byte, listener);
+        return;
+    }
+    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
+    if (byte !=
+        tag[o->tag_matched]) /* '<' stands at a tag's beginning alone: no part of what is released begins a tag */
+        release_tag(o, listener);
+    if (byte != tag[o->tag_matched]) {
+        pass_byte(o, byte, listener);
+        return;
+    }
+    if (tag[++o->tag_matched])
+        return;
+    o->tag_matched = 0;
+    o->skip_newlines = o->phase == IN_THOUGHT ? 2 : 1;
+    if (o->phase == BEFORE_THOUGHT)
+        forget_matches(o, listener);
+    o->phase = o->phase == IN_THOUGHT ? AFTER_THOUGHT : IN_THOUGHT;
 }
 
 /* Stage 1 and the entrances ------------------------------------------------------------------------------- */
-
-/* The answer has ended: nothing can come that would change what is held back. */
-static void release_all(struct output *o, struct listener listener)
-{
-    release_held(o, o->held_end - o->held_begin, listener);
-    release_tag(o, listener);
-    flush_text(o, listener);
-}
 
 enum output_state output_push(struct output *o, const char *bytes, size_t len, event_function *on_event,
                               void *user)
@@ -264,11 +278,9 @@ enum output_state output_push(struct output *o, const char *bytes, size_t len, e
     for (size_t i = 0; i < len && o->state == OUTPUT_GOING_ON; i++) {
         char characters[UTF8_PUSH_MAX];
         size_t n = utf8_push(&o->utf8, (uint8_t)bytes[i], characters);
-        if (n)
-            match_stops(o, characters, n, listener);
+        for (size_t j = 0; j < n; j++)
+            split_tags(o, characters[j], listener);
     }
-    if (o->state == OUTPUT_STOPPED)
-        release_all(o, listener);
     flush_text(o, listener);
     return o->state;
 }
@@ -278,15 +290,22 @@ enum output_state output_finish(struct output *o, event_function *on_event, void
     struct listener listener = {on_event, user};
     char characters[UTF8_PUSH_MAX];
     size_t n = o->state == OUTPUT_GOING_ON ? utf8_finish(&o->utf8, characters) : 0;
-    if (n)
-        match_stops(o, characters, n, listener);
-    release_all(o, listener);
+    for (size_t j = 0; j < n; j++)
+        split_tags(o, characters[j], listener);
+    release_tag(o, listener);
+    release_held(o, o->held_end - o->held_begin, listener);
+    flush_text(o, listener);
     return o->state;
 }
 
 bool output_in_thought(const struct output *output)
 {
     return output->phase == IN_THOUGHT;
+}
+
+bool output_thought_closed(const struct output *output)
+{
+    return output->splits && output->phase == AFTER_THOUGHT;
 }
 
 int output_stop_index(const struct output *output)

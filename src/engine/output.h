@@ -4,9 +4,9 @@
  * incomplete UTF-8 character (invalid bytes become U+FFFD), the beginning of a stop text, the beginning of a
  * reasoning tag.
  *
- * Of several stop texts the one that is complete first ends the answer (of those that end together the
- * longest), in thoughts and tags too. There is one thought: text before <think> is answer, and so are tags
- * after </think>. */
+ * Stop texts are looked for in the answer alone, not in thoughts and tags. Of several the one that is complete first
+ * ends the answer (of those that end together the longest). There is one thought: text before <think> is answer, and so
+ * are tags after </think>. */
 #ifndef RUNNEL_ENGINE_OUTPUT_H
 #define RUNNEL_ENGINE_OUTPUT_H
 
@@ -31,11 +31,13 @@ void output_free(struct output *output);
  * not part of any event. */
 enum output_state output_push(struct output *output, const char *bytes, size_t len,
                               bool (*on_event)(void *user, const runnel_event *event), void *user);
-/* The answer has ended: emits what was held back. */
+/* The answer has ended: emits what was held back, unless that completes a stop text. */
 enum output_state output_finish(struct output *output,
                                 bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* True while the next text would be a thought. */
 bool output_in_thought(const struct output *output);
+/* True once the thought has ended and the answer may come. */
+bool output_thought_closed(const struct output *output);
 /* Which of the stop texts ended the answer; -1: none. */
 int output_stop_index(const struct output *output);
 

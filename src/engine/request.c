@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "engine/sampler.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,8 @@ static int check_request(const struct runnel_model *model, const runnel_request 
 {
     if (request->max_tokens < 0)
         return error_set(error, RUNNEL_EINVAL, "max_tokens: %d, expected 0 or more", request->max_tokens);
+    if (request->min_tokens < 0)
+        return error_set(error, RUNNEL_EINVAL, "min_tokens: %d, expected 0 or more", request->min_tokens);
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
@@ -226,20 +229,32 @@ static int make_room(struct runnel_future *future, const struct token_list *toke
     return RUNNEL_OK;
 }
 
-static int copy_bias(struct runnel_future *future, runnel_error *error)
+static size_t count_ends(const struct tokenizer *tokenizer)
 {
-    size_t n_bytes = future->sampling.n_logit_bias * sizeof *future->sampling.logit_bias;
-    if (!n_bytes) {
-        future->sampling.logit_bias = NULL;
+    size_t n = 0;
+    for (size_t id = 0; id < tokenizer_n_tokens(tokenizer); id++)
+        n += tokenizer_is_end(tokenizer, (int32_t)id);
+    return n;
+}
+
+/* The request's biases, and with min_tokens behind them those that forbid the end tokens. */
+static int copy_bias(const struct tokenizer *tokenizer, struct runnel_future *future, runnel_error *error)
+{
+    size_t n = future->sampling.n_logit_bias, n_ends = future->min_tokens ? count_ends(tokenizer) : 0;
+    const runnel_logit_bias *given = future->sampling.logit_bias;
+    future->sampling.logit_bias = NULL;
+    if (!n && !n_ends)
         return RUNNEL_OK;
-    }
-    runnel_logit_bias *copy = pool_take(future->memory->pool, n_bytes);
-    if (copy)
-        memcpy(copy, future->sampling.logit_bias, n_bytes);
+    runnel_logit_bias *copy = pool_take(future->memory->pool, (n + n_ends) * sizeof *copy);
+    if (!copy)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n + n_ends);
+    if (n)
+        memcpy(copy, given, n * sizeof *copy);
+    for (size_t id = 0; future->n_end_bias < n_ends; id++)
+        if (tokenizer_is_end(tokenizer, (int32_t)id))
+            copy[n + future->n_end_bias++] = (runnel_logit_bias){.token = (int32_t)id, .bias = -INFINITY};
     future->sampling.logit_bias = copy;
-    return copy ? RUNNEL_OK
-                : error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases",
-                            future->sampling.n_logit_bias);
+    return RUNNEL_OK;
 }
 
 static int prepare_closing(struct runnel_future *future, const struct runnel_model *model, int budget,
@@ -314,6 +329,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->thinking_budget = -1;
     future->slot = -1;
     future->ignore_eos = request->ignore_eos;
+    future->min_tokens = (uint32_t)request->min_tokens;
     future->tells_counts = request->wants_counts;
     future->hashes_logits = request->wants_logits_hash;
     future->on_event = request->on_event;
@@ -328,7 +344,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     pthread_cond_init(&future->done_changed, NULL);
 
     struct token_list prompt = {0};
-    failure = copy_bias(future, error);
+    failure = copy_bias(model->tokenizer, future, error);
     if (!failure)
         failure = request_encode(model, request, &prompt, error);
     if (!failure)
@@ -421,6 +437,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .stall_ms = future->stall_ms,
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
+        .thought_closed = future->output && future->reasoning.len && output_thought_closed(future->output),
     };
 }
 
@@ -474,9 +491,12 @@ void request_fail(struct runnel_future *future, const runnel_error *error)
 
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
 {
-    if (reason != RUNNEL_FINISH_CANCELLED &&
-        output_finish(future->output, on_text, future) == OUTPUT_CANCELLED)
+    enum output_state state =
+        reason == RUNNEL_FINISH_CANCELLED ? OUTPUT_CANCELLED : output_finish(future->output, on_text, future);
+    if (state == OUTPUT_CANCELLED)
         reason = RUNNEL_FINISH_CANCELLED;
+    else if (state == OUTPUT_STOPPED)
+        reason = RUNNEL_FINISH_STOP;
     if (future->text.failed || future->reasoning.failed) {
         runnel_error error;
         error_set(&error, RUNNEL_ENOMEM, "no memory for the answer's text");

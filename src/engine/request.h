@@ -35,9 +35,11 @@ struct runnel_future {
     struct request_memory *memory; /* the request itself lies there, and its tokens and biases */
 
     /* Set when the request is made, and not changed after. */
-    runnel_sampling sampling; /* logit_bias is a copy of our own */
+    runnel_sampling
+        sampling;      /* logit_bias is a copy of our own; behind it, with min_tokens, are the end tokens' */
+    size_t n_end_bias; /* entries that count while fewer than min_tokens are drawn */
     uint64_t key;
-    uint32_t n_prompt, max_tokens;
+    uint32_t n_prompt, max_tokens, min_tokens;
     int n_logprobs, thinking_budget;
     bool ignore_eos, hashes_logits, tells_tokens, tells_counts;
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */

@@ -210,13 +210,16 @@ static void draw(const struct runnel_engine *engine, unsigned member, struct dra
         future->logits_hash = hash_logits(future->logits_hash, drawing->logits, n_vocab);
     for (size_t i = tokenizer_n_tokens(engine->model->tokenizer); i < n_vocab; i++) /* rows without a token */
         drawing->logits[i] = -INFINITY;
+    runnel_sampling sampling = future->sampling;
+    if (future->n_drawn < future->min_tokens)
+        sampling.n_logit_bias += future->n_end_bias;
     const struct sampler_context context = {
         .tokens = future->tokens.ids,
         .n_tokens = future->tokens.n,
         .position = future->tokens.n,
     };
     drawing->failure =
-        sampler_draw(engine->samplers[member], &future->sampling, &context, drawing->logits, &drawing->token,
+        sampler_draw(engine->samplers[member], &sampling, &context, drawing->logits, &drawing->token,
                      future->n_logprobs >= 0 ? &drawing->logprob : NULL, &drawing->error);
 }
 

@@ -68,8 +68,7 @@ static const json_t *stopping_word(const struct openai_answer *answer, const run
 {
     if (response->finish_reason != RUNNEL_FINISH_STOP || response->stop_index < 0)
         return NULL;
-    return json_is_array(answer->stop) ? json_array_get(answer->stop, (size_t)response->stop_index)
-                                       : answer->stop;
+    return json_array_get(answer->stop, (size_t)response->stop_index);
 }
 
 /* All but the content and its tokens, which stand before it. */

@@ -57,6 +57,7 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     answer->wants_stream = params->stream;
     answer->include_usage = params->include_usage;
     answer->split_reasoning = params->split_reasoning;
+    answer->repeats_reasoning = params->repeats_reasoning;
     answer->wants_logprobs = params->request.n_logprobs >= 0;
     answer->status = 200;
     answer->created_s = (int64_t)time(NULL);
@@ -281,12 +282,13 @@ static int keep_for_answer(const struct server *server, struct openai_request *r
 {
     const struct params *params = &request->params;
     runnel_error error = {RUNNEL_ENOMEM, "no memory for the request"};
-    const json_t *stop = json_find(params->root, "stop");
-    request->stop = json_deep_copy(stop);
+    request->stop = json_array();
+    for (size_t i = 0; i < params->request.n_stop && request->stop; i++)
+        if (json_array_append_new(request->stop, json_string(params->request.stop[i])))
+            return reply_refuse_error(&error, refusal);
     request->response_fields = json_deep_copy(params->response_fields);
     request->prompts = calloc(params->n_prompts, sizeof *request->prompts);
-    if (!request->prompts || (stop && !request->stop) ||
-        (params->response_fields && !request->response_fields))
+    if (!request->prompts || !request->stop || (params->response_fields && !request->response_fields))
         return reply_refuse_error(&error, refusal);
     for (; request->n_prompts < params->n_prompts; request->n_prompts++) {
         const struct params_prompt *prompt = &params->prompts[request->n_prompts];

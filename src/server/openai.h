@@ -32,8 +32,9 @@ struct openai_choice {
 
 struct openai_answer {
     bool is_native; /* llama-server's form, else OpenAI's */
-    bool is_chat, wants_stream, stream, include_usage, split_reasoning, wants_logprobs;
-    int status; /* what the client is told, or would have been */
+    bool is_chat, wants_stream, stream, include_usage, wants_logprobs;
+    bool split_reasoning, repeats_reasoning; /* as of params */
+    int status;                              /* what the client is told, or would have been */
     char id[40];
     int64_t created_s;
     const struct record *record;
@@ -44,7 +45,7 @@ struct openai_answer {
     /* Of the native form. */
     bool return_tokens, evaluates_only, wants_probabilities;
     struct text settings;    /* the request as it was understood, a JSON object */
-    json_t *stop;            /* its stop texts: one, or a list */
+    json_t *stop;            /* its stop texts, a list */
     json_t *response_fields; /* names of the fields that are wanted; NULL: all */
     size_t n_prompts;
     struct text *prompts; /* as the model reads them, [n_prompts] */

@@ -137,6 +137,17 @@ static void write_field(const char *name, const char *bytes, size_t len, struct 
     json_add_string(out, bytes, len);
 }
 
+/* Under both names that clients know. */
+static void write_reasoning(const char *bytes, size_t len, struct text *out)
+{
+    write_field("reasoning_content", bytes, len, out);
+    text_add_string(out, ",");
+    write_field("reasoning", bytes, len, out);
+}
+
+/* What ends a thought that stands in the content. */
+#define MARKED_CLOSE "\n</think>\n\n"
+
 /* Thoughts that are not told apart stand in the content, between the marks that the model gives them. */
 static void write_marked(const char *mark, const runnel_event *event, struct text *out)
 {
@@ -157,16 +168,18 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
     write_role(answer, index, out);
     begin_choice(answer, index, out);
     text_add_string(out, answer->is_chat ? "\"delta\":{" : "");
+    if (is_thought && answer->is_chat && answer->repeats_reasoning) {
+        write_reasoning(event->text, event->text_len, out);
+        text_add_string(out, ",");
+    }
     if (!answer->is_chat) {
         write_field("text", event->text, event->text_len, out);
     } else if (is_thought && answer->split_reasoning) {
-        write_field("reasoning_content", event->text, event->text_len, out);
-        text_add_string(out, ",");
-        write_field("reasoning", event->text, event->text_len, out);
+        write_reasoning(event->text, event->text_len, out);
     } else if (is_thought && !began) {
         write_marked("<think>\n", event, out);
     } else if (!is_thought && was_thinking && !answer->split_reasoning) {
-        write_marked("\n</think>\n\n", event, out);
+        write_marked(MARKED_CLOSE, event, out);
     } else {
         write_field("content", event->text, event->text_len, out);
     }
@@ -179,7 +192,11 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
 
 void openai_write_end(struct openai_answer *answer, size_t index, struct text *out)
 {
-    const struct openai_choice *choice = &answer->choices[index];
+    struct openai_choice *choice = &answer->choices[index];
+    const runnel_event nothing = {.kind = RUNNEL_EVENT_ANSWER, .text = ""};
+    if (answer->is_chat && !answer->split_reasoning && choice->thinking && choice->counts.thought_closed)
+        openai_write_delta(answer, index, &nothing,
+                           out); /* the answer was empty: only the mark is left to tell */
     write_role(answer, index, out);
     begin_choice(answer, index, out);
     text_add_string(out, answer->is_chat ? "\"delta\":{}" : "\"text\":\"\"");
@@ -210,19 +227,17 @@ static void write_message(const struct openai_answer *answer, const runnel_respo
         struct text marked = {0};
         text_add_string(&marked, "<think>\n");
         text_add(&marked, response->reasoning, response->reasoning_len);
-        text_add_string(&marked, response->text_len ? "\n</think>\n\n" : "");
+        text_add_string(&marked, response->thought_closed ? MARKED_CLOSE : "");
         text_add(&marked, response->text, response->text_len);
         write_field("content", marked.failed ? "" : marked.bytes, marked.failed ? 0 : marked.len, out);
         out->failed = out->failed || marked.failed;
         text_free(&marked);
     } else {
         write_field("content", response->text, response->text_len, out);
-        if (response->reasoning_len) {
-            text_add_string(out, ",");
-            write_field("reasoning_content", response->reasoning, response->reasoning_len, out);
-            text_add_string(out, ",");
-            write_field("reasoning", response->reasoning, response->reasoning_len, out);
-        }
+    }
+    if (response->reasoning_len && (answer->split_reasoning || answer->repeats_reasoning)) {
+        text_add_string(out, ",");
+        write_reasoning(response->reasoning, response->reasoning_len, out);
     }
     text_add_string(out, "}");
 }

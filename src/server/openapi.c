@@ -45,6 +45,18 @@ static void add_field_type(const struct params_field *field, uint32_t n_choices,
     case PARAMS_WHOLE_CLAMPED:
         json_add_format(out, "\"type\":[\"integer\",\"null\"],\"minimum\":%.0f", field->least);
         return;
+    case PARAMS_REFUSED:
+        openapi_add(out, "'enum':[null,false");
+        if (field->least <= field->most)
+            json_add_format(out, ",%g", field->most);
+        text_add_string(out, "]");
+        return;
+    case PARAMS_ONLY_TRUE:
+        openapi_add(out, "'enum':[null,true]");
+        return;
+    case PARAMS_HARMLESS:
+        openapi_add(out, "'anyOf':[{}]");
+        return;
     case PARAMS_OTHER:
         break;
     }

@@ -145,36 +145,6 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     return 0;
 }
 
-/* Thinking on, off, or up to a budget. */
-static int read_thinking(const json_t *root, struct params *params, struct refusal *refusal)
-{
-    const json_t *arguments = json_find(root, "chat_template_kwargs");
-    const json_t *format = json_find(root, "reasoning_format");
-    const json_t *effort = json_find(root, "reasoning_effort");
-    bool thinks = true, template_thinks = true;
-    int64_t budget = -1;
-    if (arguments && !json_is_object(arguments))
-        return refuse(refusal, "chat_template_kwargs", "expected an object");
-    if (json_read_bool(arguments, "enable_thinking", &template_thinks, refusal))
-        return refuse(refusal, "chat_template_kwargs.enable_thinking", "expected true or false");
-    if (effort && !json_is_string(effort))
-        return refuse(refusal, "reasoning_effort", "expected a string");
-    if (params_read_bool(root, "enable_thinking", &thinks, refusal) ||
-        params_read_whole(root, "thinking_budget_tokens", &budget, refusal))
-        return -1;
-    params->request.no_thinking = !thinks || !template_thinks || json_is_text(effort, "none");
-    params->request.thinking_budget = (int)budget;
-    if (!format)
-        return 0;
-    if (json_is_text(format, "none"))
-        params->split_reasoning = false;
-    else if (json_is_text(format, "deepseek"))
-        params->split_reasoning = true;
-    else if (!json_is_text(format, "auto"))
-        return refuse(refusal, "reasoning_format", "expected \"deepseek\", \"none\" or \"auto\"");
-    return 0;
-}
-
 static int read_chat_logprobs(const json_t *root, struct params *params, struct refusal *refusal)
 {
     bool wants = false;
@@ -194,9 +164,10 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
     struct params read;
     if (start(root, limits, &read, refusal))
         return -1;
-    if (read_messages(root, &read, refusal) || params_read_common(root, limits, &read, refusal) ||
-        params_read_stream(root, &read, refusal) || read_thinking(root, &read, refusal) ||
-        read_chat_logprobs(root, &read, refusal)) {
+    if (read_messages(root, &read, refusal) ||
+        params_read_common(root, limits, PARAMS_CHAT, &read, refusal) ||
+        params_read_stream(root, &read, refusal) || params_read_thinking(root, &read, refusal) ||
+        params_read_thoughts_place(root, &read, refusal) || read_chat_logprobs(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }
@@ -216,9 +187,11 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
     if (start(root, limits, &read, refusal))
         return -1;
     if (params_read_prompts(root, limits, &read, refusal) ||
-        params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
-        json_read_bool(root, "echo", &echo, refusal) || (echo && refuse(refusal, "echo", "not supported")) ||
-        params_read_whole(root, "logprobs", &n_logprobs, refusal)) {
+        params_read_common(root, limits, PARAMS_COMPLETION, &read, refusal) ||
+        params_read_stream(root, &read, refusal) || json_read_bool(root, "echo", &echo, refusal) ||
+        (echo && refuse(refusal, "echo", "not supported")) ||
+        (!json_is_false(json_find(root, "logprobs")) &&
+         params_read_whole(root, "logprobs", &n_logprobs, refusal))) {
         params_free(&read);
         return -1;
     }
@@ -282,8 +255,9 @@ int params_read_native(json_t *root, const struct params_limits *limits, struct 
     if (start(root, limits, &read, refusal))
         return -1;
     if (read_native_max_tokens(root, &read, refusal) || params_read_prompts(root, limits, &read, refusal) ||
-        params_read_common(root, limits, &read, refusal) || params_read_stream(root, &read, refusal) ||
-        read_native_tokens(root, &read, refusal) || read_response_fields(root, &read, refusal)) {
+        params_read_common(root, limits, PARAMS_NATIVE, &read, refusal) ||
+        params_read_stream(root, &read, refusal) || read_native_tokens(root, &read, refusal) ||
+        read_response_fields(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }
@@ -309,6 +283,15 @@ static int read_name(json_t *root, struct params *params, struct refusal *refusa
     return 0;
 }
 
+/* Thoughts are always told apart here. */
+static int refuse_thoughts_in_answer(const json_t *root, struct refusal *refusal)
+{
+    const json_t *format = json_find(root, "reasoning_format");
+    if (format && !json_is_text(format, "deepseek") && !json_is_text(format, "auto"))
+        return refuse(refusal, "reasoning_format", "expected \"deepseek\" or \"auto\"");
+    return 0;
+}
+
 int params_read_generate(json_t *root, const struct params_limits *limits, struct params *params,
                          struct refusal *refusal)
 {
@@ -320,9 +303,10 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
     if ((!json_is_string(prompt) && refuse(refusal, "prompt", "expected a string")) ||
         (!json_string_length(prompt) && refuse(refusal, "prompt", "it is empty")) ||
         params_read_bool(root, "raw", &read.request.raw, refusal) ||
-        params_read_common(root, limits, &read, refusal) ||
+        params_read_common(root, limits, PARAMS_GENERATE, &read, refusal) ||
         (read.n_choices > 1 && refuse(refusal, "n", "only 1 is supported")) ||
-        read_thinking(root, &read, refusal) || read_name(root, &read, refusal)) {
+        params_read_thinking(root, &read, refusal) || refuse_thoughts_in_answer(root, refusal) ||
+        read_name(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }

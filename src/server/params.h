@@ -2,8 +2,8 @@
  *
  * Everything that a client can get wrong is found here, before anything is computed, and named by its field. A struct
  * params owns all that its request points to (params_free); what a request does not say keeps the server's default. Fields
- * that are not known are ignored, except those that would constrain the answer: they are refused, since ignoring them
- * would be a lie. Any thread. */
+ * that would change the answer and cannot be honoured are refused by name, since ignoring them would be a lie; those that
+ * nobody knows are ignored. Any thread. */
 #ifndef RUNNEL_SERVER_PARAMS_H
 #define RUNNEL_SERVER_PARAMS_H
 
@@ -46,7 +46,9 @@ struct params {
     runnel_request request; /* of every choice; for completions without its prompt */
     bool has_seed;
     unsigned n_choices; /* of each prompt, with seeds that count up */
-    bool stream, include_usage, split_reasoning;
+    bool stream, include_usage;
+    bool split_reasoning;          /* thoughts apart, not in the content */
+    bool repeats_reasoning;        /* thoughts in the content, and apart as well */
     struct params_prompt *prompts; /* completions */
     size_t n_prompts;
     bool return_tokens,
@@ -77,11 +79,15 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
                          struct refusal *refusal);
 void params_free(struct params *params);
 
-/* The parts of the readers: params_fields.c, params_prompt.c. */
+/* The parts of the readers: params_fields.c, params_prompt.c, params_thinking.c. */
 
-/* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what would constrain the answer. */
-int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
-                       struct refusal *refusal);
+/* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what this route (PARAMS_...) cannot honour. */
+int params_read_common(const json_t *root, const struct params_limits *limits, unsigned route,
+                       struct params *params, struct refusal *refusal);
+/* Thinking on, off, or up to a budget. */
+int params_read_thinking(const json_t *root, struct params *params, struct refusal *refusal);
+/* Whether thoughts are apart from the answer. */
+int params_read_thoughts_place(const json_t *root, struct params *params, struct refusal *refusal);
 int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,
                         struct refusal *refusal);
 /* stream, stream_options, timings_per_token. */

@@ -22,47 +22,53 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_string(value) && !json_string_length(value));
 }
 
+/* Tools that the model must not call are not told to it. */
+static int refuse_tools(const json_t *root, struct refusal *refusal)
+{
+    static const struct {
+        const char *tools, *choice;
+    } names[] = {{"tools", "tool_choice"}, {"functions", "function_call"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *choice = json_find(root, names[i].choice);
+        bool calls_none = json_is_text(choice, "none");
+        if (choice && !calls_none && !json_is_text(choice, "auto"))
+            return refuse(refusal, names[i].choice, "expected \"none\" or \"auto\", as there are no tools");
+        if (!calls_none && !asks_for_nothing(json_find(root, names[i].tools)))
+            return refuse(refusal, names[i].tools, "not supported, but for a %s of \"none\"",
+                          names[i].choice);
+    }
+    return 0;
+}
+
+/* true where a route says yes anyway, and numbers between a field's bounds, ask for nothing either. */
+static bool asks_for_no_more(const struct params_field *field, const json_t *value)
+{
+    if (field->kind == PARAMS_ONLY_TRUE)
+        return !value || json_is_true(value);
+    if (json_is_number(value))
+        return json_number_value(value) >= field->least && json_number_value(value) <= field->most;
+    return asks_for_nothing(value);
+}
+
+static int refuse_fields(const json_t *root, unsigned route, struct refusal *refusal)
+{
+    size_t n;
+    const struct params_field *fields = params_fields(&n);
+    for (size_t i = 0; i < n; i++) {
+        bool may_be_refused = fields[i].kind == PARAMS_REFUSED || fields[i].kind == PARAMS_ONLY_TRUE;
+        if (may_be_refused && (fields[i].routes & route) &&
+            !asks_for_no_more(&fields[i], json_find(root, fields[i].name)))
+            return refuse(refusal, fields[i].name,
+                          "not supported here, and not ignored as it would change the answer");
+    }
+    return 0;
+}
+
 static int refuse_constraints(const json_t *root, struct refusal *refusal)
 {
-    static const char *const names[] = {
-        "tools",
-        "functions",
-        "grammar",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "guided_decoding_backend",
-        "structured_outputs",
-        "regex",
-        "ebnf",
-        "logits_processors",
-        "lora",
-        "suffix",
-        "audio",
-        "web_search_options",
-        "bad_words",
-        "allowed_token_ids",
-        "min_tokens",
-        "stop_token_ids",
-        "include_stop_str_in_output",
-        "use_beam_search",
-        "n_indent",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *value = json_find(root, names[i]);
-        bool is_zero = json_is_integer(value) && json_integer_value(value) == 0;
-        if (!asks_for_nothing(value) && !is_zero)
-            return refuse(refusal, names[i], "not supported, and not ignored as it would change the answer");
-    }
-    if (json_find(root, "json_schema")) /* an empty one asks for JSON */
-        return refuse(refusal, "json_schema", "not supported, and not ignored as it would change the answer");
-    static const char *const choices[] = {"tool_choice", "function_call"};
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        const json_t *value = json_find(root, choices[i]);
-        if (value && !json_is_text(value, "none") && !json_is_text(value, "auto"))
-            return refuse(refusal, choices[i], "expected \"none\" or \"auto\", as there are no tools");
-    }
+    const json_t *verbosity = json_find(root, "verbosity");
+    if (verbosity && !json_is_text(verbosity, "medium"))
+        return refuse(refusal, "verbosity", "only \"medium\" is supported");
     const json_t *format = json_find(root, "response_format");
     if (format && !json_is_object(format))
         return refuse(refusal, "response_format", "expected an object");
@@ -138,10 +144,11 @@ static int add_stop(const json_t *value, struct params *params, struct refusal *
     size_t len = json_string_length(value);
     if (memchr(json_string_value(value), 0, len))
         return refuse(refusal, "stop", "expected texts without zero bytes");
-    if (!len || len > PARAMS_STOP_BYTES)
-        return refuse(refusal, "stop", "expected texts of 1 to %d bytes, found one of %zu", PARAMS_STOP_BYTES,
-                      len);
-    params->stop[params->request.n_stop++] = json_string_value(value);
+    if (len > PARAMS_STOP_BYTES)
+        return refuse(refusal, "stop", "expected texts of up to %d bytes, found one of %zu",
+                      PARAMS_STOP_BYTES, len);
+    if (len) /* an empty one asks for nothing */
+        params->stop[params->request.n_stop++] = json_string_value(value);
     return 0;
 }
 
@@ -286,30 +293,50 @@ static int read_logit_bias(const json_t *root, const struct params_limits *limit
     return 0;
 }
 
+static int read_min_tokens(const json_t *root, runnel_request *request, struct refusal *refusal)
+{
+    bool has_most = json_find(root, "max_tokens") || json_find(root, "max_completion_tokens") ||
+                    json_find(root, "n_predict");
+    static const char *const names[] = {"min_tokens", "min_new_tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t n = request->min_tokens;
+        if (params_read_whole(root, names[i], &n, refusal))
+            return -1;
+        if (has_most && request->max_tokens && n > request->max_tokens)
+            return refuse(refusal, names[i], "expected at most max_tokens, %d", request->max_tokens);
+        request->min_tokens = (int)n;
+    }
+    return 0;
+}
+
 static int read_n(const json_t *root, uint32_t most, struct params *params, struct refusal *refusal)
 {
-    int64_t n = 1, best_of = 1;
+    int64_t n = 1;
     if (json_read_int(root, "n_cmpl", 1, most, false, &n, refusal) ||
-        json_read_int(root, "n", 1, most, false, &n, refusal) ||
-        params_read_whole(root, "best_of", &best_of, refusal))
+        json_read_int(root, "n", 1, most, false, &n, refusal))
         return -1;
-    if (n > 1 && json_find(root, "best_of"))
-        return refuse(refusal, "best_of", "not supported");
+    int64_t best_of = n;
+    if (json_read_int(root, "best_of", 1, most, false, &best_of, refusal))
+        return -1;
+    if (best_of != n)
+        return refuse(refusal, "best_of", "expected as many as n, %lld", (long long)n);
     params->n_choices = (unsigned)n;
     return 0;
 }
 
-int params_read_common(const json_t *root, const struct params_limits *limits, struct params *params,
-                       struct refusal *refusal)
+int params_read_common(const json_t *root, const struct params_limits *limits, unsigned route,
+                       struct params *params, struct refusal *refusal)
 {
     const json_t *model = json_find(root, "model");
     if (model && !json_is_string(model))
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
-    if (refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
+    if (refuse_tools(root, refusal) || refuse_fields(root, route, refusal) ||
+        refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
-        read_seed(root, params, refusal) || read_stop(root, params, refusal) ||
-        read_logit_bias(root, limits, params, refusal) || read_n(root, limits->n_choices, params, refusal) ||
+        read_min_tokens(root, &params->request, refusal) || read_seed(root, params, refusal) ||
+        read_stop(root, params, refusal) || read_logit_bias(root, limits, params, refusal) ||
+        read_n(root, limits->n_choices, params, refusal) ||
         params_read_bool(root, "ignore_eos", &params->request.ignore_eos, refusal))
         return -1;
     return 0;

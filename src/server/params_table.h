@@ -22,6 +22,9 @@ enum params_kind {
     PARAMS_WHOLE,
     PARAMS_WHOLE_CLAMPED, /* what is past `most` counts as `most` */
     PARAMS_OTHER,         /* read by its own function; schema says what it is */
+    PARAMS_REFUSED, /* but for what asks for nothing: absent, false, empty, or a number from `least` to `most` */
+    PARAMS_ONLY_TRUE, /* false is refused */
+    PARAMS_HARMLESS,  /* known, and ignored: it changes no answer */
 };
 
 struct params_field {

@@ -95,18 +95,21 @@ int reply_encode(const struct server *server, struct params *params, struct refu
     return 0;
 }
 
-/* Of several prompts the longest one is told. */
+/* Of several prompts the longest one is told. Clients that shorten their history look for the words that OpenAI and
+ * llama-server have for it. */
 static int send_context_error(struct server *server, struct exchange *exchange,
                               const runnel_request *requests, size_t n, const runnel_error *error)
 {
     struct text body = {0};
+    char message[sizeof error->message + 96];
     size_t most = 0;
+    snprintf(message, sizeof message, "%s: it exceeds the available context size (context_length_exceeded)",
+             error->message);
     for (size_t i = 0; i < n; i++)
         if (requests[i].n_prompt_ids > most)
             most = requests[i].n_prompt_ids;
     text_add_string(&body, "{\"error\":");
-    add_error(&body, 400, "exceed_context_size_error", error->message,
-              requests[0].messages ? "messages" : "prompt");
+    add_error(&body, 400, "exceed_context_size_error", message, requests[0].messages ? "messages" : "prompt");
     json_add_format(&body, ",\"n_prompt_tokens\":%zu,\"n_ctx\":%u}}", most, server->options->n_context);
     return send_error(exchange, 400, &body);
 }

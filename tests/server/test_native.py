@@ -217,11 +217,11 @@ def test_logit_bias(server):
 
 
 def test_constraints_are_refused(server):
-    for field, value in (("grammar", "root ::= \"a\""), ("json_schema", {}), ("json_schema", {"type": "object"}),
+    for field, value in (("grammar", "root ::= \"a\""), ("json_schema", {"type": "object"}),
                          ("lora", [{"id": 0}]), ("response_format", {"type": "json_object"})):
         refused(server, field, prompt="a", **{field: value})
     # What changes no answer, or asks for nothing, is taken.
-    assert ask(server, prompt="a", n_predict=1, cache_prompt=False, id_slot=-1, grammar="", samplers=["top_k"])
+    assert ask(server, prompt="a", n_predict=1, cache_prompt=False, id_slot=-1, grammar="", json_schema={}, samplers=["top_k"])
     refused(server, "cache_prompt", prompt="a", cache_prompt="no")
     refused(server, "return_tokens", prompt="a", return_tokens=1)
 
@@ -230,6 +230,9 @@ def test_prompt_too_long(server):
     for prompt in ("a" * 1000, [97] * 1000, ["b" * 3, "a" * 1000]):
         status, _, answer = server.post("/completion", {"prompt": prompt})
         assert status == 400 and answer["error"]["type"] == "exceed_context_size_error"
+        assert answer["error"]["code"] == 400
+        for words in ("exceeds the available context size", "context_length_exceeded"):  # what clients look for
+            assert words in answer["error"]["message"]
         assert answer["error"]["n_prompt_tokens"] == 1000 and answer["error"]["n_ctx"] == 1000
     assert ask(server, prompt="a" * 999, n_predict=9)["tokens_predicted"] == 1  # as much as fits
 

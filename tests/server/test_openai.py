@@ -291,6 +291,32 @@ def test_reasoning_apart(r1):
     assert content == together.content and nothing == ""
 
 
+def test_a_thought_in_the_content_is_closed_before_an_empty_answer(r1):
+    """The end token comes as soon as the budget has closed the thought: the mark that closes it is told all the same."""
+    fields = {"max_tokens": 40, "temperature": 1, "logit_bias": {"288": -100, "284": 6},
+              "extra_body": {"thinking_budget_tokens": 1, "reasoning_format": "none"}}
+    for seed in range(200):
+        answer = r1.chat(seed=seed, **fields)
+        thought, mark, rest = answer.choices[0].message.content.partition("\n</think>\n\n")
+        if mark and not rest:
+            break
+    else:
+        pytest.fail("no seed gives an empty answer behind a thought")
+    assert thought.startswith("<think>\n") and answer.usage.completion_tokens_details.reasoning_tokens == 1
+    streamed, nothing, _ = join(r1.chat(seed=seed, stream=True, **fields))
+    assert streamed == thought + mark and nothing == ""
+
+
+def test_stop_texts_end_no_thought(r1):
+    fields = {"max_tokens": 40, "temperature": 1, "seed": 3, "logit_bias": {"288": -100}}
+    whole = r1.chat(extra_body={"thinking_budget_tokens": 12}, **fields).choices[0].message
+    stops = [whole.model_extra["reasoning_content"][1], whole.content[2:4]]
+    stopped = r1.chat(extra_body={"thinking_budget_tokens": 12}, stop=stops, **fields).choices[0]
+    assert stopped.message.model_extra["reasoning_content"] == whole.model_extra["reasoning_content"]
+    assert stopped.finish_reason == "stop" and len(stopped.message.content) <= 2
+    assert whole.content.startswith(stopped.message.content)
+
+
 def test_thinking_switched_off(r1):
     answer = r1.chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}})
     assert answer.usage.completion_tokens_details.reasoning_tokens == 0

@@ -496,6 +496,28 @@ static void answers_end_where_they_should(void **state)
     close_model(&fixture);
 }
 
+/* The end token is not drawn before its time, however likely it is. */
+static void end_tokens_wait_for_min_tokens(void **state)
+{
+    (void)state;
+    struct fixture fixture = open_model(r1_path, 1, 256, 1);
+    const runnel_logit_bias towards_end[] = {{TINY_TOKEN_R1_END, 100}};
+    for (int n = 0; n < 4; n++) {
+        runnel_response response;
+        runnel_request request = led_by(&fixture, towards_end, 1);
+        request.prompt = "hello";
+        request.min_tokens = n;
+        request.max_tokens = 9;
+        assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
+        assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
+        assert_int_equal(response.n_tokens, n + 1);
+        runnel_response_free(&response);
+        request.min_tokens = -1 - n;
+        assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_EINVAL);
+    }
+    close_model(&fixture);
+}
+
 static void numbers_that_are_not_finite_end_the_request_alone(void **state)
 {
     (void)state;
@@ -565,6 +587,7 @@ int main(void)
         cmocka_unit_test(the_context_bounds_the_answer),
         cmocka_unit_test(events_are_the_response),
         cmocka_unit_test(answers_end_where_they_should),
+        cmocka_unit_test(end_tokens_wait_for_min_tokens),
         cmocka_unit_test(numbers_that_are_not_finite_end_the_request_alone),
         cmocka_unit_test(the_short_form_answers),
         cmocka_unit_test(attention_memory_is_linear_in_the_context),

@@ -98,13 +98,11 @@ static size_t find(const char *text, size_t len, const char *what)
     return len;
 }
 
-static enum output_state model_output(const struct output_options *options, const char *bytes, size_t n_bytes,
-                                      struct record *r)
+/* Appends a piece of the answer up to the first stop text that is complete in it. True if there is one. */
+static bool append_answer(const struct output_options *options, const char *text, size_t len,
+                          struct record *r)
 {
-    char text[CAP];
-    size_t len = model_utf8(bytes, n_bytes, text), end = 0;
-    bool stopped = false;
-    for (end = 1; end <= len && !stopped; end++) {
+    for (size_t end = 1; end <= len; end++) {
         size_t longest = 0;
         for (size_t s = 0; s < options->n_stop; s++) {
             size_t n = strlen(options->stop[s]);
@@ -112,17 +110,27 @@ static enum output_state model_output(const struct output_options *options, cons
                 longest = n;
         }
         if (longest) {
-            len = end - longest;
-            stopped = true;
+            append(r, RUNNEL_EVENT_ANSWER, text, end - longest);
+            return true;
         }
     }
+    append(r, RUNNEL_EVENT_ANSWER, text, len);
+    return false;
+}
+
+static enum output_state model_output(const struct output_options *options, const char *bytes, size_t n_bytes,
+                                      struct record *r)
+{
+    char text[CAP] = "";
+    size_t len = model_utf8(bytes, n_bytes, text);
     const char *at = text;
     if (options->split_thoughts) {
         if (!options->starts_in_thought) {
             size_t n = find(at, len, "<think>");
-            append(r, RUNNEL_EVENT_ANSWER, at, n);
+            if (append_answer(options, at, n, r))
+                return OUTPUT_STOPPED;
             if (n == len)
-                goto done;
+                return OUTPUT_GOING_ON;
             at += n + 7;
             len -= n + 7;
             if (len && *at == '\n')
@@ -131,15 +139,13 @@ static enum output_state model_output(const struct output_options *options, cons
         size_t n = find(at, len, "</think>");
         append(r, RUNNEL_EVENT_THOUGHT, at, n);
         if (n == len)
-            goto done;
+            return OUTPUT_GOING_ON;
         at += n + 8;
         len -= n + 8;
         for (int i = 0; i < 2 && len && *at == '\n'; i++)
             at++, len--;
     }
-    append(r, RUNNEL_EVENT_ANSWER, at, len);
-done:
-    return stopped ? OUTPUT_STOPPED : OUTPUT_GOING_ON;
+    return append_answer(options, at, len, r) ? OUTPUT_STOPPED : OUTPUT_GOING_ON;
 }
 
 /* Comparing ----------------------------------------------------------------------------------------------- */
@@ -286,11 +292,11 @@ static void test_holds_no_more_than_needed(void **state)
     struct record r = empty_record();
     assert_int_equal(output_create(&options, &o, NULL), 0);
     assert_true(output_in_thought(o));
-    push(o, "hm E", &r);
-    assert_string_equal(r.text, "Thm ");
+    push(o, "hm E", &r); /* no stop text ends a thought, and none is waited for */
+    assert_string_equal(r.text, "Thm E");
     push(o, "N", &r);
-    assert_string_equal(r.text, "Thm ");
-    push(o, "ExyE</th", &r); /* "E" is no longer a beginning once '<' follows; "</th" may be a tag */
+    assert_string_equal(r.text, "Thm EN");
+    push(o, "ExyE</th", &r); /* "</th" may be a tag */
     assert_string_equal(r.text, "Thm ENExyE");
     push(o, "ink", &r);
     assert_true(output_in_thought(o));
@@ -305,6 +311,38 @@ static void test_holds_no_more_than_needed(void **state)
     assert_int_equal(output_finish(o, on_event, &r), OUTPUT_STOPPED);
     assert_string_equal(r.text, "Thm ENExyEA\xc3\xa9<think>");
     output_free(o);
+}
+
+/* What clients send with every request ends no thought: not in it, not in its tags, not from one side to the other. */
+static void test_stops_match_in_the_answer_alone(void **state)
+{
+    (void)state;
+    const char *stops[] = {"\n\n", "think", "!</", "xy"};
+    static const struct {
+        bool starts_in_thought;
+        const char *text, *expected;
+    } cases[] = {
+        {true, "a\n\nb think xy!</think>\n\nc\n\nd", "Ta\n\nb think xy!Ac"},
+        {false, "<think>\na\n\nb</think>c think", "Ta\n\nbAc "},
+        {false, "x<think>y</think>z\n\n", "AxTyAz"}, /* "x" and what comes after the tag are apart */
+        {true, "ax</think>yb", "TaxAyb"},
+        {false, "no thought\n\nat all", "Ano thought"},
+        {false, "<thin\n\n", "A<thin"}, /* the beginning of a tag is answer, after all */
+        {false, "a<think", "Aa<"},      /* complete only once no tag can come any more */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct output_options options = {.stop = stops,
+                                         .n_stop = 4,
+                                         .split_thoughts = true,
+                                         .starts_in_thought = cases[i].starts_in_thought};
+        struct record r = empty_record();
+        struct output *o;
+        assert_int_equal(output_create(&options, &o, NULL), 0);
+        push(o, cases[i].text, &r);
+        output_finish(o, on_event, &r);
+        assert_string_equal(r.text, cases[i].expected);
+        output_free(o);
+    }
 }
 
 static void test_cancel(void **state)
@@ -414,9 +452,13 @@ static void test_maximal_subparts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_maximal_subparts), cmocka_unit_test(test_every_split),
-        cmocka_unit_test(test_random_texts),     cmocka_unit_test(test_holds_no_more_than_needed),
-        cmocka_unit_test(test_cancel),           cmocka_unit_test(test_refuses_bad_stops),
+        cmocka_unit_test(test_maximal_subparts),
+        cmocka_unit_test(test_every_split),
+        cmocka_unit_test(test_random_texts),
+        cmocka_unit_test(test_holds_no_more_than_needed),
+        cmocka_unit_test(test_stops_match_in_the_answer_alone),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_refuses_bad_stops),
         cmocka_unit_test(test_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

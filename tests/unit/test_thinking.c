@@ -312,11 +312,16 @@ static void the_stop_text_is_named(void **state)
 {
     (void)state;
     runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
-    static const char *const stops[] = {"zzzzzzzz", "\n</think>", "</think>"};
     struct heard heard;
     runnel_request request = ask_for(5, 40, 5, &heard);
     runnel_response response = respond(engine, &request);
     assert_int_equal(response.stop_index, -1);
+    assert_true(response.text_len > 8);
+    char longer[4] = {0}, shorter[3] = {0};
+    memcpy(longer, response.text, 3);
+    memcpy(shorter, response.text + 1, 2);
+    assert_true(longer[0] > 0 && longer[1] > 0 && longer[2] > 0 && memcmp(longer, shorter, 2) != 0);
+    const char *const stops[] = {"zzzzzzzz", longer, shorter};
     runnel_response_free(&response);
     heard.n = 0;
     request.stop = stops;
@@ -324,8 +329,35 @@ static void the_stop_text_is_named(void **state)
     response = respond(engine, &request);
     assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
     assert_int_equal(response.stop_index, 1); /* of two that end together the longest */
-    assert_int_equal(response.n_tokens, 7);
+    assert_int_equal(response.text_len, 0);
+    assert_true(response.reasoning_len > 0 && response.thought_closed);
     runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
+/* A letter that a thought has is a stop text, and so are its tags: the thought stays whole, and so does its end. */
+static void stop_texts_end_no_thought(void **state)
+{
+    (void)state;
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
+    struct heard heard;
+    runnel_request request = ask_for(20, 21, 5, &heard);
+    runnel_response whole = respond(engine, &request);
+    assert_true(whole.reasoning_len > 0);
+    char letter[2] = "";
+    for (size_t i = 0; i < whole.reasoning_len && !letter[0]; i++)
+        if ((unsigned char)whole.reasoning[i] < 0x80)
+            letter[0] = whole.reasoning[i];
+    assert_true(letter[0]);
+    const char *const list[] = {letter, "<", ">", "</think>", "think"};
+    heard.n = 0;
+    request.stop = list;
+    request.n_stop = 5;
+    runnel_response stopped = respond(engine, &request);
+    assert_string_equal(stopped.reasoning, whole.reasoning);
+    assert_int_equal(stopped.n_reasoning_tokens, whole.n_reasoning_tokens);
+    runnel_response_free(&whole);
+    runnel_response_free(&stopped);
     runnel_engine_stop(engine);
 }
 
@@ -492,6 +524,7 @@ int main(void)
         cmocka_unit_test(no_budget_at_all),
         cmocka_unit_test(forced_tokens_have_probabilities),
         cmocka_unit_test(the_stop_text_is_named),
+        cmocka_unit_test(stop_texts_end_no_thought),
         cmocka_unit_test(prompts_are_told_as_tokens),
         cmocka_unit_test(slots_show_what_runs),
         cmocka_unit_test(prompts_are_told_as_text),
