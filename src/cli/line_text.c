@@ -1,7 +1,7 @@
-/* line_text.c: see line_text.h. Widths come from wcwidth(), which asks the thread's LC_CTYPE: whoever opens the editor
- * has made that a UTF-8 one. What it does not know (newer emoji, a system without such a locale) is looked up in a
- * short table. */
+/* line_text.c: see line_text.h. */
 #include "cli/line_text.h"
+
+#include "cli/char_width.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,26 +16,6 @@ static bool is_between(wchar_t c, wchar_t low, wchar_t high)
 bool line_char_is_control(wchar_t c)
 {
     return c < 0x20 || is_between(c, 0x7F, 0x9F);
-}
-
-static int char_width(wchar_t c)
-{
-    static const struct {
-        wchar_t low, high;
-        int width;
-    } ranges[] = {
-        {0x0300, 0x036F, 0},   {0x200B, 0x200F, 0},   {0xFE00, 0xFE0F, 0},   {0x1100, 0x115F, 2},
-        {0x2E80, 0xA4CF, 2},   {0xAC00, 0xD7A3, 2},   {0xF900, 0xFAFF, 2},   {0xFE30, 0xFE4F, 2},
-        {0xFF00, 0xFF60, 2},   {0xFFE0, 0xFFE6, 2},   {0x1F300, 0x1F64F, 2}, {0x1F680, 0x1F6FF, 2},
-        {0x1F900, 0x1FAFF, 2}, {0x20000, 0x3FFFD, 2},
-    };
-    int width = wcwidth(c);
-    if (width >= 0)
-        return width;
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (is_between(c, ranges[i].low, ranges[i].high))
-            return ranges[i].width;
-    return 1;
 }
 
 static bool is_flag_letter(wchar_t c)

@@ -1,6 +1,8 @@
 /* wrap.c: text that comes in pieces to lines that break between words. */
 #include "cli/wrap.h"
 
+#include "cli/char_width.h"
+
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -31,8 +33,8 @@ static size_t read_character(const char *text, size_t len, uint32_t *character)
 /* The columns that a terminal gives it. */
 static unsigned columns_of(uint32_t character)
 {
-    int columns = wcwidth((wchar_t)character);
-    return columns > 0 ? (unsigned)columns : 0;
+    bool is_control = character < 0x20 || (character >= 0x7f && character < 0xa0);
+    return is_control ? 0 : (unsigned)char_width((wchar_t)character);
 }
 
 static bool is_one_of(uint32_t character, const uint32_t *list, size_t n)

@@ -46,7 +46,7 @@ def test_list_is_well_formed():
 def test_list_is_built_in(runnel):
     listing = subprocess.run([runnel, "pull", "--list"], capture_output=True, text=True, check=True).stdout
     for name, _, _, _, _, text, _ in rows():
-        assert name == "-" or re.search(rf"^  {re.escape(name)} +{re.escape(text)}$", listing, re.M)
+        assert name == "-" or re.search(rf"^[ *.] {re.escape(name)} +([\d.]+ [MG]B +)?{re.escape(text)}$", listing, re.M)
 
 
 def test_small_set_is_small(fetch):
