@@ -42,8 +42,12 @@ test: packages-test packages-web models ## build all and run the tests
 	    mv $(R1_CODER).part $(R1_CODER); }
 	@$(CTEST) --test-dir build -LE long
 
-check-all: lint test check-asan check-tsan check-clang check-valgrind check-fuzz check-long ## everything: run before a release
-	@echo "check-all: all passed"
+CHECKS = lint test check-asan check-tsan check-clang check-valgrind check-fuzz check-long
+
+check-all: ## everything: run before a release. Says at the end how long each part took
+	@took=; for part in $(CHECKS); do \
+	    began=$$(date +%s); $(MAKE) $$part || exit; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
+	    echo "check-all: all passed:$$took"
 
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
 	@$(SMALL) $(CONFIGURE) asan
@@ -81,7 +85,7 @@ check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a ti
 check-long: packages-test models ## the tests that take long
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
-	@ctest --output-on-failure --test-dir build -L long
+	@$(CTEST) --test-dir build -L long
 
 install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	@cmake --install build --prefix $(PREFIX)
