@@ -25,7 +25,7 @@ def chat(runnel):
     started = []
 
     def start(model, *args):
-        started.append(Terminal([runnel, "run", model, *map(str, args)]))
+        started.append(Terminal([runnel, "run", model, *map(str, args)], columns=400))  # no message is broken
         started[-1].wait_for("Type a question.")
         started[-1].wait_for("\n" + PROMPT)
         return started[-1]
@@ -39,8 +39,8 @@ def say(terminal, line):
     """What is shown between the line that is typed and the next prompt."""
     terminal.type(line + "\r")
     terminal.wait_for("\n")  # the echo's end
-    shown = terminal.wait_for("\n" + PROMPT).replace("\r", "") + "\n"
-    return shown.removeprefix(line + "\n")  # echoed once more, if it was typed before the line editor read
+    shown = terminal.wait_for("\n" + PROMPT).replace("\r", "")
+    return re.sub("\033\\[\\?2004[hl]", "", shown).rstrip("\n") + "\n"  # without the switch of pasting
 
 
 def prompt_tokens(shown):

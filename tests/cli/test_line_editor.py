@@ -139,7 +139,7 @@ def test_the_model_gets_what_was_typed(chat, runnel, tiny):
         terminal = chat()
         terminal.type(text + "\r")
         terminal.wait_for(TIMINGS)
-        n_tokens = int(terminal.wait_for(" tokens"))
+        n_tokens = int(terminal.wait_for(" "))
         other = subprocess.run([runnel, "run", "-m", tiny(), "-n", "1", "--json", "-p", text], check=True,
                                capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
         assert f'"prompt_tokens": {n_tokens},' in other.stdout, text
