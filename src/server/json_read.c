@@ -95,8 +95,18 @@ static int refuse_without_memory(struct refusal *refusal)
     return -1;
 }
 
+/* The parser has no code of its own for this. */
+static bool is_lone_surrogate(const json_error_t *error)
+{
+    static const char start[] = "invalid Unicode";
+    return !strncmp(error->text, start, strlen(start));
+}
+
 static int refuse_json(const json_error_t *error, struct refusal *refusal)
 {
+    if (is_lone_surrogate(error))
+        return refuse(refusal, NULL, "the body has a lone surrogate, half of a \\u pair, at byte %d",
+                      error->position);
     switch (json_error_code(error)) {
     case json_error_out_of_memory:
         return refuse_without_memory(refusal);

@@ -50,6 +50,23 @@ static const char *read_role(const json_t *value)
     return NULL;
 }
 
+static int refuse_part(const json_t *type, const char *field, size_t index, struct refusal *refusal)
+{
+    static const struct {
+        const char *type, *what;
+    } kinds[] = {{"image_url", "images"},   {"input_image", "images"}, {"image", "images"},
+                 {"input_audio", "sounds"}, {"audio_url", "sounds"},   {"audio", "sounds"},
+                 {"video_url", "videos"},   {"video", "videos"},       {"input_file", "files"},
+                 {"file", "files"},         {"document", "files"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (json_is_text(type, kinds[i].type))
+            return refuse(refusal, field,
+                          "part %zu is of type %s, and %s are not read: the model knows text alone", index,
+                          kinds[i].type, kinds[i].what);
+    return refuse(refusal, field, "expected parts {\"type\": \"text\", \"text\": \"...\"}, part %zu is none",
+                  index);
+}
+
 /* [{"type":"text","text":"..."}, ...] to one text, the parts on lines of their own. */
 static int join_parts(const json_t *parts, const char *field, struct params *params, runnel_message *message,
                       struct refusal *refusal)
@@ -60,8 +77,7 @@ static int join_parts(const json_t *parts, const char *field, struct params *par
     {
         const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
         if (!json_is_text(type, "text") || !json_is_string(text))
-            return refuse(refusal, field,
-                          "expected parts {\"type\": \"text\", \"text\": \"...\"}, part %zu is none", i);
+            return refuse_part(type, field, i, refusal);
         len += json_string_length(text) + 1;
     }
     char *joined = malloc(len + 1), *at = joined;

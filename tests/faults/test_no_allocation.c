@@ -70,6 +70,7 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         requests[i].prompt = prompts[i];
         requests[i].max_tokens = N_TOKENS;
         requests[i].ignore_eos = true;
+        requests[i].min_tokens = 5;
         requests[i].sampling.temperature = 1.0f;
         requests[i].sampling.repetition_penalty = 1.1f;
         requests[i].sampling.seed = i;

@@ -210,13 +210,47 @@ static void test_refused_and_harmless(void **state)
     assert_true(n_tried > 300);
 }
 
+static void check_message(const char *text, const char *words)
+{
+    const struct params_limits limits = make_limits();
+    struct refusal refusal;
+    struct params params;
+    json_t *root = NULL;
+    int failure = json_read(text, strlen(text), &root, &refusal);
+    if (!failure)
+        failure = params_read_chat(root, &limits, &params, &refusal);
+    assert_int_equal(failure, -1);
+    if (!strstr(refusal.message, words))
+        fail_msg("%s: expected \"%s\", found \"%s\"", text, words, refusal.message);
+    json_decref(root);
+}
+
+/* What is not text, and what is half a character, is called what it is. */
+static void test_words_of_refusals(void **state)
+{
+    (void)state;
+#define WITH_PART(part)                                                                                      \
+    "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}," part "]}]}"
+    check_message(WITH_PART("{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}}"), "images are not read");
+    check_message(WITH_PART("{\"type\":\"input_image\"}"), "images are not read");
+    check_message(WITH_PART("{\"type\":\"input_audio\"}"), "sounds are not read");
+    check_message(WITH_PART("{\"type\":\"video_url\"}"), "videos are not read");
+    check_message(WITH_PART("{\"type\":\"file\"}"), "files are not read");
+    check_message(WITH_PART("{\"type\":\"other\"}"), "part 1 is none");
+    check_message("{\"a\":\"\\ud83d\"}", "lone surrogate");
+    check_message("{\"a\":\"\\ud83dx\"}", "lone surrogate");
+    check_message("{\"a\":\"\\ud83d\\u0041\"}", "lone surrogate");
+    check_message("{\"a\":\"\\ude00\"}", "lone surrogate");
+    check_message("{\"\\ude00\":1}", "lone surrogate");
+    check_message("{\"a\":\"\\x\"}", "not valid JSON");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budgets),
-        cmocka_unit_test(test_contradictions),
-        cmocka_unit_test(test_switches),
-        cmocka_unit_test(test_refused_and_harmless),
+        cmocka_unit_test(test_budgets),           cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_switches),          cmocka_unit_test(test_refused_and_harmless),
+        cmocka_unit_test(test_words_of_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
