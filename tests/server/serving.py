@@ -91,6 +91,15 @@ class Serving:
         lines = [json.loads(line) for line in self.lines]
         return [line for line in lines if event in (None, line["event"])]
 
+    def wait_for_lines(self, condition, timeout=BY_THEN):
+        """The lines of requests in the log, once condition(lines) is true: a line may come after the answer, and after what
+        /metrics says."""
+        end = time.monotonic() + timeout
+        while not condition(found := self.events("request")):
+            assert time.monotonic() < end, self.lines
+            time.sleep(0.01)
+        return found
+
     def connection(self, timeout=BY_THEN):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 

@@ -168,7 +168,8 @@ def test_a_slow_reader_is_told(serve, tiny):
     assert len(events) > 10 and all(json.loads(event[6:]) for event in events)
     error = json.loads(events[-1][6:])["error"]
     assert error["code"] == 408 and "too slowly" in error["message"] and answer.endswith(b"\r\n0\r\n\r\n")
-    [line] = [line for line in serving.events("request") if line["path"] == "/v1/completions"]
+    lines = serving.wait_for_lines(lambda lines: "/v1/completions" in [line["path"] for line in lines])
+    [line] = [line for line in lines if line["path"] == "/v1/completions"]
     assert (line["status"], line["finish"]) == (200, "slow_reader") and "left" not in line
     now = serving.metrics()
     assert now[("vllm:request_success_total", "finished_reason=abort")] == 0

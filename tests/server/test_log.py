@@ -15,10 +15,7 @@ TIMES = ("queued_ms", "prefill_ms", "decode_ms", "stalled_ms", "first_text_ms", 
 
 def requests(serving, n, timeout=BY_THEN):
     """The lines of n requests, once they are there."""
-    end = time.monotonic() + timeout
-    while len(found := serving.events("request")) < n:
-        assert time.monotonic() < end, serving.lines
-        time.sleep(0.01)
+    found = serving.wait_for_lines(lambda lines: len(lines) >= n, timeout)
     assert len(found) == n, found
     return found
 
