@@ -138,11 +138,10 @@ def tokens_until_left(serving):
     client = stuck_stream(serving)
     serving.complete("other", 5)  # nobody else notices
     # Often asking would take the time that the stream needs. Its end is counted a moment after it no longer runs.
-    aborted = ("vllm:request_success_total", "finished_reason=abort")
-    now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0 and now[aborted] == 1, 5 * BY_THEN,
+    given_up = ("vllm:request_success_total", "finished_reason=slow_reader")
+    now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0 and now[given_up] == 1, 5 * BY_THEN,
                            pause=0.1)
     client.close()
-    assert now[("vllm:request_success_total", "finished_reason=slow_reader")] == 1
     return now[("vllm:generation_tokens_total",)]
 
 
