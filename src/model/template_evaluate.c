@@ -80,8 +80,6 @@ bool run_attribute(struct run *run, struct value object, struct string name, str
         return bind_method(run, object, name, out);
     if (object.kind == VALUE_DICT && dict_item(object, value_string(name), out))
         return true;
-    if (name.len > 3 && memcmp(name.bytes, "__", 2) == 0 && memcmp(name.bytes + name.len - 2, "__", 2) == 0)
-        return run_fail(run, "attributes like __name__ are not accessible");
     return true;
 }
 

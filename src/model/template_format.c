@@ -143,7 +143,8 @@ static bool add_value(struct run *run, struct string_builder *out, const struct 
     return run_step(run, text.len / 32);
 }
 
-/* The value that a field names: "", "0" or "name", with attributes and items after it. */
+/* The value that a field names: "", "0" or "name", with attributes and items after it. *n_taken counts the fields
+ * without a number; SIZE_MAX: there was one with a number. */
 static bool find_field(struct run *run, struct string field, const struct arguments *arguments,
                        size_t *n_taken, struct value *out)
 {
@@ -157,7 +158,11 @@ static bool find_field(struct run *run, struct string field, const struct argume
     if (digits) {
         int number;
         read_width(name, 0, &number);
+        if (len ? *n_taken > 0 && *n_taken < SIZE_MAX : *n_taken == SIZE_MAX)
+            return run_fail(run, "format: fields with numbers stand beside fields without");
         size_t i = len ? (size_t)number : (*n_taken)++;
+        if (len)
+            *n_taken = SIZE_MAX;
         if (i >= arguments->n)
             return run_fail(run, "format: there is no argument %zu", i);
         *out = arguments->items[i];

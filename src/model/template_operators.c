@@ -193,13 +193,14 @@ bool run_slice(struct run *run, struct value object, const struct value *begin, 
                const struct value *step, struct value *out)
 {
     const struct value *parts[] = {begin, end, step};
+    bool sliceable = is_repeatable(object);
     for (int i = 0; i < 3; i++)
-        if (parts[i] && !is_integer(*parts[i]))
-            return run_fail(run, "a slice is bounded by %s, expected an int", value_type(*parts[i]));
-    if (!is_repeatable(object)) {
-        *out = value_undefined(string_of("a slice", 7, true));
-        return object.kind != VALUE_UNDEFINED || run_fail(run, "an undefined value is sliced");
-    }
+        sliceable &= !parts[i] || is_integer(*parts[i]);
+    *out = value_undefined(string_of("a slice", 7, true));
+    if (object.kind == VALUE_UNDEFINED)
+        return run_fail(run, "an undefined value is sliced");
+    if (!sliceable)
+        return true;
     int64_t n = object.kind == VALUE_STRING ? (int64_t)text_count(object.string) : (int64_t)object.list->n;
     int64_t by = step ? integer_of(*step) : 1;
     bool backwards = by < 0;

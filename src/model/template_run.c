@@ -137,8 +137,9 @@ bool run_items(struct run *run, struct value value, struct list *items)
     case VALUE_UNDEFINED:
         return true;
     case VALUE_SEQUENCE:
-        *items = (struct list){.items = value.list->items + value.list->n_taken,
-                               .n = value.list->n - value.list->n_taken};
+        items->n = value.list->n - value.list->n_taken;
+        if (items->n)
+            items->items = value.list->items + value.list->n_taken;
         value.list->n_taken = value.list->n;
         return true;
     case VALUE_LIST:
