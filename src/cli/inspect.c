@@ -39,8 +39,7 @@ struct inspection { /* strings belong to the gguf */
     size_t n_tokens;
     struct special_token specials[SPECIALS_MAX];
     size_t n_specials;
-    struct chat_template template; /* if it is known */
-    const char *chat;              /* "r1", "none", "unknown" */
+    const char *chat; /* "r1", "chatml", "own", "none", "unknown" */
 };
 
 /* Gathering ----------------------------------------------------------------------------------------------- */
@@ -100,13 +99,19 @@ static void read_tokenizer(struct inspection *it)
     }
 }
 
-static void recognise_template(struct inspection *it)
+static void look_at_template(struct inspection *it)
 {
     struct gguf_string jinja = string_or_empty(it->gguf, "tokenizer.chat_template");
+    const struct chat_tokens tokens = {{"", 0}, {"", 0}, false};
+    struct chat_template template;
     it->chat = "none";
-    if (jinja.len)
-        it->chat =
-            chat_recognise(jinja.bytes, jinja.len, &it->template, NULL) ? "unknown" : it->template.name;
+    if (!jinja.len)
+        return;
+    it->chat = "unknown";
+    if (chat_open(jinja.bytes, jinja.len, &tokens, &template, NULL))
+        return;
+    it->chat = template.name;
+    chat_close(&template);
 }
 
 static void gather(struct inspection *it)
@@ -114,7 +119,7 @@ static void gather(struct inspection *it)
     it->name = string_or_empty(it->gguf, "general.name");
     it->architecture = string_or_empty(it->gguf, "general.architecture");
     it->runs = !model_config_read(it->gguf, &it->config, &it->config_error);
-    recognise_template(it);
+    look_at_template(it);
     count_weights(it);
     read_tokenizer(it);
 }

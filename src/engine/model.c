@@ -81,12 +81,12 @@ static void read_top_k(const struct gguf *gguf, struct runnel_model *model)
         model->sampling.top_k = found > INT32_MAX ? INT32_MAX : (int)found;
 }
 
-/* Sampling: what the file says, else what its family wants, else the defaults of the field. */
+/* Sampling: what the file says, else what models that think want, else the defaults of the field. */
 static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
 {
     runnel_sampling *sampling = &model->sampling;
     *sampling = (runnel_sampling){
-        .temperature = model->chat.family == CHAT_R1 ? 0.6f : 0.8f,
+        .temperature = model->chat.thinks ? 0.6f : 0.8f,
         .top_k = 40,
         .top_p = 0.95f,
         .min_p = 0.05f,
@@ -103,8 +103,9 @@ static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
 static int choose_template(const struct gguf *gguf, const runnel_model_options *options,
                            struct runnel_model *model, runnel_error *error)
 {
+    const struct chat_tokens tokens = chat_tokens_of(model->tokenizer);
     if (options->chat_template)
-        return chat_by_name(options->chat_template, &model->chat, error);
+        return chat_open_by_name(options->chat_template, &tokens, &model->chat, error);
     struct gguf_string jinja;
     if (!gguf_has_key(gguf, "tokenizer.chat_template")) {
         error_set(&model->chat_error, RUNNEL_EUNSUPPORTED,
@@ -115,8 +116,8 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     int failure = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);
     if (failure)
         return failure;
-    /* An unknown template is no reason to refuse the file: the model can still be used without one. */
-    failure = chat_recognise(jinja.bytes, jinja.len, &model->chat, &model->chat_error);
+    /* A template that cannot be run is no reason to refuse the file: the model can still be used without one. */
+    failure = chat_open(jinja.bytes, jinja.len, &tokens, &model->chat, &model->chat_error);
     return failure == RUNNEL_ENOMEM ? error_set(error, failure, "%s", model->chat_error.message) : RUNNEL_OK;
 }
 
@@ -179,9 +180,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     if (!failure)
         failure = copy_text(gguf, "tokenizer.chat_template", &model->jinja, error);
     if (!failure)
-        failure = choose_template(gguf, &options, model, error);
-    if (!failure)
         failure = tokenizer_create(gguf, &model->tokenizer, error);
+    if (!failure)
+        failure = choose_template(gguf, &options, model, error);
     if (!failure)
         failure = team_create(model->n_threads, &team, error);
     if (!failure)
@@ -223,6 +224,7 @@ void model_let_go(const struct runnel_model *held)
         return;
     weights_free(model->weights);
     tokenizer_free(model->tokenizer);
+    chat_close(&model->chat);
     free(model->name);
     free(model->jinja);
     free(model);
@@ -237,7 +239,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .size = info->size,
         .name = model->name,
         .architecture = config->architecture,
-        .chat_template = model->chat.family == CHAT_NONE ? "" : model->chat.name,
+        .chat_template = model->chat.template ? model->chat.name : "",
         .cpu = model->kernels->name,
         .n_parameters = model->weights->n_parameters,
         .file_bytes = model->file_bytes,
@@ -266,7 +268,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
 
 bool model_is_reasoning(const struct runnel_model *model)
 {
-    return model->chat.family == CHAT_R1;
+    return model->chat.thinks;
 }
 
 /* Text and tokens ----------------------------------------------------------------------------------------- */
@@ -343,7 +345,7 @@ void runnel_text_free(char *text)
 int model_render_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
                       enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
 {
-    if (model->chat.family == CHAT_NONE)
+    if (!model->chat.template)
         return error_set(error, model->chat_error.code, "%s", model->chat_error.message);
     return chat_render(&model->chat, messages, n_messages, opening, prompt, error);
 }

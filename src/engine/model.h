@@ -13,7 +13,7 @@ struct runnel_model {
     struct tokenizer *tokenizer;
     const struct kernels *kernels;
     struct chat_template chat;
-    runnel_error chat_error;  /* why chat.family is CHAT_NONE */
+    runnel_error chat_error;  /* why chat.template is NULL */
     runnel_sampling sampling; /* the model's defaults */
     char *name, *jinja;
     char warning[512]; /* which of the file's sampling values were left out, and why */

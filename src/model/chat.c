@@ -1,193 +1,77 @@
-/* chat.c: recognises chat templates by their skeleton and renders conversations as they would. See chat.h. */
+/* chat.c: runs a model's chat template on conversations, and finds out whether the model thinks. See chat.h. */
 #include "model/chat.h"
 
-#include "model/jinja.h"
+#include "model/template_text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_SYSTEM "\1" /* in a skeleton: any text within one string */
-
-static const char r1_begin[] = "<｜begin▁of▁sentence｜>", r1_user[] = "<｜User｜>";
-static const char r1_assistant[] = "<｜Assistant｜>", r1_end[] = "<｜end▁of▁sentence｜>";
-static const char think_open[] = "<think>\n", think_close[] = "</think>";
+static const char think_open[] = "<think>\n", think_tag[] = "<think>", think_close[] = "</think>";
 const char chat_thought_end[] = "\n</think>\n\n";
 
-#define R1_SKELETON(opening)                                                                                 \
-    "set ns=namespace(is_first=false,is_tool=false,is_output_first=true,system_prompt='')\n"                 \
-    "for message in messages\n"                                                                              \
-    "if message['role']=='system'\n"                                                                         \
-    "set ns['system_prompt']=message['content']\n"                                                           \
-    "endif\n"                                                                                                \
-    "endfor\n"                                                                                               \
-    "out bos_token\n"                                                                                        \
-    "out ns['system_prompt']\n"                                                                              \
-    "for message in messages\n"                                                                              \
-    "if message['role']=='user'\n"                                                                           \
-    "out '<｜User｜>'+message['content']\n"                                                                \
-    "endif\n"                                                                                                \
-    "if message['role']=='assistant'\n"                                                                      \
-    "set content=message['content']\n"                                                                       \
-    "if '</think>'in content\n"                                                                              \
-    "set content=content['split']('</think>')[-1]\n"                                                         \
-    "endif\n"                                                                                                \
-    "out '<｜Assistant｜>'+content+'<｜end▁of▁sentence｜>'\n"                                        \
-    "endif\n"                                                                                                \
-    "endfor\n"                                                                                               \
-    "if add_generation_prompt\n"                                                                             \
-    "out '" opening "'\n"                                                                                    \
-    "endif\n"
+#define CONTROL_R1(name) "<｜" name "｜>"
+static const char r1_text[] =
+    "{% set ns = namespace(system='') %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
+    "{% endfor %}"
+    "{{ '" CONTROL_R1(
+        "begin▁of▁sentence") "' + ns.system }}"
+                             "{% for message in messages %}"
+                             "{% if message.role == 'user' %}{{ '" CONTROL_R1(
+                                 "User") "' + message.content }}"
+                                         "{% elif message.role == 'assistant' %}"
+                                         "{{ '" CONTROL_R1("Assistant") "' + "
+                                                                        "message.content.split('</"
+                                                                        "think>')[-1] + '" CONTROL_R1(
+                                                                            "end▁of▁sentence") "' }}"
+                                                                                               "{% endif %}"
+                                                                                               "{% endfor %}"
+                                                                                               "{% if "
+                                                                                               "add_"
+                                                                                               "generation_"
+                                                                                               "prompt %}{{ "
+                                                                                               "'" CONTROL_R1(
+                                                                                                   "Assistan"
+                                                                                                   "t") "' "
+                                                                                                        "}}{%"
+                                                                                                        " end"
+                                                                                                        "if "
+                                                                                                        "%}";
+static const char chatml_text[] =
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-#define CHATML_MESSAGE "out '<|im_start|>'+message['role']+'\\n'+message['content']+'<|im_end|>\\n'\n"
-#define CHATML_ENDING                                                                                        \
-    "endfor\n"                                                                                               \
-    "if add_generation_prompt\n"                                                                             \
-    "out '<|im_start|>assistant\\n'\n"                                                                       \
-    "endif\n"
-
-/* Every skeleton that is known, and what it renders. The namespace of R1's templates is dropped from
- * skeletons. */
 static const struct {
-    const char *skeleton;
-    enum chat_family family;
-    bool opens_think;
-} known[] = {
-    {R1_SKELETON("<｜Assistant｜>"), CHAT_R1, false},
-    {R1_SKELETON("<｜Assistant｜><think>\\n"), CHAT_R1, true},
-    /* Qwen2.5 */
-    {"if messages[0]['role']=='system'\n"
-     "out '<|im_start|>system\\n'+messages[0]['content']+'<|im_end|>\\n'\n"
-     "else\n"
-     "out '<|im_start|>system\\n" DEFAULT_SYSTEM "<|im_end|>\\n'\n"
-     "endif\n"
-     "for message in messages\n"
-     "if (message['role']=='user')or(message['role']=='system'and not loop['first'])or"
-     "(message['role']=='assistant'and not message['tool_calls'])\n" CHATML_MESSAGE "endif\n" CHATML_ENDING,
-     CHAT_CHATML, false},
-    /* Qwen2, SmolLM2 */
-    {"for message in messages\n"
-     "if loop['first']and messages[0]['role']!='system'\n"
-     "out '<|im_start|>system\\n" DEFAULT_SYSTEM "<|im_end|>\\n'\n"
-     "endif\n" CHATML_MESSAGE CHATML_ENDING,
-     CHAT_CHATML, false},
-    /* without a system text of its own */
-    {"for message in messages\n" CHATML_MESSAGE CHATML_ENDING, CHAT_CHATML, false},
-};
-
-static const struct chat_template by_name[] = {
-    {.family = CHAT_R1, .name = "r1"},
-    {.family = CHAT_CHATML, .name = "chatml"},
-};
+    const char *name, *text;
+    bool thinks;
+} by_name[] = {{"r1", r1_text, true}, {"chatml", chatml_text, false}};
 
 const char *chat_known_names(void)
 {
     return "r1, chatml";
 }
 
-int chat_by_name(const char *name, struct chat_template *template, runnel_error *error)
+struct chat_tokens chat_tokens_of(const struct tokenizer *tokenizer)
 {
-    for (size_t i = 0; i < sizeof by_name / sizeof *by_name; i++)
-        if (strcmp(name, by_name[i].name) == 0) {
-            *template = by_name[i];
-            return RUNNEL_OK;
-        }
-    return error_set(error, RUNNEL_EINVAL, "chat template \"%.64s\": known ones are %s", name,
-                     chat_known_names());
+    struct chat_tokens tokens = {{"", 0}, {"", 0}, false};
+    struct token_list ids = {0};
+    struct text_span all = {0, strlen(think_tag)};
+    if (tokenizer_bos(tokenizer) >= 0)
+        tokens.bos = tokenizer_piece(tokenizer, tokenizer_bos(tokenizer));
+    if (tokenizer_eos(tokenizer) >= 0)
+        tokens.eos = tokenizer_piece(tokenizer, tokenizer_eos(tokenizer));
+    tokens.has_think =
+        !tokenizer_encode(tokenizer, think_tag, strlen(think_tag), &all, 1, &ids, NULL) && ids.n == 1;
+    free(ids.ids);
+    return tokens;
 }
-
-/* Compares a skeleton with a known one. What stands for DEFAULT_SYSTEM is unescaped into system. */
-static bool matches(const char *skeleton, const char *pattern, char *system, size_t system_cap)
-{
-    const char *gap = strchr(pattern, DEFAULT_SYSTEM[0]);
-    system[0] = '\0';
-    if (!gap)
-        return strcmp(skeleton, pattern) == 0;
-    size_t len = strlen(skeleton), before = (size_t)(gap - pattern), after = strlen(gap + 1), n = 0;
-    if (len <= before + after || memcmp(skeleton, pattern, before) != 0 ||
-        strcmp(skeleton + len - after, gap + 1) != 0)
-        return false;
-    for (const char *at = skeleton + before; at < skeleton + len - after; at++) {
-        char c = *at;
-        if (c == '\'' || c == '\n' || n + 1 == system_cap)
-            return false; /* past the end of the string; too long */
-        if (c == '\\' && ++at == skeleton + len - after)
-            return false;
-        system[n++] = c != '\\' ? c : *at == 'n' ? '\n' : *at;
-    }
-    system[n] = '\0';
-    return true;
-}
-
-int chat_recognise(const char *jinja, size_t len, struct chat_template *template, runnel_error *error)
-{
-    struct text skeleton = {0};
-    int code = jinja_skeleton(jinja, len, &skeleton, error);
-    bool found = false;
-    for (size_t i = 0; i < sizeof known / sizeof *known && !code && !found; i++) {
-        struct chat_template candidate = {.family = known[i].family, .opens_think = known[i].opens_think};
-        found = matches(skeleton.bytes ? skeleton.bytes : "", known[i].skeleton, candidate.default_system,
-                        sizeof candidate.default_system);
-        candidate.name = known[i].family == CHAT_R1 ? "r1" : "chatml";
-        if (found)
-            *template = candidate;
-    }
-    text_free(&skeleton);
-    if (found || code == RUNNEL_ENOMEM)
-        return code;
-    return error_set(error, RUNNEL_EUNSUPPORTED,
-                     "the model's chat template is not one that is known here (%s): choose one with "
-                     "--chat-template NAME (in the library: the option chat_template)",
-                     chat_known_names());
-}
-
-/* A prompt being written. */
-struct writer {
-    struct text text;
-    struct text_span *spans;
-    size_t n_spans, cap_spans;
-    bool failed;
-};
 
 size_t chat_content_len(const runnel_message *message)
 {
     return message->content_len ? message->content_len : strlen(message->content);
-}
-
-static void write_content(struct writer *writer, const runnel_message *message)
-{
-    text_add(&writer->text, message->content, chat_content_len(message));
-}
-
-/* An answer without its thoughts. */
-static void write_answer(struct writer *writer, const runnel_message *message)
-{
-    const char *content = message->content, *end = content + chat_content_len(message);
-    for (const char *close;
-         (close = memmem(content, (size_t)(end - content), think_close, strlen(think_close)));)
-        content = close + strlen(think_close);
-    text_add(&writer->text, content, (size_t)(end - content));
-}
-
-/* Text of the template's own. */
-static void write_control(struct writer *writer, const char *text)
-{
-    size_t begin = writer->text.len;
-    text_add_string(&writer->text, text);
-    if (writer->n_spans && writer->spans[writer->n_spans - 1].end == begin) {
-        writer->spans[writer->n_spans - 1].end = writer->text.len;
-        return;
-    }
-    if (writer->n_spans == writer->cap_spans) {
-        size_t cap = writer->cap_spans ? 2 * writer->cap_spans : 16;
-        struct text_span *spans = realloc(writer->spans, cap * sizeof *spans);
-        if (!spans) {
-            writer->failed = true;
-            return;
-        }
-        writer->spans = spans;
-        writer->cap_spans = cap;
-    }
-    writer->spans[writer->n_spans++] = (struct text_span){begin, writer->text.len};
 }
 
 static bool has_role(const runnel_message *message, const char *role)
@@ -195,46 +79,150 @@ static bool has_role(const runnel_message *message, const char *role)
     return strcmp(message->role, role) == 0;
 }
 
-static void render_r1(struct writer *writer, const runnel_message *messages, size_t n_messages)
+/* The roles are words of this program, whoever wrote them: a template may make a control token with them. */
+static struct value role_value(struct string role)
 {
-    const runnel_message *system = NULL;
-    for (size_t i = 0; i < n_messages; i++) /* the last one holds, wherever it stands */
-        if (has_role(&messages[i], "system"))
-            system = &messages[i];
-    write_control(writer, r1_begin);
-    if (system)
-        write_content(writer, system);
-    for (size_t i = 0; i < n_messages; i++) {
-        if (has_role(&messages[i], "user")) {
-            write_control(writer, r1_user);
-            write_content(writer, &messages[i]);
-        } else if (has_role(&messages[i], "assistant")) {
-            write_control(writer, r1_assistant);
-            write_answer(writer, &messages[i]);
-            write_control(writer, r1_end);
-        }
+    static const char *const roles[] = {"system", "user", "assistant", "tool", "developer"};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (string_equals(role, roles[i]))
+            return value_string(string_of(roles[i], role.len, true));
+    return value_string(role);
+}
+
+/* Makes a prompt of what was rendered; takes the text over. */
+static struct chat_prompt prompt_of(struct template_output *output)
+{
+    struct chat_prompt prompt = {output->text, output->len, output->own, output->n_own};
+    *output = (struct template_output){0};
+    return prompt;
+}
+
+static int no_template(runnel_error *error)
+{
+    return error_set(
+        error, RUNNEL_EUNSUPPORTED,
+        "the model has no chat template: choose one with --chat-template NAME (in the library: the option "
+        "chat_template); known ones are %s",
+        chat_known_names());
+}
+
+static int out_of_memory(runnel_error *error)
+{
+    return error_set(error, RUNNEL_ENOMEM, "out of memory for the prompt");
+}
+
+/* What every template is given, as transformers do it. */
+static bool set_defaults(const struct chat_template *template, struct template_arena *arena,
+                         struct dict *inputs)
+{
+    struct string bos = string_of(template->bos, strlen(template->bos), true);
+    struct string eos = string_of(template->eos, strlen(template->eos), true);
+    return dict_set_text(arena, inputs, "bos_token", value_string(bos)) &&
+           dict_set_text(arena, inputs, "eos_token", value_string(eos)) &&
+           dict_set_text(arena, inputs, "tools", value_none()) &&
+           dict_set_text(arena, inputs, "documents", value_none()) &&
+           dict_set_text(arena, inputs, "add_generation_prompt", value_bool(true));
+}
+
+static bool add_message(struct template_arena *arena, struct list *list, const runnel_message *message)
+{
+    struct value dict = value_dict(arena);
+    struct string role = string_of(message->role, strlen(message->role), false);
+    struct string content = string_of(message->content, chat_content_len(message), false);
+    return dict.dict && dict_set_text(arena, dict.dict, "role", role_value(role)) &&
+           dict_set_text(arena, dict.dict, "content", value_string(content)) && list_add(arena, list, dict);
+}
+
+static int render_inputs(const struct chat_template *template, struct template_arena *arena,
+                         const struct dict *inputs, const struct tm *now, struct chat_prompt *prompt,
+                         runnel_error *error)
+{
+    struct template_output output;
+    int code =
+        template_render(template->template, arena, &template_default_limits, inputs, now, &output, error);
+    if (!code)
+        *prompt = prompt_of(&output);
+    return code;
+}
+
+/* Renders messages and the beginning of an answer; thinking: what enable_thinking is, NULL for not given. */
+static int render_messages(const struct chat_template *template, const runnel_message *messages,
+                           size_t n_messages, const bool *thinking, struct chat_prompt *prompt,
+                           runnel_error *error)
+{
+    struct template_arena arena;
+    struct tm now;
+    time_t seconds = time(NULL);
+    template_arena_init(&arena, template_default_limits.memory_bytes);
+    struct value inputs = value_dict(&arena), list = value_list(&arena, VALUE_LIST);
+    bool made = inputs.dict && list.list && set_defaults(template, &arena, inputs.dict) &&
+                dict_set_text(&arena, inputs.dict, "messages", list) &&
+                (!thinking || dict_set_text(&arena, inputs.dict, "enable_thinking", value_bool(*thinking)));
+    for (size_t i = 0; made && i < n_messages; i++)
+        made = add_message(&arena, list.list, &messages[i]);
+    int code = made ? render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error)
+                    : out_of_memory(error);
+    template_arena_free(&arena);
+    return code;
+}
+
+/* Where a thought was opened at the prompt's end, with only white space after "<think>"; its length: nowhere. */
+static size_t opened_thought(const struct chat_prompt *prompt)
+{
+    size_t end = prompt->len, len = strlen(think_tag);
+    while (end && strchr(" \n\t", prompt->text[end - 1]) && prompt->text[end - 1])
+        end--;
+    return end >= len && memcmp(prompt->text + end - len, think_tag, len) == 0 ? end - len : prompt->len;
+}
+
+/* Appends text, the template's own or a message's. */
+static int append(struct chat_prompt *prompt, const char *bytes, size_t len, bool own, runnel_error *error)
+{
+    char *text = realloc(prompt->text, prompt->len + len + 1);
+    if (!text)
+        return out_of_memory(error);
+    prompt->text = text;
+    memcpy(text + prompt->len, bytes, len);
+    text[prompt->len + len] = '\0';
+    struct text_span *last = prompt->n_control ? &prompt->control[prompt->n_control - 1] : NULL;
+    if (own && len && last && last->end == prompt->len) {
+        last->end += len;
+    } else if (own && len) {
+        struct text_span *spans = realloc(prompt->control, (prompt->n_control + 1) * sizeof *spans);
+        if (!spans)
+            return out_of_memory(error);
+        prompt->control = spans;
+        spans[prompt->n_control++] = (struct text_span){prompt->len, prompt->len + len};
     }
-    write_control(writer, r1_assistant);
+    prompt->len += len;
+    return RUNNEL_OK;
 }
 
-static void write_chatml_message(struct writer *writer, const runnel_message *message)
+static int append_own(struct chat_prompt *prompt, const char *text, runnel_error *error)
 {
-    write_control(writer, "<|im_start|>");
-    write_control(writer, message->role);
-    write_control(writer, "\n");
-    write_content(writer, message);
-    write_control(writer, "<|im_end|>\n");
+    return append(prompt, text, strlen(text), true, error);
 }
 
-static void render_chatml(struct writer *writer, const char *default_system, const runnel_message *messages,
-                          size_t n_messages)
+static void cut(struct chat_prompt *prompt, size_t len)
 {
-    const runnel_message by_default = {.role = "system", .content = default_system};
-    if (default_system[0] && !(n_messages && has_role(&messages[0], "system")))
-        write_chatml_message(writer, &by_default);
-    for (size_t i = 0; i < n_messages; i++)
-        write_chatml_message(writer, &messages[i]);
-    write_control(writer, "<|im_start|>assistant\n");
+    prompt->len = len;
+    prompt->text[len] = '\0';
+    while (prompt->n_control && prompt->control[prompt->n_control - 1].begin >= len)
+        prompt->n_control--;
+    if (prompt->n_control && prompt->control[prompt->n_control - 1].end > len)
+        prompt->control[prompt->n_control - 1].end = len;
+}
+
+static bool begins_with_thought(const runnel_message *message)
+{
+    size_t len = strlen(think_tag);
+    return chat_content_len(message) >= len && memcmp(message->content, think_tag, len) == 0;
+}
+
+bool chat_continues_thought(const runnel_message *message)
+{
+    return begins_with_thought(message) &&
+           !memmem(message->content, chat_content_len(message), think_close, strlen(think_close));
 }
 
 static int check_messages(const runnel_message *messages, size_t n_messages, enum chat_opening opening,
@@ -258,56 +246,202 @@ static int check_messages(const runnel_message *messages, size_t n_messages, enu
     return RUNNEL_OK;
 }
 
-static bool begins_with_thought(const runnel_message *message)
+/* Opens or closes the thought at the end of what the template rendered. */
+static int set_thought(const struct chat_template *template, bool thinking, struct chat_prompt *prompt,
+                       runnel_error *error)
 {
-    size_t len = strlen(think_open) - 1; /* whatever follows the tag */
-    return chat_content_len(message) >= len && !memcmp(message->content, think_open, len);
-}
-
-bool chat_continues_thought(const runnel_message *message)
-{
-    return begins_with_thought(message) &&
-           !memmem(message->content, chat_content_len(message), think_close, strlen(think_close));
-}
-
-static void open_r1_answer(struct writer *writer, enum chat_opening opening, const runnel_message *begun)
-{
-    if (begun && begins_with_thought(begun))
-        return;
-    write_control(writer, think_open); /* the template's own, or appended */
-    if (opening != CHAT_THINKING)
-        write_control(writer, chat_thought_end);
+    bool opened = opened_thought(prompt) < prompt->len;
+    if (!template->thinks || (thinking && opened) || (!thinking && !opened && template->has_switch))
+        return RUNNEL_OK;
+    int code = opened ? RUNNEL_OK : append_own(prompt, think_open, error);
+    return code || thinking ? code : append_own(prompt, chat_thought_end, error);
 }
 
 int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
                 enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
 {
+    struct chat_prompt rendered = {0};
     int code = check_messages(messages, n_messages, opening, error);
+    if (!code && !template->template)
+        code = no_template(error);
     if (code)
         return code;
-    struct writer writer = {0};
     const runnel_message *begun = opening == CHAT_CONTINUING ? &messages[--n_messages] : NULL;
-    if (template->family == CHAT_R1) {
-        render_r1(&writer, messages, n_messages);
-        open_r1_answer(&writer, opening, begun);
-    } else if (template->family == CHAT_CHATML) {
-        render_chatml(&writer, template->default_system, messages, n_messages);
-    } else {
-        return error_set(
-            error, RUNNEL_EUNSUPPORTED,
-            "the model has no chat template that is known here: choose one with --chat-template NAME "
-            "(in the library: the option chat_template); known ones are %s",
-            chat_known_names());
+    bool has_thought = begun && template->thinks && begins_with_thought(begun);
+    bool thinking = opening == CHAT_THINKING || has_thought;
+    code = render_messages(template, messages, n_messages, template->has_switch ? &thinking : NULL, &rendered,
+                           error);
+    if (code)
+        return code;
+    if (has_thought)
+        cut(&rendered, opened_thought(&rendered));
+    else
+        code = set_thought(template, thinking, &rendered, error);
+    if (!code && begun)
+        code = append(&rendered, begun->content, chat_content_len(begun), false, error);
+    if (code) {
+        chat_prompt_free(&rendered);
+        return code;
     }
-    if (begun)
-        write_content(&writer, begun);
-    if (writer.failed || writer.text.failed) {
-        text_free(&writer.text);
-        free(writer.spans);
-        return error_set(error, RUNNEL_ENOMEM, "out of memory for the prompt");
-    }
-    *prompt = (struct chat_prompt){writer.text.bytes, writer.text.len, writer.spans, writer.n_spans};
+    *prompt = rendered;
     return RUNNEL_OK;
+}
+
+/* The values of `from` also under their names in `to`. */
+static bool copy_entries(struct template_arena *arena, const struct dict *from, struct dict *to)
+{
+    for (size_t i = 0; i < from->n; i++)
+        if (!dict_set(arena, to, from->entries[i].key, from->entries[i].value))
+            return false;
+    return true;
+}
+
+int chat_render_request(const struct chat_template *template, struct template_arena *arena,
+                        const struct dict *request, const struct tm *now, struct chat_prompt *prompt,
+                        runnel_error *error)
+{
+    static const char *const fields[] = {"messages", "tools", "documents", "add_generation_prompt"};
+    const struct value *messages = dict_get_text(request, "messages"),
+                       *arguments = dict_get_text(request, "chat_template_kwargs");
+    if (!template->template)
+        return no_template(error);
+    if (!messages || messages->kind != VALUE_LIST)
+        return error_set(error, RUNNEL_EINVAL, "messages: expected a list");
+    if (arguments && arguments->kind != VALUE_DICT && arguments->kind != VALUE_NONE)
+        return error_set(error, RUNNEL_EINVAL, "chat_template_kwargs: expected an object");
+    for (size_t i = 0; i < messages->list->n; i++) {
+        const struct value message = messages->list->items[i];
+        const struct value *role = message.kind == VALUE_DICT ? dict_get_text(message.dict, "role") : NULL;
+        if (!role || role->kind != VALUE_STRING)
+            return error_set(error, RUNNEL_EINVAL, "messages[%zu].role: expected a string", i);
+        if (!dict_set_text(arena, message.dict, "role", role_value(role->string)))
+            return out_of_memory(error);
+    }
+    struct value inputs = value_dict(arena);
+    bool made = inputs.dict && set_defaults(template, arena, inputs.dict);
+    for (size_t i = 0; made && i < sizeof fields / sizeof *fields; i++) {
+        const struct value *given = dict_get_text(request, fields[i]);
+        made = !given || dict_set_text(arena, inputs.dict, fields[i], *given);
+    }
+    if (made && arguments && arguments->kind == VALUE_DICT)
+        made = copy_entries(arena, arguments->dict, inputs.dict);
+    return made ? render_inputs(template, arena, inputs.dict, now, prompt, error) : out_of_memory(error);
+}
+
+/* Whether two renderings of a question, with thinking on and off, differ. */
+static int find_switch(struct chat_template *template, const runnel_message *question, runnel_error *error)
+{
+    static const bool on = true, off = false;
+    struct chat_prompt with, without;
+    int code = render_messages(template, question, 1, &on, &with, error);
+    if (code)
+        return code;
+    code = render_messages(template, question, 1, &off, &without, error);
+    if (!code) {
+        template->has_switch = with.len != without.len || memcmp(with.text, without.text, with.len) != 0;
+        chat_prompt_free(&without);
+    }
+    chat_prompt_free(&with);
+    return code;
+}
+
+/* Whether thoughts of earlier answers are left out: only the templates of models that think do so. A template that refuses
+ * such a conversation does not. */
+static int drops_thoughts(const struct chat_template *template, bool *drops, runnel_error *error)
+{
+    static const runnel_message messages[] = {
+        {"user", "q", 0}, {"assistant", "<think>\nXYZZY\n</think>\n\na", 0}, {"user", "r", 0}};
+    struct chat_prompt prompt;
+    int code = render_messages(template, messages, 3, NULL, &prompt, error);
+    *drops = !code && !memmem(prompt.text, prompt.len, "XYZZY", 5);
+    if (!code)
+        chat_prompt_free(&prompt);
+    return code == RUNNEL_ENOMEM ? code : RUNNEL_OK;
+}
+
+/* Finds out what a template does, from what it renders. */
+static int look_at(struct chat_template *template, const struct chat_tokens *tokens, runnel_error *error)
+{
+    static const runnel_message question = {"user", "q", 0};
+    struct chat_prompt prompt;
+    bool drops = false;
+    int code = render_messages(template, &question, 1, NULL, &prompt, error);
+    if (code)
+        return code;
+    template->name = strstr(prompt.text, CONTROL_R1("User") "q" CONTROL_R1("Assistant")) ? "r1"
+                     : strstr(prompt.text, "<|im_start|>user\nq<|im_end|>\n")            ? "chatml"
+                                                                                         : "own";
+    bool opens = opened_thought(&prompt) < prompt.len;
+    chat_prompt_free(&prompt);
+    code = find_switch(template, &question, error);
+    if (!code)
+        code = drops_thoughts(template, &drops, error);
+    template->has_switch &= tokens->has_think;
+    template->thinks = opens || template->has_switch || (drops && tokens->has_think);
+    return code;
+}
+
+static int compile(const char *jinja, size_t len, const struct chat_tokens *tokens,
+                   struct chat_template *template, runnel_error *error)
+{
+    *template = (struct chat_template){.name = ""};
+    int code = template_compile(jinja, len, &template->template, error);
+    template->bos = strndup(tokens->bos.bytes, tokens->bos.len);
+    template->eos = strndup(tokens->eos.bytes, tokens->eos.len);
+    if (!code && (!template->bos || !template->eos))
+        code = error_set(error, RUNNEL_ENOMEM, "out of memory for the chat template");
+    return code;
+}
+
+int chat_open(const char *jinja, size_t len, const struct chat_tokens *tokens, struct chat_template *template,
+              runnel_error *error)
+{
+    struct chat_template opened;
+    runnel_error why = {0};
+    int code = compile(jinja, len, tokens, &opened, &why);
+    if (!code)
+        code = look_at(&opened, tokens, &why);
+    if (!code) {
+        *template = opened;
+        return RUNNEL_OK;
+    }
+    chat_close(&opened);
+    if (code == RUNNEL_ENOMEM)
+        return error_set(error, code, "%s", why.message);
+    return error_set(
+        error, RUNNEL_EUNSUPPORTED,
+        "the model's chat template cannot be run (%.300s): choose another (%s) with --chat-template NAME (in "
+        "the library: the option chat_template)",
+        why.message, chat_known_names());
+}
+
+int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,
+                      runnel_error *error)
+{
+    for (size_t i = 0; i < sizeof by_name / sizeof *by_name; i++) {
+        if (strcmp(name, by_name[i].name) != 0)
+            continue;
+        struct chat_template opened;
+        int code = compile(by_name[i].text, strlen(by_name[i].text), tokens, &opened, error);
+        if (code) {
+            chat_close(&opened);
+            return code;
+        }
+        opened.name = by_name[i].name;
+        opened.thinks = by_name[i].thinks;
+        *template = opened;
+        return RUNNEL_OK;
+    }
+    return error_set(error, RUNNEL_EINVAL, "chat template \"%.64s\": known ones are %s", name,
+                     chat_known_names());
+}
+
+void chat_close(struct chat_template *template)
+{
+    template_free(template->template);
+    free(template->bos);
+    free(template->eos);
+    *template = (struct chat_template){.name = ""};
 }
 
 void chat_prompt_free(struct chat_prompt *prompt)

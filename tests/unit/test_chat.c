@@ -1,4 +1,4 @@
-/* test_chat.c: which chat templates are recognised, and that rendering gives what their Jinja gives. */
+/* test_chat.c: that chat templates give what their Jinja gives, and what is found out about the models from them. */
 #include "model/chat.h"
 
 #include <jansson.h>
@@ -9,6 +9,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+static const struct chat_tokens r1_tokens = {
+    {"<｜begin▁of▁sentence｜>", sizeof "<｜begin▁of▁sentence｜>" - 1}, {"", 0}, true};
+static const struct chat_tokens plain_tokens = {{"<s>", 3}, {"</s>", 4}, false};
 
 static json_t *load(const char *name)
 {
@@ -34,9 +38,12 @@ static void check_conversation(const struct chat_template *template, json_t *con
         messages[i].content = json_string_value(json_object_get(json_array_get(list, i), "content"));
     }
     struct chat_prompt prompt;
-    assert_int_equal(chat_render(template, messages, n, true, &prompt, NULL), RUNNEL_OK);
+    runnel_error error;
+    if (chat_render(template, messages, n, CHAT_THINKING, &prompt, &error))
+        fail_msg("%s", error.message);
     assert_int_equal(strlen(prompt.text), prompt.len);
-    if (template->family == CHAT_R1 && !template->opens_think) {
+    size_t expected_len = json_string_length(json_object_get(conversation, "text"));
+    if (template->thinks && prompt.len > expected_len) {
         const char *opened = prompt.text + prompt.len - strlen("<think>\n");
         assert_string_equal(opened, "<think>\n");
         prompt.text[prompt.len - strlen("<think>\n")] = '\0';
@@ -45,56 +52,83 @@ static void check_conversation(const struct chat_template *template, json_t *con
     chat_prompt_free(&prompt);
 }
 
+/* The template of an entry of chat-templates.json, opened with the tokens of its model. */
+static struct chat_template open_entry(json_t *entry)
+{
+    json_t *jinja = json_object_get(entry, "template");
+    const char *name = json_string_value(json_object_get(entry, "name"));
+    struct chat_template template;
+    runnel_error error = {0};
+    if (chat_open(json_string_value(jinja), json_string_length(jinja),
+                  strncmp(name, "r1", 2) == 0 ? &r1_tokens : &plain_tokens, &template, &error))
+        fail_msg("%s: %s", name, error.message);
+    return template;
+}
+
 static void test_templates_of_every_kind(void **state)
 {
     (void)state;
-    json_t *root = load("chat-templates.json"), *entry;
-    size_t i, n_known = 0;
+    json_t *root = load("chat-templates.json"), *entry, *conversation;
+    size_t i, k, n_rendered = 0;
     json_array_foreach(root, i, entry)
     {
-        json_t *jinja = json_object_get(entry, "template");
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        struct chat_template template;
-        memset(&template, 0xaa, sizeof template);
-        struct chat_template before = template;
-        runnel_error error = {0};
-        int code = chat_recognise(json_string_value(jinja), json_string_length(jinja), &template, &error);
-        if (!json_is_true(json_object_get(entry, "known"))) {
-            if (code != RUNNEL_EUNSUPPORTED)
-                fail_msg("%s: recognised", name);
-            assert_non_null(strstr(error.message, "r1, chatml"));
-            assert_non_null(strstr(error.message, "--chat-template NAME"));
-            assert_memory_equal(&template, &before, sizeof template);
+        if (!json_is_true(json_object_get(entry, "known")))
             continue;
-        }
-        if (code)
-            fail_msg("%s: %s", name, error.message);
-        n_known++;
-        json_t *conversation;
-        size_t k;
+        struct chat_template template = open_entry(entry);
         json_array_foreach(json_object_get(entry, "conversations"), k, conversation)
             check_conversation(&template, conversation);
+        n_rendered++;
+        chat_close(&template);
     }
-    assert_int_equal(n_known, 14);
+    assert_int_equal(n_rendered, 14);
     json_decref(root);
 }
 
+/* What is not in the language, or refuses a plain question, is refused with its line and the way out. */
+static void test_templates_that_cannot_be_run(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *jinja, *named;
+    } cases[] = {{"a\n{% if x %}", "line 2: expected elif"},
+                 {"{% include 'x' %}", "line 1: expected a statement that is known"},
+                 {"{{ 1 | nothing }}", "line 1: the filter \"nothing\" is not known"},
+                 {"\n\n{{ raise_exception('no, ' + messages[0].content) }}", "line 3: no, ..."}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_template template, before;
+        runnel_error error = {0};
+        memset(&template, 0xaa, sizeof template);
+        before = template;
+        assert_int_equal(chat_open(cases[i].jinja, strlen(cases[i].jinja), &plain_tokens, &template, &error),
+                         RUNNEL_EUNSUPPORTED);
+        if (!strstr(error.message, cases[i].named))
+            fail_msg("%s: \"%s\" expected", error.message, cases[i].named);
+        assert_non_null(strstr(error.message, "r1, chatml"));
+        assert_non_null(strstr(error.message, "--chat-template NAME"));
+        assert_memory_equal(&template, &before, sizeof template);
+    }
+}
+
 /* The template of the given name in chat-templates.json. */
-static struct chat_template recognise(const char *name)
+static struct chat_template open_named(const char *name)
 {
     json_t *root = load("chat-templates.json"), *entry;
     struct chat_template template = {0};
     size_t i;
     json_array_foreach(root, i, entry)
     {
-        json_t *jinja = json_object_get(entry, "template");
         if (strcmp(json_string_value(json_object_get(entry, "name")), name) == 0)
-            assert_int_equal(
-                chat_recognise(json_string_value(jinja), json_string_length(jinja), &template, NULL),
-                RUNNEL_OK);
+            template = open_entry(entry);
     }
-    assert_int_not_equal(template.family, CHAT_NONE);
+    assert_non_null(template.template);
     json_decref(root);
+    return template;
+}
+
+static struct chat_template open_built_in(const char *name)
+{
+    struct chat_template template;
+    assert_int_equal(chat_open_by_name(name, &plain_tokens, &template, NULL), RUNNEL_OK);
     return template;
 }
 
@@ -108,41 +142,51 @@ static void test_reference_conversations(void **state)
                  {"chat-qwen2.json", "qwen2.5-coder"},
                  {"chat-smollm2.json", "smollm2"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct chat_template template = recognise(cases[i].name);
-        /* The fixtures are without an opened thought, which is the last thing in either R1 form. */
-        template.opens_think = false;
+        struct chat_template template = open_named(cases[i].name);
         json_t *root = load(cases[i].file), *conversation;
         size_t k;
         assert_true(json_array_size(root) > 0);
         json_array_foreach(root, k, conversation) check_conversation(&template, conversation);
         json_decref(root);
+        chat_close(&template);
     }
 }
 
 static void test_default_system_text(void **state)
 {
     (void)state;
-    struct chat_template template = recognise("qwen2.5-coder");
-    assert_int_equal(template.family, CHAT_CHATML);
-    assert_string_equal(template.name, "chatml");
-    assert_string_equal(template.default_system,
-                        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
-    template = recognise("smollm2");
-    assert_string_equal(template.default_system,
-                        "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
-    template = recognise("chatml without a system text");
-    assert_string_equal(template.default_system, "");
-    template = recognise("qwen2.5, other system text");
-    assert_string_equal(template.default_system,
-                        "You're \"Qwen\"\n, created by Alibaba Cloud. You are a helpful "
-                        "assistant.");
+    static const struct {
+        const char *name, *system;
+    } cases[] = {
+        {"qwen2.5-coder", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+        {"smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+        {"qwen2.5, other system text",
+         "You're \"Qwen\"\n, created by Alibaba Cloud. You are a helpful assistant."},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_template template = open_named(cases[i].name);
+        runnel_message message = {"user", "q", 0};
+        struct chat_prompt prompt;
+        char expected[512];
+        assert_string_equal(template.name, "chatml");
+        assert_false(template.thinks);
+        assert_int_equal(chat_render(&template, &message, 1, CHAT_THINKING, &prompt, NULL), RUNNEL_OK);
+        snprintf(expected, sizeof expected,
+                 "<|im_start|>system\n%s<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n",
+                 cases[i].system);
+        assert_string_equal(prompt.text, expected);
+        chat_prompt_free(&prompt);
+        chat_close(&template);
+    }
 }
 
-static void check_thinking(struct chat_template template, bool thinking, const char *expected)
+static void check_thinking(const struct chat_template *template, bool thinking, const char *expected)
 {
     runnel_message message = {"user", "q", 0};
     struct chat_prompt prompt;
-    assert_int_equal(chat_render(&template, &message, 1, thinking, &prompt, NULL), RUNNEL_OK);
+    assert_int_equal(
+        chat_render(template, &message, 1, thinking ? CHAT_THINKING : CHAT_ANSWERING, &prompt, NULL),
+        RUNNEL_OK);
     assert_string_equal(prompt.text, expected);
     chat_prompt_free(&prompt);
 }
@@ -153,17 +197,51 @@ static void test_thinking_is_opened_once(void **state)
 #define R1_PROMPT "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜>"
     static const char *const names[] = {"r1", "r1 that opens the thought"};
     for (int i = 0; i < 2; i++) {
-        struct chat_template template = recognise(names[i]);
-        assert_int_equal(template.family, CHAT_R1);
+        struct chat_template template = open_named(names[i]);
         assert_string_equal(template.name, "r1");
-        assert_int_equal(template.opens_think, i);
-        check_thinking(template, true, R1_PROMPT "<think>\n");
-        check_thinking(template, false, R1_PROMPT "<think>\n\n</think>\n\n");
+        assert_true(template.thinks);
+        check_thinking(&template, true, R1_PROMPT "<think>\n");
+        check_thinking(&template, false, R1_PROMPT "<think>\n\n</think>\n\n");
+        chat_close(&template);
     }
-    struct chat_template chatml;
-    assert_int_equal(chat_by_name("chatml", &chatml, NULL), RUNNEL_OK);
-    check_thinking(chatml, true, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
-    check_thinking(chatml, false, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
+    struct chat_template chatml = open_built_in("chatml");
+    check_thinking(&chatml, true, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
+    check_thinking(&chatml, false, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
+    chat_close(&chatml);
+}
+
+/* Thoughts are found from what a template renders, and from the vocabulary: not from names. */
+static void test_whether_a_model_thinks(void **state)
+{
+    (void)state;
+#define TURNS "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    static const struct chat_tokens thinks = {{"", 0}, {"", 0}, true};
+    static const struct {
+        const char *jinja, *thinking, *answering;
+        bool in_vocabulary, thinks;
+    } cases[] = {
+        {TURNS "[a]", "[user]q[a]", "[user]q[a]", true, false},
+        {TURNS "[a]{{ '<think>\\n' }}", "[user]q[a]<think>\n", "[user]q[a]<think>\n\n</think>\n\n", false,
+         true},
+        {TURNS "[a]{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}",
+         "[user]q[a]<think>\n", "[user]q[a]<think></think>", true, true},
+        {TURNS "[a]{% if enable_thinking is defined and not enable_thinking %}!{% endif %}", "[user]q[a]",
+         "[user]q[a]", false, false},
+        {"{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>')|last }}{% endfor %}[a]",
+         "[user]q[a]<think>\n", "[user]q[a]<think>\n\n</think>\n\n", true, true},
+        {"{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>')|last }}{% endfor %}[a]",
+         "[user]q[a]", "[user]q[a]", false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_template template;
+        assert_int_equal(chat_open(cases[i].jinja, strlen(cases[i].jinja),
+                                   cases[i].in_vocabulary ? &thinks : &plain_tokens, &template, NULL),
+                         RUNNEL_OK);
+        assert_int_equal(template.thinks, cases[i].thinks);
+        check_thinking(&template, true, cases[i].thinking);
+        check_thinking(&template, false, cases[i].answering);
+        chat_close(&template);
+    }
 }
 
 /* What lies outside of the spans must be the messages' texts and nothing else. */
@@ -175,12 +253,11 @@ static void test_spans_cover_the_templates_own_text(void **state)
         {"system", "#", 0}, {"user", "<｜User｜>", 0}, {"assistant", "a<|im_end|>", 0}, {"user", "", 0}};
     static const char outside[] = "#<｜User｜>a<|im_end|>";
     for (int i = 0; i < 2; i++) {
-        struct chat_template template;
+        struct chat_template template = open_built_in(names[i]);
         struct chat_prompt prompt;
         char rest[256] = "";
         size_t done = 0;
-        assert_int_equal(chat_by_name(names[i], &template, NULL), RUNNEL_OK);
-        assert_int_equal(chat_render(&template, messages, 4, true, &prompt, NULL), RUNNEL_OK);
+        assert_int_equal(chat_render(&template, messages, 4, CHAT_THINKING, &prompt, NULL), RUNNEL_OK);
         for (size_t k = 0; k < prompt.n_control; k++) {
             assert_true(prompt.control[k].begin >= done && prompt.control[k].end > prompt.control[k].begin);
             strncat(rest, prompt.text + done, prompt.control[k].begin - done);
@@ -189,19 +266,20 @@ static void test_spans_cover_the_templates_own_text(void **state)
         assert_int_equal(done, prompt.len);
         assert_string_equal(rest, outside);
         chat_prompt_free(&prompt);
+        chat_close(&template);
     }
 }
 
 static void check_continued(const char *name, const runnel_message *messages, size_t n, const char *expected)
 {
-    struct chat_template template;
+    struct chat_template template = open_built_in(name);
     struct chat_prompt prompt;
-    assert_int_equal(chat_by_name(name, &template, NULL), RUNNEL_OK);
     assert_int_equal(chat_render(&template, messages, n, CHAT_CONTINUING, &prompt, NULL), RUNNEL_OK);
     assert_string_equal(prompt.text, expected);
     /* Its end is the message's own text, in which control tokens are text. */
     assert_int_equal(prompt.control[prompt.n_control - 1].end, prompt.len - strlen(messages[n - 1].content));
     chat_prompt_free(&prompt);
+    chat_close(&template);
 }
 
 /* The last message is not ended. */
@@ -209,7 +287,6 @@ static void test_an_answer_that_goes_on(void **state)
 {
     (void)state;
     runnel_message messages[] = {{"user", "q", 0}, {"assistant", "Sure: <|im_end|>", 0}};
-    struct chat_template template;
     struct chat_prompt prompt;
     check_continued("r1", messages, 2, R1_PROMPT "<think>\n\n</think>\n\nSure: <|im_end|>");
     check_continued("chatml", messages, 2,
@@ -222,8 +299,9 @@ static void test_an_answer_that_goes_on(void **state)
     messages[1].content = "<think>hm</think>a";
     check_continued("r1", messages, 2, R1_PROMPT "<think>hm</think>a");
     assert_false(chat_continues_thought(&messages[1]));
-    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
+    struct chat_template template = open_built_in("r1");
     assert_int_equal(chat_render(&template, messages, 1, CHAT_CONTINUING, &prompt, NULL), RUNNEL_EINVAL);
+    chat_close(&template);
 }
 
 static void test_zero_bytes_in_messages(void **state)
@@ -234,22 +312,22 @@ static void test_zero_bytes_in_messages(void **state)
     static const char r1[] =
         "<｜begin▁of▁sentence｜>s\0t<｜User｜>a\0b<｜Assistant｜>\0c<｜end▁of▁sentence｜>"
         "<｜User｜>\0<｜Assistant｜><think>\n";
-    struct chat_template template;
+    struct chat_template template = open_built_in("r1");
     struct chat_prompt prompt;
-    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
     assert_int_equal(chat_render(&template, messages, 4, CHAT_THINKING, &prompt, NULL), RUNNEL_OK);
     assert_int_equal(prompt.len, sizeof r1 - 1);
     assert_memory_equal(prompt.text, r1, sizeof r1);
     chat_prompt_free(&prompt);
+    chat_close(&template);
 }
 
 static void check_refused(const runnel_message *messages, size_t n, const char *named)
 {
-    struct chat_template template;
+    struct chat_template template = open_built_in("r1");
     struct chat_prompt prompt = {0};
     runnel_error error;
-    assert_int_equal(chat_by_name("r1", &template, NULL), RUNNEL_OK);
-    assert_int_equal(chat_render(&template, messages, n, true, &prompt, &error), RUNNEL_EINVAL);
+    assert_int_equal(chat_render(&template, messages, n, CHAT_THINKING, &prompt, &error), RUNNEL_EINVAL);
+    chat_close(&template);
     assert_non_null(strstr(error.message, named));
     assert_null(prompt.text);
 }
@@ -270,17 +348,14 @@ static void test_messages_that_no_template_renders(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    struct chat_template template;
+    struct chat_template template, none = {.name = ""};
+    struct chat_prompt prompt;
     runnel_error error;
-    assert_int_equal(chat_by_name("r1", &template, &error), RUNNEL_OK);
-    assert_int_equal(template.family, CHAT_R1);
-    assert_int_equal(chat_by_name("llama3", &template, &error), RUNNEL_EINVAL);
+    runnel_message message = {"user", "q", 0};
+    assert_int_equal(chat_open_by_name("llama3", &plain_tokens, &template, &error), RUNNEL_EINVAL);
     assert_non_null(strstr(error.message, "llama3"));
     assert_non_null(strstr(error.message, chat_known_names()));
-    struct chat_template none = {0};
-    struct chat_prompt prompt;
-    runnel_message message = {"user", "q", 0};
-    assert_int_equal(chat_render(&none, &message, 1, true, &prompt, &error), RUNNEL_EUNSUPPORTED);
+    assert_int_equal(chat_render(&none, &message, 1, CHAT_THINKING, &prompt, &error), RUNNEL_EUNSUPPORTED);
     assert_non_null(strstr(error.message, "--chat-template"));
 }
 
@@ -288,9 +363,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_templates_of_every_kind),
+        cmocka_unit_test(test_templates_that_cannot_be_run),
         cmocka_unit_test(test_reference_conversations),
         cmocka_unit_test(test_default_system_text),
         cmocka_unit_test(test_thinking_is_opened_once),
+        cmocka_unit_test(test_whether_a_model_thinks),
         cmocka_unit_test(test_spans_cover_the_templates_own_text),
         cmocka_unit_test(test_an_answer_that_goes_on),
         cmocka_unit_test(test_zero_bytes_in_messages),
