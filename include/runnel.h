@@ -223,7 +223,9 @@ enum runnel_finish_reason {
 
 typedef struct runnel_logprob {
     int32_t token;
-    float logprob;     /* natural log of its probability under the model itself, before any sampling option */
+    /* Natural log of its probability under the model itself, before any sampling option; with wants_sampled_probs in the
+     * draw, -infinity if it could not be drawn. */
+    float logprob;
     const char *bytes; /* of the token; may be incomplete UTF-8; a control token that was drawn has none */
     size_t n_bytes;
 } runnel_logprob;
@@ -283,6 +285,10 @@ typedef struct runnel_request {
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
     int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
+    /* With n_logprobs: the probabilities are those with which the token was drawn, after biases, penalties, temperature
+     * and filters. The likeliest tokens are then those that were left to draw from, which may be fewer than n_logprobs; with
+     * temperature 0 there is one, of probability 1. */
+    bool wants_sampled_probs;
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. Without a model (NULL) it is one that every function

@@ -26,6 +26,9 @@ struct drawing {
     float logprob; /* only if the request wants it */
     int failure;
     runnel_error error;
+    /* Only if the request wants the probabilities after sampling: the token that will be told, then the likeliest. */
+    struct sampler_choice choices[REQUEST_LOGPROBS_MAX + 1];
+    size_t n_choices;
 };
 
 struct runnel_engine {

@@ -326,6 +326,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->key = request->key;
     future->n_logprobs = request->n_logprobs;
     future->tells_tokens = request->wants_tokens || request->n_logprobs >= 0;
+    future->tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0;
     future->thinking_budget = -1;
     future->slot = -1;
     future->ignore_eos = request->ignore_eos;

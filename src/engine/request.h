@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "engine/model.h"
 #include "engine/output.h"
+#include "engine/sampler.h"
 #include "engine/scheduler.h"
 
 #include <pthread.h>
@@ -27,7 +28,7 @@ unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine *
 
 enum {
     REQUEST_CLOSING_MAX = 16,
-    REQUEST_LOGPROBS_MAX = 20, /* alternatives of a token */
+    REQUEST_LOGPROBS_MAX = SAMPLER_TOLD_MAX, /* alternatives of a token */
 };
 
 struct runnel_future {
@@ -42,6 +43,7 @@ struct runnel_future {
     uint32_t n_prompt, max_tokens, min_tokens;
     int n_logprobs, thinking_budget;
     bool ignore_eos, hashes_logits, tells_tokens, tells_counts;
+    bool tells_sampled;                   /* with n_logprobs: probabilities after sampling */
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
     uint32_t n_closing;
     bool (*on_event)(void *user, const runnel_event *event);

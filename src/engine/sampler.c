@@ -32,7 +32,7 @@ struct sampler {
     float *logits;             /* [n_vocab] after bias and penalties; -infinity where masked */
     float *largest;            /* [blocks of BLOCK tokens] the largest logit of each */
     uint32_t *counts;          /* [n_vocab] how often a token was seen; zero between draws */
-    struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids */
+    struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids; stays after a draw */
     struct candidate *scratch; /* [n_vocab] for find_last, which changes the order */
     uint32_t n_kept;
 };
@@ -503,6 +503,13 @@ static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64
     return id;
 }
 
+/* Where nothing is left to chance. */
+static void keep_only(struct sampler *s, int32_t id)
+{
+    s->kept[0] = (struct candidate){.logit = s->logits[id], .weight = 1, .id = id};
+    s->n_kept = 1;
+}
+
 /* Of the unchanged logits: x - log(sum of exp). */
 static float log_probability(const float *logits, uint32_t n, int32_t token)
 {
@@ -535,8 +542,48 @@ int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampl
                          s->n_vocab);
     if (p->temperature > 0 && p->top_k != 1)
         id = draw_filtered(s, p, context->position, s->logits[id]);
+    else
+        keep_only(s, id);
     *token = id;
     if (logprob)
         *logprob = log_probability(logits, s->n_vocab, id);
     return RUNNEL_OK;
+}
+
+/* Telling ------------------------------------------------------------------------------------------------- */
+
+/* Puts a candidate into the list of the n heaviest, the heaviest first; of equals those that came first. Returns how many
+ * there are now. */
+static size_t insert_heaviest(const struct candidate **heaviest, size_t n_found, size_t n,
+                              const struct candidate *candidate)
+{
+    if (n_found == n && (n == 0 || candidate->weight <= heaviest[n - 1]->weight))
+        return n_found;
+    size_t place = n_found < n ? n_found++ : n - 1;
+    for (; place > 0 && candidate->weight > heaviest[place - 1]->weight; place--)
+        heaviest[place] = heaviest[place - 1];
+    heaviest[place] = candidate;
+    return n_found;
+}
+
+size_t sampler_tell(const struct sampler *s, int32_t token, size_t n, struct sampler_choice *choices)
+{
+    const struct candidate *heaviest[SAMPLER_TOLD_MAX];
+    size_t n_found = 0;
+    double sum = 0, weight = 0;
+    n = n < SAMPLER_TOLD_MAX ? n : SAMPLER_TOLD_MAX;
+    for (uint32_t i = 0; i < s->n_kept; i++) {
+        const struct candidate *candidate = &s->kept[i];
+        if (candidate->weight == 0) /* never drawn */
+            continue;
+        sum += (double)candidate->weight;
+        if (candidate->id == token)
+            weight = (double)candidate->weight;
+        n_found = insert_heaviest(heaviest, n_found, n, candidate);
+    }
+    choices[0] = (struct sampler_choice){token, (float)log(weight / sum)};
+    for (size_t i = 0; i < n_found; i++)
+        choices[i + 1] =
+            (struct sampler_choice){heaviest[i]->id, (float)log((double)heaviest[i]->weight / sum)};
+    return n_found + 1;
 }

@@ -195,11 +195,28 @@ static void tell_logprobs(const struct runnel_engine *engine, struct runnel_futu
     request_tell_logprobs(future, logprobs, n);
 }
 
+/* The same of the probabilities after sampling, which the draw has noted. */
+static void tell_choices(const struct runnel_engine *engine, const struct drawing *drawing)
+{
+    runnel_logprob logprobs[REQUEST_LOGPROBS_MAX + 1];
+    for (size_t i = 0; i < drawing->n_choices; i++)
+        logprobs[i] = describe(engine, drawing->choices[i].token, i == 0, drawing->choices[i].logprob);
+    request_tell_logprobs(drawing->future, logprobs, drawing->n_choices);
+}
+
 /* Tells the token alone. */
 static void tell_token(const struct runnel_engine *engine, struct runnel_future *future, int32_t token)
 {
     const runnel_logprob alone = describe(engine, token, true, 0);
     request_tell_logprobs(future, &alone, 1);
+}
+
+/* The next draw of the same sampler forgets this one, so what will be told of it is noted at once. */
+static void note_choices(const struct sampler *sampler, struct drawing *drawing)
+{
+    int32_t forced = request_forced_token(drawing->future);
+    drawing->n_choices = sampler_tell(sampler, forced >= 0 ? forced : drawing->token,
+                                      (size_t)drawing->future->n_logprobs, drawing->choices);
 }
 
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
@@ -218,9 +235,11 @@ static void draw(const struct runnel_engine *engine, unsigned member, struct dra
         .n_tokens = future->tokens.n,
         .position = future->tokens.n,
     };
-    drawing->failure =
-        sampler_draw(engine->samplers[member], &sampling, &context, drawing->logits, &drawing->token,
-                     future->n_logprobs >= 0 ? &drawing->logprob : NULL, &drawing->error);
+    bool tells_model = future->n_logprobs >= 0 && !future->tells_sampled;
+    drawing->failure = sampler_draw(engine->samplers[member], &sampling, &context, drawing->logits,
+                                    &drawing->token, tells_model ? &drawing->logprob : NULL, &drawing->error);
+    if (!drawing->failure && future->tells_sampled)
+        note_choices(engine->samplers[member], drawing);
 }
 
 /* The members of the team share the requests of a step. */
@@ -242,12 +261,14 @@ static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
         return;
     }
     int32_t token = drawing->token, forced = request_forced_token(future);
-    bool has_logprobs = future->n_logprobs >= 0;
+    bool has_logprobs = future->n_logprobs >= 0 && !future->tells_sampled;
     engine->n_generated_tokens++;
     float normalizer = has_logprobs ? drawing->logits[token] - drawing->logprob : 0;
     if (forced >= 0)
         token = forced;
-    if (has_logprobs)
+    if (future->tells_sampled)
+        tell_choices(engine, drawing);
+    else if (has_logprobs)
         tell_logprobs(engine, future, drawing->logits, token, normalizer);
     else if (future->tells_tokens)
         tell_token(engine, future, token);

@@ -39,7 +39,7 @@ static const char absent_settings[] =
     "\"dry_allowed_length\":2,\"dry_penalty_last_n\":0,\"dry_sequence_breakers\":[],\"mirostat\":0,"
     "\"mirostat_tau\":5.0,\"mirostat_eta\":0.1,\"n_keep\":0,\"n_discard\":0,\"min_keep\":0,\"grammar\":\"\","
     "\"samplers\":[\"penalties\",\"temperature\",\"top_k\",\"top_p\",\"min_p\"],"
-    "\"post_sampling_probs\":false,\"lora\":[]";
+    "\"lora\":[]";
 
 void completion_write_settings(const struct server *server, const struct params *params, uint64_t seed,
                                struct text *out)
@@ -54,10 +54,13 @@ void completion_write_settings(const struct server *server, const struct params 
         text_add_string(out, i ? "," : "");
         json_add_string(out, request->stop[i], strlen(request->stop[i]));
     }
-    json_add_format(out, "],\"ignore_eos\":%s,\"stream\":%s,\"timings_per_token\":%s,\"n_probs\":%d",
+    json_add_format(out,
+                    "],\"ignore_eos\":%s,\"stream\":%s,\"timings_per_token\":%s,\"n_probs\":%d,\"post_"
+                    "sampling_probs\":%s",
                     request->ignore_eos ? "true" : "false", params->stream ? "true" : "false",
                     request->wants_counts ? "true" : "false",
-                    request->n_logprobs < 0 ? 0 : request->n_logprobs);
+                    request->n_logprobs < 0 ? 0 : request->n_logprobs,
+                    request->wants_sampled_probs ? "true" : "false");
     write_biases(&request->sampling, out);
     text_add_string(out, absent_settings);
     text_add_string(out, "}");
@@ -103,8 +106,8 @@ static void write_content(struct openai_answer *answer, size_t index, const char
         logprobs_free(&answer->choices[index].logprobs);
     text_add_string(out, "{\"content\":");
     json_add_string(out, bytes, len);
-    logprobs_write_native(&answer->choices[index].logprobs, answer->return_tokens,
-                          answer->wants_probabilities, out);
+    logprobs_write_native(&answer->choices[index].logprobs, answer->return_tokens, answer->probabilities,
+                          out);
 }
 
 void completion_write_delta(struct openai_answer *answer, size_t index, const runnel_event *event,

@@ -3,6 +3,7 @@
 
 #include "server/json_write.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,29 +123,36 @@ static void forget_settled(struct logprobs *list)
 }
 
 /* {"token":..,"logprob":..,"bytes":[..] without the closing brace. */
-static void write_token(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out)
+static void write_named(const struct logprobs *list, const struct logprobs_entry *entry, const char *name,
+                        double number, struct text *out)
 {
     const char *bytes = bytes_of(list, entry);
     text_add_string(out, "{\"token\":");
     write_text(list, entry, out);
-    text_add_string(out, ",\"logprob\":");
-    json_add_number(out, entry->logprob);
+    json_add_format(out, ",\"%s\":", name);
+    json_add_number(out, number);
     text_add_string(out, ",\"bytes\":[");
     for (size_t i = 0; i < entry->n_bytes; i++)
         json_add_format(out, i ? ",%u" : "%u", (unsigned char)bytes[i]);
     text_add_string(out, "]");
 }
 
+static void write_token(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out)
+{
+    write_named(list, entry, "logprob", (double)entry->logprob, out);
+}
+
 typedef void token_writer(const struct logprobs *list, const struct logprobs_entry *entry, struct text *out);
 
 /* The settled tokens as objects that write_one begins, each with its likeliest ones. */
-static void write_settled(const struct logprobs *list, token_writer *write_one, struct text *out)
+static void write_settled(const struct logprobs *list, token_writer *write_one, const char *likeliest,
+                          struct text *out)
 {
     for (size_t at = 0; at < list->n_settled; at += 1 + list->entries[at].n_top) {
         const struct logprobs_entry *entry = &list->entries[at];
         text_add_string(out, at ? "," : "");
         write_one(list, entry, out);
-        text_add_string(out, ",\"top_logprobs\":[");
+        json_add_format(out, ",\"%s\":[", likeliest);
         for (unsigned i = 1; i <= entry->n_top; i++) {
             text_add_string(out, i > 1 ? "," : "");
             write_one(list, entry + i, out);
@@ -161,7 +169,7 @@ void logprobs_write_chat(struct logprobs *list, struct text *out)
         return;
     }
     text_add_string(out, "{\"content\":[");
-    write_settled(list, write_token, out);
+    write_settled(list, write_token, "top_logprobs", out);
     text_add_string(out, "],\"refusal\":null}");
     forget_settled(list);
 }
@@ -222,20 +230,33 @@ static void write_native_token(const struct logprobs *list, const struct logprob
     json_add_format(out, ",\"id\":%d", entry->token);
 }
 
-static void write_probabilities(const struct logprobs *list, struct text *out)
+/* The same with {"token":..,"prob":... */
+static void write_sampled_token(const struct logprobs *list, const struct logprobs_entry *entry,
+                                struct text *out)
+{
+    write_named(list, entry, "prob", exp((double)entry->logprob), out);
+    json_add_format(out, ",\"id\":%d", entry->token);
+}
+
+static void write_probabilities(const struct logprobs *list, enum logprobs_native probabilities,
+                                struct text *out)
 {
     text_add_string(out, ",\"completion_probabilities\":[");
-    write_settled(list, write_native_token, out);
+    if (probabilities == LOGPROBS_AFTER_SAMPLING)
+        write_settled(list, write_sampled_token, "top_probs", out);
+    else
+        write_settled(list, write_native_token, "top_logprobs", out);
     text_add_string(out, "]");
 }
 
-void logprobs_write_native(struct logprobs *list, bool with_ids, bool with_probabilities, struct text *out)
+void logprobs_write_native(struct logprobs *list, bool with_ids, enum logprobs_native probabilities,
+                           struct text *out)
 {
     text_add_string(out, ",\"tokens\":[");
     for (size_t at = 0; with_ids && at < list->n_settled; at += 1 + list->entries[at].n_top)
         json_add_format(out, at ? ",%d" : "%d", list->entries[at].token);
     text_add_string(out, "]");
-    if (with_probabilities)
-        write_probabilities(list, out);
+    if (probabilities != LOGPROBS_NONE)
+        write_probabilities(list, probabilities, out);
     forget_settled(list);
 }

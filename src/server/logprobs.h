@@ -32,7 +32,12 @@ void logprobs_drop(struct logprobs *list);
 /* Write the settled tokens, and forget them. The shapes of chat and of completions; "null" if there are none. */
 void logprobs_write_chat(struct logprobs *list, struct text *out);
 void logprobs_write_completion(struct logprobs *list, struct text *out);
+
+/* What llama-server's shape tells: logprob and top_logprobs, or prob and top_probs. */
+enum logprobs_native { LOGPROBS_NONE, LOGPROBS_OF_MODEL, LOGPROBS_AFTER_SAMPLING };
+
 /* llama-server's: ,"tokens":[..],"completion_probabilities":[..], each if it is wanted; else tokens are empty. */
-void logprobs_write_native(struct logprobs *list, bool with_ids, bool with_probabilities, struct text *out);
+void logprobs_write_native(struct logprobs *list, bool with_ids, enum logprobs_native probabilities,
+                           struct text *out);
 
 #endif

@@ -46,7 +46,9 @@ static struct openai_answer *make_answer(const struct server *server, const stru
     answer->is_chat = is_chat;
     answer->return_tokens = params->request.wants_tokens;
     answer->evaluates_only = params->evaluates_only;
-    answer->wants_probabilities = params->request.n_logprobs >= 0;
+    answer->probabilities = params->request.n_logprobs < 0        ? LOGPROBS_NONE
+                            : params->request.wants_sampled_probs ? LOGPROBS_AFTER_SAMPLING
+                                                                  : LOGPROBS_OF_MODEL;
     answer->stop = request->stop;
     answer->response_fields = request->response_fields;
     answer->prompts = request->prompts;

@@ -43,7 +43,8 @@ struct openai_answer {
     struct text piece; /* of a stream, being written */
 
     /* Of the native form. */
-    bool return_tokens, evaluates_only, wants_probabilities;
+    bool return_tokens, evaluates_only;
+    enum logprobs_native probabilities;
     struct text settings;    /* the request as it was understood, a JSON object */
     json_t *stop;            /* its stop texts, a list */
     json_t *response_fields; /* names of the fields that are wanted; NULL: all */

@@ -231,14 +231,12 @@ static int read_native_max_tokens(const json_t *root, struct params *params, str
 static int read_native_tokens(const json_t *root, struct params *params, struct refusal *refusal)
 {
     int64_t n_probs = 0;
-    bool reads_cache = true, after_sampling = false;
+    bool reads_cache = true;
     if (params_read_whole(root, "n_probs", &n_probs, refusal) ||
         params_read_bool(root, "return_tokens", &params->return_tokens, refusal) ||
         params_read_bool(root, "cache_prompt", &reads_cache, refusal) ||
-        json_read_bool(root, "post_sampling_probs", &after_sampling, refusal))
+        params_read_bool(root, "post_sampling_probs", &params->request.wants_sampled_probs, refusal))
         return -1;
-    if (after_sampling && n_probs)
-        return refuse(refusal, "post_sampling_probs", "not supported");
     params->request.n_logprobs = n_probs ? (int)n_probs : -1;
     params->request.wants_tokens = params->return_tokens || params->stream;
     return 0;

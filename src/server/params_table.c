@@ -241,9 +241,10 @@ static const struct params_field fields[] = {
      .meaning = "Tell the probabilities of the tokens and of so many of the likeliest ones; 0: not."},
     {.name = "post_sampling_probs",
      .routes = PARAMS_NATIVE,
-     .kind = PARAMS_OTHER,
-     .schema = "{'type':'boolean','const':false}",
-     .meaning = "Not supported: they are those of the model itself."},
+     .kind = PARAMS_BOOL,
+     .meaning =
+         "n_probs tells prob and top_probs, those with which the token was drawn (after biases, penalties, "
+         "temperature and filters), instead of the model's own."},
     {.name = "return_tokens",
      .routes = PARAMS_NATIVE,
      .kind = PARAMS_BOOL,

@@ -198,7 +198,42 @@ def test_probabilities(server):
     assert "completion_probabilities" not in ask(server, prompt="a", n_predict=1)
     assert len(ask(server, prompt="a", n_predict=1, n_probs=20)["completion_probabilities"][0]["top_logprobs"]) == 20
     refused(server, "n_probs", prompt="a", n_probs=21)
-    refused(server, "post_sampling_probs", prompt="a", n_probs=1, post_sampling_probs=True)
+
+
+def test_probabilities_after_sampling(server):
+    fields = {"prompt": "abc", "n_predict": 10, "temperature": 1.3, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 4,
+              "post_sampling_probs": True}
+    plain = ask(server, **fields)
+    assert "completion_probabilities" not in plain and plain["generation_settings"]["post_sampling_probs"] is True
+    answer = ask(server, n_probs=20, **fields)
+    tokens = answer["completion_probabilities"]
+    assert answer["content"] == plain["content"] and len(tokens) == 10
+    for token in tokens:
+        assert set(token) == {"id", "token", "bytes", "prob", "top_probs"} and 0 < token["prob"] < 1
+        assert all(set(top) == {"id", "token", "bytes", "prob"} for top in token["top_probs"])
+        probs = [top["prob"] for top in token["top_probs"]]
+        assert len(probs) == 20 and probs == sorted(probs, reverse=True) and 0 < sum(probs) <= 1 + 1e-6
+        assert all(top["prob"] == token["prob"] for top in token["top_probs"] if top["id"] == token["id"])
+    streamed = sum((event.get("completion_probabilities", []) for event in stream(server, n_probs=20, **fields)), [])
+    assert streamed == tokens
+    model = ask(server, n_probs=20, **{**fields, "post_sampling_probs": False})
+    assert model["generation_settings"]["post_sampling_probs"] is False and model["content"] == plain["content"]
+    assert "logprob" in model["completion_probabilities"][0]
+
+    for top_k, temperature, n in ((2, 1, 2), (1, 1, 1), (40, 0, 1)):  # what sampling excludes is not told
+        sampled = ask(server, n_probs=5, **{**fields, "top_k": top_k, "temperature": temperature})
+        for token in sampled["completion_probabilities"]:
+            assert len(token["top_probs"]) == n and sum(top["prob"] for top in token["top_probs"]) == pytest.approx(1)
+            assert token["id"] in [top["id"] for top in token["top_probs"]]
+            assert n > 1 or token["prob"] == 1
+    (a, b) = ask(server, "/tokenize", content="ab")["tokens"]  # a bias is in them: the model itself thinks otherwise
+    biased = {"prompt": "abc", "n_predict": 1, "temperature": 1, "logit_bias": [[a, 100]], "n_probs": 1}
+    (token,) = ask(server, post_sampling_probs=True, **biased)["completion_probabilities"]
+    assert token["id"] == a and token["prob"] == pytest.approx(1)
+    assert ask(server, **biased)["completion_probabilities"][0]["logprob"] < -0.5
+    assert ask(server, prompt="a", n_predict=0, n_probs=2, post_sampling_probs=True)["completion_probabilities"] == []
+    refused(server, "post_sampling_probs", prompt="a", n_probs=1, post_sampling_probs=1)
+    refused(server, "post_sampling_probs", "/v1/completions", prompt="a", post_sampling_probs=True)
 
 
 def test_logit_bias(server):

@@ -309,6 +309,7 @@ static void test_native_values(void **state)
     assert_int_equal(request->max_tokens, 7);
     assert_int_equal(request->n_logprobs, 3);
     assert_true(request->wants_tokens && request->raw && !params.evaluates_only);
+    assert_false(request->wants_sampled_probs);
     assert_int_equal(request->sampling.n_logit_bias, 3);
     assert_int_equal(request->sampling.logit_bias[1].token, 'b');
     assert_true(request->sampling.logit_bias[1].bias == -1.5f);
@@ -317,7 +318,13 @@ static void test_native_values(void **state)
     read_with_letters("{\"prompt\":\"a\",\"n_predict\":0}", -1, &params);
     assert_true(params.evaluates_only && params.request.max_tokens == 1 && params.request.n_logprobs == -1);
     params_free(&params);
+    static const char sampled[] = "{\"prompt\":\"a\",\"n_probs\":2,\"post_sampling_probs\":true}";
+    read_with_letters(sampled, -1, &params);
+    assert_true(params.request.wants_sampled_probs && params.request.n_logprobs == 2);
+    params_free(&params);
     check_refused(params_read_native, "{\"prompt\":\"a\",\"max_tokens\":0}", 29, "max_tokens");
+    static const char number[] = "{\"prompt\":\"a\",\"post_sampling_probs\":1}";
+    check_refused(params_read_native, number, strlen(number), "post_sampling_probs");
     check_refused(params_read_native, "{\"prompt\":[1,\"a\"]}", 18, "prompt"); /* nothing encodes here */
 }
 

@@ -132,6 +132,36 @@ static void draw_many(struct sampler *s, const runnel_sampling *p, struct sample
     }
 }
 
+/* What is told of the latest draw, of every token and of the likeliest, against the model's probabilities. */
+static void check_told(const struct sampler *s, const double *probability, int n_vocab)
+{
+    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    double sum = 0;
+    size_t n_possible = 0;
+    for (int i = 0; i < n_vocab; i++) {
+        assert_int_equal(sampler_tell(s, i, 0, told), 1);
+        assert_int_equal(told[0].token, i);
+        double p = exp((double)told[0].logprob);
+        sum += p;
+        n_possible += p > 0;
+        assert_true(probability[i] > 0 || p == 0);
+        assert_true(fabs(p - probability[i]) <= 1e-5 * probability[i] || probability[i] < 1e-20);
+    }
+    assert_true(fabs(sum - 1) < 1e-6);
+    size_t n = n_possible < SAMPLER_TOLD_MAX ? n_possible : SAMPLER_TOLD_MAX;
+    assert_int_equal(sampler_tell(s, 0, SAMPLER_TOLD_MAX + 9, told), 1 + n);
+    bool listed[N_VOCAB] = {false};
+    for (size_t i = 1; i <= n; i++) {
+        assert_true(i == 1 || told[i].logprob < told[i - 1].logprob ||
+                    (told[i].logprob == told[i - 1].logprob && told[i].token > told[i - 1].token));
+        assert_true(fabs(exp((double)told[i].logprob) - probability[told[i].token]) < 1e-5);
+        assert_false(listed[told[i].token]);
+        listed[told[i].token] = true;
+    }
+    for (int i = 0; i < n_vocab; i++) /* nothing likelier was left out */
+        assert_true(listed[i] || probability[i] <= exp((double)told[n].logprob) * (1 + 1e-5));
+}
+
 static void check_distribution(runnel_sampling p, struct sampler_context context, const float *logits)
 {
     struct sampler *s;
@@ -143,6 +173,7 @@ static void check_distribution(runnel_sampling p, struct sampler_context context
         uint32_t counts[N_VOCAB] = {0};
         p.seed = seed * 1000;
         draw_many(s, &p, context, logits, N_DRAWS, counts);
+        check_told(s, right, N_VOCAB);
         double ratio = chi_square_over_bound(counts, right, N_VOCAB, N_DRAWS);
         assert_true(ratio > 0 && ratio <= 1);
 
@@ -485,6 +516,7 @@ static void test_real_size_and_repeatable(void **state)
     assert_int_equal(sampler_create(LARGE, &a, NULL), 0);
     assert_int_equal(sampler_create(LARGE, &b, NULL), 0);
     runnel_sampling p[6];
+    struct sampler_choice told;
     for (int i = 0; i < 6; i++)
         p[i] = plain_sampling(0.6f);
     p[1].top_k = 40;
@@ -513,6 +545,8 @@ static void test_real_size_and_repeatable(void **state)
                 assert_int_equal(sampler_draw(a, &p[i], &context, logits, &x, NULL, NULL), 0);
                 assert_int_equal(sampler_draw(b, &p[i], &context, logits, &y, NULL, NULL), 0);
                 assert_int_equal(x, y);
+                assert_true(sampler_tell(a, x, 0, &told) == 1 && told.token == x);
+                assert_true(fabs(exp((double)told.logprob) - probability[x]) <= 1e-3 * probability[x]);
                 least = fmin(least, probability[x]);
                 p[i].seed ^= 99;
                 assert_int_equal(sampler_draw(b, &p[i], &context, logits, &y, NULL, NULL), 0);

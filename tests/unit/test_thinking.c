@@ -2,6 +2,7 @@
  * the engine closes a thought, what follows is what the model would have said after closing it itself. */
 #include "helpers/tiny_engine.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -305,6 +306,22 @@ static void forced_tokens_have_probabilities(void **state)
     assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
     assert_true(told.logprob < 0);
     runnel_response_free(&response);
+
+    /* After sampling it has one, too; none where sampling would not have drawn it. */
+    const runnel_logit_bias rarely_ends[] = {{TINY_TOKEN_THINK_END, -12}};
+    for (int top_k = 0; top_k < 2; top_k++) {
+        told = (struct heard){0};
+        request.wants_sampled_probs = true;
+        request.sampling.logit_bias = rarely_ends;
+        request.sampling.n_logit_bias = 1;
+        request.sampling.top_k = top_k;
+        request.sampling.top_p = 1;
+        request.sampling.min_p = 0;
+        response = respond(engine, &request);
+        assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
+        assert_true(top_k ? told.logprob == -INFINITY : told.logprob < -8 && told.logprob > -40);
+        runnel_response_free(&response);
+    }
     runnel_engine_stop(engine);
 }
 
