@@ -31,7 +31,7 @@ EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
     "src/cli/serve.c": {"server"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
-       for tool in ("inspect", "bench", "logits", "tokenize", "quantize", "convert", "imatrix")},
+       for tool in ("inspect", "bench", "logits", "tokenize", "template", "quantize", "convert", "imatrix")},
 }
 
 

@@ -11,6 +11,7 @@ int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
+int command_template(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_pull(int argc, char **argv);
