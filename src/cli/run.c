@@ -23,7 +23,7 @@ enum {
 };
 
 struct run_settings {
-    const char *model, *prompt, *prompt_file, *chat_template;
+    const char *model, *prompt, *prompt_file, *chat_template, *chat_template_file;
     char *config_text;
     int n_tokens, n_context, n_threads, top_k;
     float temperature, top_p, min_p;
@@ -63,6 +63,9 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
+    {"chat-template-file", 0, OPTION_STRING, "FILE",
+     "a chat template in Jinja's language instead of the model's own",
+     OPTION_FIELD(struct run_settings, chat_template_file)},
     {"raw", 0, OPTION_FLAG, NULL, "send the text as it is, without the chat template",
      OPTION_FIELD(struct run_settings, raw)},
     {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
@@ -560,7 +563,8 @@ static int run(struct run_settings *settings)
     }
     runnel_model *model;
     int status;
-    if (cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error)) {
+    if (cli_open_model(settings->model, settings->n_threads, settings->chat_template,
+                       settings->chat_template_file, &model, &error)) {
         status = cli_fail(&error);
     } else {
         status = is_chat ? chat_loop(model, settings) : answer_once(model, settings, settings->prompt);

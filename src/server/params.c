@@ -162,7 +162,9 @@ static int read_thinking(const json_t *root, struct params *params, struct refus
     if (params_read_bool(root, "enable_thinking", &thinks, refusal) ||
         params_read_whole(root, "thinking_budget_tokens", &budget, refusal))
         return -1;
-    params->request.no_thinking = !thinks || !template_thinks || json_is_text(effort, "none");
+    if (effort || json_find(root, "enable_thinking") ||
+        (arguments && json_find(arguments, "enable_thinking")))
+        params->request.no_thinking = !thinks || !template_thinks || json_is_text(effort, "none");
     params->request.thinking_budget = (int)budget;
     if (!format)
         return 0;
