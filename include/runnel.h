@@ -76,10 +76,12 @@ typedef struct runnel_model runnel_model;
 typedef struct runnel_model_options {
     size_t size;               /* sizeof(runnel_model_options) */
     int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow */
-    const char *chat_template; /* "r1", "chatml": instead of recognising the file's own; NULL: recognise */
+    const char *chat_template; /* "r1", "chatml": instead of the file's own; NULL: the file's own */
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
+    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. */
+    const char *chat_template_text;
 } runnel_model_options;
 
 /* Fills options with the defaults. */
@@ -93,11 +95,12 @@ RUNNEL_API int runnel_model_open(const char *path, const runnel_model_options *o
 RUNNEL_API void runnel_model_close(runnel_model *model);
 
 typedef struct runnel_model_info {
-    size_t size;               /* sizeof(runnel_model_info), set by the caller */
-    const char *name;          /* as the file gives it, "" if it does not; lives as long as the model */
-    const char *architecture;  /* "qwen2", "llama" */
-    const char *chat_template; /* "r1", "chatml", "" when the file has none or an unknown one */
-    const char *cpu;           /* kernels in use: "ref", "avx2", "avx512" */
+    size_t size;              /* sizeof(runnel_model_info), set by the caller */
+    const char *name;         /* as the file gives it, "" if it does not; lives as long as the model */
+    const char *architecture; /* "qwen2", "llama" */
+    const char *
+        chat_template; /* "r1", "chatml": its template renders such; "own": something else; "": there is none that can be run */
+    const char *cpu; /* kernels in use: "ref", "avx2", "avx512" */
     uint64_t n_parameters;
     uint64_t file_bytes;
     uint64_t weight_bytes;    /* packed, in memory */

@@ -430,7 +430,7 @@ static int run(const struct bench_settings *settings)
 {
     runnel_error error;
     struct bench bench = {.settings = settings, .info.size = sizeof bench.info};
-    int failure = cli_open_model(settings->model, settings->n_threads, NULL, &bench.model, &error);
+    int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
     if (failure)
         return cli_fail(&error);
     runnel_model_get_info(bench.model, &bench.info);

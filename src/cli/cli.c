@@ -40,11 +40,17 @@ static void show_progress(void *user, uint64_t done, uint64_t total)
     progress_update(user, done, total);
 }
 
-int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,
-                   runnel_error *error)
+int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
+                   runnel_model **model, runnel_error *error)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], *text = NULL;
+    size_t len;
     int failure = catalogue_resolve(name, path, sizeof path, error);
+    if (!failure && chat_template && chat_template_file)
+        failure =
+            error_set(error, RUNNEL_EINVAL, "--chat-template and --chat-template-file: expected one of them");
+    if (!failure && chat_template_file)
+        failure = cli_read_file(chat_template_file, &text, &len, error);
     if (failure)
         return failure;
     struct progress progress;
@@ -53,10 +59,12 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, r
     runnel_model_options_init(&options);
     options.n_threads = n_threads;
     options.chat_template = chat_template;
+    options.chat_template_text = text;
     options.on_progress = show_progress;
     options.user = &progress;
     failure = runnel_model_open(path, &options, model, error);
     progress_end(&progress);
+    free(text);
     return failure;
 }
 

@@ -11,6 +11,7 @@ int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
+int command_template(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_pull(int argc, char **argv);
@@ -28,8 +29,9 @@ int cli_read_options(const struct options_table *table, int argc, char **argv, v
 void cli_tell_warning(const runnel_model *model);
 
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
-int cli_open_model(const char *name, int n_threads, const char *chat_template, runnel_model **model,
-                   runnel_error *error);
+/* chat_template: a name, chat_template_file: a file of one; NULL: the model's own. */
+int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
+                   runnel_model **model, runnel_error *error);
 
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);

@@ -135,7 +135,7 @@ static int run(const struct logits_settings *settings)
     if (read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
-    int failure = cli_open_model(settings->model, settings->n_threads, NULL, &model, &error);
+    int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);
     if (!failure) {
         failure = compute(model, settings, ids, n_ids, &error);
         runnel_model_close(model);

@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"serve", command_serve, "answer over HTTP, many at once"},
     {"bench", command_bench, "measure this machine with a model"},
     {"tokenize", command_tokenize, "text to token ids"},
+    {"template", command_template, "a conversation to the prompt that the chat template makes of it"},
     {"logits", command_logits, "the logits after every token of a list"},
     {"inspect", command_inspect, "what a model file holds"},
     {"pull", command_pull, "download a model"},

@@ -60,6 +60,9 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
+    {"chat-template-file", 0, OPTION_STRING, "FILE",
+     "a chat template in Jinja's language instead of the model's own",
+     OPTION_FIELD(struct run_settings, chat_template_file), .excludes = "chat-template|raw"},
     {"raw", 0, OPTION_FLAG, NULL, "send the text as it is, without the chat template",
      OPTION_FIELD(struct run_settings, raw), .excludes = "system|system-file|chat-template|no-think"},
     {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
@@ -247,7 +250,8 @@ static int run(struct run_settings *settings)
         failure = run_input_system(settings, &system, &error);
     if (!failure)
         failure =
-            cli_open_model(settings->model, settings->n_threads, settings->chat_template, &model, &error);
+            cli_open_model(settings->model, settings->n_threads, settings->chat_template,
+                           settings->chat_template_file, &model, &error);
     if (failure) {
         status = cli_fail(&error);
     } else {

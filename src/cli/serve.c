@@ -25,7 +25,7 @@ enum {
 };
 
 struct serve_settings {
-    const char *model, *host, *alias, *chat_template, *reasoning_format;
+    const char *model, *host, *alias, *chat_template, *chat_template_file, *reasoning_format, *reasoning;
     char *config_text;
     int port, n_threads;
     const char *cpu_affinity;
@@ -106,6 +106,12 @@ static const struct option_spec serve_options[] = {
      .default_text = "deepseek"},
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct serve_settings, chat_template), .choices = "r1|chatml"},
+    {"chat-template-file", 0, OPTION_STRING, "FILE",
+     "a chat template in Jinja's language instead of the model's own",
+     OPTION_FIELD(struct serve_settings, chat_template_file), .excludes = "chat-template"},
+    {"reasoning", 0, OPTION_STRING, "WHEN",
+     "whether requests that do not say so are answered after a thought; auto: if the model thinks",
+     OPTION_FIELD(struct serve_settings, reasoning), .choices = "on|off|auto", .default_text = "auto"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct serve_settings, n_threads), .minimum = 0, .maximum = 256, .group = "Speed"},
     {"cpu-affinity", 0, OPTION_STRING, "LIST",
@@ -247,8 +253,8 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
 {
     struct serving *serving = user;
     const struct serve_settings *settings = serving->settings;
-    int failure =
-        cli_open_model(settings->model, settings->n_threads, settings->chat_template, &serving->model, error);
+    int failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
+                                 settings->chat_template_file, &serving->model, error);
     if (failure)
         return failure;
     runnel_model_info info = {.size = sizeof info};
@@ -463,6 +469,7 @@ static int serve(const struct serve_settings *settings)
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;
+    serving.options.no_thinking = !strcmp(settings->reasoning, "off");
     serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving.options.has_seed = settings->has_seed;
     set_monitor(&serving.options.monitor, settings);

@@ -106,6 +106,9 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     const struct chat_tokens tokens = chat_tokens_of(model->tokenizer);
     if (options->chat_template)
         return chat_open_by_name(options->chat_template, &tokens, &model->chat, error);
+    if (options->chat_template_text)
+        return chat_open(options->chat_template_text, strlen(options->chat_template_text), &tokens,
+                         &model->chat, error);
     struct gguf_string jinja;
     if (!gguf_has_key(gguf, "tokenizer.chat_template")) {
         error_set(&model->chat_error, RUNNEL_EUNSUPPORTED,

@@ -15,13 +15,13 @@ static const char r1_text[] =
     "{% for message in messages %}"
     "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
     "{% endfor %}"
-    "{{ '" CONTROL_R1(
-        "begin▁of▁sentence") "' + ns.system }}"
-                             "{% for message in messages %}"
-                             "{% if message.role == 'user' %}{{ '" CONTROL_R1(
-                                 "User") "' + message.content }}"
-                                         "{% elif message.role == 'assistant' %}"
-                                         "{{ '" CONTROL_R1("Assistant") "' + "
+    "{{ '" CONTROL_R1("begin▁of▁sentence") "' + ns.system }}"
+                                           "{% for message in messages %}"
+                                           "{% if message.role == 'user' %}{{ '" CONTROL_R1(
+                                               "User") "' + message.content }}"
+                                                       "{% elif message.role == 'assistant' %}"
+                                                       "{{ '" CONTROL_R1(
+                                                           "Assistant") "' + "
                                                                         "message.content.split('</"
                                                                         "think>')[-1] + '" CONTROL_R1(
                                                                             "end▁of▁sentence") "' }}"
@@ -381,24 +381,29 @@ static int look_at(struct chat_template *template, const struct chat_tokens *tok
     return code;
 }
 
-static int compile(const char *jinja, size_t len, const struct chat_tokens *tokens,
-                   struct chat_template *template, runnel_error *error)
+int chat_compile(const char *jinja, size_t len, const struct chat_tokens *tokens,
+                 struct chat_template *template, runnel_error *error)
 {
-    *template = (struct chat_template){.name = ""};
-    int code = template_compile(jinja, len, &template->template, error);
-    template->bos = strndup(tokens->bos.bytes, tokens->bos.len);
-    template->eos = strndup(tokens->eos.bytes, tokens->eos.len);
-    if (!code && (!template->bos || !template->eos))
-        code = error_set(error, RUNNEL_ENOMEM, "out of memory for the chat template");
-    return code;
+    struct chat_template compiled = {.name = ""};
+    int code = template_compile(jinja, len, &compiled.template, error);
+    if (code)
+        return code;
+    compiled.bos = strndup(tokens->bos.bytes, tokens->bos.len);
+    compiled.eos = strndup(tokens->eos.bytes, tokens->eos.len);
+    if (!compiled.bos || !compiled.eos) {
+        chat_close(&compiled);
+        return error_set(error, RUNNEL_ENOMEM, "out of memory for the chat template");
+    }
+    *template = compiled;
+    return RUNNEL_OK;
 }
 
 int chat_open(const char *jinja, size_t len, const struct chat_tokens *tokens, struct chat_template *template,
               runnel_error *error)
 {
-    struct chat_template opened;
+    struct chat_template opened = {.name = ""};
     runnel_error why = {0};
-    int code = compile(jinja, len, tokens, &opened, &why);
+    int code = chat_compile(jinja, len, tokens, &opened, &why);
     if (!code)
         code = look_at(&opened, tokens, &why);
     if (!code) {
@@ -422,11 +427,9 @@ int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct
         if (strcmp(name, by_name[i].name) != 0)
             continue;
         struct chat_template opened;
-        int code = compile(by_name[i].text, strlen(by_name[i].text), tokens, &opened, error);
-        if (code) {
-            chat_close(&opened);
+        int code = chat_compile(by_name[i].text, strlen(by_name[i].text), tokens, &opened, error);
+        if (code)
             return code;
-        }
         opened.name = by_name[i].name;
         opened.thinks = by_name[i].thinks;
         *template = opened;

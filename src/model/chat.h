@@ -30,6 +30,9 @@ struct chat_tokens chat_tokens_of(const struct tokenizer *tokenizer);
  * conversation at all; the message says where, and how to choose another. */
 int chat_open(const char *jinja, size_t len, const struct chat_tokens *tokens, struct chat_template *template,
               runnel_error *error);
+/* The same without rendering anything: whether the model thinks is not found out. */
+int chat_compile(const char *jinja, size_t len, const struct chat_tokens *tokens,
+                 struct chat_template *template, runnel_error *error);
 /* By name ("r1", "chatml"), for a user's choice. */
 int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,
                       runnel_error *error);

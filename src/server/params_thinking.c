@@ -7,6 +7,7 @@
 
 /* What the names read so far agree on. Whichever of them says no switches thinking off. */
 struct thinking {
+    bool is_said; /* else the server's --reasoning decides */
     bool is_off;
     const char *budget_name, *effort_name; /* NULL: not given */
     int64_t budget;
@@ -20,6 +21,7 @@ static int add_budget(const char *name, int64_t budget, struct thinking *thinkin
                       (long long)thinking->budget);
     thinking->budget_name = name;
     thinking->budget = budget;
+    thinking->is_said = thinking->is_said || budget > 0;
     return 0;
 }
 
@@ -35,6 +37,7 @@ static int add_effort(const char *name, const json_t *value, struct thinking *th
         return refuse(refusal, name, "another effort than that of %s", thinking->effort_name);
     thinking->effort_name = name;
     thinking->effort = value;
+    thinking->is_said = true;
     thinking->is_off = thinking->is_off || json_is_text(value, "none");
     return 0;
 }
@@ -44,6 +47,7 @@ static int add_switch(const char *name, const json_t *value, struct thinking *th
 {
     if (value && !json_is_boolean(value))
         return refuse(refusal, name, "expected true or false");
+    thinking->is_said = thinking->is_said || value;
     thinking->is_off = thinking->is_off || json_is_false(value);
     return 0;
 }
@@ -107,6 +111,7 @@ static int read_thinking_object(const json_t *root, struct thinking *thinking, s
         !json_is_text(type, "auto"))
         return refuse(refusal, "thinking.type",
                       "expected \"enabled\", \"disabled\", \"adaptive\" or \"auto\"");
+    thinking->is_said = true;
     thinking->is_off = thinking->is_off || is_off;
     return add_inner_budget(object, "thinking.budget_tokens", thinking, refusal);
 }
@@ -148,8 +153,7 @@ static int read_custom_params(const json_t *root, struct thinking *thinking, str
 int params_read_thinking(const json_t *root, struct params *params, struct refusal *refusal)
 {
     struct thinking thinking = {.budget = -1};
-    bool thinks = true;
-    if (params_read_bool(root, "enable_thinking", &thinks, refusal) ||
+    if (add_switch("enable_thinking", json_find(root, "enable_thinking"), &thinking, refusal) ||
         read_template_arguments(root, &thinking, refusal) ||
         add_effort("reasoning_effort", json_find(root, "reasoning_effort"), &thinking, refusal) ||
         read_think(root, &thinking, refusal) || read_thinking_object(root, &thinking, refusal) ||
@@ -158,7 +162,8 @@ int params_read_thinking(const json_t *root, struct params *params, struct refus
         return -1;
     if (params->request.raw && thinking.budget >= 0)
         return refuse(refusal, thinking.budget_name, "not together with raw, where thoughts are not known");
-    params->request.no_thinking = !thinks || thinking.is_off;
+    if (thinking.is_said)
+        params->request.no_thinking = thinking.is_off;
     params->request.thinking_budget = (int)thinking.budget;
     return 0;
 }

@@ -151,6 +151,7 @@ struct params_limits reply_limits(const struct server *server)
         .bos = server->info.adds_bos ? server->info.bos_token : -1,
     };
     runnel_request_init(server->model, &limits.defaults);
+    limits.defaults.no_thinking = server->options->no_thinking;
     limits.defaults.sampling = server->options->sampling;
     limits.defaults.max_tokens = server->options->max_tokens;
     return limits;

@@ -21,6 +21,7 @@ struct server_options {
     runnel_sampling sampling; /* of a request that does not say */
     int max_tokens;           /* likewise */
     bool has_seed;            /* else each request that does not say gets another seed */
+    bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
     uint32_t n_requests; /* running or waiting at most */

@@ -312,6 +312,24 @@ def test_apply_template(server, r1):
     refused(server, "messages", "/apply-template", messages=[])
 
 
+def test_a_template_from_a_file_and_thoughts_off(tmp_path):
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for m in messages %}[{{ m.role|upper }}]{{ m.content|trim }}{% endfor %}"
+                    "{% if messages|length > 3 %}{{ raise_exception('At most 3 messages') }}{% endif %}"
+                    "[A]{{ '<think>\n' }}")
+    serving = Serving(make_tiny_model(tmp_path, "r1"), "--ctx", "1000", "--chat-template-file", str(file), "--reasoning", "off")
+    try:
+        closed = "[USER]Hello[A]<think>\n\n</think>\n\n"
+        assert ask(serving, "/apply-template", messages=MESSAGES)["prompt"] == closed
+        on = {"enable_thinking": True}
+        assert ask(serving, "/apply-template", messages=MESSAGES, chat_template_kwargs=on)["prompt"] == "[USER]Hello[A]<think>\n"
+        assert ask(serving, "/apply-template", messages=MESSAGES, **on)["prompt"] == "[USER]Hello[A]<think>\n"
+        status, _, answer = serving.post("/apply-template", {"messages": 4 * [{"role": "user", "content": "SECRET"}]})
+        assert status == 400 and "At most 3 messages" in answer["error"]["message"]
+    finally:
+        serving.stop()
+
+
 # /props, /slots --------------------------------------------------------------------------------------------------
 
 

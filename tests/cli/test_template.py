@@ -1,0 +1,57 @@
+"""`runnel template`: a chat request on stdin to the prompt on stdout."""
+import json
+import os
+import subprocess
+
+import pytest
+
+RUNNEL = os.environ["RUNNEL"]
+MODELS = os.environ.get("RUNNEL_MODELS_DIR", os.path.join(os.path.dirname(__file__), "..", "..", "models"))
+MODEL = os.path.join(MODELS, "smollm2-135m.gguf")
+
+pytestmark = pytest.mark.skipif(not os.path.exists(MODEL), reason="smollm2-135m.gguf is not there")
+
+
+def template(request, *arguments):
+    text = request if isinstance(request, str) else json.dumps(request)
+    return subprocess.run([RUNNEL, "template", "-m", MODEL, *arguments], input=text.encode(), capture_output=True, timeout=60)
+
+
+def test_the_models_own_template():
+    done = template({"messages": [{"role": "user", "content": "Hi ü"}]})
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.decode() == (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nHi ü<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_file_with_tools_arguments_and_a_time(tmp_path):
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for t in tools %}{{ t|tojson }}{% endfor %}{{ strftime_now('%d %b %Y') }}{{ level }}"
+                    "{% for m in messages %}[{{ m.role }}{% for c in m.tool_calls %}{{ c.function.arguments }}{% endfor %}]"
+                    "{% endfor %}{% if not add_generation_prompt %}{{ eos_token }}{% endif %}\n")
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{\"a\": 1}"}}]}
+    done = template({"messages": [call, {"role": "tool", "content": "1"}], "tools": [{"name": "f"}],
+                     "chat_template_kwargs": {"level": 3}, "add_generation_prompt": False},
+                    "--file", str(file), "--now", "2026-08-05T12:00:00")
+    assert done.stdout.decode() == '{"name": "f"}05 Aug 20263[assistant{"a": 1}][tool]<|im_end|>', done.stderr
+
+
+@pytest.mark.parametrize("text, said", [
+    ("{{ raise_exception('Roles must alternate') }}", "line 1: Roles must alternate"),
+    ("a\n{% if x %}", "line 2: expected"),
+    ("{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}", "more than"),
+])
+def test_a_template_that_refuses_is_one_line(tmp_path, text, said):
+    file = tmp_path / "t.jinja"
+    file.write_text(text)
+    done = template({"messages": [{"role": "user", "content": "q"}]}, "--file", str(file))
+    assert done.returncode == 1 and not done.stdout
+    assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("request_text", ["", "[]", "{\"messages\": 1}", "{\"messages\": [1]}", "{", "{\"messages\": [{}]}",
+                                          "{\"messages\": [], \"chat_template_kwargs\": 1}"])
+def test_requests_that_are_wrong(request_text):
+    done = template(request_text)
+    assert done.returncode == 1 and not done.stdout and done.stderr.count(b"\n") == 1
