@@ -55,10 +55,10 @@ static void offer_room(struct chat *chat, const char *question)
         return;
     }
     chat->unasked = strdup(question);
-    chat_say(
-        "The conversation has become too long: /drop forgets the oldest %zu of its %zu turns and asks again, "
-        "/clear starts a new one.\n",
-        n, n_turns);
+    chat_say("The conversation has become too long: /drop forgets the oldest %zu of its %zu turn%s and asks "
+             "again, "
+             "/clear starts a new one.\n",
+             n, n_turns, n_turns == 1 ? "" : "s");
 }
 
 /* What /retry took away comes back, as there is no other answer. */

@@ -296,8 +296,8 @@ int command_rm(int argc, char **argv)
         return status;
     if (strchr(settings.name, '/')) {
         error_set(&error, RUNNEL_EINVAL,
-                  "'%s': expected a name that `runnel list` shows, found a path; rm removes "
-                  "files anywhere",
+                  "'%s': expected a name that `runnel list` shows, found a path; the "
+                  "shell's own rm removes a file",
                   settings.name);
         return cli_fail(&error);
     }

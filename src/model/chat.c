@@ -237,7 +237,8 @@ static int check_messages(const runnel_message *messages, size_t n_messages, enu
         if (!has_role(&messages[i], "system") && !has_role(&messages[i], "user") &&
             !has_role(&messages[i], "assistant"))
             return error_set(error, RUNNEL_EINVAL,
-                             "messages[%zu].role is unknown: system, user or assistant expected", i);
+                             "messages[%zu].role: expected system, user or assistant, found \"%.80s\"", i,
+                             messages[i].role);
     }
     if (opening == CHAT_CONTINUING && !has_role(&messages[n_messages - 1], "assistant"))
         return error_set(error, RUNNEL_EINVAL,

@@ -142,7 +142,7 @@ def test_settings(chat, tiny):
 def test_wrong_settings(chat, tiny, line, said):
     terminal = chat(tiny(), *SEED)
     before = say(terminal, "/set")
-    assert said in say(terminal, line)
+    assert said in unwrapped(say(terminal, line))
     assert say(terminal, "/set") == before
 
 
@@ -217,26 +217,38 @@ def test_files_that_are_no_conversation(chat, tiny, tmp_path, content, said):
     terminal = chat(tiny(), *SEED)
     tokens = prompt_tokens(say(terminal, "Tell me"))
     shown = say(terminal, f"/load {path}")
-    assert str(path) in shown and said in shown
-    assert "is left as it is" in say(terminal, f"/save {path}") and path.read_text() == content
+    assert str(path) in shown and said in unwrapped(shown)
+    assert "is left as it is" in unwrapped(say(terminal, f"/save {path}")) and path.read_text() == content
     assert prompt_tokens(say(terminal, "Tell me")) > tokens, "the conversation goes on"
+
+
+def unwrapped(shown):
+    """What was shown, without the line breaks that the width of the terminal made."""
+    return " ".join(shown.split())
 
 
 def test_a_full_context(chat, tiny):
     terminal = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "180", "--system", "x")
     while "[prompt" in (shown := say(terminal, "~" * 30)):
         pass
-    offered = re.search(r"/drop forgets the oldest (\d+) of its (\d+) turns and asks again, /clear starts a new one", shown)
+    offered = re.search(r"/drop forgets the oldest (\d+) of its (\d+) turns and asks again, /clear starts a new one",
+                        unwrapped(shown))
     assert offered, shown
     n_dropped, n_turns = map(int, offered.groups())
     assert 0 < n_dropped < n_turns
     shown = say(terminal, "/drop")
-    assert f"Dropped the oldest {n_dropped} of {n_turns} turns; the system prompt stays." in shown
+    assert f"Dropped the oldest {n_dropped} of {n_turns} turns; the system prompt stays." in unwrapped(shown)
     assert "[prompt" in shown, "the question is asked"
     assert "\nx" in say(terminal, "/system")
     shown = say(terminal, "~" * 200)
     assert "The question is too long by itself" in shown and "/drop" not in shown
     assert "[prompt" in say(terminal, "y") or "/drop" in say(terminal, "y")
+
+
+def test_a_context_that_one_turn_fills(chat, tiny):
+    terminal = chat(tiny(), "--temp", "0", "--ctx", "180")
+    say(terminal, "Tell me")  # is cut off by the end of the context
+    assert "/drop forgets the oldest 1 of its 1 turn and asks again" in unwrapped(say(terminal, "y"))
 
 
 def test_an_answer_that_fills_the_context(chat, tiny):

@@ -338,7 +338,7 @@ static void test_messages_that_no_template_renders(void **state)
     runnel_message messages[] = {{"user", "q", 0}, {"tool", "x", 0}, {"user", NULL, 0},
                                  {NULL, "x", 0},   {"", "x", 0},     {"User", "", 0}};
     check_refused(messages, 0, "messages");
-    check_refused(messages, 2, "messages[1].role");
+    check_refused(messages, 2, "messages[1].role: expected system, user or assistant, found \"tool\"");
     check_refused(messages + 2, 1, "messages[0]: content");
     check_refused(messages + 3, 1, "messages[0]: role");
     check_refused(messages + 4, 1, "messages[0].role");
