@@ -86,10 +86,10 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, alias), .group = "Answers"},
     {"temp", 0, OPTION_FLOAT, "T", "temperature of requests that do not say (default: the model's own)",
      OPTION_FIELD(struct serve_settings, temperature), OPTION_HAS(struct serve_settings, has_temperature),
-     .minimum = 0, .maximum = 100},
+     .minimum = 0, .maximum = 2}, /* as the request's own field */
     {"top-p", 0, OPTION_FLOAT, "P", "likewise: keep the likeliest tokens that together reach P",
-     OPTION_FIELD(struct serve_settings, top_p), OPTION_HAS(struct serve_settings, has_top_p), .minimum = 0,
-     .maximum = 1},
+     OPTION_FIELD(struct serve_settings, top_p), OPTION_HAS(struct serve_settings, has_top_p),
+     .minimum = 1e-6, .maximum = 1}, /* 0 is refused by every request */
     {"top-k", 0, OPTION_INT, "K", "likewise: keep the K likeliest tokens; 0: all",
      OPTION_FIELD(struct serve_settings, top_k), OPTION_HAS(struct serve_settings, has_top_k), .minimum = 0,
      .maximum = 1 << 24},

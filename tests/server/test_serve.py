@@ -279,3 +279,10 @@ def test_a_sampling_value_that_no_request_could_have(serve, tiny):
     assert serving.post("/v1/completions", {"prompt": "once", "max_tokens": 2})[0] == 200
     [line] = serving.events("model")
     assert "general.sampling.temp: expected a number from 0 to 2, found inf" in line["message"]
+
+
+@pytest.mark.parametrize("flag, value", [("--temp", "2.5"), ("--top-p", "0")])
+def test_a_default_that_no_request_could_have(tiny, flag, value):
+    """It is refused at the start: it would fail each request that has no value of its own."""
+    ended = run_serve("-m", tiny(), "--port", str(free_port()), flag, value)
+    assert ended.returncode == 2 and f"{flag}: expected a number" in ended.stderr, ended.stderr
