@@ -4,6 +4,7 @@
 #include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "model/chat.h"
+#include "model/sampling_keys.h"
 #include "model/weights.h"
 
 #include <inttypes.h>
@@ -39,7 +40,8 @@ struct inspection { /* strings belong to the gguf */
     size_t n_tokens;
     struct special_token specials[SPECIALS_MAX];
     size_t n_specials;
-    const char *chat; /* "r1", "chatml", "own", "none", "unknown" */
+    const char *chat;  /* "r1", "chatml", "own", "none", "unknown" */
+    char warning[512]; /* the sampling values that loading leaves out, and why; "" if none */
 };
 
 /* Gathering ----------------------------------------------------------------------------------------------- */
@@ -120,6 +122,7 @@ static void gather(struct inspection *it)
     it->architecture = string_or_empty(it->gguf, "general.architecture");
     it->runs = !model_config_read(it->gguf, &it->config, &it->config_error);
     look_at_template(it);
+    sampling_keys_read(it->gguf, &(runnel_sampling){0}, it->warning, sizeof it->warning);
     count_weights(it);
     read_tokenizer(it);
 }
@@ -216,6 +219,8 @@ static void print_inspection(const struct inspection *it)
     }
     label("chat template");
     printf("%s\n", it->chat);
+    if (*it->warning)
+        line_text("left out", (struct gguf_string){.bytes = it->warning, .len = strlen(it->warning)});
 }
 
 /* For programs -------------------------------------------------------------------------------------------- */
@@ -270,13 +275,13 @@ static int print_json(const struct inspection *it)
                                                json_count(it->types[t].n_tensors), "bytes",
                                                json_count(it->types[t].n_bytes)));
     struct gguf_string path = {.bytes = gguf_path(it->gguf), .len = strlen(gguf_path(it->gguf))};
-    json_t *object =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:s}", "path", json_text(path),
-                  "name", json_text(it->name), "architecture", json_text(it->architecture), "gguf_version",
-                  json_count(gguf_version(it->gguf)), "file_bytes", json_count(gguf_file_bytes(it->gguf)),
-                  "runs", (int)it->runs, "parameters", json_count(it->n_parameters), "weight_bytes",
-                  json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token), "types",
-                  types, "tokenizer", json_tokenizer(it), "chat_template", it->chat);
+    json_t *object = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "path", json_text(path), "name",
+        json_text(it->name), "architecture", json_text(it->architecture), "gguf_version",
+        json_count(gguf_version(it->gguf)), "file_bytes", json_count(gguf_file_bytes(it->gguf)), "runs",
+        (int)it->runs, "parameters", json_count(it->n_parameters), "weight_bytes",
+        json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token), "types", types,
+        "tokenizer", json_tokenizer(it), "chat_template", it->chat, "warning", it->warning);
     if (it->runs) {
         json_t *shapes = json_shapes(&it->config);
         json_object_update(object, shapes);

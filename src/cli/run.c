@@ -42,8 +42,8 @@ static const struct option_spec run_options[] = {
      .minimum = 0, .maximum = 100},
     {"top-p", 0, OPTION_FLOAT, "P",
      "keep the likeliest tokens that together reach P (default: the model's own)",
-     OPTION_FIELD(struct run_settings, top_p), OPTION_HAS(struct run_settings, has_top_p), .minimum = 0,
-     .maximum = 1},
+     OPTION_FIELD(struct run_settings, top_p), OPTION_HAS(struct run_settings, has_top_p), .minimum = 1e-6,
+     .maximum = 1}, /* the engine refuses 0 */
     {"top-k", 0, OPTION_INT, "K", "keep the K likeliest tokens; 0: all (default: the model's own)",
      OPTION_FIELD(struct run_settings, top_k), OPTION_HAS(struct run_settings, has_top_k), .minimum = 0,
      .maximum = 1 << 24},

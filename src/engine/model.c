@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "engine/arguments.h"
+#include "model/sampling_keys.h"
 
-#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,45 +42,6 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     return RUNNEL_OK;
 }
 
-/* A sampling value that no request could have is no reason to refuse a model, but would fail every request that does not
- * give its own. */
-static void leave_out(struct runnel_model *model, const runnel_error *error)
-{
-    size_t len = strlen(model->warning);
-    snprintf(model->warning + len, sizeof model->warning - len, "%s%s", len ? "; " : "", error->message);
-}
-
-/* A key that may be absent; one that is not from least to most is left out. */
-static void read_sampling(const struct gguf *gguf, struct runnel_model *model, const char *key, float least,
-                          float most, const char *expected, float *value)
-{
-    float found;
-    runnel_error error;
-    if (!gguf_has_key(gguf, key))
-        return;
-    if (gguf_get_f32(gguf, key, &found, &error)) {
-        leave_out(model, &error);
-    } else if (found >= least && found <= most) { /* which NaN is not */
-        *value = found;
-    } else {
-        error_set(&error, RUNNEL_EFORMAT, "key %s: expected %s, found %g", key, expected, (double)found);
-        leave_out(model, &error);
-    }
-}
-
-static void read_top_k(const struct gguf *gguf, struct runnel_model *model)
-{
-    static const char key[] = "general.sampling.top_k";
-    uint32_t found;
-    runnel_error error;
-    if (!gguf_has_key(gguf, key))
-        return;
-    if (gguf_get_u32(gguf, key, &found, &error))
-        leave_out(model, &error);
-    else
-        model->sampling.top_k = found > INT32_MAX ? INT32_MAX : (int)found;
-}
-
 /* Sampling: what the file says, else what models that think want, else the defaults of the field. */
 static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
 {
@@ -93,11 +54,7 @@ static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
         .repetition_penalty = 1,
         .penalty_window = 64,
     };
-    read_sampling(gguf, model, "general.sampling.temp", 0, 2, "a number from 0 to 2", &sampling->temperature);
-    read_sampling(gguf, model, "general.sampling.top_p", FLT_TRUE_MIN, 1, "a number above 0, up to 1",
-                  &sampling->top_p);
-    read_sampling(gguf, model, "general.sampling.min_p", 0, 1, "a number from 0 to 1", &sampling->min_p);
-    read_top_k(gguf, model);
+    sampling_keys_read(gguf, sampling, model->warning, sizeof model->warning);
 }
 
 static int choose_template(const struct gguf *gguf, const runnel_model_options *options,

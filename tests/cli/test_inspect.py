@@ -59,3 +59,15 @@ def test_errors(runnel, tiny, tmp_path):
     assert inspect(runnel, "--what", str(path)).returncode == 2
     done = inspect(runnel, "--help")
     assert done.returncode == 0 and "--json" in done.stdout
+
+
+def test_a_sampling_value_that_is_left_out(runnel, tiny):
+    """inspect says what serve and run would say at loading."""
+    why = "general.sampling.temp: expected a number from 0 to 2, found inf"
+    path = tiny("hot")
+    assert why in json.loads(inspect(runnel, path, "--json").stdout)["warning"]
+    done = inspect(runnel, path)
+    assert done.returncode == 0 and any(line.startswith("left out ") and why in line for line in done.stdout.splitlines())
+    path = tiny("r1")
+    assert json.loads(inspect(runnel, path, "--json").stdout)["warning"] == ""
+    assert "left out" not in inspect(runnel, path).stdout

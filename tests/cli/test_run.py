@@ -122,6 +122,7 @@ def test_thoughts_are_apart(runnel, tiny):
     (["--temp", "-1"], "--temp"),
     (["--temp", "nan"], "--temp"),
     (["--top-p", "2"], "--top-p"),
+    (["--top-p", "0"], "--top-p"),
     (["--top-k", "1.5"], "--top-k"),
     (["--min-p="], "--min-p"),
     (["--seed", "-1"], "--seed"),

@@ -114,8 +114,13 @@ def test_a_busy_port_is_one_line(serve, tiny):
 def test_cpu_affinity(serve, tiny):
     mine = sorted(os.sched_getaffinity(0))
     serving = serve(tiny(), "--cpu-affinity", str(mine[-1]))
-    threads = os.listdir(f"/proc/{serving.process.pid}/task")
-    assert len(threads) > 1 and all(os.sched_getaffinity(int(thread)) == {mine[-1]} for thread in threads)
+    bound = []
+    for thread in os.listdir(f"/proc/{serving.process.pid}/task"):
+        try:
+            bound.append(os.sched_getaffinity(int(thread)))
+        except ProcessLookupError:  # it ended after it was listed
+            continue
+    assert len(bound) > 1 and all(cpus == {mine[-1]} for cpus in bound)
 
 
 @pytest.mark.parametrize("cpus", ["", "a", "1-0", "0,", "0;1", "99999", "1023"])
@@ -274,3 +279,10 @@ def test_a_sampling_value_that_no_request_could_have(serve, tiny):
     assert serving.post("/v1/completions", {"prompt": "once", "max_tokens": 2})[0] == 200
     [line] = serving.events("model")
     assert "general.sampling.temp: expected a number from 0 to 2, found inf" in line["message"]
+
+
+@pytest.mark.parametrize("flag, value", [("--temp", "2.5"), ("--top-p", "0")])
+def test_a_default_that_no_request_could_have(tiny, flag, value):
+    """It is refused at the start: it would fail each request that has no value of its own."""
+    ended = run_serve("-m", tiny(), "--port", str(free_port()), flag, value)
+    assert ended.returncode == 2 and f"{flag}: expected a number" in ended.stderr, ended.stderr
