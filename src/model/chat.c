@@ -9,35 +9,22 @@
 static const char think_open[] = "<think>\n", think_tag[] = "<think>", think_close[] = "</think>";
 const char chat_thought_end[] = "\n</think>\n\n";
 
-#define CONTROL_R1(name) "<｜" name "｜>"
+/* clang-format off: a template is read line by line. */
 static const char r1_text[] =
     "{% set ns = namespace(system='') %}"
     "{% for message in messages %}"
-    "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
+        "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
     "{% endfor %}"
-    "{{ '" CONTROL_R1("begin▁of▁sentence") "' + ns.system }}"
-                                           "{% for message in messages %}"
-                                           "{% if message.role == 'user' %}{{ '" CONTROL_R1(
-                                               "User") "' + message.content }}"
-                                                       "{% elif message.role == 'assistant' %}"
-                                                       "{{ '" CONTROL_R1(
-                                                           "Assistant") "' + "
-                                                                        "message.content.split('</"
-                                                                        "think>')[-1] + '" CONTROL_R1(
-                                                                            "end▁of▁sentence") "' }}"
-                                                                                               "{% endif %}"
-                                                                                               "{% endfor %}"
-                                                                                               "{% if "
-                                                                                               "add_"
-                                                                                               "generation_"
-                                                                                               "prompt %}{{ "
-                                                                                               "'" CONTROL_R1(
-                                                                                                   "Assistan"
-                                                                                                   "t") "' "
-                                                                                                        "}}{%"
-                                                                                                        " end"
-                                                                                                        "if "
-                                                                                                        "%}";
+    "{{ '<｜begin▁of▁sentence｜>' + ns.system }}"
+    "{% for message in messages %}"
+        "{% if message.role == 'user' %}"
+            "{{ '<｜User｜>' + message.content }}"
+        "{% elif message.role == 'assistant' %}"
+            "{{ '<｜Assistant｜>' + message.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
+        "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
+/* clang-format on */
 static const char chatml_text[] =
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"

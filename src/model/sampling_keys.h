@@ -3,8 +3,8 @@
 #ifndef RUNNEL_MODEL_SAMPLING_KEYS_H
 #define RUNNEL_MODEL_SAMPLING_KEYS_H
 
+#include "base/error.h"
 #include "model/gguf.h"
-#include "runnel.h"
 
 /* Sets in sampling what gguf says. A value that no request could have is left out: warning, of size bytes, then
  * says which and why, and is "" if all could be followed. */
