@@ -215,6 +215,7 @@ enum runnel_event_kind {
     RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
     RUNNEL_EVENT_TOKEN =
         4, /* a token and its alternatives, before its text; with n_logprobs or wants_tokens only */
+    RUNNEL_EVENT_PROMPT = 5, /* more of the prompt is computed; with wants_progress only */
 };
 
 enum runnel_finish_reason {
@@ -241,8 +242,8 @@ typedef struct runnel_event {
     const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */
     const runnel_logprob *logprobs;          /* TOKEN only: the drawn token, then the likeliest ones */
     size_t n_logprobs;
-    /* FINISH: the response so far, its texts not yet taken. THOUGHT and ANSWER, with wants_counts: the same without its
-     * texts. */
+    /* FINISH: the response so far, its texts not yet taken. THOUGHT and ANSWER, with wants_counts, and PROMPT: the same
+     * without its texts. */
     const struct runnel_response *counts;
 } runnel_event;
 
@@ -292,6 +293,10 @@ typedef struct runnel_request {
      * and filters. The likeliest tokens are then those that were left to draw from, which may be fewer than n_logprobs; with
      * temperature 0 there is one, of probability 1. */
     bool wants_sampled_probs;
+    /* PROMPT events: one when the request's turn has come, with what the cache had of its prompt, and one after each step
+     * that brought it further, until counts->n_computed_tokens is n_prompt_tokens; the first TOKEN and the first text come
+     * after that. n_computed_tokens grows with each: what is computed again for want of pages is not told again. */
+    bool wants_progress;
 } runnel_request;
 
 /* Fills request with the defaults and the model's own sampling values. Without a model (NULL) it is one that every function
@@ -309,15 +314,16 @@ typedef struct runnel_response {
     uint32_t
         n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
     double queue_ms;        /* waiting for a place */
-    double predicted_wait_ms; /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
-    double prefill_ms;        /* from there to the first token */
-    double decode_ms;         /* from the first token to the last */
-    double thinking_ms;       /* of these: from the first token to the last one of the thoughts */
-    double stall_ms;          /* of prefill and decode: steps that took longer because of others' prompts */
-    uint32_t n_preempted;     /* how often pages ran out and it had to be computed again */
-    uint64_t logits_hash;     /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+    double predicted_wait_ms;   /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
+    double prefill_ms;          /* from there to the first token; with PROMPT: until now */
+    double decode_ms;           /* from the first token to the last */
+    double thinking_ms;         /* of these: from the first token to the last one of the thoughts */
+    double stall_ms;            /* of prefill and decode: steps that took longer because of others' prompts */
+    uint32_t n_preempted;       /* how often pages ran out and it had to be computed again */
+    uint64_t logits_hash;       /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
-    bool thought_closed;      /* there were thoughts, and they had ended when the answer did */
+    bool thought_closed;        /* there were thoughts, and they had ended when the answer did */
+    uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */

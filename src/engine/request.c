@@ -332,6 +332,8 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->ignore_eos = request->ignore_eos;
     future->min_tokens = (uint32_t)request->min_tokens;
     future->tells_counts = request->wants_counts;
+    future->tells_progress = request->wants_progress;
+    future->n_told = -1;
     future->hashes_logits = request->wants_logits_hash;
     future->on_event = request->on_event;
     future->on_taken = request->on_taken;
@@ -439,15 +441,18 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
         .thought_closed = future->output && future->reasoning.len && output_thought_closed(future->output),
+        .n_computed_tokens = future->n_drawn ? future->n_prompt : future->entry.n_computed,
     };
 }
 
-/* Passes a text on together with the counts so far. */
+/* Passes an event on together with the counts so far. */
 static bool emit_counted(struct runnel_future *future, const runnel_event *event)
 {
     runnel_event counted = *event;
     runnel_response counts;
     request_describe(future, &counts);
+    if (event->kind == RUNNEL_EVENT_PROMPT)
+        counts.prefill_ms = clock_ms() - future->start_ms;
     counts.text = counts.reasoning = NULL; /* they would be copied for each piece */
     counts.text_len = counts.reasoning_len = 0;
     counted.counts = &counts;
@@ -513,6 +518,15 @@ void request_tell_taken(struct runnel_future *future)
     if (!future->muted && future->on_taken)
         future->on_taken(future->user);
     pthread_mutex_unlock(&future->events);
+}
+
+bool request_tell_progress(struct runnel_future *future)
+{
+    const runnel_event event = {.kind = RUNNEL_EVENT_PROMPT, .text = ""};
+    if (!future->tells_progress || future->n_drawn || future->entry.n_computed <= future->n_told)
+        return true;
+    future->n_told = future->entry.n_computed;
+    return emit_counted(future, &event);
 }
 
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)

@@ -42,7 +42,7 @@ struct runnel_future {
     uint64_t key;
     uint32_t n_prompt, max_tokens, min_tokens;
     int n_logprobs, thinking_budget;
-    bool ignore_eos, hashes_logits, tells_tokens, tells_counts;
+    bool ignore_eos, hashes_logits, tells_tokens, tells_counts, tells_progress;
     bool tells_sampled;                   /* with n_logprobs: probabilities after sampling */
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
     uint32_t n_closing;
@@ -56,6 +56,7 @@ struct runnel_future {
     struct scheduler_entry entry;
     int slot; /* the latest sequence */
     uint32_t n_cached, n_drawn, n_thought, n_preempted;
+    int64_t n_told;    /* positions that the latest PROMPT event told; -1: there was none */
     uint32_t n_closed; /* tokens of closing that were taken */
     bool closes;       /* the budget is used up: closing is what comes next */
     struct output *output;
@@ -102,6 +103,8 @@ void request_let_go(struct runnel_future *future);
 
 /* The engine has it in its queue. */
 void request_tell_taken(struct runnel_future *future);
+/* Emits the prompt event if it is wanted and more is computed than the latest one told. False to end the request. */
+bool request_tell_progress(struct runnel_future *future);
 /* Emits the token event: logprobs[0] is the drawn token. */
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
 /* The token that comes next whatever the model would draw; -1: the model draws. */

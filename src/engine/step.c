@@ -95,6 +95,19 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
     }
 }
 
+/* Tells those who want to know how far their prompts have come. */
+static void tell_progress(struct runnel_engine *engine)
+{
+    struct runnel_future *next;
+    for (struct runnel_future *future = engine->live; future; future = next) {
+        next = future->next;
+        if (future->sequence >= 0 && !request_tell_progress(future)) {
+            request_finish(future, RUNNEL_FINISH_CANCELLED);
+            engine_retire(engine, future);
+        }
+    }
+}
+
 /* Computing ----------------------------------------------------------------------------------------------- */
 
 static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_plan *plan)
@@ -305,6 +318,7 @@ bool engine_step(struct runnel_engine *engine)
     double start_ms = clock_ms();
     admit(engine, start_ms);
     engine_share_pages(engine);
+    tell_progress(engine);
     limit_rows(engine);
     const struct scheduler_plan *plan = scheduler_plan(engine->scheduler, start_ms);
     if (!plan->n_items)
@@ -321,6 +335,7 @@ bool engine_step(struct runnel_engine *engine)
     engine->last_step_ms = clock_ms();
     count_stalls(plan, engine->last_step_ms - start_ms);
     scheduler_done(engine->scheduler, n_rows ? engine->last_step_ms - start_ms : 0);
+    tell_progress(engine);
     draw_all(engine, plan);
     return true;
 }

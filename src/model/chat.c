@@ -9,7 +9,8 @@
 static const char think_open[] = "<think>\n", think_tag[] = "<think>", think_close[] = "</think>";
 const char chat_thought_end[] = "\n</think>\n\n";
 
-/* clang-format off: a template is read line by line. */
+/* Read line by line. */
+/* clang-format off */
 static const char r1_text[] =
     "{% set ns = namespace(system='') %}"
     "{% for message in messages %}"

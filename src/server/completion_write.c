@@ -120,6 +120,16 @@ void completion_write_delta(struct openai_answer *answer, size_t index, const ru
     text_add_string(out, "}\n\n");
 }
 
+void completion_write_progress(struct openai_answer *answer, size_t index, const runnel_response *counts,
+                               struct text *out)
+{
+    text_add_string(out, "data: ");
+    write_content(answer, index, "", 0, out);
+    json_add_format(out, ",\"index\":%zu,\"stop\":false", index);
+    openai_write_prompt_progress(counts, out);
+    text_add_string(out, "}\n\n");
+}
+
 /* The value that a path such as "timings/predicted_n" leads to; NULL if there is none. */
 static json_t *find_path(json_t *object, const char *path)
 {

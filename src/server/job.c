@@ -20,7 +20,7 @@ struct message {
     size_t index;
     runnel_event event;
     runnel_error error;
-    runnel_response response; /* FINISH only */
+    runnel_response response; /* of an event with counts */
 };
 
 struct job_request {

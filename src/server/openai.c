@@ -158,6 +158,20 @@ static void take_text(struct job *job, struct openai_answer *answer, size_t inde
     choice->thinking = is_thought;
 }
 
+static void take_progress(struct job *job, struct openai_answer *answer, size_t index,
+                          const runnel_event *event)
+{
+    if (!answer->stream || answer->status != 200)
+        return;
+    if (answer->is_native)
+        completion_write_progress(answer, index, event->counts, &answer->piece);
+    else
+        openai_write_progress(answer, index, event->counts, &answer->piece);
+    check_memory(job, answer, &answer->choices[index]);
+    if (answer->status == 200)
+        send_piece(job, answer);
+}
+
 static void take_finish(struct job *job, struct openai_answer *answer, size_t index,
                         const runnel_event *event)
 {
@@ -205,6 +219,9 @@ static void on_event(struct job *job, size_t index, const runnel_event *event)
     case RUNNEL_EVENT_ANSWER:
         if (event->text_len)
             take_text(job, answer, index, event);
+        break;
+    case RUNNEL_EVENT_PROMPT:
+        take_progress(job, answer, index, event);
         break;
     case RUNNEL_EVENT_FINISH:
         take_finish(job, answer, index, event);

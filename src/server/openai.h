@@ -59,6 +59,8 @@ struct openai_answer {
 /* Each adds one event of a stream. */
 void openai_write_delta(struct openai_answer *answer, size_t index, const runnel_event *event,
                         struct text *out);
+void openai_write_progress(struct openai_answer *answer, size_t index, const runnel_response *counts,
+                           struct text *out);
 void openai_write_end(struct openai_answer *answer, size_t index, struct text *out);
 void openai_write_usage_chunk(struct openai_answer *answer, struct text *out);
 
@@ -68,11 +70,16 @@ void openai_write_timings(const struct openai_choice *choices, size_t n, size_t 
 /* The same of an event, as far as its choice has come; nothing if the event has no counts. */
 void openai_write_event_timings(const runnel_event *event, struct text *out);
 
+/* ,"prompt_progress":{..}: of a RUNNEL_EVENT_PROMPT. */
+void openai_write_prompt_progress(const runnel_response *counts, struct text *out);
+
 /* The same in llama-server's form: completion_write.c. */
 void completion_write_settings(const struct server *server, const struct params *params, uint64_t seed,
                                struct text *out);
 void completion_write_delta(struct openai_answer *answer, size_t index, const runnel_event *event,
                             struct text *out);
+void completion_write_progress(struct openai_answer *answer, size_t index, const runnel_response *counts,
+                               struct text *out);
 void completion_write_end(struct openai_answer *answer, size_t index, struct text *out);
 void completion_write_whole(struct openai_answer *answer, const runnel_response *const *responses,
                             struct text *out);

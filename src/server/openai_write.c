@@ -96,6 +96,13 @@ void openai_write_event_timings(const runnel_event *event, struct text *out)
     openai_write_timings(&so_far, 1, 1, out);
 }
 
+void openai_write_prompt_progress(const runnel_response *counts, struct text *out)
+{
+    json_add_format(out, ",\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,\"time_ms\":%.0f}",
+                    counts->n_prompt_tokens, counts->n_cached_tokens, counts->n_computed_tokens,
+                    counts->prefill_ms);
+}
+
 static void write_logprobs(struct openai_answer *answer, size_t index, struct text *out)
 {
     struct logprobs *list = &answer->choices[index].logprobs;
@@ -164,7 +171,7 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
 {
     struct openai_choice *choice = &answer->choices[index];
     bool is_thought = event->kind == RUNNEL_EVENT_THOUGHT;
-    bool was_thinking = choice->thinking, began = choice->began;
+    bool was_thinking = choice->thinking;
     write_role(answer, index, out);
     begin_choice(answer, index, out);
     text_add_string(out, answer->is_chat ? "\"delta\":{" : "");
@@ -176,7 +183,7 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
         write_field("text", event->text, event->text_len, out);
     } else if (is_thought && answer->split_reasoning) {
         write_reasoning(event->text, event->text_len, out);
-    } else if (is_thought && !began) {
+    } else if (is_thought && !was_thinking) {
         write_marked("<think>\n", event, out);
     } else if (!is_thought && was_thinking && !answer->split_reasoning) {
         write_marked(MARKED_CLOSE, event, out);
@@ -187,6 +194,17 @@ void openai_write_delta(struct openai_answer *answer, size_t index, const runnel
     write_logprobs(answer, index, out);
     text_add_string(out, ",\"finish_reason\":null}]");
     openai_write_event_timings(event, out);
+    text_add_string(out, "}\n\n");
+}
+
+void openai_write_progress(struct openai_answer *answer, size_t index, const runnel_response *counts,
+                           struct text *out)
+{
+    write_role(answer, index, out);
+    begin_choice(answer, index, out);
+    text_add_string(out, answer->is_chat ? "\"delta\":{}" : "\"text\":\"\"");
+    text_add_string(out, ",\"logprobs\":null,\"finish_reason\":null}]");
+    openai_write_prompt_progress(counts, out);
     text_add_string(out, "}\n\n");
 }
 

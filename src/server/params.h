@@ -90,7 +90,7 @@ int params_read_thinking(const json_t *root, struct params *params, struct refus
 int params_read_thoughts_place(const json_t *root, struct params *params, struct refusal *refusal);
 int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,
                         struct refusal *refusal);
-/* stream, stream_options, timings_per_token. */
+/* stream, stream_options, timings_per_token, return_progress. */
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal);
 
 #endif

@@ -345,9 +345,12 @@ int params_read_common(const json_t *root, const struct params_limits *limits, u
 int params_read_stream(const json_t *root, struct params *params, struct refusal *refusal)
 {
     const json_t *options = json_find(root, "stream_options");
+    bool progress = false;
     if (params_read_bool(root, "stream", &params->stream, refusal) ||
-        params_read_bool(root, "timings_per_token", &params->request.wants_counts, refusal))
+        params_read_bool(root, "timings_per_token", &params->request.wants_counts, refusal) ||
+        params_read_bool(root, "return_progress", &progress, refusal))
         return -1;
+    params->request.wants_progress = progress && params->stream;
     if (!options)
         return 0;
     if (!json_is_object(options))

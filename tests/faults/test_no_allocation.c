@@ -78,6 +78,7 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         requests[i].n_stop = 1;
         requests[i].n_logprobs = 5;
         requests[i].wants_sampled_probs = i == 1;
+        requests[i].wants_progress = true;
         requests[i].on_event = on_event;
         requests[i].user = &watched[i];
     }

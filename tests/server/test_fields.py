@@ -139,7 +139,7 @@ def test_budgets_that_differ_are_both_named(r1):
 @pytest.mark.parametrize("field, value", [
     ("prompt_logprobs", 0), ("prompt_logprobs", 2), ("skip_special_tokens", False), ("no_stop_trim", True), ("mirostat", 2),
     ("typical_p", 0.5), ("dry_multiplier", 0.8), ("format", "json"), ("options", {"num_ctx": 4096}), ("verbosity", "low"),
-    ("return_progress", True), ("truncate_prompt_tokens", 5), ("chat_template", "x"), ("t_max_predict_ms", 100)])
+    ("return_token_ids", True), ("truncate_prompt_tokens", 5), ("chat_template", "x"), ("t_max_predict_ms", 100)])
 @pytest.mark.parametrize("path", ROUTES)
 def test_what_cannot_be_honoured_is_refused_by_name(r1, path, field, value):
     refused(r1, field, path, **{field: value})

@@ -166,6 +166,7 @@ static void test_native_fields(void **state)
         {"\"response_fields\":[1]", "response_fields"},
         {"\"response_fields\":[\"a\\u0000\"]", "response_fields"},
         {"\"timings_per_token\":\"yes\"", "timings_per_token"},
+        {"\"return_progress\":1", "return_progress"},
     };
     check_bad_fields(params_read_native, "\"prompt\":\"a\"", fields, COUNT(fields));
     struct params params;
@@ -177,9 +178,14 @@ static void test_native_fields(void **state)
     assert_true(params.request.wants_counts);
     assert_int_equal(params.n_choices, 3);
     params_free(&params);
-    check_accepted(params_read_native, "{\"prompt\":\"a\",\"response_fields\":[]}", &params);
+    check_accepted(params_read_native, "{\"prompt\":\"a\",\"response_fields\":[],\"return_progress\":true}",
+                   &params);
     assert_null(params.response_fields);
-    assert_false(params.request.wants_counts);
+    assert_false(params.request.wants_counts || params.request.wants_progress); /* nothing streams */
+    params_free(&params);
+    check_accepted(params_read_native, "{\"prompt\":\"a\",\"stream\":true,\"return_progress\":true}",
+                   &params);
+    assert_true(params.request.wants_progress);
     params_free(&params);
 }
 
