@@ -249,9 +249,8 @@ static int run(struct run_settings *settings)
     if (!failure)
         failure = run_input_system(settings, &system, &error);
     if (!failure)
-        failure =
-            cli_open_model(settings->model, settings->n_threads, settings->chat_template,
-                           settings->chat_template_file, &model, &error);
+        failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
+                                 settings->chat_template_file, &model, &error);
     if (failure) {
         status = cli_fail(&error);
     } else {

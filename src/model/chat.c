@@ -357,9 +357,12 @@ static int look_at(struct chat_template *template, const struct chat_tokens *tok
     int code = render_messages(template, &question, 1, NULL, &prompt, error);
     if (code)
         return code;
-    template->name = strstr(prompt.text, CONTROL_R1("User") "q" CONTROL_R1("Assistant")) ? "r1"
-                     : strstr(prompt.text, "<|im_start|>user\nq<|im_end|>\n")            ? "chatml"
-                                                                                         : "own";
+    template->name = strstr(prompt.text, "<｜User｜>"
+                                         "q"
+                                         "<｜Assistant｜>")
+                         ? "r1"
+                     : strstr(prompt.text, "<|im_start|>user\nq<|im_end|>\n") ? "chatml"
+                                                                              : "own";
     bool opens = opened_thought(&prompt) < prompt.len;
     chat_prompt_free(&prompt);
     code = find_switch(template, &question, error);
