@@ -83,7 +83,10 @@ static int copy_output(struct string string, struct template_output *output, run
     memcpy(text, string.bytes, string.len);
     text[string.len] = '\0';
     list_spans(string, own);
-    *output = (struct template_output){text, string.len, own, n};
+    output->text = text;
+    output->len = string.len;
+    output->own = own;
+    output->n_own = n;
     return RUNNEL_OK;
 }
 

@@ -68,7 +68,7 @@ struct string builder_string(const struct string_builder *builder)
                             false};
     if (!builder->len)
         string.origins = NULL;
-    else if (!memchr(builder->origins, !builder->origins[0], builder->len)) {
+    else if (!memchr(builder->origins, builder->origins[0] ? 0 : 1, builder->len)) {
         string.own = builder->origins[0];
         string.origins = NULL;
     }
