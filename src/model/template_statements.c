@@ -174,8 +174,7 @@ bool run_loop_again(struct run *run, const struct loop *loop, struct value items
     struct scope *scope = run->scope;
     if (!loop->node->flag)
         return run_fail(run, "loop is called, which is not declared recursive");
-    run->out =
-        &builder; // cppcheck-suppress autoVariables ; it is taken out before this returns, or the run has failed
+    run->out = &builder; // cppcheck-suppress autoVariables ; it is put back, unless the run has failed
     run->scope = loop->scope;
     if (!run_enter(run) || walk_loop(run, loop->node, items, loop->depth + 1) == FLOW_FAILED)
         return false;
