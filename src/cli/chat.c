@@ -126,25 +126,25 @@ static int start_engine(struct chat *chat, runnel_error *error)
     return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
 }
 
-int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system)
+int chat_open_editor(struct line_editor **editor, runnel_error *error)
+{
+    char *history_path = line_history_path();
+    int failure = line_editor_open(history_path, editor, error);
+    free(history_path);
+    return failure;
+}
+
+int chat_loop(const runnel_model *model, const struct run_settings *settings, const char *system,
+              struct line_editor *editor)
 {
     runnel_error error;
     struct chat chat = {.model = model, .settings = *settings};
     if (start_engine(&chat, &error))
         return cli_fail(&error);
-    char *history_path = line_history_path();
-    struct line_editor *editor;
-    int failure = line_editor_open(history_path, &editor, &error);
-    free(history_path);
-    if (failure) {
-        runnel_engine_stop(chat.engine);
-        return cli_fail(&error);
-    }
     if (system && !conversation_set_system(&chat.conversation, system))
         fputs("runnel: no memory for the system prompt\n", stderr);
     chat_say("Type a question. Ctrl-C stops an answer, /? lists the commands, Ctrl-D ends.\n");
     converse(&chat, editor);
-    line_editor_close(editor);
     fputc('\n', stderr);
     conversation_free(&chat.conversation);
     forget(&chat.unasked);

@@ -137,9 +137,8 @@ static int load_json(const char *path, json_t **object, runnel_error *error)
                          S_ISDIR(status.st_mode) ? "a directory" : "something else");
     *object = json_load_file(path, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!*object)
-        return error_set(error, RUNNEL_EFORMAT,
-                         "%s: expected a conversation as JSON, found, in line %d: %.200s", path, where.line,
-                         where.text);
+        return error_set(error, RUNNEL_EFORMAT, "%s: expected a conversation as JSON; line %d: %.200s", path,
+                         where.line, where.text);
     return RUNNEL_OK;
 }
 

@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
-static const int taken_signals[] = {SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+/* SIGINT only until somebody else takes it: the editor while it reads, whoever waits for an answer. */
+static const int taken_signals[] = {SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGINT};
 enum { N_TAKEN = sizeof taken_signals / sizeof *taken_signals };
 
 enum mode { MODE_FOUND, MODE_READING, MODE_ANSWERING };

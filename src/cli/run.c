@@ -237,6 +237,7 @@ static int run(struct run_settings *settings)
 {
     runnel_error error;
     char *question = NULL, *system = NULL;
+    struct line_editor *editor = NULL;
     runnel_model *model;
     if (check_seed(settings, &error)) {
         fprintf(stderr, "runnel run: --%s\n", error.message);
@@ -248,6 +249,8 @@ static int run(struct run_settings *settings)
     int status = EXIT_DONE, failure = is_chat ? RUNNEL_OK : run_input_question(settings, &question, &error);
     if (!failure)
         failure = run_input_system(settings, &system, &error);
+    if (!failure && is_chat)
+        failure = chat_open_editor(&editor, &error);
     if (!failure)
         failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
                                  settings->chat_template_file, &model, &error);
@@ -256,10 +259,11 @@ static int run(struct run_settings *settings)
     } else {
         cli_tell_warning(model);
         remark_no_think(model, settings);
-        status =
-            is_chat ? chat_loop(model, settings, system) : answer_once(model, settings, question, system);
+        status = is_chat ? chat_loop(model, settings, system, editor)
+                         : answer_once(model, settings, question, system);
         runnel_model_close(model);
     }
+    line_editor_close(editor);
     free(question);
     free(system);
     return status;

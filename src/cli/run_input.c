@@ -97,6 +97,8 @@ int run_input_question(const struct run_settings *settings, char **question, run
         failure = add_file(&all, "-", has_text, error);
     if (!failure && all.failed)
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for the question");
+    if (!failure && (!all.bytes || !all.bytes[strspn(all.bytes, " \t\r\n")]))
+        failure = error_set(error, RUNNEL_EINVAL, "-p: expected a question, found nothing");
     if (failure)
         text_free(&all);
     else

@@ -115,6 +115,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     struct runnel_model *model = NULL;
     runnel_model_options options;
     int failure = arguments_check(__func__, ARGUMENTS(POINTER(path, path), POINTER(model, out)), error);
+    if (!failure && !*path)
+        failure = error_set(error, RUNNEL_EINVAL,
+                            "runnel_model_open: path: expected the name of a file, found \"\"");
     if (!failure)
         failure = read_options(given, &options, error);
     if (failure)

@@ -1,5 +1,7 @@
 """runnel run without a prompt: a chat on a terminal."""
 import re
+import signal
+import termios
 import time
 
 import pytest
@@ -46,6 +48,31 @@ def test_history_and_its_end(chat, tiny):
     assert ask(terminal, "Tell me")[1] == first
     terminal.type("/quit\r")
     assert terminal.wait() == 0
+
+
+def test_what_is_typed_while_the_model_loads_is_kept_and_not_shown(runnel, smollm2):
+    terminal = Terminal([runnel, "run", smollm2, "--temp", "0", "-n", "2"])
+    try:
+        terminal.wait_for("loading")
+        terminal.type("zq")
+        assert "zq" not in terminal.wait_for("Type a question.")
+        terminal.wait_for(PROMPT)
+        terminal.wait_for("zq")
+        terminal.type("\x15/bye\r")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+def test_ctrl_c_while_the_model_loads_gives_the_terminal_back(runnel, smollm2):
+    terminal = Terminal([runnel, "run", smollm2])
+    try:
+        terminal.wait_for("loading")
+        terminal.type("\x03")
+        assert terminal.wait() == -signal.SIGINT
+        assert termios.tcgetattr(terminal.master) == terminal.found_modes
+    finally:
+        terminal.close()
 
 
 def test_ctrl_d_ends_it(chat, tiny):

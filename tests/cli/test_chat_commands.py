@@ -197,8 +197,8 @@ def test_save_and_load(chat, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("content, said", [
-    ("", "expected a conversation as JSON, found, in line 1"),
-    ("{", "expected a conversation as JSON, found, in line 1"),
+    ("", "expected a conversation as JSON; line 1: "),
+    ("{", "expected a conversation as JSON; line 1: "),
     ("3", "expected a conversation as JSON"),
     ('{"text": 3}', "expected a list of messages, found nothing"),
     ('{"messages": {}}', "expected a list of messages, found an object"),

@@ -142,3 +142,10 @@ def test_the_line_after_an_answer_is_one_line_of_80_columns(runnel, tiny):
     assert re.fullmatch(r"\[load [\d.]+ s \| prefill [\d.]+ tok/s \| decode [\d.]+ tok/s, [\d.]+ GB/s \| cut off\]", lines[1]), lines[1]
     wordy = run(runnel, tiny(), "-p", "Tell me", "--verbose", *GREEDY).stderr.decode()
     assert re.search(r"prompt \d+ tokens, prefill .*first token \d+ ms \| answer 6 tokens, .*cut off at its limit\]", wordy), wordy
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_question_that_is_empty(runnel, tiny, text):
+    result = subprocess.run([runnel, "run", tiny(), "-p", text], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                            timeout=60)
+    assert result.returncode == 1 and "expected a question, found nothing" in result.stderr and result.stdout == ""
