@@ -181,7 +181,8 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, breaker_timeouts), .minimum = 0, .maximum = 1 << 16,
      .default_text = "3"},
     {"breaker-probe-s", 0, OPTION_FLOAT, "S",
-     "a degraded server tries after S seconds whether it copes again",
+     "S seconds after it became degraded for timeouts, the server lets one request through in full to see "
+     "whether it has recovered",
      OPTION_FIELD(struct serve_settings, breaker_probe_s), .minimum = 0.1, .maximum = 3600,
      .default_text = "10"},
     {"degraded-max-tokens", 0, OPTION_INT, "N", "tokens of a degraded answer at most",

@@ -15,11 +15,11 @@ static const char *level_text(enum breaker_level level)
 {
     switch (level) {
     case BREAKER_DEGRADED:
-        return "Degraded";
+        return "The server is degraded";
     case BREAKER_REFUSING:
-        return "Refusing new requests";
+        return "The server refuses new requests";
     default:
-        return "No longer degraded";
+        return "The server is no longer degraded";
     }
 }
 
@@ -32,7 +32,7 @@ static void tell_level(struct server *server)
     monitor->told = level;
     if (level == BREAKER_DEGRADED)
         log_say(server->log, "breaker",
-                "%s: answers get at most %d tokens and a temperature of at most %g until it copes again "
+                "%s: answers get at most %d tokens and a temperature of at most %g until it has recovered "
                 "(%s; memory at %.0f %%)",
                 level_text(level), monitor->options->degraded_max_tokens,
                 (double)monitor->options->degraded_temperature, breaker_reason(&monitor->breaker),
@@ -72,7 +72,8 @@ static void watch_engine(struct server *server, double now_ms)
     bool wedged = now_ms - monitor->step_ms > monitor->options->wedged_ms;
     if (wedged != monitor->wedged)
         log_say(server->log, "engine",
-                wedged ? "The engine has done no step for %.0f s, and requests wait" : "The engine goes on",
+                wedged ? "The engine has done no step for %.0f s, and requests wait"
+                       : "The engine does steps again",
                 (now_ms - monitor->step_ms) / 1e3);
     monitor->wedged = wedged;
 }
@@ -118,7 +119,8 @@ void monitor_ready(struct server *server)
     double mark = monitor->breaker.memory_mark;
     if (mark != monitor->options->breaker.memory_percent)
         log_say(server->log, "memory",
-                "%.0f %% of the memory is used already: answers degrade past %.1f %%, not past %.0f %%",
+                "%.0f %% of the memory is used already: answers become shorter (are degraded) past %.1f %%, "
+                "not past %.0f %%",
                 monitor->memory.percent, mark, monitor->options->breaker.memory_percent);
 }
 

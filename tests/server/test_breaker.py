@@ -137,8 +137,8 @@ def test_timeouts_that_go_on_refuse(serve, tiny):
     time.sleep(PROBE_S + 0.1)
     assert "degraded" not in serving.post("/v1/completions", small)[2]
     assert state(serving) == 0 and serving.get("/health")[2] == {"status": "ok"}
-    assert ["Degraded" in messages(serving)[0], "Refusing" in messages(serving)[1], "Degraded" in messages(serving)[2],
-            "No longer" in messages(serving)[3]] == [True] * 4 and len(messages(serving)) == 4
+    assert ["is degraded" in messages(serving)[0], "refuses new" in messages(serving)[1], "is degraded" in messages(serving)[2],
+            "no longer" in messages(serving)[3]] == [True] * 4 and len(messages(serving)) == 4
 
 
 def resident_mib(serving):

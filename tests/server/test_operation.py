@@ -45,7 +45,7 @@ def test_prometheus_reads_the_alerts():
 def test_every_option_that_is_named_exists():
     """In what an operator reads; in the other direction docs/reference.md is generated."""
     existing = set()
-    programs = [[RUNNEL, command] for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "pull")]
+    programs = [[RUNNEL, command] for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "template", "pull", "list", "rm")]
     for program in [*programs, [sys.executable, ROOT / "bench/load/load.py"]]:
         existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
