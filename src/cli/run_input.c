@@ -98,7 +98,8 @@ int run_input_question(const struct run_settings *settings, char **question, run
     if (!failure && all.failed)
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for the question");
     if (!failure && (!all.bytes || !all.bytes[strspn(all.bytes, " \t\r\n")]))
-        failure = error_set(error, RUNNEL_EINVAL, "-p: expected a question, found nothing");
+        failure =
+            error_set(error, RUNNEL_EINVAL, "-p: the prompt is empty: expected a question, found nothing");
     if (failure)
         text_free(&all);
     else
