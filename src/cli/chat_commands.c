@@ -148,6 +148,8 @@ static enum chat_typed take_retry(struct chat *chat, const char *argument, char 
     chat->replaced = answer ? strdup(answer->content) : NULL;
     if (!*question || (answer && !chat->replaced)) {
         free(*question);
+        free(chat->replaced);
+        *question = chat->replaced = NULL; /* the caller frees the question, too */
         chat_say("No memory to ask again.\n");
         return CHAT_NOTHING;
     }
