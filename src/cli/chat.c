@@ -56,8 +56,7 @@ static void offer_room(struct chat *chat, const char *question)
     }
     chat->unasked = strdup(question);
     chat_say("The conversation has become too long: /drop forgets the oldest %zu of its %zu turn%s and asks "
-             "again, "
-             "/clear starts a new one.\n",
+             "again, /clear starts a new one.\n",
              n, n_turns, n_turns == 1 ? "" : "s");
 }
 

@@ -129,14 +129,8 @@ int command_template(int argc, char **argv)
 {
     struct settings settings = {0};
     runnel_error error;
-    switch (options_read(&table, argc, argv, &settings, &error)) {
-    case OPTIONS_READ:
-        return render(&settings, &error) ? cli_fail(&error) : EXIT_DONE;
-    case OPTIONS_HELP:
-        options_print_help(&table, stdout);
-        return EXIT_DONE;
-    default:
-        fprintf(stderr, "%s: %s\n", table.command, error.message);
-        return EXIT_USAGE;
-    }
+    int status = cli_read_options(&table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    return render(&settings, &error) ? cli_fail(&error) : EXIT_DONE;
 }

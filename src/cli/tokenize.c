@@ -120,16 +120,9 @@ int command_tokenize(int argc, char **argv)
     struct settings settings = {0};
     struct tokenizer *tokenizer = NULL;
     runnel_error error;
-    switch (options_read(&table, argc, argv, &settings, &error)) {
-    case OPTIONS_READ:
-        break;
-    case OPTIONS_HELP:
-        options_print_help(&table, stdout);
-        return EXIT_DONE;
-    default:
-        fprintf(stderr, "%s: %s\n", table.command, error.message);
-        return EXIT_USAGE;
-    }
+    int status = cli_read_options(&table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
     int code = load_tokenizer(settings.model, &tokenizer, &error);
     if (!code)
         code = settings.jsonl ? tokenize_lines(tokenizer, settings.special, &error)

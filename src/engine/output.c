@@ -41,7 +41,6 @@ struct output {
     size_t held_begin, held_end, held_cap;
     int stop_index; /* of the one that ended the answer; -1 */
 
-    bool splits; /* thoughts from answers */
     enum { BEFORE_THOUGHT, IN_THOUGHT, AFTER_THOUGHT } phase;
     size_t tag_matched;     /* bytes of the tag that would end this phase; they are held back */
     unsigned skip_newlines; /* so many newlines, if they come next, belong to the tag before them */
@@ -115,7 +114,6 @@ int output_create(const struct output_options *options, struct output **output, 
     if ((status = copy_stops(o, options, error)))
         goto fail;
     o->stop_index = -1;
-    o->splits = options->split_thoughts;
     if (!options->split_thoughts)
         o->phase = AFTER_THOUGHT;
     else if (options->starts_in_thought)
@@ -301,11 +299,6 @@ enum output_state output_finish(struct output *o, event_function *on_event, void
 bool output_in_thought(const struct output *output)
 {
     return output->phase == IN_THOUGHT;
-}
-
-bool output_thought_closed(const struct output *output)
-{
-    return output->splits && output->phase == AFTER_THOUGHT;
 }
 
 int output_stop_index(const struct output *output)

@@ -36,8 +36,6 @@ enum output_state output_finish(struct output *output,
                                 bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* True while the next text would be a thought. */
 bool output_in_thought(const struct output *output);
-/* True once the thought has ended and the answer may come. */
-bool output_thought_closed(const struct output *output);
 /* Which of the stop texts ended the answer; -1: none. */
 int output_stop_index(const struct output *output);
 

@@ -229,18 +229,13 @@ static int make_room(struct runnel_future *future, const struct token_list *toke
     return RUNNEL_OK;
 }
 
-static size_t count_ends(const struct tokenizer *tokenizer)
-{
-    size_t n = 0;
-    for (size_t id = 0; id < tokenizer_n_tokens(tokenizer); id++)
-        n += tokenizer_is_end(tokenizer, (int32_t)id);
-    return n;
-}
-
 /* The request's biases, and with min_tokens behind them those that forbid the end tokens. */
 static int copy_bias(const struct tokenizer *tokenizer, struct runnel_future *future, runnel_error *error)
 {
-    size_t n = future->sampling.n_logit_bias, n_ends = future->min_tokens ? count_ends(tokenizer) : 0;
+    size_t n = future->sampling.n_logit_bias, n_ends;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
+    if (!future->min_tokens)
+        n_ends = 0;
     const runnel_logit_bias *given = future->sampling.logit_bias;
     future->sampling.logit_bias = NULL;
     if (!n && !n_ends)
@@ -250,9 +245,9 @@ static int copy_bias(const struct tokenizer *tokenizer, struct runnel_future *fu
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n + n_ends);
     if (n)
         memcpy(copy, given, n * sizeof *copy);
-    for (size_t id = 0; future->n_end_bias < n_ends; id++)
-        if (tokenizer_is_end(tokenizer, (int32_t)id))
-            copy[n + future->n_end_bias++] = (runnel_logit_bias){.token = (int32_t)id, .bias = -INFINITY};
+    for (size_t i = 0; i < n_ends; i++)
+        copy[n + i] = (runnel_logit_bias){.token = ends[i], .bias = -INFINITY};
+    future->n_end_bias = n_ends;
     future->sampling.logit_bias = copy;
     return RUNNEL_OK;
 }
@@ -440,7 +435,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .stall_ms = future->stall_ms,
         .n_preempted = future->n_preempted,
         .logits_hash = future->logits_hash,
-        .thought_closed = future->output && future->reasoning.len && output_thought_closed(future->output),
+        .thought_closed = future->reasoning.len && !output_in_thought(future->output),
         .n_computed_tokens = future->n_drawn ? future->n_prompt : future->entry.n_computed,
     };
 }

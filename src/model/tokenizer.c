@@ -215,6 +215,12 @@ bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id)
     return false;
 }
 
+const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n)
+{
+    *n = tokenizer->n_ends;
+    return tokenizer->ends;
+}
+
 static bool in_range(const struct tokenizer *tokenizer, int32_t id)
 {
     return id >= 0 && (size_t)id < tokenizer->vocabulary.n;

@@ -29,6 +29,8 @@ int32_t tokenizer_eos(const struct tokenizer *tokenizer);     /* -1: none */
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 /* True for every token that ends an answer: the file's eos and eot ids, and the end tokens known by name. */
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
+/* All of them, in no order, each once; they live as long as the tokenizer. */
+const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 /* The id of the token whose text is exactly this, of any kind; -1: none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len);

@@ -59,11 +59,10 @@ unsigned exchange_retry(const struct exchange *exchange);
 void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchange *exchange, void *user),
                        void *user);
 bool exchange_is_gone(const struct exchange *exchange);
-
-/* The connection is closed after this answer. */
 /* Is it gone because its client read its stream too slowly, and not because the client left? */
 bool exchange_is_cut(const struct exchange *exchange);
 
+/* The connection is closed after this answer. */
 void exchange_close_after(struct exchange *exchange);
 
 /* Answers and ends. headers: more header lines, each with its "\r\n", or NULL. body is copied. */
