@@ -110,7 +110,12 @@ static int check_request(const struct runnel_model *model, const runnel_request 
         if (!request->stop[i] || !*request->stop[i])
             return error_set(error, RUNNEL_EINVAL, "stop[%zu]: %s, expected a text", i,
                              request->stop[i] ? "empty" : "NULL");
-    return sampler_check(&request->sampling, model->weights->config.n_vocab, error);
+    if (request->on_event && request->wants_events)
+        return error_set(error, RUNNEL_EINVAL,
+                         "request: on_event and wants_events given, expected one of them");
+    if (request->on_ready && !request->wants_events)
+        return error_set(error, RUNNEL_EINVAL, "request: on_ready is for wants_events");
+    return sampler_check(request->sampling, model->weights->config.n_vocab, error);
 }
 
 static bool uses_template(const runnel_request *request)
@@ -317,7 +322,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     memset(future, 0, sizeof *future);
     atomic_fetch_add(&memory->n_holders, 1);
     future->memory = memory;
-    future->sampling = request->sampling;
+    future->sampling = *request->sampling;
     future->key = request->key;
     future->n_logprobs = request->n_logprobs;
     future->tells_tokens = request->wants_tokens || request->n_logprobs >= 0;
@@ -330,6 +335,8 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->tells_progress = request->wants_progress;
     future->n_told = -1;
     future->hashes_logits = request->wants_logits_hash;
+    future->wants_events = request->wants_events;
+    mailbox_open(&future->mailbox, memory->pool, request->on_ready, request->user);
     future->on_event = request->on_event;
     future->on_taken = request->on_taken;
     future->user = request->user;
@@ -366,6 +373,7 @@ static void free_request(struct runnel_future *future)
     pool_give(memory->pool, (void *)(uintptr_t)future->sampling.logit_bias);
     text_free(&future->text);
     text_free(&future->reasoning);
+    mailbox_close(&future->mailbox);
     pthread_cond_destroy(&future->done_changed);
     pthread_mutex_destroy(&future->lock);
     pthread_mutex_destroy(&future->events);
@@ -397,10 +405,24 @@ void request_set_done(struct runnel_future *future)
 
 /* Tokens -------------------------------------------------------------------------------------------------- */
 
+/* Puts an event where it will be taken. False: there is no memory for it, and the answer ends. */
+static bool post(struct runnel_future *future, const runnel_event *event)
+{
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        mailbox_put_end(&future->mailbox, event);
+    else if (!mailbox_put(&future->mailbox, event))
+        future->lost_event = true;
+    return !future->lost_event;
+}
+
 static bool emit(struct runnel_future *future, const runnel_event *event)
 {
+    bool goes_on = true;
     pthread_mutex_lock(&future->events);
-    bool goes_on = future->muted || !future->on_event || future->on_event(future->user, event);
+    if (!future->muted && future->wants_events)
+        goes_on = post(future, event);
+    else if (!future->muted && future->on_event)
+        goes_on = future->on_event(future->user, event);
     pthread_mutex_unlock(&future->events);
     return goes_on;
 }
@@ -416,6 +438,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
 {
     double start_ms = future->start_ms > 0 ? future->start_ms : clock_ms();
     *response = (runnel_response){
+        .size = sizeof *response,
         .text = future->text.bytes,
         .reasoning = future->reasoning.bytes,
         .text_len = future->text.len,
@@ -467,16 +490,16 @@ static bool on_text(void *user, const runnel_event *event)
 
 static void end(struct runnel_future *future, enum runnel_finish_reason reason)
 {
-    runnel_response counts;
     future->finished = true;
     future->finish_reason = reason;
-    request_describe(future, &counts);
+    request_describe(future, &future->final);
     const runnel_event event = {
+        .size = sizeof event,
         .kind = RUNNEL_EVENT_FINISH,
         .text = "",
         .finish_reason = reason,
         .error = reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
-        .counts = &counts,
+        .counts = &future->final,
     };
     if (future->in_engine)
         engine_free_place(
@@ -498,7 +521,7 @@ void request_finish(struct runnel_future *future, enum runnel_finish_reason reas
         reason = RUNNEL_FINISH_CANCELLED;
     else if (state == OUTPUT_STOPPED)
         reason = RUNNEL_FINISH_STOP;
-    if (future->text.failed || future->reasoning.failed) {
+    if (future->text.failed || future->reasoning.failed || future->lost_event) {
         runnel_error error;
         error_set(&error, RUNNEL_ENOMEM, "no memory for the answer's text");
         request_fail(future, &error);
@@ -509,15 +532,18 @@ void request_finish(struct runnel_future *future, enum runnel_finish_reason reas
 
 void request_tell_taken(struct runnel_future *future)
 {
+    const runnel_event event = {.size = sizeof event, .kind = RUNNEL_EVENT_TAKEN, .text = ""};
     pthread_mutex_lock(&future->events);
     if (!future->muted && future->on_taken)
         future->on_taken(future->user);
+    if (!future->muted && future->wants_events && !post(future, &event))
+        atomic_store(&future->cancelled, true);
     pthread_mutex_unlock(&future->events);
 }
 
 bool request_tell_progress(struct runnel_future *future)
 {
-    const runnel_event event = {.kind = RUNNEL_EVENT_PROMPT, .text = ""};
+    const runnel_event event = {.size = sizeof event, .kind = RUNNEL_EVENT_PROMPT, .text = ""};
     if (!future->tells_progress || future->n_drawn || future->entry.n_computed <= future->n_told)
         return true;
     future->n_told = future->entry.n_computed;
@@ -527,7 +553,7 @@ bool request_tell_progress(struct runnel_future *future)
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)
 {
     const runnel_event event = {
-        .kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
+        .size = sizeof event, .kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
     if (!emit(future, &event))
         atomic_store(&future->cancelled, true);
 }

@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "base/text.h"
+#include "engine/mailbox.h"
 #include "engine/model.h"
 #include "engine/output.h"
 #include "engine/sampler.h"
@@ -46,6 +47,7 @@ struct runnel_future {
     bool tells_sampled;                   /* with n_logprobs: probabilities after sampling */
     int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
     uint32_t n_closing;
+    bool wants_events; /* they go to the mailbox, if not to on_event */
     bool (*on_event)(void *user, const runnel_event *event);
     void (*on_taken)(void *user);
     void *user;
@@ -63,13 +65,16 @@ struct runnel_future {
     struct text text, reasoning;
     bool finished;
     enum runnel_finish_reason finish_reason;
-    runnel_error error; /* for RUNNEL_FINISH_ERROR */
+    runnel_error error;    /* for RUNNEL_FINISH_ERROR */
+    runnel_response final; /* what FINISH tells; its texts are those above */
+    bool lost_event;       /* there was no memory for one: the request fails */
     uint64_t logits_hash;
     double predicted_wait_ms;
     double submit_ms, start_ms, first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */
+    struct mailbox mailbox;
     atomic_bool cancelled;
     pthread_mutex_t events; /* held while on_event runs; guards muted */
     bool muted;             /* no more events: the submitter has let go */
