@@ -32,8 +32,8 @@ static int ask(runnel_engine *engine, const runnel_model *model, const char *que
 {
     bool thinking = false;
     runnel_request request;
-    runnel_response response;
-    runnel_request_init(model, &request); /* the model's own sampling values */
+    runnel_response response = {.size = sizeof response};
+    runnel_request_init(&request); /* the model's own sampling values */
     request.prompt = question;
     request.max_tokens = max_tokens;
     request.on_event = print_event;

@@ -11,7 +11,7 @@
 static int print_answer(const char *question, runnel_future *future)
 {
     runnel_error error;
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     if (runnel_wait(future, &response, &error)) {
         fprintf(stderr, "%s\n", error.message);
         return 1;
@@ -36,7 +36,7 @@ static int ask_all(runnel_engine *engine, const runnel_model *model, char **ques
         goto end;
     }
     for (int i = 0; i < n; i++) {
-        runnel_request_init(model, &requests[i]);
+        runnel_request_init(&requests[i]);
         requests[i].prompt = questions[i];
         requests[i].max_tokens = 64;
     }

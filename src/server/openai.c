@@ -8,6 +8,7 @@
 #include "server/prepare.h"
 #include "server/record.h"
 #include "server/reply.h"
+#include "server/requests.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -226,6 +227,9 @@ static void on_event(struct job *job, size_t index, const runnel_event *event)
     case RUNNEL_EVENT_FINISH:
         take_finish(job, answer, index, event);
         break;
+    case RUNNEL_EVENT_NONE:
+    case RUNNEL_EVENT_TAKEN:
+        break; /* job.c's own */
     }
 }
 
@@ -363,13 +367,13 @@ static void free_request(void *state)
 static runnel_request *make_requests(const struct server *server, const struct params *params,
                                      struct openai_answer *answer)
 {
-    runnel_request *requests = calloc(answer->n, sizeof *requests);
+    runnel_request *requests = calloc(1, requests_bytes(answer->n));
     uint64_t seed = reply_seed(server, params);
     if (answer->is_native)
         completion_write_settings(server, params, seed, &answer->settings);
     for (size_t i = 0; requests && i < answer->n; i++) {
-        requests[i] = params->request;
-        requests[i].sampling.seed = seed + i % answer->n_per_prompt;
+        requests_copy(requests, answer->n, i, &params->request);
+        requests_sampling(&requests[i])->seed = seed + i % answer->n_per_prompt;
         if (answer->is_chat)
             continue;
         const struct params_prompt *prompt = &params->prompts[i / answer->n_per_prompt];

@@ -17,7 +17,11 @@ static int start(json_t *root, const struct params_limits *limits, struct params
 {
     if (!json_is_object(root))
         return refuse(refusal, NULL, "the body is no JSON object");
-    *params = (struct params){.request = limits->defaults, .root = json_incref(root), .n_choices = 1};
+    *params = (struct params){.request = limits->defaults,
+                              .sampling = *limits->defaults.sampling,
+                              .root = json_incref(root),
+                              .n_choices = 1};
+    params->request.sampling = &params->sampling;
     return 0;
 }
 

@@ -108,16 +108,19 @@ static const runnel_logit_bias bias = {.token = 7, .bias = -100};
 
 static void describe_request(runnel_request *request)
 {
-    runnel_request_init(shared_model, request);
+    static runnel_sampling sampling;
+    runnel_sampling_init(shared_model, &sampling);
+    runnel_request_init(request);
     request->max_tokens = 40;
     request->ignore_eos = true;
     request->wants_logits_hash = true;
     request->stop = stops;
     request->n_stop = 2;
-    request->sampling.seed = 5;
-    request->sampling.repetition_penalty = 1.1f;
-    request->sampling.logit_bias = &bias;
-    request->sampling.n_logit_bias = 1;
+    sampling.seed = 5;
+    sampling.repetition_penalty = 1.1f;
+    sampling.logit_bias = &bias;
+    sampling.n_logit_bias = 1;
+    request->sampling = &sampling;
 }
 
 static int act_respond(struct result *result, runnel_error *error)
@@ -127,7 +130,7 @@ static int act_respond(struct result *result, runnel_error *error)
                                               {"assistant", "144", 0},
                                               {"user", "And 13?", 0}};
     runnel_request request;
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     describe_request(&request);
     request.messages = messages;
     request.n_messages = 4;
@@ -144,7 +147,7 @@ static int act_respond_many(struct result *result, runnel_error *error)
 {
     static const int32_t ids[] = {65, 66, 67, 68};
     runnel_request requests[3];
-    runnel_response responses[3];
+    runnel_response responses[3] = {{.size = sizeof *responses}};
     for (int i = 0; i < 3; i++)
         describe_request(&requests[i]);
     requests[0].prompt = "A question";

@@ -15,8 +15,11 @@ enum { N_VOCAB = 48, N_REQUESTS = 6, N_TOKENS = 30 };
 
 static runnel_sampling plain_sampling(float temperature)
 {
-    return (runnel_sampling){
-        .temperature = temperature, .top_p = 1, .repetition_penalty = 1, .penalty_window = -1};
+    return (runnel_sampling){.size = sizeof(runnel_sampling),
+                             .temperature = temperature,
+                             .top_p = 1,
+                             .repetition_penalty = 1,
+                             .penalty_window = -1};
 }
 
 /* Where nothing is left to chance the drawn token has probability 1, and whatever was told before is forgotten. */
@@ -115,13 +118,13 @@ static const int top_k[N_REQUESTS] = {3, 1, 7, 0, 20, 2};
 static runnel_request ask_for(const runnel_model *model, int i, struct told *told)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     request.prompt = "Why is the sky blue?";
     request.max_tokens = N_TOKENS;
     request.ignore_eos = true;
-    request.sampling = plain_sampling(top_k[i] ? 1.5f : 0);
-    request.sampling.top_k = top_k[i];
-    request.sampling.seed = (uint64_t)i;
+    *own_sampling(model, &request) = plain_sampling(top_k[i] ? 1.5f : 0);
+    own_sampling(model, &request)->top_k = top_k[i];
+    own_sampling(model, &request)->seed = (uint64_t)i;
     request.wants_tokens = true;
     request.on_event = note_token;
     request.user = told;
@@ -138,7 +141,7 @@ static void each_request_is_told_its_own(void **state)
     runnel_engine *engine =
         tiny_engine_start(model, (runnel_engine_options){.n_context = 256, .n_parallel = N_REQUESTS});
     runnel_request requests[N_REQUESTS];
-    runnel_response responses[N_REQUESTS];
+    runnel_response responses[N_REQUESTS] = {{.size = sizeof *responses}};
     struct told plain[N_REQUESTS] = {0}, told[N_REQUESTS] = {0};
     for (int i = 0; i < N_REQUESTS; i++) {
         requests[i] = ask_for(model, i, &plain[i]);
