@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 extern const char models_tsv[]; /* generated from models.tsv, zero-terminated */
 
@@ -83,10 +84,17 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
+/* One typing error in a short name, a few in a long one. */
+bool catalogue_is_near(const char *name, const char *known)
+{
+    size_t len = strlen(name), distance = text_distance(name, len, known);
+    return distance <= 1 + len / 6 && distance < len;
+}
+
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)
 {
     struct catalogue_entry candidate;
-    char names[256] = "";
+    char names[256] = "", nearest[sizeof candidate.name + 32] = "";
     const char *cursor = NULL;
     while (catalogue_next(&cursor, &candidate)) {
         if (strcmp(candidate.name, name) == 0) {
@@ -95,9 +103,11 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
         }
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", candidate.name);
+        if (!*nearest && catalogue_is_near(name, candidate.name))
+            snprintf(nearest, sizeof nearest, "; did you mean %s?", candidate.name);
     }
-    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'; known names: %s", name,
-                     names);
+    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'%s; known names: %s", name,
+                     nearest, names);
 }
 
 int catalogue_folder(char *path, size_t size, runnel_error *error)

