@@ -64,9 +64,8 @@ static const struct option_spec specs[] = {
 static const struct options_table table = {
     "runnel pull",
     "Download a model. Stopped or broken off, the same command goes on where it ended. "
-    "Honours HF_ENDPOINT, HF_TOKEN, MODELSCOPE_DOMAIN, PIP_INDEX_URL and https_proxy; RUNNEL_MODELS is the "
-    "folder of pulled "
-    "models.",
+    "Honours HF_ENDPOINT and MODELSCOPE_DOMAIN (an address or a bare domain), HF_TOKEN, PIP_INDEX_URL and "
+    "https_proxy; RUNNEL_MODELS is the folder of pulled models.",
     specs, OPTION_COUNT(specs)};
 
 static void on_interrupt(int signal_number)
