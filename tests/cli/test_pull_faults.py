@@ -40,7 +40,9 @@ def one_wheel():
 def assert_resumes(runnel, server, tmp_path, url, begin=200_000):
     server.requests.clear()
     server.respond = send_range
-    assert_pulled(pull(runnel, server, tmp_path, url), tmp_path)
+    result = pull(runnel, server, tmp_path, url)
+    assert_pulled(result, tmp_path)
+    assert f"from {url}, going on after {begin // 1000} kB\n" in result.stderr
     assert [headers.get("Range") for _, headers in server.requests] == [f"bytes={begin}-"]
 
 
@@ -255,7 +257,28 @@ def test_a_domain_is_asked_by_https(runnel, server, tmp_path, variable, source):
     assert_pulled(pull(runnel, server, tmp_path, source, **{variable: f"{server.url}/"}), tmp_path)
 
 
-def test_a_name_typed_wrong(runnel, server, tmp_path):
-    result = pull(runnel, server, tmp_path, "coder-1.5")
-    assert result.returncode == 2 and "did you mean coder-1.5b?" in result.stderr
+# What was asked for --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, said", [
+    ("coder-1.5", "did you mean coder-1.5b?"), ("r1", "did you mean r1-1.5b?"), ("Smollm2-135M", "did you mean smollm2-135m?"),
+    ("cdoer-0.5b", "did you mean coder-0.5b?"), ("Qwen/Qwen2-GGUF", "hf:OWNER/REPOSITORY/FILE.gguf"),
+    ("ftp://a/b.gguf", "http(s)://..."),
+])
+def test_a_name_typed_wrong(runnel, server, tmp_path, name, said):
+    result = pull(runnel, server, tmp_path, name)
+    assert result.returncode == 2 and said in result.stderr and result.stderr.count("\n") == 1
     assert server.requests == []
+
+
+def test_a_folder_of_the_name_is_in_the_way(runnel, server, tmp_path):
+    """Told before a gigabyte has come."""
+    (tmp_path / "model.gguf").mkdir()
+    server.respond = send
+    result = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    assert result.returncode == 1 and f"{tmp_path}/model.gguf: expected a file or nothing there" in result.stderr
+    assert server.requests == [] and [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_the_beginning_of_http_in_capitals(runnel, server, tmp_path):
+    server.respond = send
+    assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/model.gguf".replace("http", "HTTP")), tmp_path)
