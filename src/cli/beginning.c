@@ -60,17 +60,25 @@ static void show_bytes(const char *bytes, size_t n_bytes, char *text, size_t siz
         len += (size_t)snprintf(text + len, size - len, "%s%02x", i ? " " : "", (unsigned char)bytes[i]);
 }
 
+void beginning_describe(const char *bytes, size_t n_bytes, char text[BEGINNING_TEXT_BYTES])
+{
+    char shown[TEXT_CHARACTERS + 8];
+    const char *kind = name_kind(bytes, n_bytes);
+    if (n_bytes == 0) {
+        snprintf(text, BEGINNING_TEXT_BYTES, "nothing");
+        return;
+    }
+    show_bytes(bytes, n_bytes, shown, sizeof shown);
+    snprintf(text, BEGINNING_TEXT_BYTES, "%s%s", kind ? kind : "what begins with ", shown);
+}
+
 int beginning_check(enum beginning wanted, const char *bytes, size_t n_bytes, runnel_error *error)
 {
     if (n_bytes >= BEGINNING_BYTES && memcmp(bytes, beginnings[wanted].bytes, BEGINNING_BYTES) == 0)
         return RUNNEL_OK;
-    if (n_bytes == 0)
-        return error_set(error, RUNNEL_EFORMAT, "expected %s, found nothing", beginnings[wanted].text);
-    char shown[TEXT_CHARACTERS + 8];
-    const char *kind = name_kind(bytes, n_bytes);
-    show_bytes(bytes, n_bytes, shown, sizeof shown);
-    return error_set(error, RUNNEL_EFORMAT, "expected %s, found %s%s", beginnings[wanted].text,
-                     kind ? kind : "what begins with ", shown);
+    char found[BEGINNING_TEXT_BYTES];
+    beginning_describe(bytes, n_bytes, found);
+    return error_set(error, RUNNEL_EFORMAT, "expected %s, found %s", beginnings[wanted].text, found);
 }
 
 int beginning_check_file(enum beginning wanted, const char *path, runnel_error *error)

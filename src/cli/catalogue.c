@@ -89,7 +89,7 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
 static size_t lower(const char *text, char out[32])
 {
     size_t len = 0;
-    for (; text[len] && len < 31; len++)
+    for (; len < 31 && text[len]; len++)
         out[len] = (char)tolower((unsigned char)text[len]);
     out[len] = 0;
     return len;

@@ -283,7 +283,8 @@ static int request_error(CURL *curl, CURLcode code, const char *url, const char 
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     if (code == CURLE_HTTP_RETURNED_ERROR) {
-        const char *hint = status == 401 || status == 403 ? " (for a closed repository set HF_TOKEN)" : "";
+        const char *hint =
+            status == 401 || status == 403 ? " (a closed repository of Hugging Face needs HF_TOKEN)" : "";
         bool again = status == 408 || status == 429 || status >= 500;
         return error_set(error, again ? RUNNEL_EIO : RUNNEL_EINVAL, "%s: the server answered %ld%s", url,
                          status, hint);
@@ -455,6 +456,12 @@ int download_check(const char *url, const char *token, runnel_error *error)
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, 3L * CONNECT_TIMEOUT_S);
     CURLcode curl_code = curl_easy_perform(curl);
     int code = curl_code == CURLE_OK ? RUNNEL_OK : request_error(curl, curl_code, url, curl_error, error);
+    const char *type = NULL;
+    if (code == RUNNEL_OK && curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type) == CURLE_OK && type &&
+        strncasecmp(type, "text/html", strlen("text/html")) == 0)
+        code = error_set(error, RUNNEL_EINVAL,
+                         "%s: expected a file, found an HTML page (of a network that wants a login, perhaps)",
+                         url);
     curl_easy_cleanup(curl);
     return code;
 }

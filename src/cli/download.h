@@ -43,7 +43,7 @@ int download_run(const struct download *download, struct download_result *result
  * NULL: any. Free *text with free(). */
 int download_text(const char *url, const char *accept, size_t max_bytes, char **text, runnel_error *error);
 
-/* Does url answer: a connection within 5 s and no error status? Downloads nothing. */
+/* Does url answer: a connection within 5 s, no error status, and not the page of a login? Downloads nothing. */
 int download_check(const char *url, const char *token, runnel_error *error);
 
 #endif

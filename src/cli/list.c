@@ -396,13 +396,11 @@ static int remove_model(const struct stored *model, runnel_error *error)
     char part[4200], size[SIZE_BYTES];
     bool is_part = model->kind == STORED_PART;
     snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");
-    int failure = part_check_free(part, error);
-    if (!failure && !is_part && unlink(model->path))
-        return error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", model->path, strerror(errno));
-    if (!failure)
-        failure = part_remove(part, error);
+    int failure = part_remove(part, error);
     if (failure)
         return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
+    if (!is_part && unlink(model->path))
+        return error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", model->path, strerror(errno));
     format_size(model->n_bytes, size);
     if (*model->target)
         fprintf(stderr, "%s: the link is removed; what it points to is not touched: %s\n", model->path,

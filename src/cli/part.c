@@ -53,25 +53,22 @@ static int lock(int fd, const char *path, runnel_error *error)
 
 int part_open(struct part *part, const char *path, runnel_error *error)
 {
-    struct stat status = {.st_nlink = 0};
+    struct stat status;
     *part = (struct part){.path = path, .fd = -1};
-    /* Who removed it while this process waited for the lock took its name away: then there is a new one. */
-    for (int n_tries = 0; status.st_nlink == 0 && n_tries < 3; n_tries++) {
-        if (part->fd >= 0)
-            close(part->fd);
+    /* Somebody may have removed it between open() and the lock: then it has no name any more, and there is a new one. */
+    for (int n_tries = 0; n_tries < 3; n_tries++) {
         part->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (part->fd < 0)
             return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", path, strerror(errno));
-        if (lock(part->fd, path, error)) {
-            close(part->fd); /* another's: it is left alone */
-            part->fd = -1;
-            error->code = RUNNEL_EINVAL;
-            return error->code;
-        }
-        if (fstat(part->fd, &status))
-            break;
+        int code = lock(part->fd, path, error);
+        if (code == RUNNEL_OK && fstat(part->fd, &status) == 0 && status.st_nlink > 0)
+            return RUNNEL_OK;
+        close(part->fd); /* another's: it is left alone */
+        part->fd = -1;
+        if (code)
+            return code;
     }
-    return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: it is removed again and again", path);
 }
 
 void part_close(struct part *part)
@@ -162,37 +159,17 @@ uint64_t part_kept_bytes(const char *path)
     return file_bytes(path) + file_bytes(wheel);
 }
 
-/* Opens what is there, locked; -1 and RUNNEL_OK: it cannot be opened, so nobody here writes it. */
-static int lock_existing(const char *path, int *fd, runnel_error *error)
-{
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int code = *fd < 0 ? RUNNEL_OK : lock(*fd, path, error);
-    if (code) {
-        close(*fd);
-        *fd = -1;
-    }
-    return code == RUNNEL_EBUSY ? code : RUNNEL_OK;
-}
-
-int part_check_free(const char *path, runnel_error *error)
-{
-    int fd;
-    int code = lock_existing(path, &fd, error);
-    if (fd >= 0)
-        close(fd);
-    return code;
-}
-
 int part_remove(const char *path, runnel_error *error)
 {
-    int fd;
-    int code = lock_existing(path, &fd, error);
-    if (code)
-        return code;
-    if (unlink(path) && errno != ENOENT)
-        code = error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", path, strerror(errno));
-    else
-        remove_companions(path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int code = fd < 0 ? RUNNEL_OK : lock(fd, path, error);
+    if (code != RUNNEL_EBUSY) { /* what cannot be opened or locked is not written by a download either */
+        code = RUNNEL_OK;
+        if (unlink(path) && errno != ENOENT)
+            code = error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", path, strerror(errno));
+        else
+            remove_companions(path);
+    }
     if (fd >= 0)
         close(fd);
     return code;

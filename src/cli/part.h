@@ -16,7 +16,8 @@ struct part {
     bool unwritable;  /* this machine could not write it (a full disk): no source can help */
 };
 
-/* Opens the part at path, which is made if it is not there, and locks it. RUNNEL_EINVAL: not, or another holds it. */
+/* Opens the part at path, which is made if it is not there, and locks it. RUNNEL_EINVAL: that
+ * cannot be; RUNNEL_EBUSY: another holds it. */
 int part_open(struct part *part, const char *path, runnel_error *error);
 
 /* Closes it. An empty one is removed, with its companion. */
@@ -42,9 +43,6 @@ int part_rename(struct part *part, const char *to, runnel_error *error);
 
 /* How many bytes are kept at path and in the package beside it; 0: nothing. */
 uint64_t part_kept_bytes(const char *path);
-
-/* RUNNEL_EBUSY: a download holds the part at path now. What is not there is not held. */
-int part_check_free(const char *path, runnel_error *error);
 
 /* Removes the file at path and all that stands beside it, unless a download holds it: RUNNEL_EBUSY. */
 int part_remove(const char *path, runnel_error *error);

