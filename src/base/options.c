@@ -256,8 +256,8 @@ static int keep_text(struct reading *r, size_t index, struct found found)
         if (!found.texts && r->n_texts < TEXTS_OPTIONS_MAX)
             found.texts = &r->texts[r->n_texts++];
         if (!found.texts || found.texts->n == OPTION_TEXTS_MAX)
-            return error_set(r->error, RUNNEL_EINVAL, "--%s: expected it %d times at most", spec->name,
-                             OPTION_TEXTS_MAX);
+            return error_set(r->error, RUNNEL_EINVAL, "%s%s: expected it %d times at most",
+                             spec->positional ? "" : "--", spec->name, OPTION_TEXTS_MAX);
         found.texts->values[found.texts->n++] = found.text;
     }
     r->found[index] = found;
@@ -317,6 +317,8 @@ static int take_positional(struct reading *r, const char *text)
             hint = spec->extra_hint;
         if (spec->bare && r->found[i].text && !r->found[i].bare)
             return given_twice(r, spec, text, r->found[i].text);
+        if (spec->positional && spec->type == OPTION_TEXTS)
+            return keep_text(r, i, (struct found){.text = text, .source = FROM_FLAG});
         if ((spec->positional || spec->bare) && !r->found[i].text) {
             r->found[i] = (struct found){.text = text, .source = FROM_FLAG, .bare = spec->bare};
             return RUNNEL_OK;

@@ -89,7 +89,7 @@ struct option_spec {
     const char *default_text; /* as a user would write it; NULL: zero, false, NULL, an empty list */
     const char *choices;      /* STRING: the values it may have, "avx2|avx512"; NULL: any */
     bool required;            /* an error if nobody gives a value */
-    bool positional;          /* no flag: the next argument without one */
+    bool positional;          /* no flag: the next argument without one; of TEXTS all that are left */
     bool bare;                /* with its flag, or as the next argument without one */
     const char *extra_hint;   /* bare: what is said of an argument too many; NULL: nothing */
     const char *excludes;     /* options that cannot be given beside it, "raw|json"; NULL: none */

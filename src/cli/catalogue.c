@@ -2,12 +2,14 @@
  */
 #include "cli/catalogue.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 extern const char models_tsv[]; /* generated from models.tsv, zero-terminated */
 
@@ -83,10 +85,29 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
+/* Lower case, cut to what text_distance() compares. */
+static size_t lower(const char *text, char out[32])
+{
+    size_t len = 0;
+    for (; len < 31 && text[len]; len++)
+        out[len] = (char)tolower((unsigned char)text[len]);
+    out[len] = 0;
+    return len;
+}
+
+/* Its beginning, or two letters wrong, or capital ones. */
+bool catalogue_is_near(const char *name, const char *known)
+{
+    char a[32], b[32];
+    size_t len = lower(name, a), known_len = lower(known, b);
+    size_t distance = text_distance(a, len, b);
+    return (len >= 2 && len < known_len && memcmp(a, b, len) == 0) || (distance <= 2 && 2 * distance <= len);
+}
+
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)
 {
     struct catalogue_entry candidate;
-    char names[256] = "";
+    char names[256] = "", nearest[sizeof candidate.name + 32] = "";
     const char *cursor = NULL;
     while (catalogue_next(&cursor, &candidate)) {
         if (strcmp(candidate.name, name) == 0) {
@@ -95,9 +116,11 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
         }
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", candidate.name);
+        if (!*nearest && catalogue_is_near(name, candidate.name))
+            snprintf(nearest, sizeof nearest, "; did you mean %s?", candidate.name);
     }
-    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'; known names: %s", name,
-                     names);
+    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'%s; known names: %s", name,
+                     nearest, names);
 }
 
 int catalogue_folder(char *path, size_t size, runnel_error *error)

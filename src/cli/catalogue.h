@@ -22,6 +22,9 @@ struct catalogue_entry {
     int n_sources;
 };
 
+/* May a name be another one, typed wrong? */
+bool catalogue_is_near(const char *name, const char *known);
+
 /* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names. */
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);
 

@@ -56,10 +56,12 @@ static double now_s(void)
 const char *progress_bytes(uint64_t n_bytes, char text[16])
 {
     double bytes = (double)n_bytes;
-    if (bytes < 1e6)
+    if (n_bytes < 1000)
+        snprintf(text, 16, "%d B", (int)n_bytes);
+    else if (bytes < 999.5e3) /* what rounds to 1000 has the next unit */
         snprintf(text, 16, "%.0f kB", bytes / 1e3);
-    else if (bytes < 1e9)
-        snprintf(text, 16, "%.*f MB", bytes < 1e7, bytes / 1e6);
+    else if (bytes < 999.5e6)
+        snprintf(text, 16, "%.*f MB", bytes < 9.95e6, bytes / 1e6);
     else
         snprintf(text, 16, "%.2f GB", bytes / 1e9);
     return text;

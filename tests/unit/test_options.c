@@ -459,6 +459,36 @@ static void test_texts(void **state)
     assert_non_null(strstr(error.message, "--keys"));
 }
 
+/* What stands without a flag may come several times, too. */
+static void test_positional_texts(void **state)
+{
+    struct names_settings {
+        struct option_texts names;
+        bool json;
+    } s;
+    static const struct option_spec names_specs[] = {
+        {"NAME", 0, OPTION_TEXTS, NULL, "names", OPTION_FIELD(struct names_settings, names),
+         .positional = true, .required = true},
+        {"json", 0, OPTION_FLAG, NULL, "print JSON", OPTION_FIELD(struct names_settings, json)},
+    };
+    static const struct options_table names_table = {"runnel names", "Tests names.", names_specs,
+                                                     OPTION_COUNT(names_specs)};
+    (void)state;
+    char *argv[2 + OPTION_TEXTS_MAX] = {(char *)"t",   (char *)"one", (char *)"--json",
+                                        (char *)"two", (char *)"--",  (char *)"-three"};
+    assert_int_equal(options_read(&names_table, 6, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.names.n, 3);
+    assert_string_equal(s.names.values[0], "one");
+    assert_string_equal(s.names.values[1], "two");
+    assert_string_equal(s.names.values[2], "-three");
+    assert_true(s.json);
+    assert_int_equal(options_read(&names_table, 1, argv, &s, &error), RUNNEL_EINVAL);
+    for (int i = 0; i <= OPTION_TEXTS_MAX; i++)
+        argv[1 + i] = (char *)"x";
+    assert_int_equal(options_read(&names_table, 2 + OPTION_TEXTS_MAX, argv, &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "NAME: expected it 32 times at most");
+}
+
 int main(void)
 {
     for (size_t i = 0; i < OPTION_COUNT(specs); i++) { /* whoever runs the tests may have some set */
@@ -480,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_config_refusals),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_positional_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
