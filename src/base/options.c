@@ -245,12 +245,27 @@ static int given_twice(struct reading *r, const struct option_spec *spec, const 
                      spec->value_name, bare, spec->name, with_flag, hint ? "; " : "", hint ? hint : "");
 }
 
-/* Keeps what was found for an option: in place of what it had, or behind it. */
+/* Two texts from the same source: neither is to be ignored. */
+static int given_again(struct reading *r, const struct option_spec *spec, const struct found *before,
+                       const struct found *found)
+{
+    if (found->source == FROM_CONFIG)
+        return error_set(r->error, RUNNEL_EINVAL,
+                         "%.160s, line %d: %s: expected it once, found '%.60s' here and '%.60s' in line %d",
+                         r->config_path, found->line, spec->name, found->text, before->text, before->line);
+    return error_set(r->error, RUNNEL_EINVAL, "--%s: expected it once, found '%.60s' and '%.60s'", spec->name,
+                     before->text, found->text);
+}
+
+/* Keeps what was found for an option: in place of what another source had for it, or behind that. */
 static int keep_text(struct reading *r, size_t index, struct found found)
 {
     const struct option_spec *spec = &r->table->specs[index];
-    if (r->found[index].bare && found.source == FROM_FLAG)
-        return given_twice(r, spec, r->found[index].text, found.text);
+    const struct found *before = &r->found[index];
+    if (before->bare && found.source == FROM_FLAG)
+        return given_twice(r, spec, before->text, found.text);
+    if (spec->once && before->text && before->source == found.source)
+        return given_again(r, spec, before, &found);
     if (spec->type == OPTION_TEXTS) {
         found.texts = r->found[index].texts;
         if (!found.texts && r->n_texts < TEXTS_OPTIONS_MAX)

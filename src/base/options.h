@@ -91,6 +91,7 @@ struct option_spec {
     bool required;            /* an error if nobody gives a value */
     bool positional;          /* no flag: the next argument without one; of TEXTS all that are left */
     bool bare;                /* with its flag, or as the next argument without one */
+    bool once;                /* a text that is used up: two of them are refused. Of other options the last one counts */
     const char *extra_hint;   /* bare: what is said of an argument too many; NULL: nothing */
     const char *excludes;     /* options that cannot be given beside it, "raw|json"; NULL: none */
     const char *needs;        /* of these one must be given, too, else it would change nothing; NULL: none */

@@ -259,6 +259,15 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
     wrap_print(stderr, 1, text);
 }
 
+void answer_remark_cut_thought(const runnel_response *response)
+{
+    if (response->finish_reason == RUNNEL_FINISH_LENGTH && response->reasoning_len && !response->text_len)
+        wrap_print(
+            stderr, 0,
+            "runnel: cut off within its thoughts, so there is no answer: a larger -n (and --ctx) gives "
+            "room for one, --no-think leaves the thoughts out\n");
+}
+
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
 {
     runnel_model_info info = {.size = sizeof info};

@@ -3,6 +3,7 @@
 #include "cli/catalogue.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,37 @@ static bool is_there(char *path, size_t size, const char *folder, const char *na
     return len >= 0 && (size_t)len < size && access(path, F_OK) == 0;
 }
 
+/* Looks for a file in the folder whose name may be meant, and copies it without .gguf. */
+static bool find_near(const char *model, const char *folder, char near[64])
+{
+    DIR *dir = opendir(folder);
+    bool found = false;
+    for (struct dirent *entry; dir && !found && (entry = readdir(dir));) {
+        size_t len = strlen(entry->d_name), end = strlen(".gguf");
+        if (len <= end || len - end >= 64 || strcmp(entry->d_name + len - end, ".gguf") != 0)
+            continue;
+        snprintf(near, 64, "%.*s", (int)(len - end), entry->d_name);
+        found = catalogue_is_near(model, near) || catalogue_is_near(model, entry->d_name);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+/* "did you mean NAME? " or nothing. */
+static const char *suggest(const char *model, const char *folder, char text[80])
+{
+    char near[64];
+    struct catalogue_entry entry;
+    bool found = find_near(model, folder, near) || find_near(model, "models", near);
+    for (const char *cursor = NULL; !found && catalogue_next(&cursor, &entry);) {
+        found = catalogue_is_near(model, entry.name) || catalogue_is_near(model, entry.file);
+        snprintf(near, sizeof near, "%.63s", entry.name);
+    }
+    snprintf(text, 80, "did you mean %s? ", near);
+    return found ? text : "";
+}
+
 int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error)
 {
     size_t len = strlen(model);
@@ -169,7 +201,8 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
         return code;
     if (is_there(found, sizeof found, folder, model, ".gguf") ||
         is_there(found, sizeof found, folder, model, "") ||
-        is_there(found, sizeof found, "models", model, ".gguf")) {
+        is_there(found, sizeof found, "models", model, ".gguf") ||
+        is_there(found, sizeof found, "models", model, "")) {
         if (strlen(found) >= size)
             return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
                              size - 1, strlen(found));
@@ -181,9 +214,10 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     if (catalogue_find(model, &entry, NULL) == RUNNEL_OK)
         return error_set(error, RUNNEL_EIO, "model '%s' is not here yet: `runnel pull %s` gets it", model,
                          model);
+    char near[80];
     return error_set(
         error, RUNNEL_EIO,
         "model '%s': expected a file or the name of a pulled model, found neither here nor in models or %s; "
-        "`runnel list` shows the names",
-        model, folder);
+        "%s`runnel list` shows the names",
+        model, folder, suggest(model, folder, near));
 }

@@ -1,7 +1,7 @@
 /* catalogue.h: the models that runnel knows by name (models.tsv, built in), and where pulled models are kept.
  *
  * The catalogue is constant; any thread. Where a model is looked for, in this order: the path itself;
- * NAME.gguf, then NAME, in the folder of pulled models. */
+ * NAME.gguf, then NAME, in the folder of pulled models; the same in `models` where the program is run. */
 #ifndef RUNNEL_CLI_CATALOGUE_H
 #define RUNNEL_CLI_CATALOGUE_H
 

@@ -109,6 +109,7 @@ static void take_turn(struct chat *chat, const char *question)
             chat_say("runnel: %s\n", error.message);
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
+        answer_remark_cut_thought(&response);
         if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
             response.n_prompt_tokens + response.n_tokens >= chat->n_context)
             say_full(chat);
