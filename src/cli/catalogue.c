@@ -173,12 +173,16 @@ static bool find_near(const char *model, const char *folder, char near[64])
 /* "did you mean NAME? " or nothing. */
 static const char *suggest(const char *model, const char *folder, char text[80])
 {
-    char near[64];
+    char near[64] = "";
     struct catalogue_entry entry;
     bool found = find_near(model, folder, near) || find_near(model, "models", near);
-    for (const char *cursor = NULL; !found && catalogue_next(&cursor, &entry);) {
-        found = catalogue_is_near(model, entry.name) || catalogue_is_near(model, entry.file);
-        snprintf(near, sizeof near, "%.63s", entry.name);
+    bool is_name = false; /* but for capital letters */
+    for (const char *cursor = NULL; !is_name && catalogue_next(&cursor, &entry);) {
+        is_name = !strcasecmp(model, entry.name);
+        if (is_name ||
+            (!found && (catalogue_is_near(model, entry.name) || catalogue_is_near(model, entry.file))))
+            snprintf(near, sizeof near, "%.63s", entry.name);
+        found = found || is_name || (*near && !strcmp(near, entry.name));
     }
     snprintf(text, 80, "did you mean %s? ", near);
     return found ? text : "";
@@ -199,10 +203,11 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     int code = catalogue_folder(folder, sizeof folder, error);
     if (code)
         return code;
-    if (is_there(found, sizeof found, folder, model, ".gguf") ||
-        is_there(found, sizeof found, folder, model, "") ||
-        is_there(found, sizeof found, "models", model, ".gguf") ||
-        is_there(found, sizeof found, "models", model, "")) {
+    bool is_found = *model && (is_there(found, sizeof found, folder, model, ".gguf") ||
+                               is_there(found, sizeof found, folder, model, "") ||
+                               is_there(found, sizeof found, "models", model, ".gguf") ||
+                               is_there(found, sizeof found, "models", model, ""));
+    if (is_found) {
         if (strlen(found) >= size)
             return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
                              size - 1, strlen(found));

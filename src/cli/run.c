@@ -23,6 +23,9 @@ enum {
     ROOM_FOR_TEMPLATE = 8, /* tokens */
 };
 
+/* Of a seed by chance: readers of --json may keep numbers as doubles. */
+#define SEED_MOST ((UINT64_C(1) << 53) - 1)
+
 static const struct option_spec run_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
      OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
@@ -214,7 +217,7 @@ uint64_t run_random_seed(void)
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         seed = (uint64_t)getpid();
-    return seed & INT64_MAX;
+    return seed & SEED_MOST;
 }
 
 /* Says that --no-think changes nothing, if it does not. */

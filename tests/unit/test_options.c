@@ -217,6 +217,40 @@ static void write_config(const char *text)
     close(file);
 }
 
+/* Of two values the last one counts, of two texts neither may be ignored. */
+static void test_once(void **state)
+{
+    (void)state;
+    struct texts {
+        const char *prompt;
+        int n;
+        char *config_text;
+    } s;
+    static const struct option_spec once_specs[] = {
+        {"prompt", 'p', OPTION_STRING, "TEXT", "a text", OPTION_FIELD(struct texts, prompt), .once = true},
+        {"tokens", 'n', OPTION_INT, "N", "how many", OPTION_FIELD(struct texts, n), .minimum = 0,
+         .maximum = 9},
+        {"config", 0, OPTION_CONFIG, "FILE", "config", OPTION_FIELD(struct texts, config_text)},
+    };
+    static const struct options_table t = {"runnel t", "T.", once_specs, OPTION_COUNT(once_specs)};
+    char *good_ones[] = {(char *)"t", (char *)"-n", (char *)"1", (char *)"-n2", (char *)"-p", (char *)"a"};
+    char *twice[] = {(char *)"t", (char *)"-p", (char *)"a", (char *)"--prompt=b"};
+    char *file[] = {(char *)"t", (char *)"--config", config_path, (char *)"-p", (char *)"flag"};
+    assert_int_equal(options_read(&t, 6, good_ones, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.n, 2);
+    assert_int_equal(options_read(&t, 4, twice, &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "--prompt: expected it once, found 'a' and 'b'");
+    write_config("prompt = a\n\nprompt = b\n");
+    assert_int_equal(options_read(&t, 3, file, &s, &error), RUNNEL_EINVAL);
+    assert_non_null(
+        strstr(error.message, "line 3: prompt: expected it once, found 'b' here and 'a' in line 1"));
+    write_config("prompt = a\n");
+    assert_int_equal(options_read(&t, 5, file, &s, &error), OPTIONS_READ);
+    assert_string_equal(s.prompt, "flag"); /* another source */
+    free(s.config_text);
+    unlink(config_path);
+}
+
 static void test_precedence(void **state)
 {
     (void)state;
@@ -500,6 +534,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_once),
         cmocka_unit_test(test_positional),
         cmocka_unit_test(test_together),
         cmocka_unit_test(test_refusals),
