@@ -24,7 +24,8 @@ static int read_request(const runnel_request *given, const struct runnel_model *
                         runnel_request *request, runnel_error *error)
 {
     if (given->size < sizeof given->size)
-        return error_set(error, RUNNEL_EINVAL, "runnel_request.size: %zu, expected sizeof(runnel_request)",
+        return error_set(error, RUNNEL_EINVAL,
+                         "runnel_request.size: %zu, expected sizeof(runnel_request): it was not initialised",
                          given->size);
     runnel_request_init(model, request);
     memcpy(request, given, given->size < sizeof *request ? given->size : sizeof *request);
@@ -378,8 +379,9 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
     if (failure)
         return failure;
     if (n_chunk > engine->n_batch)
-        return error_set(error, RUNNEL_EINVAL, "chunk: %zu tokens, expected at most the engine's batch of %u",
-                         n_chunk, engine->n_batch);
+        return error_set(error, RUNNEL_EINVAL,
+                         "n_chunk: %zu tokens, expected at most the engine's batch of %u", n_chunk,
+                         engine->n_batch);
     struct evaluation evaluation = {
         .ids = ids,
         .n_ids = (uint32_t)n_ids,

@@ -64,13 +64,19 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         options->n_parallel = 1;
     if (!options->n_requests)
         options->n_requests = REQUESTS_DEFAULT;
-    int failure = check_range("context", options->n_context, 2, n_train, error);
+    int failure = options->keep_first && !options->keep_last
+                      ? error_set(error, RUNNEL_EINVAL,
+                                  "keep_first: %u without keep_last, expected both: they make a window",
+                                  options->keep_first)
+                      : RUNNEL_OK;
     if (!failure)
-        failure = check_range("batch", options->n_batch, 1, BATCH_MAX, error);
+        failure = check_range("n_context", options->n_context, 2, n_train, error);
     if (!failure)
-        failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
+        failure = check_range("n_batch", options->n_batch, 1, BATCH_MAX, error);
     if (!failure)
-        failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
+        failure = check_range("n_parallel", options->n_parallel, 1, PARALLEL_MAX, error);
+    if (!failure)
+        failure = check_range("n_requests", options->n_requests, 1, REQUESTS_MAX, error);
     if (!failure)
         failure = check_ms("step_budget_ms", options->step_budget_ms, error);
     if (!failure)

@@ -493,7 +493,9 @@ void request_fail(struct runnel_future *future, const runnel_error *error)
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
 {
     enum output_state state =
-        reason == RUNNEL_FINISH_CANCELLED ? OUTPUT_CANCELLED : output_finish(future->output, on_text, future);
+        reason == RUNNEL_FINISH_CANCELLED
+            ? OUTPUT_CANCELLED
+            : output_finish(future->output, reason == RUNNEL_FINISH_LENGTH, on_text, future);
     if (state == OUTPUT_CANCELLED)
         reason = RUNNEL_FINISH_CANCELLED;
     else if (state == OUTPUT_STOPPED)
