@@ -6,7 +6,7 @@
 #include "cli/affinity.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* route_table.c: every route. The loop's thread only. */
+#include "server/api/native.h"
+#include "server/api/openai.h"
+#include "server/api/props.h"
+#include "server/api/tokens.h"
 #include "server/health.h"
-#include "server/native.h"
-#include "server/openai.h"
 #include "server/openapi.h"
-#include "server/props.h"
 #include "server/routes.h"
-#include "server/tokens.h"
 
 /* Columns: path, body, function; summary, schema of the body, schema of the answer, whether it can stream. */
 static const struct route routes[] = {

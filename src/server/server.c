@@ -2,16 +2,16 @@
  *
  * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is
  * opened on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/thread.h"
-#include "server/job.h"
+#include "server/api/prepare.h"
+#include "server/api/reply.h"
+#include "server/core/job.h"
+#include "server/core/record.h"
 #include "server/page.h"
-#include "server/prepare.h"
-#include "server/record.h"
-#include "server/reply.h"
 
 #include <event2/event.h>
 #include <pthread.h>

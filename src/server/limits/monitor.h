@@ -1,0 +1,52 @@
+/* monitor.h: what a server watches about itself, about once a second: its memory, whether its engine gets on, and the
+ * breaker that both memory and requests move. The loop's thread only. */
+#ifndef RUNNEL_SERVER_LIMITS_MONITOR_H
+#define RUNNEL_SERVER_LIMITS_MONITOR_H
+
+#include "base/error.h"
+#include "server/limits/breaker.h"
+#include "server/limits/memory.h"
+
+struct event;
+struct exchange;
+struct server;
+
+struct monitor_options {
+    uint64_t memory_limit_bytes; /* of this process; 0: the container's or the machine's limit */
+    struct breaker_limits breaker;
+    int degraded_max_tokens; /* what a request gets at most while the breaker is open */
+    float degraded_temperature;
+    double wedged_ms; /* without a step while requests run */
+};
+
+struct monitor {
+    const struct monitor_options *options;
+    struct event *timer;
+    struct breaker breaker;
+    enum breaker_level told; /* in the log */
+    struct memory_reading memory;
+    uint64_t ready_bytes; /* resident when the server was ready; 0: it is not */
+    uint64_t n_steps;     /* of the engine, when it was last seen to get on, */
+    double step_ms;       /* and the time */
+    bool wedged;
+};
+
+/* Watches until monitor_stop. options live as long. */
+int monitor_start(struct server *server, const struct monitor_options *options, runnel_error *error);
+void monitor_stop(struct server *server); /* also if it was not started */
+
+/* The model is loaded and the engine runs: what grows from now on counts. */
+void monitor_ready(struct server *server);
+
+/* A request comes and goes: as in breaker.h, and told in the log when it moves the breaker. */
+struct breaker_verdict monitor_admit(struct server *server);
+void monitor_end(struct server *server, const struct breaker_verdict *verdict, enum breaker_outcome outcome);
+
+/* Why nothing is taken now, for people. */
+const char *monitor_refusal(const struct server *server);
+/* The headers that tell of a breaker that is open; if the answer is a refusal, also when to come back. */
+void monitor_add_headers(const struct server *server, struct exchange *exchange);
+/* True if the breaker would refuse a request, which counts as refused: before its body is read, that is memory, too. */
+bool monitor_refuses(struct server *server);
+
+#endif
