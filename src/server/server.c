@@ -53,8 +53,8 @@ static bool is_always_answered(const struct exchange *exchange)
 static void refuse_by_breaker(struct server *server, struct exchange *exchange)
 {
     struct refusal refusal = {.status = 503};
-    monitor_add_headers(server, exchange);
-    snprintf(refusal.message, sizeof refusal.message, "%s", monitor_refusal(server));
+    monitor_add_headers(&server->monitor, exchange);
+    snprintf(refusal.message, sizeof refusal.message, "%s", monitor_refusal(&server->monitor));
     metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
 }
 
@@ -77,7 +77,8 @@ static void on_head(struct exchange *exchange, void *user)
                                why);
         return;
     }
-    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine && monitor_refuses(server)) {
+    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine &&
+        monitor_refuses(&server->monitor)) {
         refuse_by_breaker(server, exchange);
         return;
     }
@@ -123,7 +124,7 @@ static void on_opened(void *user)
     runnel_model_get_info(server->model, &server->info);
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
-    monitor_ready(server);
+    monitor_ready(&server->monitor, server->engine);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
 }
@@ -194,7 +195,8 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = prepare_begin(server, error);
     if (!failure)
-        failure = monitor_start(server, &server->options->monitor, error);
+        failure = monitor_start(&server->monitor, &server->options->monitor, loop_base(server->loop),
+                                server->log, error);
     if (!failure)
         failure = watch_signals(run, error);
     if (!failure)
@@ -211,7 +213,7 @@ static void stop(struct run *run)
     for (size_t i = 0; i < N_SIGNALS; i++)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
-    monitor_stop(server);
+    monitor_stop(&server->monitor);
     if (run->opening)
         pthread_join(run->opener, NULL);
     prepare_end(server);

@@ -9,10 +9,9 @@
 #ifndef RUNNEL_MODEL_TEMPLATE_TEMPLATE_H
 #define RUNNEL_MODEL_TEMPLATE_TEMPLATE_H
 
-#include "model/template/template_value.h"
-#include "model/vocabulary.h"
-
 #include "base/error.h"
+#include "base/text.h"
+#include "model/template/template_value.h"
 
 #include <time.h>
 

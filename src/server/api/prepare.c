@@ -45,8 +45,7 @@ struct preparer {
     struct server *server;
     pthread_t thread;
     struct preparation *held; /* not started; the loop's */
-    uint32_t n_held;
-    bool is_ending; /* the loop's */
+    bool is_ending;           /* the loop's */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
@@ -139,7 +138,7 @@ static void hold(struct preparation *preparation)
     if (preparation->next)
         preparation->next->previous = preparation;
     preparer->held = preparation;
-    preparer->n_held++;
+    preparer->server->n_preparing++;
 }
 
 static void let_go(struct preparation *preparation)
@@ -151,7 +150,7 @@ static void let_go(struct preparation *preparation)
         preparer->held = preparation->next;
     if (preparation->next)
         preparation->next->previous = preparation->previous;
-    preparer->n_held--;
+    preparer->server->n_preparing--;
 }
 
 /* Why it is not to be started; false if it is. */
@@ -269,11 +268,6 @@ void prepare_request(struct server *server, struct exchange *exchange, const str
     int failure = steps->read(server, &preparation->input, preparation->state, &preparation->refusal);
     pass_on(server, preparation, failure ? &preparation->refusal : NULL);
     free_preparation(preparation);
-}
-
-uint32_t prepare_count(const struct server *server)
-{
-    return server->preparer ? server->preparer->n_held : 0;
 }
 
 int prepare_begin(struct server *server, runnel_error *error)

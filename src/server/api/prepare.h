@@ -46,7 +46,4 @@ void prepare_request(struct server *server, struct exchange *exchange, const str
 int prepare_begin(struct server *server, runnel_error *error);
 void prepare_end(struct server *server); /* also if it was not begun; runs the loop for what is on its way */
 
-/* Long bodies that are being read or wait for that. The loop's thread. */
-uint32_t prepare_count(const struct server *server);
-
 #endif

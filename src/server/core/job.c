@@ -194,7 +194,7 @@ static enum breaker_outcome find_outcome(const struct job *job)
 
 static void end_job(struct job *job)
 {
-    monitor_end(job->server, &job->verdict, find_outcome(job));
+    monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
     if (job->previous)
         job->previous->next = job->next;
     else
@@ -367,17 +367,17 @@ static int pass_breaker(struct job *job, runnel_error *error)
 {
     struct server *server = job->server;
     const struct monitor_options *options = server->monitor.options;
-    job->verdict = monitor_admit(server);
+    job->verdict = monitor_admit(&server->monitor);
     if (job->verdict.level == BREAKER_REFUSING) {
-        monitor_add_headers(server, job->exchange);
-        return error_set(error, JOB_EREFUSED, "%s", monitor_refusal(server));
+        monitor_add_headers(&server->monitor, job->exchange);
+        return error_set(error, JOB_EREFUSED, "%s", monitor_refusal(&server->monitor));
     }
     if (job->verdict.level == BREAKER_DEGRADED) {
         struct record *record = record_of(job->exchange);
         record->degraded = breaker_reason(&server->monitor.breaker);
         record->degraded_max_tokens = options->degraded_max_tokens;
         record->degraded_temperature = options->degraded_temperature;
-        monitor_add_headers(server, job->exchange);
+        monitor_add_headers(&server->monitor, job->exchange);
     }
     return RUNNEL_OK;
 }
@@ -458,7 +458,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     if (!failure) {
         failure = submit(job, requests, error);
         if (failure)
-            monitor_end(server, &job->verdict, BREAKER_UNDECIDED);
+            monitor_end(&server->monitor, &job->verdict, BREAKER_UNDECIDED);
     }
     if (failure) {
         free_job(job);

@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/text.h"
-#include "server/api/prepare.h"
 #include "server/core/server.h"
 
 #include <dirent.h>
@@ -294,7 +293,7 @@ static void add_protection(struct page *page, const struct server *server)
     const struct admit *admit = &server->admit;
     number(page, "runnel_requests_admitted", "gauge", admit->n_requests, "Requests that hold a place now.");
     number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max, "Places: --limit-concurrency.");
-    number(page, "runnel_long_bodies", "gauge", prepare_count(server),
+    number(page, "runnel_long_bodies", "gauge", server->n_preparing,
            "Long bodies that are being read beside the loop, or wait for that; each holds a place.");
     number(page, "runnel_timeouts_total", "counter", (double)admit->n_timeouts,
            "Requests that waited or took longer than they may.");

@@ -47,7 +47,8 @@ struct server {
     struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;         /* memory of what lives as long as a request */
     struct job *jobs;          /* running; job.c's */
-    struct preparer *preparer; /* reads long bodies; prepare.c's */
+    struct preparer *preparer; /* reads long bodies; this and the next are prepare.c's */
+    uint32_t n_preparing;      /* long bodies that are being read or wait for that */
     char model_name[128];      /* in answers and as the label of metrics */
     double start_ms;           /* monotonic */
     int64_t created_s;         /* wall clock, for "created" */

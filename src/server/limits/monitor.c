@@ -2,7 +2,6 @@
 #include "server/limits/monitor.h"
 
 #include "base/clock.h"
-#include "server/core/server.h"
 
 #include <event2/event.h>
 #include <malloc.h>
@@ -23,32 +22,30 @@ static const char *level_text(enum breaker_level level)
     }
 }
 
-static void tell_level(struct server *server)
+static void tell_level(struct monitor *monitor)
 {
-    struct monitor *monitor = &server->monitor;
     enum breaker_level level = breaker_level(&monitor->breaker);
     if (level == monitor->told)
         return;
     monitor->told = level;
     if (level == BREAKER_DEGRADED)
-        log_say(server->log, "breaker",
+        log_say(monitor->log, "breaker",
                 "%s: answers get at most %d tokens and a temperature of at most %g until it has recovered "
                 "(%s; memory at %.0f %%)",
                 level_text(level), monitor->options->degraded_max_tokens,
                 (double)monitor->options->degraded_temperature, breaker_reason(&monitor->breaker),
                 monitor->memory.percent);
     else if (level)
-        log_say(server->log, "breaker", "%s (%s; memory at %.0f %%)", level_text(level),
+        log_say(monitor->log, "breaker", "%s (%s; memory at %.0f %%)", level_text(level),
                 breaker_reason(&monitor->breaker), monitor->memory.percent);
     else
-        log_say(server->log, "breaker", "%s", level_text(level));
+        log_say(monitor->log, "breaker", "%s", level_text(level));
 }
 
 /* Watching ------------------------------------------------------------------------------------------------ */
 
-static void watch_memory(struct server *server, double now_ms)
+static void watch_memory(struct monitor *monitor, double now_ms)
 {
-    struct monitor *monitor = &server->monitor;
     monitor->memory = memory_read(monitor->options->memory_limit_bytes);
     if (!monitor->ready_bytes)
         return;
@@ -59,19 +56,18 @@ static void watch_memory(struct server *server, double now_ms)
 
 /* The engine counts its steps; a request that runs or waits means that there is one to do. What counts is since when this
  * thread has seen none, not how long ago the last one was: that may have been before the request came. */
-static void watch_engine(struct server *server, double now_ms)
+static void watch_engine(struct monitor *monitor, double now_ms)
 {
-    struct monitor *monitor = &server->monitor;
     runnel_stats_values stats = {.size = sizeof stats};
-    if (server->engine)
-        runnel_stats(server->engine, &stats);
-    if (!server->jobs || stats.n_steps != monitor->n_steps) {
+    if (monitor->engine)
+        runnel_stats(monitor->engine, &stats);
+    if (!monitor->n_running || stats.n_steps != monitor->n_steps) {
         monitor->n_steps = stats.n_steps;
         monitor->step_ms = now_ms;
     }
     bool wedged = now_ms - monitor->step_ms > monitor->options->wedged_ms;
     if (wedged != monitor->wedged)
-        log_say(server->log, "engine",
+        log_say(monitor->log, "engine",
                 wedged ? "The engine has done no step for %.0f s, and requests wait"
                        : "The engine does steps again",
                 (now_ms - monitor->step_ms) / 1e3);
@@ -80,45 +76,45 @@ static void watch_engine(struct server *server, double now_ms)
 
 static void on_second(evutil_socket_t descriptor, short what, void *user)
 {
-    struct server *server = user;
+    struct monitor *monitor = user;
     double now_ms = clock_ms();
     (void)descriptor;
     (void)what;
-    watch_memory(server, now_ms);
-    watch_engine(server, now_ms);
-    tell_level(server);
+    watch_memory(monitor, now_ms);
+    watch_engine(monitor, now_ms);
+    tell_level(monitor);
 }
 
-int monitor_start(struct server *server, const struct monitor_options *options, runnel_error *error)
+int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
+                  struct log *log, runnel_error *error)
 {
     static const struct timeval second = {.tv_sec = 1};
-    struct monitor *monitor = &server->monitor;
-    *monitor = (struct monitor){.options = options, .step_ms = clock_ms()};
+    *monitor = (struct monitor){.options = options, .log = log, .step_ms = clock_ms()};
     breaker_init(&monitor->breaker, &options->breaker);
     monitor->memory = memory_read(options->memory_limit_bytes);
-    monitor->timer = event_new(loop_base(server->loop), -1, EV_PERSIST, on_second, server);
+    monitor->timer = event_new(base, -1, EV_PERSIST, on_second, monitor);
     if (!monitor->timer || event_add(monitor->timer, &second))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a timer");
     return RUNNEL_OK;
 }
 
-void monitor_stop(struct server *server)
+void monitor_stop(struct monitor *monitor)
 {
-    if (server->monitor.timer)
-        event_free(server->monitor.timer);
-    server->monitor.timer = NULL;
+    if (monitor->timer)
+        event_free(monitor->timer);
+    monitor->timer = NULL;
 }
 
-void monitor_ready(struct server *server)
+void monitor_ready(struct monitor *monitor, runnel_engine *engine)
 {
-    struct monitor *monitor = &server->monitor;
+    monitor->engine = engine;
     monitor->memory = memory_read(monitor->options->memory_limit_bytes);
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
     breaker_ready(&monitor->breaker, monitor->memory.percent);
     double mark = monitor->breaker.memory_mark;
     if (mark != monitor->options->breaker.memory_percent)
-        log_say(server->log, "memory",
+        log_say(monitor->log, "memory",
                 "%.0f %% of the memory is used already: answers become shorter (are degraded) past %.1f %%, "
                 "not past %.0f %%",
                 monitor->memory.percent, mark, monitor->options->breaker.memory_percent);
@@ -126,38 +122,41 @@ void monitor_ready(struct server *server)
 
 /* Requests ------------------------------------------------------------------------------------------------ */
 
-struct breaker_verdict monitor_admit(struct server *server)
+struct breaker_verdict monitor_admit(struct monitor *monitor)
 {
-    return breaker_admit(&server->monitor.breaker, clock_ms());
+    struct breaker_verdict verdict = breaker_admit(&monitor->breaker, clock_ms());
+    monitor->n_running += verdict.level != BREAKER_REFUSING;
+    return verdict;
 }
 
-void monitor_end(struct server *server, const struct breaker_verdict *verdict, enum breaker_outcome outcome)
+void monitor_end(struct monitor *monitor, const struct breaker_verdict *verdict, enum breaker_outcome outcome)
 {
-    breaker_end(&server->monitor.breaker, verdict, outcome, clock_ms());
-    tell_level(server);
+    monitor->n_running--;
+    breaker_end(&monitor->breaker, verdict, outcome, clock_ms());
+    tell_level(monitor);
 }
 
-const char *monitor_refusal(const struct server *server)
+const char *monitor_refusal(const struct monitor *monitor)
 {
-    const struct breaker *breaker = &server->monitor.breaker;
+    const struct breaker *breaker = &monitor->breaker;
     if (breaker->by_memory == BREAKER_REFUSING)
         return "the server is nearly out of memory and takes no new requests for the moment: try again soon";
     return "too many requests in a row ran out of time: the server takes no new ones for the moment: try "
            "again soon";
 }
 
-void monitor_add_headers(const struct server *server, struct exchange *exchange)
+void monitor_add_headers(const struct monitor *monitor, struct exchange *exchange)
 {
-    const struct breaker *breaker = &server->monitor.breaker;
+    const struct breaker *breaker = &monitor->breaker;
     char line[64];
     snprintf(line, sizeof line, "X-Runnel-Degraded: %s\r\n", breaker_reason(breaker));
     exchange_add_header(exchange, line);
     exchange_set_retry(exchange, breaker_retry_after_s(breaker, clock_ms()));
 }
 
-bool monitor_refuses(struct server *server)
+bool monitor_refuses(struct monitor *monitor)
 {
-    bool refuses = breaker_would_refuse(&server->monitor.breaker, clock_ms());
-    server->monitor.breaker.n_refused += refuses;
+    bool refuses = breaker_would_refuse(&monitor->breaker, clock_ms());
+    monitor->breaker.n_refused += refuses;
     return refuses;
 }

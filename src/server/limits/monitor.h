@@ -4,12 +4,14 @@
 #define RUNNEL_SERVER_LIMITS_MONITOR_H
 
 #include "base/error.h"
+#include "base/log.h"
+#include "runnel.h"
 #include "server/limits/breaker.h"
 #include "server/limits/memory.h"
+#include "server/net/exchange.h"
 
 struct event;
-struct exchange;
-struct server;
+struct event_base;
 
 struct monitor_options {
     uint64_t memory_limit_bytes; /* of this process; 0: the container's or the machine's limit */
@@ -21,6 +23,9 @@ struct monitor_options {
 
 struct monitor {
     const struct monitor_options *options;
+    struct log *log;
+    runnel_engine *engine; /* NULL until the server is ready */
+    uint32_t n_running;    /* jobs that were admitted and have not ended */
     struct event *timer;
     struct breaker breaker;
     enum breaker_level told; /* in the log */
@@ -31,22 +36,25 @@ struct monitor {
     bool wedged;
 };
 
-/* Watches until monitor_stop. options live as long. */
-int monitor_start(struct server *server, const struct monitor_options *options, runnel_error *error);
-void monitor_stop(struct server *server); /* also if it was not started */
+/* Watches until monitor_stop. options live as long. Uses base until then. */
+int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
+                  struct log *log, runnel_error *error);
+void monitor_stop(struct monitor *monitor); /* also if it was not started */
 
 /* The model is loaded and the engine runs: what grows from now on counts. */
-void monitor_ready(struct server *server);
+void monitor_ready(struct monitor *monitor, runnel_engine *engine);
 
-/* A request comes and goes: as in breaker.h, and told in the log when it moves the breaker. */
-struct breaker_verdict monitor_admit(struct server *server);
-void monitor_end(struct server *server, const struct breaker_verdict *verdict, enum breaker_outcome outcome);
+/* A request comes and goes: as in breaker.h, and told in the log when it moves the breaker. One that is not refused is to
+ * be followed by monitor_end. */
+struct breaker_verdict monitor_admit(struct monitor *monitor);
+void monitor_end(struct monitor *monitor, const struct breaker_verdict *verdict,
+                 enum breaker_outcome outcome);
 
 /* Why nothing is taken now, for people. */
-const char *monitor_refusal(const struct server *server);
+const char *monitor_refusal(const struct monitor *monitor);
 /* The headers that tell of a breaker that is open; if the answer is a refusal, also when to come back. */
-void monitor_add_headers(const struct server *server, struct exchange *exchange);
+void monitor_add_headers(const struct monitor *monitor, struct exchange *exchange);
 /* True if the breaker would refuse a request, which counts as refused: before its body is read, that is memory, too. */
-bool monitor_refuses(struct server *server);
+bool monitor_refuses(struct monitor *monitor);
 
 #endif
