@@ -1,7 +1,7 @@
 /* props.c: /props and /slots. The loop's thread only. */
 #include "server/api/props.h"
 
-#include "server/api/openai.h"
+#include "server/api/native_completion.h"
 #include "server/api/reply.h"
 #include "server/core/json_write.h"
 
@@ -26,8 +26,8 @@ void props_get(struct server *server, struct exchange *exchange)
     struct text body = {0};
     json_add_format(&body,
                     "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":", server->options->n_context);
-    completion_write_settings(server, &defaults,
-                              server->options->has_seed ? limits.defaults.sampling.seed : UINT64_MAX, &body);
+    native_completion_write_settings(
+        server, &defaults, server->options->has_seed ? limits.defaults.sampling.seed : UINT64_MAX, &body);
     json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", server->options->n_parallel);
     json_add_string(&body, server->model_name, strlen(server->model_name));
     text_add_string(&body, ",\"model_path\":");

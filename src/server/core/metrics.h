@@ -22,7 +22,7 @@ struct exchange;
 enum metrics_route {
     METRICS_CHAT,           /* /v1/chat/completions */
     METRICS_COMPLETIONS,    /* /v1/completions */
-    METRICS_COMPLETION,     /* llama-server's native form */
+    METRICS_COMPLETION,     /* /completion */
     METRICS_GENERATE,       /* /generate */
     METRICS_GENERATE_BATCH, /* /generate-batch */
     METRICS_OTHER,          /* all routes that compute nothing, and requests refused before they had one */

@@ -1,6 +1,6 @@
-/* native.c: /generate and /generate-batch: prompts in JSON, or one in query parameters, to whole answers. The loop's
+/* generate.c: /generate and /generate-batch: prompts in JSON, or one in query parameters, to whole answers. The loop's
  * thread only. */
-#include "server/api/native.h"
+#include "server/api/generate.h"
 
 #include "base/clock.h"
 #include "base/utf8.h"
@@ -16,7 +16,7 @@
 #include <strings.h>
 
 /* One request, or a batch of them. */
-struct native_answer {
+struct generate_answer {
     bool is_batch;
     double started_ms;
     double last_ms; /* of the first prompt's text, for the metrics */
@@ -41,7 +41,7 @@ static int no_memory(struct refusal *refusal)
 
 static void free_answer(void *state)
 {
-    struct native_answer *answer = state;
+    struct generate_answer *answer = state;
     for (size_t i = 0; i < answer->n; i++)
         json_decref(answer->names[i]);
     text_free(&answer->body);
@@ -50,7 +50,7 @@ static void free_answer(void *state)
 
 static void on_event(struct job *job, size_t index, const runnel_event *event)
 {
-    struct native_answer *answer = job_state(job);
+    struct generate_answer *answer = job_state(job);
     if (index == 0 && (event->kind == RUNNEL_EVENT_THOUGHT || event->kind == RUNNEL_EVENT_ANSWER))
         metrics_text_arrived(job_server(job)->metrics, &answer->last_ms);
 }
@@ -75,7 +75,7 @@ static void write_name(const json_t *name, struct text *out)
 }
 
 /* False and *error if one of the requests failed. */
-static bool write_answer(struct job *job, struct native_answer *answer, runnel_error *error)
+static bool write_answer(struct job *job, struct generate_answer *answer, runnel_error *error)
 {
     struct text *out = &answer->body;
     text_add_string(out, answer->is_batch ? "{\"results\":[" : "");
@@ -107,7 +107,7 @@ static bool write_answer(struct job *job, struct native_answer *answer, runnel_e
 
 static void on_end(struct job *job)
 {
-    struct native_answer *answer = job_state(job);
+    struct generate_answer *answer = job_state(job);
     struct exchange *exchange = job_exchange(job);
     struct server *server = job_server(job);
     runnel_error error;
@@ -209,7 +209,7 @@ static int read_query(struct exchange_text query, json_t **out, struct refusal *
 /* Taking requests ----------------------------------------------------------------------------------------- */
 
 /* A body as it was understood. */
-struct native_request {
+struct generate_request {
     bool is_batch;
     double started_ms;
     size_t n_params; /* that were read */
@@ -241,7 +241,7 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
                         size_t n, bool is_batch, double started_ms)
 {
     static const struct refusal no_room = {.status = 503, .message = "no memory for the request"};
-    struct native_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->names[0]);
+    struct generate_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->names[0]);
     runnel_request *requests = calloc(n, sizeof *requests);
     runnel_error error;
     struct job *job;
@@ -280,7 +280,7 @@ static void name_entry(size_t index, struct refusal *refusal)
 }
 
 static int read_params(const struct server *server, json_t *root, json_t *entries,
-                       struct native_request *request, struct refusal *refusal)
+                       struct generate_request *request, struct refusal *refusal)
 {
     const struct params_limits limits = reply_limits(server);
     size_t n = entries ? json_array_size(entries) : 1;
@@ -306,7 +306,7 @@ static int read_params(const struct server *server, json_t *root, json_t *entrie
 static int read_body(const struct server *server, const struct prepare_input *input, void *state,
                      struct refusal *refusal)
 {
-    struct native_request *request = state;
+    struct generate_request *request = state;
     json_t *root = NULL, *entries = NULL;
     int failure = read_root(input, request->is_batch, &root, refusal);
     if (!failure && request->is_batch)
@@ -319,7 +319,7 @@ static int read_body(const struct server *server, const struct prepare_input *in
 
 static void free_request(void *state)
 {
-    struct native_request *request = state;
+    struct generate_request *request = state;
     for (size_t i = 0; i < request->n_params; i++)
         params_free(&request->params[i]);
     free(request->params);
@@ -328,7 +328,7 @@ static void free_request(void *state)
 static void start_request(struct server *server, struct exchange *exchange, void *state,
                           const struct refusal *refusal)
 {
-    const struct native_request *request = state;
+    const struct generate_request *request = state;
     int status = refusal ? reply_refusal(exchange, refusal)
                          : start_answer(server, exchange, request->params, request->n_params,
                                         request->is_batch, request->started_ms);
@@ -338,19 +338,19 @@ static void start_request(struct server *server, struct exchange *exchange, void
 
 static void take_request(struct server *server, struct exchange *exchange, bool is_batch)
 {
-    static const struct prepare_steps steps = {sizeof(struct native_request), read_body, start_request,
+    static const struct prepare_steps steps = {sizeof(struct generate_request), read_body, start_request,
                                                free_request};
-    struct native_request request = {.is_batch = is_batch};
+    struct generate_request request = {.is_batch = is_batch};
     request.started_ms = metrics_request_started(server->metrics, route_of(is_batch));
     prepare_request(server, exchange, &steps, &request);
 }
 
-void native_generate(struct server *server, struct exchange *exchange)
+void generate_one(struct server *server, struct exchange *exchange)
 {
     take_request(server, exchange, false);
 }
 
-void native_generate_batch(struct server *server, struct exchange *exchange)
+void generate_batch(struct server *server, struct exchange *exchange)
 {
     take_request(server, exchange, true);
 }
