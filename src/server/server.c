@@ -101,11 +101,14 @@ static void on_end(const struct exchange *exchange, void *user)
 
 /* Opening ------------------------------------------------------------------------------------------------- */
 
-static void *open_model(void *user)
+static void *open_model_and_engine(void *user)
 {
     struct run *run = user;
     const struct server_listening *listening = run->listening;
-    run->open_failure = listening->open(listening->user, &run->model, &run->engine, &run->open_error);
+    run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
+    if (!run->open_failure)
+        run->open_failure =
+            listening->start_engine(listening->user, run->model, &run->engine, &run->open_error);
     loop_post(run->server.loop, &run->opened);
     return NULL;
 }
@@ -132,7 +135,7 @@ static void on_opened(void *user)
 static int start_opening(struct run *run, runnel_error *error)
 {
     run->opened = (struct loop_message){.run = on_opened, .user = run};
-    if (thread_start(&run->opener, open_model, run))
+    if (thread_start(&run->opener, open_model_and_engine, run))
         return error_set(error, RUNNEL_ENOMEM, "no thread to load the model on");
     run->opening = true;
     return RUNNEL_OK;

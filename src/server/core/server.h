@@ -60,9 +60,10 @@ struct server_listening {
     const struct loop_limits *limits;
     struct metrics *metrics;
     struct log *log; /* a line for each request, and for what else happens */
-    /* Opens the model and starts its engine, on a thread of its own. Both are the caller's, to be stopped and closed
-     * after server_run. */
-    int (*open)(void *user, const runnel_model **model, runnel_engine **engine, runnel_error *error);
+    /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be
+     * closed and stopped after server_run, also if the engine could not be started. */
+    int (*open_model)(void *user, const runnel_model **model, runnel_error *error);
+    int (*start_engine)(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error);
     void (*on_ready)(void *user, const struct server *server); /* then, on the loop's thread */
     void *user;
 };
