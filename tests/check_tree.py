@@ -27,11 +27,11 @@ FLOORS = {
     "kernels": {"base"},
     "base": set(),
 }
-# Folders within a floor, from the roof down: a file sees its own folder and those after it.
+# Folders within a floor, from the roof down: a file sees its own folder and those in the rows after it.
 WINGS = {
-    "server": ["server", "server/api", "server/core", "server/limits", "server/net"],
-    "model": ["model", "model/template"],
-    "kernels": ["kernels/arm", "kernels/x86", "kernels"],
+    "server": [["server"], ["server/api"], ["server/core"], ["server/limits"], ["server/net"]],
+    "model": [["model"], ["model/template"]],
+    "kernels": [["kernels/arm", "kernels/x86"], ["kernels"]],
 }
 # Floors whose files (x.c and x.h are one) see each other in no circle, but for these arrows as (from, to). One that is gone is
 # to be taken out, and none is to be added.
@@ -113,12 +113,11 @@ def folder_of(name):
     return str(Path(name).parent.relative_to("src"))
 
 
-def may_see(floor, folder, target_folder):
-    """Within a floor, may files of the one folder see those of the other?"""
-    if folder == target_folder:
-        return True
-    order = WINGS.get(floor, [])
-    return folder in order and target_folder in order and order.index(folder) < order.index(target_folder)
+def below(folder):
+    """The folders of its floor that the files of a folder may see besides it."""
+    rows = WINGS.get(folder.split("/")[0], [])
+    own = next((index for index, row in enumerate(rows) if folder in row), len(rows))
+    return [other for row in rows[own + 1:] for other in row]
 
 
 def judge(name, where, target):
@@ -130,11 +129,9 @@ def judge(name, where, target):
     if target_floor != floor:
         allowed = FLOORS[floor] | EXCEPTIONS.get(name, set())
         return None if target_floor in allowed else f"{where}: {floor} may see {', '.join(sorted(FLOORS[floor] | {floor}))}"
-    if may_see(floor, folder, target):
+    if target == folder or target in below(folder):
         return None
-    order = WINGS.get(floor, [])
-    below = order[order.index(folder) + 1:] if folder in order else []
-    return f"{where}: {folder} may see of its floor {', '.join([folder, *below])}"
+    return f"{where}: {folder} may see of its floor {', '.join([folder, *below(folder)])}"
 
 
 def check_arrows():
