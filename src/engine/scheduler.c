@@ -181,6 +181,7 @@ enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct schedule
     entry->n_tokens = entry->n_prompt;
     entry->n_computed = entry->n_drawn = 0;
     scheduler_predict(scheduler, entry, now_ms, forecast);
+    entry->predicted_wait_ms = forecast->wait_ms;
     entry->forecast_class = forecast_class(scheduler, entry);
     entry->foretold_ms = forecast->wait_ms / forecast_correction(scheduler, entry->forecast_class);
     if (scheduler->waiting.n + scheduler->running.n >= scheduler->options.n_requests) {
@@ -198,7 +199,6 @@ enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct schedule
     entry->key_slot = join_key(scheduler, entry->key);
     entry->n_preempted = 0;
     entry->admitted_ms = entry->begun_ms = -1;
-    entry->predicted_wait_ms = forecast->wait_ms;
     entry->planned = entry->expired = entry->held = false;
     entry->state = SCHEDULER_WAITING;
     append(&scheduler->waiting, entry);
@@ -253,7 +253,8 @@ struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_
     unlink_entry(&scheduler->waiting, entry);
     append(&scheduler->running, entry);
     entry->state = SCHEDULER_RUNNING;
-    entry->admitted_ms = now_ms;
+    if (!entry->n_preempted)
+        entry->admitted_ms = now_ms;
     entry->n_computed = 0;
     entry->planned = entry->held = false;
     return entry;
@@ -272,7 +273,7 @@ struct scheduler_entry *scheduler_preempt(struct scheduler *scheduler)
     unlink_entry(&scheduler->running, victim);
     append(&scheduler->waiting, victim);
     victim->state = SCHEDULER_WAITING;
-    victim->n_computed = victim->n_cached = 0;
+    victim->n_computed = victim->n_cached_likely = 0;
     victim->n_preempted++;
     scheduler->n_preemptions++;
     return victim;

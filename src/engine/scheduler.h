@@ -53,10 +53,11 @@ enum scheduler_state { SCHEDULER_OUT = 0, SCHEDULER_WAITING, SCHEDULER_RUNNING }
 /* Owned by the caller, zeroed at first; it stays in place while it is in the scheduler. */
 struct scheduler_entry {
     /* Set by the caller before scheduler_add. */
-    uint64_t key;          /* whose it is */
-    uint32_t n_prompt;     /* tokens, 1 at least */
-    uint32_t max_tokens;   /* of the answer */
-    uint32_t n_cached;     /* how many tokens of the prompt the cache is likely to have: a hint */
+    uint64_t key;        /* whose it is */
+    uint32_t n_prompt;   /* tokens, 1 at least */
+    uint32_t max_tokens; /* of the answer */
+    uint32_t
+        n_cached_likely;   /* how many tokens of the prompt the cache will have, as far as is known: a hint */
     uint64_t prefix_group; /* for forecasts: prompts of one group begin with the same tokens; 0: of none */
     uint32_t n_common;     /* how many tokens that is in this prompt */
     double arrival_ms;
@@ -73,9 +74,9 @@ struct scheduler_entry {
     uint32_t n_computed; /* committed */
     uint32_t n_drawn;
     uint32_t n_preempted;     /* how often */
-    double admitted_ms;       /* the latest time */
+    double admitted_ms;       /* when it first got a sequence; negative: not yet */
     double begun_ms;          /* when its first row ever was planned; negative: not yet */
-    double predicted_wait_ms; /* until begun, as predicted on arrival */
+    double predicted_wait_ms; /* until begun, as predicted on arrival; of a refused one, too */
 
     /* The scheduler's own. */
     struct scheduler_entry *next, *previous;

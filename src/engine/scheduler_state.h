@@ -79,7 +79,7 @@ static inline uint32_t entry_position(const struct scheduler_entry *entry)
 {
     if (entry->state == SCHEDULER_RUNNING)
         return entry->n_computed;
-    return entry->n_cached < entry->n_tokens ? entry->n_cached : entry->n_tokens - 1;
+    return entry->n_cached_likely < entry->n_tokens ? entry->n_cached_likely : entry->n_tokens - 1;
 }
 
 /* The lower, the earlier its turn. */

@@ -52,13 +52,11 @@ static void admit(struct runnel_engine *engine, double now_ms)
             return;
         struct runnel_future *future = engine_future_of(entry);
         future->slot = future->sequence =
-            kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
+            kvcache_open(engine->cache, entry->key, engine->keep_first, engine->keep_last);
         entry->n_computed =
             kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
-        if (future->start_ms == 0) {
-            future->start_ms = now_ms;
+        if (!entry->n_preempted)
             future->n_cached = entry->n_computed;
-        }
     }
 }
 
@@ -85,7 +83,6 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim) {
-            engine_future_of(victim)->n_preempted++;
             close_sequence(engine, engine_future_of(victim));
         } else {
             runnel_error error;

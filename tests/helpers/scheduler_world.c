@@ -90,7 +90,7 @@ bool world_step(struct world *world)
         scheduler_remove(world->scheduler, entry);
     for (struct scheduler_entry *entry;
          (entry = scheduler_admit(world->scheduler, world->now_ms, UINT64_MAX));)
-        entry->n_computed = entry->n_cached;
+        entry->n_computed = entry->n_cached_likely;
     const struct scheduler_plan *plan = scheduler_plan(world->scheduler, world->now_ms);
     world_check(world);
     if (plan->n_items == 0) {

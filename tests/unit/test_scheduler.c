@@ -395,7 +395,7 @@ static void test_random_operations(void **state)
                     break;
                 *any = (struct scheduler_entry){.key = chance_below(5) ? chance_below(4) : chance_below(1000),
                                                 .n_prompt = 1 + chance_below(300),
-                                                .n_cached = chance_below(400),
+                                                .n_cached_likely = chance_below(400),
                                                 .max_tokens = 1 + chance_below(100),
                                                 .n_rows_max = chance_below(3) ? 0 : 1 + chance_below(20),
                                                 .arrival_ms = now_ms - chance_below(50)};

@@ -93,7 +93,7 @@ static void arrive(struct world *world)
            world->requests[world->n_arrived].entry.arrival_ms <= world->now_ms) {
         struct simulated *request = &world->requests[world->n_arrived];
         request->entry.n_tokens = request->entry.n_prompt;
-        request->entry.n_cached = match(world, request);
+        request->entry.n_cached_likely = match(world, request);
         request->entry.prefix_group = 1 + request->text;
         request->entry.n_common = request->n_common;
         assert_int_equal(scheduler_add(world->scheduler, &request->entry, world->now_ms, &request->forecast),

@@ -264,7 +264,6 @@ static void put_back(struct runnel_engine *engine, void *arg)
     assert_ptr_equal(victim, &witness->leader->entry);
     kvcache_close(engine->cache, witness->leader->sequence);
     witness->leader->sequence = -1;
-    witness->leader->n_preempted++;
 }
 
 /* Two long prompts with a common beginning of 512, and a short one, which comes last and is the first in turn. */
