@@ -412,7 +412,7 @@ static void publish_slots(struct runnel_engine *engine)
                 .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
                 .n_computed = future->entry.n_computed,
-                .n_tokens = future->n_drawn,
+                .n_tokens = future->entry.n_drawn,
                 .max_tokens = future->entry.max_tokens,
             };
 }

@@ -18,8 +18,7 @@ void forecast_learn(struct scheduler *scheduler, const struct scheduler_entry *e
 {
     double rate = fmax(LEARNING_RATE, 1.0 / (double)(++scheduler->n_ended + 1));
     scheduler->mean_drawn += rate * (entry->n_drawn - scheduler->mean_drawn);
-    bool at_limit =
-        entry->n_drawn + 1 >= entry->max_tokens; /* scheduler_drew is not called for the last token */
+    bool at_limit = entry->n_drawn >= entry->max_tokens;
     scheduler->own_share += rate * (!at_limit - scheduler->own_share);
 }
 

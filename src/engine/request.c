@@ -427,18 +427,18 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .slot = future->slot,
         .n_prompt_tokens = entry->n_prompt,
         .n_cached_tokens = future->n_cached,
-        .n_tokens = future->n_drawn,
+        .n_tokens = entry->n_drawn,
         .n_reasoning_tokens = future->n_thought,
         .queue_ms = start_ms - entry->arrival_ms,
         .predicted_wait_ms = entry->predicted_wait_ms,
-        .prefill_ms = future->n_drawn ? future->first_ms - start_ms : 0,
-        .decode_ms = future->n_drawn ? future->last_ms - future->first_ms : 0,
+        .prefill_ms = entry->n_drawn ? future->first_ms - start_ms : 0,
+        .decode_ms = entry->n_drawn ? future->last_ms - future->first_ms : 0,
         .thinking_ms = future->n_thought ? future->thought_ms - future->first_ms : 0,
         .stall_ms = future->stall_ms,
         .n_preempted = entry->n_preempted,
         .logits_hash = future->logits_hash,
         .thought_closed = future->reasoning.len && !output_in_thought(future->output),
-        .n_computed_tokens = future->n_drawn ? entry->n_prompt : entry->n_computed,
+        .n_computed_tokens = entry->n_drawn ? entry->n_prompt : entry->n_computed,
     };
 }
 
@@ -520,7 +520,7 @@ void request_tell_taken(struct runnel_future *future)
 bool request_tell_progress(struct runnel_future *future)
 {
     const runnel_event event = {.kind = RUNNEL_EVENT_PROMPT, .text = ""};
-    if (!future->tells_progress || future->n_drawn || future->entry.n_computed <= future->n_told)
+    if (!future->tells_progress || future->entry.n_drawn || future->entry.n_computed <= future->n_told)
         return true;
     future->n_told = future->entry.n_computed;
     return emit_counted(future, &event);
@@ -539,11 +539,12 @@ int32_t request_forced_token(const struct runnel_future *future)
     return future->closes && future->n_closed < future->n_closing ? future->closing[future->n_closed] : -1;
 }
 
-/* Counts a token before its text is known: it belongs to what is open. What the budget writes belongs to neither. */
+/* Says of a token before its text is known what it belongs to: to what is open. What the budget writes belongs to
+ * neither. */
 static void count_token(struct runnel_future *future)
 {
     future->last_ms = clock_ms();
-    if (future->n_drawn++ == 0)
+    if (future->entry.n_drawn == 1)
         future->first_ms = future->last_ms;
     if (request_forced_token(future) >= 0) {
         future->n_closed++;
@@ -569,7 +570,7 @@ void request_take(const struct runnel_model *model, struct runnel_future *future
         request_finish(future, RUNNEL_FINISH_STOP);
     else if (state == OUTPUT_CANCELLED)
         request_finish(future, RUNNEL_FINISH_CANCELLED);
-    else if (future->n_drawn == future->entry.max_tokens)
+    else if (future->entry.n_drawn == future->entry.max_tokens)
         request_finish(future, RUNNEL_FINISH_LENGTH);
     else if (future->thinking_budget >= 0 && output_in_thought(future->output) &&
              future->n_thought >= (uint32_t)future->thinking_budget)

@@ -58,10 +58,10 @@ struct runnel_future {
     int sequence;             /* of the KV cache; -1: none */
     int slot;                 /* the latest sequence */
     uint32_t n_cached;        /* tokens of the prompt that were not computed, before the first token */
-    uint32_t n_drawn, n_thought;
-    int64_t n_told;    /* positions that the latest PROMPT event told; -1: there was none */
-    uint32_t n_closed; /* tokens of closing that were taken */
-    bool closes;       /* the budget is used up: closing is what comes next */
+    uint32_t n_thought;       /* drawn tokens that belong to the thought */
+    int64_t n_told;           /* positions that the latest PROMPT event told; -1: there was none */
+    uint32_t n_closed;        /* tokens of closing that were taken */
+    bool closes;              /* the budget is used up: closing is what comes next */
     struct output *output;
     struct text text, reasoning;
     bool finished;
@@ -111,7 +111,7 @@ bool request_tell_progress(struct runnel_future *future);
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
 /* The token that comes next whatever the model would draw; -1: the model draws. */
 int32_t request_forced_token(const struct runnel_future *future);
-/* Takes the next token: ends the request, or emits its text. */
+/* Takes the next token, which the scheduler has counted: ends the request, or emits its text. */
 void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token);
 /* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason);

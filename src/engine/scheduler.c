@@ -455,6 +455,7 @@ void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_sta
         .n_refusals_right = scheduler->n_right,
         .n_refusals_wrong = scheduler->n_wrong,
         .n_expired = scheduler->n_expired,
+        .answer_tokens = scheduler->mean_drawn,
         .cost = scheduler->cost,
     };
 }

@@ -11,7 +11,7 @@
  *     reserve pages; while there are none: victim = scheduler_preempt(s), close the victim's sequence
  *     compute the items of the plan
  *     scheduler_done(s, elapsed)
- *     for each item with entry->n_computed == entry->n_tokens: draw, then scheduler_drew or scheduler_remove
+ *     for each item with entry->n_computed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end
  *
  * Steps. Every decoding entry gets its row; then prompts get what fits into max(step budget - decode time,
  * 25 % of the decode time), 16 rows at least. Only where these would take the step past 1.6 budgets, and half as
@@ -139,7 +139,7 @@ const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double 
  * does not; for a step that was not computed, lower all rows to 0). */
 void scheduler_done(struct scheduler *scheduler, double elapsed_ms);
 
-/* The entry has one token more. */
+/* The entry has one token more; of the last one this is told, too, before the entry is removed. */
 void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry);
 
 /* Pages ran out: of the running entries the one that arrived last, if there are two or more, waits again, all
@@ -161,7 +161,8 @@ struct scheduler_stats {
     /* Refusals for a long predicted wait. Each is followed up: its turn would have come later than
      * max_wait_ms (right) or sooner (wrong); the rest is still open, or was pushed out of the record. */
     uint64_t n_refused, n_refusals_right, n_refusals_wrong;
-    uint64_t n_expired; /* taken, and then waited longer than max_wait_ms before their first row */
+    uint64_t n_expired;   /* taken, and then waited longer than max_wait_ms before their first row */
+    double answer_tokens; /* the mean of answers that ended, old ones fading */
     struct step_cost cost;
 };
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats);

@@ -52,7 +52,7 @@ static void take_pages(struct runnel_engine *engine, struct runnel_future *futur
     uint32_t n_before = entry->n_computed;
     entry->n_computed =
         kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
-    if (!future->n_drawn && !entry->n_preempted)
+    if (!entry->n_drawn && !entry->n_preempted)
         future->n_cached += entry->n_computed - n_before;
 }
 

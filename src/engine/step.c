@@ -136,7 +136,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         struct runnel_future *future = engine_future_of(item->entry);
         kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed,
                        item->n_rows);
-        if (!future->n_drawn)
+        if (!item->entry->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
     }
 }
@@ -146,10 +146,10 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 {
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
-        if (plan->items[i].entry && !engine_future_of(plan->items[i].entry)->n_drawn)
+        if (plan->items[i].entry && !plan->items[i].entry->n_drawn)
             n_prompt_rows += plan->items[i].n_rows;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
-        if (plan->items[i].entry && engine_future_of(plan->items[i].entry)->n_drawn)
+        if (plan->items[i].entry && plan->items[i].entry->n_drawn)
             engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
 }
 
@@ -238,7 +238,7 @@ static void draw(const struct runnel_engine *engine, unsigned member, struct dra
     for (size_t i = tokenizer_n_tokens(engine->model->tokenizer); i < n_vocab; i++) /* rows without a token */
         drawing->logits[i] = -INFINITY;
     runnel_sampling sampling = future->sampling;
-    if (future->n_drawn < future->min_tokens)
+    if (future->entry.n_drawn < future->min_tokens)
         sampling.n_logit_bias += future->n_end_bias;
     const struct sampler_context context = {
         .tokens = future->tokens.ids,
@@ -282,11 +282,10 @@ static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
         tell_logprobs(engine, future, drawing->logits, token, normalizer);
     else if (future->tells_tokens)
         tell_token(engine, future, token);
+    scheduler_drew(engine->scheduler, &future->entry);
     request_take(engine->model, future, token);
     if (future->finished)
         engine_retire(engine, future);
-    else
-        scheduler_drew(engine->scheduler, &future->entry);
 }
 
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
