@@ -13,17 +13,9 @@
  *     scheduler_done(s, elapsed)
  *     for each item with entry->n_computed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end
  *
- * Steps. Every decoding entry gets its row; then prompts get what fits into max(step budget - decode time,
- * 25 % of the decode time), 16 rows at least. Only where these would take the step past 1.6 budgets, and half as
- * long again as decoding alone, they are what fits into that, 4 at least. Where nobody decodes, nobody stalls,
- * and the budget is the longer prompt_budget_ms.
+ * Steps. Every decoding entry gets its row; then prompts get what fits into the budget (step_budget.h).
  *
- * Order, for admission and for prompts. Keys share the machine's time: each row is charged to its key, and
- * only entries of keys that are within KEY_SLACK_MS of the least charged one are considered (a key that comes
- * back starts where the others are; no key falls behind further than KEY_LEAD_MS). Among these goes first who
- * has the least arrival + predicted time of what is left of the prompt: the shortest first, and a long one
- * can be overtaken only by those that arrive while it could have been computed (of its own key). A preempted
- * entry keeps its arrival.
+ * Order, for admission and for prompts: turns.h. A preempted entry keeps its arrival.
  *
  * Prompts that begin alike. Of entries that want the same page next (page_group), one gets rows in a step: the one whose
  * turn it is. The others have the page from the cache afterwards, and the caller raises their n_computed. They are
@@ -32,9 +24,8 @@
 #define RUNNEL_ENGINE_SCHEDULER_H
 
 #include "base/error.h"
+#include "engine/scheduler_entry.h"
 #include "engine/step_cost.h"
-
-#include <stdbool.h>
 
 struct scheduler;
 
@@ -48,57 +39,9 @@ struct scheduler_options {   /* 0: the default in brackets */
     double max_wait_ms;      /* predicted longer waits are refused [0: none] */
 };
 
-enum scheduler_state { SCHEDULER_OUT = 0, SCHEDULER_WAITING, SCHEDULER_RUNNING };
-
-/* Owned by the caller, zeroed at first; it stays in place while it is in the scheduler. */
-struct scheduler_entry {
-    /* Set by the caller before scheduler_add. */
-    uint64_t key;        /* whose it is */
-    uint32_t n_prompt;   /* tokens, 1 at least */
-    uint32_t max_tokens; /* of the answer */
-    uint32_t
-        n_cached_likely;   /* how many tokens of the prompt the cache will have, as far as is known: a hint */
-    uint64_t prefix_group; /* for forecasts: prompts of one group begin with the same tokens; 0: of none */
-    uint32_t n_common;     /* how many tokens that is in this prompt */
-    double arrival_ms;
-
-    /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
-    uint32_t n_rows_max;
-    /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */
-    uint32_t page_group;
-
-    /* The scheduler's; to be read. The caller sets n_computed when the entry is admitted, and may raise it before
-     * a plan where the cache has more. */
-    enum scheduler_state state;
-    uint32_t n_tokens;   /* prompt and what was drawn: to be computed */
-    uint32_t n_computed; /* committed */
-    uint32_t n_drawn;
-    uint32_t n_preempted;     /* how often */
-    double admitted_ms;       /* when it first got a sequence; negative: not yet */
-    double begun_ms;          /* when its first row ever was planned; negative: not yet */
-    double predicted_wait_ms; /* until begun, as predicted on arrival; of a refused one, too */
-
-    /* The scheduler's own. */
-    struct scheduler_entry *next, *previous;
-    uint64_t serial;
-    uint32_t key_slot;
-    bool planned, expired;
-    bool held;          /* somebody else computes its next page in this step */
-    double foretold_ms; /* predicted_wait_ms before it was corrected for what is usual in its class */
-    uint32_t forecast_class;
-};
-
 int scheduler_create(const struct scheduler_options *options, struct scheduler **scheduler,
                      runnel_error *error);
 void scheduler_free(struct scheduler *scheduler); /* entries still in it are the caller's */
-
-/* What a new request may expect, by the measured cost of steps and the usual length of answers. */
-struct scheduler_forecast {
-    double wait_ms;        /* until its first row is computed */
-    double first_token_ms; /* until its first token */
-};
-void scheduler_predict(struct scheduler *scheduler, const struct scheduler_entry *entry, double now_ms,
-                       struct scheduler_forecast *forecast);
 
 enum scheduler_answer {
     SCHEDULER_ACCEPTED = 0,
