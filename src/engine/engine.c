@@ -411,7 +411,7 @@ static void publish_slots(struct runnel_engine *engine)
                 .is_processing = true,
                 .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
-                .n_computed = future->entry.n_computed,
+                .n_computed = future->entry.n_committed,
                 .n_tokens = future->entry.n_drawn,
                 .max_tokens = future->entry.max_tokens,
             };

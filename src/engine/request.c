@@ -438,7 +438,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .n_preempted = entry->n_preempted,
         .logits_hash = future->logits_hash,
         .thought_closed = future->reasoning.len && !output_in_thought(future->output),
-        .n_computed_tokens = entry->n_drawn ? entry->n_prompt : entry->n_computed,
+        .n_computed_tokens = entry->n_drawn ? entry->n_prompt : entry->n_committed,
     };
 }
 
@@ -520,9 +520,9 @@ void request_tell_taken(struct runnel_future *future)
 bool request_tell_progress(struct runnel_future *future)
 {
     const runnel_event event = {.kind = RUNNEL_EVENT_PROMPT, .text = ""};
-    if (!future->tells_progress || future->entry.n_drawn || future->entry.n_computed <= future->n_told)
+    if (!future->tells_progress || future->entry.n_drawn || future->entry.n_committed <= future->n_told)
         return true;
-    future->n_told = future->entry.n_computed;
+    future->n_told = future->entry.n_committed;
     return emit_counted(future, &event);
 }
 

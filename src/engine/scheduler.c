@@ -131,7 +131,7 @@ enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct schedule
     if (!forecast)
         forecast = &own;
     entry->n_tokens = entry->n_prompt;
-    entry->n_computed = entry->n_drawn = 0;
+    entry->n_committed = entry->n_drawn = 0;
     forecast_predict(scheduler->forecast, entry, forecast);
     if (scheduler->waiting.n + scheduler->running.n >= scheduler->options.n_requests) {
         scheduler->n_full++;
@@ -204,7 +204,7 @@ struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_
     entry->state = SCHEDULER_RUNNING;
     if (!entry->n_preempted)
         entry->admitted_ms = now_ms;
-    entry->n_computed = 0;
+    entry->n_committed = 0;
     entry->planned = entry->held = false;
     return entry;
 }
@@ -222,7 +222,7 @@ struct scheduler_entry *scheduler_preempt(struct scheduler *scheduler)
     unlink_entry(&scheduler->running, victim);
     append(&scheduler->waiting, victim);
     victim->state = SCHEDULER_WAITING;
-    victim->n_computed = victim->n_cached_likely = 0;
+    victim->n_committed = victim->n_cached_likely = 0;
     victim->n_preempted++;
     scheduler->n_preemptions++;
     return victim;
@@ -265,7 +265,12 @@ static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry,
                      double now_ms)
 {
     struct scheduler_plan *plan = &scheduler->plan;
-    plan->items[plan->n_items++] = (struct scheduler_item){.entry = entry, .n_rows = n_rows};
+    bool decodes = entry->n_drawn > 0 && !entry_is_prompt(entry);
+    plan->items[plan->n_items++] = (struct scheduler_item){
+        .entry = entry,
+        .phase = decodes ? SCHEDULER_DECODE : SCHEDULER_PROMPT,
+        .n_rows = n_rows,
+    };
     plan->n_rows += n_rows;
     entry->planned = true;
     if (entry->begun_ms >= 0)
@@ -293,13 +298,13 @@ static void add_prompts(struct scheduler *scheduler, struct step_fill *step, dou
         uint32_t n_max = entry_left(entry) < room ? entry_left(entry) : room;
         if (entry->n_rows_max && entry->n_rows_max < n_max)
             n_max = entry->n_rows_max;
-        uint32_t n = step_budget_share(&scheduler->budget, step, entry->n_computed, n_max);
+        uint32_t n = step_budget_share(&scheduler->budget, step, entry->n_committed, n_max);
         if (n == 0)
             return;
         add_item(scheduler, entry, n, now_ms);
         hold_others(scheduler, entry);
         step->n_prompt += n;
-        step->n_pairs += step_cost_pairs(entry->n_computed, n);
+        step->n_pairs += step_cost_pairs(entry->n_committed, n);
         step->draws |= n == entry_left(entry);
     }
 }
@@ -314,7 +319,7 @@ const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double 
             continue;
         add_item(scheduler, entry, 1, now_ms);
         step.n_decode++;
-        step.n_pairs += step_cost_pairs(entry->n_computed, 1);
+        step.n_pairs += step_cost_pairs(entry->n_committed, 1);
         step.draws = true;
     }
     step.decode_ms = step_cost_ms(&scheduler->cost, step.n_decode, step.n_pairs);
@@ -337,7 +342,7 @@ void scheduler_done(struct scheduler *scheduler, double elapsed_ms)
         if (!entry)
             continue;
         n_rows += plan->items[i].n_rows;
-        n_pairs += step_cost_pairs(entry->n_computed, plan->items[i].n_rows);
+        n_pairs += step_cost_pairs(entry->n_committed, plan->items[i].n_rows);
     }
     if (n_rows == 0)
         return;
@@ -347,7 +352,7 @@ void scheduler_done(struct scheduler *scheduler, double elapsed_ms)
         struct scheduler_entry *entry = plan->items[i].entry;
         if (!entry)
             continue;
-        entry->n_computed += plan->items[i].n_rows;
+        entry->n_committed += plan->items[i].n_rows;
         turns_charge(&scheduler->turns, entry->key_slot, charge_ms * plan->items[i].n_rows);
     }
     turns_settle(&scheduler->turns);
@@ -396,9 +401,9 @@ static const char *check_list(const struct scheduler *scheduler, const struct sc
             return "a list is not whole";
         if (entry->state != expected)
             return "an entry's state differs from its list";
-        if (entry->n_tokens != entry->n_prompt + entry->n_drawn || entry->n_computed > entry->n_tokens)
+        if (entry->n_tokens != entry->n_prompt + entry->n_drawn || entry->n_committed > entry->n_tokens)
             return "an entry's tokens do not add up";
-        if (expected == SCHEDULER_WAITING && entry->n_computed)
+        if (expected == SCHEDULER_WAITING && entry->n_committed)
             return "a waiting entry has computed rows";
         if (scheduler->turns.keys[entry->key_slot].key != entry->key)
             return "an entry's key is another one";

@@ -6,19 +6,19 @@
  *
  *     scheduler_add(...)                                      for each new request
  *     while ((entry = scheduler_admit(s, now, room)))         open its sequence, match its prefix,
- *         entry->n_computed = what the cache had
+ *         entry->n_committed = what the cache had
  *     plan = scheduler_plan(s, now)                           no items: sleep until scheduler_wakeup_ms
  *     reserve pages; while there are none: victim = scheduler_preempt(s), close the victim's sequence
  *     compute the items of the plan
  *     scheduler_done(s, elapsed)
- *     for each item with entry->n_computed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end
+ *     for each item with entry->n_committed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end
  *
  * Steps. Every decoding entry gets its row; then prompts get what fits into the budget (step_budget.h).
  *
  * Order, for admission and for prompts: turns.h. A preempted entry keeps its arrival.
  *
  * Prompts that begin alike. Of entries that want the same page next (page_group), one gets rows in a step: the one whose
- * turn it is. The others have the page from the cache afterwards, and the caller raises their n_computed. They are
+ * turn it is. The others have the page from the cache afterwards, and the caller raises their n_committed. They are
  * looked at anew before each plan, so that nobody waits for an entry that gets no rows. */
 #ifndef RUNNEL_ENGINE_SCHEDULER_H
 #define RUNNEL_ENGINE_SCHEDULER_H
@@ -60,25 +60,31 @@ void scheduler_remove(struct scheduler *scheduler, struct scheduler_entry *entry
 /* The next entry that gets a sequence, or NULL: none waits, no sequence is free, the window is open, or the
  * KV cache has too little room (room_tokens: positions it can still give, cached pages that may be evicted
  * included) for it and what the running ones still need; nobody overtakes it then. With nothing running, room
- * is not asked. The entry's n_computed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
+ * is not asked. The entry's n_committed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
 struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens);
+
+enum scheduler_phase {
+    SCHEDULER_PROMPT, /* rows of a prompt, or of what is computed again after a preemption */
+    SCHEDULER_DECODE, /* the row of the token that was drawn last */
+};
 
 /* The caller may lower n_rows before scheduler_done. An entry that is removed or preempted meanwhile becomes
  * NULL with 0 rows. */
 struct scheduler_item {
     struct scheduler_entry *entry;
-    uint32_t n_rows;
+    enum scheduler_phase phase;
+    uint32_t n_rows; /* to be computed */
 };
 
 struct scheduler_plan {
-    uint32_t n_items, n_rows;     /* items: decoding entries first */
+    uint32_t n_items, n_rows;     /* items: entries that lack one row first */
     struct scheduler_item *items; /* valid until the next plan */
     double expected_ms;
 };
 
 const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double now_ms);
 
-/* The latest plan was computed in elapsed_ms: its entries' n_computed advance, the cost model learns (0: it
+/* The latest plan was computed in elapsed_ms: its entries' n_committed advance, the cost model learns (0: it
  * does not; for a step that was not computed, lower all rows to 0). */
 void scheduler_done(struct scheduler *scheduler, double elapsed_ms);
 

@@ -24,11 +24,11 @@ struct scheduler_entry {
     /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */
     uint32_t page_group;
 
-    /* The scheduler's; to be read. The caller sets n_computed when the entry is admitted, and may raise it before
+    /* The scheduler's; to be read. The caller sets n_committed when the entry is admitted, and may raise it before
      * a plan where the cache has more. */
     enum scheduler_state state;
-    uint32_t n_tokens;   /* prompt and what was drawn: to be computed */
-    uint32_t n_computed; /* committed */
+    uint32_t n_tokens;    /* prompt and what was drawn */
+    uint32_t n_committed; /* of these, from the first on: whose rows are computed and stand */
     uint32_t n_drawn;
     uint32_t n_preempted;     /* how often */
     double admitted_ms;       /* when it first got a sequence; negative: not yet */
@@ -56,10 +56,10 @@ struct scheduler_forecast {
     double first_token_ms; /* until its first token */
 };
 
-/* Rows of an entry that are still to be computed. */
+/* Tokens of an entry whose rows are still to be computed. */
 static inline uint32_t entry_left(const struct scheduler_entry *entry)
 {
-    return entry->n_tokens - entry->n_computed;
+    return entry->n_tokens - entry->n_committed;
 }
 
 /* True while it has more than the row that every decoding entry has. */
@@ -72,7 +72,7 @@ static inline bool entry_is_prompt(const struct scheduler_entry *entry)
 static inline uint32_t entry_position(const struct scheduler_entry *entry)
 {
     if (entry->state == SCHEDULER_RUNNING)
-        return entry->n_computed;
+        return entry->n_committed;
     return entry->n_cached_likely < entry->n_tokens ? entry->n_cached_likely : entry->n_tokens - 1;
 }
 

@@ -42,18 +42,18 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
 /* True if it has a prompt to compute whose next page is a whole one that others could compute for it. */
 static bool wants_page(const struct runnel_future *future)
 {
-    uint32_t page_end = (future->entry.n_computed / KV_PAGE + 1) * KV_PAGE;
+    uint32_t page_end = (future->entry.n_committed / KV_PAGE + 1) * KV_PAGE;
     return future->entry.state == SCHEDULER_RUNNING && page_end < future->entry.n_tokens;
 }
 
 static void take_pages(struct runnel_engine *engine, struct runnel_future *future)
 {
     struct scheduler_entry *entry = &future->entry;
-    uint32_t n_before = entry->n_computed;
-    entry->n_computed =
+    uint32_t n_before = entry->n_committed;
+    entry->n_committed =
         kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
     if (!entry->n_drawn && !entry->n_preempted)
-        future->n_cached += entry->n_computed - n_before;
+        future->n_cached += entry->n_committed - n_before;
 }
 
 void engine_share_pages(struct runnel_engine *engine)

@@ -53,10 +53,10 @@ static void admit(struct runnel_engine *engine, double now_ms)
         struct runnel_future *future = engine_future_of(entry);
         future->slot = future->sequence =
             kvcache_open(engine->cache, entry->key, engine->keep_first, engine->keep_last);
-        entry->n_computed =
+        entry->n_committed =
             kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
         if (!entry->n_preempted)
-            future->n_cached = entry->n_computed;
+            future->n_cached = entry->n_committed;
     }
 }
 
@@ -115,7 +115,7 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
         if (!item->entry)
             continue;
         const struct runnel_future *future = engine_future_of(item->entry);
-        uint32_t begin = item->entry->n_computed;
+        uint32_t begin = item->entry->n_committed;
         for (uint32_t j = begin; j < begin + item->n_rows; j++)
             engine->rows[n_rows++] = (struct forward_row){
                 .sequence = future->sequence,
@@ -134,7 +134,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         if (!item->entry)
             continue;
         struct runnel_future *future = engine_future_of(item->entry);
-        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed,
+        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_committed,
                        item->n_rows);
         if (!item->entry->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
@@ -295,7 +295,7 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
     engine->n_drawings = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry && entry->n_computed == entry->n_tokens) {
+        if (entry && entry->n_committed == entry->n_tokens) {
             uint32_t n = engine->n_drawings++;
             engine->drawings[n] = (struct drawing){.future = engine_future_of(entry),
                                                    .logits = engine->logits + (size_t)n * n_vocab};
