@@ -141,15 +141,15 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
     }
 }
 
-/* What the decoding requests of a step waited for others' prompts. */
+/* What the decoding requests of a step waited for others' prompts, and for what others compute again. */
 static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 {
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
-        if (plan->items[i].entry && !plan->items[i].entry->n_drawn)
+        if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_PROMPT)
             n_prompt_rows += plan->items[i].n_rows;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
-        if (plan->items[i].entry && plan->items[i].entry->n_drawn)
+        if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_DECODE)
             engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
 }
 
