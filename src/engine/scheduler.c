@@ -266,10 +266,12 @@ static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry,
 {
     struct scheduler_plan *plan = &scheduler->plan;
     bool decodes = entry->n_drawn > 0 && !entry_is_prompt(entry);
+    uint32_t n_left = entry_left(entry);
     plan->items[plan->n_items++] = (struct scheduler_item){
         .entry = entry,
         .phase = decodes ? SCHEDULER_DECODE : SCHEDULER_PROMPT,
         .n_rows = n_rows,
+        .n_draft = n_rows > n_left ? n_rows - n_left : 0,
     };
     plan->n_rows += n_rows;
     entry->planned = true;
@@ -277,6 +279,36 @@ static void add_item(struct scheduler *scheduler, struct scheduler_entry *entry,
         return;
     entry->begun_ms = now_ms;
     forecast_waited(scheduler->forecast, entry, now_ms - entry->arrival_ms);
+}
+
+/* Rows of an entry that lacks one: that one, and guesses, of which the step has room for n_room. */
+static uint32_t count_rows(const struct scheduler_entry *entry, uint32_t n_room)
+{
+    uint32_t n_draft = entry->n_draft < n_room ? entry->n_draft : n_room;
+    if (entry->n_rows_max && n_draft > entry->n_rows_max - 1)
+        n_draft = entry->n_rows_max - 1;
+    return 1 + n_draft;
+}
+
+/* Everybody who lacks one row. */
+static void add_decoding(struct scheduler *scheduler, struct step_fill *step, double now_ms)
+{
+    uint32_t n_room = scheduler->options.n_batch;
+    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+        entry->planned = entry->held = false;
+        n_room -= entry_left(entry) == 1;
+    }
+    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+        if (entry_left(entry) != 1)
+            continue;
+        uint32_t n = count_rows(entry, n_room);
+        n_room -= n - 1;
+        add_item(scheduler, entry, n, now_ms);
+        step->n_decode += n;
+        step->n_pairs += step_cost_pairs(entry->n_committed, n);
+        step->draws = true;
+    }
+    step->decode_ms = step_cost_ms(&scheduler->cost, step->n_decode, step->n_pairs);
 }
 
 /* An entry computes its next page: those that will have the same one wait for it. */
@@ -313,16 +345,7 @@ const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double 
 {
     scheduler->plan.n_items = scheduler->plan.n_rows = 0;
     struct step_fill step = {.n_decode = 0};
-    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
-        entry->planned = entry->held = false;
-        if (entry_left(entry) != 1)
-            continue;
-        add_item(scheduler, entry, 1, now_ms);
-        step.n_decode++;
-        step.n_pairs += step_cost_pairs(entry->n_committed, 1);
-        step.draws = true;
-    }
-    step.decode_ms = step_cost_ms(&scheduler->cost, step.n_decode, step.n_pairs);
+    add_decoding(scheduler, &step, now_ms);
     add_prompts(scheduler, &step, now_ms);
     scheduler->plan.expected_ms = step_cost_ms(&scheduler->cost, scheduler->plan.n_rows, step.n_pairs);
     scheduler->plan_is_open = true;
@@ -352,7 +375,7 @@ void scheduler_done(struct scheduler *scheduler, double elapsed_ms)
         struct scheduler_entry *entry = plan->items[i].entry;
         if (!entry)
             continue;
-        entry->n_committed += plan->items[i].n_rows;
+        entry->n_committed += plan->items[i].n_rows - plan->items[i].n_draft;
         turns_charge(&scheduler->turns, entry->key_slot, charge_ms * plan->items[i].n_rows);
     }
     turns_settle(&scheduler->turns);
@@ -364,6 +387,13 @@ void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry)
     (void)scheduler;
     entry->n_tokens++;
     entry->n_drawn++;
+}
+
+void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item)
+{
+    scheduler_drew(scheduler, item->entry);
+    item->entry->n_committed++;
+    item->n_accepted++;
 }
 
 void scheduler_learn(struct scheduler *scheduler, uint32_t n_rows, double n_pairs, double ms)
@@ -423,8 +453,10 @@ static const char *check_plan(const struct scheduler *scheduler)
             continue;
         if (item->entry->state != SCHEDULER_RUNNING)
             return "a plan has an entry that does not run";
-        if (scheduler->plan_is_open && item->n_rows > entry_left(item->entry))
+        if (scheduler->plan_is_open && item->n_rows - item->n_draft > entry_left(item->entry))
             return "a plan has more rows than are left";
+        if (item->n_draft > item->n_rows || item->n_accepted > item->n_draft)
+            return "a plan has more guesses than rows, or more of them came true";
         n_rows += item->n_rows;
         for (uint32_t j = 0; j < i; j++)
             if (plan->items[j].entry == item->entry)

@@ -11,9 +11,11 @@
  *     reserve pages; while there are none: victim = scheduler_preempt(s), close the victim's sequence
  *     compute the items of the plan
  *     scheduler_done(s, elapsed)
- *     for each item with entry->n_committed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end
+ *     for each item with entry->n_committed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end;
+ *         while what is drawn is what was guessed: scheduler_accepted instead, and draw from the guess's row
  *
- * Steps. Every decoding entry gets its row; then prompts get what fits into the budget (step_budget.h).
+ * Steps. Every decoding entry gets its row, then its guesses (n_draft) theirs as far as the batch has room; then prompts
+ * get what fits into the budget (step_budget.h).
  *
  * Order, for admission and for prompts: turns.h. A preempted entry keeps its arrival.
  *
@@ -65,15 +67,17 @@ struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_
 
 enum scheduler_phase {
     SCHEDULER_PROMPT, /* rows of a prompt, or of what is computed again after a preemption */
-    SCHEDULER_DECODE, /* the row of the token that was drawn last */
+    SCHEDULER_DECODE, /* the row of the token that was drawn last, and those of guesses that follow it */
 };
 
-/* The caller may lower n_rows before scheduler_done. An entry that is removed or preempted meanwhile becomes
+/* The caller may lower n_rows before scheduler_done (guesses go first, and n_draft with them). An entry that is removed or preempted meanwhile becomes
  * NULL with 0 rows. */
 struct scheduler_item {
     struct scheduler_entry *entry;
     enum scheduler_phase phase;
-    uint32_t n_rows; /* to be computed */
+    uint32_t n_rows;     /* to be computed */
+    uint32_t n_draft;    /* the last ones of these: rows of guessed tokens */
+    uint32_t n_accepted; /* the first ones of n_draft: guesses that came true, see scheduler_accepted */
 };
 
 struct scheduler_plan {
@@ -84,12 +88,16 @@ struct scheduler_plan {
 
 const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double now_ms);
 
-/* The latest plan was computed in elapsed_ms: its entries' n_committed advance, the cost model learns (0: it
- * does not; for a step that was not computed, lower all rows to 0). */
+/* The latest plan was computed in elapsed_ms: keys are charged for all its rows, and the cost model learns (0: it
+ * does not; for a step that was not computed, lower all rows to 0). Entries' n_committed advance by all rows but those
+ * of guesses. */
 void scheduler_done(struct scheduler *scheduler, double elapsed_ms);
 
 /* The entry has one token more; of the last one this is told, too, before the entry is removed. */
 void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry);
+/* After scheduler_done, in place of scheduler_drew, n_draft times at most: what was drawn is the item's next guess. The
+ * entry has one token more, and the row of that token, which is computed, stands. */
+void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item);
 
 /* Pages ran out: of the running entries the one that arrived last, if there are two or more, waits again, all
  * to be computed anew, and is returned; the caller closes its sequence. NULL: only one runs, or none. The

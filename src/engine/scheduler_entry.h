@@ -23,6 +23,9 @@ struct scheduler_entry {
     uint32_t n_rows_max;
     /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */
     uint32_t page_group;
+    /* Likewise: tokens that are guessed to follow; of an entry that decodes they are rows of the same step, as far as there
+     * is room. */
+    uint32_t n_draft;
 
     /* The scheduler's; to be read. The caller sets n_committed when the entry is admitted, and may raise it before
      * a plan where the cache has more. */

@@ -135,7 +135,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
             continue;
         struct runnel_future *future = engine_future_of(item->entry);
         kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_committed,
-                       item->n_rows);
+                       item->n_rows - item->n_draft);
         if (!item->entry->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
     }

@@ -316,6 +316,10 @@ static void test_preemption(void **state)
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &middle);
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &young);
     assert_int_equal(young.n_preempted, 1);
+    plan = scheduler_plan(s, 2100); /* what is computed again is no answer's row */
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        assert_int_equal(plan->items[i].phase,
+                         plan->items[i].entry == &old ? SCHEDULER_DECODE : SCHEDULER_PROMPT);
     world_close(&world);
 }
 
@@ -419,6 +423,7 @@ static void test_random_operations(void **state)
                 scheduler_wakeup_ms(s, now_ms);
                 break;
             default:
+                any->n_draft = chance_below(3) ? 0 : chance_below(12);
                 if ((entry = scheduler_admit(s, now_ms, chance_below(2000))))
                     entry->n_committed = chance_below(entry->n_tokens);
                 plan = scheduler_plan(s, now_ms);
@@ -427,14 +432,19 @@ static void test_random_operations(void **state)
                     scheduler_remove(s, any);
                 if (chance_below(10) == 0)
                     scheduler_preempt(s);
-                if (plan->n_items && plan->items[0].entry && chance_below(10) == 0)
-                    plan->items[0].n_rows -= chance_below(plan->items[0].n_rows + 1);
+                if (plan->n_items && plan->items[0].entry && chance_below(10) == 0) {
+                    struct scheduler_item *item = &plan->items[0];
+                    item->n_rows -= chance_below(item->n_rows + 1);
+                    item->n_draft = item->n_draft < item->n_rows ? item->n_draft : item->n_rows;
+                }
                 world_check(&world);
                 scheduler_done(s, chance_below(20) ? 100 * chance_uniform() : 0);
                 for (uint32_t j = 0; j < plan->n_items; j++) {
                     entry = plan->items[j].entry;
                     if (!entry || entry->n_committed < entry->n_tokens)
                         continue;
+                    for (uint32_t k = 0; k < plan->items[j].n_draft && chance_below(2); k++)
+                        scheduler_accepted(s, &plan->items[j]);
                     scheduler_drew(s, entry);
                     if (entry->n_drawn >= entry->max_tokens || chance_below(50) == 0) {
                         scheduler_remove(s, entry);
