@@ -40,6 +40,7 @@ void forecast_follow_up(struct forecast *forecast, double now_ms);
 
 struct forecast_record {
     uint64_t n_right, n_wrong; /* refusals: the turn would have come later than max_wait_ms, or sooner */
+    uint64_t n_visits;         /* of predictions to entries: what they cost */
     double answer_tokens;      /* the mean of answers that ended, old ones fading */
 };
 struct forecast_record forecast_get_record(const struct forecast *forecast);

@@ -414,6 +414,7 @@ void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_sta
         .n_refusals_right = record.n_right,
         .n_refusals_wrong = record.n_wrong,
         .n_expired = scheduler->n_expired,
+        .n_forecast_visits = record.n_visits,
         .answer_tokens = record.answer_tokens,
         .cost = scheduler->cost,
     };

@@ -118,8 +118,9 @@ struct scheduler_stats {
     /* Refusals for a long predicted wait. Each is followed up: its turn would have come later than
      * max_wait_ms (right) or sooner (wrong); the rest is still open, or was pushed out of the record. */
     uint64_t n_refused, n_refusals_right, n_refusals_wrong;
-    uint64_t n_expired;   /* taken, and then waited longer than max_wait_ms before their first row */
-    double answer_tokens; /* the mean of answers that ended, old ones fading */
+    uint64_t n_expired;         /* taken, and then waited longer than max_wait_ms before their first row */
+    uint64_t n_forecast_visits; /* how often a prediction looked at an entry: what forecasts cost */
+    double answer_tokens;       /* the mean of answers that ended, old ones fading */
     struct step_cost cost;
 };
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats);

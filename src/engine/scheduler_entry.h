@@ -46,6 +46,8 @@ struct scheduler_entry {
     bool held;          /* somebody else computes its next page in this step */
     double foretold_ms; /* predicted_wait_ms before it was corrected for what is usual in its class */
     uint32_t forecast_class;
+    double likely_tokens;  /* of the answer, as the forecast knew it after likely_as_of - 1 answers */
+    uint64_t likely_as_of; /* 0: not known */
 };
 
 struct scheduler_list {

@@ -83,6 +83,15 @@ double turns_score(const struct turns *turns, const struct scheduler_entry *entr
     return entry->arrival_ms + step_cost_ms(turns->cost, n_left, step_cost_pairs(position, n_left));
 }
 
+struct turn turns_turn(const struct turns *turns, const struct scheduler_entry *entry)
+{
+    bool is_known = entry->state != SCHEDULER_OUT;
+    return (struct turn){
+        .charged_ms = is_known ? turns->keys[entry->key_slot].charged_ms : turns_charged(turns, entry->key),
+        .score = turns_score(turns, entry),
+    };
+}
+
 static bool is_candidate(const struct scheduler_entry *entry)
 {
     return entry->state == SCHEDULER_WAITING || (entry_is_prompt(entry) && !entry->planned && !entry->held);

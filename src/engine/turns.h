@@ -47,8 +47,19 @@ void turns_settle(struct turns *turns);
 /* What a key has been charged, or where it would start. */
 double turns_charged(const struct turns *turns, uint64_t key);
 
-/* The lower, the earlier its turn among those of equal keys. */
+/* What decides: the lower, the earlier, first by what the key was charged, then, where that is nearly equal, by score. */
+struct turn {
+    double charged_ms, score;
+};
 double turns_score(const struct turns *turns, const struct scheduler_entry *entry);
+struct turn turns_turn(const struct turns *turns, const struct scheduler_entry *entry);
+
+static inline bool turns_goes_first(const struct turn *a, const struct turn *b)
+{
+    if (a->charged_ms + KEY_SLACK_MS < b->charged_ms || b->charged_ms + KEY_SLACK_MS < a->charged_ms)
+        return a->charged_ms < b->charged_ms;
+    return a->score <= b->score;
+}
 
 /* Whose turn it is: of entries that wait, or of the running ones' prompts that are not planned yet; NULL: nobody's. */
 struct scheduler_entry *turns_pick(const struct turns *turns, const struct scheduler_list *list);
