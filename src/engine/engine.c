@@ -299,13 +299,8 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
 {
     struct scheduler_forecast forecast;
     runnel_error error;
-    future->entry = (struct scheduler_entry){.key = future->key,
-                                             .n_prompt = future->n_prompt,
-                                             .max_tokens = future->max_tokens,
-                                             .arrival_ms = future->submit_ms};
     engine_compare_prompt(engine, future);
     enum scheduler_answer answer = scheduler_add(engine->scheduler, &future->entry, clock_ms(), &forecast);
-    future->predicted_wait_ms = forecast.wait_ms;
     switch (answer) {
     case SCHEDULER_ACCEPTED:
         request_tell_taken(future);
@@ -420,11 +415,11 @@ static void publish_slots(struct runnel_engine *engine)
         if (future->sequence >= 0 && (uint32_t)future->sequence < engine->n_parallel)
             engine->slots[future->sequence] = (runnel_slot){
                 .is_processing = true,
-                .n_prompt_tokens = future->n_prompt,
+                .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
-                .n_computed = future->entry.n_computed,
-                .n_tokens = future->n_drawn,
-                .max_tokens = future->max_tokens,
+                .n_computed = future->entry.n_committed,
+                .n_tokens = future->entry.n_drawn,
+                .max_tokens = future->entry.max_tokens,
             };
 }
 
