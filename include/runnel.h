@@ -18,7 +18,8 @@
  *
  * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
  * NULL) with one line. On failure the outputs are untouched, and there is nothing to free. The library never exits, prints or raises a
- * signal. Text is UTF-8. What a function hands out is the caller's to free with the named function.
+ * signal. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary without
+ * such tokens leaves them out; what comes back is always UTF-8, with U+FFFD for bytes of the model's that are no character. What a function hands out is the caller's to free with the named function.
  *
  * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
  * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
@@ -243,8 +244,9 @@ enum runnel_event_kind {
 };
 
 enum runnel_finish_reason {
-    RUNNEL_FINISH_STOP = 1,      /* the model ended its answer, or a stop text appeared */
-    RUNNEL_FINISH_LENGTH = 2,    /* max_tokens or the context is used up */
+    RUNNEL_FINISH_STOP = 1, /* the model ended its answer, or a stop text appeared */
+    RUNNEL_FINISH_LENGTH =
+        2, /* max_tokens or the context is used up; half a character at the end is left out */
     RUNNEL_FINISH_CANCELLED = 3, /* by on_event or runnel_cancel */
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
@@ -368,7 +370,7 @@ typedef struct runnel_response {
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
 typedef struct runnel_future runnel_future;
 
-/* Hands n requests to the engine, all or none, and gives a future for each. Checks, renders and encodes them on the
+/* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
  * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting, RUNNEL_ECANCELLED once
  * runnel_engine_stop was called. Any thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
@@ -442,7 +444,8 @@ typedef struct runnel_stats_values {
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
 } runnel_stats_values;
 
-/* A picture of the engine now. Any thread; does not wait for a step. */
+/* A picture of the engine as the latest step began or, between steps, as it ended: what a step takes up counts as waiting
+ * until it has ended. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
 /* One of the n_parallel places in which requests are computed. */

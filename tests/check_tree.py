@@ -2,7 +2,8 @@
 """The rules of the house that a compiler does not see. Without an argument all are checked.
 
     check_tree.py map        ARCHITECTURE.md's map names every file, and no other
-    check_tree.py arrows     includes point down only
+    check_tree.py arrows     includes and uses of functions point down only, between floors and between folders of one
+    check_tree.py circles    no circle of files within a floor, but for those that are known (CIRCLES)
     check_tree.py sizes      no source file is longer than a sitting
     check_tree.py links      links between pages lead somewhere
     check_tree.py languages  a page in Chinese has the headings, commands, figures and links of the English one
@@ -25,6 +26,20 @@ FLOORS = {
     "model": {"kernels", "base"},
     "kernels": {"base"},
     "base": set(),
+}
+# Folders within a floor, from the roof down: a file sees its own folder and those in the rows after it.
+WINGS = {
+    "server": [["server"], ["server/api"], ["server/core"], ["server/limits"], ["server/net"]],
+    "model": [["model"], ["model/template"]],
+    "kernels": [["kernels/arm", "kernels/x86"], ["kernels"]],
+}
+# Floors whose files (x.c and x.h are one) see each other in no circle, but for these arrows as (from, to). One that is gone is
+# to be taken out, and none is to be added.
+CIRCLES = {
+    "engine": {
+        ("request", "engine"), ("step", "engine"), ("sharing", "engine"),  # struct engine, which engine.h shows to all
+        ("scheduler", "forecast"), ("scheduler_state", "scheduler"),  # one policy in three files
+    },
 }
 # base/error.h gives the public error type to all floors, so that only it needs to know runnel.h. The tools for model files
 # look inside them; the command that serves starts the server.
@@ -93,6 +108,32 @@ def includes(name):
             yield number, match[1] == '"', match[2]
 
 
+def folder_of(name):
+    """'src/server/net/loop.c' -> 'server/net'"""
+    return str(Path(name).parent.relative_to("src"))
+
+
+def below(folder):
+    """The folders of its floor that the files of a folder may see besides it."""
+    rows = WINGS.get(folder.split("/")[0], [])
+    own = next((index for index, row in enumerate(rows) if folder in row), len(rows))
+    return [other for row in rows[own + 1:] for other in row]
+
+
+def judge(name, where, target):
+    """What is wrong if a file of src/ sees the folder `target` of src/, or 'runnel.h'; None: nothing."""
+    folder = folder_of(name)
+    floor, target_floor = folder.split("/")[0], target.split("/")[0]
+    if floor not in FLOORS:
+        return f"{name}: src/{floor}/ is not a floor of the house"
+    if target_floor != floor:
+        allowed = FLOORS[floor] | EXCEPTIONS.get(name, set())
+        return None if target_floor in allowed else f"{where}: {floor} may see {', '.join(sorted(FLOORS[floor] | {floor}))}"
+    if target == folder or target in below(folder):
+        return None
+    return f"{where}: {folder} may see of its floor {', '.join([folder, *below(folder)])}"
+
+
 def check_arrows():
     complaints = []
     for name in tracked():
@@ -104,14 +145,78 @@ def check_arrows():
                 complaints.append(f"{where}: a .c file is linked, not included")
             if name.startswith("include/") and ours:
                 complaints.append(f"{where}: the public header stands on the system's headers alone")
-            if not name.startswith("src/") or not ours:
-                continue
-            floor = name.split("/")[1]
-            target = header.split("/")[0]
-            if floor not in FLOORS:
-                complaints.append(f"{name}: src/{floor}/ is not a floor of the house")
-            elif target != floor and target not in FLOORS[floor] | EXCEPTIONS.get(name, set()):
-                complaints.append(f"{where}: {floor} may include {', '.join(sorted(FLOORS[floor] | {floor}))}")
+            if name.startswith("src/") and ours:
+                complaints.append(judge(name, where, header if header == "runnel.h" else str(Path(header).parent)))
+    for name, function, home in uses():
+        target = "runnel.h" if function.startswith("runnel_") and not name.startswith("src/engine/") else folder_of(home)
+        complaints.append(judge(name, f"{name} uses {function} of {home}", target))
+    return [complaint for complaint in complaints if complaint]
+
+
+def code_of(name):
+    """A source without comments, texts and directives."""
+    text = (ROOT / name).read_text()
+    text = re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', " ", text, flags=re.S)
+    return re.sub(r"^[ \t]*#(?:.*\\\n)*.*$", "", text, flags=re.M)
+
+
+# A function with a body, as clang-format sets it: its first line at the margin, its brace on a line of its own.
+DEFINITION = re.compile(r"^(?!static\b|typedef\b)[A-Za-z_][\w \t*]*?\b(\w+)\((?:[^;{}]*)\)\s*\n\{", re.M)
+
+
+def uses():
+    """Which file uses which function of which other file, by its name: calls, and addresses that are taken."""
+    sources = {name: code_of(name) for name in tracked() if name.startswith("src/") and name.endswith(".c")}
+    homes = {}
+    for name, code in sources.items():
+        for function in DEFINITION.findall(code):
+            homes.setdefault(function, []).append(name)
+    for name, code in sources.items():
+        own = set(re.findall(r"^static\b[^;{}()]*?\b(\w+)\(", code, re.M))
+        for word in sorted(set(re.findall(r"(?<![.>])\b[a-z]\w*\b", code)) - own):
+            if word in homes and name not in homes[word]:
+                for home in homes[word]:
+                    yield name, word, home
+
+
+def circles(arrows):
+    """The groups of things that reach each other; arrows: {(from, to): why}."""
+    nodes = sorted({node for arrow in arrows for node in arrow})
+    reach = {node: {to for origin, to in arrows if origin == node} for node in nodes}
+    for middle in nodes:
+        for node in nodes:
+            if middle in reach[node]:
+                reach[node] |= reach[middle]
+    groups = {frozenset(other for other in nodes if other in reach[node] and node in reach[other])
+              for node in nodes if node in reach[node]}
+    return [sorted(group) for group in groups]
+
+
+def module_arrows(floor):
+    """Between the modules of a floor (x.c and x.h are one): who includes and uses whom, with an example of it."""
+    arrows = {}
+    prefix = f"src/{floor}/"
+    for name in tracked():
+        if name.startswith(prefix) and name.endswith((".c", ".h")):
+            for number, ours, header in includes(name):
+                if ours and header.startswith(f"{floor}/"):
+                    arrows.setdefault((Path(name).stem, Path(header).stem), f"{name}:{number} includes {header}")
+    for name, function, home in uses():
+        if name.startswith(prefix) and home.startswith(prefix):
+            arrows.setdefault((Path(name).stem, Path(home).stem), f"{name} uses {function} of {home}")
+    return {arrow: why for arrow, why in arrows.items() if arrow[0] != arrow[1]}
+
+
+def check_circles():
+    complaints = []
+    for floor, known in CIRCLES.items():
+        arrows = module_arrows(floor)
+        complaints += [f"tests/check_tree.py: CIRCLES knows {floor}/{one} -> {other}, which is gone: take it out"
+                       for one, other in sorted(known) if (one, other) not in arrows]
+        rest = {arrow: why for arrow, why in arrows.items() if arrow not in known}
+        for group in circles(rest):
+            complaints.append(f"src/{floor}/: {', '.join(group)} see each other in a circle:")
+            complaints += [f"    {why}" for (one, other), why in sorted(rest.items()) if one in group and other in group]
     return complaints
 
 
@@ -217,7 +322,7 @@ def propose():
         print(f"    {path.name:24}  {' '.join(match[1].split()) if match else ''}")
 
 
-CHECKS = {"map": check_map, "arrows": check_arrows, "sizes": check_sizes, "links": check_links,
+CHECKS = {"map": check_map, "arrows": check_arrows, "circles": check_circles, "sizes": check_sizes, "links": check_links,
           "languages": check_languages}
 
 

@@ -245,19 +245,34 @@ static int given_twice(struct reading *r, const struct option_spec *spec, const 
                      spec->value_name, bare, spec->name, with_flag, hint ? "; " : "", hint ? hint : "");
 }
 
-/* Keeps what was found for an option: in place of what it had, or behind it. */
+/* Two texts from the same source: neither is to be ignored. */
+static int given_again(struct reading *r, const struct option_spec *spec, const struct found *before,
+                       const struct found *found)
+{
+    if (found->source == FROM_CONFIG)
+        return error_set(r->error, RUNNEL_EINVAL,
+                         "%.160s, line %d: %s: expected it once, found '%.60s' here and '%.60s' in line %d",
+                         r->config_path, found->line, spec->name, found->text, before->text, before->line);
+    return error_set(r->error, RUNNEL_EINVAL, "--%s: expected it once, found '%.60s' and '%.60s'", spec->name,
+                     before->text, found->text);
+}
+
+/* Keeps what was found for an option: in place of what another source had for it, or behind that. */
 static int keep_text(struct reading *r, size_t index, struct found found)
 {
     const struct option_spec *spec = &r->table->specs[index];
-    if (r->found[index].bare && found.source == FROM_FLAG)
-        return given_twice(r, spec, r->found[index].text, found.text);
+    const struct found *before = &r->found[index];
+    if (before->bare && found.source == FROM_FLAG)
+        return given_twice(r, spec, before->text, found.text);
+    if (spec->once && before->text && before->source == found.source)
+        return given_again(r, spec, before, &found);
     if (spec->type == OPTION_TEXTS) {
         found.texts = r->found[index].texts;
         if (!found.texts && r->n_texts < TEXTS_OPTIONS_MAX)
             found.texts = &r->texts[r->n_texts++];
         if (!found.texts || found.texts->n == OPTION_TEXTS_MAX)
-            return error_set(r->error, RUNNEL_EINVAL, "--%s: expected it %d times at most", spec->name,
-                             OPTION_TEXTS_MAX);
+            return error_set(r->error, RUNNEL_EINVAL, "%s%s: expected it %d times at most",
+                             spec->positional ? "" : "--", spec->name, OPTION_TEXTS_MAX);
         found.texts->values[found.texts->n++] = found.text;
     }
     r->found[index] = found;
@@ -317,6 +332,8 @@ static int take_positional(struct reading *r, const char *text)
             hint = spec->extra_hint;
         if (spec->bare && r->found[i].text && !r->found[i].bare)
             return given_twice(r, spec, text, r->found[i].text);
+        if (spec->positional && spec->type == OPTION_TEXTS)
+            return keep_text(r, i, (struct found){.text = text, .source = FROM_FLAG});
         if ((spec->positional || spec->bare) && !r->found[i].text) {
             r->found[i] = (struct found){.text = text, .source = FROM_FLAG, .bare = spec->bare};
             return RUNNEL_OK;

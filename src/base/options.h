@@ -89,12 +89,13 @@ struct option_spec {
     const char *default_text; /* as a user would write it; NULL: zero, false, NULL, an empty list */
     const char *choices;      /* STRING: the values it may have, "avx2|avx512"; NULL: any */
     bool required;            /* an error if nobody gives a value */
-    bool positional;          /* no flag: the next argument without one */
+    bool positional;          /* no flag: the next argument without one; of TEXTS all that are left */
     bool bare;                /* with its flag, or as the next argument without one */
-    const char *extra_hint;   /* bare: what is said of an argument too many; NULL: nothing */
-    const char *excludes;     /* options that cannot be given beside it, "raw|json"; NULL: none */
-    const char *needs;        /* of these one must be given, too, else it would change nothing; NULL: none */
-    const char *group;        /* of the first option of a group in --help: its heading; else NULL */
+    bool once; /* a text that is used up: two of them are refused. Of other options the last one counts */
+    const char *extra_hint; /* bare: what is said of an argument too many; NULL: nothing */
+    const char *excludes;   /* options that cannot be given beside it, "raw|json"; NULL: none */
+    const char *needs;      /* of these one must be given, too, else it would change nothing; NULL: none */
+    const char *group;      /* of the first option of a group in --help: its heading; else NULL */
 };
 
 #define OPTION_FIELD(type, name) .field = offsetof(type, name)

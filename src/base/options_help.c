@@ -91,7 +91,8 @@ void options_print_help(const struct options_table *table, FILE *out)
     for (size_t i = 0; i < table->n_specs; i++) {
         const struct option_spec *spec = &table->specs[i];
         if (spec->positional || spec->bare)
-            fprintf(out, spec->required ? " %s" : " [%s]", spec->bare ? spec->value_name : spec->name);
+            fprintf(out, spec->required ? " %s%s" : " [%s]%s", spec->bare ? spec->value_name : spec->name,
+                    spec->type == OPTION_TEXTS ? "..." : "");
         size_t width = format_left(spec, left, sizeof left) + 2;
         column = width > column && width <= LEFT_MAX ? width : column;
         has_config |= spec->type == OPTION_CONFIG;

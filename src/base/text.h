@@ -20,4 +20,9 @@ void text_free(struct text *text); /* zeroes it */
 /* The fewest letters to put in, take out or change to make a into b (Levenshtein); SIZE_MAX if either has more than 31. */
 size_t text_distance(const char *a, size_t a_len, const char *b);
 
+/* Part of a text: [begin, end) in bytes. */
+struct text_span {
+    size_t begin, end;
+};
+
 #endif

@@ -201,6 +201,8 @@ static const char *finish_name(enum runnel_finish_reason reason)
     return "";
 }
 
+enum { BRACKETS = 2 }; /* around the line */
+
 static double per_second(double n, double ms)
 {
     return ms > 0 ? n / ms * 1e3 : 0;
@@ -266,17 +268,21 @@ static void describe_speeds(const runnel_model_info *info, const runnel_response
              describe_finish(response->finish_reason));
 }
 
-/* What a turn of a conversation took of the context. */
-static void describe_counts(const runnel_response *response, char *line, size_t size)
+/* What a turn of a conversation took of the context; where that is wider than n_columns, less of it. */
+static void describe_counts(const runnel_response *response, unsigned n_columns, char *line, size_t size)
 {
     double decode_tok_s = per_second(decoded(response), response->decode_ms),
            prefill_s = response->prefill_ms / 1e3;
     char cached[32] = "";
     if (response->n_cached_tokens)
         snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
-    snprintf(line, size, "prompt %u%s in %.*f s | answer %u, %.*f tok/s | %s", response->n_prompt_tokens,
-             cached, prefill_s < 100 ? 1 : 0, prefill_s, response->n_tokens, places(decode_tok_s),
-             decode_tok_s, describe_finish(response->finish_reason));
+    int n_prompt = snprintf(line, size, "prompt %u%s in %.*f s | ", response->n_prompt_tokens, cached,
+                            prefill_s < 100 ? 1 : 0, prefill_s);
+    int n_answer =
+        snprintf(line + n_prompt, size - (size_t)n_prompt, "answer %u, %.*f tok/s | %s", response->n_tokens,
+                 places(decode_tok_s), decode_tok_s, describe_finish(response->finish_reason));
+    if ((unsigned)(n_prompt + n_answer + BRACKETS) > n_columns)
+        memmove(line, line + n_prompt, (size_t)n_answer + 1);
 }
 
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
@@ -290,9 +296,18 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
     else if (load_ms > 0)
         describe_speeds(&info, response, load_ms, line, sizeof line);
     else
-        describe_counts(response, line, sizeof line);
+        describe_counts(response, wrap_columns(stderr), line, sizeof line);
     snprintf(text, sizeof text, "\n[%s]\n", line);
     wrap_print(stderr, 1, text);
+}
+
+void answer_remark_cut_thought(const runnel_response *response)
+{
+    if (response->finish_reason == RUNNEL_FINISH_LENGTH && response->reasoning_len && !response->text_len)
+        wrap_print(
+            stderr, 0,
+            "runnel: cut off within its thoughts, so there is no answer: a larger -n (and --ctx) gives "
+            "room for one, --no-think leaves the thoughts out\n");
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)

@@ -35,6 +35,9 @@ int answer_wait(runnel_engine *engine, const runnel_request *request, struct ans
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose);
 
+/* Says on stderr that there is no answer, if the limit came within the thoughts. */
+void answer_remark_cut_thought(const runnel_response *response);
+
 /* The object of --json, on stdout. Returns the exit status. */
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed);
 

@@ -2,12 +2,15 @@
  */
 #include "cli/catalogue.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 extern const char models_tsv[]; /* generated from models.tsv, zero-terminated */
 
@@ -83,10 +86,29 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
+/* Lower case, cut to what text_distance() compares. */
+static size_t lower(const char *text, char out[32])
+{
+    size_t len = 0;
+    for (; len < 31 && text[len]; len++)
+        out[len] = (char)tolower((unsigned char)text[len]);
+    out[len] = 0;
+    return len;
+}
+
+/* Its beginning, or two letters wrong, or capital ones. */
+bool catalogue_is_near(const char *name, const char *known)
+{
+    char a[32], b[32];
+    size_t len = lower(name, a), known_len = lower(known, b);
+    size_t distance = text_distance(a, len, b);
+    return (len >= 2 && len < known_len && memcmp(a, b, len) == 0) || (distance <= 2 && 2 * distance <= len);
+}
+
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)
 {
     struct catalogue_entry candidate;
-    char names[256] = "";
+    char names[256] = "", nearest[sizeof candidate.name + 32] = "";
     const char *cursor = NULL;
     while (catalogue_next(&cursor, &candidate)) {
         if (strcmp(candidate.name, name) == 0) {
@@ -95,9 +117,11 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
         }
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", candidate.name);
+        if (!*nearest && catalogue_is_near(name, candidate.name))
+            snprintf(nearest, sizeof nearest, "; did you mean %s?", candidate.name);
     }
-    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'; known names: %s", name,
-                     names);
+    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'%s; known names: %s", name,
+                     nearest, names);
 }
 
 int catalogue_folder(char *path, size_t size, runnel_error *error)
@@ -129,6 +153,41 @@ static bool is_there(char *path, size_t size, const char *folder, const char *na
     return len >= 0 && (size_t)len < size && access(path, F_OK) == 0;
 }
 
+/* Looks for a file in the folder whose name may be meant, and copies it without .gguf. */
+static bool find_near(const char *model, const char *folder, char near[64])
+{
+    DIR *dir = opendir(folder);
+    bool found = false;
+    for (struct dirent *entry; dir && !found && (entry = readdir(dir));) {
+        size_t len = strlen(entry->d_name), end = strlen(".gguf");
+        if (len <= end || len - end >= 64 || strcmp(entry->d_name + len - end, ".gguf") != 0)
+            continue;
+        snprintf(near, 64, "%.*s", (int)(len - end), entry->d_name);
+        found = catalogue_is_near(model, near) || catalogue_is_near(model, entry->d_name);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+/* "did you mean NAME? " or nothing. */
+static const char *suggest(const char *model, const char *folder, char text[80])
+{
+    char near[64] = "";
+    struct catalogue_entry entry;
+    bool found = find_near(model, folder, near) || find_near(model, "models", near);
+    bool is_name = false; /* but for capital letters */
+    for (const char *cursor = NULL; !is_name && catalogue_next(&cursor, &entry);) {
+        is_name = !strcasecmp(model, entry.name);
+        if (is_name ||
+            (!found && (catalogue_is_near(model, entry.name) || catalogue_is_near(model, entry.file))))
+            snprintf(near, sizeof near, "%.63s", entry.name);
+        found = found || is_name || (*near && !strcmp(near, entry.name));
+    }
+    snprintf(text, 80, "did you mean %s? ", near);
+    return found ? text : "";
+}
+
 int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error)
 {
     size_t len = strlen(model);
@@ -144,9 +203,11 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     int code = catalogue_folder(folder, sizeof folder, error);
     if (code)
         return code;
-    if (is_there(found, sizeof found, folder, model, ".gguf") ||
-        is_there(found, sizeof found, folder, model, "") ||
-        is_there(found, sizeof found, "models", model, ".gguf")) {
+    bool is_found = *model && (is_there(found, sizeof found, folder, model, ".gguf") ||
+                               is_there(found, sizeof found, folder, model, "") ||
+                               is_there(found, sizeof found, "models", model, ".gguf") ||
+                               is_there(found, sizeof found, "models", model, ""));
+    if (is_found) {
         if (strlen(found) >= size)
             return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
                              size - 1, strlen(found));
@@ -158,9 +219,10 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     if (catalogue_find(model, &entry, NULL) == RUNNEL_OK)
         return error_set(error, RUNNEL_EIO, "model '%s' is not here yet: `runnel pull %s` gets it", model,
                          model);
+    char near[80];
     return error_set(
         error, RUNNEL_EIO,
         "model '%s': expected a file or the name of a pulled model, found neither here nor in models or %s; "
-        "`runnel list` shows the names",
-        model, folder);
+        "%s`runnel list` shows the names",
+        model, folder, suggest(model, folder, near));
 }

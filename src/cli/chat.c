@@ -46,17 +46,34 @@ static int ask(struct chat *chat, const char *question, runnel_response *respons
     return failure;
 }
 
-static void offer_room(struct chat *chat, const char *question)
+/* The question found no room, which the error says in tokens. */
+static void offer_room(const struct chat *chat, const char *question, const runnel_error *error)
 {
     size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, question);
-    if (n > n_turns) {
-        chat_say("The question is too long by itself: --ctx gives more room, if the model has it.\n");
-        return;
-    }
-    chat->unasked = strdup(question);
-    chat_say("The conversation has become too long: /drop forgets the oldest %zu of its %zu turn%s and asks "
-             "again, /clear starts a new one.\n",
-             n, n_turns, n_turns == 1 ? "" : "s");
+    if (n > n_turns)
+        chat_say("The question is too long by itself (%s): --ctx gives more room, if the model has it.\n",
+                 error->message);
+    else if (chat->retries)
+        chat_say(
+            "The conversation has become too long (%s): the answer that there was stays. /drop forgets the "
+            "oldest turns, /retry then asks again.\n",
+            error->message);
+    else
+        chat_say("The conversation has become too long (%s): /drop forgets the oldest %zu of its %zu turn%s "
+                 "and asks again, /clear starts a new one.\n",
+                 error->message, n, n_turns, n_turns == 1 ? "" : "s");
+}
+
+/* The answer ended because the context did. The last turn stays, or there would be nothing to ask again. */
+static void say_full(const struct chat *chat)
+{
+    if (conversation_turns(&chat->conversation) > 1)
+        chat_say("The context is full: /drop forgets the oldest turns, /retry then asks again, /clear "
+                 "starts anew.\n");
+    else
+        chat_say(
+            "The context is full with this turn alone: /clear starts anew; --ctx gives more room, if the "
+            "model has it.\n");
 }
 
 /* What /retry took away comes back, as there is no other answer. */
@@ -82,16 +99,19 @@ static void take_turn(struct chat *chat, const char *question)
     forget(&chat->unasked);
     int failure = ask(chat, question, &response, &error);
     if (failure) {
-        chat_say("runnel: %s\n", error.message);
         put_back(chat, question);
+        if (!chat->retries)
+            chat->unasked = strdup(question); /* NULL: it has to be typed again */
         if (failure == RUNNEL_ECONTEXT)
-            offer_room(chat, question);
+            offer_room(chat, question, &error);
+        else
+            chat_say("runnel: %s\n", error.message);
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
+        answer_remark_cut_thought(&response);
         if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
             response.n_prompt_tokens + response.n_tokens >= chat->n_context)
-            chat_say("The context is full: /drop forgets the oldest turns, /retry then asks again, /clear "
-                     "starts anew.\n");
+            say_full(chat);
         runnel_response_free(&response);
     }
     forget(&chat->replaced);

@@ -6,12 +6,14 @@
 #include "cli/cli.h"
 #include "cli/wrap.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
     NAME_MAX_LEN = 16,
@@ -135,12 +137,22 @@ static enum chat_typed take_undo(struct chat *chat, const char *argument, char *
     return CHAT_NOTHING;
 }
 
+/* The question that was refused, if there is one: no answer is in its place. */
+static enum chat_typed take_unasked(struct chat *chat, char **question)
+{
+    *question = chat->unasked;
+    chat->unasked = NULL;
+    return *question ? CHAT_QUESTION : CHAT_NOTHING;
+}
+
 static enum chat_typed take_retry(struct chat *chat, const char *argument, char **question)
 {
     (void)argument;
     struct conversation *conversation = &chat->conversation;
     const runnel_message *last = conversation_last_question(conversation);
     const runnel_message *answer = conversation_last_answer(conversation);
+    if (chat->unasked)
+        return take_unasked(chat, question);
     if (!last) {
         chat_say("There is no question to ask again.\n");
         return CHAT_NOTHING;
@@ -177,12 +189,12 @@ static enum chat_typed take_drop(struct chat *chat, const char *argument, char *
         n = 1; /* somebody wants it */
     if (n > n_turns)
         n = n_turns;
+    if (n == n_turns && n_turns > 1 && !chat->unasked)
+        n--; /* for /retry */
     conversation_drop_oldest(&chat->conversation, n);
     chat_say("Dropped the oldest %zu of %zu turn%s%s.\n", n, n_turns, n_turns == 1 ? "" : "s",
              chat->conversation.has_system ? "; the system prompt stays" : "");
-    *question = chat->unasked;
-    chat->unasked = NULL;
-    return *question ? CHAT_QUESTION : CHAT_NOTHING;
+    return take_unasked(chat, question);
 }
 
 /* Files --------------------------------------------------------------------------------------------------- */
@@ -279,16 +291,25 @@ static void show_settings(const struct chat *chat)
     chat_say("verbose   %s\n", settings->verbose ? "on" : "off");
 }
 
+static int read_switch(const char *name, const char *value, bool usual, bool *is_on, runnel_error *error)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0 && strcmp(value, "default") != 0)
+        return error_set(error, RUNNEL_EINVAL, "%s: expected on, off or default, found '%.80s'", name, value);
+    *is_on = !strcmp(value, "on") || (usual && !strcmp(value, "default"));
+    return RUNNEL_OK;
+}
+
 /* Thinking is an option by its negation. */
 static int set_think(struct chat *chat, const char *value, runnel_error *error)
 {
-    bool is_on = !strcmp(value, "on"), is_off = !strcmp(value, "off");
-    if (!is_on && !is_off && strcmp(value, "default") != 0)
-        return error_set(error, RUNNEL_EINVAL, "think: expected on or off, found '%.80s'", value);
-    if (is_on && !run_can_think(chat->model))
+    bool can_think = run_can_think(chat->model), is_on;
+    int failure = read_switch("think", value, can_think, &is_on, error);
+    if (failure)
+        return failure;
+    if (!can_think && strcmp(value, "default") != 0)
         return error_set(error, RUNNEL_EINVAL,
                          "think: expected a model that thinks, found one that does not");
-    chat->settings.no_think = is_off;
+    chat->settings.no_think = !is_on && can_think;
     return RUNNEL_OK;
 }
 
@@ -299,10 +320,12 @@ static int set_one(struct chat *chat, const char *name, const char *value, runne
         return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'", setting_names, name);
     if (!strcmp(name, "think"))
         return set_think(chat, value, error);
+    if (!strcmp(name, "verbose"))
+        return read_switch("verbose", value, false, &chat->settings.verbose, error);
     if (strcmp(value, "default") != 0)
         return run_set(&chat->settings, name, value, error);
     if (!has)
-        return run_set(&chat->settings, name, strcmp(name, "verbose") ? RUN_DEFAULT_TOKENS : "off", error);
+        return run_set(&chat->settings, name, RUN_DEFAULT_TOKENS, error);
     *has = false;
     if (has == &chat->settings.has_seed)
         chat->settings.seed = run_random_seed();
@@ -373,22 +396,25 @@ static enum chat_typed take_help(struct chat *chat, const char *argument, char *
 static const struct command *find_command(const char *name, size_t len)
 {
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strlen(commands[i].name) == len && !memcmp(commands[i].name, name, len))
+        if (strlen(commands[i].name) == len && !strncasecmp(commands[i].name, name, len))
             return &commands[i];
     return NULL;
 }
 
-static const char *nearest_command(const char *name, size_t len)
+static const char *nearest_command(const char *typed, size_t len)
 {
+    char name[NAME_MAX_LEN];
+    for (size_t i = 0; i < len && i < sizeof name; i++)
+        name[i] = (char)tolower((unsigned char)typed[i]);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (len > NEAR && text_distance(name, len, commands[i].name) <= NEAR)
+        if (len > NEAR && len <= sizeof name && text_distance(name, len, commands[i].name) <= NEAR)
             return commands[i].name;
     return NULL;
 }
 
 static enum chat_typed take_unknown(const char *text, size_t len, bool has_more, char **question)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     const char *nearest = nearest_command(text + 1, len);
     bool is_path = strspn(text + 1, letters) != len;
     if (is_path || (has_more && !nearest)) {

@@ -11,7 +11,8 @@ struct chat {
     uint32_t n_context;
     struct run_settings settings; /* /set changes them */
     struct conversation conversation;
-    char *unasked;  /* a question that found no room; NULL: none. Owned */
+    char *
+        unasked; /* the last question, if it was refused, for lack of room above all; NULL: it was answered. Owned */
     bool retries;   /* the question that is asked now was taken out of the conversation by /retry, */
     char *replaced; /* and this was its answer; NULL: it had none. Owned */
 };

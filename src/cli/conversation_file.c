@@ -46,6 +46,8 @@ static int check_place(const char *path, runnel_error *error)
     runnel_error reason;
     if (lstat(path, &status))
         return RUNNEL_OK;
+    if (S_ISDIR(status.st_mode))
+        return error_set(error, RUNNEL_EINVAL, "%s: expected the name of a file, found a directory", path);
     if (conversation_load(&there, path, &reason))
         return error_set(
             error, RUNNEL_EINVAL,

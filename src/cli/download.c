@@ -7,15 +7,11 @@
 #include "cli/download.h"
 
 #include <curl/curl.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/error.h"
 
@@ -32,23 +28,22 @@ struct origin {
 struct transfer {
     const struct download *download;
     CURL *curl;
-    int fd;
-    uint64_t begin;       /* bytes that were there */
+    uint64_t begin;       /* bytes that were there, and are gone on from */
     uint64_t done;        /* bytes that are there */
+    struct origin noted;  /* of what was there; begin 0: none */
     struct origin origin; /* of what is coming */
     uint64_t range_start; /* of Content-Range */
     bool has_range;
-    bool began;           /* has a byte of the body come? */
+    char head
+        [BEGINNING_SHOWN_BYTES]; /* the first bytes of the body; not yet in the file while `began` is false */
+    size_t n_head;
+    bool began;           /* is it known that this is the file that was asked for? */
+    bool changed;         /* what was there is of another file: to be got from its beginning */
     bool stopped;         /* on_progress said so */
     runnel_error failure; /* why a callback ended the transfer; code 0: it did not */
 };
 
 /* Companion file ------------------------------------------------------------------------------------------ */
-
-static void origin_path(const char *path, char *text, size_t size)
-{
-    snprintf(text, size, "%s.from", path);
-}
 
 /* 64 hexadecimal digits, perhaps in quotes. */
 static bool parse_sha256(const char *text, char sha256[65])
@@ -66,7 +61,7 @@ static bool parse_sha256(const char *text, char sha256[65])
 static bool origin_read(const char *path, struct origin *origin)
 {
     char name[4200], n_bytes[32], sha256[80];
-    origin_path(path, name, sizeof name);
+    part_note_path(path, name, sizeof name);
     FILE *file = fopen(name, "re");
     if (!file)
         return false;
@@ -85,32 +80,12 @@ static bool origin_read(const char *path, struct origin *origin)
     return true;
 }
 
-static int origin_write(const char *path, const struct origin *origin, runnel_error *error)
+static int origin_write(struct part *part, const struct origin *origin, runnel_error *error)
 {
-    char name[4200];
-    origin_path(path, name, sizeof name);
-    FILE *file = fopen(name, "we");
-    bool ok = file && fprintf(file, "%s\n%s\n%s\n%llu\n", origin->url, origin->etag, origin->sha256,
-                              (unsigned long long)origin->n_bytes) > 0;
-    if (file && fclose(file))
-        ok = false;
-    return ok ? RUNNEL_OK : error_set(error, RUNNEL_EIO, "%s: cannot be written: %s", name, strerror(errno));
-}
-
-void download_close(const char *path, int fd, bool failed)
-{
-    struct stat status;
-    if (failed && fstat(fd, &status) == 0 && status.st_size == 0)
-        download_discard(path); /* while it is still locked: nobody else writes it */
-    close(fd);
-}
-
-void download_discard(const char *path)
-{
-    char name[4200];
-    origin_path(path, name, sizeof name);
-    unlink(name);
-    unlink(path);
+    char text[sizeof *origin + 64];
+    snprintf(text, sizeof text, "%s\n%s\n%s\n%llu\n", origin->url, origin->etag, origin->sha256,
+             (unsigned long long)origin->n_bytes);
+    return part_note(part, text, error);
 }
 
 /* Headers ------------------------------------------------------------------------------------------------- */
@@ -164,28 +139,61 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-/* Before the first byte is taken: is it the file that was asked for, and where does it belong? */
+/* May two accounts be of the same file? */
+static bool is_same_file(const struct origin *one, const struct origin *other)
+{
+    return (!one->n_bytes || !other->n_bytes || one->n_bytes == other->n_bytes) &&
+           (!*one->etag || !*other->etag || strcmp(one->etag, other->etag) == 0) &&
+           (!*one->sha256 || !*other->sha256 || strcmp(one->sha256, other->sha256) == 0);
+}
+
+/* The rest of a file: of the one that is there, from where it ends? */
+static int check_rest(struct transfer *transfer)
+{
+    const char *url = transfer->download->url;
+    if (!transfer->has_range || transfer->range_start != transfer->begin)
+        return error_set(&transfer->failure, RUNNEL_EIO,
+                         "%s: asked for the bytes from %llu on, the server sent others", url,
+                         (unsigned long long)transfer->begin);
+    if (!is_same_file(&transfer->noted, &transfer->origin)) {
+        transfer->changed = true;
+        return error_set(&transfer->failure, RUNNEL_EIO, "%s: the file there is another than before", url);
+    }
+    if (!*transfer->origin.sha256)
+        memcpy(transfer->origin.sha256, transfer->noted.sha256, sizeof transfer->noted.sha256);
+    return RUNNEL_OK;
+}
+
+/* A whole file: is it one, and not the page that a network shows instead? */
+static int check_whole(struct transfer *transfer)
+{
+    curl_off_t length = -1;
+    curl_easy_getinfo(transfer->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    transfer->origin.n_bytes = length > 0 ? (uint64_t)length : 0;
+    if (beginning_check(transfer->download->beginning, transfer->head, transfer->n_head,
+                        &transfer->failure) == RUNNEL_OK)
+        return RUNNEL_OK;
+    transfer->failure.code = RUNNEL_EINVAL; /* the next try would get the same */
+    return error_prefix(&transfer->failure, "%s", transfer->download->url);
+}
+
+static bool is_rest(const struct transfer *transfer)
+{
+    long status = 0;
+    curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
+    return status == 206;
+}
+
+/* Before the first byte is taken: is it the file that was asked for, and where does it belong? Only when nothing
+ * speaks against it is what was there given up. */
 static int begin_body(struct transfer *transfer)
 {
     const struct download *download = transfer->download;
     runnel_error *error = &transfer->failure;
-    long status = 0;
-    curl_off_t length = -1;
-    curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(transfer->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-
-    if (status == 206) {
-        if (!transfer->has_range || transfer->range_start != transfer->begin)
-            return error_set(error, RUNNEL_EIO,
-                             "%s: asked for the bytes from %llu on, the server sent others", download->url,
-                             (unsigned long long)transfer->begin);
-    } else { /* from the beginning: what was there is of no use */
-        transfer->begin = transfer->done = 0;
-        transfer->origin.n_bytes = length > 0 ? (uint64_t)length : 0;
-        if (ftruncate(transfer->fd, 0))
-            return error_set(error, RUNNEL_EINVAL, "%s: cannot be emptied: %s", download->path,
-                             strerror(errno));
-    }
+    bool rest = is_rest(transfer);
+    int code = rest ? check_rest(transfer) : check_whole(transfer);
+    if (code)
+        return code;
     if (download->n_bytes && transfer->origin.n_bytes && transfer->origin.n_bytes != download->n_bytes)
         return error_set(error, RUNNEL_EINVAL,
                          "%s: expected a file of %llu bytes, the server has one of %llu", download->url,
@@ -194,8 +202,20 @@ static int begin_body(struct transfer *transfer)
         strcmp(download->sha256, transfer->origin.sha256) != 0)
         return error_set(error, RUNNEL_EINVAL, "%s: expected sha256 %s, the server announces %s",
                          download->url, download->sha256, transfer->origin.sha256);
+    if (!rest) {
+        transfer->begin = transfer->done = 0;
+        code = part_cut(download->part, 0, error);
+    }
     snprintf(transfer->origin.url, sizeof transfer->origin.url, "%s", download->url);
-    return origin_write(download->path, &transfer->origin, error);
+    return code ? code : origin_write(download->part, &transfer->origin, error);
+}
+
+static int take_bytes(struct transfer *transfer, const char *data, size_t len)
+{
+    int code = part_write(transfer->download->part, data, len, transfer->done, &transfer->failure);
+    if (code == RUNNEL_OK)
+        transfer->done += len;
+    return code;
 }
 
 static size_t on_body(char *data, size_t one, size_t len, void *user)
@@ -203,23 +223,16 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
     struct transfer *transfer = user;
     (void)one;
     if (!transfer->began) {
-        if (begin_body(transfer))
+        size_t held = transfer->n_head, room = sizeof transfer->head - held, n = len < room ? len : room;
+        memcpy(transfer->head + held, data, n);
+        transfer->n_head += n;
+        if (!is_rest(transfer) && transfer->n_head < BEGINNING_BYTES)
+            return len; /* too few to judge by: all are in head */
+        if (begin_body(transfer) || take_bytes(transfer, transfer->head, held))
             return 0; /* ends the transfer */
         transfer->began = true;
     }
-    for (size_t written = 0; written < len;) {
-        ssize_t n = pwrite(transfer->fd, data + written, len - written, (off_t)(transfer->done + written));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            error_set(&transfer->failure, RUNNEL_EINVAL, "%s: cannot be written: %s",
-                      transfer->download->path, strerror(n < 0 ? errno : ENOSPC));
-            return 0;
-        }
-        written += (size_t)n;
-    }
-    transfer->done += len;
-    return len;
+    return take_bytes(transfer, data, len) ? 0 : len;
 }
 
 static int on_transfer(void *user, curl_off_t total, curl_off_t done, curl_off_t up_total, curl_off_t up_done)
@@ -227,8 +240,8 @@ static int on_transfer(void *user, curl_off_t total, curl_off_t done, curl_off_t
     struct transfer *transfer = user;
     (void)total, (void)done, (void)up_total, (void)up_done;
     const struct download *download = transfer->download;
-    if (download->on_progress &&
-        !download->on_progress(download->user, transfer->done, transfer->origin.n_bytes))
+    uint64_t n_bytes = transfer->origin.n_bytes ? transfer->origin.n_bytes : transfer->noted.n_bytes;
+    if (download->on_progress && !download->on_progress(download->user, transfer->done, n_bytes))
         transfer->stopped = true;
     return transfer->stopped;
 }
@@ -270,7 +283,8 @@ static int request_error(CURL *curl, CURLcode code, const char *url, const char 
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     if (code == CURLE_HTTP_RETURNED_ERROR) {
-        const char *hint = status == 401 || status == 403 ? " (for a closed repository set HF_TOKEN)" : "";
+        const char *hint =
+            status == 401 || status == 403 ? " (a closed repository of Hugging Face needs HF_TOKEN)" : "";
         bool again = status == 408 || status == 429 || status >= 500;
         return error_set(error, again ? RUNNEL_EIO : RUNNEL_EINVAL, "%s: the server answered %ld%s", url,
                          status, hint);
@@ -288,49 +302,65 @@ static int request_error(CURL *curl, CURLcode code, const char *url, const char 
                      *curl_error ? curl_error : curl_easy_strerror(code));
 }
 
-static int open_part(const struct download *download, struct transfer *transfer, runnel_error *error)
+/* What is there of this file, by what stands beside it. */
+static void find_begin(const struct download *download, struct transfer *transfer)
 {
-    transfer->fd = open(download->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (transfer->fd < 0)
-        return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", download->path, strerror(errno));
-    if (flock(transfer->fd, LOCK_EX | LOCK_NB)) {
-        close(transfer->fd); /* another's: it is left alone */
-        transfer->fd = -1;
-        return error_set(error, RUNNEL_EINVAL, "%s: another download is writing it", download->path);
-    }
-
     struct stat status;
     struct origin origin;
-    if (fstat(transfer->fd, &status) == 0 && status.st_size > 0 && origin_read(download->path, &origin) &&
-        strcmp(origin.url, download->url) == 0) {
+    if (fstat(download->part->fd, &status) == 0 && status.st_size > 0 &&
+        origin_read(download->part->path, &origin) && strcmp(origin.url, download->url) == 0) {
         transfer->begin = transfer->done = (uint64_t)status.st_size;
-        transfer->origin = origin;
+        transfer->noted = origin;
     }
-    return RUNNEL_OK;
 }
 
-/* Asks for what is missing, once. */
-static int run_once(const struct download *download, struct download_result *result, bool *start_again,
-                    runnel_error *error)
+/* What has become of the transfer. */
+static int judge(struct transfer *transfer, CURLcode curl_code, const char *curl_error, runnel_error *error)
 {
-    struct transfer transfer = {.download = download, .fd = -1};
+    const struct download *download = transfer->download;
+    long status = 0;
+    curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (transfer->stopped)
+        return error_set(error, RUNNEL_ECANCELLED, "%s: stopped", download->url);
+    if (transfer->failure.code)
+        return error_set(error, transfer->failure.code, "%s", transfer->failure.message);
+    if (curl_code == CURLE_HTTP_RETURNED_ERROR && status == 416 && transfer->begin > 0) {
+        transfer->changed = true;
+        return error_set(error, RUNNEL_EIO, "%s: nothing follows what is here", download->url);
+    }
+    if (curl_code != CURLE_OK)
+        return request_error(transfer->curl, curl_code, download->url, curl_error, error);
+    if (!transfer->began && begin_body(transfer)) /* an answer of less than the first few bytes */
+        return error_set(error, transfer->failure.code, "%s", transfer->failure.message);
+    if (transfer->origin.n_bytes && transfer->done != transfer->origin.n_bytes)
+        return error_set(error, RUNNEL_EIO, "%s: expected %llu bytes, got %llu", download->url,
+                         (unsigned long long)transfer->origin.n_bytes, (unsigned long long)transfer->done);
+    return part_sync(download->part, error);
+}
+
+/* Asks for what is missing, once; afresh: for all of it. */
+static int run_once(const struct download *download, bool afresh, struct download_result *result,
+                    bool *changed, runnel_error *error)
+{
+    struct transfer transfer = {.download = download};
     char curl_error[CURL_ERROR_SIZE], range[32], if_range[300];
     struct curl_slist *headers = NULL;
-    int code = open_part(download, &transfer, error);
-    if (code)
-        goto end;
-    if (transfer.begin > 0 && transfer.begin == transfer.origin.n_bytes)
-        goto complete; /* an earlier run ended between the last byte and what follows */
-    transfer.curl = new_request(download->url, download->token, curl_error);
-    if (!transfer.curl) {
-        code = error_set(error, RUNNEL_ENOMEM, "no memory for a request");
-        goto end;
+    if (!afresh)
+        find_begin(download, &transfer);
+    if (transfer.begin > 0 && transfer.begin == transfer.noted.n_bytes) {
+        /* an earlier run ended between the last byte and what follows */
+        *result = (struct download_result){.n_bytes = transfer.begin, .resumed = true};
+        memcpy(result->sha256, transfer.noted.sha256, sizeof result->sha256);
+        return RUNNEL_OK;
     }
+    transfer.curl = new_request(download->url, download->token, curl_error);
+    if (!transfer.curl)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a request");
     if (transfer.begin > 0) {
         snprintf(range, sizeof range, "%llu-", (unsigned long long)transfer.begin);
         curl_easy_setopt(transfer.curl, CURLOPT_RANGE, range);
-        if (*transfer.origin.etag) {
-            snprintf(if_range, sizeof if_range, "If-Range: %s", transfer.origin.etag);
+        if (*transfer.noted.etag) {
+            snprintf(if_range, sizeof if_range, "If-Range: %s", transfer.noted.etag);
             headers = curl_slist_append(NULL, if_range);
             curl_easy_setopt(transfer.curl, CURLOPT_HTTPHEADER, headers);
         }
@@ -344,33 +374,12 @@ static int run_once(const struct download *download, struct download_result *res
     curl_easy_setopt(transfer.curl, CURLOPT_XFERINFODATA, &transfer);
 
     CURLcode curl_code = curl_easy_perform(transfer.curl);
-    long status = 0;
-    curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
-    if (transfer.stopped)
-        code = error_set(error, RUNNEL_ECANCELLED, "%s: stopped", download->url);
-    else if (transfer.failure.code)
-        code = error_set(error, transfer.failure.code, "%s", transfer.failure.message);
-    else if (curl_code == CURLE_HTTP_RETURNED_ERROR && status == 416 && transfer.begin > 0) {
-        *start_again = true;
-        code = error_set(error, RUNNEL_EIO, "%s: nothing follows what is here", download->url);
-    } else if (curl_code != CURLE_OK)
-        code = request_error(transfer.curl, curl_code, download->url, curl_error, error);
-    else if (transfer.origin.n_bytes && transfer.done != transfer.origin.n_bytes)
-        code = error_set(error, RUNNEL_EIO, "%s: expected %llu bytes, got %llu", download->url,
-                         (unsigned long long)transfer.origin.n_bytes, (unsigned long long)transfer.done);
-    else if (fsync(transfer.fd))
-        code = error_set(error, RUNNEL_EINVAL, "%s: cannot be written: %s", download->path, strerror(errno));
-    if (code)
-        goto end;
-complete:
+    int code = judge(&transfer, curl_code, curl_error, error);
+    *changed = transfer.changed;
+    *result = (struct download_result){.n_bytes = transfer.done, .resumed = transfer.begin > 0};
     memcpy(result->sha256, transfer.origin.sha256, sizeof result->sha256);
-    result->n_bytes = transfer.done;
-    result->resumed = transfer.begin > 0;
-end:
     curl_slist_free_all(headers);
     curl_easy_cleanup(transfer.curl);
-    if (transfer.fd >= 0)
-        download_close(download->path, transfer.fd, code != RUNNEL_OK);
     return code;
 }
 
@@ -379,13 +388,9 @@ int download_run(const struct download *download, struct download_result *result
     if (strlen(download->url) >= sizeof((struct origin *)0)->url)
         return error_set(error, RUNNEL_EINVAL, "the address is longer than %zu bytes",
                          sizeof((struct origin *)0)->url - 1);
-    bool start_again = false;
-    int code = run_once(download, result, &start_again, error);
-    if (start_again) {
-        download_discard(download->path);
-        code = run_once(download, result, &start_again, error);
-    }
-    return code;
+    bool changed = false;
+    int code = run_once(download, false, result, &changed, error);
+    return changed ? run_once(download, true, result, &changed, error) : code;
 }
 
 /* Small things -------------------------------------------------------------------------------------------- */
@@ -451,6 +456,12 @@ int download_check(const char *url, const char *token, runnel_error *error)
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, 3L * CONNECT_TIMEOUT_S);
     CURLcode curl_code = curl_easy_perform(curl);
     int code = curl_code == CURLE_OK ? RUNNEL_OK : request_error(curl, curl_code, url, curl_error, error);
+    const char *type = NULL;
+    if (code == RUNNEL_OK && curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type) == CURLE_OK && type &&
+        strncasecmp(type, "text/html", strlen("text/html")) == 0)
+        code = error_set(error, RUNNEL_EINVAL,
+                         "%s: expected a file, found an HTML page (of a network that wants a login, perhaps)",
+                         url);
     curl_easy_cleanup(curl);
     return code;
 }

@@ -1,7 +1,7 @@
 /* download.h: one HTTP resource into a file, resumed where an earlier try ended. The libcurl part of `runnel
  * pull`.
  *
- * The file grows under the name it is given; what
+ * The file is a part (part.h) that its owner holds open; what
  * stands in PATH.from says where its bytes came from, so that bytes of two different files are never joined.
  * One thread; nothing is shared between downloads. */
 #ifndef RUNNEL_CLI_DOWNLOAD_H
@@ -10,11 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli/beginning.h"
+#include "cli/part.h"
 #include "runnel.h"
 
 struct download {
     const char *url;
-    const char *path;   /* the file that grows; its folder exists */
+    struct part *part;        /* the file that grows */
+    enum beginning beginning; /* what begins otherwise is refused, and what was there stays */
     const char *token;  /* sent to the host of url and to no other, wherever redirects lead; NULL: none */
     const char *sha256; /* of the whole file, lower-case hex: a source that announces another is refused; "":
                            not known */
@@ -40,13 +43,7 @@ int download_run(const struct download *download, struct download_result *result
  * NULL: any. Free *text with free(). */
 int download_text(const char *url, const char *accept, size_t max_bytes, char **text, runnel_error *error);
 
-/* Does url answer: a connection within 5 s and no error status? Downloads nothing. */
+/* Does url answer: a connection within 5 s, no error status, and not the page of a login? Downloads nothing. */
 int download_check(const char *url, const char *token, runnel_error *error);
-
-/* Closes the file at path, which this process has locked; after a failure it and its companion are removed if it is empty. */
-void download_close(const char *path, int fd, bool failed);
-
-/* Removes the file at path and its companion. */
-void download_discard(const char *path);
 
 #endif

@@ -1,11 +1,13 @@
-/* list.c: the commands `runnel list` and `runnel rm`: what models are known, which are there, and removing one.
+/* list.c: the commands `runnel list` and `runnel rm`: what models are known, which are there, and removing some.
  *
  * Names are looked for in two folders, as -m does: that of pulled models, and `models` where the program is run. A file
- * NAME.gguf.part is a download that has not ended. One thread. */
+ * NAME.gguf.part is a download that has not ended, and so is NAME.gguf.part.wheel, the package at hand of one that comes
+ * in packages. One thread. */
 #include "cli/list.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,25 +18,33 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
-#include "cli/download.h"
+#include "cli/part.h"
 
-enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 9, LINE_COLUMNS = 80 };
+enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
+
+/* In models.tsv, at the end of a text: the size of what has no known one. */
+static const char about_size[] = ", about ";
+
+enum stored_kind { STORED_MODEL, STORED_PART, STORED_DANGLING /* a link to what is not there */ };
 
 /* A file of a model, or what has come of it so far. */
 struct stored {
     char name[256]; /* as -m takes it: the file's without .gguf */
     char path[4096];
+    char target[1024]; /* of a link; "": it is none */
     uint64_t n_bytes;
-    bool is_part;
+    enum stored_kind kind;
+    bool bare; /* the file has no .gguf at its end */
 };
 
 struct store {
     struct stored *models; /* sorted by folder, then by name; the caller's to free */
     size_t n, cap;
     char folders[N_FOLDERS][3072];
-    size_t n_folders;
+    size_t n_folders, n_pulled; /* n_pulled: 1 if the first one is that of pulled models, else 0 */
 };
 
 /* What is there --------------------------------------------------------------------------------------------- */
@@ -45,17 +55,45 @@ static bool ends_with(const char *text, const char *end)
     return len > end_len && !strcmp(text + len - end_len, end);
 }
 
-static int add_model(struct store *store, const char *folder, const char *file, runnel_error *error)
+/* Takes an ending away if it is there. */
+static bool cut_ending(char *text, const char *ending)
+{
+    if (!ends_with(text, ending))
+        return false;
+    text[strlen(text) - strlen(ending)] = 0;
+    return true;
+}
+
+/* The name and kind of model that a file's name says; false: it is a companion of another file, or hidden. */
+static bool read_file_name(const char *file, struct stored *model)
+{
+    snprintf(model->name, sizeof model->name, "%s", file);
+    if (*file == '.' || strstr(file, ".part.from") || strstr(file, ".part.wheel.from"))
+        return false;
+    if (ends_with(file, ".part.wheel"))
+        cut_ending(model->name, ".wheel");
+    model->kind = cut_ending(model->name, ".part") ? STORED_PART : STORED_MODEL;
+    model->bare = !cut_ending(model->name, ".gguf");
+    return true;
+}
+
+/* Looks at the file: is there something that -m could open, or could if it were whole? */
+static bool look_at_file(struct stored *model)
 {
     struct stat status;
-    struct stored model = {.is_part = ends_with(file, ".part")};
-    size_t len = strlen(file) - strlen(model.is_part ? ".gguf.part" : ".gguf");
-    int path_len = snprintf(model.path, sizeof model.path, "%s/%s", folder, file);
-    if (len >= sizeof model.name || path_len < 0 || (size_t)path_len >= sizeof model.path ||
-        stat(model.path, &status) || !S_ISREG(status.st_mode))
-        return RUNNEL_OK; /* nothing that -m could open by a name */
-    memcpy(model.name, file, len);
-    model.n_bytes = (uint64_t)status.st_size;
+    ssize_t len = readlink(model->path, model->target, sizeof model->target - 1);
+    model->target[len > 0 ? len : 0] = 0;
+    if (stat(model->path, &status)) {
+        model->kind = STORED_DANGLING;
+        return errno == ENOENT && len > 0;
+    }
+    model->n_bytes = (uint64_t)status.st_size;
+    return S_ISREG(status.st_mode) &&
+           (!model->bare || beginning_check_file(BEGINNING_GGUF, model->path, NULL) == RUNNEL_OK);
+}
+
+static int append(struct store *store, const struct stored *model, runnel_error *error)
+{
     if (store->n == store->cap) {
         size_t cap = store->cap * 2 + 16;
         struct stored *grown = realloc(store->models, cap * sizeof *grown);
@@ -64,16 +102,42 @@ static int add_model(struct store *store, const char *folder, const char *file, 
         store->models = grown;
         store->cap = cap;
     }
-    store->models[store->n++] = model;
+    store->models[store->n++] = *model;
     return RUNNEL_OK;
 }
 
-static int by_name(const void *a, const void *b)
+/* takes_bare: -m finds a file of this folder that has no .gguf at its end. */
+static int add_file(struct store *store, const char *folder, bool takes_bare, const char *file,
+                    runnel_error *error)
 {
-    return strcmp(((const struct stored *)a)->name, ((const struct stored *)b)->name);
+    struct stored model = {.kind = STORED_MODEL};
+    if (strlen(file) >= sizeof model.name || !read_file_name(file, &model) || (model.bare && !takes_bare))
+        return RUNNEL_OK;
+    int len = snprintf(model.path, sizeof model.path, "%s/%s", folder, file);
+    if (len < 0 || (size_t)len >= sizeof model.path || !look_at_file(&model))
+        return RUNNEL_OK;
+    if (model.kind == STORED_PART &&
+        ends_with(file, ".wheel")) { /* it stands beside the part, if there is one */
+        model.path[(size_t)len - strlen(".wheel")] = 0;
+        if (access(model.path, F_OK) == 0)
+            return RUNNEL_OK;
+    }
+    if (model.kind == STORED_PART)
+        model.n_bytes = part_kept_bytes(model.path);
+    return append(store, &model, error);
 }
 
-static int read_folder(struct store *store, const char *folder, runnel_error *error)
+/* NAME.gguf before NAME, as -m looks for them, and what is whole before what is not. */
+static int by_name(const void *a, const void *b)
+{
+    const struct stored *one = a, *other = b;
+    int order = strcmp(one->name, other->name);
+    if (order == 0)
+        order = (int)one->kind - (int)other->kind;
+    return order ? order : (int)one->bare - (int)other->bare;
+}
+
+static int read_folder(struct store *store, const char *folder, bool takes_bare, runnel_error *error)
 {
     DIR *dir = opendir(folder);
     size_t first = store->n;
@@ -83,8 +147,7 @@ static int read_folder(struct store *store, const char *folder, runnel_error *er
                    ? RUNNEL_OK
                    : error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", folder, strerror(errno));
     for (struct dirent *entry; !failure && (entry = readdir(dir));)
-        if (ends_with(entry->d_name, ".gguf") || ends_with(entry->d_name, ".gguf.part"))
-            failure = add_model(store, folder, entry->d_name, error);
+        failure = add_file(store, folder, takes_bare, entry->d_name, error);
     closedir(dir);
     if (store->n > first)
         qsort(store->models + first, store->n - first, sizeof *store->models, by_name);
@@ -102,59 +165,93 @@ static int read_store(struct store *store, runnel_error *error)
     *store = (struct store){.n_folders = 0};
     if (catalogue_folder(store->folders[0], sizeof store->folders[0], NULL) == RUNNEL_OK)
         store->n_folders = 1;
+    store->n_pulled = store->n_folders;
     if (!store->n_folders || !same_folder(store->folders[0], "models"))
         strcpy(store->folders[store->n_folders++], "models");
     int failure = RUNNEL_OK;
     for (size_t i = 0; !failure && i < store->n_folders; i++)
-        failure = read_folder(store, store->folders[i], error);
+        failure = read_folder(store, store->folders[i], i < store->n_pulled, error);
     if (failure)
         free(store->models);
     return failure;
 }
 
-/* The file that -m would open by this name, or if there is none, what has come of it. */
+static bool has_name(const struct stored *model, const char *name)
+{
+    size_t len = strlen(name) - (!model->bare && ends_with(name, ".gguf") ? strlen(".gguf") : 0);
+    return strlen(model->name) == len && !memcmp(model->name, name, len);
+}
+
+/* The file that -m would open by this name, or if there is none, what has come of it, or a link by its name. */
 static const struct stored *find_stored(const struct store *store, const char *name)
 {
-    size_t len = strlen(name) - (ends_with(name, ".gguf") ? strlen(".gguf") : 0);
-    for (int is_part = 0; is_part < 2; is_part++)
+    for (enum stored_kind kind = STORED_MODEL; kind <= STORED_DANGLING; kind++)
         for (size_t i = 0; i < store->n; i++)
-            if (store->models[i].is_part == is_part && strlen(store->models[i].name) == len &&
-                !memcmp(store->models[i].name, name, len))
+            if (store->models[i].kind == kind && has_name(&store->models[i], name))
                 return &store->models[i];
     return NULL;
 }
 
 /* The list ---------------------------------------------------------------------------------------------------- */
 
-static void format_size(uint64_t n_bytes, char *text, size_t size)
+/* "12 B", "340 kB", "1.5 MB", "491 MB", "1.1 GB". */
+static void format_size(uint64_t n_bytes, char text[SIZE_BYTES])
 {
-    if (n_bytes >= 1000000000)
-        snprintf(text, size, "%.1f GB", (double)n_bytes / 1e9);
-    else
-        snprintf(text, size, "%.0f MB", (double)n_bytes / 1e6);
+    static const char *const units[] = {"kB", "MB", "GB", "TB"};
+    double size = (double)n_bytes / 1e3;
+    size_t unit = 0;
+    if (n_bytes < 1000) {
+        snprintf(text, SIZE_BYTES, "%d B", (int)n_bytes);
+        return;
+    }
+    for (; size >= 999.5 && unit + 1 < sizeof units / sizeof *units; unit++)
+        size /= 1e3;
+    snprintf(text, SIZE_BYTES, "%.*f", size < 9.95, size);
+    if (unit < 2)
+        cut_ending(text, ".0");
+    strcat(strcat(text, " "), units[unit]);
 }
+
+/* The size of a known model that is not here: what models.tsv says, beforehand or at the end of the text. */
+static void format_known_size(const struct catalogue_entry *known, char text[SIZE_BYTES])
+{
+    const char *about = strstr(known->text, about_size);
+    if (known->n_bytes)
+        format_size(known->n_bytes, text);
+    else
+        snprintf(text, SIZE_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
+}
+
+static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
 
 /* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
  * terminal. */
-static void print_line(const char *name, const struct stored *stored, uint64_t n_bytes_known,
+static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
                        const char *text)
 {
-    char size[32] = "", line[512], part[64] = "";
-    if (stored)
-        format_size(stored->n_bytes, size, sizeof size);
-    if (stored && stored->is_part && n_bytes_known)
-        snprintf(part, sizeof part,
+    char size[SIZE_BYTES] = "", line[6000], before[64] = "";
+    uint64_t n_bytes_known = known ? known->n_bytes : 0;
+    bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
+    if (stored && !dangles)
+        format_size(stored->n_bytes, size);
+    else if (known)
+        format_known_size(known, size);
+    if (is_part && n_bytes_known)
+        snprintf(before, sizeof before,
                  "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)n_bytes_known);
-    else if (stored && stored->is_part)
-        snprintf(part, sizeof part, "a part has come: ");
-    snprintf(line, sizeof line, "%c %-*s %*s  %s%s",
-             !stored           ? ' '
-             : stored->is_part ? '.'
-                               : '*',
-             NAME_COLUMNS, name, SIZE_COLUMNS, size, part, text);
-    if (strlen(line) > LINE_COLUMNS && strlen(name) <= NAME_COLUMNS)
+    else if (is_part)
+        snprintf(before, sizeof before, "a part has come: ");
+    else if (dangles)
+        snprintf(before, sizeof before, "a link to nothing: ");
+    const char *about = known ? strstr(text, about_size) : NULL;
+    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? marks[stored->kind] : ' ', NAME_COLUMNS,
+             name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text), text,
+             dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
+    if (known && strlen(line) > LINE_COLUMNS)
         line[LINE_COLUMNS] = 0;
-    line[strcspn(line, "\n")] = 0;
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f) /* of a file's name: a terminal would do what it says */
+            *c = '?';
     puts(line);
 }
 
@@ -168,23 +265,27 @@ static bool is_other(const struct store *store, const struct stored *model)
 static void print_text(const struct store *store)
 {
     struct catalogue_entry entry;
+    bool dangles = false;
     for (const char *cursor = NULL; catalogue_next(&cursor, &entry);)
-        print_line(entry.name, find_stored(store, entry.file), entry.n_bytes, entry.text);
+        print_line(entry.name, find_stored(store, entry.name), &entry, entry.text);
     for (size_t i = 0; i < store->n; i++) {
         const struct stored *model = &store->models[i];
         if (is_other(store, model))
-            print_line(model->name, model, 0, model->path);
+            print_line(model->name, model, NULL, model->path);
+        dangles = dangles || model->kind == STORED_DANGLING;
     }
-    fputs("\n*: it is here; .: a part of it is.\n`runnel pull NAME` gets one, `runnel rm NAME` removes it.\n",
-          stdout);
-    printf("Pulled models are kept in %s\n", store->folders[0]);
+    printf(
+        "\n*: it is here; .: a part of it is%s.\n`runnel pull NAME` gets one, `runnel rm NAME` removes it.\n",
+        dangles ? "; !: a link, but what it points to is gone" : "");
+    if (store->n_pulled)
+        printf("Pulled models are kept in %s\n", store->folders[0]);
 }
 
 /* A file's name may be no UTF-8: then it has no JSON, and is null. */
 static int add_object(json_t *list, const char *name, const struct stored *stored,
                       const struct catalogue_entry *known)
 {
-    bool is_here = stored && !stored->is_part;
+    bool is_here = stored && stored->kind == STORED_MODEL;
     return json_array_append_new(
         list,
         json_pack("{s:s?, s:s?, s:I, s:b, s:b, s:s}", "name", utf8_valid(name, strlen(name)) ? name : NULL,
@@ -199,7 +300,7 @@ static int print_json(const struct store *store)
     json_t *list = json_array();
     int failed = !list;
     for (const char *cursor = NULL; !failed && catalogue_next(&cursor, &entry);)
-        failed = add_object(list, entry.name, find_stored(store, entry.file), &entry);
+        failed = add_object(list, entry.name, find_stored(store, entry.name), &entry);
     for (size_t i = 0; !failed && i < store->n; i++)
         if (is_other(store, &store->models[i]))
             failed = add_object(list, store->models[i].name, &store->models[i], NULL);
@@ -247,64 +348,96 @@ int command_list(int argc, char **argv)
 /* Removing ------------------------------------------------------------------------------------------------------ */
 
 struct rm_settings {
-    const char *name;
+    struct option_texts names;
 };
 
 static const struct option_spec rm_options[] = {
-    {"NAME", 0, OPTION_STRING, NULL, "of a model that `runnel list` shows as here",
-     OPTION_FIELD(struct rm_settings, name), .positional = true, .required = true},
+    {"NAME", 0, OPTION_TEXTS, NULL,
+     "of a model that `runnel list` shows as here; several are removed in turn",
+     OPTION_FIELD(struct rm_settings, names), .positional = true, .required = true},
 };
 
 static const struct options_table rm_table = {
-    "runnel rm", "Removes a model, or what has come of one: the file that -m NAME would open.", rm_options,
-    OPTION_COUNT(rm_options)};
+    "runnel rm", "Removes models, or what has come of them: of each name the file that -m NAME would open.",
+    rm_options, OPTION_COUNT(rm_options)};
 
 static int refuse_name(const struct store *store, const char *name, runnel_error *error)
 {
     struct text names = {0};
+    const char *nearest = NULL;
+    struct catalogue_entry known;
     for (size_t i = 0; i < store->n; i++) {
         text_add_string(&names, i ? ", " : "");
         text_add_string(&names, store->models[i].name);
+        if (!nearest && catalogue_is_near(name, store->models[i].name))
+            nearest = store->models[i].name;
     }
-    if (store->n && !names.failed)
-        error_set(error, RUNNEL_EINVAL, "no model '%s' is here; there is %s", name, names.bytes);
-    else
+    bool is_known = catalogue_find(name, &known, NULL) == RUNNEL_OK;
+    if (!store->n || names.failed)
         error_set(error, RUNNEL_EINVAL, "no model '%s' is here, nor any other", name);
+    else if (nearest && !is_known)
+        error_set(error, RUNNEL_EINVAL, "no model '%s' is here; did you mean %s? there is %s", name, nearest,
+                  names.bytes);
+    else
+        error_set(error, RUNNEL_EINVAL, "no model '%s' is here; there is %s", name, names.bytes);
     text_free(&names);
     return error->code;
 }
 
+static int refuse_busy(const struct stored *model, runnel_error *error)
+{
+    return error_set(error, RUNNEL_EBUSY,
+                     "%s is being downloaded; stop that `runnel pull` first (Ctrl-C), then remove it",
+                     model->name);
+}
+
 static int remove_model(const struct stored *model, runnel_error *error)
 {
-    char part[4200], size[32];
-    if (unlink(model->path))
+    char part[4200], size[SIZE_BYTES];
+    bool is_part = model->kind == STORED_PART;
+    snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");
+    int failure = part_remove(part, error);
+    if (failure)
+        return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
+    if (!is_part && unlink(model->path))
         return error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", model->path, strerror(errno));
-    snprintf(part, sizeof part, "%s%s", model->path, model->is_part ? "" : ".part");
-    download_discard(part); /* with what stands beside it: where it came from */
-    format_size(model->n_bytes, size, sizeof size);
-    fprintf(stderr, "%s: removed (%s)\n", model->path, size);
+    format_size(model->n_bytes, size);
+    if (*model->target)
+        fprintf(stderr, "%s: the link is removed; what it points to is not touched: %s\n", model->path,
+                model->target);
+    else
+        fprintf(stderr, "%s: removed (%s)\n", model->path, size);
     return RUNNEL_OK;
 }
 
+static int remove_name(const char *name, runnel_error *error)
+{
+    struct store store;
+    if (strchr(name, '/'))
+        return error_set(error, RUNNEL_EINVAL,
+                         "'%s': expected a name that `runnel list` shows, found a path; the "
+                         "shell's own rm removes a file",
+                         name);
+    int failure = read_store(&store, error);
+    if (failure)
+        return failure;
+    const struct stored *model = find_stored(&store, name);
+    failure = model ? remove_model(model, error) : refuse_name(&store, name, error);
+    free(store.models);
+    return failure;
+}
+
+/* One that cannot be removed does not keep the others. */
 int command_rm(int argc, char **argv)
 {
     struct rm_settings settings;
-    struct store store;
     runnel_error error;
     int status = cli_read_options(&rm_table, argc, argv, &settings);
     if (status >= 0)
         return status;
-    if (strchr(settings.name, '/')) {
-        error_set(&error, RUNNEL_EINVAL,
-                  "'%s': expected a name that `runnel list` shows, found a path; the "
-                  "shell's own rm removes a file",
-                  settings.name);
-        return cli_fail(&error);
-    }
-    if (read_store(&store, &error))
-        return cli_fail(&error);
-    const struct stored *model = find_stored(&store, settings.name);
-    int failure = model ? remove_model(model, &error) : refuse_name(&store, settings.name, &error);
-    free(store.models);
-    return failure ? cli_fail(&error) : EXIT_DONE;
+    status = EXIT_DONE;
+    for (size_t i = 0; i < settings.names.n; i++)
+        if (remove_name(settings.names.values[i], &error))
+            status = cli_fail(&error);
+    return status;
 }

@@ -1,5 +1,6 @@
 /* main.c: the command `runnel`: finds the subcommand in a table and runs it. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -102,6 +103,8 @@ int main(int argc, char **argv)
 {
     if (fill_closed_descriptors())
         return EXIT_FAILED;
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file over the limit of sizes is an error of write(), not the end of the process */
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;

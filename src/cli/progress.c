@@ -1,8 +1,12 @@
-/* progress.c: the bar on stderr. One thread; owns nothing. */
+/* progress.c: the bar on stderr. One bar at a time, on the main thread.
+ *
+ * A signal that ends the program while a bar is drawn erases it first; what was done about those signals before is kept in
+ * static variables, the only ones that a signal handler can read. */
 #include "cli/progress.h"
 
 #include "cli/line_terminal.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,6 +14,37 @@
 #include <unistd.h>
 
 static const double redraw_s = 0.1, line_s = 5;
+
+static const char erase_line[] = "\r\033[K";
+static const int ending_signals[] = {SIGINT, SIGTERM};
+enum { N_ENDING = sizeof ending_signals / sizeof *ending_signals };
+static struct sigaction actions_before[N_ENDING];
+
+/* Erases the bar and leaves the signal to whoever had it before. */
+static void on_ending(int signal_number)
+{
+    ssize_t ignored = write(STDERR_FILENO, erase_line, strlen(erase_line));
+    (void)ignored;
+    for (int i = 0; i < N_ENDING; i++)
+        if (ending_signals[i] == signal_number)
+            sigaction(signal_number, &actions_before[i], NULL);
+    raise(signal_number);
+}
+
+static void take_signals(void)
+{
+    for (int i = 0; i < N_ENDING; i++) {
+        sigaction(ending_signals[i], NULL, &actions_before[i]);
+        if (actions_before[i].sa_handler != SIG_IGN)
+            sigaction(ending_signals[i], &(struct sigaction){.sa_handler = on_ending}, NULL);
+    }
+}
+
+static void give_signals_back(void)
+{
+    for (int i = 0; i < N_ENDING; i++)
+        sigaction(ending_signals[i], &actions_before[i], NULL);
+}
 
 static double now_s(void)
 {
@@ -21,10 +56,12 @@ static double now_s(void)
 const char *progress_bytes(uint64_t n_bytes, char text[16])
 {
     double bytes = (double)n_bytes;
-    if (bytes < 1e6)
+    if (n_bytes < 1000)
+        snprintf(text, 16, "%d B", (int)n_bytes);
+    else if (bytes < 999.5e3) /* what rounds to 1000 has the next unit */
         snprintf(text, 16, "%.0f kB", bytes / 1e3);
-    else if (bytes < 1e9)
-        snprintf(text, 16, "%.*f MB", bytes < 1e7, bytes / 1e6);
+    else if (bytes < 999.5e6)
+        snprintf(text, 16, "%.*f MB", bytes < 9.95e6, bytes / 1e6);
     else
         snprintf(text, 16, "%.2f GB", bytes / 1e9);
     return text;
@@ -96,6 +133,8 @@ void progress_update(struct progress *progress, uint64_t done, uint64_t total)
     char numbers[96];
     format_numbers(progress, done, total, numbers, sizeof numbers);
     if (progress->terminal) {
+        if (!progress->drawn)
+            take_signals();
         draw_bar(progress, numbers, total ? (double)done / (double)total : 0, total > 0);
         progress->drawn = true;
     } else {
@@ -105,7 +144,9 @@ void progress_update(struct progress *progress, uint64_t done, uint64_t total)
 
 void progress_end(struct progress *progress)
 {
-    if (progress->drawn)
-        fputs("\r\033[K", stderr);
+    if (!progress->drawn)
+        return;
+    fputs(erase_line, stderr);
+    give_signals_back();
     progress->drawn = false;
 }

@@ -1,5 +1,5 @@
 /* progress.h: how far something is that takes a while, on stderr. On a terminal a bar that is drawn over
- * itself, else a line every few seconds. One thread; owns nothing. */
+ * itself, else a line every few seconds. The main thread, one bar at a time. */
 #ifndef RUNNEL_CLI_PROGRESS_H
 #define RUNNEL_CLI_PROGRESS_H
 

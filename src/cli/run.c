@@ -6,11 +6,13 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "cli/answer_view.h"
+#include "cli/catalogue.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
 #include "cli/run_input.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,19 +23,22 @@ enum {
     ROOM_FOR_TEMPLATE = 8, /* tokens */
 };
 
+/* Of a seed by chance: readers of --json may keep numbers as doubles. */
+#define SEED_MOST ((UINT64_C(1) << 53) - 1)
+
 static const struct option_spec run_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
      OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
      .extra_hint = "a question goes behind -p, in quotes: -p \"...\""},
     {"prompt", 'p', OPTION_STRING, "TEXT",
      "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these: a chat",
-     OPTION_FIELD(struct run_settings, prompt)},
+     OPTION_FIELD(struct run_settings, prompt), .once = true},
     {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",
-     OPTION_FIELD(struct run_settings, prompt_file)},
+     OPTION_FIELD(struct run_settings, prompt_file), .once = true},
     {"system", 0, OPTION_STRING, "TEXT", "a system prompt: how the model shall answer",
-     OPTION_FIELD(struct run_settings, system), .excludes = "system-file"},
+     OPTION_FIELD(struct run_settings, system), .excludes = "system-file", .once = true},
     {"system-file", 0, OPTION_STRING, "FILE", "likewise, the text in FILE (-: stdin)",
-     OPTION_FIELD(struct run_settings, system_file)},
+     OPTION_FIELD(struct run_settings, system_file), .once = true},
     {"n-tokens", 'n', OPTION_INT, "N", "tokens of an answer at most, thoughts included",
      OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24,
      .default_text = RUN_DEFAULT_TOKENS},
@@ -176,6 +181,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         runnel_model_info info = {.size = sizeof info};
         runnel_model_get_info(model, &info);
         answer_print_timings(model, &response, info.load_ms, settings->verbose);
+        answer_remark_cut_thought(&response);
     }
     runnel_response_free(&response);
     if (fflush(stdout) || ferror(stdout)) {
@@ -211,7 +217,7 @@ uint64_t run_random_seed(void)
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         seed = (uint64_t)getpid();
-    return seed & INT64_MAX;
+    return seed & SEED_MOST;
 }
 
 /* Says that --no-think changes nothing, if it does not. */
@@ -232,6 +238,19 @@ bool run_can_think(const runnel_model *model)
     return !same;
 }
 
+/* Looks for the model's file before anything is read or asked. */
+static int find_model(const struct run_settings *settings, runnel_error *error)
+{
+    char path[PATH_MAX];
+    runnel_error found;
+    int failure = catalogue_resolve(settings->model, path, sizeof path, &found);
+    if (!failure)
+        return RUNNEL_OK;
+    bool is_question = strpbrk(settings->model, " \n?") != NULL;
+    return error_set(error, failure, "%s%s", found.message,
+                     is_question ? "; a question goes behind -p: runnel run MODEL -p \"...\"" : "");
+}
+
 /* The texts are read before the model, which takes long. */
 static int run(struct run_settings *settings)
 {
@@ -246,7 +265,9 @@ static int run(struct run_settings *settings)
     if (!settings->has_seed)
         settings->seed = run_random_seed();
     bool is_chat = run_input_is_chat(settings);
-    int status = EXIT_DONE, failure = is_chat ? RUNNEL_OK : run_input_question(settings, &question, &error);
+    int status = EXIT_DONE, failure = find_model(settings, &error);
+    if (!failure && !is_chat)
+        failure = run_input_question(settings, &question, &error);
     if (!failure)
         failure = run_input_system(settings, &system, &error);
     if (!failure && is_chat)

@@ -6,7 +6,7 @@
 #include "cli/affinity.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -250,7 +250,8 @@ static void set_name(struct serving *serving, const runnel_model_info *info)
     }
 }
 
-static int open_all(void *user, const runnel_model **model, runnel_engine **engine, runnel_error *error)
+/* What a process needs of the model however many engines it has: it is open, and requests have their defaults. */
+static int open_model(void *user, const runnel_model **model, runnel_error *error)
 {
     struct serving *serving = user;
     const struct serve_settings *settings = serving->settings;
@@ -262,18 +263,19 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     runnel_model_get_info(serving->model, &info);
     set_sampling(serving);
     set_name(serving, &info);
+    serving->options.model_path = settings->model;
+    *model = serving->model;
+    return RUNNEL_OK;
+}
+
+static runnel_engine_options make_engine_options(const struct serve_settings *settings,
+                                                 const runnel_model_info *info)
+{
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = (uint32_t)settings->n_context;
-    char said[320];
-    if (settings->has_context && context_room_cut(&info, options.n_context, said, sizeof said))
-        log_say(&serving->log, "context", "%s", said);
-    if (options.n_context > info.n_context_train)
-        options.n_context = info.n_context_train;
-    failure = context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib,
-                                 (uint64_t)settings->kv_cache_mib << 20, error);
-    if (failure)
-        return failure;
+    if (options.n_context > info->n_context_train)
+        options.n_context = info->n_context_train;
     options.n_parallel = (uint32_t)settings->n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
@@ -283,13 +285,27 @@ static int open_all(void *user, const runnel_model **model, runnel_engine **engi
     options.step_budget_ms = settings->step_budget_ms;
     options.batch_window_ms = settings->batch_window_ms;
     options.max_wait_ms = settings->max_wait_s * 1e3F;
-    failure = runnel_engine_start(serving->model, &options, &serving->engine, error);
+    return options;
+}
+
+static int start_engine(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error)
+{
+    struct serving *serving = user;
+    const struct serve_settings *settings = serving->settings;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    const runnel_engine_options options = make_engine_options(settings, &info);
+    char said[320];
+    if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
+        log_say(&serving->log, "context", "%s", said);
+    int failure =
+        context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib, options.n_kv_bytes, error);
+    if (!failure)
+        failure = runnel_engine_start(model, &options, &serving->engine, error);
     if (failure)
         return failure;
-    serving->options.model_path = settings->model;
     serving->options.n_context = options.n_context;
     serving->options.n_parallel = options.n_parallel;
-    *model = serving->model;
     *engine = serving->engine;
     return RUNNEL_OK;
 }
@@ -483,7 +499,8 @@ static int serve(const struct serve_settings *settings)
         .limits = &limits,
         .metrics = &serving.metrics,
         .log = &serving.log,
-        .open = open_all,
+        .open_model = open_model,
+        .start_engine = start_engine,
         .on_ready = on_ready,
         .user = &serving,
     };

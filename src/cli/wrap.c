@@ -73,14 +73,17 @@ static bool may_break_between(uint32_t before, uint32_t after, unsigned columns_
 
 /* Lines --------------------------------------------------------------------------------------------------- */
 
-static unsigned columns_now(const struct wrap *wrap)
+unsigned wrap_columns(FILE *out)
 {
     struct winsize size;
-    if (wrap->fixed_columns)
-        return wrap->fixed_columns;
-    if (ioctl(fileno(wrap->out), TIOCGWINSZ, &size) || size.ws_col < NARROWEST)
+    if (ioctl(fileno(out), TIOCGWINSZ, &size) || size.ws_col < NARROWEST)
         return UINT16_MAX;
     return size.ws_col;
+}
+
+static unsigned columns_now(const struct wrap *wrap)
+{
+    return wrap->fixed_columns ? wrap->fixed_columns : wrap_columns(wrap->out);
 }
 
 static void write_spaces(struct wrap *wrap, unsigned n)

@@ -39,6 +39,9 @@ void wrap_write(struct wrap *wrap, const char *text, size_t len);
 /* Writes what is left of the last word, without a newline behind it. Nothing may be written after that. */
 void wrap_end(struct wrap *wrap);
 
+/* The columns of the terminal that out is; UINT16_MAX if it is none, or its width is not known. */
+unsigned wrap_columns(FILE *out);
+
 /* Writes a whole text, broken only if out is a terminal; each line goes on behind hang columns. */
 void wrap_print(FILE *out, unsigned hang, const char *text);
 

@@ -446,8 +446,9 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
     if (failure)
         return failure;
     if (n_chunk > engine->n_batch)
-        return error_set(error, RUNNEL_EINVAL, "chunk: %zu tokens, expected at most the engine's batch of %u",
-                         n_chunk, engine->n_batch);
+        return error_set(error, RUNNEL_EINVAL,
+                         "n_chunk: %zu tokens, expected at most the engine's batch of %u", n_chunk,
+                         engine->n_batch);
     struct evaluation evaluation = {
         .ids = ids,
         .n_ids = (uint32_t)n_ids,

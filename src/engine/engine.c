@@ -64,13 +64,18 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         options->n_parallel = 1;
     if (!options->n_requests)
         options->n_requests = REQUESTS_DEFAULT;
-    failure = check_range("context", options->n_context, 2, n_train, error);
+    if (options->keep_first && !options->keep_last)
+        failure = error_set(error, RUNNEL_EINVAL,
+                            "keep_first: %u without keep_last, expected both: they make a window",
+                            options->keep_first);
     if (!failure)
-        failure = check_range("batch", options->n_batch, 1, BATCH_MAX, error);
+        failure = check_range("n_context", options->n_context, 2, n_train, error);
     if (!failure)
-        failure = check_range("parallel", options->n_parallel, 1, PARALLEL_MAX, error);
+        failure = check_range("n_batch", options->n_batch, 1, BATCH_MAX, error);
     if (!failure)
-        failure = check_range("requests", options->n_requests, 1, REQUESTS_MAX, error);
+        failure = check_range("n_parallel", options->n_parallel, 1, PARALLEL_MAX, error);
+    if (!failure)
+        failure = check_range("n_requests", options->n_requests, 1, REQUESTS_MAX, error);
     if (!failure)
         failure = check_ms("step_budget_ms", options->step_budget_ms, error);
     if (!failure)
@@ -293,13 +298,8 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
 {
     struct scheduler_forecast forecast;
     runnel_error error;
-    future->entry = (struct scheduler_entry){.key = future->key,
-                                             .n_prompt = future->n_prompt,
-                                             .max_tokens = future->max_tokens,
-                                             .arrival_ms = future->submit_ms};
     engine_compare_prompt(engine, future);
     enum scheduler_answer answer = scheduler_add(engine->scheduler, &future->entry, clock_ms(), &forecast);
-    future->predicted_wait_ms = forecast.wait_ms;
     switch (answer) {
     case SCHEDULER_ACCEPTED:
         request_tell_taken(future);
@@ -414,11 +414,11 @@ static void publish_slots(struct runnel_engine *engine)
         if (future->sequence >= 0 && (uint32_t)future->sequence < engine->n_parallel)
             engine->slots[future->sequence] = (runnel_slot){
                 .is_processing = true,
-                .n_prompt_tokens = future->n_prompt,
+                .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
-                .n_computed = future->entry.n_computed,
-                .n_tokens = future->n_drawn,
-                .max_tokens = future->max_tokens,
+                .n_computed = future->entry.n_committed,
+                .n_tokens = future->entry.n_drawn,
+                .max_tokens = future->entry.max_tokens,
             };
 }
 

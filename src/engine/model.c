@@ -35,7 +35,7 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     if (failure)
         return failure;
     if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
-        return error_set(error, RUNNEL_EINVAL, "threads: %d, expected 0 to %d", options->n_threads,
+        return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
                          THREADS_MAX);
     return RUNNEL_OK;
 }

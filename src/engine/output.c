@@ -284,11 +284,11 @@ enum output_state output_push(struct output *o, const char *bytes, size_t len, e
     return o->state;
 }
 
-enum output_state output_finish(struct output *o, event_function *on_event, void *user)
+enum output_state output_finish(struct output *o, bool is_cut, event_function *on_event, void *user)
 {
     struct listener listener = {on_event, user};
     char characters[UTF8_PUSH_MAX];
-    size_t n = o->state == OUTPUT_GOING_ON ? utf8_finish(&o->utf8, characters) : 0;
+    size_t n = o->state == OUTPUT_GOING_ON && !is_cut ? utf8_finish(&o->utf8, characters) : 0;
     for (size_t j = 0; j < n; j++)
         split_tags(o, characters[j], listener);
     release_tag(o, listener);

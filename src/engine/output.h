@@ -31,8 +31,9 @@ void output_free(struct output *output);
  * not part of any event. */
 enum output_state output_push(struct output *output, const char *bytes, size_t len,
                               bool (*on_event)(void *user, const runnel_event *event), void *user);
-/* The answer has ended: emits what was held back, unless that completes a stop text. */
-enum output_state output_finish(struct output *output,
+/* The answer has ended: emits what was held back, unless that completes a stop text. is_cut: by its limit, so that an
+ * incomplete character, whose rest would have come, is left out. */
+enum output_state output_finish(struct output *output, bool is_cut,
                                 bool (*on_event)(void *user, const runnel_event *event), void *user);
 /* True while the next text would be a thought. */
 bool output_in_thought(const struct output *output);

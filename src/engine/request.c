@@ -221,11 +221,12 @@ static int make_room(struct runnel_future *future, const struct token_list *toke
         return error_set(error, RUNNEL_ECONTEXT,
                          "the prompt has %zu tokens, the context has room for %u and an answer", tokens->n,
                          limits->n_context - 1);
-    future->n_prompt = (uint32_t)tokens->n;
-    future->max_tokens = limits->n_positions - future->n_prompt;
-    if (max_tokens && (uint32_t)max_tokens < future->max_tokens)
-        future->max_tokens = (uint32_t)max_tokens;
-    size_t cap = tokens->n + future->max_tokens;
+    struct scheduler_entry *entry = &future->entry;
+    entry->n_prompt = (uint32_t)tokens->n;
+    entry->max_tokens = limits->n_positions - entry->n_prompt;
+    if (max_tokens && (uint32_t)max_tokens < entry->max_tokens)
+        entry->max_tokens = (uint32_t)max_tokens;
+    size_t cap = tokens->n + entry->max_tokens;
     int32_t *ids = pool_take(future->memory->pool, cap * sizeof *ids);
     if (!ids)
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", cap);
@@ -290,7 +291,7 @@ static int make_output(struct runnel_future *future, const struct runnel_model *
         failure = prepare_closing(future, model, request->thinking_budget, error);
     if (failure)
         return failure;
-    size_t likely = (size_t)future->max_tokens * BYTES_OF_TOKEN;
+    size_t likely = (size_t)future->entry.max_tokens * BYTES_OF_TOKEN;
     likely = likely < RESERVED_TEXT_MAX ? likely : RESERVED_TEXT_MAX;
     text_reserve(&future->text, likely);
     text_reserve(&future->reasoning, splits ? likely : 0);
@@ -323,7 +324,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     atomic_fetch_add(&memory->n_holders, 1);
     future->memory = memory;
     future->sampling = *request->sampling;
-    future->key = request->key;
+    future->entry.key = request->key;
     future->n_logprobs = request->n_logprobs;
     future->tells_tokens = request->wants_tokens || request->n_logprobs >= 0;
     future->tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0;
@@ -342,7 +343,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->user = request->user;
     future->sequence = -1;
     future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
-    future->submit_ms = clock_ms();
+    future->entry.arrival_ms = clock_ms();
     atomic_init(&future->cancelled, false);
     init_recursive(&future->events);
     pthread_mutex_init(&future->lock, NULL);
@@ -436,7 +437,8 @@ void request_mute(struct runnel_future *future)
 
 void request_describe(const struct runnel_future *future, runnel_response *response)
 {
-    double start_ms = future->start_ms > 0 ? future->start_ms : clock_ms();
+    const struct scheduler_entry *entry = &future->entry;
+    double start_ms = entry->admitted_ms > 0 ? entry->admitted_ms : clock_ms();
     *response = (runnel_response){
         .size = sizeof *response,
         .text = future->text.bytes,
@@ -446,20 +448,20 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .finish_reason = future->finish_reason,
         .stop_index = future->output ? output_stop_index(future->output) : -1,
         .slot = future->slot,
-        .n_prompt_tokens = future->n_prompt,
+        .n_prompt_tokens = entry->n_prompt,
         .n_cached_tokens = future->n_cached,
-        .n_tokens = future->n_drawn,
+        .n_tokens = entry->n_drawn,
         .n_reasoning_tokens = future->n_thought,
-        .queue_ms = start_ms - future->submit_ms,
-        .predicted_wait_ms = future->predicted_wait_ms,
-        .prefill_ms = future->n_drawn ? future->first_ms - start_ms : 0,
-        .decode_ms = future->n_drawn ? future->last_ms - future->first_ms : 0,
+        .queue_ms = start_ms - entry->arrival_ms,
+        .predicted_wait_ms = entry->predicted_wait_ms,
+        .prefill_ms = entry->n_drawn ? future->first_ms - start_ms : 0,
+        .decode_ms = entry->n_drawn ? future->last_ms - future->first_ms : 0,
         .thinking_ms = future->n_thought ? future->thought_ms - future->first_ms : 0,
         .stall_ms = future->stall_ms,
-        .n_preempted = future->n_preempted,
+        .n_preempted = entry->n_preempted,
         .logits_hash = future->logits_hash,
         .thought_closed = future->reasoning.len && !output_in_thought(future->output),
-        .n_computed_tokens = future->n_drawn ? future->n_prompt : future->entry.n_computed,
+        .n_computed_tokens = entry->n_drawn ? entry->n_prompt : entry->n_committed,
     };
 }
 
@@ -470,7 +472,7 @@ static bool emit_counted(struct runnel_future *future, const runnel_event *event
     runnel_response counts;
     request_describe(future, &counts);
     if (event->kind == RUNNEL_EVENT_PROMPT)
-        counts.prefill_ms = clock_ms() - future->start_ms;
+        counts.prefill_ms = clock_ms() - future->entry.admitted_ms;
     counts.text = counts.reasoning = NULL; /* they would be copied for each piece */
     counts.text_len = counts.reasoning_len = 0;
     counted.counts = &counts;
@@ -516,7 +518,9 @@ void request_fail(struct runnel_future *future, const runnel_error *error)
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
 {
     enum output_state state =
-        reason == RUNNEL_FINISH_CANCELLED ? OUTPUT_CANCELLED : output_finish(future->output, on_text, future);
+        reason == RUNNEL_FINISH_CANCELLED
+            ? OUTPUT_CANCELLED
+            : output_finish(future->output, reason == RUNNEL_FINISH_LENGTH, on_text, future);
     if (state == OUTPUT_CANCELLED)
         reason = RUNNEL_FINISH_CANCELLED;
     else if (state == OUTPUT_STOPPED)
@@ -544,9 +548,9 @@ void request_tell_taken(struct runnel_future *future)
 bool request_tell_progress(struct runnel_future *future)
 {
     const runnel_event event = {.size = sizeof event, .kind = RUNNEL_EVENT_PROMPT, .text = ""};
-    if (!future->tells_progress || future->n_drawn || future->entry.n_computed <= future->n_told)
+    if (!future->tells_progress || future->entry.n_drawn || future->entry.n_committed <= future->n_told)
         return true;
-    future->n_told = future->entry.n_computed;
+    future->n_told = future->entry.n_committed;
     return emit_counted(future, &event);
 }
 
@@ -563,11 +567,12 @@ int32_t request_forced_token(const struct runnel_future *future)
     return future->closes && future->n_closed < future->n_closing ? future->closing[future->n_closed] : -1;
 }
 
-/* Counts a token before its text is known: it belongs to what is open. What the budget writes belongs to neither. */
+/* Says of a token before its text is known what it belongs to: to what is open. What the budget writes belongs to
+ * neither. */
 static void count_token(struct runnel_future *future)
 {
     future->last_ms = clock_ms();
-    if (future->n_drawn++ == 0)
+    if (future->entry.n_drawn == 1)
         future->first_ms = future->last_ms;
     if (request_forced_token(future) >= 0) {
         future->n_closed++;
@@ -593,7 +598,7 @@ void request_take(const struct runnel_model *model, struct runnel_future *future
         request_finish(future, RUNNEL_FINISH_STOP);
     else if (state == OUTPUT_CANCELLED)
         request_finish(future, RUNNEL_FINISH_CANCELLED);
-    else if (future->n_drawn == future->max_tokens)
+    else if (future->entry.n_drawn == future->entry.max_tokens)
         request_finish(future, RUNNEL_FINISH_LENGTH);
     else if (future->thinking_budget >= 0 && output_in_thought(future->output) &&
              future->n_thought >= (uint32_t)future->thinking_budget)

@@ -40,8 +40,7 @@ struct runnel_future {
     runnel_sampling
         sampling;      /* logit_bias is a copy of our own; behind it, with min_tokens, are the end tokens' */
     size_t n_end_bias; /* entries that count while fewer than min_tokens are drawn */
-    uint64_t key;
-    uint32_t n_prompt, max_tokens, min_tokens;
+    uint32_t min_tokens;
     int n_logprobs, thinking_budget;
     bool ignore_eos, hashes_logits, tells_tokens, tells_counts, tells_progress;
     bool tells_sampled;                   /* with n_logprobs: probabilities after sampling */
@@ -52,15 +51,19 @@ struct runnel_future {
     void (*on_taken)(void *user);
     void *user;
 
+    /* What the scheduler knows of the request, and the only place where it stands: whose it is, the lengths of prompt and
+     * answer, when it came. The caller's part is set when the request is made; then it is the engine thread's. */
+    struct scheduler_entry entry;
+
     /* The engine thread's. */
     struct token_list tokens; /* prompt and answer; room for all that may come */
     int sequence;             /* of the KV cache; -1: none */
-    struct scheduler_entry entry;
-    int slot; /* the latest sequence */
-    uint32_t n_cached, n_drawn, n_thought, n_preempted;
-    int64_t n_told;    /* positions that the latest PROMPT event told; -1: there was none */
-    uint32_t n_closed; /* tokens of closing that were taken */
-    bool closes;       /* the budget is used up: closing is what comes next */
+    int slot;                 /* the latest sequence */
+    uint32_t n_cached;        /* tokens of the prompt that were not computed, before the first token */
+    uint32_t n_thought;       /* drawn tokens that belong to the thought */
+    int64_t n_told;           /* positions that the latest PROMPT event told; -1: there was none */
+    uint32_t n_closed;        /* tokens of closing that were taken */
+    bool closes;              /* the budget is used up: closing is what comes next */
     struct output *output;
     struct text text, reasoning;
     bool finished;
@@ -69,8 +72,7 @@ struct runnel_future {
     runnel_response final; /* what FINISH tells; its texts are those above */
     bool lost_event;       /* there was no memory for one: the request fails */
     uint64_t logits_hash;
-    double predicted_wait_ms;
-    double submit_ms, start_ms, first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
+    double first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */
@@ -114,7 +116,7 @@ bool request_tell_progress(struct runnel_future *future);
 void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
 /* The token that comes next whatever the model would draw; -1: the model draws. */
 int32_t request_forced_token(const struct runnel_future *future);
-/* Takes the next token: ends the request, or emits its text. */
+/* Takes the next token, which the scheduler has counted: ends the request, or emits its text. */
 void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token);
 /* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */
 void request_finish(struct runnel_future *future, enum runnel_finish_reason reason);

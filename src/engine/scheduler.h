@@ -6,35 +6,28 @@
  *
  *     scheduler_add(...)                                      for each new request
  *     while ((entry = scheduler_admit(s, now, room)))         open its sequence, match its prefix,
- *         entry->n_computed = what the cache had
+ *         entry->n_committed = what the cache had
  *     plan = scheduler_plan(s, now)                           no items: sleep until scheduler_wakeup_ms
  *     reserve pages; while there are none: victim = scheduler_preempt(s), close the victim's sequence
  *     compute the items of the plan
  *     scheduler_done(s, elapsed)
- *     for each item with entry->n_computed == entry->n_tokens: draw, then scheduler_drew or scheduler_remove
+ *     for each item with entry->n_committed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end;
+ *         while what is drawn is what was guessed: scheduler_accepted instead, and draw from the guess's row
  *
- * Steps. Every decoding entry gets its row; then prompts get what fits into max(step budget - decode time,
- * 25 % of the decode time), 16 rows at least. Only where these would take the step past 1.6 budgets, and half as
- * long again as decoding alone, they are what fits into that, 4 at least. Where nobody decodes, nobody stalls,
- * and the budget is the longer prompt_budget_ms.
+ * Steps. Every decoding entry gets its row, then its guesses (n_draft) theirs as far as the batch has room; then prompts
+ * get what fits into the budget (step_budget.h).
  *
- * Order, for admission and for prompts. Keys share the machine's time: each row is charged to its key, and
- * only entries of keys that are within KEY_SLACK_MS of the least charged one are considered (a key that comes
- * back starts where the others are; no key falls behind further than KEY_LEAD_MS). Among these goes first who
- * has the least arrival + predicted time of what is left of the prompt: the shortest first, and a long one
- * can be overtaken only by those that arrive while it could have been computed (of its own key). A preempted
- * entry keeps its arrival.
+ * Order, for admission and for prompts: turns.h. A preempted entry keeps its arrival.
  *
  * Prompts that begin alike. Of entries that want the same page next (page_group), one gets rows in a step: the one whose
- * turn it is. The others have the page from the cache afterwards, and the caller raises their n_computed. They are
+ * turn it is. The others have the page from the cache afterwards, and the caller raises their n_committed. They are
  * looked at anew before each plan, so that nobody waits for an entry that gets no rows. */
 #ifndef RUNNEL_ENGINE_SCHEDULER_H
 #define RUNNEL_ENGINE_SCHEDULER_H
 
 #include "base/error.h"
+#include "engine/scheduler_entry.h"
 #include "engine/step_cost.h"
-
-#include <stdbool.h>
 
 struct scheduler;
 
@@ -48,56 +41,9 @@ struct scheduler_options {   /* 0: the default in brackets */
     double max_wait_ms;      /* predicted longer waits are refused [0: none] */
 };
 
-enum scheduler_state { SCHEDULER_OUT = 0, SCHEDULER_WAITING, SCHEDULER_RUNNING };
-
-/* Owned by the caller, zeroed at first; it stays in place while it is in the scheduler. */
-struct scheduler_entry {
-    /* Set by the caller before scheduler_add. */
-    uint64_t key;          /* whose it is */
-    uint32_t n_prompt;     /* tokens, 1 at least */
-    uint32_t max_tokens;   /* of the answer */
-    uint32_t n_cached;     /* how many tokens of the prompt the cache is likely to have: a hint */
-    uint64_t prefix_group; /* for forecasts: prompts of one group begin with the same tokens; 0: of none */
-    uint32_t n_common;     /* how many tokens that is in this prompt */
-    double arrival_ms;
-
-    /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
-    uint32_t n_rows_max;
-    /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */
-    uint32_t page_group;
-
-    /* The scheduler's; to be read. The caller sets n_computed when the entry is admitted, and may raise it before
-     * a plan where the cache has more. */
-    enum scheduler_state state;
-    uint32_t n_tokens;   /* prompt and what was drawn: to be computed */
-    uint32_t n_computed; /* committed */
-    uint32_t n_drawn;
-    uint32_t n_preempted;     /* how often */
-    double admitted_ms;       /* the latest time */
-    double begun_ms;          /* when its first row ever was planned; negative: not yet */
-    double predicted_wait_ms; /* until begun, as predicted on arrival */
-
-    /* The scheduler's own. */
-    struct scheduler_entry *next, *previous;
-    uint64_t serial;
-    uint32_t key_slot;
-    bool planned, expired;
-    bool held;          /* somebody else computes its next page in this step */
-    double foretold_ms; /* predicted_wait_ms before it was corrected for what is usual in its class */
-    uint32_t forecast_class;
-};
-
 int scheduler_create(const struct scheduler_options *options, struct scheduler **scheduler,
                      runnel_error *error);
 void scheduler_free(struct scheduler *scheduler); /* entries still in it are the caller's */
-
-/* What a new request may expect, by the measured cost of steps and the usual length of answers. */
-struct scheduler_forecast {
-    double wait_ms;        /* until its first row is computed */
-    double first_token_ms; /* until its first token */
-};
-void scheduler_predict(struct scheduler *scheduler, const struct scheduler_entry *entry, double now_ms,
-                       struct scheduler_forecast *forecast);
 
 enum scheduler_answer {
     SCHEDULER_ACCEPTED = 0,
@@ -116,30 +62,42 @@ void scheduler_remove(struct scheduler *scheduler, struct scheduler_entry *entry
 /* The next entry that gets a sequence, or NULL: none waits, no sequence is free, the window is open, or the
  * KV cache has too little room (room_tokens: positions it can still give, cached pages that may be evicted
  * included) for it and what the running ones still need; nobody overtakes it then. With nothing running, room
- * is not asked. The entry's n_computed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
+ * is not asked. The entry's n_committed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
 struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens);
 
-/* The caller may lower n_rows before scheduler_done. An entry that is removed or preempted meanwhile becomes
+enum scheduler_phase {
+    SCHEDULER_PROMPT, /* rows of a prompt, or of what is computed again after a preemption */
+    SCHEDULER_DECODE, /* the row of the token that was drawn last, and those of guesses that follow it */
+};
+
+/* The caller may lower n_rows before scheduler_done (guesses go first, and n_draft with them). An entry that is removed or preempted meanwhile becomes
  * NULL with 0 rows. */
 struct scheduler_item {
     struct scheduler_entry *entry;
-    uint32_t n_rows;
+    enum scheduler_phase phase;
+    uint32_t n_rows;     /* to be computed */
+    uint32_t n_draft;    /* the last ones of these: rows of guessed tokens */
+    uint32_t n_accepted; /* the first ones of n_draft: guesses that came true, see scheduler_accepted */
 };
 
 struct scheduler_plan {
-    uint32_t n_items, n_rows;     /* items: decoding entries first */
+    uint32_t n_items, n_rows;     /* items: entries that lack one row first */
     struct scheduler_item *items; /* valid until the next plan */
     double expected_ms;
 };
 
 const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double now_ms);
 
-/* The latest plan was computed in elapsed_ms: its entries' n_computed advance, the cost model learns (0: it
- * does not; for a step that was not computed, lower all rows to 0). */
+/* The latest plan was computed in elapsed_ms: keys are charged for all its rows, and the cost model learns (0: it
+ * does not; for a step that was not computed, lower all rows to 0). Entries' n_committed advance by all rows but those
+ * of guesses. */
 void scheduler_done(struct scheduler *scheduler, double elapsed_ms);
 
-/* The entry has one token more. */
+/* The entry has one token more; of the last one this is told, too, before the entry is removed. */
 void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry);
+/* After scheduler_done, in place of scheduler_drew, n_draft times at most: what was drawn is the item's next guess. The
+ * entry has one token more, and the row of that token, which is computed, stands. */
+void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item);
 
 /* Pages ran out: of the running entries the one that arrived last, if there are two or more, waits again, all
  * to be computed anew, and is returned; the caller closes its sequence. NULL: only one runs, or none. The
@@ -160,7 +118,9 @@ struct scheduler_stats {
     /* Refusals for a long predicted wait. Each is followed up: its turn would have come later than
      * max_wait_ms (right) or sooner (wrong); the rest is still open, or was pushed out of the record. */
     uint64_t n_refused, n_refusals_right, n_refusals_wrong;
-    uint64_t n_expired; /* taken, and then waited longer than max_wait_ms before their first row */
+    uint64_t n_expired;         /* taken, and then waited longer than max_wait_ms before their first row */
+    uint64_t n_forecast_visits; /* how often a prediction looked at an entry: what forecasts cost */
+    double answer_tokens;       /* the mean of answers that ended, old ones fading */
     struct step_cost cost;
 };
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats);

@@ -11,7 +11,7 @@
 /* Whole pages with which two prompts begin alike, in positions. */
 static uint32_t count_common(const struct runnel_future *a, const struct runnel_future *b)
 {
-    uint32_t n = 0, most = a->n_prompt < b->n_prompt ? a->n_prompt : b->n_prompt;
+    uint32_t n = 0, most = a->entry.n_prompt < b->entry.n_prompt ? a->entry.n_prompt : b->entry.n_prompt;
     while (n + KV_PAGE <= most &&
            memcmp(a->tokens.ids + n, b->tokens.ids + n, KV_PAGE * sizeof *a->tokens.ids) == 0)
         n += KV_PAGE;
@@ -21,11 +21,11 @@ static uint32_t count_common(const struct runnel_future *a, const struct runnel_
 void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *future)
 {
     struct scheduler_entry *entry = &future->entry;
-    uint32_t most = future->n_prompt / KV_PAGE * KV_PAGE;
-    entry->n_cached = kvcache_find(engine->cache, future->key, future->tokens.ids, future->n_prompt);
+    uint32_t most = entry->n_prompt / KV_PAGE * KV_PAGE;
+    entry->n_cached_likely = kvcache_find(engine->cache, entry->key, future->tokens.ids, entry->n_prompt);
     for (const struct runnel_future *other = engine->live; other && entry->n_common < most;
          other = other->next) {
-        if (other == future || other->key != future->key || other->entry.state == SCHEDULER_OUT)
+        if (other == future || other->entry.key != entry->key || other->entry.state == SCHEDULER_OUT)
             continue;
         uint32_t n_common = count_common(future, other);
         if (n_common > entry->n_common) {
@@ -42,18 +42,18 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
 /* True if it has a prompt to compute whose next page is a whole one that others could compute for it. */
 static bool wants_page(const struct runnel_future *future)
 {
-    uint32_t page_end = (future->entry.n_computed / KV_PAGE + 1) * KV_PAGE;
+    uint32_t page_end = (future->entry.n_committed / KV_PAGE + 1) * KV_PAGE;
     return future->entry.state == SCHEDULER_RUNNING && page_end < future->entry.n_tokens;
 }
 
 static void take_pages(struct runnel_engine *engine, struct runnel_future *future)
 {
     struct scheduler_entry *entry = &future->entry;
-    uint32_t n_before = entry->n_computed;
-    entry->n_computed =
+    uint32_t n_before = entry->n_committed;
+    entry->n_committed =
         kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
-    if (!future->n_drawn && !future->n_preempted)
-        future->n_cached += entry->n_computed - n_before;
+    if (!entry->n_drawn && !entry->n_preempted)
+        future->n_cached += entry->n_committed - n_before;
 }
 
 void engine_share_pages(struct runnel_engine *engine)

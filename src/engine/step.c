@@ -52,13 +52,11 @@ static void admit(struct runnel_engine *engine, double now_ms)
             return;
         struct runnel_future *future = engine_future_of(entry);
         future->slot = future->sequence =
-            kvcache_open(engine->cache, future->key, engine->keep_first, engine->keep_last);
-        entry->n_computed =
+            kvcache_open(engine->cache, entry->key, engine->keep_first, engine->keep_last);
+        entry->n_committed =
             kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
-        if (future->start_ms == 0) {
-            future->start_ms = now_ms;
-            future->n_cached = entry->n_computed;
-        }
+        if (!entry->n_preempted)
+            future->n_cached = entry->n_committed;
     }
 }
 
@@ -85,7 +83,6 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim) {
-            engine_future_of(victim)->n_preempted++;
             close_sequence(engine, engine_future_of(victim));
         } else {
             runnel_error error;
@@ -118,7 +115,7 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
         if (!item->entry)
             continue;
         const struct runnel_future *future = engine_future_of(item->entry);
-        uint32_t begin = item->entry->n_computed;
+        uint32_t begin = item->entry->n_committed;
         for (uint32_t j = begin; j < begin + item->n_rows; j++)
             engine->rows[n_rows++] = (struct forward_row){
                 .sequence = future->sequence,
@@ -137,22 +134,22 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         if (!item->entry)
             continue;
         struct runnel_future *future = engine_future_of(item->entry);
-        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_computed,
-                       item->n_rows);
-        if (!future->n_drawn)
+        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_committed,
+                       item->n_rows - item->n_draft);
+        if (!item->entry->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
     }
 }
 
-/* What the decoding requests of a step waited for others' prompts. */
+/* What the decoding requests of a step waited for others' prompts, and for what others compute again. */
 static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 {
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
-        if (plan->items[i].entry && !engine_future_of(plan->items[i].entry)->n_drawn)
+        if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_PROMPT)
             n_prompt_rows += plan->items[i].n_rows;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
-        if (plan->items[i].entry && engine_future_of(plan->items[i].entry)->n_drawn)
+        if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_DECODE)
             engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
 }
 
@@ -241,7 +238,7 @@ static void draw(const struct runnel_engine *engine, unsigned member, struct dra
     for (size_t i = tokenizer_n_tokens(engine->model->tokenizer); i < n_vocab; i++) /* rows without a token */
         drawing->logits[i] = -INFINITY;
     runnel_sampling sampling = future->sampling;
-    if (future->n_drawn < future->min_tokens)
+    if (future->entry.n_drawn < future->min_tokens)
         sampling.n_logit_bias += future->n_end_bias;
     const struct sampler_context context = {
         .tokens = future->tokens.ids,
@@ -285,11 +282,10 @@ static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
         tell_logprobs(engine, future, drawing->logits, token, normalizer);
     else if (future->tells_tokens)
         tell_token(engine, future, token);
+    scheduler_drew(engine->scheduler, &future->entry);
     request_take(engine->model, future, token);
     if (future->finished)
         engine_retire(engine, future);
-    else
-        scheduler_drew(engine->scheduler, &future->entry);
 }
 
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
@@ -299,7 +295,7 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
     engine->n_drawings = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry && entry->n_computed == entry->n_tokens) {
+        if (entry && entry->n_committed == entry->n_tokens) {
             uint32_t n = engine->n_drawings++;
             engine->drawings[n] = (struct drawing){.future = engine_future_of(entry),
                                                    .logits = engine->logits + (size_t)n * n_vocab};

@@ -1,4 +1,4 @@
-/* levels.h: the instruction sets of a kind of machine. Each folder of machines (x86/) has a levels.c that lists its own; a
+/* levels.h: the instruction sets of a kind of machine. Each folder of machines (x86/, arm/) has a levels.c that lists its own; a
  * machine without a folder gets no_levels.c, and runs ref.c alone. Private to src/kernels. */
 #ifndef RUNNEL_KERNELS_LEVELS_H
 #define RUNNEL_KERNELS_LEVELS_H

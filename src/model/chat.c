@@ -1,7 +1,7 @@
 /* chat.c: runs a model's chat template on conversations, and finds out whether the model thinks. See chat.h. */
 #include "model/chat.h"
 
-#include "model/template_text.h"
+#include "model/template/template_text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #ifndef RUNNEL_MODEL_CHAT_H
 #define RUNNEL_MODEL_CHAT_H
 
-#include "model/template.h"
+#include "model/template/template.h"
 #include "model/tokenizer.h"
 
 struct chat_template {

@@ -5,6 +5,7 @@
 #ifndef RUNNEL_MODEL_TOKENIZER_H
 #define RUNNEL_MODEL_TOKENIZER_H
 
+#include "base/text.h"
 #include "model/gguf.h"
 
 enum token_kind {
@@ -34,11 +35,6 @@ const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 /* The id of the token whose text is exactly this, of any kind; -1: none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len);
-
-/* Part of a text, [begin, end) in bytes, in which control tokens are read as such. */
-struct text_span {
-    size_t begin, end;
-};
 
 struct token_list { /* grows by realloc; starts zeroed; free(ids) */
     int32_t *ids;

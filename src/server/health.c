@@ -1,7 +1,7 @@
 /* health.c: whether this server can be asked. See health.h. */
 #include "server/health.h"
 
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include <stdio.h>
 #include <string.h>

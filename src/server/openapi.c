@@ -1,10 +1,10 @@
 /* openapi.c: GET /openapi.json. The loop's thread only. */
 #include "server/openapi.h"
 
-#include "server/json_write.h"
+#include "server/api/params_table.h"
+#include "server/api/reply.h"
+#include "server/core/json_write.h"
 #include "server/page.h"
-#include "server/params_table.h"
-#include "server/reply.h"
 #include "server/routes.h"
 
 #include <math.h>

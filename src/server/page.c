@@ -1,7 +1,7 @@
 /* page.c: the page's files, and the rules that a browser shall keep with them. See page.h. */
 #include "server/page.h"
 
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #ifndef RUNNEL_SERVER_PAGE_H
 #define RUNNEL_SERVER_PAGE_H
 
-#include "server/exchange.h"
+#include "server/net/exchange.h"
 
 struct server;
 

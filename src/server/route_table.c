@@ -1,11 +1,12 @@
 /* route_table.c: every route. The loop's thread only. */
+#include "server/api/generate.h"
+#include "server/api/native_completion.h"
+#include "server/api/openai.h"
+#include "server/api/props.h"
+#include "server/api/tokens.h"
 #include "server/health.h"
-#include "server/native.h"
-#include "server/openai.h"
 #include "server/openapi.h"
-#include "server/props.h"
 #include "server/routes.h"
-#include "server/tokens.h"
 
 /* Columns: path, body, function; summary, schema of the body, schema of the answer, whether it can stream. */
 static const struct route routes[] = {
@@ -18,16 +19,16 @@ static const struct route routes[] = {
      "InputTokens", false},
     {"/v1/completions", BODY_JSON, openai_completion, "Completions, as the OpenAI API has them",
      "CompletionRequest", "TextCompletion", true},
-    {"/completion", BODY_JSON, openai_native, "Completions, as llama-server has them", "NativeRequest",
+    {"/completion", BODY_JSON, native_completion, "Completions, as llama-server has them", "NativeRequest",
      "NativeCompletions", true},
-    {"/completions", BODY_JSON, openai_native, "The same", "NativeRequest", "NativeCompletions", true},
+    {"/completions", BODY_JSON, native_completion, "The same", "NativeRequest", "NativeCompletions", true},
     {"/v1/models", BODY_NONE, openai_models, "The model", NULL, "Models", false},
     {"/models", BODY_NONE, openai_models, "The same", NULL, "Models", false},
     {"/v1/models/{model}", BODY_NONE, openai_model, "The model by its name", NULL, "Model", false},
     {"/models/{model}", BODY_NONE, openai_model, "The same", NULL, "Model", false},
-    {"/generate", BODY_OPTIONAL, native_generate, "A prompt, answered whole", "GenerateRequest", "Generated",
+    {"/generate", BODY_OPTIONAL, generate_one, "A prompt, answered whole", "GenerateRequest", "Generated",
      false},
-    {"/generate-batch", BODY_JSON, native_generate_batch, "Several prompts, all answered or none",
+    {"/generate-batch", BODY_JSON, generate_batch, "Several prompts, all answered or none",
      "GenerateBatchRequest", "GeneratedBatch", false},
     {"/tokenize", BODY_JSON, tokens_tokenize, "Text to tokens", "TokenizeRequest", "Tokenized", false},
     {"/detokenize", BODY_JSON, tokens_detokenize, "Tokens to text", "DetokenizeRequest", "Detokenized",

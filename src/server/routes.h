@@ -3,7 +3,7 @@
 #ifndef RUNNEL_SERVER_ROUTES_H
 #define RUNNEL_SERVER_ROUTES_H
 
-#include "server/server.h"
+#include "server/core/server.h"
 
 enum route_body {
     BODY_NONE,     /* GET: what comes is ignored */

@@ -2,16 +2,16 @@
  *
  * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is
  * opened on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
-#include "server/server.h"
+#include "server/core/server.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/thread.h"
-#include "server/job.h"
+#include "server/api/prepare.h"
+#include "server/api/reply.h"
+#include "server/core/job.h"
+#include "server/core/record.h"
 #include "server/page.h"
-#include "server/prepare.h"
-#include "server/record.h"
-#include "server/reply.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -53,8 +53,8 @@ static bool is_always_answered(const struct exchange *exchange)
 static void refuse_by_breaker(struct server *server, struct exchange *exchange)
 {
     struct refusal refusal = {.status = 503};
-    monitor_add_headers(server, exchange);
-    snprintf(refusal.message, sizeof refusal.message, "%s", monitor_refusal(server));
+    monitor_add_headers(&server->monitor, exchange);
+    snprintf(refusal.message, sizeof refusal.message, "%s", monitor_refusal(&server->monitor));
     metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
 }
 
@@ -77,7 +77,8 @@ static void on_head(struct exchange *exchange, void *user)
                                why);
         return;
     }
-    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine && monitor_refuses(server)) {
+    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine &&
+        monitor_refuses(&server->monitor)) {
         refuse_by_breaker(server, exchange);
         return;
     }
@@ -100,11 +101,14 @@ static void on_end(const struct exchange *exchange, void *user)
 
 /* Opening ------------------------------------------------------------------------------------------------- */
 
-static void *open_model(void *user)
+static void *open_model_and_engine(void *user)
 {
     struct run *run = user;
     const struct server_listening *listening = run->listening;
-    run->open_failure = listening->open(listening->user, &run->model, &run->engine, &run->open_error);
+    run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
+    if (!run->open_failure)
+        run->open_failure =
+            listening->start_engine(listening->user, run->model, &run->engine, &run->open_error);
     loop_post(run->server.loop, &run->opened);
     return NULL;
 }
@@ -123,7 +127,7 @@ static void on_opened(void *user)
     runnel_model_get_info(server->model, &server->info);
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
-    monitor_ready(server);
+    monitor_ready(&server->monitor, server->engine);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
 }
@@ -131,7 +135,7 @@ static void on_opened(void *user)
 static int start_opening(struct run *run, runnel_error *error)
 {
     run->opened = (struct loop_message){.run = on_opened, .user = run};
-    if (thread_start(&run->opener, open_model, run))
+    if (thread_start(&run->opener, open_model_and_engine, run))
         return error_set(error, RUNNEL_ENOMEM, "no thread to load the model on");
     run->opening = true;
     return RUNNEL_OK;
@@ -194,7 +198,8 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = prepare_begin(server, error);
     if (!failure)
-        failure = monitor_start(server, &server->options->monitor, error);
+        failure = monitor_start(&server->monitor, &server->options->monitor, loop_base(server->loop),
+                                server->log, error);
     if (!failure)
         failure = watch_signals(run, error);
     if (!failure)
@@ -211,7 +216,7 @@ static void stop(struct run *run)
     for (size_t i = 0; i < N_SIGNALS; i++)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
-    monitor_stop(server);
+    monitor_stop(&server->monitor);
     if (run->opening)
         pthread_join(run->opener, NULL);
     prepare_end(server);

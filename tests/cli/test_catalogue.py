@@ -65,3 +65,21 @@ def test_path_is_a_path(runnel, tmp_path):
     result = run(runnel, "run", "-m", "./mine", "-p", "x", RUNNEL_MODELS=str(tmp_path))
     assert result.returncode == 1
     assert "./mine" in result.stderr and str(tmp_path) not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["other", "other.gguf"])
+def test_a_file_of_this_folder_by_its_whole_name(runnel, tmp_path, name):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "other.gguf").write_bytes(b"not a model")
+    result = subprocess.run([runnel, "run", name, "-p", "x"], capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL,
+                            env={**os.environ, "RUNNEL_MODELS": str(tmp_path / "nowhere")})
+    assert "models/other.gguf" in result.stderr and "expected a file or the name" not in result.stderr
+
+
+@pytest.mark.parametrize("name, near", [("smollm", "smollm2-135m"), ("Coder-0.5B", "coder-0.5b"), ("othr", "other"), ("nothing-like-it", None)])
+def test_near_names_are_told(runnel, tmp_path, name, near):
+    (tmp_path / "other.gguf").write_bytes(b"")
+    result = subprocess.run([runnel, "inspect", name], capture_output=True, text=True, cwd=tmp_path,
+                            env={**os.environ, "RUNNEL_MODELS": str(tmp_path)})
+    assert result.returncode == 1
+    assert (f"did you mean {near}?" in result.stderr) if near else ("did you mean" not in result.stderr), result.stderr

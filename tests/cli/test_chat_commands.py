@@ -48,7 +48,7 @@ def prompt_tokens(shown):
 
 
 def answer_of(shown):
-    return shown.split("\n[prompt ")[0]
+    return re.split("\n\\[(?:prompt|answer) ", shown)[0]
 
 
 def test_help_names_every_command(chat, tiny):
@@ -64,6 +64,13 @@ def test_help_names_every_command(chat, tiny):
 @pytest.mark.parametrize("line, said", [
     ("/sytem You are a pirate.", "/sytem: no such command; did you mean /system?"),
     ("/nope", "/nope: no such command; /? lists them."),
+    ("/Retyr", "/Retyr: no such command; did you mean /retry?"),
+    ("/HALP", "/HALP: no such command; did you mean /help?"),
+    ("/UNDO", "There is nothing to undo."),
+    ("/Help", "/system TEXT"),
+    ("/save /tmp", "/save: /tmp: expected the name of a file, found a directory"),
+    ("/set verbose maybe", "/set: verbose: expected on, off or default, found 'maybe'"),
+    ("/set think off", "/set: think: expected a model that thinks, found one that does not"),
     ("/undo now", "/undo: expected nothing behind it, found 'now'"),
     ("/clear all", "/clear: expected nothing behind it, found 'all'"),
     ("/undo", "There is nothing to undo."),
@@ -134,7 +141,7 @@ def test_settings(chat, tiny):
     ("/set top-p", "/set: top-p: expected a value"),
     ("/set ctx 5", "/set: expected one of temp, top-p, top-k, min-p, seed, n-tokens, think, verbose, found 'ctx'"),
     ("/set a-name-that-is-much-too-long 1", "found 'a-name-that-is-"),
-    ("/set think perhaps", "/set: think: expected on or off, found 'perhaps'"),
+    ("/set think perhaps", "/set: think: expected on, off or default, found 'perhaps'"),
     ("/set think on", "/set: think: expected a model that thinks, found one that does not"),
     ("/set seed -1", "/set: seed: expected a whole number"),
     ("/set seed 9223372036854775808", "/set: seed: expected a number up to 9223372036854775807"),
@@ -252,8 +259,42 @@ def test_a_context_that_one_turn_fills(chat, tiny):
 
 
 def test_an_answer_that_fills_the_context(chat, tiny):
-    shown = say(chat(tiny("long"), "--temp", "0", "--ctx", "130"), "Tell me")
-    assert "cut off" in shown and "The context is full: /drop forgets the oldest turns" in shown
+    terminal = chat(tiny("long"), "--temp", "0", "--ctx", "130")
+    shown = say(terminal, "Tell me")
+    assert "cut off" in shown and "full with this turn alone: /clear starts anew" in shown and "/drop" not in shown
+
+
+def test_drop_leaves_what_retry_asks(chat, tiny):
+    terminal = chat(tiny(), "--temp", "0", "--ctx", "180")
+    say(terminal, "/set n-tokens 8")
+    say(terminal, "first")
+    say(terminal, "second")
+    say(terminal, "/set n-tokens 4096")
+    shown = say(terminal, "Tell me")
+    assert "The context is full: /drop forgets the oldest turns, /retry then asks again" in unwrapped(shown), shown
+    assert "Dropped the oldest 2 of 3 turns." in say(terminal, "/drop")
+    again = say(terminal, "/retry")
+    assert "[prompt" in again and prompt_tokens(again) < prompt_tokens(shown)
+
+
+def test_retry_asks_what_was_refused(chat, tiny, tmp_path):
+    """And leaves the answer of the question before alone."""
+    terminal, path = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "180"), tmp_path / "talk.json"
+    say(terminal, "Tell me")
+    say(terminal, f"/save {path}")
+    before = path.read_text()
+    long = "~" * 250
+    shown = unwrapped(say(terminal, long))
+    assert "The question is too long by itself (the prompt has" in shown and shown.count("the prompt has") == 1
+    assert "The question is too long by itself" in unwrapped(say(terminal, "/retry")), "it is asked, not the one before"
+    assert "[prompt" not in terminal.seen
+    say(terminal, f"/save {path}")
+    assert path.read_text() == before
+    assert "[prompt" in say(terminal, "more")
+    assert json.loads(path.read_text())["messages"][0]["content"] == "Tell me"
+    say(terminal, "/retry")
+    say(terminal, f"/save {path}")
+    assert [m["content"] for m in json.loads(path.read_text())["messages"]][::2] == ["Tell me", "more"]
 
 
 def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
@@ -296,6 +337,16 @@ def test_nothing_is_wider_than_the_terminal(runnel, tiny, smollm2, n_columns):
             assert max(map(len, shown)) <= n_columns, shown
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize("n_columns, whole", [(80, True), (40, False)])
+def test_the_figures_fit_in_a_line(chat, tiny, n_columns, whole):
+    terminal = chat(tiny(), *SEED)
+    say(terminal, "Tell me")
+    resize(terminal, n_columns)
+    figures = [line for line in lines_of(terminal, "And then?") if " tok/s | cut off]" in line]
+    assert len(figures) == 1 and len(figures[0]) <= n_columns
+    assert figures[0].startswith("[prompt " if whole else "[answer 12, ")
 
 
 def test_lines_break_between_words(chat, runnel, smollm2):

@@ -2,6 +2,7 @@
 import fcntl
 import os
 import pty
+import resource
 import struct
 import subprocess
 import termios
@@ -59,3 +60,15 @@ def test_help_fits_the_terminal(runnel):
         widths = [len(line) for line in read_on_terminal([runnel, "serve", "--help"], n_columns).splitlines()]
         assert widest - 10 < max(widths) <= widest
     assert max(len(line) for line in run(runnel, "serve", "--help").stdout.splitlines()) <= 80
+
+
+def test_a_file_over_the_limit_of_sizes_is_an_error(runnel, tiny, tmp_path):
+    """Of any command that writes one: no signal ends the process without a word."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+    model, ids = tiny(), tmp_path / "ids.json"
+    ids.write_text("[1, 2, 3]")
+    done = subprocess.run([runnel, "logits", "-m", model, "--ids", ids, "-o", tmp_path / "logits"], capture_output=True,
+                          text=True, timeout=60, stdin=subprocess.DEVNULL, preexec_fn=limit)
+    assert done.returncode == 1 and "File too large" in done.stderr

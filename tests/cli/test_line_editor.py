@@ -15,7 +15,7 @@ import pytest
 
 from terminal import Terminal
 
-PROMPT, TIMINGS = "> ", "[prompt "
+PROMPT, TIMINGS = "> ", " tok/s | "
 LEFT, RIGHT, UP, DOWN, HOME, END, DELETE = "\033[D", "\033[C", "\033[A", "\033[B", "\033[H", "\033[F", "\033[3~"
 BACKSPACE = "\x7f"
 PASTE_ON, PASTE_OFF = "\033[?2004h", "\033[?2004l"

@@ -1,9 +1,12 @@
 """`runnel list` and `runnel rm`: which models are known, which are here, and removing one."""
 import json
 import os
+import signal
 import subprocess
 
 import pytest
+
+from pulling import MODEL, send_slowly, start_pull, wait_until
 
 
 @pytest.fixture
@@ -102,3 +105,117 @@ def test_rm_removes_a_link_and_not_what_it_points_to(run, folders, tmp_path):
     (folders[0] / "link.gguf").symlink_to(tmp_path / "far.gguf")
     assert run("rm", "link").returncode == 0
     assert (tmp_path / "far.gguf").exists() and not (folders[0] / "link.gguf").is_symlink()
+
+
+@pytest.mark.parametrize("n_bytes, shown", [
+    (0, "0 B"), (512, "512 B"), (1_000, "1 kB"), (340_200, "340 kB"), (999_600, "1 MB"), (1_500_000, "1.5 MB"),
+    (9_960_000, "10 MB"), (491_400_064, "491 MB"), (999_700_000, "1.0 GB"), (1_117_320_768, "1.1 GB"),
+])
+def test_sizes(run, folders, n_bytes, shown):
+    fill(folders[0] / "mine.gguf", n_bytes)
+    assert line_of(run("list"), "mine") == f"* {'mine':14} {shown:>8}  {folders[0]}/mine.gguf"
+    assert f"removed ({shown})" in run("rm", "mine").stderr
+
+
+def test_a_size_is_shown_once(run, folders):
+    """Of each known model, here or not, and in the same place."""
+    for here in (False, True):
+        for name, size in (("coder-1.5b", 1_117_320_768), ("r1-1.5b", 1_100_000_000)):
+            if here:
+                fill(folders[0] / f"{name}.gguf", size)
+            line = line_of(run("list"), name)
+            assert line.count("GB") == 1 and line[:25].endswith("1.1 GB"), line
+
+
+def test_a_file_without_gguf_at_its_end(run, folders):
+    """-m opens it by its name, in the folder of pulled models; so it is listed and removed by that name."""
+    pulled, here = folders
+    (pulled / "plain").write_bytes(b"GGUF" + b"\0" * 1996)
+    (pulled / "plain.gguf").write_bytes(b"GGUF" + b"\0" * 2996)
+    (pulled / "alone.bin").write_bytes(b"GGUF" + b"\0" * 96)
+    (pulled / "alone.bin.part").write_bytes(b"GGUF" + b"\0" * 46)
+    (pulled / "notes").write_text("no model")
+    (here / "elsewhere").write_bytes(b"GGUF" + b"\0" * 96)
+    result = run("list")
+    assert "notes" not in result.stdout and "elsewhere" not in result.stdout, "-m does not open them by a name"
+    assert [line.split()[:4] for line in result.stdout.splitlines() if str(pulled) in line and line[0] in "*."] == [
+        ["*", "alone.bin", "100", "B"], [".", "alone.bin", "50", "B"], ["*", "plain", "3", "kB"], ["*", "plain", "2", "kB"]]
+    assert run("rm", "plain").returncode == 0 and (pulled / "plain").exists(), "NAME.gguf first, as -m looks for it"
+    assert run("rm", "plain.gguf").returncode == 1, "-m plain.gguf does not open plain"
+    assert run("rm", "plain", "alone.bin").returncode == 0
+    assert [path.name for path in pulled.iterdir()] == ["notes"]
+    assert run("rm", "notes").returncode == 1 and (pulled / "notes").exists()
+
+
+@pytest.mark.parametrize("file", ["gone.gguf", "gone"])
+def test_a_link_to_nothing(run, folders, tmp_path, file):
+    link = folders[0] / file
+    link.symlink_to(tmp_path / "nowhere.gguf")
+    result = run("list")
+    assert line_of(result, "gone").startswith("! gone") and f"a link to nothing: {link} -> {tmp_path}/nowhere.gguf" in \
+        line_of(result, "gone")
+    assert "!: a link" in result.stdout
+    listed = {model["name"]: model for model in json.loads(run("list", "--json").stdout)}["gone"]
+    assert not listed["complete"] and listed["path"] is None and listed["bytes"] == 0
+    removed = run("rm", "gone")
+    assert removed.returncode == 0 and "the link is removed" in removed.stderr
+    assert not link.is_symlink() and "!" not in run("list").stdout
+
+
+def test_a_known_name_that_is_a_link_to_nothing(run, folders, tmp_path):
+    (folders[0] / "r1-1.5b.gguf").symlink_to(tmp_path / "nowhere.gguf")
+    assert line_of(run("list"), "r1-1.5b").startswith("! r1-1.5b") and "a link to nothing" in run("list").stdout
+
+
+def test_rm_leaves_nothing_of_a_pull(run, folders):
+    """Neither the package that was coming, nor what stood beside it, with or without a part."""
+    pulled, _ = folders
+    for name in (".part", ".part.from", ".part.wheel", ".part.wheel.from"):
+        fill(pulled / f"one.gguf{name}", 1_000_000)
+    fill(pulled / "two.gguf.part.wheel", 2_000_000)
+    fill(pulled / "two.gguf.part.wheel.from", 10)
+    result = run("list")
+    assert line_of(result, "one").startswith(". one") and "2 MB" in line_of(result, "one")
+    assert line_of(result, "two").startswith(". two") and "2 MB" in line_of(result, "two")
+    assert run("rm", "one", "two").returncode == 0
+    assert list(pulled.iterdir()) == []
+
+
+def test_rm_beside_a_running_pull(run, runnel, server, folders):
+    pulled, _ = folders
+    part = pulled / "model.gguf.part"
+    server.respond = send_slowly
+    process = start_pull(runnel, server, pulled, f"{server.url}/model.gguf")
+    wait_until(lambda: part.exists() and part.stat().st_size == 200_000, "a part has come")
+    fill(pulled / "model.gguf", 10)  # a file of that name, too: it is not taken away from under the pull
+    refused = run("rm", "model")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert refused.returncode == 1 and "model is being downloaded" in refused.stderr
+    assert part.read_bytes() == MODEL[:200_000] and (pulled / "model.gguf").exists()
+    assert run("rm", "model").returncode == 0
+    assert list(pulled.iterdir()) == []
+
+
+def test_rm_takes_several_names(run, folders):
+    pulled, _ = folders
+    for name in ("one", "two", "three"):
+        fill(pulled / f"{name}.gguf", 10)
+    result = run("rm", "one", "tree", "two.gguf", "../three")
+    assert result.returncode == 1
+    assert "no model 'tree' is here; did you mean three?" in result.stderr and "found a path" in result.stderr
+    assert [path.name for path in pulled.iterdir()] == ["three.gguf"], "one that is wrong does not keep the others"
+    assert "NAME..." in run("rm", "--help").stdout
+
+
+def test_a_name_does_not_command_the_terminal(run, folders):
+    (folders[0] / "a\x1b[2Jb\n.gguf").write_bytes(b"GGUF")
+    result = run("list")
+    assert "\x1b" not in result.stdout and line_of(result, "a?[2Jb?").startswith("* ")
+
+
+@pytest.mark.parametrize("typed", ["modle", "mode", "MODEL", "mo"])
+def test_rm_suggests_the_nearest(run, folders, typed):
+    fill(folders[0] / "model.gguf", 10)
+    result = run("rm", typed)
+    assert result.returncode == 1 and f"no model '{typed}' is here; did you mean model?" in result.stderr

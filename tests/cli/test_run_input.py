@@ -149,3 +149,37 @@ def test_a_question_that_is_empty(runnel, tiny, text):
     result = subprocess.run([runnel, "run", tiny(), "-p", text], capture_output=True, text=True, stdin=subprocess.DEVNULL,
                             timeout=60)
     assert result.returncode == 1 and "expected a question, found nothing" in result.stderr and result.stdout == ""
+
+
+def test_an_answer_that_never_leaves_the_thoughts(runnel, tiny):
+    """Nothing on stdout would be a riddle."""
+    done = run(runnel, tiny("r1"), "-p", "Why?", "-n", "3", text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "cut off within its thoughts, so there is no answer: a larger -n" in " ".join(done.stderr.split())
+    done = run(runnel, tiny("r1"), "-p", "Why?", "-n", "3", "--no-think", text=True)
+    assert done.stdout and "thoughts" not in done.stderr
+
+
+def test_the_model_is_looked_for_first(runnel, tmp_path):
+    """Before stdin is waited for, and whatever stdin is."""
+    for stdin in (subprocess.DEVNULL, subprocess.PIPE):
+        done = subprocess.run([runnel, "run", "nosuch"], stdin=stdin, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith("runnel: model 'nosuch': expected a file"), done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_question_in_the_place_of_the_model(runnel, tmp_path):
+    for args in (("What is 2+2?",), ("What is 2+2?", "-p", "x")):
+        done = run(runnel, *args, cwd=tmp_path, text=True)
+        assert done.returncode == 1 and "a question goes behind -p: runnel run MODEL -p" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--file", "--system", "--system-file"])
+def test_a_text_is_given_once(runnel, tiny, option):
+    done = run(runnel, tiny(), option, "one", option, "two", text=True)
+    assert done.returncode == 2 and f"{option}: expected it once, found 'one' and 'two'" in done.stderr
+
+
+def test_a_seed_by_chance_survives_readers_with_doubles(runnel, tiny):
+    seeds = [json.loads(run(runnel, tiny(), "-p", "x", "-n", "1", "--json").stdout)["seed"] for _ in range(4)]
+    assert all(0 <= seed < 1 << 53 for seed in seeds) and len(set(seeds)) > 1

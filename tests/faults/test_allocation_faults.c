@@ -130,14 +130,15 @@ static int act_respond(struct result *result, runnel_error *error)
                                               {"assistant", "144", 0},
                                               {"user", "And 13?", 0}};
     runnel_request request;
-    runnel_response response = {.size = sizeof response};
+    runnel_response response;
     describe_request(&request);
     request.messages = messages;
     request.n_messages = 4;
     memset(&response, 0xa5, sizeof response);
+    response.size = sizeof response;
     int failure = runnel_respond(shared_engine, &request, &response, error);
     if (failure)
-        assert_untouched(&response, sizeof response);
+        assert_untouched(&response.size + 1, sizeof response - sizeof response.size);
     else
         add_response(result, &response);
     return failure;
@@ -147,7 +148,7 @@ static int act_respond_many(struct result *result, runnel_error *error)
 {
     static const int32_t ids[] = {65, 66, 67, 68};
     runnel_request requests[3];
-    runnel_response responses[3] = {{.size = sizeof *responses}};
+    runnel_response responses[3];
     for (int i = 0; i < 3; i++)
         describe_request(&requests[i]);
     requests[0].prompt = "A question";
@@ -156,9 +157,10 @@ static int act_respond_many(struct result *result, runnel_error *error)
     requests[2].prompt_ids = ids;
     requests[2].n_prompt_ids = 4;
     memset(responses, 0xa5, sizeof responses);
+    responses->size = sizeof *responses;
     int failure = runnel_respond_many(shared_engine, requests, 3, responses, error);
     if (failure)
-        assert_untouched(responses, sizeof responses);
+        assert_untouched(&responses->size + 1, sizeof responses - sizeof responses->size);
     for (int i = 0; i < 3 && !failure; i++)
         add_response(result, &responses[i]);
     return failure;

@@ -2,7 +2,7 @@
  * answers: the client gets its answer, a 503 or an end, nothing is lost, and the next request is served. Libevent's
  * allocations fail, too. */
 #include "faults/faults.h"
-#include "server/exchange.h"
+#include "server/net/exchange.h"
 
 #include <arpa/inet.h>
 #include <event2/event.h>

@@ -1,6 +1,6 @@
 /* fuzz_connection.c: any order of what a client, the routes and the loop may do. Each byte of the input is a step; some
  * steps take the bytes after them. At the end nothing may be left. */
-#include "server/connection.h"
+#include "server/net/connection.h"
 
 #include <event2/event.h>
 #include <fcntl.h>

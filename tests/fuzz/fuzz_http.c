@@ -1,7 +1,7 @@
 /* fuzz_http.c: any bytes as requests on one connection. What is read whole and what is read in pieces must
  * agree, spans must lie in what was read, and no limit may be passed. The first byte chooses the size of the
  * pieces. */
-#include "server/http.h"
+#include "server/net/http.h"
 
 #include <stdlib.h>
 #include <string.h>

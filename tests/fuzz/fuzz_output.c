@@ -43,7 +43,7 @@ static enum output_state run(const struct output_options *options, const uint8_t
         n = n < len - at ? n : len - at;
         output_push(o, (const char *)bytes + at, n, on_event, r);
     }
-    enum output_state state = output_finish(o, on_event, r);
+    enum output_state state = output_finish(o, false, on_event, r);
     output_free(o);
     return state;
 }

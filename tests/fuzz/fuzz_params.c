@@ -1,5 +1,5 @@
 /* fuzz_params.c: arbitrary bytes as the body of every route. What is accepted must be within the promised bounds. */
-#include "server/params.h"
+#include "server/api/params.h"
 
 #include <math.h>
 #include <stdlib.h>

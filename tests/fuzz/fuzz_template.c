@@ -2,7 +2,7 @@
  *
  * Input: the template, then a zero byte and a text for the first message. All that comes from outside holds the byte 0x01,
  * which the template may not: no span of the template's own may hold it. */
-#include "model/template.h"
+#include "model/template/template.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #ifndef RUNNEL_TESTS_PARAMS_CHECK_H
 #define RUNNEL_TESTS_PARAMS_CHECK_H
 
-#include "server/params.h"
+#include "server/api/params.h"
 
 #define CHAT_START   "\"messages\":[{\"role\":\"user\",\"content\":\"SECRET\"}]"
 #define COUNT(array) (sizeof(array) / sizeof *(array))

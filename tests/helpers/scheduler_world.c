@@ -90,7 +90,7 @@ bool world_step(struct world *world)
         scheduler_remove(world->scheduler, entry);
     for (struct scheduler_entry *entry;
          (entry = scheduler_admit(world->scheduler, world->now_ms, UINT64_MAX));)
-        entry->n_computed = entry->n_cached;
+        entry->n_committed = entry->n_cached_likely;
     const struct scheduler_plan *plan = scheduler_plan(world->scheduler, world->now_ms);
     world_check(world);
     if (plan->n_items == 0) {
@@ -104,7 +104,7 @@ bool world_step(struct world *world)
     }
     double n_pairs = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
-        n_pairs += step_cost_pairs(plan->items[i].entry->n_computed, plan->items[i].n_rows);
+        n_pairs += step_cost_pairs(plan->items[i].entry->n_committed, plan->items[i].n_rows);
     const struct machine *machine = &world->machine;
     double ms = fmax(machine->floor_ms, machine->row_ms * plan->n_rows) + machine->pair_us * n_pairs / 1000;
     ms *= 1 + machine->noise * (2 * chance_uniform() - 1);
@@ -113,7 +113,7 @@ bool world_step(struct world *world)
     scheduler_done(world->scheduler, ms);
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry->n_computed == entry->n_tokens)
+        if (entry->n_committed == entry->n_tokens)
             world_draw(world, (struct request *)entry);
     }
     world_check(world);

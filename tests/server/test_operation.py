@@ -58,7 +58,7 @@ def test_every_option_that_is_named_exists():
 
 
 def test_headers_and_fields_of_the_log_are_explained():
-    sources = {file.name: file.read_text() for file in (ROOT / "src" / "server").glob("*.c")}
+    sources = {file.name: file.read_text() for file in (ROOT / "src" / "server").rglob("*.c")}
     text = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("server", "operation"))
     headers = set(re.findall(r"\bX-(?:Runnel|Request|Api)-\w+", text))
     assert headers == set(re.findall(r"\bX-(?:Runnel|Request|Api)-\w+", "".join(sources.values())))

@@ -4,7 +4,7 @@
  *     echo_server [NAME=NUMBER ...]      a limit: head_ms, body_ms, keep_alive_ms, write_stall_ms, comment_ms,
  *                                        n_connections, drain_ms, accepts_while_drained
  */
-#include "server/exchange.h"
+#include "server/net/exchange.h"
 
 #include <arpa/inet.h>
 #include <event2/event.h>

@@ -1,6 +1,6 @@
 /* render_template.c: renders chat templates for tests: a JSON object a line in, {"template", "inputs", "now"} with now in
  * seconds UTC; a line out, {"text", "own": [[begin, end], ...]} or {"error"}. */
-#include "model/template.h"
+#include "model/template/template.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* test_admit.c: who is let in: the limit, the shares of keys, and what is counted. */
-#include "server/admit.h"
+#include "server/limits/admit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -637,6 +637,21 @@ static void times_that_are_none(void **state)
     }
 }
 
+/* Messages have the names of the header. */
+static void options_that_cannot_be(void **state)
+{
+    (void)state;
+    expect_no_engine((runnel_engine_options){.keep_first = 64}, "keep_first: 64 without keep_last");
+    expect_no_engine((runnel_engine_options){.n_context = 1}, "n_context: 1");
+    expect_no_engine((runnel_engine_options){.n_batch = 1 << 20}, "n_batch: 1048576");
+    expect_no_engine((runnel_engine_options){.n_parallel = 1 << 20}, "n_parallel: 1048576");
+    expect_no_engine((runnel_engine_options){.n_requests = 1 << 20}, "n_requests: 1048576");
+    const runnel_model_options options = {.size = sizeof options, .n_threads = -1};
+    runnel_model *opened = NULL;
+    assert_int_equal(runnel_model_open("/dev/null", &options, &opened, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "n_threads: -1"));
+}
+
 /* More requests than memory could count are refused before anything is made for them. */
 static void more_requests_than_can_be(void **state)
 {
@@ -659,6 +674,7 @@ int main(void)
         cmocka_unit_test(none_of_them),
         cmocka_unit_test(more_requests_than_can_be),
         cmocka_unit_test(times_that_are_none),
+        cmocka_unit_test(options_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

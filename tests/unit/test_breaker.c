@@ -1,5 +1,5 @@
 /* test_breaker.c: the breaker opens, refuses, probes and closes, step by step with a made-up clock. */
-#include "server/breaker.h"
+#include "server/limits/breaker.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

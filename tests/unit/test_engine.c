@@ -305,8 +305,9 @@ static void expect_failure(const struct fixture *fixture, const runnel_request *
                            const char *named)
 {
     runnel_error error;
-    runnel_response response = {.size = sizeof response};
+    runnel_response response;
     memset(&response, 0x5a, sizeof response);
+    response.size = sizeof response;
     runnel_response before = response;
     assert_int_equal(runnel_respond(fixture->engine, request, &response, &error), code);
     if (!strstr(error.message, named))
@@ -412,6 +413,31 @@ static runnel_request led_by(const struct fixture *fixture, const runnel_logit_b
     own_sampling(fixture->model, &request)->logit_bias = bias;
     own_sampling(fixture->model, &request)->n_logit_bias = n;
     return request;
+}
+
+/* 日 is three tokens of this vocabulary. */
+static void a_character_that_is_cut_off_is_left_out(void **state)
+{
+    (void)state;
+    struct fixture fixture = open_model(r1_path, 2, 256, 1);
+    runnel_logit_bias byte = {.bias = 100};
+    runnel_request request = led_by(&fixture, &byte, 1);
+    runnel_response response = {.size = sizeof response};
+    request.prompt = "world";
+    request.raw = true;
+    request.max_tokens = 2;
+    byte.token = 0xe6;
+    assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+    assert_int_equal(response.n_tokens, 2);
+    assert_string_equal(response.text, "\xef\xbf\xbd"); /* the first is no character, whatever comes */
+    runnel_response_free(&response);
+    request.max_tokens = 1;
+    assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
+    assert_int_equal(response.n_tokens, 1);
+    assert_string_equal(response.text, "");
+    runnel_response_free(&response);
+    close_model(&fixture);
 }
 
 static void events_are_the_response(void **state)
@@ -586,6 +612,7 @@ int main(void)
         cmocka_unit_test(generated_and_prompted),
         cmocka_unit_test(wrong_requests_are_named),
         cmocka_unit_test(the_context_bounds_the_answer),
+        cmocka_unit_test(a_character_that_is_cut_off_is_left_out),
         cmocka_unit_test(events_are_the_response),
         cmocka_unit_test(answers_end_where_they_should),
         cmocka_unit_test(end_tokens_wait_for_min_tokens),

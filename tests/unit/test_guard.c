@@ -1,5 +1,5 @@
 /* test_guard.c: which Host and Origin are whose, and API keys from lists and files. */
-#include "server/guard.h"
+#include "server/limits/guard.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

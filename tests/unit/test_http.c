@@ -1,6 +1,6 @@
 /* test_http.c: every way to be right or wrong as an HTTP request. Each text is read whole, byte by byte and
  * in every two pieces: the outcome must be the same. */
-#include "server/http.h"
+#include "server/net/http.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

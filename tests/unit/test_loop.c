@@ -1,5 +1,5 @@
 /* test_loop.c: messages to the loop from several threads, and what an exchange may do when. */
-#include "server/exchange.h"
+#include "server/net/exchange.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -217,6 +217,40 @@ static void write_config(const char *text)
     close(file);
 }
 
+/* Of two values the last one counts, of two texts neither may be ignored. */
+static void test_once(void **state)
+{
+    (void)state;
+    struct texts {
+        const char *prompt;
+        int n;
+        char *config_text;
+    } s;
+    static const struct option_spec once_specs[] = {
+        {"prompt", 'p', OPTION_STRING, "TEXT", "a text", OPTION_FIELD(struct texts, prompt), .once = true},
+        {"tokens", 'n', OPTION_INT, "N", "how many", OPTION_FIELD(struct texts, n), .minimum = 0,
+         .maximum = 9},
+        {"config", 0, OPTION_CONFIG, "FILE", "config", OPTION_FIELD(struct texts, config_text)},
+    };
+    static const struct options_table t = {"runnel t", "T.", once_specs, OPTION_COUNT(once_specs)};
+    char *good_ones[] = {(char *)"t", (char *)"-n", (char *)"1", (char *)"-n2", (char *)"-p", (char *)"a"};
+    char *twice[] = {(char *)"t", (char *)"-p", (char *)"a", (char *)"--prompt=b"};
+    char *file[] = {(char *)"t", (char *)"--config", config_path, (char *)"-p", (char *)"flag"};
+    assert_int_equal(options_read(&t, 6, good_ones, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.n, 2);
+    assert_int_equal(options_read(&t, 4, twice, &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "--prompt: expected it once, found 'a' and 'b'");
+    write_config("prompt = a\n\nprompt = b\n");
+    assert_int_equal(options_read(&t, 3, file, &s, &error), RUNNEL_EINVAL);
+    assert_non_null(
+        strstr(error.message, "line 3: prompt: expected it once, found 'b' here and 'a' in line 1"));
+    write_config("prompt = a\n");
+    assert_int_equal(options_read(&t, 5, file, &s, &error), OPTIONS_READ);
+    assert_string_equal(s.prompt, "flag"); /* another source */
+    free(s.config_text);
+    unlink(config_path);
+}
+
 static void test_precedence(void **state)
 {
     (void)state;
@@ -459,6 +493,36 @@ static void test_texts(void **state)
     assert_non_null(strstr(error.message, "--keys"));
 }
 
+/* What stands without a flag may come several times, too. */
+static void test_positional_texts(void **state)
+{
+    struct names_settings {
+        struct option_texts names;
+        bool json;
+    } s;
+    static const struct option_spec names_specs[] = {
+        {"NAME", 0, OPTION_TEXTS, NULL, "names", OPTION_FIELD(struct names_settings, names),
+         .positional = true, .required = true},
+        {"json", 0, OPTION_FLAG, NULL, "print JSON", OPTION_FIELD(struct names_settings, json)},
+    };
+    static const struct options_table names_table = {"runnel names", "Tests names.", names_specs,
+                                                     OPTION_COUNT(names_specs)};
+    (void)state;
+    char *argv[2 + OPTION_TEXTS_MAX] = {(char *)"t",   (char *)"one", (char *)"--json",
+                                        (char *)"two", (char *)"--",  (char *)"-three"};
+    assert_int_equal(options_read(&names_table, 6, argv, &s, &error), OPTIONS_READ);
+    assert_int_equal(s.names.n, 3);
+    assert_string_equal(s.names.values[0], "one");
+    assert_string_equal(s.names.values[1], "two");
+    assert_string_equal(s.names.values[2], "-three");
+    assert_true(s.json);
+    assert_int_equal(options_read(&names_table, 1, argv, &s, &error), RUNNEL_EINVAL);
+    for (int i = 0; i <= OPTION_TEXTS_MAX; i++)
+        argv[1 + i] = (char *)"x";
+    assert_int_equal(options_read(&names_table, 2 + OPTION_TEXTS_MAX, argv, &s, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "NAME: expected it 32 times at most");
+}
+
 int main(void)
 {
     for (size_t i = 0; i < OPTION_COUNT(specs); i++) { /* whoever runs the tests may have some set */
@@ -470,6 +534,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_once),
         cmocka_unit_test(test_positional),
         cmocka_unit_test(test_together),
         cmocka_unit_test(test_refusals),
@@ -480,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_config_refusals),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_positional_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,7 +169,7 @@ static void check_cut(const struct output_options *options, const char *bytes, s
         free(token);
         begin = i + 1;
     }
-    enum output_state state = output_finish(o, on_event, &found);
+    enum output_state state = output_finish(o, false, on_event, &found);
     output_free(o);
     assert_int_equal(state, model_state);
     assert_int_equal(found.len, expected.len);
@@ -308,7 +308,7 @@ static void test_holds_no_more_than_needed(void **state)
     assert_string_equal(r.text, "Thm ENExyEA\xc3\xa9<think>");
     assert_int_equal(push(o, "ND and more", &r), OUTPUT_STOPPED);
     assert_int_equal(push(o, "more", &r), OUTPUT_STOPPED);
-    assert_int_equal(output_finish(o, on_event, &r), OUTPUT_STOPPED);
+    assert_int_equal(output_finish(o, false, on_event, &r), OUTPUT_STOPPED);
     assert_string_equal(r.text, "Thm ENExyEA\xc3\xa9<think>");
     output_free(o);
 }
@@ -339,7 +339,7 @@ static void test_stops_match_in_the_answer_alone(void **state)
         struct output *o;
         assert_int_equal(output_create(&options, &o, NULL), 0);
         push(o, cases[i].text, &r);
-        output_finish(o, on_event, &r);
+        output_finish(o, false, on_event, &r);
         assert_string_equal(r.text, cases[i].expected);
         output_free(o);
     }
@@ -355,7 +355,7 @@ static void test_cancel(void **state)
     assert_int_equal(push(o, "one", &r), OUTPUT_GOING_ON);
     assert_int_equal(push(o, "two<think>three</think>four", &r), OUTPUT_CANCELLED);
     assert_int_equal(push(o, "five", &r), OUTPUT_CANCELLED);
-    assert_int_equal(output_finish(o, on_event, &r), OUTPUT_CANCELLED);
+    assert_int_equal(output_finish(o, false, on_event, &r), OUTPUT_CANCELLED);
     assert_string_equal(r.text, "Aonetwo");
     assert_int_equal(r.n_events, 2);
     output_free(o);
@@ -373,6 +373,25 @@ static void test_refuses_bad_stops(void **state)
         assert_int_equal(output_create(&options, &o, &error), RUNNEL_EINVAL);
         assert_non_null(strstr(error.message, "stop text 2"));
         assert_null(o);
+    }
+}
+
+/* The model stopped in the middle of a character: that is a mistake of its own. Cut off there by the limit, the character is left
+ * out, and all that was held back before it comes. */
+static void test_half_a_character_at_the_end(void **state)
+{
+    (void)state;
+    static const char text[] = "ok st\xe6\x97";
+    const char *stops[] = {"stop"};
+    const struct output_options options = {.stop = stops, .n_stop = 1};
+    for (int is_cut = 0; is_cut < 2; is_cut++) {
+        struct record r = empty_record();
+        struct output *o;
+        assert_int_equal(output_create(&options, &o, NULL), 0);
+        output_push(o, text, strlen(text), on_event, &r);
+        output_finish(o, is_cut, on_event, &r);
+        assert_string_equal(r.text, is_cut ? "Aok st" : "Aok st\xef\xbf\xbd");
+        output_free(o);
     }
 }
 
@@ -404,7 +423,7 @@ static void test_linear_time(void **state)
     size_t n_bytes = 0;
     for (size_t i = 0; i < TEXT_LEN; i += 7)
         output_push(o, text + i, TEXT_LEN - i < 7 ? TEXT_LEN - i : 7, count_bytes, &n_bytes);
-    assert_int_equal(output_finish(o, count_bytes, &n_bytes), OUTPUT_GOING_ON);
+    assert_int_equal(output_finish(o, false, count_bytes, &n_bytes), OUTPUT_GOING_ON);
     assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 20);
     assert_int_equal(n_bytes, TEXT_LEN);
     free(text);
@@ -459,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_stops_match_in_the_answer_alone),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_refuses_bad_stops),
+        cmocka_unit_test(test_half_a_character_at_the_end),
         cmocka_unit_test(test_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -289,7 +289,7 @@ static void test_preemption(void **state)
         const struct scheduler_plan *plan = scheduler_plan(s, 1100);
         scheduler_done(s, 50);
         for (uint32_t j = 0; j < plan->n_items; j++)
-            if (plan->items[j].entry->n_computed == plan->items[j].entry->n_tokens)
+            if (plan->items[j].entry->n_committed == plan->items[j].entry->n_tokens)
                 scheduler_drew(s, plan->items[j].entry);
     }
     assert_true(young.n_drawn > 5);
@@ -307,7 +307,7 @@ static void test_preemption(void **state)
     scheduler_done(s, 50);
     assert_int_equal(young.state, SCHEDULER_WAITING);
     assert_int_equal(young.n_tokens, 10 + young.n_drawn); /* all to be computed anew, nothing forgotten */
-    assert_int_equal(young.n_computed, 0);
+    assert_int_equal(young.n_committed, 0);
     assert_ptr_equal(scheduler_preempt(s), &middle);
     assert_null(scheduler_preempt(s));
     world_check(&world);
@@ -316,6 +316,10 @@ static void test_preemption(void **state)
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &middle);
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &young);
     assert_int_equal(young.n_preempted, 1);
+    plan = scheduler_plan(s, 2100); /* what is computed again is no answer's row */
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        assert_int_equal(plan->items[i].phase,
+                         plan->items[i].entry == &old ? SCHEDULER_DECODE : SCHEDULER_PROMPT);
     world_close(&world);
 }
 
@@ -336,7 +340,7 @@ static void test_small_pool(void **state)
         uint32_t used = 0;
         for (int i = 0; i < N; i++)
             used +=
-                world.requests[i].entry.state == SCHEDULER_RUNNING ? world.requests[i].entry.n_computed : 0;
+                world.requests[i].entry.state == SCHEDULER_RUNNING ? world.requests[i].entry.n_committed : 0;
         while (scheduler_admit(s, world.now_ms, POOL - used))
             ;
         const struct scheduler_plan *plan = scheduler_plan(s, world.now_ms);
@@ -345,7 +349,7 @@ static void test_small_pool(void **state)
             used = 0;
             for (int i = 0; i < N; i++)
                 used += world.requests[i].entry.state == SCHEDULER_RUNNING
-                            ? world.requests[i].entry.n_computed
+                            ? world.requests[i].entry.n_committed
                             : 0;
             for (uint32_t i = 0; i < plan->n_items; i++)
                 n_rows += plan->items[i].n_rows;
@@ -359,7 +363,7 @@ static void test_small_pool(void **state)
         world.now_ms += 40;
         for (uint32_t i = 0; i < plan->n_items; i++) {
             struct scheduler_entry *entry = plan->items[i].entry;
-            if (entry && entry->n_computed == entry->n_tokens) {
+            if (entry && entry->n_committed == entry->n_tokens) {
                 world_draw(&world, (struct request *)entry);
                 n_done += entry->state == SCHEDULER_OUT;
             }
@@ -395,7 +399,7 @@ static void test_random_operations(void **state)
                     break;
                 *any = (struct scheduler_entry){.key = chance_below(5) ? chance_below(4) : chance_below(1000),
                                                 .n_prompt = 1 + chance_below(300),
-                                                .n_cached = chance_below(400),
+                                                .n_cached_likely = chance_below(400),
                                                 .max_tokens = 1 + chance_below(100),
                                                 .n_rows_max = chance_below(3) ? 0 : 1 + chance_below(20),
                                                 .arrival_ms = now_ms - chance_below(50)};
@@ -419,22 +423,28 @@ static void test_random_operations(void **state)
                 scheduler_wakeup_ms(s, now_ms);
                 break;
             default:
+                any->n_draft = chance_below(3) ? 0 : chance_below(12);
                 if ((entry = scheduler_admit(s, now_ms, chance_below(2000))))
-                    entry->n_computed = chance_below(entry->n_tokens);
+                    entry->n_committed = chance_below(entry->n_tokens);
                 plan = scheduler_plan(s, now_ms);
                 world_check(&world);
                 if (chance_below(10) == 0)
                     scheduler_remove(s, any);
                 if (chance_below(10) == 0)
                     scheduler_preempt(s);
-                if (plan->n_items && plan->items[0].entry && chance_below(10) == 0)
-                    plan->items[0].n_rows -= chance_below(plan->items[0].n_rows + 1);
+                if (plan->n_items && plan->items[0].entry && chance_below(10) == 0) {
+                    struct scheduler_item *item = &plan->items[0];
+                    item->n_rows -= chance_below(item->n_rows + 1);
+                    item->n_draft = item->n_draft < item->n_rows ? item->n_draft : item->n_rows;
+                }
                 world_check(&world);
                 scheduler_done(s, chance_below(20) ? 100 * chance_uniform() : 0);
                 for (uint32_t j = 0; j < plan->n_items; j++) {
                     entry = plan->items[j].entry;
-                    if (!entry || entry->n_computed < entry->n_tokens)
+                    if (!entry || entry->n_committed < entry->n_tokens)
                         continue;
+                    for (uint32_t k = 0; k < plan->items[j].n_draft && chance_below(2); k++)
+                        scheduler_accepted(s, &plan->items[j]);
                     scheduler_drew(s, entry);
                     if (entry->n_drawn >= entry->max_tokens || chance_below(50) == 0) {
                         scheduler_remove(s, entry);

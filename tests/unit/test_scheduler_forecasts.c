@@ -112,12 +112,105 @@ static void test_an_idle_engine_refuses_nobody(void **state)
     world_close(&world);
 }
 
+/* A long queue is not played one by one, and yet foretold: of equal requests that come at once, each one's wait. */
+static void burst(uint32_t n_parallel, uint32_t n_keys)
+{
+    enum { N = 500 };
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = n_parallel, .n_requests = N});
+    for (uint32_t i = 0; i < N; i++)
+        world_add(&world, 0.01 * i, i % n_keys, 70, 48);
+    world_run(&world);
+    world_check_done(&world);
+    for (uint32_t i = 0; i < N; i++) {
+        const struct request *request = &world.requests[i];
+        double wait_ms = request->entry.begun_ms - request->entry.arrival_ms;
+        if (fabs(request->forecast.wait_ms - wait_ms) > 0.15 * wait_ms + 1000)
+            fail_msg("%u in parallel, %u keys: request %u began after %.0f ms, predicted %.0f", n_parallel,
+                     n_keys, i, wait_ms, request->forecast.wait_ms);
+    }
+    world_close(&world);
+}
+
+static void test_a_burst_is_foretold(void **state)
+{
+    (void)state;
+    burst(8, 1);
+    burst(8, 4);
+    burst(64, 1);
+    burst(1, 1);
+}
+
+/* A short prompt of a key that has had much waits for the long ones of another key, though its score is better. */
+static void test_forecasts_know_the_keys(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = 8});
+    world_add(&world, 0, 0, 10, 2000); /* keeps its key where it is */
+    world_add(&world, 1, 1, 3000, 4);
+    for (int i = 0; i < 3; i++)
+        world_add(&world, 14e3, 0, 150, 4);
+    struct request *question = world_add(&world, 14e3, 1, 20, 4);
+    world_run(&world);
+    world_check_done(&world);
+    double wait_ms = question->entry.begun_ms - question->entry.arrival_ms;
+    assert_true(wait_ms > 1000);
+    if (fabs(question->forecast.wait_ms - wait_ms) > 0.4 * wait_ms)
+        fail_msg("the question waited %.0f ms, predicted %.0f", wait_ms, question->forecast.wait_ms);
+    world_close(&world);
+}
+
+/* Entries that predictions look at while n requests of n_keys keys come at once; a third of them in groups of a common
+ * beginning. */
+static uint64_t count_visits(uint32_t n, uint32_t n_parallel, uint32_t n_keys)
+{
+    struct scheduler_stats stats;
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = n_parallel, .n_requests = 4000});
+    for (uint32_t i = 0; i < n; i++) {
+        struct request *request = world_add(&world, 0, chance_below(n_keys), 20 + chance_below(400), 50);
+        request->entry.max_tokens = 1 + chance_below(500);
+        request->entry.prefix_group = 1 + (i % 3 ? i : chance_below(3));
+        request->entry.n_common = request->entry.n_prompt / 2;
+    }
+    world_arrive(&world);
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(world.requests[i].answer, SCHEDULER_ACCEPTED);
+    scheduler_get_stats(world.scheduler, &stats);
+    world_close(&world);
+    return stats.n_forecast_visits;
+}
+
+/* A prediction looks at everybody a few times, and plays the course of a number that does not depend on how many wait: of
+ * 1,000 requests that come at once each costs at most four times what it costs among 250. */
+static void test_predictions_take_linear_time(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n_parallel, n_keys;
+    } cases[] = {{8, 1}, {8, 3}, {8, 1000}, {64, 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint64_t few = count_visits(250, cases[i].n_parallel, cases[i].n_keys),
+                 many = count_visits(1000, cases[i].n_parallel, cases[i].n_keys);
+        uint64_t most = 1000 * (3 * 1000 + 16 * cases[i].n_parallel * cases[i].n_parallel);
+        if (many > 16 * few || many > most)
+            fail_msg(
+                "%u in parallel, %u keys: %llu visits of 1,000 requests, %llu of 250; %llu expected at most",
+                cases[i].n_parallel, cases[i].n_keys, (unsigned long long)many, (unsigned long long)few,
+                (unsigned long long)most);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_predicted_waits),
         cmocka_unit_test(test_refusals_are_right),
         cmocka_unit_test(test_an_idle_engine_refuses_nobody),
+        cmocka_unit_test(test_a_burst_is_foretold),
+        cmocka_unit_test(test_forecasts_know_the_keys),
+        cmocka_unit_test(test_predictions_take_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

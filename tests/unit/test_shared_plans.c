@@ -93,7 +93,7 @@ static void arrive(struct world *world)
            world->requests[world->n_arrived].entry.arrival_ms <= world->now_ms) {
         struct simulated *request = &world->requests[world->n_arrived];
         request->entry.n_tokens = request->entry.n_prompt;
-        request->entry.n_cached = match(world, request);
+        request->entry.n_cached_likely = match(world, request);
         request->entry.prefix_group = 1 + request->text;
         request->entry.n_common = request->n_common;
         assert_int_equal(scheduler_add(world->scheduler, &request->entry, world->now_ms, &request->forecast),
@@ -109,11 +109,11 @@ static void share(struct world *world)
         struct simulated *request = &world->requests[i];
         struct scheduler_entry *entry = &request->entry;
         entry->page_group = 0;
-        if (entry->state != SCHEDULER_RUNNING || entry->n_tokens - entry->n_computed < 2)
+        if (entry->state != SCHEDULER_RUNNING || entry->n_tokens - entry->n_committed < 2)
             continue;
         uint32_t n = match(world, request);
-        entry->n_computed = n > entry->n_computed ? n : entry->n_computed;
-        uint32_t end = whole_pages(entry->n_computed) + KV_PAGE;
+        entry->n_committed = n > entry->n_committed ? n : entry->n_committed;
+        uint32_t end = whole_pages(entry->n_committed) + KV_PAGE;
         if (end < entry->n_tokens)
             entry->page_group = end <= request->n_common ? 1 + request->text * 1000 + end / KV_PAGE
                                                          : 5000 + i; /* nobody else's */
@@ -152,10 +152,10 @@ static void finish_step(struct world *world, const struct scheduler_plan *plan)
         struct simulated *request = (struct simulated *)plan->items[i].entry;
         if (!request)
             continue;
-        uint32_t n = whole_pages(least(request->entry.n_computed, request->n_common));
+        uint32_t n = whole_pages(least(request->entry.n_committed, request->n_common));
         if (n > world->n_cached[request->text])
             world->n_cached[request->text] = n;
-        if (request->entry.n_computed < request->entry.n_tokens)
+        if (request->entry.n_committed < request->entry.n_tokens)
             continue;
         if (request->entry.n_drawn == 0)
             request->first_ms = world->now_ms;
@@ -173,7 +173,7 @@ static bool step(struct world *world)
     arrive(world);
     for (struct scheduler_entry *entry;
          (entry = scheduler_admit(world->scheduler, world->now_ms, UINT64_MAX));)
-        entry->n_computed = match(world, (struct simulated *)entry);
+        entry->n_committed = match(world, (struct simulated *)entry);
     share(world);
     const struct scheduler_plan *plan = scheduler_plan(world->scheduler, world->now_ms);
     check_plan(world, plan);

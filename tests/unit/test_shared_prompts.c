@@ -232,10 +232,10 @@ static bool look_at_leader(void *user, const runnel_event *event)
     pthread_mutex_lock(&witness->lock);
     struct runnel_future *leader = witness->leader, *follower = witness->follower;
     pthread_mutex_unlock(&witness->lock);
-    if (!leader || leader->entry.n_computed < 3 * KV_PAGE || follower->entry.state != SCHEDULER_RUNNING)
+    if (!leader || leader->entry.n_committed < 3 * KV_PAGE || follower->entry.state != SCHEDULER_RUNNING)
         return true;
-    assert_true(leader->entry.n_computed < 512 &&
-                follower->entry.n_computed < 512); /* both in the shared part */
+    assert_true(leader->entry.n_committed < 512 &&
+                follower->entry.n_committed < 512); /* both in the shared part */
     atomic_store(&witness->acted, true);
     if (witness->cancels)
         runnel_cancel(leader);
@@ -264,7 +264,6 @@ static void put_back(struct runnel_engine *engine, void *arg)
     assert_ptr_equal(victim, &witness->leader->entry);
     kvcache_close(engine->cache, witness->leader->sequence);
     witness->leader->sequence = -1;
-    witness->leader->n_preempted++;
 }
 
 /* Two long prompts with a common beginning of 512, and a short one, which comes last and is the first in turn. */
@@ -294,8 +293,10 @@ static void leader_goes_away(bool cancels)
     wait_for(&witness.acted);
     if (!cancels)
         engine_call(engine, put_back, &witness);
-    for (int i = 0; i <= N_LONG; i++)
+    for (int i = 0; i <= N_LONG; i++) {
+        responses[i].size = sizeof *responses;
         assert_int_equal(runnel_wait(futures[i], &responses[i], NULL), RUNNEL_OK);
+    }
     for (int i = 0; i < N_LONG + !cancels; i++)
         expect_as_alone(&requests[i], &responses[i]);
     if (cancels) {

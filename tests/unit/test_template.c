@@ -1,5 +1,5 @@
 /* test_template.c: chat templates: what jinja2 renders from small ones, where each byte comes from, and the bounds. */
-#include "model/template.h"
+#include "model/template/template.h"
 
 #include <jansson.h>
 #include <setjmp.h>

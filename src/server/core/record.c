@@ -1,0 +1,142 @@
+/* record.c: one line a request (see record.h). The loop's thread only. */
+#include "server/core/record.h"
+
+#include "base/clock.h"
+#include "server/core/json_write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { PATH_BYTES = 200 }; /* of a path that a client made up */
+
+struct record *record_of(const struct exchange *exchange)
+{
+    return exchange_note(exchange);
+}
+
+void record_start(struct exchange *exchange)
+{
+    struct record *record = record_of(exchange);
+    uint64_t random[2] = {0};
+    char line[64];
+    if (getrandom(random, sizeof random, 0) < 0)
+        random[0] = (uint64_t)(clock_ms() * 1e6);
+    snprintf(record->id, sizeof record->id, "%016" PRIx64 "%08" PRIx32, random[0], (uint32_t)random[1]);
+    snprintf(line, sizeof line, "X-Request-Id: %s\r\n", record->id);
+    exchange_add_header(exchange, line);
+}
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+void record_add_response(struct record *record, const runnel_response *response)
+{
+    runnel_response *counts = &record->counts;
+    record->computed = true;
+    record->n_answers++;
+    counts->n_prompt_tokens += response->n_prompt_tokens;
+    counts->n_cached_tokens += response->n_cached_tokens;
+    counts->n_tokens += response->n_tokens;
+    counts->n_reasoning_tokens += response->n_reasoning_tokens;
+    counts->n_preempted += response->n_preempted;
+    counts->queue_ms = larger(counts->queue_ms, response->queue_ms);
+    counts->prefill_ms = larger(counts->prefill_ms, response->prefill_ms);
+    counts->decode_ms = larger(counts->decode_ms, response->decode_ms);
+    counts->stall_ms = larger(counts->stall_ms, response->stall_ms);
+    if (response->finish_reason > counts->finish_reason) /* of several the worst */
+        counts->finish_reason = response->finish_reason;
+}
+
+static void add_string(struct log_line *line, const char *name, struct exchange_text text)
+{
+    log_add_text(line, name, text.bytes ? text.bytes : "", text.len < PATH_BYTES ? text.len : PATH_BYTES);
+}
+
+static const char *finish_name(enum runnel_finish_reason reason)
+{
+    switch (reason) {
+    case RUNNEL_FINISH_STOP:
+        return "stop";
+    case RUNNEL_FINISH_LENGTH:
+        return "length";
+    case RUNNEL_FINISH_CANCELLED:
+        return "abort";
+    default:
+        return "error";
+    }
+}
+
+static void add_counts(struct log_line *line, const struct record *record, const struct exchange *exchange)
+{
+    double since_ms = exchange_since_ms(exchange);
+    const runnel_response *counts = &record->counts;
+    bool is_cut = exchange_is_cut(exchange);
+    const char *finish = is_cut ? "slow_reader" : finish_name(counts->finish_reason);
+    if (record->n_answers > 1)
+        log_add_number(line, "answers", record->n_answers);
+    log_add_number(line, "prompt_tokens", counts->n_prompt_tokens);
+    log_add_number(line, "cached_tokens", counts->n_cached_tokens);
+    log_add_number(line, "completion_tokens", counts->n_tokens);
+    log_add_number(line, "reasoning_tokens", counts->n_reasoning_tokens);
+    log_add_text(line, "finish", finish, strlen(finish));
+    log_add_number(line, "queued_ms", counts->queue_ms);
+    log_add_number(line, "prefill_ms", counts->prefill_ms);
+    log_add_number(line, "decode_ms", counts->decode_ms);
+    log_add_number(line, "stalled_ms", counts->stall_ms);
+    if (record->first_text_ms > 0)
+        log_add_number(line, "first_text_ms", record->first_text_ms - since_ms);
+    if (counts->n_preempted)
+        log_add_number(line, "preempted", counts->n_preempted);
+}
+
+void record_write_degraded(const struct record *record, struct text *out)
+{
+    if (record->degraded)
+        json_add_format(out, ",\"degraded\":{\"reason\":\"%s\",\"max_tokens\":%d,\"temperature\":%g}",
+                        record->degraded, record->degraded_max_tokens, (double)record->degraded_temperature);
+}
+
+static bool is_noise(const struct exchange *exchange)
+{
+    struct exchange_text path = exchange_path(exchange);
+    return exchange_text_is(path, "/health") || exchange_text_is(path, "/v1/health") ||
+           exchange_text_is(path, "/metrics");
+}
+
+void record_log(struct log *log, const struct exchange *exchange)
+{
+    const struct record *record = record_of(exchange);
+    bool left = exchange_is_gone(exchange) && !exchange_is_cut(exchange);
+    struct log_line line;
+    if (is_noise(exchange))
+        return;
+    log_begin(&line, log, "request");
+    add_string(&line, "method", exchange_method(exchange));
+    add_string(&line, "path", exchange_path(exchange));
+    log_add_number(&line, "status", left ? 499 : exchange_status(exchange));
+    log_add_text(&line, "id", record->id, strlen(record->id));
+    if (exchange_key(exchange))
+        log_add_number(&line, "key", exchange_key(exchange));
+    if (record->computed)
+        add_counts(&line, record, exchange);
+    log_add_number(&line, "total_ms", clock_ms() - exchange_since_ms(exchange));
+    if (record->degraded)
+        log_add_text(&line, "degraded", record->degraded, strlen(record->degraded));
+    if (left)
+        log_add_flag(&line, "left", true);
+    log_end(&line);
+}
+
+void record_log_refusal(struct log *log, int status)
+{
+    struct log_line line;
+    log_begin(&line, log, "request");
+    log_add_text(&line, "method", "-", 1);
+    log_add_text(&line, "path", "-", 1);
+    log_add_number(&line, "status", status);
+    log_end(&line);
+}

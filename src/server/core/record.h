@@ -1,0 +1,46 @@
+/* record.h: what is noted of a request while it is on its way, and told in one line when it has ended.
+ *
+ * A record is the note of an exchange (exchange_note). It holds numbers and fixed words: nothing that anybody wrote, and no
+ * key. The loop's thread only. */
+#ifndef RUNNEL_SERVER_CORE_RECORD_H
+#define RUNNEL_SERVER_CORE_RECORD_H
+
+#include "base/log.h"
+#include "base/text.h"
+#include "runnel.h"
+#include "server/net/exchange.h"
+
+enum { RECORD_ID_BYTES = 25 };
+
+struct record {
+    char id[RECORD_ID_BYTES]; /* of the request; also in its answer, as the header X-Request-Id */
+    bool computed;            /* the engine had it: what follows is filled */
+    unsigned n_answers;       /* more than 1 for a batch and for "n" */
+    double began_ms;          /* monotonic time at which a route took it, body and all */
+    double first_text_ms;     /* monotonic time of its first text; 0: there was none */
+    runnel_response counts;   /* tokens added up, times those of the slowest; no texts */
+    const char
+        *degraded; /* why it got less than it asked for (static text), or NULL; then what it got at most */
+    int degraded_max_tokens;
+    float degraded_temperature;
+};
+
+/* Gives a new exchange its id. */
+void record_start(struct exchange *exchange);
+
+struct record *record_of(const struct exchange *exchange);
+
+/* One of its answers has come, or was cancelled, or failed. */
+void record_add_response(struct record *record, const runnel_response *response);
+
+/* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
+void record_write_degraded(const struct record *record, struct text *out);
+
+/* The line of an exchange that ends. Those of /health and /metrics are left out: they come every few seconds, and what
+ * they would tell is told when it changes. */
+void record_log(struct log *log, const struct exchange *exchange);
+
+/* The line of a request that was refused before its head was whole. */
+void record_log_refusal(struct log *log, int status);
+
+#endif

@@ -1,0 +1,79 @@
+/* server.h: what the parts of the server share.
+ *
+ * A struct server takes a listening descriptor, a model with its engine that its caller opens while it already listens,
+ * and a block of counters, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
+#ifndef RUNNEL_SERVER_CORE_SERVER_H
+#define RUNNEL_SERVER_CORE_SERVER_H
+
+#include "base/log.h"
+#include "runnel.h"
+#include "server/core/metrics.h"
+#include "server/limits/admit.h"
+#include "server/limits/guard.h"
+#include "server/limits/monitor.h"
+#include "server/net/exchange.h"
+#include "server/net/loop.h"
+
+/* Defaults of requests, and bounds; from the option table of `runnel serve`. */
+struct server_options {
+    const char *alias;        /* the model's name in answers; NULL: the file's own */
+    const char *model_path;   /* for /props */
+    runnel_sampling sampling; /* of a request that does not say */
+    int max_tokens;           /* likewise */
+    bool has_seed;            /* else each request that does not say gets another seed */
+    bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
+    bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
+    uint32_t n_context, n_parallel;
+    uint32_t n_requests; /* running or waiting at most */
+    double request_ms;   /* a request that takes longer in all is ended; 0: never */
+    double drain_ms;     /* what runs may take so long once the server is to end */
+    struct guard_options guard;
+    struct monitor_options monitor;
+};
+
+struct job;
+struct pool;
+struct preparer;
+
+struct server {
+    const struct server_options *options;
+    const runnel_model *model; /* this and the next two: once the model is loaded; no route but /health and */
+    runnel_engine *engine;     /* /metrics is entered before */
+    runnel_model_info info;
+    struct loop *loop;
+    struct log *log;
+    struct metrics *metrics;
+    struct monitor monitor;
+    struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
+    struct pool *pool;         /* memory of what lives as long as a request */
+    struct job *jobs;          /* running; job.c's */
+    struct preparer *preparer; /* reads long bodies; this and the next are prepare.c's */
+    uint32_t n_preparing;      /* long bodies that are being read or wait for that */
+    char model_name[128];      /* in answers and as the label of metrics */
+    double start_ms;           /* monotonic */
+    int64_t created_s;         /* wall clock, for "created" */
+};
+
+struct server_listening {
+    int descriptor;                       /* the caller's */
+    const struct server_options *options; /* sampling may change until the model is open */
+    const struct loop_limits *limits;
+    struct metrics *metrics;
+    struct log *log; /* a line for each request, and for what else happens */
+    /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be
+     * closed and stopped after server_run, also if the engine could not be started. */
+    int (*open_model)(void *user, const runnel_model **model, runnel_error *error);
+    int (*start_engine)(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error);
+    void (*on_ready)(void *user, const struct server *server); /* then, on the loop's thread */
+    void *user;
+};
+
+/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit. A second
+ * signal ends at once. Fails if the model cannot be opened. */
+int server_run(const struct server_listening *listening, runnel_error *error);
+
+/* routes.c: the two callbacks of the loop; user is the struct server. */
+void routes_on_head(struct exchange *exchange, void *user);
+void routes_on_request(struct exchange *exchange, void *user);
+
+#endif

@@ -1,0 +1,17 @@
+/* memory.h: how much memory there is for this server, and how much of it is used. Owns nothing; any thread. */
+#ifndef RUNNEL_SERVER_LIMITS_MEMORY_H
+#define RUNNEL_SERVER_LIMITS_MEMORY_H
+
+#include <stdint.h>
+
+struct memory_reading {
+    uint64_t virtual_bytes, resident_bytes; /* of this process */
+    uint64_t used_bytes, limit_bytes;       /* of the limit that applies */
+    double percent;                         /* of it, 0 to 100; 0: unknown */
+};
+
+/* With own_limit_bytes, what applies is that limit, for this process alone; with 0 the container's or the machine's, whichever
+ * is fuller. Costs a few small files of /proc and /sys. */
+struct memory_reading memory_read(uint64_t own_limit_bytes);
+
+#endif

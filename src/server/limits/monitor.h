@@ -1,0 +1,60 @@
+/* monitor.h: what a server watches about itself, about once a second: its memory, whether its engine gets on, and the
+ * breaker that both memory and requests move. The loop's thread only. */
+#ifndef RUNNEL_SERVER_LIMITS_MONITOR_H
+#define RUNNEL_SERVER_LIMITS_MONITOR_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "runnel.h"
+#include "server/limits/breaker.h"
+#include "server/limits/memory.h"
+#include "server/net/exchange.h"
+
+struct event;
+struct event_base;
+
+struct monitor_options {
+    uint64_t memory_limit_bytes; /* of this process; 0: the container's or the machine's limit */
+    struct breaker_limits breaker;
+    int degraded_max_tokens; /* what a request gets at most while the breaker is open */
+    float degraded_temperature;
+    double wedged_ms; /* without a step while requests run */
+};
+
+struct monitor {
+    const struct monitor_options *options;
+    struct log *log;
+    runnel_engine *engine; /* NULL until the server is ready */
+    uint32_t n_running;    /* jobs that were admitted and have not ended */
+    struct event *timer;
+    struct breaker breaker;
+    enum breaker_level told; /* in the log */
+    struct memory_reading memory;
+    uint64_t ready_bytes; /* resident when the server was ready; 0: it is not */
+    uint64_t n_steps;     /* of the engine, when it was last seen to get on, */
+    double step_ms;       /* and the time */
+    bool wedged;
+};
+
+/* Watches until monitor_stop. options live as long. Uses base until then. */
+int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
+                  struct log *log, runnel_error *error);
+void monitor_stop(struct monitor *monitor); /* also if it was not started */
+
+/* The model is loaded and the engine runs: what grows from now on counts. */
+void monitor_ready(struct monitor *monitor, runnel_engine *engine);
+
+/* A request comes and goes: as in breaker.h, and told in the log when it moves the breaker. One that is not refused is to
+ * be followed by monitor_end. */
+struct breaker_verdict monitor_admit(struct monitor *monitor);
+void monitor_end(struct monitor *monitor, const struct breaker_verdict *verdict,
+                 enum breaker_outcome outcome);
+
+/* Why nothing is taken now, for people. */
+const char *monitor_refusal(const struct monitor *monitor);
+/* The headers that tell of a breaker that is open; if the answer is a refusal, also when to come back. */
+void monitor_add_headers(const struct monitor *monitor, struct exchange *exchange);
+/* True if the breaker would refuse a request, which counts as refused: before its body is read, that is memory, too. */
+bool monitor_refuses(struct monitor *monitor);
+
+#endif

@@ -1,0 +1,140 @@
+/* connection.h: what loop.c, listener.c, connection.c and exchange.c share; of no interest above them.
+ *
+ * A connection is in one state, and one function, connection_work, does all that can be done in it: it is entered from
+ * the loop only, so that callbacks never run inside a call of the routes. What the routes change outside of it
+ * (exchange.c) is written at once, and the rest left to the loop by connection_wake. The loop's thread only. */
+#ifndef RUNNEL_SERVER_NET_CONNECTION_H
+#define RUNNEL_SERVER_NET_CONNECTION_H
+
+#include "base/text.h"
+#include "server/net/exchange.h"
+#include "server/net/loop.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <stddef.h>
+
+enum {
+    CONNECTION_INPUT_BYTES = 65536, /* read at once, and kept unread at most (more if a head may be longer) */
+    CONNECTION_TURN_REQUESTS = 16,  /* answered before others get their turn */
+    CONNECTION_TURN_BYTES = 262144, /* read before others get their turn */
+    CONNECTION_IDLE_MS = 100,       /* after which a connection may have to make room for another */
+    CONNECTION_LINGER_BYTES = 8388608, /* thrown away at most */
+};
+
+enum connection_state {
+    CONNECTION_HEAD,   /* idle if no byte of a head is there */
+    CONNECTION_BODY,   /* the head has been seen by on_head */
+    CONNECTION_ANSWER, /* the exchange is handed over; nothing is read */
+    CONNECTION_CLOSE,  /* the last answer is being written */
+    CONNECTION_LINGER, /* all is written; what still comes is thrown away, as closing at once would reset the
+                        * connection, and the answer could be lost */
+};
+
+struct connection {
+    struct loop *loop;
+    struct connection *previous, *next; /* of the loop */
+    int descriptor;
+    enum connection_state state;
+    struct event
+        io; /* edge-triggered: reading, writing, and the other side's FIN, for the connection's whole life */
+    struct event timer;       /* of the state */
+    struct event stall_timer; /* runs while output waits */
+    struct event again; /* a timer of 0: connection_work in the loop's next turn, after others had theirs.
+                                  * event_active would call it in this one */
+    struct text input;  /* read; the first input_at bytes are used up */
+    size_t input_at;
+    struct evbuffer *output;
+    struct http_head head;
+    struct exchange *exchange; /* in BODY and ANSWER */
+    double since_ms;           /* when the state began; idle since */
+    bool readable;             /* there may be something to read */
+    bool look_for_departure;
+    bool end_of_input; /* the other side has shut down its half */
+    bool head_began;
+    bool working;    /* connection_work is on the stack */
+    bool broken;     /* to be dropped by connection_work */
+    bool overloaded; /* the client has been told so; a reset could take that back */
+    bool
+        left_to_system; /* all is written: closed without a reset, which would take back what was not read yet */
+    bool dead;          /* to be freed by connection_work */
+    unsigned turn_requests;
+    size_t turn_bytes, linger_bytes;
+};
+
+struct exchange {
+    struct loop *loop;
+    struct connection *connection;    /* NULL: gone */
+    struct exchange *previous, *next; /* of the loop, if handed over */
+    struct http_head head;
+    char *head_bytes;
+    struct http_body body_reader;
+    struct text body;
+    void *user;
+    uint32_t key;
+    unsigned retry_s;
+    double since_ms;
+    int status; /* of the answer; 0: none yet */
+    struct text headers;
+    void (*on_gone)(struct exchange *exchange, void *user);
+    void *gone_user;
+    bool handed_over, streaming, chunked, comments, close_after;
+    bool cut; /* its stream has been ended early, as its client reads too slowly; it counts as gone */
+    max_align_t note[]; /* the routes' */
+};
+
+struct loop {
+    struct loop_limits limits;
+    struct loop_handlers handlers;
+    struct event_base *base;
+    struct event listener, listener_pause, mailbox_event, drain_timer;
+    bool listening, draining;
+    int reserve; /* a descriptor to give up when there are no others, so that a client can be told */
+    struct connection *connections;
+    struct exchange *exchanges;
+    struct loop_stats stats;
+    uint64_t body_bytes; /* of the bodies that exchanges hold */
+    size_t input_bytes;  /* CONNECTION_INPUT_BYTES, or more */
+    char *scratch;       /* [input_bytes] */
+
+    pthread_mutex_t mailbox_lock;
+    struct loop_message *mailbox_first, **mailbox_end; /* mailbox_lock */
+    int mailbox_descriptor;
+};
+
+/* loop.c */
+void loop_arm(struct event *timer, double ms);
+void loop_check_drained(struct loop *loop);
+
+/* listener.c */
+void listener_start(struct loop *loop);
+void listener_stop(struct loop *loop);
+void listener_event(evutil_socket_t descriptor, short what, void *loop);
+void listener_pause_event(evutil_socket_t descriptor, short what, void *loop);
+
+/* connection.c */
+void connection_open(struct loop *loop, int descriptor);          /* owns the descriptor, also on failure */
+void connection_refuse_socket(struct loop *loop, int descriptor); /* says 503 without allocating, closes */
+void connection_say_overloaded(
+    struct connection *connection);                    /* the same on a connection; to be dropped then */
+bool connection_close_longest_idle(struct loop *loop); /* false: none is idle */
+void connection_drain(struct connection *connection);  /* not from callbacks */
+void connection_drop(struct connection *connection);   /* at once; not from exchange.c */
+void connection_flush(struct connection *connection);  /* writes what can be written */
+void connection_wake(struct connection *connection);   /* flushes, and has the loop do the rest */
+void connection_answered(struct connection *connection,
+                         bool may_keep); /* all of the answer is in the output */
+
+/* exchange.c */
+struct exchange *exchange_create(struct connection *connection); /* NULL: no memory */
+void exchange_free(struct exchange *exchange);
+void exchange_hand_over(struct exchange *exchange);
+void exchange_lost(struct exchange *exchange); /* the connection is gone: tells the routes, or frees */
+void exchange_comment(struct exchange *exchange);
+/* Ends a stream whose client reads too slowly after what is in the output; the loop tells the routes in its next turn. */
+void exchange_cut(struct exchange *exchange);
+/* The loop's own answer, the last one, also if there is no exchange; frees it. */
+void exchange_refuse(struct connection *connection, int status, const char *message);
+
+#endif

@@ -1,0 +1,123 @@
+/* test_scheduler_drafts.c: rows of guessed tokens: computed and paid for, and committed only where they came true. */
+#include "helpers/scheduler_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* Two entries of two keys that decode. */
+static void begin_streams(struct scheduler *s, struct scheduler_entry entries[2])
+{
+    for (int i = 0; i < 2; i++) {
+        entries[i] = (struct scheduler_entry){.key = (uint64_t)i, .n_prompt = 10, .max_tokens = 50};
+        assert_int_equal(scheduler_add(s, &entries[i], 0, NULL), SCHEDULER_ACCEPTED);
+        assert_ptr_equal(scheduler_admit(s, 0, UINT64_MAX), &entries[i]);
+        entries[i].n_committed = 9;
+    }
+    const struct scheduler_plan *plan = scheduler_plan(s, 0);
+    assert_int_equal(plan->n_rows, 2);
+    assert_int_equal(plan->items[0].phase, SCHEDULER_PROMPT); /* its last row is a prompt's row, too */
+    scheduler_done(s, 60);
+    for (int i = 0; i < 2; i++)
+        scheduler_drew(s, &entries[i]);
+}
+
+/* Guesses are rows of the step: computed and paid for, and committed only where they came true. */
+static void test_guesses_that_come_true_stand(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2});
+    struct scheduler *s = world.scheduler;
+    struct scheduler_entry entries[2];
+    begin_streams(s, entries);
+    entries[0].n_draft = 4;
+    const struct scheduler_plan *plan = scheduler_plan(s, 100);
+    struct scheduler_item *item = &plan->items[0];
+    assert_ptr_equal(item->entry, &entries[0]);
+    assert_int_equal(item->phase, SCHEDULER_DECODE);
+    assert_int_equal(item->n_rows, 5);
+    assert_int_equal(item->n_draft, 4);
+    assert_int_equal(plan->items[1].n_rows, 1);
+    world_check(&world);
+    scheduler_done(s, 60);
+    world_check(&world);
+    assert_int_equal(entries[0].n_committed, entries[0].n_tokens); /* what was certain, so far */
+    scheduler_accepted(s, item);
+    scheduler_accepted(s, item);
+    scheduler_drew(s, &entries[0]); /* the third guess was wrong */
+    scheduler_drew(s, &entries[1]);
+    world_check(&world);
+    assert_int_equal(item->n_accepted, 2);
+    assert_int_equal(entries[0].n_drawn, 4);
+    assert_int_equal(entries[0].n_tokens, 14);
+    assert_int_equal(entries[0].n_committed, 13);
+    assert_int_equal(entries[1].n_committed, 11);
+    entries[0].n_draft = 0;
+    plan = scheduler_plan(s, 160); /* the wrong guesses are forgotten */
+    assert_int_equal(plan->n_rows, 2);
+    assert_int_equal(plan->items[0].n_draft + plan->items[1].n_draft, 0);
+    world_close(&world);
+}
+
+/* Whose guesses fail pays for their rows all the same: the other key's prompt goes first. */
+static void test_keys_pay_for_wrong_guesses(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = 3});
+    struct scheduler *s = world.scheduler;
+    struct scheduler_entry entries[2], early = {.key = 0, .n_prompt = 40, .arrival_ms = 1000},
+                                       late = {.key = 1, .n_prompt = 40, .arrival_ms = 2000};
+    begin_streams(s, entries);
+    for (int i = 0; i < 20; i++) {
+        entries[0].n_draft = 7;
+        scheduler_plan(s, 100 + 60 * i);
+        scheduler_done(s, 60);
+        scheduler_drew(s, &entries[0]);
+        scheduler_drew(s, &entries[1]);
+    }
+    assert_int_equal(entries[0].n_drawn, entries[1].n_drawn); /* none came true */
+    scheduler_add(s, &early, 2000, NULL);
+    scheduler_add(s, &late, 2000, NULL);
+    assert_ptr_equal(scheduler_admit(s, 2000, UINT64_MAX), &late);
+    world_close(&world);
+}
+
+/* A batch has room for the row of everybody before it has any for guesses; a window's cut counts, too. */
+static void test_guesses_take_what_room_is_left(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .n_batch = 20});
+    struct scheduler *s = world.scheduler;
+    struct scheduler_entry entries[2];
+    begin_streams(s, entries);
+    entries[0].n_draft = 30;
+    entries[1].n_draft = 30;
+    const struct scheduler_plan *plan = scheduler_plan(s, 100);
+    assert_int_equal(plan->n_rows, 20);
+    assert_int_equal(plan->items[0].n_rows, 19);
+    assert_int_equal(plan->items[1].n_rows, 1);
+    scheduler_done(s, 0);
+    scheduler_drew(s, &entries[0]);
+    scheduler_drew(s, &entries[1]);
+    entries[0].n_rows_max = 1;
+    entries[1].n_rows_max = 5;
+    plan = scheduler_plan(s, 200);
+    assert_int_equal(plan->items[0].n_rows, 1);
+    assert_int_equal(plan->items[1].n_rows, 5);
+    world_close(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_guesses_that_come_true_stand),
+        cmocka_unit_test(test_keys_pay_for_wrong_guesses),
+        cmocka_unit_test(test_guesses_take_what_room_is_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
