@@ -21,8 +21,15 @@ static int start(json_t *root, const struct params_limits *limits, struct params
                               .sampling = *limits->defaults.sampling,
                               .root = json_incref(root),
                               .n_choices = 1};
-    params->request.sampling = &params->sampling;
     return 0;
+}
+
+/* What was read gets its place, and points to itself there. */
+static void settle(struct params *params, const struct params *read)
+{
+    *params = *read;
+    params->request.stop = params->stop;
+    params->request.sampling = &params->sampling;
 }
 
 void params_free(struct params *params)
@@ -191,8 +198,7 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     return 0;
 }
 
@@ -215,8 +221,7 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.raw = true;
     params->request.n_logprobs = (int)n_logprobs;
     return 0;
@@ -279,8 +284,7 @@ int params_read_native(json_t *root, const struct params_limits *limits, struct 
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.raw = true;
     if (params->evaluates_only)
         params->request.max_tokens = 1;
@@ -328,8 +332,7 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.prompt = json_string_value(prompt);
     params->request.prompt_len = json_string_length(prompt);
     return 0;
