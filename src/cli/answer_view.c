@@ -20,20 +20,10 @@ static volatile sig_atomic_t interrupted;
 /* What is to be put right before a second Ctrl-C ends the program; NULL: nothing. */
 static void (*before_the_end)(void);
 
-/* A program that ends within a thought would leave the shell dimmed. Called by a signal handler. */
-static void end_dimming(void)
-{
-    static const char usual[] = "\033[0m\n";
-    int out = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDERR_FILENO;
-    ssize_t ignored = isatty(out) ? write(out, usual, strlen(usual)) : 0;
-    (void)ignored;
-}
-
 /* The first Ctrl-C asks the answer to end; the next one is the system's own. */
 static void on_interrupt(int signal_number)
 {
     if (interrupted) {
-        end_dimming();
         if (before_the_end)
             before_the_end();
         signal(signal_number, SIG_DFL);
