@@ -17,6 +17,7 @@
 
 enum {
     NAME_MAX_LEN = 16,
+    WORD_MAX = 32,
     LEFT_COLUMNS = 16, /* of the table of commands */
     NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
     ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
@@ -393,6 +394,12 @@ static int set_one(struct chat *chat, const char *name, const char *value, runne
     return RUNNEL_OK;
 }
 
+static void lower(char *text)
+{
+    for (; *text; text++)
+        *text = (char)tolower((unsigned char)*text);
+}
+
 static enum chat_typed take_set(struct chat *chat, const char *argument, char **question)
 {
     (void)question;
@@ -405,12 +412,14 @@ static enum chat_typed take_set(struct chat *chat, const char *argument, char **
         return CHAT_NOTHING;
     }
     snprintf(name, sizeof name, "%.*s", (int)(len < NAME_MAX_LEN ? len : NAME_MAX_LEN - 1), argument);
-    for (char *letter = name; *letter; letter++)
-        *letter = (char)tolower((unsigned char)*letter);
+    lower(name);
     if (!*value)
         error_set(&error, RUNNEL_EINVAL, "%s: expected a value (or default) behind it, found nothing", name);
     else if (!set_one(chat, name, value, &error)) {
-        chat_say("%s: %s\n", name, value);
+        char said[WORD_MAX]; /* of what can be set, nothing is longer */
+        snprintf(said, sizeof said, "%s", value);
+        lower(said);
+        chat_say("%s: %s\n", name, said);
         return CHAT_NOTHING;
     }
     chat_say("/set: %s\n", error.message);

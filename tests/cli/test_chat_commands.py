@@ -72,7 +72,7 @@ def test_help_names_every_command(chat, tiny):
     ("/SYSTEM clear", "There is no system prompt now."),
     ("/system CLEAR", "There is no system prompt now."),
     ("/set TEMP 0.5", "temp: 0.5"),
-    ("/set verbose ON", "verbose: ON"),
+    ("/set verbose ON", "verbose: on"),
     ("/set verbose yes", "/set: verbose: expected on, off or default, found 'yes'"),
     ("/save /no/such/talk.json", "/save: /no/such/talk.json: cannot be written: expected the folder /no/such, found none"),
     ("/load /no/such/talk.json", "/load: /no/such/talk.json: cannot be read: No such file or directory"),
