@@ -38,7 +38,7 @@ WINGS = {
 CIRCLES = {
     "engine": {
         ("request", "engine"), ("step", "engine"), ("sharing", "engine"),  # struct engine, which engine.h shows to all
-        ("scheduler", "forecast"), ("scheduler_state", "scheduler"),  # one policy in three files
+        ("scheduler", "forecast"),  # one policy in two files
     },
 }
 # base/error.h gives the public error type to all floors, so that only it needs to know runnel.h. The tools for model files
