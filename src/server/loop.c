@@ -139,8 +139,10 @@ void loop_free(struct loop *loop)
 {
     if (!loop)
         return;
-    while (loop->connections)
+    while (loop->connections) {
+        loop->connections->too_slow = true; /* what it was answered, and did not take in the time there was */
         connection_drop(loop->connections);
+    }
     while (loop->exchanges)
         exchange_free(loop->exchanges);
     if (loop->listening) {

@@ -87,9 +87,8 @@ static void observe(struct metrics *metrics, enum metrics_histogram which, doubl
     metrics->histograms[which].sum += seconds;
 }
 
-double metrics_request_started(struct metrics *metrics, enum metrics_route route)
+double metrics_request_started(struct metrics *metrics)
 {
-    (void)route;
     metrics->n_requests++;
     return clock_ms();
 }
@@ -101,12 +100,15 @@ void metrics_request_finished(struct metrics *metrics, enum metrics_route route,
     observe(metrics, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts, bool is_cut)
+void metrics_add_finished(struct metrics *metrics, const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1],
+                          bool is_slow)
 {
-    if (is_cut)
-        metrics->n_slow_readers++;
-    else if ((unsigned)counts->finish_reason <= RUNNEL_FINISH_ERROR)
-        metrics->n_finished[counts->finish_reason]++;
+    for (size_t reason = 0; reason <= RUNNEL_FINISH_ERROR; reason++)
+        *(is_slow ? &metrics->n_slow_readers : &metrics->n_finished[reason]) += n_finished[reason];
+}
+
+void metrics_add_response(struct metrics *metrics, const runnel_response *counts)
+{
     metrics->n_reasoning_tokens += counts->n_reasoning_tokens;
     observe(metrics, METRICS_QUEUE, counts->queue_ms);
     if (!counts->n_tokens)
@@ -265,8 +267,10 @@ static void add_loop(struct page *page, const struct loop *loop)
     number(page, "runnel_connections_accepted_total", "counter", (double)now.n_accepted,
            "Connections accepted.");
     number(page, "runnel_exchanges", "gauge", now.n_exchanges, "Requests being answered, this one included.");
-    number(page, "runnel_clients_left_total", "counter", (double)now.n_gone,
+    number(page, "runnel_clients_left_total", "counter", (double)now.n_left,
            "Clients that left before their answer was complete.");
+    number(page, "runnel_slow_readers_total", "counter", (double)now.n_slow_readers,
+           "Answers given up because their client did not read them, of any route.");
 }
 
 static void add_pool(struct page *page, struct pool *pool)

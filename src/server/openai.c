@@ -17,7 +17,6 @@
 /* A body as it was understood. */
 struct openai_request {
     enum openai_form form;
-    double started_ms;
     struct params params;
 
     /* Of llama-server's form, for the answer, which takes them: copies, as the rest may be freed on another thread. */
@@ -27,11 +26,6 @@ struct openai_request {
 };
 
 /* An answer's state --------------------------------------------------------------------------------------- */
-
-static enum metrics_route route_of(const struct openai_answer *answer)
-{
-    return answer->is_native ? METRICS_COMPLETION : answer->is_chat ? METRICS_CHAT : METRICS_COMPLETIONS;
-}
 
 static struct openai_answer *make_answer(const struct server *server, const struct exchange *exchange,
                                          struct openai_request *request)
@@ -235,6 +229,7 @@ static void end_stream(struct job *job, struct openai_answer *answer)
 {
     struct exchange *exchange = job_exchange(job);
     if (answer->status != 200) {
+        answer->record->stream_status = answer->status;
         exchange_close_after(exchange); /* without [DONE] */
     } else if (!answer->is_native) {    /* which ends without a mark */
         if (answer->include_usage)
@@ -264,9 +259,9 @@ static void end_whole(struct job *job, struct openai_answer *answer)
             completion_write_whole(answer, responses, &answer->piece);
         else
             openai_write_whole(answer, responses, &answer->piece);
-        answer->status = reply_json(exchange, &answer->piece);
+        reply_json(exchange, &answer->piece);
     } else {
-        answer->status = reply_engine_error(job_server(job), exchange, NULL, 0, &error);
+        reply_engine_error(job_server(job), exchange, NULL, 0, &error);
     }
     free(responses);
 }
@@ -275,20 +270,18 @@ static void on_end(struct job *job)
 {
     struct openai_answer *answer = job_state(job);
     struct metrics *metrics = job_server(job)->metrics;
-    bool is_cut = exchange_is_cut(job_exchange(job)), gone = exchange_is_gone(job_exchange(job)) && !is_cut;
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         runnel_error error;
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(metrics, response ? response : &failed, is_cut);
+        metrics_add_response(metrics, response ? response : &failed);
     }
     if (answer->stream)
         end_stream(job, answer);
-    else if (gone)
+    else if (exchange_is_gone(job_exchange(job)))
         exchange_abort(job_exchange(job));
     else
         end_whole(job, answer);
-    metrics_request_finished(metrics, route_of(answer), gone ? 499 : answer->status, answer->started_ms);
 }
 
 static const struct job_handlers handlers = {on_event, on_end, free_answer, on_taken};
@@ -381,45 +374,43 @@ static runnel_request *make_requests(const struct server *server, const struct p
     return requests;
 }
 
-/* Returns 0 once a job has the exchange, else the status that was answered. */
-static int start_answer(struct server *server, struct exchange *exchange, struct openai_request *request)
+/* Gives the exchange to a job, or answers that it cannot. */
+static void start_answer(struct server *server, struct exchange *exchange, struct openai_request *request)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
     struct openai_answer *answer = make_answer(server, exchange, request);
     runnel_request *requests = answer ? make_requests(server, &request->params, answer) : NULL;
     runnel_error error;
     struct job *job;
-    int status = 0;
     if (!requests) {
         if (answer)
             free_answer(answer);
-        return reply_refusal(exchange, &no_memory);
+        reply_refusal(exchange, &no_memory);
+        return;
     }
     size_t n = answer->n;
-    answer->started_ms = request->started_ms;
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
-        status = reply_engine_error(server, exchange, requests, n, &error);
+        reply_engine_error(server, exchange, requests, n, &error);
     free(requests);
-    return status;
 }
-
-static const enum metrics_route routes[] = {METRICS_CHAT, METRICS_COMPLETIONS, METRICS_COMPLETION};
 
 static void start_request(struct server *server, struct exchange *exchange, void *state,
                           const struct refusal *refusal)
 {
     struct openai_request *request = state;
-    int status = refusal ? reply_refusal(exchange, refusal) : start_answer(server, exchange, request);
-    if (status)
-        metrics_request_finished(server->metrics, routes[request->form], status, request->started_ms);
+    if (refusal)
+        reply_refusal(exchange, refusal);
+    else
+        start_answer(server, exchange, request);
 }
 
 static void take_request(struct server *server, struct exchange *exchange, enum openai_form form)
 {
+    static const enum metrics_route routes[] = {METRICS_CHAT, METRICS_COMPLETIONS, METRICS_COMPLETION};
     static const struct prepare_steps steps = {sizeof(struct openai_request), read_body, start_request,
                                                free_request};
     struct openai_request request = {.form = form};
-    request.started_ms = metrics_request_started(server->metrics, routes[form]);
+    record_start_text(server->metrics, exchange, routes[form]);
     prepare_request(server, exchange, &steps, &request);
 }
 

@@ -95,6 +95,7 @@ static void on_refusal(const struct exchange *exchange, int status, void *user)
 static void on_end(const struct exchange *exchange, void *user)
 {
     struct server *server = user;
+    record_count(server->metrics, exchange);
     record_log(server->log, exchange);
 }
 
