@@ -113,6 +113,9 @@ static int read_message(const json_t *value, size_t index, struct params *params
     const json_t *calls = json_find(value, "tool_calls");
     if (calls && !(json_is_array(calls) && !json_array_size(calls)))
         return refuse(refusal, field, "tools are not supported");
+    snprintf(field, sizeof field, "messages[%zu].function_call", index);
+    if (json_find(value, "function_call"))
+        return refuse(refusal, field, "tools are not supported");
     snprintf(field, sizeof field, "messages[%zu].content", index);
     const json_t *content = json_find(value, "content");
     if (json_is_array(content))

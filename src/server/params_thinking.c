@@ -85,10 +85,37 @@ static int find_object(const json_t *root, const char *name, const json_t **obje
     return *object && !json_is_object(*object) ? refuse(refusal, name, "expected an object") : 0;
 }
 
+/* Templates may ask for any name. Those that are not passed on to them are refused; a name is told only if it is one, and
+ * not whatever a client wrote. */
+static int refuse_other_arguments(const json_t *object, struct refusal *refusal)
+{
+    static const char *const known[] = {"enable_thinking", "thinking", "reasoning_effort", "thinking_budget"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool is_known = json_is_null(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is_known = is_known || !strcmp(key, known[i]);
+        if (is_known)
+            continue;
+        char path[64] = "chat_template_kwargs";
+        if (strlen(key) <= 40 && strspn(key, letters) == strlen(key))
+            snprintf(path, sizeof path, "chat_template_kwargs.%.40s", key);
+        return refuse(
+            refusal, path,
+            "not supported, and not ignored as it would change the prompt; expected enable_thinking, "
+            "thinking, reasoning_effort or thinking_budget");
+    }
+    return 0;
+}
+
 static int read_template_arguments(const json_t *root, struct thinking *thinking, struct refusal *refusal)
 {
     const json_t *object;
     if (find_object(root, "chat_template_kwargs", &object, refusal) ||
+        refuse_other_arguments(object, refusal) ||
         add_switch("chat_template_kwargs.enable_thinking", json_find(object, "enable_thinking"), thinking,
                    refusal) ||
         add_switch("chat_template_kwargs.thinking", json_find(object, "thinking"), thinking, refusal) ||
