@@ -335,7 +335,9 @@ static bool read_body(struct connection *connection)
             return refuse_without_memory(connection);
         loop->body_bytes += exchange->body.len - before;
         if (loop->body_bytes > loop->limits.all_body_bytes)
-            return refuse(connection, 503, "the bodies of other requests leave no room for this one");
+            return refuse(connection, 503,
+                          "the bodies of all requests together are past their limit (--max-bodies-bytes): "
+                          "try again soon");
         if (outcome == HTTP_REFUSED)
             return refuse(connection, reader->status, reader->message);
         if (outcome == HTTP_DONE)

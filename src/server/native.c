@@ -161,16 +161,17 @@ static int add_parameter(json_t *root, const char *name, const char *encoded, si
     if (decoded_len >= 0)
         text[decoded_len] = '\0';
     if (json_object_get(root, name)) {
-        refuse(refusal, name, "given twice");
+        refuse(refusal, name, "expected once in the query, found twice");
     } else if (decoded_len < 0 || memchr(text, 0, (size_t)decoded_len) ||
                !utf8_valid(text, (size_t)decoded_len)) {
-        refuse(refusal, name, "not UTF-8 in percent encoding");
+        refuse(refusal, name, "expected UTF-8 in percent encoding");
     } else {
         json_t *value = read_parameter(name, text);
         if (value)
             failure = json_object_set_new(root, name, value) ? no_memory(refusal) : 0;
         else
-            refuse(refusal, name, "expected a %s", strcmp(name, "raw") ? "number" : "truth value");
+            refuse(refusal, name, "expected a %s",
+                   strcmp(name, "raw") ? "number" : "yes or no: true or false, 1 or 0, on or off");
     }
     free(text);
     return failure;

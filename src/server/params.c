@@ -16,7 +16,7 @@ static int start(json_t *root, const struct params_limits *limits, struct params
                  struct refusal *refusal)
 {
     if (!json_is_object(root))
-        return refuse(refusal, NULL, "the body is no JSON object");
+        return refuse(refusal, NULL, "the body: expected a JSON object, found another value");
     *params = (struct params){.request = limits->defaults, .root = json_incref(root), .n_choices = 1};
     return 0;
 }
@@ -157,7 +157,8 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     }
     if (n > 1 && !strcmp(params->messages[n - 1].role, "assistant") &&
         !strcmp(params->messages[n - 2].role, "assistant"))
-        return refuse(refusal, "messages", "two messages of the assistant at the end");
+        return refuse(refusal, "messages",
+                      "expected at most one message of the assistant at the end, found two");
     params->request.messages = params->messages;
     params->request.n_messages = n;
     end_messages(&params->request);

@@ -17,8 +17,8 @@ struct thinking {
 static int add_budget(const char *name, int64_t budget, struct thinking *thinking, struct refusal *refusal)
 {
     if (thinking->budget_name && thinking->budget != budget)
-        return refuse(refusal, name, "%lld, but %s is %lld", (long long)budget, thinking->budget_name,
-                      (long long)thinking->budget);
+        return refuse(refusal, name, "expected the same budget as %s, %lld, found %lld",
+                      thinking->budget_name, (long long)thinking->budget, (long long)budget);
     thinking->budget_name = name;
     thinking->budget = budget;
     thinking->is_said = thinking->is_said || budget > 0;
@@ -34,7 +34,7 @@ static int add_effort(const char *name, const json_t *value, struct thinking *th
     if (!json_is_string(value))
         return refuse(refusal, name, "expected a string");
     if (thinking->effort_name && !json_equal(thinking->effort, value))
-        return refuse(refusal, name, "another effort than that of %s", thinking->effort_name);
+        return refuse(refusal, name, "expected the same effort as %s, found another", thinking->effort_name);
     thinking->effort_name = name;
     thinking->effort = value;
     thinking->is_said = true;
@@ -155,7 +155,9 @@ static int read_reasoning_object(const json_t *root, struct thinking *thinking, 
         return -1;
     if (json_read_bool(object, "exclude", &excludes, refusal))
         return refuse(refusal, "reasoning.exclude", "expected true or false");
-    return excludes ? refuse(refusal, "reasoning.exclude", "not supported: thoughts are told") : 0;
+    return excludes ? refuse(refusal, "reasoning.exclude",
+                             "expected false: thoughts are always told, apart from the answer")
+                    : 0;
 }
 
 /* Ollama's: true, false, or an effort. */
@@ -213,7 +215,8 @@ int params_read_thoughts_place(const json_t *root, struct params *params, struct
     if (!json_find(root, "separate_reasoning"))
         return 0;
     if (format && !json_is_text(format, "auto") && (repeats || separates != params->split_reasoning))
-        return refuse(refusal, "separate_reasoning", "it contradicts reasoning_format");
+        return refuse(refusal, "separate_reasoning",
+                      "expected what reasoning_format says, found the opposite");
     params->split_reasoning = separates;
     return 0;
 }
