@@ -71,6 +71,9 @@ struct event_base *loop_base(struct loop *loop);
 int loop_run(struct loop *loop, runnel_error *error);
 void loop_stop(struct loop *loop);
 
+/* Instead of loop_run, once nothing is to be answered any more: writes what clients have not taken yet, for ms at most. */
+void loop_write_rest(struct loop *loop, double ms);
+
 /* No new connections (see accepts_while_drained); idle ones are closed, half-read requests refused with 503, running
  * exchanges finish. When none is left, or after deadline_ms, loop_run returns. */
 void loop_drain(struct loop *loop, double deadline_ms);

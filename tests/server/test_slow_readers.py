@@ -135,3 +135,34 @@ def test_files_and_figures_that_are_not_read(serving, path):
     assert all(line["status"] == 200 and "left" not in line for line in unread)
     assert serving.get(path)[0] == 200  # nobody else notices
     client.close()
+
+
+def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
+    """Its client wakes up when the time to drain is over: it gets whole events, an error event, and a clean end."""
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--timeout-drain", "1", "--max-output-bytes", "100000000",
+                    kv_mib=128)
+    client = connect(serving)
+    client.sendall(post("/v1/completions", {"prompt": "once", "max_tokens": 60000, "ignore_eos": True, "stream": True,
+                                            "logprobs": 20}))
+    waits = 0
+    while waits < 5:  # until the system's buffers are full: then what is sent no longer grows, only what waits
+        before = unsent(serving)
+        time.sleep(0.1)
+        waits = waits + 1 if 0 < before == unsent(serving) else 0
+    serving.signal()
+    while serving.process.poll() is None and not any("time to drain is over" in line for line in serving.lines):
+        time.sleep(0.005)
+    got, was_reset = read_all(client)
+    assert not was_reset and got.endswith(b"\r\n0\r\n\r\n")
+    events = [line for line in got.split(b"\r\n") if line.startswith(b"data: ")]
+    assert len(events) > 10 and all(json.loads(event[6:]) for event in events)
+    assert "error" in json.loads(events[-1][6:])
+    client.close()
+    assert serving.wait() == 0
+
+
+def unsent(serving):
+    """Bytes that the system holds for the server's clients."""
+    lines = open("/proc/net/tcp").read().splitlines()[1:]
+    mine = [line.split() for line in lines if line.split()[1].endswith(f":{serving.port:04X}")]
+    return sum(int(fields[4].split(":")[0], 16) for fields in mine)
