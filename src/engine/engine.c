@@ -306,7 +306,8 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
         request_tell_taken(future);
         return;
     case SCHEDULER_SLOW:
-        error_set(&error, RUNNEL_ESLOW, "it would be about %.0f s until its turn, expected at most %.3g s",
+        error_set(&error, RUNNEL_ESLOW,
+                  "the request would wait about %.0f s for its turn, expected at most %.3g s",
                   ceil(forecast.wait_ms / 1e3), engine->max_wait_ms / 1e3);
         break;
     default:

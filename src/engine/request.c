@@ -76,10 +76,12 @@ static int check_input(const struct runnel_model *model, const runnel_request *r
     if (failure)
         return failure;
     if (request->continues && (!request->messages || !request->n_messages))
-        return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
-    if (request->encoded && (n_texts != 1 || !request->prompt_ids))
         return error_set(error, RUNNEL_EINVAL,
-                         "request: encoded, but not one of messages and prompt and its prompt_ids given");
+                         "request: continues is set, expected messages beside it, found none");
+    if (request->encoded && (n_texts != 1 || !request->prompt_ids))
+        return error_set(
+            error, RUNNEL_EINVAL,
+            "request: encoded is set, expected prompt_ids, and beside them messages or a prompt");
     if (!request->encoded && n_inputs != 1)
         return error_set(error, RUNNEL_EINVAL,
                          "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);

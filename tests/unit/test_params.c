@@ -180,6 +180,9 @@ static void test_bad_chat(void **state)
         {"\"logprobs\":true,\"top_logprobs\":-1", "top_logprobs"},
         {"\"chat_template_kwargs\":3", "chat_template_kwargs"},
         {"\"chat_template_kwargs\":{\"enable_thinking\":\"no\"}", "chat_template_kwargs.enable_thinking"},
+        {"\"chat_template_kwargs\":{\"add_vision_id\":true}", "chat_template_kwargs.add_vision_id"},
+        {"\"chat_template_kwargs\":{\"thinking\":true,\"tools\":false}", "chat_template_kwargs.tools"},
+        {"\"chat_template_kwargs\":{\"SECRET name\":1}", "chat_template_kwargs"},
         {"\"enable_thinking\":\"no\"", "enable_thinking"},
         {"\"reasoning_effort\":3", "reasoning_effort"},
         {"\"thinking_budget_tokens\":-2", "thinking_budget_tokens"},
@@ -204,6 +207,8 @@ static void test_bad_chat(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"user\",\"content\":{}}]}",
          "messages[1].content"},
         {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}", "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"function_call\":{\"name\":\"SECRET\"}}]}",
+         "messages[0].function_call"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"a\"},"
          "{\"role\":\"assistant\",\"content\":\"b\"}]}",
          "messages"},

@@ -281,7 +281,8 @@ static const struct params_field fields[] = {
          "{'type':'object','properties':{'enable_thinking':{'type':'boolean'},'thinking':{'type':'boolean'},'"
          "reasoning_effort':{'type':'string'},'thinking_budget':{'type':'integer','minimum':-1}}}",
      .meaning = "enable_thinking or thinking: false to have the answer without thoughts; reasoning_effort, "
-                "thinking_budget. Whichever name says no switches thinking off."},
+                "thinking_budget. Whichever name says no switches thinking off. Any other name is refused, "
+                "unless it is null: it does not reach the template."},
     {.name = "enable_thinking",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_BOOL,

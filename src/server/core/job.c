@@ -192,6 +192,14 @@ static enum breaker_outcome find_outcome(const struct job *job)
     return BREAKER_ANSWERED;
 }
 
+static void record_answer(struct job *job, const struct message *finish)
+{
+    runnel_response response = finish->response;
+    if (finish->event.error)
+        response.finish_reason = RUNNEL_FINISH_ERROR;
+    record_add_response(record_of(job->exchange), &response);
+}
+
 static void end_job(struct job *job)
 {
     monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
@@ -202,7 +210,7 @@ static void end_job(struct job *job)
     if (job->next)
         job->next->previous = job->previous;
     for (size_t i = 0; i < job->n; i++)
-        record_add_response(record_of(job->exchange), &job->requests[i].finish->response);
+        record_answer(job, job->requests[i].finish);
     job->handlers->on_end(job);
     free_job(job);
 }
