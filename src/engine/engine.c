@@ -311,8 +311,7 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
     default:
         error_set(&error, RUNNEL_EBUSY, "the queue is full");
     }
-    request_fail(future, &error);
-    engine_retire(engine, future);
+    engine_fail(engine, future, &error);
 }
 
 /* Puts the requests of the inbox into the scheduler in the order in which they came. */
@@ -342,8 +341,7 @@ static void end_expired(struct runnel_engine *engine)
         struct runnel_future *future = engine_future_of(entry);
         runnel_error error;
         error_set(&error, RUNNEL_EEXPIRED, "its turn did not come within %.3g s", engine->max_wait_ms / 1e3);
-        request_fail(future, &error);
-        engine_retire(engine, future);
+        engine_fail(engine, future, &error);
     }
 }
 
@@ -351,10 +349,8 @@ static void end_cancelled(struct runnel_engine *engine, bool all)
 {
     for (struct runnel_future *future = engine->live, *next; future; future = next) {
         next = future->next;
-        if (all || atomic_load(&future->cancelled)) {
-            request_finish(future, RUNNEL_FINISH_CANCELLED);
-            engine_retire(engine, future);
-        }
+        if (all || atomic_load(&future->cancelled))
+            engine_cancel(engine, future);
     }
 }
 
@@ -417,7 +413,7 @@ static void publish_slots(struct runnel_engine *engine)
                 .n_prompt_tokens = future->n_prompt,
                 .n_cached_tokens = future->n_cached,
                 .n_computed = future->entry.n_computed,
-                .n_tokens = future->n_drawn,
+                .n_tokens = future->answer.n_drawn,
                 .max_tokens = future->max_tokens,
             };
 }
@@ -481,13 +477,6 @@ int engine_check_thread(const struct runnel_engine *engine, const char *function
 {
     return engine_is_this_thread(engine) ? error_set(error, RUNNEL_EINVAL, "%s: " ENGINE_WOULD_HANG, function)
                                          : RUNNEL_OK;
-}
-
-void engine_free_place(struct runnel_engine *engine)
-{
-    pthread_mutex_lock(&engine->lock);
-    engine->n_requests--;
-    pthread_mutex_unlock(&engine->lock);
 }
 
 void engine_poke(struct runnel_engine *engine)

@@ -12,8 +12,8 @@
 static uint32_t count_common(const struct runnel_future *a, const struct runnel_future *b)
 {
     uint32_t n = 0, most = a->n_prompt < b->n_prompt ? a->n_prompt : b->n_prompt;
-    while (n + KV_PAGE <= most &&
-           memcmp(a->tokens.ids + n, b->tokens.ids + n, KV_PAGE * sizeof *a->tokens.ids) == 0)
+    while (n + KV_PAGE <= most && memcmp(a->answer.tokens.ids + n, b->answer.tokens.ids + n,
+                                         KV_PAGE * sizeof *a->answer.tokens.ids) == 0)
         n += KV_PAGE;
     return n;
 }
@@ -22,7 +22,7 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
 {
     struct scheduler_entry *entry = &future->entry;
     uint32_t most = future->n_prompt / KV_PAGE * KV_PAGE;
-    entry->n_cached = kvcache_find(engine->cache, future->key, future->tokens.ids, future->n_prompt);
+    entry->n_cached = kvcache_find(engine->cache, future->key, future->answer.tokens.ids, future->n_prompt);
     for (const struct runnel_future *other = engine->live; other && entry->n_common < most;
          other = other->next) {
         if (other == future || other->key != future->key || other->entry.state == SCHEDULER_OUT)
@@ -50,9 +50,9 @@ static void take_pages(struct runnel_engine *engine, struct runnel_future *futur
 {
     struct scheduler_entry *entry = &future->entry;
     uint32_t n_before = entry->n_computed;
-    entry->n_computed =
-        kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
-    if (!future->n_drawn && !future->n_preempted)
+    entry->n_computed = kvcache_match_more(engine->cache, future->sequence, future->answer.tokens.ids,
+                                           (uint32_t)future->answer.tokens.n);
+    if (!future->answer.n_drawn && !future->n_preempted)
         future->n_cached += entry->n_computed - n_before;
 }
 
@@ -70,8 +70,8 @@ void engine_share_pages(struct runnel_engine *engine)
         future->entry.page_group = ++n_pages;
         for (struct runnel_future *other = future->next; other; other = other->next)
             if (!other->entry.page_group && wants_page(other) &&
-                kvcache_same_next(engine->cache, future->sequence, future->tokens.ids, other->sequence,
-                                  other->tokens.ids))
+                kvcache_same_next(engine->cache, future->sequence, future->answer.tokens.ids, other->sequence,
+                                  other->answer.tokens.ids))
                 other->entry.page_group = n_pages;
     }
 }
