@@ -2,6 +2,8 @@
 #include "engine/answer.h"
 
 #include "base/clock.h"
+#include "engine/min_tokens.h"
+#include "engine/thinking_budget.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,44 +33,37 @@ static int copy_prompt(struct answer *answer, const struct token_list *prompt, u
     return RUNNEL_OK;
 }
 
-/* The request's biases, and with min_tokens behind them those that forbid the end tokens. */
 static int copy_bias(struct answer *answer, runnel_error *error)
 {
-    size_t n = answer->sampling.n_logit_bias, n_ends;
-    const int32_t *ends = tokenizer_ends(answer->tokenizer, &n_ends);
-    if (!answer->min_tokens)
-        n_ends = 0;
+    size_t n = answer->sampling.n_logit_bias;
     const runnel_logit_bias *given = answer->sampling.logit_bias;
     answer->sampling.logit_bias = NULL;
-    if (!n && !n_ends)
+    if (!n)
         return RUNNEL_OK;
-    runnel_logit_bias *copy = pool_take(answer->pool, (n + n_ends) * sizeof *copy);
+    runnel_logit_bias *copy = pool_take(answer->pool, n * sizeof *copy);
     if (!copy)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n + n_ends);
-    if (n)
-        memcpy(copy, given, n * sizeof *copy);
-    for (size_t i = 0; i < n_ends; i++)
-        copy[n + i] = (runnel_logit_bias){.token = ends[i], .bias = -INFINITY};
-    answer->n_end_bias = n_ends;
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n);
+    memcpy(copy, given, n * sizeof *copy);
     answer->sampling.logit_bias = copy;
     return RUNNEL_OK;
 }
 
-static int prepare_closing(struct answer *answer, const struct runnel_model *model, int budget,
-                           runnel_error *error)
+/* Those that requests ask for by numbers. */
+static int add_constraints(struct answer *answer, const struct runnel_model *model,
+                           const runnel_request *request, bool has_thoughts, runnel_error *error)
 {
-    struct token_list tokens = {0};
-    int failure = model_encode_thought_end(model, &tokens, error);
-    if (!failure && tokens.n > ANSWER_CLOSING_MAX)
-        failure = error_set(error, RUNNEL_EUNSUPPORTED,
-                            "thinking_budget: %zu tokens close a thought, at most %d expected", tokens.n,
-                            ANSWER_CLOSING_MAX);
-    if (!failure) {
-        memcpy(answer->closing, tokens.ids, tokens.n * sizeof *tokens.ids);
-        answer->n_closing = (uint32_t)tokens.n;
-        answer->thinking_budget = budget;
+    struct constraint *constraint;
+    int failure = RUNNEL_OK;
+    if (request->min_tokens) {
+        failure = min_tokens_create(model->tokenizer, (uint32_t)request->min_tokens, &constraint, error);
+        if (!failure)
+            answer_add_constraint(answer, constraint);
     }
-    free(tokens.ids);
+    if (!failure && has_thoughts && request->thinking_budget >= 0) {
+        failure = thinking_budget_create(model, (uint32_t)request->thinking_budget, &constraint, error);
+        if (!failure)
+            answer_add_constraint(answer, constraint);
+    }
     return failure;
 }
 
@@ -100,35 +95,84 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
         .tokenizer = model->tokenizer,
         .pool = options->pool,
         .n_vocab = model->weights->config.n_vocab,
+        .n_prompt = (uint32_t)options->prompt->n,
         .sampling = request->sampling,
-        .min_tokens = (uint32_t)request->min_tokens,
         .n_logprobs = request->n_logprobs,
-        .thinking_budget = -1,
         .ignore_eos = request->ignore_eos,
         .hashes_logits = request->wants_logits_hash,
         .tells_tokens = request->wants_tokens || request->n_logprobs >= 0,
         .tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0,
         .on_event = options->on_event,
         .user = options->user,
-        .logits_hash = request->wants_logits_hash ? HASH_BEGIN : 0,
+        .place.tags = thought_tags_begin(options->splits_thoughts, options->starts_in_thought),
+        .place.logits_hash = request->wants_logits_hash ? HASH_BEGIN : 0,
     };
     int failure = copy_bias(answer, error);
     if (!failure)
         failure = copy_prompt(answer, options->prompt, options->max_tokens, error);
     if (!failure)
         failure = make_output(answer, request, options, error);
-    if (!failure && options->splits_thoughts && request->thinking_budget >= 0)
-        failure = prepare_closing(answer, model, request->thinking_budget, error);
+    if (!failure)
+        failure = add_constraints(answer, model, request, options->splits_thoughts, error);
     return failure;
 }
 
 void answer_free(struct answer *answer)
 {
+    while (answer->constraints) {
+        struct constraint *constraint = answer->constraints;
+        answer->constraints = constraint->next;
+        constraint->free(constraint);
+    }
     output_free(answer->output);
     pool_give(answer->pool, answer->tokens.ids);
     pool_give(answer->pool, (void *)(uintptr_t)answer->sampling.logit_bias);
     text_free(&answer->text);
     text_free(&answer->reasoning);
+}
+
+void answer_add_constraint(struct answer *answer, struct constraint *constraint)
+{
+    struct constraint **end = &answer->constraints;
+    while (*end)
+        end = &(*end)->next;
+    constraint->next = NULL;
+    *end = constraint;
+}
+
+/* Scratch ------------------------------------------------------------------------------------------------- */
+
+struct answer_scratch {
+    struct sampler *sampler;
+    struct constraint_mask mask;
+};
+
+int answer_scratch_create(uint32_t n_vocab, struct answer_scratch **out, runnel_error *error)
+{
+    struct answer_scratch *scratch = calloc(1, sizeof *scratch);
+    if (!scratch)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of draws");
+    size_t n_words = ((size_t)n_vocab + 31) / 32;
+    int failure = sampler_create(n_vocab, &scratch->sampler, error);
+    scratch->mask.n_vocab = n_vocab;
+    scratch->mask.allowed = malloc(n_words * sizeof *scratch->mask.allowed);
+    if (!failure && !scratch->mask.allowed)
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for a mask of %u tokens", n_vocab);
+    if (failure) {
+        answer_scratch_free(scratch);
+        return failure;
+    }
+    *out = scratch;
+    return RUNNEL_OK;
+}
+
+void answer_scratch_free(struct answer_scratch *scratch)
+{
+    if (!scratch)
+        return;
+    sampler_free(scratch->sampler);
+    free(scratch->mask.allowed);
+    free(scratch);
 }
 
 /* Drawing ------------------------------------------------------------------------------------------------- */
@@ -156,12 +200,6 @@ static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, in
     return n_found;
 }
 
-/* The token that comes next whatever the model would draw; -1: the model draws. */
-static int32_t forced_token(const struct answer *answer)
-{
-    return answer->closes && answer->n_closed < answer->n_closing ? answer->closing[answer->n_closed] : -1;
-}
-
 /* Probabilities under the model itself; a logit less the normalizer is one's logarithm. */
 static void note_likeliest(const struct answer *answer, const float *logits, float normalizer,
                            struct answer_draw *draw)
@@ -172,34 +210,95 @@ static void note_likeliest(const struct answer *answer, const float *logits, flo
         draw->choices[i] = (struct sampler_choice){tokens[i], logits[tokens[i]] - normalizer};
 }
 
-void answer_draw(struct answer *answer, struct sampler *sampler, float *logits, struct answer_draw *draw)
+/* Draws from the logits under the constraints; *logprob (may be NULL) is the drawn token's under the model itself. */
+static int draw_token(struct answer *answer, struct answer_scratch *scratch, const float *logits,
+                      int32_t *token, float *logprob, runnel_error *error)
 {
-    if (answer->hashes_logits)
-        answer->logits_hash = hash_logits(answer->logits_hash, logits, answer->n_vocab);
-    for (size_t i = tokenizer_n_tokens(answer->tokenizer); i < answer->n_vocab;
-         i++) /* rows without a token */
-        logits[i] = -INFINITY;
-    runnel_sampling sampling = answer->sampling;
-    if (answer->n_drawn < answer->min_tokens)
-        sampling.n_logit_bias += answer->n_end_bias;
+    struct constraint_mask *mask = &scratch->mask;
+    constraint_mask_begin(mask);
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        if (constraint->mask)
+            constraint->mask(constraint, mask);
     const struct sampler_context context = {
         .tokens = answer->tokens.ids,
         .n_tokens = answer->tokens.n,
         .position = answer->tokens.n,
+        .allowed = mask->is_limited ? mask->allowed : NULL,
+        .bias = mask->raised,
+        .n_bias = mask->n_raised,
     };
+    return sampler_draw(scratch->sampler, &answer->sampling, &context, logits, token, logprob, error);
+}
+
+/* The text of a token in an answer: a control token has none. */
+static struct gguf_string text_of(const struct answer *answer, int32_t token)
+{
+    if (tokenizer_kind(answer->tokenizer, token) == TOKEN_CONTROL)
+        return (struct gguf_string){.bytes = "", .len = 0};
+    return tokenizer_piece(answer->tokenizer, token);
+}
+
+/* Goes on from a token that was drawn or forced. */
+static void accept_token(struct answer *answer, int32_t id, struct answer_place before)
+{
+    struct gguf_string text = text_of(answer, id);
+    struct thought_tags *tags = &answer->place.tags;
+    struct constraint_token token = {
+        .id = id, .bytes = text.bytes, .len = text.len, .is_thought = tags->phase == IN_THOUGHT};
+    thought_tags_push_all(tags, text.bytes, text.len);
+    token.next_is_thought = tags->phase == IN_THOUGHT;
+    answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX] = before;
+    answer->tokens.ids[answer->tokens.n++] = id;
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        constraint->accept(constraint, &token);
+}
+
+void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
+                 struct answer_draw *draw)
+{
+    const struct answer_place before = answer->place;
+    if (answer->hashes_logits)
+        answer->place.logits_hash = hash_logits(before.logits_hash, logits, answer->n_vocab);
+    for (size_t i = tokenizer_n_tokens(answer->tokenizer); i < answer->n_vocab;
+         i++) /* rows without a token */
+        logits[i] = -INFINITY;
     bool tells_model = answer->n_logprobs >= 0 && !answer->tells_sampled;
-    int32_t drawn, forced = forced_token(answer);
+    int32_t drawn, forced = answer_forced_token(answer);
     float logprob;
     draw->n_choices = 0;
-    draw->failure = sampler_draw(sampler, &sampling, &context, logits, &drawn, tells_model ? &logprob : NULL,
-                                 &draw->error);
+    draw->failure = draw_token(answer, scratch, logits, &drawn, tells_model ? &logprob : NULL, &draw->error);
     if (draw->failure)
         return;
     draw->token = forced >= 0 ? forced : drawn;
+    draw->is_forced = forced >= 0;
+    draw->is_thought = before.tags.phase == IN_THOUGHT;
     if (tells_model)
         note_likeliest(answer, logits, logits[drawn] - logprob, draw);
     else if (answer->tells_sampled) /* the next draw of the same sampler forgets this one */
-        draw->n_choices = sampler_tell(sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
+        draw->n_choices =
+            sampler_tell(scratch->sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
+    accept_token(answer, draw->token, before);
+}
+
+void answer_undo(struct answer *answer, uint32_t n)
+{
+    if (!n)
+        return;
+    answer->tokens.n -= n;
+    answer->place = answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX];
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        constraint->undo(constraint, n);
+}
+
+int32_t answer_forced_token(const struct answer *answer)
+{
+    for (const struct constraint *constraint = answer->constraints; constraint;
+         constraint = constraint->next) {
+        int32_t token = constraint->forced ? constraint->forced(constraint) : -1;
+        if (token >= 0)
+            return token;
+    }
+    return -1;
 }
 
 /* Telling ------------------------------------------------------------------------------------------------- */
@@ -258,15 +357,13 @@ struct answer_outcome answer_finish(struct answer *answer, enum runnel_finish_re
     return (struct answer_outcome){true, reason, NULL};
 }
 
-/* Counts a token before its text is known: it belongs to what is open. What the budget writes belongs to neither. */
-static void count_token(struct answer *answer)
+/* Counts a token before its text is known: it belongs to what is open. What a constraint writes belongs to neither. */
+static void count_token(struct answer *answer, const struct answer_draw *draw)
 {
     answer->last_ms = clock_ms();
     if (answer->n_drawn++ == 0)
         answer->first_ms = answer->last_ms;
-    if (forced_token(answer) >= 0) {
-        answer->n_closed++;
-    } else if (output_in_thought(answer->output)) {
+    if (draw->is_thought && !draw->is_forced) {
         answer->n_thought++;
         answer->thought_ms = answer->last_ms;
     }
@@ -279,23 +376,20 @@ struct answer_outcome answer_tell(struct answer *answer, const struct answer_dra
         return (struct answer_outcome){true, RUNNEL_FINISH_ERROR, &draw->error};
     if (answer->tells_tokens && !tell_token(answer, draw))
         return answer_finish(answer, RUNNEL_FINISH_CANCELLED);
-    count_token(answer);
-    answer->tokens.ids[answer->tokens.n++] = draw->token;
+    count_token(answer, draw);
     if (!answer->ignore_eos && tokenizer_is_end(answer->tokenizer, draw->token))
         return answer_finish(answer, RUNNEL_FINISH_STOP);
-    struct gguf_string piece = {.bytes = "", .len = 0};
-    if (tokenizer_kind(answer->tokenizer, draw->token) != TOKEN_CONTROL)
-        piece = tokenizer_piece(answer->tokenizer, draw->token);
-    enum output_state state = output_push(answer->output, piece.bytes, piece.len, on_text, answer);
-    if (state == OUTPUT_STOPPED)
+    struct gguf_string text = text_of(answer, draw->token);
+    switch (output_push(answer->output, text.bytes, text.len, on_text, answer)) {
+    case OUTPUT_STOPPED:
         return answer_finish(answer, RUNNEL_FINISH_STOP);
-    if (state == OUTPUT_CANCELLED)
+    case OUTPUT_CANCELLED:
         return answer_finish(answer, RUNNEL_FINISH_CANCELLED);
-    if (answer->tokens.n == answer->tokens.cap)
+    case OUTPUT_GOING_ON:
+        break;
+    }
+    if (answer->n_prompt + answer->n_drawn == answer->tokens.cap)
         return answer_finish(answer, RUNNEL_FINISH_LENGTH);
-    if (answer->thinking_budget >= 0 && output_in_thought(answer->output) &&
-        answer->n_thought >= (uint32_t)answer->thinking_budget)
-        answer->closes = true;
     return goes_on;
 }
 
@@ -310,6 +404,6 @@ void answer_describe(const struct answer *answer, runnel_response *response)
     response->n_reasoning_tokens = answer->n_thought;
     response->decode_ms = answer->n_drawn ? answer->last_ms - answer->first_ms : 0;
     response->thinking_ms = answer->n_thought ? answer->thought_ms - answer->first_ms : 0;
-    response->logits_hash = answer->logits_hash;
+    response->logits_hash = answer->place.logits_hash;
     response->thought_closed = answer->reasoning.len && !output_in_thought(answer->output);
 }

@@ -1,47 +1,54 @@
 /* answer.h: from logits to text: the tokens of one answer, what may come next, and what is told of it.
  *
- * answer_draw chooses the next token, on any member of the team; answer_tell takes it, on the engine's thread: events, text,
- * limits. Its outcome says whether the answer has ended.
+ * A token goes through in two halves, so that a step can draw several for one answer before any of them is told:
  *
- * An answer belongs to one thread at a time; it knows no engine, and nothing of who else computes. It allocates nothing
- * after answer_create. */
+ *     answer_draw    draws the next token, or takes the one that is forced, and goes on from there; nobody hears of it.
+ *                    On any member of the team.
+ *     answer_tell    events, text, limits, in the order of the draws; says whether the answer has ended. On the engine's
+ *                    thread.
+ *     answer_undo    takes back the latest draws, if they have not been told.
+ *
+ * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An
+ * answer belongs to one thread at a time; it knows no engine, and nothing of who else computes. No allocation after
+ * answer_create. */
 #ifndef RUNNEL_ENGINE_ANSWER_H
 #define RUNNEL_ENGINE_ANSWER_H
 
 #include "base/pool.h"
 #include "base/text.h"
+#include "engine/constraint.h"
 #include "engine/model.h"
 #include "engine/output.h"
 #include "engine/sampler.h"
+#include "engine/thought_tags.h"
 
-enum {
-    ANSWER_CLOSING_MAX = 16,
-    ANSWER_LOGPROBS_MAX = SAMPLER_TOLD_MAX, /* alternatives of a token */
+enum { ANSWER_LOGPROBS_MAX = SAMPLER_TOLD_MAX /* alternatives of a token */ };
+
+/* What a draw changes besides the tokens and the constraints. */
+struct answer_place {
+    struct thought_tags tags; /* after the latest token drawn; output is at the latest one told */
+    uint64_t logits_hash;     /* of what was drawn from */
 };
 
 struct answer {
     /* Set when it is made, and not changed after. */
     const struct tokenizer *tokenizer;
     struct pool *pool; /* tokens and biases lie there */
-    uint32_t n_vocab;
-    runnel_sampling
-        sampling;      /* logit_bias is a copy of our own; behind it, with min_tokens, are the end tokens' */
-    size_t n_end_bias; /* entries that count while fewer than min_tokens are drawn */
-    uint32_t min_tokens;
-    int n_logprobs, thinking_budget;
+    uint32_t n_vocab, n_prompt;
+    runnel_sampling sampling; /* logit_bias is a copy of our own */
+    int n_logprobs;
     bool ignore_eos, hashes_logits, tells_tokens;
-    bool tells_sampled;                  /* with n_logprobs: probabilities after sampling */
-    int32_t closing[ANSWER_CLOSING_MAX]; /* what ends a thought that used its budget up */
-    uint32_t n_closing;
+    bool tells_sampled; /* with n_logprobs: probabilities after sampling */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
+    struct constraint *constraints; /* a list */
 
+    /* What was drawn. */
     struct token_list tokens; /* prompt and answer; cap is all that there may be */
-    uint64_t logits_hash;
+    struct answer_place place, before[CONSTRAINT_UNDO_MAX]; /* before token i: at i % CONSTRAINT_UNDO_MAX */
 
+    /* What of it was told. */
     uint32_t n_drawn, n_thought; /* tokens */
-    uint32_t n_closed;           /* tokens of closing that were taken */
-    bool closes;                 /* the budget is used up: closing is what comes next */
     double first_ms, last_ms, thought_ms /* last one of a thought */;
     struct output *output;
     struct text text, reasoning; /* whoever takes them zeroes them */
@@ -65,18 +72,35 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
                   const struct answer_options *options, runnel_error *error);
 void answer_free(struct answer *answer);
 
+/* One more limit; the answer owns it from then on. */
+void answer_add_constraint(struct answer *answer, struct constraint *constraint);
+
+/* What drawing needs besides: one for each member of the team. */
+struct answer_scratch;
+
+int answer_scratch_create(uint32_t n_vocab, struct answer_scratch **scratch, runnel_error *error);
+void answer_scratch_free(struct answer_scratch *scratch); /* NULL is fine */
+
 /* A token that was drawn, or forced, and not yet told. */
 struct answer_draw {
     int failure; /* of the draw: error says which, and there is no token */
     runnel_error error;
     int32_t token;
+    bool is_forced;  /* it comes whatever the model would have drawn */
+    bool is_thought; /* its text begins within a thought */
     /* Only if it is to be told: the token, then the likeliest ones. */
     struct sampler_choice choices[ANSWER_LOGPROBS_MAX + 1];
     size_t n_choices;
 };
 
-/* logits [n_vocab] after the latest token; those of rows without a token become -infinity. */
-void answer_draw(struct answer *answer, struct sampler *sampler, float *logits, struct answer_draw *draw);
+/* logits [n_vocab] after the latest token; those of rows without a token become -infinity. There must be room for one more
+ * token. */
+void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
+                 struct answer_draw *draw);
+/* Takes back the latest n draws, CONSTRAINT_UNDO_MAX at most; none of them has failed or been told. */
+void answer_undo(struct answer *answer, uint32_t n);
+/* The token that comes next whatever the model would draw; -1: the model draws. */
+int32_t answer_forced_token(const struct answer *answer);
 
 /* What has become of the answer. */
 struct answer_outcome {
@@ -85,6 +109,7 @@ struct answer_outcome {
     const runnel_error *error;        /* with RUNNEL_FINISH_ERROR; the draw's or the answer's */
 };
 
+/* Tells the next of the draws. */
 struct answer_outcome answer_tell(struct answer *answer, const struct answer_draw *draw);
 /* Ends it for a reason from outside: tells what was held back, unless it is cancelled. What is told then can make it another
  * reason. */

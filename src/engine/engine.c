@@ -124,23 +124,23 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
     return failure ? failure : kvcache_create(&cache, &engine->cache, error);
 }
 
-static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
+static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
 {
     unsigned n = team_size(engine->team);
-    engine->samplers = calloc(n, sizeof(struct sampler *));
-    if (!engine->samplers)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %u samplers", n);
+    engine->scratches = calloc(n, sizeof(struct answer_scratch *));
+    if (!engine->scratches)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of %u threads", n);
     int failure = RUNNEL_OK;
     for (unsigned i = 0; i < n && !failure; i++)
-        failure = sampler_create(n_vocab, &engine->samplers[i], error);
+        failure = answer_scratch_create(n_vocab, &engine->scratches[i], error);
     return failure;
 }
 
-static void free_samplers(struct runnel_engine *engine)
+static void free_scratches(struct runnel_engine *engine)
 {
-    for (unsigned i = 0; engine->samplers && i < team_size(engine->team); i++)
-        sampler_free(engine->samplers[i]);
-    free(engine->samplers);
+    for (unsigned i = 0; engine->scratches && i < team_size(engine->team); i++)
+        answer_scratch_free(engine->scratches[i]);
+    free(engine->scratches);
 }
 
 static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
@@ -173,7 +173,7 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
                                  &engine->forward, error);
     if (!failure)
-        failure = create_samplers(engine, n_vocab, error);
+        failure = create_scratches(engine, n_vocab, error);
     if (!failure)
         failure = scheduler_create(&scheduler, &engine->scheduler, error);
     return failure;
@@ -269,7 +269,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
         pthread_join(engine->thread, NULL);
     }
     scheduler_free(engine->scheduler);
-    free_samplers(engine);
+    free_scratches(engine);
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);

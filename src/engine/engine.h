@@ -1,13 +1,12 @@
 /* engine.h: requests become steps, steps become answers.
  *
- * A runnel_engine owns a thread, which alone touches the scheduler, the KV cache, the scratch of steps, the sampler and
+ * A runnel_engine owns a thread, which alone touches the scheduler, the KV cache, the scratch of steps and
  * the requests that run. Other threads reach it through the inbox: requests to add, and calls to make between two steps. */
 #ifndef RUNNEL_ENGINE_ENGINE_H
 #define RUNNEL_ENGINE_ENGINE_H
 
 #include "engine/forward.h"
 #include "engine/request.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
 
 /* Something to be done on the engine thread while the caller waits. */
@@ -50,7 +49,7 @@ struct runnel_engine {
     struct team *team;
     struct kvcache *cache;
     struct forward *forward;
-    struct sampler **samplers; /* one for each member of the team */
+    struct answer_scratch **scratches; /* one for each member of the team */
     struct scheduler *scheduler;
     struct runnel_future *live; /* in the scheduler */
     struct forward_row *rows;   /* [n_batch] */

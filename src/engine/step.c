@@ -172,7 +172,7 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
-    answer_draw(&drawing->future->answer, engine->samplers[member], drawing->logits, &drawing->draw);
+    answer_draw(&drawing->future->answer, engine->scratches[member], drawing->logits, &drawing->draw);
 }
 
 /* The members of the team share the requests of a step. */
