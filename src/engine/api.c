@@ -165,10 +165,10 @@ int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *
     if (future->finish_reason == RUNNEL_FINISH_ERROR)
         return error_set(error, future->error.code, "%s", future->error.message);
     pthread_mutex_lock(&future->lock); /* two threads may wait: one gets it */
-    bool was_taken = !future->text.bytes;
+    bool was_taken = !future->answer.text.bytes;
     if (!was_taken) {
         request_describe(future, response);
-        future->text = future->reasoning = (struct text){0}; /* the response owns them now */
+        future->answer.text = future->answer.reasoning = (struct text){0}; /* the response owns them now */
     }
     pthread_mutex_unlock(&future->lock);
     return was_taken ? error_set(error, RUNNEL_EINVAL, "the response was taken before") : RUNNEL_OK;

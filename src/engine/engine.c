@@ -130,23 +130,23 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
     return failure ? failure : kvcache_create(&cache, &engine->cache, error);
 }
 
-static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
+static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
 {
     unsigned n = team_size(engine->team);
-    engine->samplers = calloc(n, sizeof(struct sampler *));
-    if (!engine->samplers)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %u samplers", n);
+    engine->scratches = calloc(n, sizeof(struct answer_scratch *));
+    if (!engine->scratches)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of %u threads", n);
     int failure = RUNNEL_OK;
     for (unsigned i = 0; i < n && !failure; i++)
-        failure = sampler_create(n_vocab, &engine->samplers[i], error);
+        failure = answer_scratch_create(n_vocab, &engine->scratches[i], error);
     return failure;
 }
 
-static void free_samplers(struct runnel_engine *engine)
+static void free_scratches(struct runnel_engine *engine)
 {
-    for (unsigned i = 0; engine->samplers && i < team_size(engine->team); i++)
-        sampler_free(engine->samplers[i]);
-    free(engine->samplers);
+    for (unsigned i = 0; engine->scratches && i < team_size(engine->team); i++)
+        answer_scratch_free(engine->scratches[i]);
+    free(engine->scratches);
 }
 
 static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
@@ -179,7 +179,7 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
                                  &engine->forward, error);
     if (!failure)
-        failure = create_samplers(engine, n_vocab, error);
+        failure = create_scratches(engine, n_vocab, error);
     if (!failure)
         failure = scheduler_create(&scheduler, &engine->scheduler, error);
     return failure;
@@ -275,7 +275,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
         pthread_join(engine->thread, NULL);
     }
     scheduler_free(engine->scheduler);
-    free_samplers(engine);
+    free_scratches(engine);
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);
@@ -313,8 +313,7 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
     default:
         error_set(&error, RUNNEL_EBUSY, "the queue is full");
     }
-    request_fail(future, &error);
-    engine_retire(engine, future);
+    engine_fail(engine, future, &error);
 }
 
 /* Puts the requests of the inbox into the scheduler in the order in which they came. */
@@ -344,8 +343,7 @@ static void end_expired(struct runnel_engine *engine)
         struct runnel_future *future = engine_future_of(entry);
         runnel_error error;
         error_set(&error, RUNNEL_EEXPIRED, "its turn did not come within %.3g s", engine->max_wait_ms / 1e3);
-        request_fail(future, &error);
-        engine_retire(engine, future);
+        engine_fail(engine, future, &error);
     }
 }
 
@@ -353,10 +351,8 @@ static void end_cancelled(struct runnel_engine *engine, bool all)
 {
     for (struct runnel_future *future = engine->live, *next; future; future = next) {
         next = future->next;
-        if (all || atomic_load(&future->cancelled)) {
-            request_finish(future, RUNNEL_FINISH_CANCELLED);
-            engine_retire(engine, future);
-        }
+        if (all || atomic_load(&future->cancelled))
+            engine_cancel(engine, future);
     }
 }
 
@@ -419,7 +415,7 @@ static void publish_slots(struct runnel_engine *engine)
                 .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
                 .n_computed = future->entry.n_committed,
-                .n_tokens = future->entry.n_drawn,
+                .n_tokens = future->answer.n_drawn,
                 .max_tokens = future->entry.max_tokens,
             };
 }
@@ -483,13 +479,6 @@ int engine_check_thread(const struct runnel_engine *engine, const char *function
 {
     return engine_is_this_thread(engine) ? error_set(error, RUNNEL_EINVAL, "%s: " ENGINE_WOULD_HANG, function)
                                          : RUNNEL_OK;
-}
-
-void engine_free_place(struct runnel_engine *engine)
-{
-    pthread_mutex_lock(&engine->lock);
-    engine->n_requests--;
-    pthread_mutex_unlock(&engine->lock);
 }
 
 void engine_poke(struct runnel_engine *engine)
