@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import HOST
-from serving import BY_THEN
+from serving import BY_THEN, SANITIZED
 
 FINISH = "vllm:request_success_total"
 SLOW = (FINISH, "finished_reason=slow_reader")
@@ -87,8 +87,9 @@ def test_a_whole_answer_whose_client_leaves_before_it_is_read(serving):
     assert (line["status"], line["left"]) == (499, True)
 
 
-def test_a_whole_answer_that_is_read_slowly(serving):
+def test_a_whole_answer_that_is_read_slowly(serve, tiny):
     """Slower than it was made, and never without a byte for as long as --timeout-write: it is delivered."""
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--timeout-write", str(2 * BY_THEN), kv_mib=128)
     client = connect(serving)
     client.sendall(post("/v1/completions", BIG))
     client.recv(1)
@@ -139,7 +140,9 @@ def test_files_and_figures_that_are_not_read(serving, path):
 
 def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
     """Its client wakes up when the time to drain is over: it gets whole events, an error event, and a clean end."""
-    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--timeout-drain", "1", "--max-output-bytes", "100000000",
+    if SANITIZED:
+        pytest.skip("too slow under a sanitizer")
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--timeout-drain", "0.3", "--max-output-bytes", "100000000",
                     kv_mib=128)
     client = connect(serving)
     client.sendall(post("/v1/completions", {"prompt": "once", "max_tokens": 60000, "ignore_eos": True, "stream": True,
@@ -152,6 +155,7 @@ def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
     serving.signal()
     while serving.process.poll() is None and not any("time to drain is over" in line for line in serving.lines):
         time.sleep(0.005)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # it is quick now: it has a second
     got, was_reset = read_all(client)
     assert not was_reset and got.endswith(b"\r\n0\r\n\r\n")
     events = [line for line in got.split(b"\r\n") if line.startswith(b"data: ")]

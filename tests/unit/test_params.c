@@ -209,6 +209,8 @@ static void test_bad_chat(void **state)
         {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}", "messages[0].tool_calls"},
         {"{\"messages\":[{\"role\":\"assistant\",\"function_call\":{\"name\":\"SECRET\"}}]}",
          "messages[0].function_call"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"continue_final_message\":false}",
+         "continue_final_message"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"a\"},"
          "{\"role\":\"assistant\",\"content\":\"b\"}]}",
          "messages"},

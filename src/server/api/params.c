@@ -162,6 +162,11 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     params->request.messages = params->messages;
     params->request.n_messages = n;
     end_messages(&params->request);
+    if (params->request.continues && json_is_false(json_find(root, "continue_final_message")))
+        return refuse(
+            refusal, "continue_final_message",
+            "expected true or none, as the last message is the assistant's, which is always gone on with; "
+            "found false");
     return 0;
 }
 

@@ -556,7 +556,8 @@ static const struct params_field fields[] = {
              "Without effect. It belongs to a sampler or feature that is switched off."),
     HARMLESS("reasoning_control", PARAMS_ALL, "Without effect: there is no route that ends thoughts."),
     HARMLESS("continue_final_message", PARAMS_ALL,
-             "Without effect: a last message of the assistant is always gone on with."),
+             "Without effect: a last message of the assistant is always gone on with; false beside one is "
+             "refused."),
 };
 
 const struct params_field *params_fields(size_t *n)
