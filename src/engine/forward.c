@@ -219,8 +219,9 @@ static void store_row(const struct forward *forward, uint32_t layer, uint32_t ro
     float *q = forward->q + ((size_t)row * config->n_heads + (size_t)kv_head * n_sharing) * head_dim;
     size_t kv_at = ((size_t)row * config->n_kv_heads + kv_head) * head_dim;
 
-    kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, config->rope_interleaved);
-    kernels->rope(forward->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, config->rope_interleaved);
+    bool interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE;
+    kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, interleaved);
+    kernels->rope(forward->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, interleaved);
     void *block = kvcache_block(forward->cache, place->sequence, place->position / KV_PAGE, layer, kv_head);
     kernels->kv_store(&forward->weights->kv_shapes[layer], block, place->position % KV_PAGE,
                       forward->k + kv_at, forward->v + kv_at);
@@ -474,20 +475,6 @@ static size_t input_row_bytes(const struct model_config *config, enum act_kind k
     return act_row_bytes(kind, config->n_hidden > n_q ? config->n_hidden : n_q);
 }
 
-/* Which activation kinds the model's matrices want. */
-static void wanted_kinds(const struct weights *weights, bool wanted[ACT_KINDS])
-{
-    memset(wanted, 0, ACT_KINDS * sizeof *wanted);
-    wanted[act_kind_of(weights->output.kind)] = true;
-    for (uint32_t i = 0; i < weights->config.n_layers; i++) {
-        const struct layer_weights *layer = &weights->layers[i];
-        const struct packed_matrix *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->attn_output,
-                                                  &layer->gate, &layer->up, &layer->down};
-        for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
-            wanted[act_kind_of(matrices[j]->kind)] = true;
-    }
-}
-
 static size_t lay_out(struct forward *forward)
 {
     const struct model_config *config = &forward->weights->config;
@@ -512,8 +499,7 @@ static size_t lay_out(struct forward *forward)
     forward->wanted = take(forward, &used, n_rows * sizeof(uint32_t));
     forward->n_activated =
         take(forward, &used, ((size_t)config->n_ffn / ACT_BLOCK + 1) * sizeof(atomic_uint));
-    bool wanted[ACT_KINDS];
-    wanted_kinds(forward->weights, wanted);
+    const bool *wanted = forward->weights->acts;
     for (int kind = 0; kind < ACT_KINDS; kind++)
         if (wanted[kind]) {
             forward->acts.of[kind] =

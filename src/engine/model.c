@@ -201,7 +201,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
     runnel_model_info full = {
         .size = info->size,
         .name = model->name,
-        .architecture = config->architecture,
+        .architecture = config->architecture->name,
         .chat_template = model->chat.template ? model->chat.name : "",
         .cpu = model->kernels->name,
         .n_parameters = model->weights->n_parameters,
