@@ -85,15 +85,15 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
 }
 
 /* How many pages the pool has: as many as asked for, one context at least. */
-static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options,
-                       uint32_t *n_pages, runnel_error *error)
+static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
+                       runnel_error *error)
 {
     uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
     uint64_t n = a_context * options->n_parallel;
     if (options->n_kv_tokens)
         n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
     else if (options->n_kv_bytes)
-        n = options->n_kv_bytes / kvcache_page_bytes(cache);
+        n = options->n_kv_bytes / page_bytes;
     if (n < a_context && !options->n_kv_bytes)
         n = a_context;
     if (n < a_context)
@@ -101,7 +101,7 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
                          "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
                          (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
                          options->n_context,
-                         (unsigned long long)((a_context * kvcache_page_bytes(cache) + (1 << 20) - 1) >> 20));
+                         (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));
     if (n > INT32_MAX)
         return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d",
                          (unsigned long long)n, INT32_MAX);
@@ -109,19 +109,22 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
     return RUNNEL_OK;
 }
 
+/* The cache, and the forward pass that has its keys and values. */
 static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
-    const struct model_config *config = &engine->model->weights->config;
     struct kvcache_options cache = {
-        .n_layers = config->n_layers,
-        .n_kv_heads = config->n_kv_heads,
-        .shapes = engine->model->weights->kv_shapes,
         .n_sequences = options->n_parallel + 1, /* one for calls */
         .n_positions = engine->limits.n_positions,
     };
-    int failure = count_pages(&cache, options, &cache.n_pages, error);
-    return failure ? failure : kvcache_create(&cache, &engine->cache, error);
+    const struct runnel_model *model = engine->model;
+    int failure = count_pages(forward_page_bytes(model->weights), options, &cache.n_pages, error);
+    if (!failure)
+        failure = kvcache_create(&cache, &engine->cache, error);
+    if (!failure)
+        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, cache.n_pages,
+                                 engine->n_batch, &engine->forward, error);
+    return failure;
 }
 
 static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
@@ -169,9 +172,6 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = team_create(model->n_threads, &engine->team, error);
     if (!failure)
         failure = create_cache(engine, options, error);
-    if (!failure)
-        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
-                                 &engine->forward, error);
     if (!failure)
         failure = create_samplers(engine, n_vocab, error);
     if (!failure)
@@ -437,7 +437,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_kv_pages = cache.n_pages,
         .n_kv_used = cache.n_referenced,
         .n_kv_cached = cache.n_cached,
-        .n_kv_bytes = cache.bytes,
+        .n_kv_bytes = forward_kv_bytes(engine->forward),
         .n_prefix_queries = cache.n_queries,
         .n_prefix_hits = cache.n_hits,
         .n_prompt_tokens = engine->n_prompt_tokens,

@@ -9,6 +9,7 @@
  * matrices want. */
 #include "engine/forward.h"
 
+#include "backend/cpu_pages.h"
 #include "base/region.h"
 #include "kernels/pack.h"
 
@@ -50,6 +51,7 @@ struct forward {
     const struct kernels *kernels;
     struct team *team;
     struct kvcache *cache;
+    struct cpu_pages pages;
     uint32_t n_rows_max;
     uint32_t acc_stride; /* head_dim rounded up to 16 */
 
@@ -206,6 +208,15 @@ static void embed(const struct forward *forward, unsigned member)
     team_barrier(forward->team);
 }
 
+/* The KV block of the sequence's page at index. */
+static void *block_of(const struct forward *forward, int sequence, uint32_t index, uint32_t layer,
+                      uint32_t kv_head)
+{
+    uint32_t n_pages;
+    const uint32_t *pages = kvcache_pages(forward->cache, sequence, &n_pages);
+    return cpu_pages_block(&forward->pages, pages[index], layer, kv_head);
+}
+
 /* Rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
 static void store_row(const struct forward *forward, uint32_t layer, uint32_t row, uint32_t kv_head)
 {
@@ -222,7 +233,7 @@ static void store_row(const struct forward *forward, uint32_t layer, uint32_t ro
     bool interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE;
     kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, interleaved);
     kernels->rope(forward->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, interleaved);
-    void *block = kvcache_block(forward->cache, place->sequence, place->position / KV_PAGE, layer, kv_head);
+    void *block = block_of(forward, place->sequence, place->position / KV_PAGE, layer, kv_head);
     kernels->kv_store(&forward->weights->kv_shapes[layer], block, place->position % KV_PAGE,
                       forward->k + kv_at, forward->v + kv_at);
 }
@@ -248,9 +259,7 @@ static bool block_pages(const struct forward *forward, int sequence, uint32_t la
     bool any = false;
     for (uint32_t i = 0; i < ATTN_BLOCK_PAGES; i++) {
         uint32_t page = start / KV_PAGE + i;
-        pages[i] = page <= last_position / KV_PAGE
-                       ? kvcache_block(forward->cache, sequence, page, layer, kv_head)
-                       : NULL;
+        pages[i] = page <= last_position / KV_PAGE ? block_of(forward, sequence, page, layer, kv_head) : NULL;
         any = any || pages[i];
     }
     return any;
@@ -446,6 +455,10 @@ uint32_t forward_step(struct forward *forward, const struct forward_row *rows, u
     for (uint32_t row = 0; row < n_rows; row++)
         if (rows[row].wants_logits)
             forward->wanted[forward->n_wanted++] = row;
+    const struct page_copy *copies;
+    uint32_t n_copies = kvcache_copies(forward->cache, &copies);
+    cpu_pages_copy(&forward->pages, copies, n_copies);
+    kvcache_copies_made(forward->cache);
     team_run(forward->team, step_work, forward);
     return forward->n_wanted;
 }
@@ -523,11 +536,19 @@ static size_t lay_out(struct forward *forward)
 }
 
 int forward_create(const struct weights *weights, const struct kernels *kernels, struct team *team,
-                   struct kvcache *cache, uint32_t n_rows_max, struct forward **out, runnel_error *error)
+                   struct kvcache *cache, uint32_t n_pages, uint32_t n_rows_max, struct forward **out,
+                   runnel_error *error)
 {
+    const struct model_config *config = &weights->config;
     struct forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         goto no_memory;
+    int failure = cpu_pages_create(&forward->pages, weights->kv_shapes, config->n_layers, config->n_kv_heads,
+                                   n_pages, error);
+    if (failure) {
+        forward_free(forward);
+        return failure;
+    }
     forward->weights = weights;
     forward->kernels = kernels;
     forward->team = team;
@@ -557,6 +578,7 @@ void forward_free(struct forward *forward)
 {
     if (!forward)
         return;
+    cpu_pages_free(&forward->pages);
     region_unmap(forward->region, forward->region_bytes);
     free(forward->members);
     free(forward);
@@ -565,4 +587,14 @@ void forward_free(struct forward *forward)
 size_t forward_scratch_bytes(const struct forward *forward)
 {
     return forward->region_bytes;
+}
+
+size_t forward_kv_bytes(const struct forward *forward)
+{
+    return forward->pages.region_bytes;
+}
+
+size_t forward_page_bytes(const struct weights *weights)
+{
+    return cpu_pages_page_bytes(weights->kv_shapes, weights->config.n_layers, weights->config.n_kv_heads);
 }

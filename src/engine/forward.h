@@ -3,9 +3,9 @@
  * Prefill, decode and mixtures of them are the same code with different rows. The result of a row does not
  * depend on the rows beside it, on how a prompt is cut into steps, or on the number of threads: bit for bit.
  *
- * A struct forward owns the scratch of a step. One thread at a time calls it (the engine thread, member 0 of
- * the team); it reads the weights and writes KV blocks that the cache has reserved. No allocation after
- * forward_create. */
+ * A struct forward owns the keys and values of the cache's pages and the scratch of a step. One thread at a time calls it
+ * (the engine thread, member 0 of the team); it reads the weights and writes pages that the cache has reserved. No allocation
+ * after forward_create. */
 #ifndef RUNNEL_ENGINE_FORWARD_H
 #define RUNNEL_ENGINE_FORWARD_H
 
@@ -22,8 +22,10 @@ struct forward_row {
     bool wants_logits;
 };
 
+/* n_pages: the cache's. */
 int forward_create(const struct weights *weights, const struct kernels *kernels, struct team *team,
-                   struct kvcache *cache, uint32_t n_rows_max, struct forward **forward, runnel_error *error);
+                   struct kvcache *cache, uint32_t n_pages, uint32_t n_rows_max, struct forward **forward,
+                   runnel_error *error);
 void forward_free(struct forward *forward);
 
 /* Computes n_rows (1 to n_rows_max) rows: their keys and values are in the cache afterwards (the caller
@@ -33,6 +35,11 @@ uint32_t forward_step(struct forward *forward, const struct forward_row *rows, u
 
 /* The logits of n of the kept rows, counted from first in the order of the step: f32 [n][n_vocab]. */
 void forward_logits(struct forward *forward, uint32_t first, uint32_t n, float *logits);
+
+/* Bytes of keys and values. */
+size_t forward_kv_bytes(const struct forward *forward);
+/* Of one page, to size a pool. */
+size_t forward_page_bytes(const struct weights *weights);
 
 /* Bytes of scratch, for tests: linear in n_rows_max, and independent of the context. */
 size_t forward_scratch_bytes(const struct forward *forward);
