@@ -11,6 +11,7 @@
 
 #include "backend/cpu_pages.h"
 #include "base/region.h"
+#include "kernels/act.h"
 #include "kernels/pack.h"
 
 #include <math.h>
@@ -28,7 +29,7 @@ enum {
 
 /* Activation rows in each kind that the model's matrices want, NULL for the others. */
 struct act_rows {
-    uint8_t *of[ACT_KINDS];
+    void *of[ACT_KINDS];
 };
 
 /* A group of consecutive rows of one sequence: with a KV head, the unit of work of attention. */
@@ -96,20 +97,17 @@ struct row_source {
     size_t n_products;
 };
 
-/* Quantises n values in each kind that the products want, `at` bytes into each kind's rows. */
+/* Quantises n values into columns from `begin` on of a row of n_columns, in each kind that the products want. */
 static void quantize_values(const struct forward *forward, const float *x, uint32_t n,
-                            const struct act_rows *acts, size_t row_values, uint32_t row, uint32_t begin,
+                            const struct act_rows *acts, uint32_t n_columns, uint32_t row, uint32_t begin,
                             const struct product *products, size_t n_products)
 {
     bool done[ACT_KINDS] = {false};
     for (size_t i = 0; i < n_products; i++) {
         enum act_kind kind = act_kind_of(products[i].matrix->kind);
-        if (done[kind])
-            continue;
+        if (!done[kind])
+            act_quantize(forward->kernels, kind, acts->of[kind], n_columns, row, begin, x, n);
         done[kind] = true;
-        forward->kernels->quantize[kind](x, n,
-                                         acts->of[kind] + row * act_row_bytes(kind, (uint32_t)row_values) +
-                                             act_row_bytes(kind, begin));
     }
 }
 
@@ -150,17 +148,9 @@ static void multiply_tiles(const struct forward *forward, const struct product *
                            uint32_t end, const struct act_rows *acts, uint32_t n_rows, bool add)
 {
     const struct packed_matrix *matrix = product->matrix;
-    enum act_kind kind = act_kind_of(matrix->kind);
-    const struct matmul_args args = {
-        .w = matrix,
-        .acts = acts->of[kind],
-        .act_stride = act_row_bytes(kind, matrix->n_columns),
-        .n_acts = n_rows,
-        .out = product->out,
-        .out_stride = matrix->n_rows,
-        .bias = product->bias,
-        .add = add,
-    };
+    struct matmul_args args = act_product(matrix, acts->of[act_kind_of(matrix->kind)], n_rows, product->out);
+    args.bias = product->bias;
+    args.add = add;
     forward->kernels->matmul[matrix->kind](&args, begin, end);
 }
 
@@ -364,35 +354,57 @@ static void multiply_gate_up(const struct forward *forward, unsigned member, con
     team_barrier(forward->team);
 }
 
-/* Five phases, each of which ends with a barrier; with more rows than ALONE_ROWS, three have one before their products
- * too, and prompts one before attention. */
-static void layer_work(const struct forward *forward, unsigned member, uint32_t index)
+/* q, k, v = norm(x) times their matrices. */
+static void project_qkv(const struct forward *forward, unsigned member, const struct layer_weights *layer)
 {
-    const struct model_config *config = &forward->weights->config;
-    const struct layer_weights *layer = &forward->weights->layers[index];
-    uint32_t n_rows = forward->n_rows;
-
     const struct product qkv[] = {
         {&layer->q, forward->q, layer->q_bias},
         {&layer->k, forward->k, layer->k_bias},
         {&layer->v, forward->v, layer->v_bias},
     };
-    const struct row_source attn_input = {forward->x, config->n_hidden, layer->attn_norm, qkv, 3};
-    multiply(forward, member, qkv, 3, prepare_rows(forward, member, &attn_input, n_rows), n_rows, false);
+    const struct row_source input = {forward->x, forward->weights->config.n_hidden, layer->attn_norm, qkv, 3};
+    multiply(forward, member, qkv, 3, prepare_rows(forward, member, &input, forward->n_rows), forward->n_rows,
+             false);
+}
 
-    attend(forward, member, index);
-
+/* x += attended times its matrix. */
+static void add_attended(const struct forward *forward, unsigned member, const struct layer_weights *layer)
+{
+    const struct model_config *config = &forward->weights->config;
     const struct product output = {&layer->attn_output, forward->x, NULL};
     const struct row_source attended = {forward->attended, config->n_heads * config->head_dim, NULL, &output,
                                         1};
-    multiply(forward, member, &output, 1, prepare_rows(forward, member, &attended, n_rows), n_rows, true);
+    multiply(forward, member, &output, 1, prepare_rows(forward, member, &attended, forward->n_rows),
+             forward->n_rows, true);
+}
 
+/* gate = silu(gate) * up, with gate and up = norm(x) times their matrices; quantised for the product with `down`. */
+static void activate(const struct forward *forward, unsigned member, const struct layer_weights *layer)
+{
     const struct product gate_up[] = {{&layer->gate, forward->gate, NULL}, {&layer->up, forward->up, NULL}};
     const struct product down = {&layer->down, forward->x, NULL};
-    const struct row_source ffn_input = {forward->x, config->n_hidden, layer->ffn_norm, gate_up, 2};
-    multiply_gate_up(forward, member, gate_up, &down, prepare_rows(forward, member, &ffn_input, n_rows));
+    const struct row_source input = {forward->x, forward->weights->config.n_hidden, layer->ffn_norm, gate_up,
+                                     2};
+    multiply_gate_up(forward, member, gate_up, &down, prepare_rows(forward, member, &input, forward->n_rows));
+}
 
-    multiply(forward, member, &down, 1, &forward->activated, n_rows, true);
+/* x += gate times its matrix. */
+static void add_activated(const struct forward *forward, unsigned member, const struct layer_weights *layer)
+{
+    const struct product down = {&layer->down, forward->x, NULL};
+    multiply(forward, member, &down, 1, &forward->activated, forward->n_rows, true);
+}
+
+/* Five phases, each of which ends with a barrier; with more rows than ALONE_ROWS, three have one before their products
+ * too, and prompts one before attention. */
+static void compute_layer(const struct forward *forward, unsigned member, uint32_t index)
+{
+    const struct layer_weights *layer = &forward->weights->layers[index];
+    project_qkv(forward, member, layer);
+    attend(forward, member, index);
+    add_attended(forward, member, layer);
+    activate(forward, member, layer);
+    add_activated(forward, member, layer);
 }
 
 /* Keeps the normalised final states of the rows that want logits. */
@@ -412,7 +424,7 @@ static void step_work(void *arg, unsigned member)
     const struct forward *forward = arg;
     embed(forward, member);
     for (uint32_t layer = 0; layer < forward->weights->config.n_layers; layer++)
-        layer_work(forward, member, layer);
+        compute_layer(forward, member, layer);
     keep_hidden(forward, member);
 }
 
@@ -481,17 +493,18 @@ static void *take(const struct forward *forward, size_t *used, size_t n_bytes)
     return place;
 }
 
-/* An activation row as wide as the inputs of products can be, but for `down`. */
-static size_t input_row_bytes(const struct model_config *config, enum act_kind kind)
+/* The widest inputs of products, but for those of `down`. */
+static uint32_t input_columns(const struct model_config *config)
 {
     uint32_t n_q = config->n_heads * config->head_dim;
-    return act_row_bytes(kind, config->n_hidden > n_q ? config->n_hidden : n_q);
+    return config->n_hidden > n_q ? config->n_hidden : n_q;
 }
 
 static size_t lay_out(struct forward *forward)
 {
     const struct model_config *config = &forward->weights->config;
-    size_t used = 0, n_rows = forward->n_rows_max, n_members = team_size(forward->team);
+    uint32_t n_rows = forward->n_rows_max;
+    size_t used = 0, n_members = team_size(forward->team);
     size_t n_q = (size_t)config->n_heads * config->head_dim,
            n_kv = (size_t)config->n_kv_heads * config->head_dim;
     size_t n_pairs = config->n_rot / 2,
@@ -516,9 +529,9 @@ static size_t lay_out(struct forward *forward)
     for (int kind = 0; kind < ACT_KINDS; kind++)
         if (wanted[kind]) {
             forward->acts.of[kind] =
-                take(forward, &used, n_rows * input_row_bytes(config, (enum act_kind)kind));
+                take(forward, &used, act_bytes((enum act_kind)kind, n_rows, input_columns(config)));
             forward->activated.of[kind] =
-                take(forward, &used, n_rows * act_row_bytes((enum act_kind)kind, config->n_ffn));
+                take(forward, &used, act_bytes((enum act_kind)kind, n_rows, config->n_ffn));
         }
     for (size_t i = 0; i < n_members; i++) {
         struct member_scratch *scratch = &forward->members[i];
@@ -526,7 +539,7 @@ static size_t lay_out(struct forward *forward)
         for (int kind = 0; kind < ACT_KINDS; kind++)
             if (wanted[kind])
                 scratch->acts.of[kind] =
-                    take(forward, &used, ALONE_ROWS * input_row_bytes(config, (enum act_kind)kind));
+                    take(forward, &used, act_bytes((enum act_kind)kind, ALONE_ROWS, input_columns(config)));
         scratch->q = take(forward, &used, n_task_q * config->head_dim * sizeof(float));
         scratch->acc = take(forward, &used, n_task_q * forward->acc_stride * sizeof(float));
         scratch->states = take(forward, &used, n_task_q * sizeof(struct attn_state));
