@@ -113,18 +113,30 @@ static int count_pages(size_t page_bytes, const runnel_engine_options *options, 
 static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
+    const struct runnel_model *model = engine->model;
+    const struct forward_part all_layers = {model->backend, model->weights->config.n_layers};
     struct kvcache_options cache = {
         .n_sequences = options->n_parallel + 1, /* one for calls */
         .n_positions = engine->limits.n_positions,
     };
-    const struct runnel_model *model = engine->model;
-    int failure = count_pages(forward_page_bytes(model->weights), options, &cache.n_pages, error);
+    int failure =
+        count_pages(forward_page_bytes(&all_layers, 1, model->weights), options, &cache.n_pages, error);
     if (!failure)
         failure = kvcache_create(&cache, &engine->cache, error);
-    if (!failure)
-        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, cache.n_pages,
-                                 engine->n_batch, &engine->forward, error);
-    return failure;
+    if (failure)
+        return failure;
+    const struct forward_options forward = {
+        .parts = &all_layers,
+        .n_parts = 1,
+        .weights = model->weights,
+        .kernels = model->kernels,
+        .team = engine->team,
+        .cache = engine->cache,
+        .n_pages = cache.n_pages,
+        .n_rows_max = engine->n_batch,
+        .n_logits_max = engine->n_logits,
+    };
+    return forward_create(&forward, &engine->forward, error);
 }
 
 static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
@@ -162,10 +174,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
-    engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
-    if (!engine->slots || !engine->rows || !engine->logits || !engine->drawings)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
+    if (!engine->slots || !engine->rows || !engine->drawings)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
     if (!failure)
@@ -179,13 +190,25 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     return failure;
 }
 
+/* Computes the first n rows of engine->rows, the last of which wants logits. */
+static int compute_alone(struct runnel_engine *engine, uint32_t n_rows, runnel_error *error)
+{
+    uint32_t n_kept;
+    float *logits;
+    int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_kept, error);
+    if (failure)
+        return failure;
+    forward_begin_logits(engine->forward, 0, 1);
+    return forward_wait(engine->forward, &logits, error);
+}
+
 /* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
-static void warm_up(struct runnel_engine *engine)
+static int warm_up(struct runnel_engine *engine, runnel_error *error)
 {
     uint32_t n_rows = engine->n_batch < WARM_UP_ROWS ? engine->n_batch : WARM_UP_ROWS;
     if (n_rows >= engine->limits.n_context)
         n_rows = engine->limits.n_context - 1;
-    int sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
+    int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
     if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
         n_rows = 0;
     for (uint32_t i = 0; i < n_rows; i++)
@@ -193,17 +216,18 @@ static void warm_up(struct runnel_engine *engine)
             (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
     if (n_rows) {
         double start_ms = clock_ms();
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows),
-                       engine->logits);
+        failure = compute_alone(engine, n_rows, error);
         double prompt_ms = clock_ms();
         engine->rows[0].position = n_rows;
         engine->rows[0].wants_logits = true;
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, 1), engine->logits);
+        if (!failure)
+            failure = compute_alone(engine, 1, error);
         scheduler_learn(engine->scheduler, n_rows, 0, prompt_ms - start_ms);
         scheduler_learn(engine->scheduler, 1, 0, clock_ms() - prompt_ms);
     }
     if (sequence >= 0)
         kvcache_close(engine->cache, sequence);
+    return failure;
 }
 
 static void *engine_main(void *arg);
@@ -239,8 +263,9 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_condattr_destroy(&monotonic);
 
     failure = create_parts(engine, &options, error);
+    if (!failure)
+        failure = warm_up(engine, error);
     if (!failure) {
-        warm_up(engine);
         int problem = thread_start(&engine->thread, engine_main, engine);
         engine->has_thread = problem == 0;
         if (problem)
@@ -275,7 +300,6 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     team_free(engine->team);
     free(engine->slots);
     free(engine->rows);
-    free(engine->logits);
     free(engine->drawings);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
@@ -427,6 +451,8 @@ static void publish_stats(struct runnel_engine *engine)
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
     struct pool_stats pool;
+    struct backend_memory memory;
+    forward_get_memory(engine->forward, &memory);
     pool_get_stats(engine->memory->pool, &pool);
     scheduler_get_stats(engine->scheduler, &scheduler);
     kvcache_get_stats(engine->cache, &cache);
@@ -437,7 +463,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_kv_pages = cache.n_pages,
         .n_kv_used = cache.n_referenced,
         .n_kv_cached = cache.n_cached,
-        .n_kv_bytes = forward_kv_bytes(engine->forward),
+        .n_kv_bytes = memory.kv_bytes,
         .n_prefix_queries = cache.n_queries,
         .n_prefix_hits = cache.n_hits,
         .n_prompt_tokens = engine->n_prompt_tokens,
