@@ -340,7 +340,7 @@ static void test_random_operations(void **state)
         assert_int_equal(n_allocations, 0);
         struct kvcache_stats stats = kv_model_stats(w.cache);
         assert_true(stats.n_hits > 100 && stats.n_evicted > 100); /* the interesting things did happen */
-        assert_true(w.n_matched_more > 50 && w.n_copies > 50);
+        assert_true(w.n_matched_more > 50 && w.n_copies > 20);
         kvcache_free(w.cache);
     }
 }
