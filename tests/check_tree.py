@@ -22,7 +22,8 @@ MAX_LINES = 800
 FLOORS = {
     "cli": {"base", "runnel.h"},
     "server": {"base", "runnel.h"},
-    "engine": {"model", "kernels", "base", "runnel.h"},
+    "engine": {"backend", "model", "kernels", "base", "runnel.h"},
+    "backend": {"model", "kernels", "base"},
     "model": {"kernels", "base"},
     "kernels": {"base"},
     "base": set(),

@@ -91,15 +91,15 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
 }
 
 /* How many pages the pool has: as many as asked for, one context at least. */
-static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options,
-                       uint32_t *n_pages, runnel_error *error)
+static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
+                       runnel_error *error)
 {
     uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
     uint64_t n = a_context * options->n_parallel;
     if (options->n_kv_tokens)
         n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
     else if (options->n_kv_bytes)
-        n = options->n_kv_bytes / kvcache_page_bytes(cache);
+        n = options->n_kv_bytes / page_bytes;
     if (n < a_context && !options->n_kv_bytes)
         n = a_context;
     if (n < a_context)
@@ -107,7 +107,7 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
                          "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
                          (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
                          options->n_context,
-                         (unsigned long long)((a_context * kvcache_page_bytes(cache) + (1 << 20) - 1) >> 20));
+                         (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));
     if (n > INT32_MAX)
         return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d",
                          (unsigned long long)n, INT32_MAX);
@@ -115,19 +115,34 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
     return RUNNEL_OK;
 }
 
+/* The cache, and the forward pass that has its keys and values. */
 static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
-    const struct model_config *config = &engine->model->weights->config;
+    const struct runnel_model *model = engine->model;
+    const struct forward_part all_layers = {model->backend, model->weights->config.n_layers};
     struct kvcache_options cache = {
-        .n_layers = config->n_layers,
-        .n_kv_heads = config->n_kv_heads,
-        .shapes = engine->model->weights->kv_shapes,
         .n_sequences = options->n_parallel + 1, /* one for calls */
         .n_positions = engine->limits.n_positions,
     };
-    int failure = count_pages(&cache, options, &cache.n_pages, error);
-    return failure ? failure : kvcache_create(&cache, &engine->cache, error);
+    int failure =
+        count_pages(forward_page_bytes(&all_layers, 1, model->weights), options, &cache.n_pages, error);
+    if (!failure)
+        failure = kvcache_create(&cache, &engine->cache, error);
+    if (failure)
+        return failure;
+    const struct forward_options forward = {
+        .parts = &all_layers,
+        .n_parts = 1,
+        .weights = model->weights,
+        .kernels = model->kernels,
+        .team = engine->team,
+        .cache = engine->cache,
+        .n_pages = cache.n_pages,
+        .n_rows_max = engine->n_batch,
+        .n_logits_max = engine->n_logits,
+    };
+    return forward_create(&forward, &engine->forward, error);
 }
 
 static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
@@ -165,10 +180,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
-    engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
-    if (!engine->slots || !engine->rows || !engine->logits || !engine->drawings)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
+    if (!engine->slots || !engine->rows || !engine->drawings)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
     if (!failure)
@@ -176,22 +190,31 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     if (!failure)
         failure = create_cache(engine, options, error);
     if (!failure)
-        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
-                                 &engine->forward, error);
-    if (!failure)
         failure = create_scratches(engine, n_vocab, error);
     if (!failure)
         failure = scheduler_create(&scheduler, &engine->scheduler, error);
     return failure;
 }
 
+/* Computes the first n rows of engine->rows, the last of which wants logits. */
+static int compute_alone(struct runnel_engine *engine, uint32_t n_rows, runnel_error *error)
+{
+    uint32_t n_kept;
+    float *logits;
+    int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_kept, error);
+    if (failure)
+        return failure;
+    forward_begin_logits(engine->forward, 0, 1);
+    return forward_wait(engine->forward, &logits, error);
+}
+
 /* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
-static void warm_up(struct runnel_engine *engine)
+static int warm_up(struct runnel_engine *engine, runnel_error *error)
 {
     uint32_t n_rows = engine->n_batch < WARM_UP_ROWS ? engine->n_batch : WARM_UP_ROWS;
     if (n_rows >= engine->limits.n_context)
         n_rows = engine->limits.n_context - 1;
-    int sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
+    int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
     if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
         n_rows = 0;
     for (uint32_t i = 0; i < n_rows; i++)
@@ -199,17 +222,18 @@ static void warm_up(struct runnel_engine *engine)
             (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
     if (n_rows) {
         double start_ms = clock_ms();
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows),
-                       engine->logits);
+        failure = compute_alone(engine, n_rows, error);
         double prompt_ms = clock_ms();
         engine->rows[0].position = n_rows;
         engine->rows[0].wants_logits = true;
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, 1), engine->logits);
+        if (!failure)
+            failure = compute_alone(engine, 1, error);
         scheduler_learn(engine->scheduler, n_rows, 0, prompt_ms - start_ms);
         scheduler_learn(engine->scheduler, 1, 0, clock_ms() - prompt_ms);
     }
     if (sequence >= 0)
         kvcache_close(engine->cache, sequence);
+    return failure;
 }
 
 static void *engine_main(void *arg);
@@ -245,8 +269,9 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_condattr_destroy(&monotonic);
 
     failure = create_parts(engine, &options, error);
+    if (!failure)
+        failure = warm_up(engine, error);
     if (!failure) {
-        warm_up(engine);
         int problem = thread_start(&engine->thread, engine_main, engine);
         engine->has_thread = problem == 0;
         if (problem)
@@ -281,7 +306,6 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     team_free(engine->team);
     free(engine->slots);
     free(engine->rows);
-    free(engine->logits);
     free(engine->drawings);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
@@ -425,6 +449,8 @@ static void publish_stats(struct runnel_engine *engine)
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
     struct pool_stats pool;
+    struct backend_memory memory;
+    forward_get_memory(engine->forward, &memory);
     pool_get_stats(engine->memory->pool, &pool);
     scheduler_get_stats(engine->scheduler, &scheduler);
     kvcache_get_stats(engine->cache, &cache);
@@ -435,7 +461,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_kv_pages = cache.n_pages,
         .n_kv_used = cache.n_referenced,
         .n_kv_cached = cache.n_cached,
-        .n_kv_bytes = cache.bytes,
+        .n_kv_bytes = memory.kv_bytes,
         .n_prefix_queries = cache.n_queries,
         .n_prefix_hits = cache.n_hits,
         .n_prompt_tokens = engine->n_prompt_tokens,

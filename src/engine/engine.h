@@ -53,8 +53,7 @@ struct runnel_engine {
     struct scheduler *scheduler;
     struct runnel_future *live; /* in the scheduler */
     struct forward_row *rows;   /* [n_batch] */
-    uint32_t n_logits;          /* rows of logits: n_parallel or more */
-    float *logits;              /* [n_logits, n_vocab] */
+    uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
     uint64_t n_prompt_tokens, n_generated_tokens;

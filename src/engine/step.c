@@ -139,6 +139,27 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
     return n_rows;
 }
 
+/* Computes the first n_rows of engine->rows. *logits: of those that want them, one after the other. */
+static int compute(struct runnel_engine *engine, uint32_t n_rows, float **logits, runnel_error *error)
+{
+    uint32_t n_wanted;
+    int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_wanted, error);
+    if (failure)
+        return failure;
+    if (n_wanted)
+        forward_begin_logits(engine->forward, 0, n_wanted);
+    return forward_wait(engine->forward, logits, error);
+}
+
+/* The step could not be computed: every request that had rows in it ends with that. */
+static void fail_all(struct runnel_engine *engine, const struct scheduler_plan *plan,
+                     const runnel_error *error)
+{
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        if (plan->items[i].entry)
+            engine_fail(engine, engine_future_of(plan->items[i].entry), error);
+}
+
 static void commit(struct runnel_engine *engine, const struct scheduler_plan *plan)
 {
     for (uint32_t i = 0; i < plan->n_items; i++) {
@@ -196,7 +217,7 @@ static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
 }
 
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
-static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan)
+static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan, float *logits)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
     engine->n_drawings = 0;
@@ -205,7 +226,7 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
         if (entry && entry->n_committed == entry->n_tokens) {
             uint32_t n = engine->n_drawings++;
             engine->drawings[n].future = engine_future_of(entry);
-            engine->drawings[n].logits = engine->logits + (size_t)n * n_vocab;
+            engine->drawings[n].logits = logits + (size_t)n * n_vocab;
         }
     }
     if (engine->n_drawings == 1)
@@ -229,16 +250,18 @@ bool engine_step(struct runnel_engine *engine)
     for (uint32_t i = 0; i < plan->n_items; i++)
         reserve(engine, &plan->items[i]);
     uint32_t n_rows = build_rows(engine, plan);
-    if (n_rows) {
-        uint32_t n_wanted = forward_step(engine->forward, engine->rows, n_rows);
-        if (n_wanted)
-            forward_logits(engine->forward, 0, n_wanted, engine->logits);
+    float *logits = NULL;
+    runnel_error error;
+    if (n_rows && compute(engine, n_rows, &logits, &error)) {
+        fail_all(engine, plan, &error);
+        n_rows = 0;
+    } else if (n_rows) {
         commit(engine, plan);
     }
     engine->last_step_ms = clock_ms();
     count_stalls(plan, engine->last_step_ms - start_ms);
     scheduler_done(engine->scheduler, n_rows ? engine->last_step_ms - start_ms : 0);
     tell_progress(engine);
-    draw_all(engine, plan);
+    draw_all(engine, plan, logits);
     return true;
 }
