@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -201,7 +202,85 @@ static const char *finish_name(enum runnel_finish_reason reason)
     return "";
 }
 
-enum { BRACKETS = 2 }; /* around the line */
+enum {
+    N_FIGURES = 16,
+    ALWAYS = 9, /* worth of what is never left out */
+    FINISH_WORTH = 8,
+};
+
+/* A part of the line behind an answer: what is worth least is left out of a narrow line. */
+struct figure {
+    const char *separator; /* from the part before it */
+    int worth;
+    char text[48];
+};
+
+struct figures {
+    struct figure list[N_FIGURES];
+    size_t n;
+};
+
+__attribute__((format(printf, 4, 5))) static void add_figure(struct figures *figures, const char *separator,
+                                                             int worth, const char *format, ...)
+{
+    struct figure *figure = &figures->list[figures->n++];
+    va_list args;
+    figure->separator = separator;
+    figure->worth = worth;
+    va_start(args, format);
+    vsnprintf(figure->text, sizeof figure->text, format, args);
+    va_end(args);
+}
+
+/* Columns of the line with its brackets. */
+static size_t figures_width(const struct figures *figures)
+{
+    size_t width = strlen("[]");
+    for (size_t i = 0; i < figures->n; i++)
+        width += (i ? strlen(figures->list[i].separator) : 0) + strlen(figures->list[i].text);
+    return width;
+}
+
+/* Leaves parts out until the line fits, or all that is left is worth having. */
+static void shorten_figures(struct figures *figures, size_t n_columns)
+{
+    while (figures_width(figures) > n_columns) {
+        size_t least = 0;
+        for (size_t i = 1; i < figures->n; i++)
+            if (figures->list[i].worth < figures->list[least].worth)
+                least = i;
+        if (figures->list[least].worth == ALWAYS)
+            return;
+        figures->n--;
+        memmove(&figures->list[least], &figures->list[least + 1],
+                (figures->n - least) * sizeof *figures->list);
+    }
+}
+
+/* Breaks only between parts, never before a unit. */
+static void print_figures(const struct figures *figures, size_t n_columns)
+{
+    size_t column = 1;
+    fputs("\n[", stderr);
+    for (size_t i = 0; i < figures->n; i++) {
+        const struct figure *figure = &figures->list[i];
+        const char *separator = i ? figure->separator : "";
+        size_t len = strlen(figure->text), end = i + 1 == figures->n ? strlen("]") : strlen(" |");
+        if (i && column + strlen(separator) + len + end > n_columns) {
+            size_t n_kept = strlen(separator); /* without the space at the line's end */
+            while (n_kept && separator[n_kept - 1] == ' ')
+                n_kept--;
+            fprintf(stderr, "%.*s\n ", (int)n_kept, separator);
+            column = 1;
+        } else {
+            fputs(separator, stderr);
+            column += strlen(separator);
+        }
+        fputs(figure->text, stderr);
+        column += len;
+    }
+    fputs("]\n", stderr);
+}
 
 static double per_second(double n, double ms)
 {
@@ -222,83 +301,90 @@ static double decoded(const runnel_response *response)
     return response->n_tokens ? response->n_tokens - 1.0 : 0;
 }
 
-/* "load 1.20 s | " or nothing. */
-static int describe_load(char *line, size_t size, double load_ms)
-{
-    return load_ms > 0 ? snprintf(line, size, "load %.2f s | ", load_ms / 1e3) : 0;
-}
-
-/* All of it. */
-static void describe_all(const runnel_model_info *info, const runnel_response *response, double load_ms,
-                         char *line, size_t size)
-{
-    double decode_tok_s = per_second(decoded(response), response->decode_ms);
-    uint32_t n_computed = response->n_prompt_tokens - response->n_cached_tokens;
-    char cached[32] = "";
-    int n = describe_load(line, size, load_ms);
-    if (response->n_cached_tokens)
-        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
-    snprintf(
-        line + n, size - (size_t)n,
-        "prompt %u tokens%s, prefill %.1f tok/s, first token %.0f ms | answer %u tokens, decode %.1f tok/s, "
-        "%.1f GB/s | %s",
-        response->n_prompt_tokens, cached, per_second(n_computed, response->prefill_ms), response->prefill_ms,
-        response->n_tokens, decode_tok_s, decode_tok_s * (double)info->bytes_per_token / 1e9,
-        response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
-                                                        : describe_finish(response->finish_reason));
-}
-
 /* Digits behind the point, so that the line stays short. */
 static int places(double value)
 {
     return value < 1000 ? 1 : 0;
 }
 
-/* What one answer cost: the model was loaded for it. */
-static void describe_speeds(const runnel_model_info *info, const runnel_response *response, double load_ms,
-                            char *line, size_t size)
+/* That an answer is complete is worth less than that it is not. */
+static void add_finish(struct figures *figures, const runnel_response *response)
 {
-    double decode_tok_s = per_second(decoded(response), response->decode_ms),
-           decode_gb_s = decode_tok_s * (double)info->bytes_per_token / 1e9,
-           prefill_tok_s =
-               per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms);
-    int n = describe_load(line, size, load_ms);
-    snprintf(line + n, size - (size_t)n, "prefill %.*f tok/s | decode %.*f tok/s, %.1f GB/s | %s",
-             places(prefill_tok_s), prefill_tok_s, places(decode_tok_s), decode_tok_s, decode_gb_s,
-             describe_finish(response->finish_reason));
+    bool is_complete = response->finish_reason == RUNNEL_FINISH_STOP;
+    add_figure(figures, " | ", is_complete ? 4 : FINISH_WORTH, "%s",
+               describe_finish(response->finish_reason));
 }
 
-/* What a turn of a conversation took of the context; where that is wider than n_columns, less of it. */
-static void describe_counts(const runnel_response *response, unsigned n_columns, char *line, size_t size)
+static double prefill_speed(const runnel_response *response)
 {
-    double decode_tok_s = per_second(decoded(response), response->decode_ms),
-           prefill_s = response->prefill_ms / 1e3;
-    char cached[32] = "";
+    return per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms);
+}
+
+static double decode_speed(const runnel_response *response)
+{
+    return per_second(decoded(response), response->decode_ms);
+}
+
+/* All of it; nothing is left out, as somebody asked for it. */
+static void add_all(struct figures *figures, const runnel_model_info *info, const runnel_response *response,
+                    double load_ms)
+{
+    if (load_ms > 0)
+        add_figure(figures, "", ALWAYS, "load %.2f s", load_ms / 1e3);
+    add_figure(figures, " | ", ALWAYS, "prompt %u tokens", response->n_prompt_tokens);
     if (response->n_cached_tokens)
-        snprintf(cached, sizeof cached, " (%u cached)", response->n_cached_tokens);
-    int n_prompt = snprintf(line, size, "prompt %u%s in %.*f s | ", response->n_prompt_tokens, cached,
-                            prefill_s < 100 ? 1 : 0, prefill_s);
-    int n_answer =
-        snprintf(line + n_prompt, size - (size_t)n_prompt, "answer %u, %.*f tok/s | %s", response->n_tokens,
-                 places(decode_tok_s), decode_tok_s, describe_finish(response->finish_reason));
-    if ((unsigned)(n_prompt + n_answer + BRACKETS) > n_columns)
-        memmove(line, line + n_prompt, (size_t)n_answer + 1);
+        add_figure(figures, " ", ALWAYS, "(%u cached)", response->n_cached_tokens);
+    add_figure(figures, ", ", ALWAYS, "prefill %.1f tok/s", prefill_speed(response));
+    add_figure(figures, ", ", ALWAYS, "first token %.0f ms", response->prefill_ms);
+    add_figure(figures, " | ", ALWAYS, "answer %u tokens", response->n_tokens);
+    add_figure(figures, ", ", ALWAYS, "decode %.1f tok/s", decode_speed(response));
+    add_figure(figures, ", ", ALWAYS, "%.1f GB/s",
+               decode_speed(response) * (double)info->bytes_per_token / 1e9);
+    add_figure(figures, " | ", ALWAYS, "%s",
+               response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
+                                                               : describe_finish(response->finish_reason));
+}
+
+/* What one answer cost: the model was loaded for it. */
+static void add_speeds(struct figures *figures, const runnel_model_info *info,
+                       const runnel_response *response, double load_ms)
+{
+    double prefill = prefill_speed(response), decode = decode_speed(response);
+    add_figure(figures, "", 1, "load %.2f s", load_ms / 1e3);
+    add_figure(figures, " | ", 3, "prefill %.*f tok/s", places(prefill), prefill);
+    add_figure(figures, " | ", ALWAYS, "decode %.*f tok/s", places(decode), decode);
+    add_figure(figures, ", ", 2, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+    add_finish(figures, response);
+}
+
+/* What a turn of a conversation took of the context. */
+static void add_counts(struct figures *figures, const runnel_response *response)
+{
+    double prefill_s = response->prefill_ms / 1e3, decode = decode_speed(response);
+    add_figure(figures, "", 3, "prompt %u", response->n_prompt_tokens);
+    if (response->n_cached_tokens)
+        add_figure(figures, " ", 1, "(%u cached)", response->n_cached_tokens);
+    add_figure(figures, " ", 2, "in %.*f s", prefill_s < 100 ? 1 : 0, prefill_s);
+    add_figure(figures, " | ", ALWAYS, "answer %u", response->n_tokens);
+    add_figure(figures, ", ", ALWAYS, "%.*f tok/s", places(decode), decode);
+    add_finish(figures, response);
 }
 
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose)
 {
-    char line[256], text[264];
+    struct figures figures = {.n = 0};
+    size_t n_columns = wrap_columns(stderr);
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
     if (verbose)
-        describe_all(&info, response, load_ms, line, sizeof line);
+        add_all(&figures, &info, response, load_ms);
     else if (load_ms > 0)
-        describe_speeds(&info, response, load_ms, line, sizeof line);
+        add_speeds(&figures, &info, response, load_ms);
     else
-        describe_counts(response, wrap_columns(stderr), line, sizeof line);
-    snprintf(text, sizeof text, "\n[%s]\n", line);
-    wrap_print(stderr, 1, text);
+        add_counts(&figures, response);
+    shorten_figures(&figures, n_columns);
+    print_figures(&figures, n_columns);
 }
 
 void answer_remark_cut_thought(const runnel_response *response)

@@ -17,8 +17,9 @@ static char *read_question(struct line_editor *editor)
 {
     char *text;
     enum line_result result;
-    while ((result = line_editor_read(editor, "\n> ", &text)) == LINE_INTERRUPTED)
-        chat_say("\nCtrl-C again or Ctrl-D ends.\n");
+    while ((result = line_editor_read(editor, "\n> ", &text)) == LINE_INTERRUPTED || result == LINE_CLEARED)
+        if (result == LINE_INTERRUPTED)
+            chat_say("\nCtrl-C again or Ctrl-D ends.\n");
     return text;
 }
 
@@ -51,20 +52,16 @@ static void offer_room(const struct chat *chat, const char *question, const runn
 {
     size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, question);
     if (n > n_turns)
-        chat_say("The question is too long by itself (%s): --ctx gives more room, if the model has it.\n",
-                 error->message);
-    else if (chat->retries)
-        chat_say(
-            "The conversation has become too long (%s): the answer that there was stays. /drop forgets the "
-            "oldest turns, /retry then asks again.\n",
-            error->message);
+        chat_say("The question is too long by itself (%s): --ctx gives more room, if the model has it%s.\n",
+                 error->message,
+                 chat->conversation.has_system ? ", and so does a shorter system prompt" : "");
     else
         chat_say("The conversation has become too long (%s): /drop forgets the oldest %zu of its %zu turn%s "
-                 "and asks again, /clear starts a new one.\n",
+                 "and asks again, /clear starts a new one, in which /retry asks.\n",
                  error->message, n, n_turns, n_turns == 1 ? "" : "s");
 }
 
-/* The answer ended because the context did. The last turn stays, or there would be nothing to ask again. */
+/* The answer ended because the context did. */
 static void say_full(const struct chat *chat)
 {
     if (conversation_turns(&chat->conversation) > 1)
@@ -76,14 +73,17 @@ static void say_full(const struct chat *chat)
             "model has it.\n");
 }
 
-/* What /retry took away comes back, as there is no other answer. */
-static void put_back(struct chat *chat, const char *question)
+/* What ended the answer too early, if anything did, and what can be done: one thing is said. */
+static void say_what_was_cut(const struct chat *chat, const runnel_response *response)
 {
-    struct conversation *conversation = &chat->conversation;
-    const char *answer = chat->replaced;
-    if (chat->retries && conversation_add(conversation, "user", question, strlen(question)) && answer &&
-        !conversation_add(conversation, "assistant", answer, strlen(answer)))
-        conversation_drop_last(conversation);
+    if (response->finish_reason != RUNNEL_FINISH_LENGTH)
+        return;
+    if (response->n_prompt_tokens + response->n_tokens >= chat->n_context)
+        say_full(chat);
+    else if (response->reasoning_len && !response->text_len)
+        chat_say(
+            "Cut off within its thoughts, so there is no answer: /set n-tokens N gives room for one, /set "
+            "think off leaves the thoughts out, /retry then asks again.\n");
 }
 
 static void forget(char **text)
@@ -92,26 +92,34 @@ static void forget(char **text)
     *text = NULL;
 }
 
+/* Says why, and keeps the question for /retry. */
+static void refuse(struct chat *chat, const char *question, int failure, const runnel_error *error)
+{
+    bool has_room = failure != RUNNEL_ECONTEXT;
+    if (has_room)
+        chat_say("runnel: %s\n", error->message);
+    else
+        offer_room(chat, question, error);
+    if (chat->retries) {
+        chat_put_back(chat, question);
+        chat->retry_refused = !has_room;
+    } else {
+        chat->unasked = strdup(question); /* NULL: it has to be typed again */
+    }
+}
+
 static void take_turn(struct chat *chat, const char *question)
 {
     runnel_error error;
     runnel_response response = {.size = sizeof response};
     forget(&chat->unasked);
+    chat->retry_refused = false;
     int failure = ask(chat, question, &response, &error);
     if (failure) {
-        put_back(chat, question);
-        if (!chat->retries)
-            chat->unasked = strdup(question); /* NULL: it has to be typed again */
-        if (failure == RUNNEL_ECONTEXT)
-            offer_room(chat, question, &error);
-        else
-            chat_say("runnel: %s\n", error.message);
+        refuse(chat, question, failure, &error);
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
-        answer_remark_cut_thought(&response);
-        if (response.finish_reason == RUNNEL_FINISH_LENGTH &&
-            response.n_prompt_tokens + response.n_tokens >= chat->n_context)
-            say_full(chat);
+        say_what_was_cut(chat, &response);
         runnel_response_free(&response);
     }
     forget(&chat->replaced);

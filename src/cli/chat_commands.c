@@ -17,6 +17,7 @@
 
 enum {
     NAME_MAX_LEN = 16,
+    WORD_MAX = 32,
     LEFT_COLUMNS = 16, /* of the table of commands */
     NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
     ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
@@ -86,11 +87,23 @@ size_t chat_turns_in_the_way(const struct chat *chat, const char *question)
 
 /* The commands -------------------------------------------------------------------------------------------- */
 
+/* For /retry, as the turn is about to go. */
+static void keep_last_question(struct chat *chat)
+{
+    const runnel_message *last = conversation_last_question(&chat->conversation);
+    if (!chat->unasked && last)
+        chat->unasked = strdup(last->content);
+}
+
 static enum chat_typed take_clear(struct chat *chat, const char *argument, char **question)
 {
     (void)argument, (void)question;
+    if (chat->retry_refused)
+        keep_last_question(chat);
+    chat->retry_refused = false;
     conversation_clear(&chat->conversation);
-    chat_say("A new conversation.%s\n", chat->conversation.has_system ? " The system prompt stays." : "");
+    chat_say("A new conversation.%s%s\n", chat->conversation.has_system ? " The system prompt stays." : "",
+             chat->unasked ? " /retry asks the question that was refused." : "");
     return CHAT_NOTHING;
 }
 
@@ -112,7 +125,7 @@ static enum chat_typed take_system(struct chat *chat, const char *argument, char
             chat_say("There is no system prompt. /system TEXT sets one.\n");
         return CHAT_NOTHING;
     }
-    bool clears = !strcmp(argument, "clear");
+    bool clears = !strcasecmp(argument, "clear");
     if (!conversation_set_system(conversation, clears ? NULL : argument))
         chat_say("No memory for the system prompt.\n");
     else
@@ -133,8 +146,42 @@ static enum chat_typed take_undo(struct chat *chat, const char *argument, char *
     if (conversation_last_answer(conversation))
         conversation_drop_last(conversation);
     conversation_drop_last(conversation);
-    chat_say("Forgot the last question and its answer. Turns left: %zu.\n", conversation_turns(conversation));
+    chat->retry_refused = false;
+    chat_say("Forgot the last question and its answer. Turns left: %zu.%s\n",
+             conversation_turns(conversation),
+             chat->unasked ? " /retry asks the question that was refused." : "");
     return CHAT_NOTHING;
+}
+
+/* Takes the last turn, of which there is one, out of the conversation. False: no memory, nothing has changed. */
+static bool lift_last_turn(struct chat *chat, char **question)
+{
+    struct conversation *conversation = &chat->conversation;
+    const runnel_message *last = conversation_last_question(conversation);
+    const runnel_message *answer = conversation_last_answer(conversation);
+    *question = strdup(last->content);
+    chat->replaced = answer ? strdup(answer->content) : NULL;
+    if (!*question || (answer && !chat->replaced)) {
+        free(*question);
+        free(chat->replaced);
+        *question = chat->replaced = NULL; /* the caller frees the question, too */
+        chat_say("No memory to ask again.\n");
+        return false;
+    }
+    if (answer)
+        conversation_drop_last(conversation);
+    conversation_drop_last(conversation);
+    chat->retries = true;
+    return true;
+}
+
+void chat_put_back(struct chat *chat, const char *question)
+{
+    struct conversation *conversation = &chat->conversation;
+    const char *answer = chat->replaced;
+    if (conversation_add(conversation, "user", question, strlen(question)) && answer &&
+        !conversation_add(conversation, "assistant", answer, strlen(answer)))
+        conversation_drop_last(conversation);
 }
 
 /* The question that was refused, if there is one: no answer is in its place. */
@@ -148,28 +195,14 @@ static enum chat_typed take_unasked(struct chat *chat, char **question)
 static enum chat_typed take_retry(struct chat *chat, const char *argument, char **question)
 {
     (void)argument;
-    struct conversation *conversation = &chat->conversation;
-    const runnel_message *last = conversation_last_question(conversation);
-    const runnel_message *answer = conversation_last_answer(conversation);
     if (chat->unasked)
         return take_unasked(chat, question);
-    if (!last) {
+    if (!conversation_last_question(&chat->conversation)) {
         chat_say("There is no question to ask again.\n");
         return CHAT_NOTHING;
     }
-    *question = strdup(last->content);
-    chat->replaced = answer ? strdup(answer->content) : NULL;
-    if (!*question || (answer && !chat->replaced)) {
-        free(*question);
-        free(chat->replaced);
-        *question = chat->replaced = NULL; /* the caller frees the question, too */
-        chat_say("No memory to ask again.\n");
+    if (!lift_last_turn(chat, question))
         return CHAT_NOTHING;
-    }
-    if (answer)
-        conversation_drop_last(conversation);
-    conversation_drop_last(conversation);
-    chat->retries = true;
     if (!chat->settings.has_seed)
         chat->settings.seed = run_random_seed();
     else
@@ -177,24 +210,52 @@ static enum chat_typed take_retry(struct chat *chat, const char *argument, char 
     return CHAT_QUESTION;
 }
 
-static enum chat_typed take_drop(struct chat *chat, const char *argument, char **question)
+/* Drops turns for question (NULL: for whatever is asked next). False: that would not help, or there is none. */
+static bool drop_turns(struct chat *chat, const char *question)
 {
-    (void)argument;
-    size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, chat->unasked);
+    size_t n_turns = conversation_turns(&chat->conversation), n = chat_turns_in_the_way(chat, question);
+    if (question && n > n_turns) {
+        chat_say(
+            "The question that was refused is too long by itself, so nothing was dropped. /undo and /clear "
+            "forget turns.\n");
+        return false;
+    }
     if (!n_turns) {
         chat_say("There is no turn to drop.\n");
-        return CHAT_NOTHING;
+        return false;
     }
     if (n == 0)
         n = 1; /* somebody wants it */
-    if (n > n_turns)
-        n = n_turns;
-    if (n == n_turns && n_turns > 1 && !chat->unasked)
-        n--; /* for /retry */
+    if (n >= n_turns && !question)
+        n = n_turns > 1 ? n_turns - 1 : 1; /* the last one stays for /retry */
+    bool keeps_question = n == n_turns && !question;
+    if (keeps_question)
+        keep_last_question(chat);
     conversation_drop_oldest(&chat->conversation, n);
-    chat_say("Dropped the oldest %zu of %zu turn%s%s.\n", n, n_turns, n_turns == 1 ? "" : "s",
-             chat->conversation.has_system ? "; the system prompt stays" : "");
-    return take_unasked(chat, question);
+    chat_say("Dropped the oldest %zu of %zu turn%s%s.%s\n", n, n_turns, n_turns == 1 ? "" : "s",
+             chat->conversation.has_system ? "; the system prompt stays" : "",
+             keeps_question ? " /retry asks its question again." : "");
+    return true;
+}
+
+static enum chat_typed take_drop(struct chat *chat, const char *argument, char **question)
+{
+    (void)argument;
+    bool lifts = chat->retry_refused;
+    if (lifts && !lift_last_turn(chat, question))
+        return CHAT_NOTHING;
+    bool asks = lifts || chat->unasked;
+    if (!drop_turns(chat, lifts ? *question : chat->unasked)) {
+        if (lifts)
+            chat_put_back(chat, *question);
+        free(chat->replaced);
+        chat->replaced = NULL;
+        chat->retries = false;
+        return CHAT_NOTHING;
+    }
+    if (!asks)
+        return CHAT_NOTHING;
+    return lifts ? CHAT_QUESTION : take_unasked(chat, question);
 }
 
 /* Files --------------------------------------------------------------------------------------------------- */
@@ -236,6 +297,9 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
     } else if (conversation_load(conversation, path, &error)) {
         chat_say("/load: %s\n", error.message);
     } else {
+        free(chat->unasked); /* it belonged to what was said before */
+        chat->unasked = NULL;
+        chat->retry_refused = false;
         bool is_open = conversation_last_question(conversation) && !conversation_last_answer(conversation);
         size_t n_turns = conversation_turns(conversation);
         chat_say("Loaded %zu turn%s%s from %s%s\n", n_turns, n_turns == 1 ? "" : "s",
@@ -293,9 +357,9 @@ static void show_settings(const struct chat *chat)
 
 static int read_switch(const char *name, const char *value, bool usual, bool *is_on, runnel_error *error)
 {
-    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0 && strcmp(value, "default") != 0)
+    if (strcasecmp(value, "on") != 0 && strcasecmp(value, "off") != 0 && strcasecmp(value, "default") != 0)
         return error_set(error, RUNNEL_EINVAL, "%s: expected on, off or default, found '%.80s'", name, value);
-    *is_on = !strcmp(value, "on") || (usual && !strcmp(value, "default"));
+    *is_on = !strcasecmp(value, "on") || (usual && !strcasecmp(value, "default"));
     return RUNNEL_OK;
 }
 
@@ -306,7 +370,7 @@ static int set_think(struct chat *chat, const char *value, runnel_error *error)
     int failure = read_switch("think", value, can_think, &is_on, error);
     if (failure)
         return failure;
-    if (!can_think && strcmp(value, "default") != 0)
+    if (!can_think && strcasecmp(value, "default") != 0)
         return error_set(error, RUNNEL_EINVAL,
                          "think: expected a model that thinks, found one that does not");
     chat->settings.no_think = !is_on && can_think;
@@ -322,7 +386,7 @@ static int set_one(struct chat *chat, const char *name, const char *value, runne
         return set_think(chat, value, error);
     if (!strcmp(name, "verbose"))
         return read_switch("verbose", value, false, &chat->settings.verbose, error);
-    if (strcmp(value, "default") != 0)
+    if (strcasecmp(value, "default") != 0)
         return run_set(&chat->settings, name, value, error);
     if (!has)
         return run_set(&chat->settings, name, RUN_DEFAULT_TOKENS, error);
@@ -330,6 +394,12 @@ static int set_one(struct chat *chat, const char *name, const char *value, runne
     if (has == &chat->settings.has_seed)
         chat->settings.seed = run_random_seed();
     return RUNNEL_OK;
+}
+
+static void lower(char *text)
+{
+    for (; *text; text++)
+        *text = (char)tolower((unsigned char)*text);
 }
 
 static enum chat_typed take_set(struct chat *chat, const char *argument, char **question)
@@ -344,10 +414,14 @@ static enum chat_typed take_set(struct chat *chat, const char *argument, char **
         return CHAT_NOTHING;
     }
     snprintf(name, sizeof name, "%.*s", (int)(len < NAME_MAX_LEN ? len : NAME_MAX_LEN - 1), argument);
+    lower(name);
     if (!*value)
         error_set(&error, RUNNEL_EINVAL, "%s: expected a value (or default) behind it, found nothing", name);
     else if (!set_one(chat, name, value, &error)) {
-        chat_say("%s: %s\n", name, value);
+        char said[WORD_MAX]; /* of what can be set, nothing is longer */
+        snprintf(said, sizeof said, "%s", value);
+        lower(said);
+        chat_say("%s: %s\n", name, said);
         return CHAT_NOTHING;
     }
     chat_say("/set: %s\n", error.message);
@@ -401,30 +475,46 @@ static const struct command *find_command(const char *name, size_t len)
     return NULL;
 }
 
+/* NULL: none is near. */
 static const char *nearest_command(const char *typed, size_t len)
 {
     char name[NAME_MAX_LEN];
-    for (size_t i = 0; i < len && i < sizeof name; i++)
+    const char *nearest = NULL;
+    size_t distance = NEAR + 1;
+    if (len <= NEAR || len > sizeof name)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
         name[i] = (char)tolower((unsigned char)typed[i]);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (len > NEAR && len <= sizeof name && text_distance(name, len, commands[i].name) <= NEAR)
-            return commands[i].name;
-    return NULL;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        size_t d = text_distance(name, len, commands[i].name);
+        if (d < distance) {
+            distance = d;
+            nearest = commands[i].name;
+        }
+    }
+    return nearest;
 }
 
-static enum chat_typed take_unknown(const char *text, size_t len, bool has_more, char **question)
+/* A first word of letters, perhaps with punctuation behind it, is meant as a command; a path or code is not. */
+static bool is_command_word(const char *word, size_t len)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+    size_t n_letters = strspn(word, letters);
+    return n_letters && n_letters + strspn(word + n_letters, ".,:;!?") >= len;
+}
+
+static enum chat_typed take_unknown(const char *text, size_t len, char **question)
+{
     const char *nearest = nearest_command(text + 1, len);
-    bool is_path = strspn(text + 1, letters) != len;
-    if (is_path || (has_more && !nearest)) {
+    if (!is_command_word(text + 1, len)) {
         *question = strdup(text);
         return *question ? CHAT_QUESTION : CHAT_NOTHING;
     }
     if (nearest)
         chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, nearest);
     else
-        chat_say("/%.*s: no such command; /? lists them.\n", (int)len, text + 1);
+        chat_say("/%.*s: no such command; /? lists them. A space before it makes it a question.\n", (int)len,
+                 text + 1);
     return CHAT_NOTHING;
 }
 
@@ -442,7 +532,7 @@ enum chat_typed chat_take(struct chat *chat, const char *text, char **question)
     const char *rest = text + 1 + len + strspn(text + 1 + len, spaces);
     const struct command *command = find_command(text + 1, len);
     if (!command)
-        return take_unknown(text, len, *rest, question);
+        return take_unknown(text, len, question);
     if (*rest && !command->argument) {
         chat_say("/%s: expected nothing behind it, found '%.80s'\n", command->name, rest);
         return CHAT_NOTHING;

@@ -11,9 +11,12 @@ struct chat {
     uint32_t n_context;
     struct run_settings settings; /* /set changes them */
     struct conversation conversation;
-    char *
-        unasked; /* the last question, if it was refused, for lack of room above all; NULL: it was answered. Owned */
-    bool retries;   /* the question that is asked now was taken out of the conversation by /retry, */
+    /* The last question, if it was refused, for lack of room above all, or dropped; it is not in the conversation. /retry
+     * asks it. NULL: none. Owned. */
+    char *unasked;
+    bool
+        retry_refused; /* the last turn's question found no room when /retry asked it again: /drop does so, too */
+    bool retries;      /* the question that is asked now was taken out of the conversation by /retry, */
     char *replaced; /* and this was its answer; NULL: it had none. Owned */
 };
 
@@ -21,6 +24,9 @@ enum chat_typed { CHAT_QUESTION, CHAT_NOTHING, CHAT_END };
 
 /* Takes a typed text. CHAT_QUESTION: *question is to be asked, and the caller's to free. */
 enum chat_typed chat_take(struct chat *chat, const char *text, char **question);
+
+/* What /retry took out of the conversation comes back, as there is no other answer. */
+void chat_put_back(struct chat *chat, const char *question);
 
 /* For people, on stderr: breaks between words on a terminal. The text ends with a newline. */
 __attribute__((format(printf, 1, 2))) void chat_say(const char *format, ...);

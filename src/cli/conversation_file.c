@@ -48,12 +48,25 @@ static int check_place(const char *path, runnel_error *error)
         return RUNNEL_OK;
     if (S_ISDIR(status.st_mode))
         return error_set(error, RUNNEL_EINVAL, "%s: expected the name of a file, found a directory", path);
+    if (access(path, R_OK)) /* whether it holds a conversation cannot be told */
+        return error_set(error, RUNNEL_EIO, "%s: is there and cannot be read, so it is left as it is: %s",
+                         path, strerror(errno));
     if (conversation_load(&there, path, &reason))
         return error_set(
             error, RUNNEL_EINVAL,
             "%s: expected a free name or a conversation, found another file, which is left as it is", path);
     conversation_free(&there);
     return RUNNEL_OK;
+}
+
+/* A folder that is missing is named, because "No such file" would be said of a file that was to be made. */
+static int fail_writing(const char *path, int reason, runnel_error *error)
+{
+    const char *slash = strrchr(path, '/');
+    if (reason == ENOENT && slash)
+        return error_set(error, RUNNEL_EIO, "%s: cannot be written: expected the folder %.*s, found none",
+                         path, (int)(slash - path), path);
+    return error_set(error, RUNNEL_EIO, "%s: cannot be written: %s", path, strerror(reason));
 }
 
 /* Written beside it and then renamed: a full disk does not cost the file that was there. */
@@ -76,7 +89,7 @@ int conversation_save(const struct conversation *conversation, const char *path,
         return RUNNEL_OK;
     if (descriptor >= 0)
         unlink(beside);
-    return error_set(error, RUNNEL_EIO, "%s: cannot be written: %s", path, strerror(reason));
+    return fail_writing(path, reason, error);
 }
 
 /* Reading ------------------------------------------------------------------------------------------------- */
@@ -137,7 +150,11 @@ static int load_json(const char *path, json_t **object, runnel_error *error)
     if (!S_ISREG(status.st_mode))
         return error_set(error, RUNNEL_EIO, "%s: expected a file, found %s", path,
                          S_ISDIR(status.st_mode) ? "a directory" : "something else");
-    *object = json_load_file(path, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    *object = json_loadf(file, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    fclose(file);
     if (!*object)
         return error_set(error, RUNNEL_EFORMAT, "%s: expected a conversation as JSON; line %d: %.200s", path,
                          where.line, where.text);

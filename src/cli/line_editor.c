@@ -32,7 +32,7 @@ struct line_editor {
     const char *prompt;
     bool begins_as_is;           /* the text was not typed: """ at its begin opens nothing */
     bool ends_as_is;             /* likewise: a backslash at its end continues nothing */
-    bool was_interrupted;        /* the last text was thrown away */
+    bool was_interrupted;        /* the last key was Ctrl-C in an empty line */
     locale_t utf8, found_locale; /* LC_CTYPE of this thread alone: the width of characters */
 };
 
@@ -394,8 +394,10 @@ static enum line_result read_keys(struct line_editor *editor)
             key = search(editor);
         if (key == KEY_ENTER && finish(editor))
             return LINE_TEXT;
+        if (key == KEY_INTERRUPT && text->n)
+            return LINE_CLEARED;
         if (key == KEY_INTERRUPT)
-            return editor->was_interrupted && !text->n ? LINE_END : LINE_INTERRUPTED;
+            return editor->was_interrupted ? LINE_END : LINE_INTERRUPTED;
         if (key == KEY_NO_INPUT || (key == KEY_DELETE_OR_END && !text->n))
             return LINE_END;
         if (!edit(editor, key))
@@ -418,7 +420,7 @@ enum line_result line_editor_read(struct line_editor *editor, const char *prompt
     enum line_result result = read_keys(editor);
     line_display_end(&editor->display, &editor->text, result == LINE_TEXT);
     terminal_end_reading();
-    if (result == LINE_INTERRUPTED)
+    if (result == LINE_INTERRUPTED || result == LINE_CLEARED)
         line_keys_drop(&editor->keys); /* as the system does with Ctrl-C */
     editor->was_interrupted = result == LINE_INTERRUPTED;
     if (result == LINE_TEXT)

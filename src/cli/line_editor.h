@@ -12,7 +12,8 @@ struct line_editor;
 
 enum line_result {
     LINE_TEXT,
-    LINE_INTERRUPTED, /* Ctrl-C: what stood in the line was thrown away */
+    LINE_CLEARED,     /* Ctrl-C: what stood in the line was thrown away */
+    LINE_INTERRUPTED, /* Ctrl-C in an empty line */
     LINE_END, /* Ctrl-D in an empty line, Ctrl-C in an empty line after LINE_INTERRUPTED, or the terminal is gone */
 };
 

@@ -41,7 +41,8 @@ struct serve_settings {
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
     uint64_t seed;
-    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
+        has_max_tokens;
     bool insecure, log_json;
 };
 
@@ -99,8 +100,8 @@ static const struct option_spec serve_options[] = {
     {"seed", 0, OPTION_UINT64, "S", "likewise (default: another one each time)",
      OPTION_FIELD(struct serve_settings, seed), OPTION_HAS(struct serve_settings, has_seed)},
     {"max-tokens", 0, OPTION_INT, "N", "likewise: tokens of an answer, thoughts included",
-     OPTION_FIELD(struct serve_settings, max_tokens), .minimum = 1, .maximum = 1 << 24,
-     .default_text = "4096"},
+     OPTION_FIELD(struct serve_settings, max_tokens), OPTION_HAS(struct serve_settings, has_max_tokens),
+     .minimum = 1, .maximum = 1 << 24, .default_text = "4096"},
     {"reasoning-format", 0, OPTION_STRING, "NAME", "thoughts apart from the answer, or as part of it",
      OPTION_FIELD(struct serve_settings, reasoning_format), .choices = "deepseek|none",
      .default_text = "deepseek"},
@@ -310,6 +311,19 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     return RUNNEL_OK;
 }
 
+/* With a window answers may be longer than the context. */
+static void remark_max_tokens(const struct serving *serving, const struct server *server)
+{
+    const struct serve_settings *settings = serving->settings;
+    uint32_t n_context = serving->options.n_context;
+    if (settings->has_max_tokens && !settings->keep_last && (uint32_t)settings->max_tokens >= n_context)
+        log_say(server->log, "max-tokens",
+                "--max-tokens %d is more than fits: an answer ends where the context (--ctx) of %u tokens, "
+                "prompt "
+                "and answer together, is full",
+                settings->max_tokens, n_context);
+}
+
 static void on_ready(void *user, const struct server *server)
 {
     const struct serving *serving = user;
@@ -317,6 +331,7 @@ static void on_ready(void *user, const struct server *server)
     runnel_model_get_info(serving->model, &info);
     if (*info.warning)
         log_say(server->log, "model", "The model's file, left out: %s", info.warning);
+    remark_max_tokens(serving, server);
     log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }
 

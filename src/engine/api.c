@@ -197,10 +197,10 @@ int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *
     if (future->finish_reason == RUNNEL_FINISH_ERROR)
         return error_set(error, future->error.code, "%s", future->error.message);
     pthread_mutex_lock(&future->lock); /* two threads may wait: one gets it */
-    bool was_taken = !future->text.bytes;
+    bool was_taken = !future->answer.text.bytes;
     if (!was_taken) {
         versioned_write(&future->final, sizeof future->final, response);
-        future->text = future->reasoning = (struct text){0}; /* the response owns them now */
+        future->answer.text = future->answer.reasoning = (struct text){0}; /* the response owns them now */
         future->final.text = future->final.reasoning = NULL;
     }
     pthread_mutex_unlock(&future->lock);
@@ -382,17 +382,21 @@ struct evaluation {
     int failure;
 };
 
-/* Hands out the logits of the rows that the last step kept, as many at a time as the engine's buffer holds. */
+/* Hands out the logits of the rows that the last step kept, as many at a time as there is room for. */
 static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_index,
                     const struct evaluation *evaluation)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
     for (uint32_t first = 0; first < n_kept; first += engine->n_logits) {
         uint32_t n = n_kept - first < engine->n_logits ? n_kept - first : engine->n_logits;
-        forward_logits(engine->forward, first, n, engine->logits);
+        float *logits;
+        forward_begin_logits(engine->forward, first, n);
+        int failure = forward_wait(engine->forward, &logits, evaluation->error);
+        if (failure)
+            return failure;
         for (uint32_t i = 0; i < n; i++)
             if (!evaluation->on_logits(evaluation->user, first_index + first + i,
-                                       engine->logits + (size_t)i * n_vocab))
+                                       logits + (size_t)i * n_vocab))
                 return error_set(evaluation->error, RUNNEL_ECANCELLED, "ended by the caller");
     }
     return RUNNEL_OK;
@@ -413,7 +417,13 @@ static int evaluate_chunk(struct runnel_engine *engine, const struct evaluation 
                                                .position = done + i,
                                                .token = evaluation->ids[done + i],
                                                .wants_logits = done + i >= evaluation->from};
-    uint32_t n_kept = forward_step(engine->forward, engine->rows, n);
+    uint32_t n_kept;
+    float *none;
+    failure = forward_begin(engine->forward, engine->rows, n, &n_kept, evaluation->error);
+    if (!failure)
+        failure = forward_wait(engine->forward, &none, evaluation->error);
+    if (failure)
+        return failure;
     kvcache_commit(engine->cache, sequence, evaluation->ids + done, n);
     return hand_out(engine, n_kept, done + n - n_kept, evaluation);
 }

@@ -90,15 +90,15 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
 }
 
 /* How many pages the pool has: as many as asked for, one context at least. */
-static int count_pages(const struct kvcache_options *cache, const runnel_engine_options *options,
-                       uint32_t *n_pages, runnel_error *error)
+static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
+                       runnel_error *error)
 {
     uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
     uint64_t n = a_context * options->n_parallel;
     if (options->n_kv_tokens)
         n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
     else if (options->n_kv_bytes)
-        n = options->n_kv_bytes / kvcache_page_bytes(cache);
+        n = options->n_kv_bytes / page_bytes;
     if (n < a_context && !options->n_kv_bytes)
         n = a_context;
     if (n < a_context)
@@ -106,7 +106,7 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
                          "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
                          (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
                          options->n_context,
-                         (unsigned long long)((a_context * kvcache_page_bytes(cache) + (1 << 20) - 1) >> 20));
+                         (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));
     if (n > INT32_MAX)
         return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d",
                          (unsigned long long)n, INT32_MAX);
@@ -114,38 +114,53 @@ static int count_pages(const struct kvcache_options *cache, const runnel_engine_
     return RUNNEL_OK;
 }
 
+/* The cache, and the forward pass that has its keys and values. */
 static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
-    const struct model_config *config = &engine->model->weights->config;
+    const struct runnel_model *model = engine->model;
+    const struct forward_part all_layers = {model->backend, model->weights->config.n_layers};
     struct kvcache_options cache = {
-        .n_layers = config->n_layers,
-        .n_kv_heads = config->n_kv_heads,
-        .shapes = engine->model->weights->kv_shapes,
         .n_sequences = options->n_parallel + 1, /* one for calls */
         .n_positions = engine->limits.n_positions,
     };
-    int failure = count_pages(&cache, options, &cache.n_pages, error);
-    return failure ? failure : kvcache_create(&cache, &engine->cache, error);
+    int failure =
+        count_pages(forward_page_bytes(&all_layers, 1, model->weights), options, &cache.n_pages, error);
+    if (!failure)
+        failure = kvcache_create(&cache, &engine->cache, error);
+    if (failure)
+        return failure;
+    const struct forward_options forward = {
+        .parts = &all_layers,
+        .n_parts = 1,
+        .weights = model->weights,
+        .kernels = model->kernels,
+        .team = engine->team,
+        .cache = engine->cache,
+        .n_pages = cache.n_pages,
+        .n_rows_max = engine->n_batch,
+        .n_logits_max = engine->n_logits,
+    };
+    return forward_create(&forward, &engine->forward, error);
 }
 
-static int create_samplers(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
+static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
 {
     unsigned n = team_size(engine->team);
-    engine->samplers = calloc(n, sizeof(struct sampler *));
-    if (!engine->samplers)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %u samplers", n);
+    engine->scratches = calloc(n, sizeof(struct answer_scratch *));
+    if (!engine->scratches)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of %u threads", n);
     int failure = RUNNEL_OK;
     for (unsigned i = 0; i < n && !failure; i++)
-        failure = sampler_create(n_vocab, &engine->samplers[i], error);
+        failure = answer_scratch_create(n_vocab, &engine->scratches[i], error);
     return failure;
 }
 
-static void free_samplers(struct runnel_engine *engine)
+static void free_scratches(struct runnel_engine *engine)
 {
-    for (unsigned i = 0; engine->samplers && i < team_size(engine->team); i++)
-        sampler_free(engine->samplers[i]);
-    free(engine->samplers);
+    for (unsigned i = 0; engine->scratches && i < team_size(engine->team); i++)
+        answer_scratch_free(engine->scratches[i]);
+    free(engine->scratches);
 }
 
 static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
@@ -164,10 +179,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
-    engine->logits = malloc((size_t)engine->n_logits * n_vocab * sizeof *engine->logits);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
-    if (!engine->slots || !engine->rows || !engine->logits || !engine->drawings)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for the logits of %u requests", engine->n_parallel);
+    if (!engine->slots || !engine->rows || !engine->drawings)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
     if (!failure)
@@ -175,22 +189,31 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     if (!failure)
         failure = create_cache(engine, options, error);
     if (!failure)
-        failure = forward_create(model->weights, model->kernels, engine->team, engine->cache, engine->n_batch,
-                                 &engine->forward, error);
-    if (!failure)
-        failure = create_samplers(engine, n_vocab, error);
+        failure = create_scratches(engine, n_vocab, error);
     if (!failure)
         failure = scheduler_create(&scheduler, &engine->scheduler, error);
     return failure;
 }
 
+/* Computes the first n rows of engine->rows, the last of which wants logits. */
+static int compute_alone(struct runnel_engine *engine, uint32_t n_rows, runnel_error *error)
+{
+    uint32_t n_kept;
+    float *logits;
+    int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_kept, error);
+    if (failure)
+        return failure;
+    forward_begin_logits(engine->forward, 0, 1);
+    return forward_wait(engine->forward, &logits, error);
+}
+
 /* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
-static void warm_up(struct runnel_engine *engine)
+static int warm_up(struct runnel_engine *engine, runnel_error *error)
 {
     uint32_t n_rows = engine->n_batch < WARM_UP_ROWS ? engine->n_batch : WARM_UP_ROWS;
     if (n_rows >= engine->limits.n_context)
         n_rows = engine->limits.n_context - 1;
-    int sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
+    int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
     if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
         n_rows = 0;
     for (uint32_t i = 0; i < n_rows; i++)
@@ -198,17 +221,18 @@ static void warm_up(struct runnel_engine *engine)
             (struct forward_row){.sequence = sequence, .position = i, .wants_logits = i + 1 == n_rows};
     if (n_rows) {
         double start_ms = clock_ms();
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, n_rows),
-                       engine->logits);
+        failure = compute_alone(engine, n_rows, error);
         double prompt_ms = clock_ms();
         engine->rows[0].position = n_rows;
         engine->rows[0].wants_logits = true;
-        forward_logits(engine->forward, 0, forward_step(engine->forward, engine->rows, 1), engine->logits);
+        if (!failure)
+            failure = compute_alone(engine, 1, error);
         scheduler_learn(engine->scheduler, n_rows, 0, prompt_ms - start_ms);
         scheduler_learn(engine->scheduler, 1, 0, clock_ms() - prompt_ms);
     }
     if (sequence >= 0)
         kvcache_close(engine->cache, sequence);
+    return failure;
 }
 
 static void *engine_main(void *arg);
@@ -244,8 +268,9 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_condattr_destroy(&monotonic);
 
     failure = create_parts(engine, &options, error);
+    if (!failure)
+        failure = warm_up(engine, error);
     if (!failure) {
-        warm_up(engine);
         int problem = thread_start(&engine->thread, engine_main, engine);
         engine->has_thread = problem == 0;
         if (problem)
@@ -274,13 +299,12 @@ unsigned runnel_engine_stop(runnel_engine *engine)
         pthread_join(engine->thread, NULL);
     }
     scheduler_free(engine->scheduler);
-    free_samplers(engine);
+    free_scratches(engine);
     forward_free(engine->forward);
     kvcache_free(engine->cache);
     team_free(engine->team);
     free(engine->slots);
     free(engine->rows);
-    free(engine->logits);
     free(engine->drawings);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
@@ -305,14 +329,14 @@ static void take_request(struct runnel_engine *engine, struct runnel_future *fut
         request_tell_taken(future);
         return;
     case SCHEDULER_SLOW:
-        error_set(&error, RUNNEL_ESLOW, "it would be about %.0f s until its turn, expected at most %.3g s",
+        error_set(&error, RUNNEL_ESLOW,
+                  "the request would wait about %.0f s for its turn, expected at most %.3g s",
                   ceil(forecast.wait_ms / 1e3), engine->max_wait_ms / 1e3);
         break;
     default:
         error_set(&error, RUNNEL_EBUSY, "the queue is full");
     }
-    request_fail(future, &error);
-    engine_retire(engine, future);
+    engine_fail(engine, future, &error);
 }
 
 /* Puts the requests of the inbox into the scheduler in the order in which they came. */
@@ -342,8 +366,7 @@ static void end_expired(struct runnel_engine *engine)
         struct runnel_future *future = engine_future_of(entry);
         runnel_error error;
         error_set(&error, RUNNEL_EEXPIRED, "its turn did not come within %.3g s", engine->max_wait_ms / 1e3);
-        request_fail(future, &error);
-        engine_retire(engine, future);
+        engine_fail(engine, future, &error);
     }
 }
 
@@ -351,10 +374,8 @@ static void end_cancelled(struct runnel_engine *engine, bool all)
 {
     for (struct runnel_future *future = engine->live, *next; future; future = next) {
         next = future->next;
-        if (all || atomic_load(&future->cancelled)) {
-            request_finish(future, RUNNEL_FINISH_CANCELLED);
-            engine_retire(engine, future);
-        }
+        if (all || atomic_load(&future->cancelled))
+            engine_cancel(engine, future);
     }
 }
 
@@ -417,7 +438,7 @@ static void publish_slots(struct runnel_engine *engine)
                 .n_prompt_tokens = future->entry.n_prompt,
                 .n_cached_tokens = future->n_cached,
                 .n_computed = future->entry.n_committed,
-                .n_tokens = future->entry.n_drawn,
+                .n_tokens = future->answer.n_drawn,
                 .max_tokens = future->entry.max_tokens,
             };
 }
@@ -427,6 +448,8 @@ static void publish_stats(struct runnel_engine *engine)
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
     struct pool_stats pool;
+    struct backend_memory memory;
+    forward_get_memory(engine->forward, &memory);
     pool_get_stats(engine->memory->pool, &pool);
     scheduler_get_stats(engine->scheduler, &scheduler);
     kvcache_get_stats(engine->cache, &cache);
@@ -437,7 +460,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_kv_pages = cache.n_pages,
         .n_kv_used = cache.n_referenced,
         .n_kv_cached = cache.n_cached,
-        .n_kv_bytes = cache.bytes,
+        .n_kv_bytes = memory.kv_bytes,
         .n_prefix_queries = cache.n_queries,
         .n_prefix_hits = cache.n_hits,
         .n_prompt_tokens = engine->n_prompt_tokens,
@@ -481,13 +504,6 @@ int engine_check_thread(const struct runnel_engine *engine, const char *function
 {
     return engine_is_this_thread(engine) ? error_set(error, RUNNEL_EINVAL, "%s: " ENGINE_WOULD_HANG, function)
                                          : RUNNEL_OK;
-}
-
-void engine_free_place(struct runnel_engine *engine)
-{
-    pthread_mutex_lock(&engine->lock);
-    engine->n_requests--;
-    pthread_mutex_unlock(&engine->lock);
 }
 
 void engine_poke(struct runnel_engine *engine)

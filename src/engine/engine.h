@@ -1,13 +1,12 @@
 /* engine.h: requests become steps, steps become answers.
  *
- * A runnel_engine owns a thread, which alone touches the scheduler, the KV cache, the scratch of steps, the sampler and
+ * A runnel_engine owns a thread, which alone touches the scheduler, the KV cache, the scratch of steps and
  * the requests that run. Other threads reach it through the inbox: requests to add, and calls to make between two steps. */
 #ifndef RUNNEL_ENGINE_ENGINE_H
 #define RUNNEL_ENGINE_ENGINE_H
 
 #include "engine/forward.h"
 #include "engine/request.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
 
 /* Something to be done on the engine thread while the caller waits. */
@@ -18,17 +17,11 @@ struct engine_call {
     struct engine_call *next;
 };
 
-/* A token that a step has drawn for a request, not yet told. */
+/* What a step draws for a request. */
 struct drawing {
     struct runnel_future *future;
     float *logits; /* [n_vocab] */
-    int32_t token;
-    float logprob; /* only if the request wants it */
-    int failure;
-    runnel_error error;
-    /* Only if the request wants the probabilities after sampling: the token that will be told, then the likeliest. */
-    struct sampler_choice choices[REQUEST_LOGPROBS_MAX + 1];
-    size_t n_choices;
+    struct answer_draw draw;
 };
 
 struct runnel_engine {
@@ -56,12 +49,11 @@ struct runnel_engine {
     struct team *team;
     struct kvcache *cache;
     struct forward *forward;
-    struct sampler **samplers; /* one for each member of the team */
+    struct answer_scratch **scratches; /* one for each member of the team */
     struct scheduler *scheduler;
     struct runnel_future *live; /* in the scheduler */
     struct forward_row *rows;   /* [n_batch] */
-    uint32_t n_logits;          /* rows of logits: n_parallel or more */
-    float *logits;              /* [n_logits, n_vocab] */
+    uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
     uint64_t n_prompt_tokens, n_generated_tokens;
@@ -78,8 +70,6 @@ bool engine_is_this_thread(const struct runnel_engine *engine);
 int engine_check_thread(const struct runnel_engine *engine, const char *function, runnel_error *error);
 #define ENGINE_WOULD_HANG                                                                                    \
     "called on the engine's own thread (from on_event, on_taken or on_logits): it would wait for itself"
-/* A request has ended: another one may be submitted. */
-void engine_free_place(struct runnel_engine *engine);
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);
 
@@ -89,8 +79,14 @@ struct runnel_future *engine_future_of(struct scheduler_entry *entry);
 
 /* Admits, plans and computes one step. Returns false if there was nothing to compute. */
 bool engine_step(struct runnel_engine *engine);
-/* The request has ended: gives back its pages and its place, wakes who waits. */
-void engine_retire(struct runnel_engine *engine, struct runnel_future *future);
+/* The request has ended, and this is how: tells it, gives back its pages and its place, wakes who waits. Nobody else ends
+ * one. */
+void engine_retire(struct runnel_engine *engine, struct runnel_future *future,
+                   const struct answer_outcome *outcome);
+/* The same for a request that could not go on. */
+void engine_fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error);
+/* The same for one that nobody wants any more. */
+void engine_cancel(struct runnel_engine *engine, struct runnel_future *future);
 
 /* sharing.c; the engine thread's. */
 

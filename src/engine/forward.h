@@ -3,15 +3,17 @@
  * Prefill, decode and mixtures of them are the same code with different rows. The result of a row does not
  * depend on the rows beside it, on how a prompt is cut into steps, or on the number of threads: bit for bit.
  *
- * A struct forward owns the scratch of a step. One thread at a time calls it (the engine thread, member 0 of
- * the team); it reads the weights and writes KV blocks that the cache has reserved. No allocation after
- * forward_create. */
+ * A struct forward turns sequences of the cache into page tables and has them computed by back ends (backend/backend.h), each of
+ * which has a range of layers; it cannot tell what they are. It owns them. One thread at a time calls it (the engine thread).
+ * No allocation after forward_create.
+ *
+ * A step is begun, then waited for. Between the two nothing may be reserved, committed, rolled back, truncated or closed in
+ * the cache, and the rows must stay as they are. */
 #ifndef RUNNEL_ENGINE_FORWARD_H
 #define RUNNEL_ENGINE_FORWARD_H
 
+#include "backend/backend.h"
 #include "engine/kvcache.h"
-#include "kernels/team.h"
-#include "model/weights.h"
 
 struct forward;
 
@@ -22,19 +24,45 @@ struct forward_row {
     bool wants_logits;
 };
 
-int forward_create(const struct weights *weights, const struct kernels *kernels, struct team *team,
-                   struct kvcache *cache, uint32_t n_rows_max, struct forward **forward, runnel_error *error);
+/* Which back end computes the layers after those of the part before, up to end_layer. */
+struct forward_part {
+    const struct backend_kind *kind;
+    uint32_t end_layer;
+};
+
+struct forward_options {
+    const struct forward_part *parts; /* [n_parts]; the last one ends with the model's last layer */
+    size_t n_parts;
+    const struct weights *weights;
+    const struct kernels *kernels;
+    struct team *team;
+    struct kvcache *cache;
+    uint32_t n_pages;      /* the cache's */
+    uint32_t n_rows_max;   /* of a step */
+    uint32_t n_logits_max; /* rows of logits at a time */
+};
+
+/* Bytes of one page's keys and values, to size a pool. */
+size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, const struct weights *weights);
+
+int forward_create(const struct forward_options *options, struct forward **forward, runnel_error *error);
 void forward_free(struct forward *forward);
 
-/* Computes n_rows (1 to n_rows_max) rows: their keys and values are in the cache afterwards (the caller
- * commits them), and the final hidden states of those that want logits are kept until the next step. Returns
- * how many those are. */
-uint32_t forward_step(struct forward *forward, const struct forward_row *rows, uint32_t n_rows);
+/* Begins to compute n_rows (1 to n_rows_max) rows: once it is waited for, their keys and values are in their pages (the caller
+ * commits them), and the final hidden states of those that want logits are kept until the next step. *n_kept: how many those
+ * are. */
+int forward_begin(struct forward *forward, const struct forward_row *rows, uint32_t n_rows, uint32_t *n_kept,
+                  runnel_error *error);
 
-/* The logits of n of the kept rows, counted from first in the order of the step: f32 [n][n_vocab]. */
-void forward_logits(struct forward *forward, uint32_t first, uint32_t n, float *logits);
+/* Asks for the logits of n (1 to n_logits_max) of the kept rows, counted from first in the order of the step: of the step that
+ * was begun, or of the last one. */
+void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n);
 
-/* Bytes of scratch, for tests: linear in n_rows_max, and independent of the context. */
-size_t forward_scratch_bytes(const struct forward *forward);
+/* Waits for what was begun. *logits: f32 [n][n_vocab] if some were asked for, else NULL; the back end's, where the caller may
+ * write until it asks again. After a failure nothing of the step counts: the caller gives back what it reserved. */
+int forward_wait(struct forward *forward, float **logits, runnel_error *error);
+
+/* Of all parts. */
+void forward_get_memory(const struct forward *forward, struct backend_memory *memory);
 
 #endif

@@ -1,12 +1,11 @@
-/* kvcache.c: the sequences of the KV cache: page tables over one region of memory. The pages' states and the
- * prefix index are in pages.c.
+/* kvcache.c: the sequences of the KV cache: page tables over the pages of a pool, by number. The pages' states and the
+ * prefix index are in pages.c; their bytes are the back end's.
  *
  * Always: a page table's first n_pages entries are pages, or NO_PAGE where the window dropped one; each table
  * entry counts as one reference; positions [length, length + n_reserved) lie in pages that only this sequence
  * references and that are not indexed. The engine thread alone runs this. */
 #include "engine/kvcache.h"
 
-#include "base/region.h"
 #include "engine/pages.h"
 
 #include <stdlib.h>
@@ -25,16 +24,15 @@ struct sequence {
 };
 
 struct kvcache {
-    uint32_t n_layers, n_kv_heads, n_sequences, n_positions, max_pages;
+    uint32_t n_sequences, n_positions, max_pages;
     struct pages pages;
     struct sequence *sequences; /* [n_sequences] */
     uint32_t *tables;           /* [n_sequences][max_pages], what the sequences' tables point into */
     uint32_t *references;       /* [n_pages] scratch of kvcache_check */
-    size_t *layer_offset;       /* [n_layers] of a layer's blocks in the region */
-    size_t *block_bytes;        /* [n_layers] */
-    /* [n_layers][n_kv_heads][n_pages] blocks: what attention reads one after the other is near. */
-    uint8_t *region;
-    size_t region_bytes;
+    /* [n_sequences]: to be made by the next step. Each one's target is the page that an open sequence writes next, or the
+     * source of a later one. */
+    struct page_copy *copies;
+    uint32_t n_copies;
     uint64_t n_queries, n_hits;
 };
 
@@ -45,22 +43,12 @@ static uint32_t pages_of(uint32_t n_positions)
 
 /* Creating ------------------------------------------------------------------------------------------------ */
 
-size_t kvcache_page_bytes(const struct kvcache_options *options)
-{
-    size_t bytes = 0;
-    for (uint32_t layer = 0; layer < options->n_layers; layer++)
-        bytes += kv_block_bytes(&options->shapes[layer]) * options->n_kv_heads;
-    return bytes;
-}
-
 static int check_options(const struct kvcache_options *options, runnel_error *error)
 {
     const struct {
         const char *name;
         uint32_t value;
-    } counts[] = {{"layers", options->n_layers},
-                  {"KV heads", options->n_kv_heads},
-                  {"pages", options->n_pages},
+    } counts[] = {{"pages", options->n_pages},
                   {"sequences", options->n_sequences},
                   {"positions", options->n_positions}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
@@ -70,70 +58,44 @@ static int check_options(const struct kvcache_options *options, runnel_error *er
     return RUNNEL_OK;
 }
 
-/* Writes to every page of the system's memory, so that it is ours now or the system says no now. */
-static void touch(uint8_t *region, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i += 4096)
-        *(volatile uint8_t *)(region + i) = 0;
-}
-
 int kvcache_create(const struct kvcache_options *options, struct kvcache **cache, runnel_error *error)
 {
     int status = check_options(options, error);
     if (status)
         return status;
-    size_t region_bytes;
     struct kvcache *c = calloc(1, sizeof *c);
     if (!c)
         goto fail;
-    if (__builtin_mul_overflow(kvcache_page_bytes(options), options->n_pages, &region_bytes))
-        goto fail;
-    c->n_layers = options->n_layers;
-    c->n_kv_heads = options->n_kv_heads;
     c->n_sequences = options->n_sequences;
     c->n_positions = options->n_positions;
     c->max_pages = pages_of(options->n_positions);
     c->sequences = calloc(c->n_sequences, sizeof *c->sequences);
     c->tables = calloc(c->n_sequences, c->max_pages * sizeof *c->tables);
     c->references = calloc(options->n_pages, sizeof *c->references);
-    c->layer_offset = calloc(c->n_layers, sizeof *c->layer_offset);
-    c->block_bytes = calloc(c->n_layers, sizeof *c->block_bytes);
-    if (!c->sequences || !c->tables || !c->references || !c->layer_offset || !c->block_bytes ||
+    c->copies = calloc(c->n_sequences, sizeof *c->copies);
+    if (!c->sequences || !c->tables || !c->references || !c->copies ||
         !pages_create(&c->pages, options->n_pages))
         goto fail;
-    size_t offset = 0;
-    for (uint32_t layer = 0; layer < c->n_layers; layer++) {
-        c->block_bytes[layer] = kv_block_bytes(&options->shapes[layer]);
-        c->layer_offset[layer] = offset;
-        offset += c->block_bytes[layer] * options->n_kv_heads * options->n_pages;
-    }
     for (uint32_t i = 0; i < c->n_sequences; i++)
         c->sequences[i].table = c->tables + (size_t)i * c->max_pages;
-    c->region = region_map(region_bytes);
-    if (!c->region)
-        goto fail;
-    c->region_bytes = region_bytes;
-    touch(c->region, region_bytes);
     *cache = c;
     return RUNNEL_OK;
 
 fail:
     kvcache_free(c);
-    return error_set(error, RUNNEL_ENOMEM, "KV cache: no memory for %u pages of %zu bytes", options->n_pages,
-                     kvcache_page_bytes(options));
+    return error_set(error, RUNNEL_ENOMEM, "KV cache: no memory for the tables of %u pages",
+                     options->n_pages);
 }
 
 void kvcache_free(struct kvcache *cache)
 {
     if (!cache)
         return;
-    region_unmap(cache->region, cache->region_bytes);
     pages_free(&cache->pages);
     free(cache->sequences);
     free(cache->tables);
     free(cache->references);
-    free(cache->layer_offset);
-    free(cache->block_bytes);
+    free(cache->copies);
     free(cache);
 }
 
@@ -161,6 +123,26 @@ int kvcache_open(struct kvcache *cache, uint64_t salt, uint32_t keep_first, uint
     return RUNNEL_ENOMEM;
 }
 
+static bool is_copied_from(const struct kvcache *cache, uint32_t page, uint32_t first_copy)
+{
+    for (uint32_t i = first_copy; i < cache->n_copies; i++)
+        if (cache->copies[i].from == page)
+            return true;
+    return false;
+}
+
+/* Drops the copies to pages that nobody references any more and that no later copy is taken from. The last first: what a
+ * dropped one was taken from may be unwanted, too. */
+static void drop_copies(struct kvcache *cache)
+{
+    for (uint32_t i = cache->n_copies; i-- > 0;) {
+        uint32_t page = cache->copies[i].to;
+        if (cache->pages.page[page].n_references || is_copied_from(cache, page, i + 1))
+            continue;
+        memmove(&cache->copies[i], &cache->copies[i + 1], (--cache->n_copies - i) * sizeof *cache->copies);
+    }
+}
+
 /* Gives back table entries from n_pages on. The last first: of a sequence's cached pages the beginning,
  * without which the rest cannot be found, is evicted last. */
 static void release_from(struct kvcache *cache, struct sequence *s, uint32_t n_pages)
@@ -170,6 +152,7 @@ static void release_from(struct kvcache *cache, struct sequence *s, uint32_t n_p
         if (page != NO_PAGE)
             pages_release(&cache->pages, page);
     }
+    drop_copies(cache);
 }
 
 void kvcache_close(struct kvcache *cache, int sequence)
@@ -276,20 +259,6 @@ static uint32_t page_to_continue(const struct sequence *s)
     return s->length % KV_PAGE ? s->table[s->length / KV_PAGE] : NO_PAGE;
 }
 
-static uint8_t *block_of(const struct kvcache *cache, uint32_t page, uint32_t layer, uint32_t kv_head)
-{
-    size_t block = (size_t)kv_head * cache->pages.n_pages + page;
-    return cache->region + cache->layer_offset[layer] + block * cache->block_bytes[layer];
-}
-
-static void copy_page(struct kvcache *cache, uint32_t from, uint32_t to)
-{
-    for (uint32_t layer = 0; layer < cache->n_layers; layer++)
-        for (uint32_t head = 0; head < cache->n_kv_heads; head++)
-            memcpy(block_of(cache, to, layer, head), block_of(cache, from, layer, head),
-                   cache->block_bytes[layer]);
-}
-
 /* Makes the page that is written next this sequence's own. */
 static void own_last_page(struct kvcache *cache, struct sequence *s)
 {
@@ -302,7 +271,7 @@ static void own_last_page(struct kvcache *cache, struct sequence *s)
         return;
     }
     uint32_t copy = pages_take(&cache->pages);
-    copy_page(cache, page, copy);
+    cache->copies[cache->n_copies++] = (struct page_copy){.from = page, .to = copy};
     memcpy(pages_tokens(&cache->pages, copy), pages_tokens(&cache->pages, page), KV_PAGE * sizeof(int32_t));
     s->table[s->length / KV_PAGE] = copy;
     pages_release(&cache->pages, page);
@@ -322,8 +291,9 @@ int kvcache_reserve(struct kvcache *cache, int sequence, uint32_t n)
     for (uint32_t i = s->drop_next; i < end; i++)
         available += s->table[i] != NO_PAGE && cache->pages.page[s->table[i]].n_references == 1;
     needed += wanted > s->n_pages ? wanted - s->n_pages : 0;
-    needed += last != NO_PAGE && cache->pages.page[last].n_references > 1;
-    if (needed > available)
+    bool copies = last != NO_PAGE && cache->pages.page[last].n_references > 1;
+    needed += copies;
+    if (needed > available || (copies && cache->n_copies == cache->n_sequences))
         return RUNNEL_ENOMEM;
 
     for (; s->drop_next < end; s->drop_next++) {
@@ -411,13 +381,21 @@ uint32_t kvcache_length(const struct kvcache *cache, int sequence)
     return cache->sequences[sequence].length;
 }
 
-void *kvcache_block(const struct kvcache *cache, int sequence, uint32_t page, uint32_t layer,
-                    uint32_t kv_head)
+const uint32_t *kvcache_pages(const struct kvcache *cache, int sequence, uint32_t *n_pages)
 {
-    const struct sequence *s = &cache->sequences[sequence];
-    if (page >= s->n_pages || s->table[page] == NO_PAGE)
-        return NULL;
-    return block_of(cache, s->table[page], layer, kv_head);
+    *n_pages = cache->sequences[sequence].n_pages;
+    return cache->sequences[sequence].table;
+}
+
+uint32_t kvcache_copies(const struct kvcache *cache, const struct page_copy **copies)
+{
+    *copies = cache->copies;
+    return cache->n_copies;
+}
+
+void kvcache_copies_made(struct kvcache *cache)
+{
+    cache->n_copies = 0;
 }
 
 void kvcache_get_stats(const struct kvcache *cache, struct kvcache_stats *stats)
@@ -430,7 +408,6 @@ void kvcache_get_stats(const struct kvcache *cache, struct kvcache_stats *stats)
         .n_queries = cache->n_queries,
         .n_hits = cache->n_hits,
         .n_evicted = cache->pages.n_evicted,
-        .bytes = cache->region_bytes,
     };
 }
 
@@ -477,6 +454,13 @@ const char *kvcache_check(const struct kvcache *cache)
         const char *wrong = check_sequence(cache, s);
         if (wrong)
             return wrong;
+    }
+    for (uint32_t i = 0; i < cache->n_copies; i++) {
+        const struct page_copy *copy = &cache->copies[i];
+        if (copy->from >= cache->pages.n_pages || copy->to >= cache->pages.n_pages || copy->from == copy->to)
+            return "a copy is of or to a page that does not exist, or of a page to itself";
+        if (!cache->references[copy->to] && !is_copied_from(cache, copy->to, i + 1))
+            return "a copy is to a page that nobody references";
     }
     return pages_check(&cache->pages, cache->references);
 }

@@ -1,14 +1,14 @@
-/* kvcache.h: one pool of pages for the keys and values of all sequences.
+/* kvcache.h: one pool of pages for the keys and values of all sequences, by number.
  *
- * A page holds KV_PAGE positions of all layers and KV heads. The pool is one preallocated region; a struct
- * kvcache owns it, the sequences' page tables and the prefix index. The engine thread alone calls these
- * functions (the forward pass only reads page pointers while a step runs). No function allocates after
- * kvcache_create.
+ * A page stands for KV_PAGE positions of all layers and KV heads; the keys and values themselves are the back end's. A struct
+ * kvcache owns the sequences' page tables and the prefix index. The engine thread alone calls these functions; while a step
+ * runs, the back end reads the page tables of its sequences. No function allocates after kvcache_create.
  *
  * A page is free, or referenced by one or more sequences, or cached: indexed by the tokens it and all pages
  * before it hold and by a salt, referenced by nobody, and taken for new pages when no free one is left, the
  * least recently used first. A page becomes indexed when all its positions are committed. The hash finds a
- * page, the tokens are compared. Shared pages are never written: reserving into one copies it first.
+ * page, the tokens are compared. Shared pages are never written: reserving into one puts a copy in its
+ * place, which the step makes before it computes (kvcache_copies).
  *
  * Two sequences that commit equal tokens end up with the same pages: a page that turns out to be indexed
  * already is given back and the indexed one taken (equal bit for bit, by the one arithmetic).
@@ -20,23 +20,20 @@
 #ifndef RUNNEL_ENGINE_KVCACHE_H
 #define RUNNEL_ENGINE_KVCACHE_H
 
+#include "backend/page_table.h"
 #include "base/error.h"
 #include "kernels/ops.h"
 
 struct kvcache;
 
 struct kvcache_options {
-    uint32_t n_layers, n_kv_heads;
-    const struct kv_shape *shapes; /* [n_layers], copied */
-    uint32_t n_pages;              /* of the pool */
-    uint32_t n_sequences;          /* open at once, at most */
-    uint32_t n_positions;          /* of one sequence, at most */
+    uint32_t n_pages;     /* of the pool */
+    uint32_t n_sequences; /* open at once, at most */
+    uint32_t n_positions; /* of one sequence, at most */
 };
 
 int kvcache_create(const struct kvcache_options *options, struct kvcache **cache, runnel_error *error);
 void kvcache_free(struct kvcache *cache);
-
-size_t kvcache_page_bytes(const struct kvcache_options *options); /* to size a pool */
 
 /* Opens an empty sequence and returns its number (from 0 on), or RUNNEL_ENOMEM if n_sequences are open. Pages
  * are shared only among sequences of equal salt (API keys must not learn what others asked). */
@@ -62,7 +59,8 @@ bool kvcache_same_next(const struct kvcache *cache, int a, const int32_t *a_toke
 void kvcache_share(struct kvcache *cache, int from, int to, uint32_t n);
 
 /* Makes room for n positions after the committed ones. RUNNEL_ENOMEM if the pool has too few pages that
- * nobody references, RUNNEL_ECONTEXT past n_positions; nothing is changed then. After RUNNEL_ENOMEM, closing
+ * nobody references, or if it would take a copy and n_sequences of them are to be made already; RUNNEL_ECONTEXT past
+ * n_positions; nothing is changed then. After RUNNEL_ENOMEM, closing
  * another sequence helps; its whole pages stay cached, so that opened again it matches what was not evicted
  * meanwhile. */
 int kvcache_reserve(struct kvcache *cache, int sequence, uint32_t n);
@@ -70,8 +68,8 @@ int kvcache_reserve(struct kvcache *cache, int sequence, uint32_t n);
  * on how a prompt is cut into chunks: without a window UINT32_MAX; with one, up to the first drop, then up to
  * a page's end. */
 uint32_t kvcache_chunk(const struct kvcache *cache, int sequence);
-/* The next n reserved positions hold these tokens, and their keys and values are written. KV blocks may be
- * others afterwards: ask kvcache_block again for the next step. */
+/* The next n reserved positions hold these tokens, and their keys and values are written. Pages may be others
+ * afterwards. */
 void kvcache_commit(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n);
 /* Gives back what is reserved and not committed. */
 void kvcache_rollback(struct kvcache *cache, int sequence);
@@ -81,16 +79,18 @@ void kvcache_truncate(struct kvcache *cache, int sequence, uint32_t n);
 
 uint32_t kvcache_length(const struct kvcache *cache, int sequence); /* committed positions */
 
-/* For a step: the KV block of one layer and KV head that holds positions KV_PAGE * page on; NULL if the page
- * was dropped or never reserved. */
-void *kvcache_block(const struct kvcache *cache, int sequence, uint32_t page, uint32_t layer,
-                    uint32_t kv_head);
+/* For a step: the sequence's page table and how many entries it has, reserved positions included. It changes with the next
+ * call for the sequence but kvcache_length. */
+const uint32_t *kvcache_pages(const struct kvcache *cache, int sequence, uint32_t *n_pages);
+/* For a step: what is to be copied, one after the other, before it writes or reads pages; how many. */
+uint32_t kvcache_copies(const struct kvcache *cache, const struct page_copy **copies);
+/* A step makes these copies: they are not wanted again. */
+void kvcache_copies_made(struct kvcache *cache);
 
 struct kvcache_stats {
     uint32_t n_pages, n_free, n_cached, n_referenced; /* the last three add up to the first */
     uint64_t n_queries, n_hits;                       /* tokens asked for in kvcache_match, tokens found */
     uint64_t n_evicted;
-    size_t bytes;
 };
 void kvcache_get_stats(const struct kvcache *cache, struct kvcache_stats *stats);
 

@@ -2,6 +2,7 @@
  * tokenizer and template; nothing in it changes after runnel_model_open. */
 #include "engine/model.h"
 
+#include "backend/cpu.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/versioned.h"
@@ -136,6 +137,7 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
         failure = error_set(error, RUNNEL_EINVAL, "%s", message);
         goto fail;
     }
+    model->backend = &cpu_backend;
     model->file_bytes = gguf_file_bytes(gguf);
     model->n_threads = options.n_threads ? (unsigned)options.n_threads : limits_cpus();
     failure = copy_text(gguf, "general.name", &model->name, error);
@@ -200,7 +202,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
     runnel_model_info full = {
         .size = sizeof full,
         .name = model->name,
-        .architecture = config->architecture,
+        .architecture = config->architecture->name,
         .chat_template = model->chat.template ? model->chat.name : "",
         .cpu = model->kernels->name,
         .n_parameters = model->weights->n_parameters,

@@ -3,6 +3,7 @@
 #ifndef RUNNEL_ENGINE_MODEL_H
 #define RUNNEL_ENGINE_MODEL_H
 
+#include "backend/backend.h"
 #include "model/chat.h"
 #include "model/weights.h"
 
@@ -12,6 +13,7 @@ struct runnel_model {
     struct weights *weights;
     struct tokenizer *tokenizer;
     const struct kernels *kernels;
+    const struct backend_kind *backend; /* what computes its layers */
     struct chat_template chat;
     runnel_error chat_error;  /* why chat.template is NULL */
     runnel_sampling sampling; /* the model's defaults */

@@ -4,8 +4,7 @@
  * cut into tokens:
  *
  *   1. bytes -> whole characters (base/utf8.h)
- *   2. tags: text up to <think> is answer, up to </think> thought, from there on answer. There is one
- *      thought: tags after it are text, so that an answer may speak about them.
+ *   2. tags (thought_tags.h): text up to <think> is answer, up to </think> thought, from there on answer
  *   3. stop texts, in the answer alone: of all stop texts, the one that is complete first ends the answer; if
  *      several end at the same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time
  *      is linear in the text whatever the stop texts are. Held back is the longest end of the answer that begins
@@ -16,14 +15,12 @@
 #include "engine/output.h"
 
 #include "base/utf8.h"
+#include "engine/thought_tags.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_CAP = 1024 /* bytes an event at most */ };
-
-static const char OPEN_TAG[] = "<think>";
-static const char CLOSE_TAG[] = "</think>";
 
 struct stop_text {
     const char *text; /* [len] */
@@ -41,9 +38,8 @@ struct output {
     size_t held_begin, held_end, held_cap;
     int stop_index; /* of the one that ended the answer; -1 */
 
-    enum { BEFORE_THOUGHT, IN_THOUGHT, AFTER_THOUGHT } phase;
-    size_t tag_matched;     /* bytes of the tag that would end this phase; they are held back */
-    unsigned skip_newlines; /* so many newlines, if they come next, belong to the tag before them */
+    struct thought_tags tags; /* bytes that begin a tag are held back */
+    unsigned skip_newlines;   /* so many newlines, if they come next, belong to the tag before them */
 
     enum output_state state;
     enum runnel_event_kind text_kind;
@@ -114,10 +110,7 @@ int output_create(const struct output_options *options, struct output **output, 
     if ((status = copy_stops(o, options, error)))
         goto fail;
     o->stop_index = -1;
-    if (!options->split_thoughts)
-        o->phase = AFTER_THOUGHT;
-    else if (options->starts_in_thought)
-        o->phase = IN_THOUGHT;
+    o->tags = thought_tags_begin(options->split_thoughts, options->starts_in_thought);
     *output = o;
     return RUNNEL_OK;
 
@@ -223,21 +216,26 @@ static void forget_matches(struct output *o, struct listener listener)
 
 /* Stage 2: tags --------------------------------------------------------------------------------------------- */
 
-static void pass_byte(struct output *o, char byte, struct listener listener)
+static void pass_byte(struct output *o, enum thought_phase phase, char byte, struct listener listener)
 {
-    if (o->phase == IN_THOUGHT)
+    if (phase == IN_THOUGHT)
         emit_byte(o, RUNNEL_EVENT_THOUGHT, byte, listener);
     else
         match_stops(o, byte, listener);
 }
 
 /* The held-back beginning of a tag turned out to be text. */
-static void release_tag(struct output *o, struct listener listener)
+static void release_tag(struct output *o, struct thought_tags held, struct listener listener)
 {
-    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
-    for (size_t i = 0; i < o->tag_matched; i++)
-        pass_byte(o, tag[i], listener);
-    o->tag_matched = 0;
+    for (size_t i = 0; i < held.n_matched; i++)
+        pass_byte(o, held.phase, thought_tags_matched(&held)[i], listener);
+}
+
+static void end_phase(struct output *o, enum thought_phase ended, struct listener listener)
+{
+    o->skip_newlines = ended == IN_THOUGHT ? 2 : 1;
+    if (ended == BEFORE_THOUGHT)
+        forget_matches(o, listener);
 }
 
 static void split_tags(struct output *o, char byte, struct listener listener)
@@ -247,25 +245,16 @@ static void split_tags(struct output *o, char byte, struct listener listener)
         if (byte == '\n')
             return;
     }
-    if (o->phase == AFTER_THOUGHT) {
-        pass_byte(o, byte, listener);
+    struct thought_tags before = o->tags;
+    if (thought_tags_push(&o->tags, byte)) {
+        end_phase(o, before.phase, listener);
         return;
     }
-    const char *tag = o->phase == IN_THOUGHT ? CLOSE_TAG : OPEN_TAG;
-    if (byte !=
-        tag[o->tag_matched]) /* '<' stands at a tag's beginning alone: no part of what is released begins a tag */
-        release_tag(o, listener);
-    if (byte != tag[o->tag_matched]) {
-        pass_byte(o, byte, listener);
+    if (o->tags.n_matched > before.n_matched) /* held back too */
         return;
-    }
-    if (tag[++o->tag_matched])
-        return;
-    o->tag_matched = 0;
-    o->skip_newlines = o->phase == IN_THOUGHT ? 2 : 1;
-    if (o->phase == BEFORE_THOUGHT)
-        forget_matches(o, listener);
-    o->phase = o->phase == IN_THOUGHT ? AFTER_THOUGHT : IN_THOUGHT;
+    release_tag(o, before, listener);
+    if (!o->tags.n_matched)
+        pass_byte(o, before.phase, byte, listener);
 }
 
 /* Stage 1 and the entrances ------------------------------------------------------------------------------- */
@@ -291,7 +280,8 @@ enum output_state output_finish(struct output *o, bool is_cut, event_function *o
     size_t n = o->state == OUTPUT_GOING_ON && !is_cut ? utf8_finish(&o->utf8, characters) : 0;
     for (size_t j = 0; j < n; j++)
         split_tags(o, characters[j], listener);
-    release_tag(o, listener);
+    release_tag(o, o->tags, listener);
+    o->tags.n_matched = 0;
     release_held(o, o->held_end - o->held_begin, listener);
     flush_text(o, listener);
     return o->state;
@@ -299,7 +289,7 @@ enum output_state output_finish(struct output *o, bool is_cut, event_function *o
 
 bool output_in_thought(const struct output *output)
 {
-    return output->phase == IN_THOUGHT;
+    return output->tags.phase == IN_THOUGHT;
 }
 
 int output_stop_index(const struct output *output)

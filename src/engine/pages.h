@@ -11,9 +11,8 @@
 #ifndef RUNNEL_ENGINE_PAGES_H
 #define RUNNEL_ENGINE_PAGES_H
 
+#include "backend/page_table.h"
 #include "kernels/ops.h"
-
-#define NO_PAGE UINT32_MAX
 
 struct page {
     uint32_t n_references;

@@ -2,21 +2,11 @@
 #include "engine/request.h"
 
 #include "engine/arguments.h"
-#include "engine/engine.h"
 
 #include "base/clock.h"
-#include "engine/sampler.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    /* Texts have room from the start, so that a step need not ask the system: ordinary tokens are 4 bytes long. What
-     * is reserved and not written takes no memory. */
-    BYTES_OF_TOKEN = 16,
-    RESERVED_TEXT_MAX = 1 << 20,
-};
 
 /* Memory -------------------------------------------------------------------------------------------------- */
 
@@ -76,10 +66,12 @@ static int check_input(const struct runnel_model *model, const runnel_request *r
     if (failure)
         return failure;
     if (request->continues && (!request->messages || !request->n_messages))
-        return error_set(error, RUNNEL_EINVAL, "request: continues is for messages");
-    if (request->encoded && (n_texts != 1 || !request->prompt_ids))
         return error_set(error, RUNNEL_EINVAL,
-                         "request: encoded, but not one of messages and prompt and its prompt_ids given");
+                         "request: continues is set, expected messages beside it, found none");
+    if (request->encoded && (n_texts != 1 || !request->prompt_ids))
+        return error_set(
+            error, RUNNEL_EINVAL,
+            "request: encoded is set, expected prompt_ids, and beside them messages or a prompt");
     if (!request->encoded && n_inputs != 1)
         return error_set(error, RUNNEL_EINVAL,
                          "request: %d of messages, prompt and prompt_ids given, expected one", n_inputs);
@@ -99,9 +91,9 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
-    if (request->n_logprobs < -1 || request->n_logprobs > REQUEST_LOGPROBS_MAX)
+    if (request->n_logprobs < -1 || request->n_logprobs > ANSWER_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
-                         REQUEST_LOGPROBS_MAX);
+                         ANSWER_LOGPROBS_MAX);
     int failure =
         arguments_check("request", ARGUMENTS(ARRAY(stop, request->stop, n_stop, request->n_stop)), error);
     if (failure)
@@ -211,93 +203,40 @@ int request_render(const struct runnel_model *model, const runnel_request *reque
     return RUNNEL_OK;
 }
 
-/* Sees to it that no later step has to allocate for tokens. */
-static int make_room(struct runnel_future *future, const struct token_list *tokens,
-                     const struct request_limits *limits, int max_tokens, runnel_error *error)
+/* How many tokens the prompt has, and the answer may have. */
+static int set_lengths(struct runnel_future *future, size_t n_prompt, const struct request_limits *limits,
+                       int max_tokens, runnel_error *error)
 {
-    if (tokens->n == 0)
+    if (n_prompt == 0)
         return error_set(error, RUNNEL_EINVAL, "the prompt is empty");
-    if (tokens->n >= limits->n_context)
+    if (n_prompt >= limits->n_context)
         return error_set(error, RUNNEL_ECONTEXT,
-                         "the prompt has %zu tokens, the context has room for %u and an answer", tokens->n,
+                         "the prompt has %zu tokens, the context has room for %u and an answer", n_prompt,
                          limits->n_context - 1);
     struct scheduler_entry *entry = &future->entry;
-    entry->n_prompt = (uint32_t)tokens->n;
+    entry->n_prompt = (uint32_t)n_prompt;
     entry->max_tokens = limits->n_positions - entry->n_prompt;
     if (max_tokens && (uint32_t)max_tokens < entry->max_tokens)
         entry->max_tokens = (uint32_t)max_tokens;
-    size_t cap = tokens->n + entry->max_tokens;
-    int32_t *ids = pool_take(future->memory->pool, cap * sizeof *ids);
-    if (!ids)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", cap);
-    memcpy(ids, tokens->ids, tokens->n * sizeof *ids);
-    future->tokens = (struct token_list){.ids = ids, .n = tokens->n, .cap = cap};
     return RUNNEL_OK;
 }
 
-/* The request's biases, and with min_tokens behind them those that forbid the end tokens. */
-static int copy_bias(const struct tokenizer *tokenizer, struct runnel_future *future, runnel_error *error)
-{
-    size_t n = future->sampling.n_logit_bias, n_ends;
-    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
-    if (!future->min_tokens)
-        n_ends = 0;
-    const runnel_logit_bias *given = future->sampling.logit_bias;
-    future->sampling.logit_bias = NULL;
-    if (!n && !n_ends)
-        return RUNNEL_OK;
-    runnel_logit_bias *copy = pool_take(future->memory->pool, (n + n_ends) * sizeof *copy);
-    if (!copy)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n + n_ends);
-    if (n)
-        memcpy(copy, given, n * sizeof *copy);
-    for (size_t i = 0; i < n_ends; i++)
-        copy[n + i] = (runnel_logit_bias){.token = ends[i], .bias = -INFINITY};
-    future->n_end_bias = n_ends;
-    future->sampling.logit_bias = copy;
-    return RUNNEL_OK;
-}
+static bool on_answer_event(void *user, const runnel_event *event);
 
-static int prepare_closing(struct runnel_future *future, const struct runnel_model *model, int budget,
-                           runnel_error *error)
-{
-    struct token_list tokens = {0};
-    int failure = model_encode_thought_end(model, &tokens, error);
-    if (!failure && tokens.n > REQUEST_CLOSING_MAX)
-        failure = error_set(error, RUNNEL_EUNSUPPORTED,
-                            "thinking_budget: %zu tokens close a thought, at most %d expected", tokens.n,
-                            REQUEST_CLOSING_MAX);
-    if (!failure) {
-        memcpy(future->closing, tokens.ids, tokens.n * sizeof *tokens.ids);
-        future->n_closing = (uint32_t)tokens.n;
-        future->thinking_budget = budget;
-    }
-    free(tokens.ids);
-    return failure;
-}
-
-static int make_output(struct runnel_future *future, const struct runnel_model *model,
-                       const runnel_request *request, runnel_error *error)
+static int make_answer(struct runnel_future *future, const struct runnel_model *model,
+                       const runnel_request *request, const struct token_list *prompt, runnel_error *error)
 {
     bool splits = uses_template(request) && model_is_reasoning(model);
-    const struct output_options options = {
-        .stop = request->stop,
-        .n_stop = request->n_stop,
-        .split_thoughts = splits,
+    const struct answer_options options = {
+        .pool = future->memory->pool,
+        .prompt = prompt,
+        .max_tokens = future->entry.max_tokens,
+        .splits_thoughts = splits,
         .starts_in_thought = splits && starts_in_thought(request),
+        .on_event = on_answer_event,
+        .user = future,
     };
-    int failure = output_create(&options, &future->output, error);
-    if (!failure && splits && request->thinking_budget >= 0)
-        failure = prepare_closing(future, model, request->thinking_budget, error);
-    if (failure)
-        return failure;
-    size_t likely = (size_t)future->entry.max_tokens * BYTES_OF_TOKEN;
-    likely = likely < RESERVED_TEXT_MAX ? likely : RESERVED_TEXT_MAX;
-    text_reserve(&future->text, likely);
-    text_reserve(&future->reasoning, splits ? likely : 0);
-    if (future->text.failed || future->reasoning.failed)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
-    return RUNNEL_OK;
+    return answer_create(&future->answer, model, request, &options, error);
 }
 
 /* A mutex that its holder may lock again: on_event may free its own future. */
@@ -323,26 +262,17 @@ int request_create(const struct runnel_model *model, const struct request_limits
     memset(future, 0, sizeof *future);
     atomic_fetch_add(&memory->n_holders, 1);
     future->memory = memory;
-    future->sampling = *request->sampling;
     future->entry.key = request->key;
-    future->n_logprobs = request->n_logprobs;
-    future->tells_tokens = request->wants_tokens || request->n_logprobs >= 0;
-    future->tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0;
-    future->thinking_budget = -1;
     future->slot = -1;
-    future->ignore_eos = request->ignore_eos;
-    future->min_tokens = (uint32_t)request->min_tokens;
     future->tells_counts = request->wants_counts;
     future->tells_progress = request->wants_progress;
     future->n_told = -1;
-    future->hashes_logits = request->wants_logits_hash;
     future->wants_events = request->wants_events;
     mailbox_open(&future->mailbox, memory->pool, request->on_ready, request->user);
     future->on_event = request->on_event;
     future->on_taken = request->on_taken;
     future->user = request->user;
     future->sequence = -1;
-    future->logits_hash = request->wants_logits_hash ? 0xcbf29ce484222325u : 0; /* FNV-1a's offset basis */
     future->entry.arrival_ms = clock_ms();
     atomic_init(&future->cancelled, false);
     init_recursive(&future->events);
@@ -350,14 +280,12 @@ int request_create(const struct runnel_model *model, const struct request_limits
     pthread_cond_init(&future->done_changed, NULL);
 
     struct token_list prompt = {0};
-    failure = copy_bias(model->tokenizer, future, error);
+    failure = request_encode(model, request, &prompt, error);
     if (!failure)
-        failure = request_encode(model, request, &prompt, error);
+        failure = set_lengths(future, prompt.n, limits, request->max_tokens, error);
     if (!failure)
-        failure = make_room(future, &prompt, limits, request->max_tokens, error);
+        failure = make_answer(future, model, request, &prompt, error);
     free(prompt.ids);
-    if (!failure)
-        failure = make_output(future, model, request, error);
     if (failure) {
         request_let_go(future);
         return failure;
@@ -369,11 +297,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
 static void free_request(struct runnel_future *future)
 {
     struct request_memory *memory = future->memory;
-    output_free(future->output);
-    pool_give(memory->pool, future->tokens.ids);
-    pool_give(memory->pool, (void *)(uintptr_t)future->sampling.logit_bias);
-    text_free(&future->text);
-    text_free(&future->reasoning);
+    answer_free(&future->answer);
     mailbox_close(&future->mailbox);
     pthread_cond_destroy(&future->done_changed);
     pthread_mutex_destroy(&future->lock);
@@ -404,7 +328,7 @@ void request_set_done(struct runnel_future *future)
         free_request(future);
 }
 
-/* Tokens -------------------------------------------------------------------------------------------------- */
+/* Events -------------------------------------------------------------------------------------------------- */
 
 /* Puts an event where it will be taken. False: there is no memory for it, and the answer ends. */
 static bool post(struct runnel_future *future, const runnel_event *event)
@@ -439,30 +363,21 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
 {
     const struct scheduler_entry *entry = &future->entry;
     double start_ms = entry->admitted_ms > 0 ? entry->admitted_ms : clock_ms();
+    bool has_drawn = future->answer.n_drawn > 0;
     *response = (runnel_response){
         .size = sizeof *response,
-        .text = future->text.bytes,
-        .reasoning = future->reasoning.bytes,
-        .text_len = future->text.len,
-        .reasoning_len = future->reasoning.len,
         .finish_reason = future->finish_reason,
-        .stop_index = future->output ? output_stop_index(future->output) : -1,
         .slot = future->slot,
         .n_prompt_tokens = entry->n_prompt,
         .n_cached_tokens = future->n_cached,
-        .n_tokens = entry->n_drawn,
-        .n_reasoning_tokens = future->n_thought,
         .queue_ms = start_ms - entry->arrival_ms,
         .predicted_wait_ms = entry->predicted_wait_ms,
-        .prefill_ms = entry->n_drawn ? future->first_ms - start_ms : 0,
-        .decode_ms = entry->n_drawn ? future->last_ms - future->first_ms : 0,
-        .thinking_ms = future->n_thought ? future->thought_ms - future->first_ms : 0,
+        .prefill_ms = has_drawn ? future->answer.first_ms - start_ms : 0,
         .stall_ms = future->stall_ms,
         .n_preempted = entry->n_preempted,
-        .logits_hash = future->logits_hash,
-        .thought_closed = future->reasoning.len && !output_in_thought(future->output),
-        .n_computed_tokens = entry->n_drawn ? entry->n_prompt : entry->n_committed,
+        .n_computed_tokens = has_drawn ? entry->n_prompt : entry->n_committed,
     };
+    answer_describe(&future->answer, response);
 }
 
 /* Passes an event on together with the counts so far. */
@@ -479,59 +394,37 @@ static bool emit_counted(struct runnel_future *future, const runnel_event *event
     return emit(future, &counted);
 }
 
-/* Keeps the text of an event and passes it on. */
-static bool on_text(void *user, const runnel_event *event)
+/* Passes on what the answer tells. Who does not want to hear more of its tokens hears of the text all the same, and the
+ * answer ends before the next step. */
+static bool on_answer_event(void *user, const runnel_event *event)
 {
     struct runnel_future *future = user;
-    struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &future->reasoning : &future->text;
-    text_add(text, event->text, event->text_len);
-    if (text->failed)
-        return false;
-    return future->tells_counts ? emit_counted(future, event) : emit(future, event);
+    if (event->kind != RUNNEL_EVENT_TOKEN)
+        return future->tells_counts ? emit_counted(future, event) : emit(future, event);
+    if (!emit(future, event))
+        atomic_store(&future->cancelled, true);
+    return true;
 }
 
-static void end(struct runnel_future *future, enum runnel_finish_reason reason)
+void request_end(struct runnel_future *future, const struct answer_outcome *outcome)
 {
-    future->finished = true;
-    future->finish_reason = reason;
+    future->finish_reason = outcome->reason;
+    if (outcome->error)
+        future->error = *outcome->error;
+    if (future->lost_event) {
+        future->finish_reason = RUNNEL_FINISH_ERROR;
+        error_set(&future->error, RUNNEL_ENOMEM, "no memory for the answer's events");
+    }
     request_describe(future, &future->final);
     const runnel_event event = {
         .size = sizeof event,
         .kind = RUNNEL_EVENT_FINISH,
         .text = "",
-        .finish_reason = reason,
-        .error = reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
+        .finish_reason = future->finish_reason,
+        .error = future->finish_reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
         .counts = &future->final,
     };
-    if (future->in_engine)
-        engine_free_place(
-            future->engine); /* before anybody hears of the end: who does may ask again at once */
     emit(future, &event);
-}
-
-void request_fail(struct runnel_future *future, const runnel_error *error)
-{
-    future->error = *error;
-    end(future, RUNNEL_FINISH_ERROR);
-}
-
-void request_finish(struct runnel_future *future, enum runnel_finish_reason reason)
-{
-    enum output_state state =
-        reason == RUNNEL_FINISH_CANCELLED
-            ? OUTPUT_CANCELLED
-            : output_finish(future->output, reason == RUNNEL_FINISH_LENGTH, on_text, future);
-    if (state == OUTPUT_CANCELLED)
-        reason = RUNNEL_FINISH_CANCELLED;
-    else if (state == OUTPUT_STOPPED)
-        reason = RUNNEL_FINISH_STOP;
-    if (future->text.failed || future->reasoning.failed || future->lost_event) {
-        runnel_error error;
-        error_set(&error, RUNNEL_ENOMEM, "no memory for the answer's text");
-        request_fail(future, &error);
-    } else {
-        end(future, reason);
-    }
 }
 
 void request_tell_taken(struct runnel_future *future)
@@ -552,55 +445,4 @@ bool request_tell_progress(struct runnel_future *future)
         return true;
     future->n_told = future->entry.n_committed;
     return emit_counted(future, &event);
-}
-
-void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n)
-{
-    const runnel_event event = {
-        .size = sizeof event, .kind = RUNNEL_EVENT_TOKEN, .text = "", .logprobs = logprobs, .n_logprobs = n};
-    if (!emit(future, &event))
-        atomic_store(&future->cancelled, true);
-}
-
-int32_t request_forced_token(const struct runnel_future *future)
-{
-    return future->closes && future->n_closed < future->n_closing ? future->closing[future->n_closed] : -1;
-}
-
-/* Says of a token before its text is known what it belongs to: to what is open. What the budget writes belongs to
- * neither. */
-static void count_token(struct runnel_future *future)
-{
-    future->last_ms = clock_ms();
-    if (future->entry.n_drawn == 1)
-        future->first_ms = future->last_ms;
-    if (request_forced_token(future) >= 0) {
-        future->n_closed++;
-    } else if (output_in_thought(future->output)) {
-        future->n_thought++;
-        future->thought_ms = future->last_ms;
-    }
-}
-
-void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token)
-{
-    count_token(future);
-    future->tokens.ids[future->tokens.n++] = token;
-    if (!future->ignore_eos && tokenizer_is_end(model->tokenizer, token)) {
-        request_finish(future, RUNNEL_FINISH_STOP);
-        return;
-    }
-    struct gguf_string piece = {.bytes = "", .len = 0};
-    if (tokenizer_kind(model->tokenizer, token) != TOKEN_CONTROL)
-        piece = tokenizer_piece(model->tokenizer, token);
-    enum output_state state = output_push(future->output, piece.bytes, piece.len, on_text, future);
-    if (state == OUTPUT_STOPPED)
-        request_finish(future, RUNNEL_FINISH_STOP);
-    else if (state == OUTPUT_CANCELLED)
-        request_finish(future, RUNNEL_FINISH_CANCELLED);
-    else if (future->entry.n_drawn == future->entry.max_tokens)
-        request_finish(future, RUNNEL_FINISH_LENGTH);
-    else if (future->thinking_budget >= 0 && output_in_thought(future->output) &&
-             future->n_thought >= (uint32_t)future->thinking_budget)
-        future->closes = true;
 }

@@ -1,17 +1,15 @@
 /* request.h: one request on its way: prompt in, tokens drawn, text and events out.
  *
- * A runnel_future is the request itself. It has two holders, whoever submitted it and, until it is done, the engine; the
+ * A runnel_future is the request itself. Its answer, from logits to text, is answer.h's. It has two holders, whoever submitted it and, until it is done, the engine; the
  * last one to let go frees it. Until it is submitted it belongs to the submitting thread, from then on to the engine thread, except for the
  * fields that say otherwise. */
 #ifndef RUNNEL_ENGINE_REQUEST_H
 #define RUNNEL_ENGINE_REQUEST_H
 
 #include "base/pool.h"
-#include "base/text.h"
+#include "engine/answer.h"
 #include "engine/mailbox.h"
 #include "engine/model.h"
-#include "engine/output.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
 
 #include <pthread.h>
@@ -27,25 +25,12 @@ int request_memory_create(size_t limit_bytes, struct request_memory **memory, ru
 /* For the engine at its end. Returns how many requests are still held by whoever submitted them. */
 unsigned request_memory_let_go(struct request_memory *memory); /* NULL is fine */
 
-enum {
-    REQUEST_CLOSING_MAX = 16,
-    REQUEST_LOGPROBS_MAX = SAMPLER_TOLD_MAX, /* alternatives of a token */
-};
-
 struct runnel_future {
     struct runnel_engine *engine;
-    struct request_memory *memory; /* the request itself lies there, and its tokens and biases */
+    struct request_memory *memory; /* the request itself lies there, and the answer's tokens */
 
     /* Set when the request is made, and not changed after. */
-    runnel_sampling
-        sampling;      /* logit_bias is a copy of our own; behind it, with min_tokens, are the end tokens' */
-    size_t n_end_bias; /* entries that count while fewer than min_tokens are drawn */
-    uint32_t min_tokens;
-    int n_logprobs, thinking_budget;
-    bool ignore_eos, hashes_logits, tells_tokens, tells_counts, tells_progress;
-    bool tells_sampled;                   /* with n_logprobs: probabilities after sampling */
-    int32_t closing[REQUEST_CLOSING_MAX]; /* what ends a thought that used its budget up */
-    uint32_t n_closing;
+    bool tells_counts, tells_progress;
     bool wants_events; /* they go to the mailbox, if not to on_event */
     bool (*on_event)(void *user, const runnel_event *event);
     void (*on_taken)(void *user);
@@ -56,23 +41,16 @@ struct runnel_future {
     struct scheduler_entry entry;
 
     /* The engine thread's. */
-    struct token_list tokens; /* prompt and answer; room for all that may come */
-    int sequence;             /* of the KV cache; -1: none */
-    int slot;                 /* the latest sequence */
-    uint32_t n_cached;        /* tokens of the prompt that were not computed, before the first token */
-    uint32_t n_thought;       /* drawn tokens that belong to the thought */
-    int64_t n_told;           /* positions that the latest PROMPT event told; -1: there was none */
-    uint32_t n_closed;        /* tokens of closing that were taken */
-    bool closes;              /* the budget is used up: closing is what comes next */
-    struct output *output;
-    struct text text, reasoning;
-    bool finished;
+    struct answer answer; /* with the prompt's tokens */
+    int sequence;         /* of the KV cache; -1: none */
+    int slot;             /* the latest sequence */
+    uint32_t n_cached;    /* tokens of the prompt that were not computed, before the first token */
+    int64_t n_told;       /* positions that the latest PROMPT event told; -1: there was none */
     enum runnel_finish_reason finish_reason;
     runnel_error error;    /* for RUNNEL_FINISH_ERROR */
-    runnel_response final; /* what FINISH tells; its texts are those above */
+    runnel_response final; /* what FINISH tells; its texts are the answer's */
     bool lost_event;       /* there was no memory for one: the request fails */
-    uint64_t logits_hash;
-    double first_ms, last_ms, thought_ms /* last one of a thought */, stall_ms;
+    double stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */
@@ -112,15 +90,8 @@ void request_let_go(struct runnel_future *future);
 void request_tell_taken(struct runnel_future *future);
 /* Emits the prompt event if it is wanted and more is computed than the latest one told. False to end the request. */
 bool request_tell_progress(struct runnel_future *future);
-/* Emits the token event: logprobs[0] is the drawn token. */
-void request_tell_logprobs(struct runnel_future *future, const runnel_logprob *logprobs, size_t n);
-/* The token that comes next whatever the model would draw; -1: the model draws. */
-int32_t request_forced_token(const struct runnel_future *future);
-/* Takes the next token, which the scheduler has counted: ends the request, or emits its text. */
-void request_take(const struct runnel_model *model, struct runnel_future *future, int32_t token);
-/* Ends the request: emits what was held back and the finish event. It is not done before request_set_done. */
-void request_finish(struct runnel_future *future, enum runnel_finish_reason reason);
-void request_fail(struct runnel_future *future, const runnel_error *error);
+/* Keeps how it ended and emits the finish event. It is not done before request_set_done. */
+void request_end(struct runnel_future *future, const struct answer_outcome *outcome);
 /* Wakes who waits: the engine lets go, and does not touch the request again. */
 void request_set_done(struct runnel_future *future);
 

@@ -214,11 +214,11 @@ static void apply_penalties(struct sampler *s, const runnel_sampling *p,
     }
 }
 
-static void apply_bias(struct sampler *s, const runnel_sampling *p)
+static void apply_bias(struct sampler *s, const runnel_logit_bias *bias, size_t n)
 {
-    for (size_t i = 0; i < p->n_logit_bias; i++) {
-        float *logit = &s->logits[p->logit_bias[i].token];
-        *logit = fminf(*logit + p->logit_bias[i].bias, FLT_MAX);
+    for (size_t i = 0; i < n; i++) {
+        float *logit = &s->logits[bias[i].token];
+        *logit = fminf(*logit + bias[i].bias, FLT_MAX);
     }
 }
 
@@ -529,7 +529,8 @@ int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampl
     if (status)
         return status;
 
-    apply_bias(s, p);
+    apply_bias(s, p->logit_bias, p->n_logit_bias);
+    apply_bias(s, context->bias, context->n_bias);
     apply_penalties(s, p, context);
     if (context->allowed)
         apply_mask(s, context->allowed);

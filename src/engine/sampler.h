@@ -20,8 +20,10 @@ int sampler_check(const runnel_sampling *sampling, uint32_t n_vocab, runnel_erro
 struct sampler_context {
     const int32_t *tokens; /* prompt and answer so far */
     size_t n_tokens;
-    uint64_t position;       /* of the token to be drawn: the counter of the random number */
-    const uint32_t *allowed; /* bit i of word i/32: token i is allowed; NULL: all are */
+    uint64_t position;             /* of the token to be drawn: the counter of the random number */
+    const uint32_t *allowed;       /* bit i % 32 of word i / 32: token i is allowed; NULL: all are */
+    const runnel_logit_bias *bias; /* [n_bias] besides the sampling's own */
+    size_t n_bias;
 };
 
 /* Draws a token. logits [n_vocab] are not changed. RUNNEL_ENUMERIC if the logits hold a NaN or +infinity, or if nothing

@@ -12,8 +12,8 @@
 static uint32_t count_common(const struct runnel_future *a, const struct runnel_future *b)
 {
     uint32_t n = 0, most = a->entry.n_prompt < b->entry.n_prompt ? a->entry.n_prompt : b->entry.n_prompt;
-    while (n + KV_PAGE <= most &&
-           memcmp(a->tokens.ids + n, b->tokens.ids + n, KV_PAGE * sizeof *a->tokens.ids) == 0)
+    while (n + KV_PAGE <= most && memcmp(a->answer.tokens.ids + n, b->answer.tokens.ids + n,
+                                         KV_PAGE * sizeof *a->answer.tokens.ids) == 0)
         n += KV_PAGE;
     return n;
 }
@@ -22,7 +22,8 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
 {
     struct scheduler_entry *entry = &future->entry;
     uint32_t most = entry->n_prompt / KV_PAGE * KV_PAGE;
-    entry->n_cached_likely = kvcache_find(engine->cache, entry->key, future->tokens.ids, entry->n_prompt);
+    entry->n_cached_likely =
+        kvcache_find(engine->cache, entry->key, future->answer.tokens.ids, entry->n_prompt);
     for (const struct runnel_future *other = engine->live; other && entry->n_common < most;
          other = other->next) {
         if (other == future || other->entry.key != entry->key || other->entry.state == SCHEDULER_OUT)
@@ -50,8 +51,8 @@ static void take_pages(struct runnel_engine *engine, struct runnel_future *futur
 {
     struct scheduler_entry *entry = &future->entry;
     uint32_t n_before = entry->n_committed;
-    entry->n_committed =
-        kvcache_match_more(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
+    entry->n_committed = kvcache_match_more(engine->cache, future->sequence, future->answer.tokens.ids,
+                                            (uint32_t)future->answer.tokens.n);
     if (!entry->n_drawn && !entry->n_preempted)
         future->n_cached += entry->n_committed - n_before;
 }
@@ -70,8 +71,8 @@ void engine_share_pages(struct runnel_engine *engine)
         future->entry.page_group = ++n_pages;
         for (struct runnel_future *other = future->next; other; other = other->next)
             if (!other->entry.page_group && wants_page(other) &&
-                kvcache_same_next(engine->cache, future->sequence, future->tokens.ids, other->sequence,
-                                  other->tokens.ids))
+                kvcache_same_next(engine->cache, future->sequence, future->answer.tokens.ids, other->sequence,
+                                  other->answer.tokens.ids))
                 other->entry.page_group = n_pages;
     }
 }

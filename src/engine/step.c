@@ -3,9 +3,7 @@
 
 #include "base/clock.h"
 
-#include <math.h>
 #include <stddef.h>
-#include <string.h>
 
 struct runnel_future *engine_future_of(struct scheduler_entry *entry)
 {
@@ -19,8 +17,18 @@ static void close_sequence(struct runnel_engine *engine, struct runnel_future *f
     future->sequence = -1;
 }
 
-void engine_retire(struct runnel_engine *engine, struct runnel_future *future)
+static void free_place(struct runnel_engine *engine)
 {
+    pthread_mutex_lock(&engine->lock);
+    engine->n_requests--;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_retire(struct runnel_engine *engine, struct runnel_future *future,
+                   const struct answer_outcome *outcome)
+{
+    free_place(engine); /* before anybody hears of the end: who does may ask again at once */
+    request_end(future, outcome);
     if (future->entry.state != SCHEDULER_OUT)
         scheduler_remove(engine->scheduler, &future->entry);
     close_sequence(engine, future);
@@ -32,10 +40,16 @@ void engine_retire(struct runnel_engine *engine, struct runnel_future *future)
     request_set_done(future);
 }
 
-static void fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error)
+void engine_fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error)
 {
-    request_fail(future, error);
-    engine_retire(engine, future);
+    const struct answer_outcome outcome = {true, RUNNEL_FINISH_ERROR, error};
+    engine_retire(engine, future, &outcome);
+}
+
+void engine_cancel(struct runnel_engine *engine, struct runnel_future *future)
+{
+    const struct answer_outcome outcome = answer_finish(&future->answer, RUNNEL_FINISH_CANCELLED);
+    engine_retire(engine, future, &outcome);
 }
 
 /* Room ---------------------------------------------------------------------------------------------------- */
@@ -53,8 +67,8 @@ static void admit(struct runnel_engine *engine, double now_ms)
         struct runnel_future *future = engine_future_of(entry);
         future->slot = future->sequence =
             kvcache_open(engine->cache, entry->key, engine->keep_first, engine->keep_last);
-        entry->n_committed =
-            kvcache_match(engine->cache, future->sequence, future->tokens.ids, (uint32_t)future->tokens.n);
+        entry->n_committed = kvcache_match(engine->cache, future->sequence, future->answer.tokens.ids,
+                                           (uint32_t)future->answer.tokens.n);
         if (!entry->n_preempted)
             future->n_cached = entry->n_committed;
     }
@@ -87,7 +101,7 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
         } else {
             runnel_error error;
             error_set(&error, failure, "no room in the KV cache for %u more tokens", item->n_rows);
-            fail(engine, future, &error);
+            engine_fail(engine, future, &error);
         }
     }
 }
@@ -98,10 +112,8 @@ static void tell_progress(struct runnel_engine *engine)
     struct runnel_future *next;
     for (struct runnel_future *future = engine->live; future; future = next) {
         next = future->next;
-        if (future->sequence >= 0 && !request_tell_progress(future)) {
-            request_finish(future, RUNNEL_FINISH_CANCELLED);
-            engine_retire(engine, future);
-        }
+        if (future->sequence >= 0 && !request_tell_progress(future))
+            engine_cancel(engine, future);
     }
 }
 
@@ -120,11 +132,32 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
             engine->rows[n_rows++] = (struct forward_row){
                 .sequence = future->sequence,
                 .position = j,
-                .token = future->tokens.ids[j],
-                .wants_logits = j + 1 == future->tokens.n,
+                .token = future->answer.tokens.ids[j],
+                .wants_logits = j + 1 == future->answer.tokens.n,
             };
     }
     return n_rows;
+}
+
+/* Computes the first n_rows of engine->rows. *logits: of those that want them, one after the other. */
+static int compute(struct runnel_engine *engine, uint32_t n_rows, float **logits, runnel_error *error)
+{
+    uint32_t n_wanted;
+    int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_wanted, error);
+    if (failure)
+        return failure;
+    if (n_wanted)
+        forward_begin_logits(engine->forward, 0, n_wanted);
+    return forward_wait(engine->forward, logits, error);
+}
+
+/* The step could not be computed: every request that had rows in it ends with that. */
+static void fail_all(struct runnel_engine *engine, const struct scheduler_plan *plan,
+                     const runnel_error *error)
+{
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        if (plan->items[i].entry)
+            engine_fail(engine, engine_future_of(plan->items[i].entry), error);
 }
 
 static void commit(struct runnel_engine *engine, const struct scheduler_plan *plan)
@@ -134,7 +167,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         if (!item->entry)
             continue;
         struct runnel_future *future = engine_future_of(item->entry);
-        kvcache_commit(engine->cache, future->sequence, future->tokens.ids + item->entry->n_committed,
+        kvcache_commit(engine->cache, future->sequence, future->answer.tokens.ids + item->entry->n_committed,
                        item->n_rows - item->n_draft);
         if (!item->entry->n_drawn)
             engine->n_prompt_tokens += item->n_rows;
@@ -155,101 +188,9 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 
 /* Drawing ------------------------------------------------------------------------------------------------- */
 
-static uint64_t hash_logits(uint64_t hash, const float *logits, uint32_t n)
-{
-    const uint8_t *bytes = (const uint8_t *)logits;
-    for (size_t i = 0; i < n * sizeof *logits; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
-
-/* The n likeliest tokens, the likeliest first; ties in the order of ids. */
-static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, int32_t *tokens)
-{
-    size_t n_found = 0;
-    for (uint32_t i = 0; i < n_vocab; i++) {
-        if (n_found == n && (n == 0 || logits[i] <= logits[tokens[n - 1]]))
-            continue;
-        size_t place = n_found < n ? n_found++ : n - 1;
-        for (; place > 0 && logits[i] > logits[tokens[place - 1]]; place--)
-            tokens[place] = tokens[place - 1];
-        tokens[place] = (int32_t)i;
-    }
-    return n_found;
-}
-
-/* A drawn control token is no text; as an alternative it has its name. */
-static runnel_logprob describe(const struct runnel_engine *engine, int32_t token, bool is_drawn,
-                               float logprob)
-{
-    struct gguf_string piece = tokenizer_piece(engine->model->tokenizer, token);
-    bool is_silent = is_drawn && tokenizer_kind(engine->model->tokenizer, token) == TOKEN_CONTROL;
-    return (runnel_logprob){
-        .token = token,
-        .logprob = logprob,
-        .bytes = is_silent ? "" : piece.bytes,
-        .n_bytes = is_silent ? 0 : piece.len,
-    };
-}
-
-/* Tells the drawn token's probability and those of the likeliest ones. */
-static void tell_logprobs(const struct runnel_engine *engine, struct runnel_future *future,
-                          const float *logits, int32_t token, float normalizer)
-{
-    int32_t tokens[REQUEST_LOGPROBS_MAX + 1] = {token};
-    runnel_logprob logprobs[REQUEST_LOGPROBS_MAX + 1];
-    size_t n = 1 + find_likeliest(logits, engine->model->weights->config.n_vocab, (size_t)future->n_logprobs,
-                                  tokens + 1);
-    for (size_t i = 0; i < n; i++)
-        logprobs[i] = describe(engine, tokens[i], i == 0, logits[tokens[i]] - normalizer);
-    request_tell_logprobs(future, logprobs, n);
-}
-
-/* The same of the probabilities after sampling, which the draw has noted. */
-static void tell_choices(const struct runnel_engine *engine, const struct drawing *drawing)
-{
-    runnel_logprob logprobs[REQUEST_LOGPROBS_MAX + 1];
-    for (size_t i = 0; i < drawing->n_choices; i++)
-        logprobs[i] = describe(engine, drawing->choices[i].token, i == 0, drawing->choices[i].logprob);
-    request_tell_logprobs(drawing->future, logprobs, drawing->n_choices);
-}
-
-/* Tells the token alone. */
-static void tell_token(const struct runnel_engine *engine, struct runnel_future *future, int32_t token)
-{
-    const runnel_logprob alone = describe(engine, token, true, 0);
-    request_tell_logprobs(future, &alone, 1);
-}
-
-/* The next draw of the same sampler forgets this one, so what will be told of it is noted at once. */
-static void note_choices(const struct sampler *sampler, struct drawing *drawing)
-{
-    int32_t forced = request_forced_token(drawing->future);
-    drawing->n_choices = sampler_tell(sampler, forced >= 0 ? forced : drawing->token,
-                                      (size_t)drawing->future->n_logprobs, drawing->choices);
-}
-
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    struct runnel_future *future = drawing->future;
-    if (future->hashes_logits)
-        future->logits_hash = hash_logits(future->logits_hash, drawing->logits, n_vocab);
-    for (size_t i = tokenizer_n_tokens(engine->model->tokenizer); i < n_vocab; i++) /* rows without a token */
-        drawing->logits[i] = -INFINITY;
-    runnel_sampling sampling = future->sampling;
-    if (future->entry.n_drawn < future->min_tokens)
-        sampling.n_logit_bias += future->n_end_bias;
-    const struct sampler_context context = {
-        .tokens = future->tokens.ids,
-        .n_tokens = future->tokens.n,
-        .position = future->tokens.n,
-    };
-    bool tells_model = future->n_logprobs >= 0 && !future->tells_sampled;
-    drawing->failure = sampler_draw(engine->samplers[member], &sampling, &context, drawing->logits,
-                                    &drawing->token, tells_model ? &drawing->logprob : NULL, &drawing->error);
-    if (!drawing->failure && future->tells_sampled)
-        note_choices(engine->samplers[member], drawing);
+    answer_draw(&drawing->future->answer, engine->scratches[member], drawing->logits, &drawing->draw);
 }
 
 /* The members of the team share the requests of a step. */
@@ -262,34 +203,21 @@ static void draw_work(void *arg, unsigned member)
             draw(engine, member, &engine->drawings[i]);
 }
 
-/* Tells what was drawn and gives the request its token, or its end. */
+/* The request gets its token, or its end. */
 static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
 {
     struct runnel_future *future = drawing->future;
-    if (drawing->failure) {
-        fail(engine, future, &drawing->error);
-        return;
+    if (!drawing->draw.failure) {
+        engine->n_generated_tokens++;
+        scheduler_drew(engine->scheduler, &future->entry); /* before anybody hears of the token */
     }
-    int32_t token = drawing->token, forced = request_forced_token(future);
-    bool has_logprobs = future->n_logprobs >= 0 && !future->tells_sampled;
-    engine->n_generated_tokens++;
-    float normalizer = has_logprobs ? drawing->logits[token] - drawing->logprob : 0;
-    if (forced >= 0)
-        token = forced;
-    if (future->tells_sampled)
-        tell_choices(engine, drawing);
-    else if (has_logprobs)
-        tell_logprobs(engine, future, drawing->logits, token, normalizer);
-    else if (future->tells_tokens)
-        tell_token(engine, future, token);
-    scheduler_drew(engine->scheduler, &future->entry);
-    request_take(engine->model, future, token);
-    if (future->finished)
-        engine_retire(engine, future);
+    const struct answer_outcome outcome = answer_tell(&future->answer, &drawing->draw);
+    if (outcome.ended)
+        engine_retire(engine, future, &outcome);
 }
 
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
-static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan)
+static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan, float *logits)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
     engine->n_drawings = 0;
@@ -297,8 +225,8 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
         struct scheduler_entry *entry = plan->items[i].entry;
         if (entry && entry->n_committed == entry->n_tokens) {
             uint32_t n = engine->n_drawings++;
-            engine->drawings[n] = (struct drawing){.future = engine_future_of(entry),
-                                                   .logits = engine->logits + (size_t)n * n_vocab};
+            engine->drawings[n].future = engine_future_of(entry);
+            engine->drawings[n].logits = logits + (size_t)n * n_vocab;
         }
     }
     if (engine->n_drawings == 1)
@@ -322,16 +250,18 @@ bool engine_step(struct runnel_engine *engine)
     for (uint32_t i = 0; i < plan->n_items; i++)
         reserve(engine, &plan->items[i]);
     uint32_t n_rows = build_rows(engine, plan);
-    if (n_rows) {
-        uint32_t n_wanted = forward_step(engine->forward, engine->rows, n_rows);
-        if (n_wanted)
-            forward_logits(engine->forward, 0, n_wanted, engine->logits);
+    float *logits = NULL;
+    runnel_error error;
+    if (n_rows && compute(engine, n_rows, &logits, &error)) {
+        fail_all(engine, plan, &error);
+        n_rows = 0;
+    } else if (n_rows) {
         commit(engine, plan);
     }
     engine->last_step_ms = clock_ms();
     count_stalls(plan, engine->last_step_ms - start_ms);
     scheduler_done(engine->scheduler, n_rows ? engine->last_step_ms - start_ms : 0);
     tell_progress(engine);
-    draw_all(engine, plan);
+    draw_all(engine, plan, logits);
     return true;
 }

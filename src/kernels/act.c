@@ -1,5 +1,5 @@
-/* act.c: sizes of activation rows and KV blocks. Owns nothing; any thread. */
-#include "kernels/ops.h"
+/* act.c: how activation rows lie, and sizes of KV blocks. Owns nothing; any thread. */
+#include "kernels/act.h"
 
 static size_t round_up(size_t n, size_t to)
 {
@@ -26,6 +26,31 @@ enum act_kind act_kind_of(enum tile_kind kind)
     default:
         return ACT_F32;
     }
+}
+
+size_t act_bytes(enum act_kind kind, uint32_t n_rows, uint32_t n_columns)
+{
+    return n_rows * act_row_bytes(kind, n_columns);
+}
+
+void act_quantize(const struct kernels *kernels, enum act_kind kind, void *acts, uint32_t n_columns,
+                  uint32_t row, uint32_t begin, const float *x, uint32_t n)
+{
+    uint8_t *place = (uint8_t *)acts + row * act_row_bytes(kind, n_columns) + act_row_bytes(kind, begin);
+    kernels->quantize[kind](x, n, place);
+}
+
+struct matmul_args act_product(const struct packed_matrix *matrix, const void *acts, uint32_t n_rows,
+                               float *out)
+{
+    return (struct matmul_args){
+        .w = matrix,
+        .acts = acts,
+        .act_stride = act_row_bytes(act_kind_of(matrix->kind), matrix->n_columns),
+        .n_acts = n_rows,
+        .out = out,
+        .out_stride = matrix->n_rows,
+    };
 }
 
 size_t kv_k_bytes(const struct kv_shape *shape)

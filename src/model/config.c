@@ -5,15 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What differs between the architectures that are known. */
-static const struct architecture {
-    const char *name;
-    bool rope_interleaved;
-} architectures[] = {
-    {"qwen2", false},
-    {"llama", true},
-};
-
 enum {
     LAYERS_MAX = 1024,
     WIDTH_MAX = 1 << 20, /* of the residual stream and the feed-forward network */
@@ -27,7 +18,7 @@ static int read_u32(const struct gguf *gguf, const struct model_config *config, 
                     uint32_t max, uint32_t *value, runnel_error *error)
 {
     char key[128];
-    snprintf(key, sizeof key, "%s.%s", config->architecture, name);
+    snprintf(key, sizeof key, "%s.%s", config->architecture->name, name);
     if (*value && !gguf_has_key(gguf, key))
         return RUNNEL_OK;
     uint32_t found;
@@ -44,7 +35,7 @@ static int read_f32(const struct gguf *gguf, const struct model_config *config, 
                     float *value, runnel_error *error)
 {
     char key[128];
-    snprintf(key, sizeof key, "%s.%s", config->architecture, name);
+    snprintf(key, sizeof key, "%s.%s", config->architecture->name, name);
     if (*value != 0 && !gguf_has_key(gguf, key))
         return RUNNEL_OK;
     float found;
@@ -64,24 +55,21 @@ static int read_architecture(const struct gguf *gguf, struct model_config *confi
     int failure = gguf_get_string(gguf, "general.architecture", &name, error);
     if (failure)
         return failure;
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
-        const struct architecture *known = &architectures[i];
-        if (strlen(known->name) == name.len && !memcmp(known->name, name.bytes, name.len)) {
-            snprintf(config->architecture, sizeof config->architecture, "%s", known->name);
-            config->rope_interleaved = known->rope_interleaved;
-            return RUNNEL_OK;
-        }
-    }
+    config->architecture = architecture_find(name.bytes, name.len);
+    if (config->architecture)
+        return RUNNEL_OK;
+    char known[256];
+    architecture_write_names(known, sizeof known);
     return error_set(error, RUNNEL_EUNSUPPORTED,
-                     "key general.architecture: \"%.*s\" is not known, expected qwen2 or llama",
-                     name.len > 40 ? 40 : (int)name.len, name.bytes);
+                     "key general.architecture: \"%.*s\" is not known, expected %s",
+                     name.len > 40 ? 40 : (int)name.len, name.bytes, known);
 }
 
 /* Stretched contexts (YaRN and the like) rotate otherwise; computing without that would be another model. */
 static int check_rope_scaling(const struct gguf *gguf, const struct model_config *config, runnel_error *error)
 {
     char key[128];
-    snprintf(key, sizeof key, "%s.rope.scaling.type", config->architecture);
+    snprintf(key, sizeof key, "%s.rope.scaling.type", config->architecture->name);
     if (!gguf_has_key(gguf, key))
         return RUNNEL_OK;
     struct gguf_string type;
@@ -96,7 +84,7 @@ static int check_rope_scaling(const struct gguf *gguf, const struct model_config
 
 static int read_heads(const struct gguf *gguf, struct model_config *config, runnel_error *error)
 {
-    const char *arch = config->architecture;
+    const char *arch = config->architecture->name;
     int failure = read_u32(gguf, config, "attention.head_count", HEADS_MAX, &config->n_heads, error);
     if (failure)
         return failure;

@@ -7,10 +7,11 @@
 
 #include "kernels/ops.h"
 #include "kernels/team.h"
+#include "model/architectures.h"
 #include "model/gguf.h"
 
 struct model_config {
-    char architecture[16];
+    const struct architecture *architecture;
     uint32_t n_layers;
     uint32_t n_hidden;   /* width of the residual stream */
     uint32_t n_heads;    /* of queries */
@@ -20,7 +21,6 @@ struct model_config {
     uint32_t n_vocab;         /* rows of the embedding and of the output head */
     uint32_t n_context_train; /* tokens */
     uint32_t n_rot;           /* values of a head that are rotated; even, at most head_dim */
-    bool rope_interleaved;    /* pairs (2i, 2i+1), as llama has them; else (i, i + n_rot/2) */
     float rope_base;
     float norm_epsilon;
     bool tied; /* the output head is the embedding */
@@ -45,6 +45,7 @@ struct weights {
     const float *output_norm;       /* [n_hidden] */
     struct layer_weights *layers;   /* [n_layers] */
     struct kv_shape *kv_shapes;     /* [n_layers] */
+    bool acts[ACT_KINDS];           /* the kinds of activation rows that the matrices are multiplied with */
     uint64_t n_parameters;
     uint64_t n_layer_weights; /* in the matrices of all layers */
     uint64_t bytes_per_token; /* that decoding one token reads */

@@ -94,6 +94,6 @@ const char openapi_schemas[] =
         "'is_processing':" BOOLEAN ",'n_prompt_tokens':" WHOLE ",'n_prompt_tokens_cache':" WHOLE ",'n_computed':" WHOLE ","
         "'next_token':{'type':'object'}")) ","
     "'Health':" OBJECT("'status'", "'status':{'type':'string','enum':['loading model','ok','degraded','wedged','draining']},"
-        "'reason':" STRING ",'refusing':" BOOLEAN ",'memory_percent':" NUMBER) ","
+        "'reason':" STRING ",'message':" STRING ",'refusing':" BOOLEAN ",'memory_percent':" NUMBER) ","
     "'Description':{'type':'object'}";
 /* clang-format on */

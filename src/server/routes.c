@@ -67,7 +67,8 @@ static void tell_methods(struct server *server, struct exchange *exchange, const
         metrics_add_status(server->metrics, 200);
         exchange_respond(exchange, 200, NULL, allow, "", 0);
     } else {
-        refuse_head(server, exchange, 405, allow, "this route has another method");
+        refuse_head(server, exchange, 405, allow,
+                    "this route does not have this method: the header Allow lists those it has");
     }
 }
 

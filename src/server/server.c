@@ -33,6 +33,7 @@ struct run {
     struct event *signal_events[N_SIGNALS];
     pthread_t opener;
     bool opening; /* the thread is to be joined */
+    bool hurries; /* there was a second signal */
 
     /* The opening thread's, until its message comes. */
     const runnel_model *model;
@@ -96,6 +97,7 @@ static void on_refusal(const struct exchange *exchange, int status, void *user)
 static void on_end(const struct exchange *exchange, void *user)
 {
     struct server *server = user;
+    record_count(server->metrics, exchange);
     record_log(server->log, exchange);
 }
 
@@ -150,6 +152,7 @@ static void on_signal(evutil_socket_t number, short what, void *user)
     (void)what;
     if (loop_is_draining(run->server.loop)) {
         log_say(run->server.log, "stop", "A second signal: what still runs is given up");
+        run->hurries = true;
         loop_stop(run->server.loop);
         return;
     }
@@ -209,6 +212,19 @@ static int start(struct run *run, runnel_error *error)
     return failure;
 }
 
+/* What still runs is ended, and told so; clients that are behind with reading have a moment to catch up, unless there was a
+ * second signal. */
+static void end_requests(struct run *run)
+{
+    struct server *server = &run->server;
+    if (server->jobs && !run->hurries)
+        log_say(server->log, "drain", "The time to drain is over (--timeout-drain): %u requests are ended",
+                loop_stats(server->loop).n_exchanges);
+    job_end_all(server);
+    if (!run->hurries)
+        loop_write_rest(server->loop, run->listening->limits->linger_ms);
+}
+
 /* Gives back what start took, as far as it came. */
 static void stop(struct run *run)
 {
@@ -221,7 +237,7 @@ static void stop(struct run *run)
         pthread_join(run->opener, NULL);
     prepare_end(server);
     if (server->loop)
-        job_end_all(server);
+        end_requests(run);
     loop_free(server->loop);
     if (server->pool) {
         struct pool_stats last;

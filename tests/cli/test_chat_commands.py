@@ -65,6 +65,17 @@ def test_help_names_every_command(chat, tiny):
     ("/sytem You are a pirate.", "/sytem: no such command; did you mean /system?"),
     ("/nope", "/nope: no such command; /? lists them."),
     ("/Retyr", "/Retyr: no such command; did you mean /retry?"),
+    ("/halp me with C", "/halp: no such command; did you mean /help?"),
+    ("/foo bar baz", "/foo: no such command; /? lists them. A space before it makes it a question."),
+    ("/sav", "/sav: no such command; did you mean /save?"),
+    ("/help!", "/help!: no such command; did you mean /help?"),
+    ("/SYSTEM clear", "There is no system prompt now."),
+    ("/system CLEAR", "There is no system prompt now."),
+    ("/set TEMP 0.5", "temp: 0.5"),
+    ("/set verbose ON", "verbose: on"),
+    ("/set verbose yes", "/set: verbose: expected on, off or default, found 'yes'"),
+    ("/save /no/such/talk.json", "/save: /no/such/talk.json: cannot be written: expected the folder /no/such, found none"),
+    ("/load /no/such/talk.json", "/load: /no/such/talk.json: cannot be read: No such file or directory"),
     ("/HALP", "/HALP: no such command; did you mean /help?"),
     ("/UNDO", "There is nothing to undo."),
     ("/Help", "/system TEXT"),
@@ -85,6 +96,30 @@ def test_help_names_every_command(chat, tiny):
 def test_what_cannot_be_done_is_said(chat, tiny, line, said):
     shown = say(chat(tiny()), line)
     assert said in shown and "[prompt" not in shown
+
+
+@pytest.mark.parametrize("line", ["/etc/hosts what is it?", "/* what is this? */", " /halp", "/ is what in C?"])
+def test_what_looks_like_no_command_is_asked(chat, tiny, line):
+    assert "[prompt" in say(chat(tiny(), *SEED), line)
+
+
+def test_a_file_that_may_not_be_read(runnel, tiny, tmp_path):
+    """Root may read all, so its power to do so is taken away first."""
+    path = tmp_path / "talk.json"
+    path.write_text("[]")
+    path.chmod(0)
+    command = [runnel, "run", tiny()]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] + command
+    terminal = Terminal(command, columns=400)
+    try:
+        terminal.wait_for("Type a question.")
+        terminal.wait_for("\n" + PROMPT)
+        assert f"/load: {path}: cannot be read: Permission denied" in say(terminal, f"/load {path}")
+        shown = say(terminal, f"/save {path}")
+        assert f"/save: {path}: is there and cannot be read, so it is left as it is: Permission denied" in shown
+    finally:
+        terminal.close()
 
 
 def test_system_prompts(chat, tiny):
@@ -297,6 +332,68 @@ def test_retry_asks_what_was_refused(chat, tiny, tmp_path):
     assert [m["content"] for m in json.loads(path.read_text())["messages"]][::2] == ["Tell me", "more"]
 
 
+def saved(terminal, path):
+    """The texts of the conversation, questions and answers in turn."""
+    say(terminal, f"/save {path}")
+    return [message["content"] for message in json.loads(path.read_text())["messages"]]
+
+
+def test_drop_of_the_only_turn_leaves_its_question(chat, tiny, tmp_path):
+    terminal = chat(tiny("long"), "--temp", "0", "--ctx", "130")
+    first = say(terminal, "Tell me")
+    shown = say(terminal, "/drop")
+    assert "Dropped the oldest 1 of 1 turn. /retry asks its question again." in shown and "[prompt" not in shown
+    assert prompt_tokens(say(terminal, "/retry")) == prompt_tokens(first)
+    assert saved(terminal, tmp_path / "talk.json")[0] == "Tell me"
+
+
+def test_a_refused_question_outlives_clear_and_undo_but_not_load(chat, tiny, tmp_path):
+    terminal, path = chat(tiny(), "--temp", "0", "--ctx", "180"), tmp_path / "talk.json"
+    for forget in ("/clear", "/undo"):
+        say(terminal, "Tell me")  # is cut off by the end of the context
+        assert "/drop" in say(terminal, "why")
+        assert "/retry asks the question that was refused." in say(terminal, forget)
+        assert "[prompt" in say(terminal, "/retry")
+        assert saved(terminal, path)[0] == "why"
+        say(terminal, "/clear")
+    say(terminal, "Tell me")
+    assert "/drop" in say(terminal, "why")
+    path.write_text(json.dumps([{"role": "user", "content": "from the file"}]))
+    assert "/retry asks it" in say(terminal, f"/load {path}")
+    say(terminal, "/retry")
+    assert saved(terminal, path)[0] == "from the file"
+
+
+def test_drop_for_a_question_that_is_too_long_drops_nothing(chat, tiny, tmp_path):
+    terminal, path = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "180"), tmp_path / "talk.json"
+    say(terminal, "Tell me")
+    before = saved(terminal, path)
+    say(terminal, "~" * 250)
+    assert "too long by itself, so nothing was dropped" in say(terminal, "/drop")
+    assert saved(terminal, path) == before
+
+
+def test_drop_asks_a_refused_retry_again_in_its_place(chat, tiny, tmp_path):
+    terminal, path = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "180", "--system", "x"), tmp_path / "talk.json"
+    for question in ("~" * 15, "~" * 15, "last"):
+        assert "[prompt" in say(terminal, question)
+    say(terminal, "/system " + "~" * 80)
+    shown = unwrapped(say(terminal, "/retry"))
+    dropped, turns = map(int, re.search(r"/drop forgets the oldest (\d+) of its (\d+) turns? and asks again", shown).groups())
+    assert turns == 2 and saved(terminal, path)[-2] == "last", "the answer that there was stays"
+    assert "[prompt" in say(terminal, "/drop")
+    texts = saved(terminal, path)
+    assert texts.count("last") == 1 and texts[-2] == "last" and len(texts) == 1 + 2 * (turns - dropped + 1)
+
+
+def test_a_thought_that_is_cut_off_is_said_once(chat, tiny):
+    terminal = chat(tiny("r1"), "--temp", "0", "-n", "5")
+    shown = say(terminal, "Tell me")
+    assert "/set n-tokens N gives room" in shown and "--no-think" not in shown
+    full = say(chat(tiny("r1"), "--temp", "0", "--ctx", "60"), "Tell me")
+    assert full.count("The context is full") == 1 and "within its thoughts" not in full
+
+
 def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
     terminal, path = chat(tiny(), "-n", "4", "--temp", "0", "--ctx", "130", "--system", "x"), tmp_path / "talk.json"
     say(terminal, "Tell me")
@@ -347,6 +444,28 @@ def test_the_figures_fit_in_a_line(chat, tiny, n_columns, whole):
     figures = [line for line in lines_of(terminal, "And then?") if " tok/s | cut off]" in line]
     assert len(figures) == 1 and len(figures[0]) <= n_columns
     assert figures[0].startswith("[prompt " if whole else "[answer 12, ")
+
+
+def test_figures_in_a_narrow_terminal_never_break_before_a_unit(chat, tiny):
+    terminal = chat(tiny(), *SEED, "--verbose")
+    resize(terminal, 40)
+    lines = lines_of(terminal, "Tell me")
+    begin = next(i for i, line in enumerate(lines) if line.startswith("[prompt "))
+    figures = [line for line in lines[begin:] if line]
+    assert len(figures) > 2 and max(map(len, figures)) <= 40
+    assert not any(re.match(" *(tok/s|GB/s|ms|tokens)", line) for line in figures[1:]), figures
+    joined = " ".join(line.strip() for line in figures)
+    assert re.fullmatch(r"\[prompt \d+ tokens, prefill [\d.]+ tok/s, first token \d+ ms \| answer 12 tokens, "
+                        r"decode [\d.]+ tok/s, [\d.]+ GB/s \| cut off at its limit\]", joined), joined
+
+
+def test_the_figures_leave_out_what_is_worth_least(chat, tiny):
+    terminal = chat(tiny(), *SEED)
+    say(terminal, "Tell me")
+    assert re.search(r"\[prompt \d+ \(\d+ cached\) in ", say(terminal, "/retry"))
+    resize(terminal, 56)
+    line = next(line for line in lines_of(terminal, "/retry") if line.startswith("["))
+    assert len(line) <= 56 and line.startswith("[prompt ") and "cached" not in line
 
 
 def test_lines_break_between_words(chat, runnel, smollm2):

@@ -138,7 +138,7 @@ def test_the_model_gets_what_was_typed(chat, runnel, tiny):
     for text in TEXTS:
         terminal = chat()
         terminal.type(text + "\r")
-        terminal.wait_for(TIMINGS)
+        terminal.wait_for("[prompt ")
         n_tokens = int(terminal.wait_for(" "))
         other = subprocess.run([runnel, "run", "-m", tiny(), "-n", "1", "--json", "-p", text], check=True,
                                capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
@@ -326,15 +326,19 @@ def test_ctrl_c_throws_a_text_of_several_lines_away(chat, tmp_path):
     terminal.type('"""\rsome\rlines')
     terminal.wait_for("lines")
     terminal.type("\x03")
-    terminal.wait_for("Ctrl-C again")
-    terminal.wait_for(PROMPT)
+    assert "Ctrl-C again" not in terminal.wait_for("\n" + PROMPT)
     send(terminal, "short")
     terminal.type("\x03")
     terminal.wait_for("Ctrl-C again")
-    terminal.wait_for(PROMPT)
-    terminal.type("x\x03")  # not an empty line
+    terminal.wait_for("\n" + PROMPT)
+    terminal.type("x")  # not an empty line: the count begins anew
+    terminal.wait_for("x")
+    terminal.type("\x03")
+    assert "Ctrl-C again" not in terminal.wait_for("\n" + PROMPT)
+    terminal.type("\x03")  # the second of three
     terminal.wait_for("Ctrl-C again")
-    terminal.wait_for(PROMPT)
+    terminal.wait_for("\n" + PROMPT)
+    assert terminal.process.poll() is None
     terminal.type("\x03")
     assert terminal.wait() == 0
     assert read_history(tmp_path / "history") == ["short"]

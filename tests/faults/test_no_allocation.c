@@ -17,6 +17,7 @@ enum {
     N_REQUESTS = 3,
     N_TOKENS = 150, /* past several pages, and past a power of two of text and of ids */
     N_STARTED = 8,  /* events of each request before counting begins */
+    N_THOUGHT = 40, /* tokens, of one whose thought is ended */
     N_THREADS = 2,
 };
 
@@ -71,7 +72,8 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         requests[i].prompt = prompts[i];
         requests[i].max_tokens = N_TOKENS;
         requests[i].ignore_eos = true;
-        requests[i].min_tokens = 5;
+        requests[i].min_tokens = i == 1 ? N_TOKENS : 5;
+        requests[i].thinking_budget = i == 2 ? N_THOUGHT : -1;
         runnel_sampling_init(model, &samplings[i]);
         samplings[i].temperature = 1.0f;
         samplings[i].repetition_penalty = 1.1f;
@@ -89,6 +91,8 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         fail_msg("%s", error.message);
     for (unsigned i = 0; i < N_REQUESTS; i++) {
         assert_int_equal(responses[i].n_tokens, N_TOKENS);
+        if (i == 2)
+            assert_int_equal(responses[i].n_reasoning_tokens, N_THOUGHT);
         runnel_response_free(&responses[i]);
     }
 }
@@ -131,6 +135,8 @@ int main(void)
     runnel_error error;
     int fd = mkstemp(path);
     tiny_model_defaults(&options);
+    options.pre = "deepseek-r1-qwen"; /* it thinks */
+    options.chat = "r1";
     if (fd < 0 || tiny_model_write(&options, path, &error)) {
         fprintf(stderr, "no model: %s\n", error.message);
         return 1;

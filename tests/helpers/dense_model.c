@@ -67,12 +67,13 @@ static double *normalize(const double *x, double *weight, size_t n, size_t width
 static void rotate(double *x, size_t n, size_t n_heads, const struct model_config *config)
 {
     size_t n_pairs = config->n_rot / 2;
+    bool interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE;
     for (size_t position = 0; position < n; position++)
         for (size_t head = 0; head < n_heads; head++)
             for (size_t i = 0; i < n_pairs; i++) {
                 double *values = x + (position * n_heads + head) * config->head_dim;
-                double *a = config->rope_interleaved ? values + 2 * i : values + i;
-                double *b = config->rope_interleaved ? values + 2 * i + 1 : values + i + n_pairs;
+                double *a = interleaved ? values + 2 * i : values + i;
+                double *b = interleaved ? values + 2 * i + 1 : values + i + n_pairs;
                 double angle = (double)position / pow(config->rope_base, 2.0 * (double)i / config->n_rot);
                 double rotated = *a * cos(angle) - *b * sin(angle);
                 *b = *a * sin(angle) + *b * cos(angle);

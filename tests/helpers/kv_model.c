@@ -5,23 +5,22 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-const struct kv_shape kv_model_shapes[N_LAYERS] = {{.head_dim = 4, .k_f32 = false},
-                                                   {.head_dim = 6, .k_f32 = true}};
+/* The bytes of the pages: a stamp for each position. */
+static uint64_t store[POOL_PAGES_MAX][KV_PAGE];
 
 struct kvcache *kv_model_create(uint32_t n_pages)
 {
-    struct kvcache_options options = {.n_layers = N_LAYERS,
-                                      .n_kv_heads = N_HEADS,
-                                      .shapes = kv_model_shapes,
-                                      .n_pages = n_pages,
-                                      .n_sequences = N_SEQUENCES,
-                                      .n_positions = N_POSITIONS};
+    struct kvcache_options options = {
+        .n_pages = n_pages, .n_sequences = N_SEQUENCES, .n_positions = N_POSITIONS};
     struct kvcache *cache = NULL;
     runnel_error error;
+    assert_in_range(n_pages, 1, POOL_PAGES_MAX);
     assert_int_equal(kvcache_create(&options, &cache, &error), 0);
+    memset(store, 0, sizeof store);
     return cache;
 }
 
@@ -30,16 +29,36 @@ uint64_t kv_model_mix(uint64_t a, uint64_t b)
     return sampler_random(a, b);
 }
 
-static uint64_t *slot(const struct kvcache *cache, int sequence, uint32_t position, uint32_t layer,
-                      uint32_t head)
+uint32_t kv_model_page(const struct kvcache *cache, int sequence, uint32_t index)
 {
-    uint8_t *block = kvcache_block(cache, sequence, position / KV_PAGE, layer, head);
-    return block ? (uint64_t *)(block + position % KV_PAGE * sizeof(uint64_t)) : NULL;
+    uint32_t n_pages;
+    const uint32_t *pages = kvcache_pages(cache, sequence, &n_pages);
+    return index < n_pages ? pages[index] : NO_PAGE;
+}
+
+static void make_copies(struct kvcache *cache)
+{
+    const struct page_copy *copies;
+    uint32_t n = kvcache_copies(cache, &copies);
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(store[copies[i].to], store[copies[i].from], sizeof *store);
+    kvcache_copies_made(cache);
+}
+
+/* What the page holds once the copies are made. */
+static const uint64_t *stamps_of(const struct kvcache *cache, uint32_t page)
+{
+    const struct page_copy *copies;
+    for (uint32_t i = kvcache_copies(cache, &copies); i-- > 0;)
+        if (copies[i].to == page)
+            page = copies[i].from;
+    return store[page];
 }
 
 void kv_model_commit(struct kvcache *cache, int sequence, struct kv_model_sequence *m, const int32_t *tokens,
                      uint32_t n)
 {
+    make_copies(cache);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = m->length + i;
         bool clean = position / KV_PAGE < m->n_clean;
@@ -47,12 +66,9 @@ void kv_model_commit(struct kvcache *cache, int sequence, struct kv_model_sequen
         /* After a drop a page depends on what was dropped: nobody else's is equal. */
         m->stamps[position + 1] =
             kv_model_mix(m->stamps[position] + (clean ? 0 : m->nonce), (uint64_t)tokens[i] + 1);
-        for (uint32_t layer = 0; layer < N_LAYERS; layer++)
-            for (uint32_t head = 0; head < N_HEADS; head++) {
-                uint64_t *place = slot(cache, sequence, position, layer, head);
-                assert_non_null(place);
-                *place = m->stamps[position + 1] + layer * N_HEADS + head;
-            }
+        uint32_t page = kv_model_page(cache, sequence, position / KV_PAGE);
+        assert_true(page != NO_PAGE);
+        store[page][position % KV_PAGE] = m->stamps[position + 1];
     }
     kvcache_commit(cache, sequence, tokens, n);
     m->length += n;
@@ -62,21 +78,15 @@ void kv_model_commit(struct kvcache *cache, int sequence, struct kv_model_sequen
 void kv_model_verify(const struct kvcache *cache, int sequence, const struct kv_model_sequence *m)
 {
     assert_int_equal(kvcache_length(cache, sequence), m->length);
-    for (uint32_t page = 0; page < MAX_PAGES; page++) {
-        bool there = page * KV_PAGE < m->length + m->n_reserved && !m->dropped[page];
-        for (uint32_t layer = 0; layer < N_LAYERS; layer++)
-            for (uint32_t head = 0; head < N_HEADS; head++) {
-                if (!there && page >= m->n_mapped)
-                    assert_null(kvcache_block(cache, sequence, page, layer, head));
-                if (m->dropped[page])
-                    assert_null(kvcache_block(cache, sequence, page, layer, head));
-                for (uint32_t i = page * KV_PAGE; there && i < (page + 1) * KV_PAGE && i < m->length; i++) {
-                    const uint64_t *place = slot(cache, sequence, i, layer, head);
-                    assert_true(place && *place == m->stamps[i + 1] + layer * N_HEADS + head);
-                }
-            }
+    for (uint32_t index = 0; index < MAX_PAGES; index++) {
+        bool there = index * KV_PAGE < m->length + m->n_reserved && !m->dropped[index];
+        uint32_t page = kv_model_page(cache, sequence, index);
+        if ((!there && index >= m->n_mapped) || m->dropped[index])
+            assert_int_equal(page, NO_PAGE);
+        for (uint32_t i = index * KV_PAGE; there && i < (index + 1) * KV_PAGE && i < m->length; i++)
+            assert_true(page != NO_PAGE && stamps_of(cache, page)[i % KV_PAGE] == m->stamps[i + 1]);
     }
-    assert_null(kvcache_block(cache, sequence, MAX_PAGES + 3, 0, 0));
+    assert_int_equal(kv_model_page(cache, sequence, MAX_PAGES + 3), NO_PAGE);
 }
 
 void kv_model_check(const struct kvcache *cache)

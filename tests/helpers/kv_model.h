@@ -1,16 +1,14 @@
 /* kv_model.h: a simple model of the KV cache, to which tests compare it.
  *
- * A "forward pass" here stamps each committed position's slot in all its KV blocks with a hash of all tokens
- * up to it; so a page that is wrong, stale or shared where it must not be shows as a wrong stamp. The model
+ * A "forward pass" here makes the copies that the cache asks for, then stamps each committed position's slot in its page with a
+ * hash of all tokens up to it; so a page that is wrong, stale or shared where it must not be shows as a wrong stamp. The model
  * keeps plain arrays of tokens and stamps. */
 #ifndef RUNNEL_TESTS_KV_MODEL_H
 #define RUNNEL_TESTS_KV_MODEL_H
 
 #include "engine/kvcache.h"
 
-enum { N_LAYERS = 2, N_HEADS = 2, N_SEQUENCES = 6, MAX_PAGES = 14, N_POSITIONS = MAX_PAGES * KV_PAGE - 5 };
-
-extern const struct kv_shape kv_model_shapes[N_LAYERS];
+enum { N_SEQUENCES = 6, MAX_PAGES = 14, N_POSITIONS = MAX_PAGES * KV_PAGE - 5, POOL_PAGES_MAX = 90 };
 
 /* A sequence as the model has it. */
 struct kv_model_sequence {
@@ -24,7 +22,11 @@ struct kv_model_sequence {
     uint64_t stamps[N_POSITIONS + 1]; /* stamps[i]: of position i - 1 */
 };
 
+/* n_pages: up to POOL_PAGES_MAX. What was stamped in the pages of a cache before is forgotten. */
 struct kvcache *kv_model_create(uint32_t n_pages);
+
+/* The page that is entry `index` of the sequence's table; NO_PAGE if there is none. */
+uint32_t kv_model_page(const struct kvcache *cache, int sequence, uint32_t index);
 
 uint64_t kv_model_mix(uint64_t a, uint64_t b);
 

@@ -32,6 +32,9 @@ def check_open(serving, reason, answer):
     assert body["usage"]["completion_tokens"] == 40 and body["choices"][0]["finish_reason"] == "length"
     status, _, health = serving.get("/health")
     assert status == 200 and (health["status"], health["reason"], health["refusing"]) == ("degraded", reason, False)
+    said = {"memory": "memory is nearly full: ", "timeouts": "requests ran out of time one after the other: "}
+    assert health["message"] == said[reason] + ("answers get at most 40 tokens and a temperature of at most 0.25 until the "
+                                                "server has recovered")
     assert state(serving) == 1
 
 
@@ -129,6 +132,7 @@ def test_timeouts_that_go_on_refuse(serve, tiny):
     assert serving.get("/v1/models")[0] == 200
     status, _, health = serving.get("/health")
     assert (status, health["status"], health["refusing"]) == (200, "degraded", True)
+    assert health["message"].endswith(": new requests are refused until the server has recovered")
     assert serving.metric("runnel_refusals_total", "reason=breaker") == 1
     time.sleep(int(headers["Retry-After"]) + 0.1)
     small = {"prompt": "a", "max_tokens": 1}

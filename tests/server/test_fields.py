@@ -40,6 +40,7 @@ def refused(server, param, path="/v1/chat/completions", **fields):
 
 
 @pytest.mark.parametrize("fields", [
+    {"continue_final_message": False}, {"chat_template_kwargs": {}}, {"chat_template_kwargs": {"documents": None}},
     {"tools": [TOOL], "tool_choice": "none"}, {"functions": [{"name": "look"}], "function_call": "none"},
     {"tools": [], "tool_choice": "auto"}, {"tools": None, "tool_choice": None, "functions": None, "function_call": None},
     {"best_of": 1}, {"n": 1, "best_of": 1}, {"best_of": None}, {"stop": ""}, {"stop": [""]}, {"stop": []},

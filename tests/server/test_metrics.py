@@ -51,6 +51,14 @@ def test_names_and_types(serve, tiny):
     assert {"0.01", "0.02", "60", "600", "+Inf"} <= bounds
 
 
+def test_every_description_can_be_read_alone(serve, tiny):
+    """Dashboards show one without its neighbours: no word points at them, and none is a word or two."""
+    for family in families(serve(tiny())).values():
+        said = family.documentation
+        assert len(said.split()) > 2, (family.name, said)
+        assert not re.search(r"(?i)^(of )?(it|that|these|those)\b|\bthere\.|\bit (ever|may)\b|that limit", said), (family.name, said)
+
+
 def test_promtool_has_nothing_to_say(serve, tiny):
     promtool = shutil.which("promtool")
     if not promtool:

@@ -281,6 +281,21 @@ def test_a_sampling_value_that_no_request_could_have(serve, tiny):
     assert "general.sampling.temp: expected a number from 0 to 2, found inf" in line["message"]
 
 
+@pytest.mark.parametrize("flags, told", [
+    (["--max-tokens", "128"], True), (["--max-tokens", "127"], False), ([], False), (["--max-tokens", "500", "--keep-last", "64"], False)])
+def test_more_tokens_than_the_context_holds(serve, tiny, flags, told):
+    """The answer ends where the context is full, and the operator who asked for more is told so."""
+    serving = serve(tiny(), "--log-json", "--ctx", "128", *flags)
+    status, _, body = serving.post("/v1/completions", {"prompt": [7] * 28, "ignore_eos": True, "max_tokens": 1})
+    assert status == 200
+    lines = serving.events("max-tokens")
+    assert len(lines) == told
+    if told:
+        assert "--max-tokens 128" in lines[0]["message"] and "128 tokens" in lines[0]["message"]
+        body = serving.post("/v1/completions", {"prompt": [7] * 28, "ignore_eos": True})[2]
+        assert (body["usage"]["total_tokens"], body["choices"][0]["finish_reason"]) == (128, "length")
+
+
 @pytest.mark.parametrize("flag, value", [("--temp", "2.5"), ("--top-p", "0")])
 def test_a_default_that_no_request_could_have(tiny, flag, value):
     """It is refused at the start: it would fail each request that has no value of its own."""

@@ -594,10 +594,10 @@ static void attention_memory_is_linear_in_the_context(void **state)
     size_t scratch[2], cache[2];
     for (int i = 0; i < 2; i++) {
         struct fixture fixture = open_model(mixed_path, 1, i ? 1024 : 128, 1);
-        struct kvcache_stats stats;
-        kvcache_get_stats(fixture.engine->cache, &stats);
-        scratch[i] = forward_scratch_bytes(fixture.engine->forward);
-        cache[i] = stats.bytes;
+        struct backend_memory memory;
+        forward_get_memory(fixture.engine->forward, &memory);
+        scratch[i] = memory.scratch_bytes;
+        cache[i] = memory.kv_bytes;
         close_model(&fixture);
     }
     assert_int_equal(scratch[0], scratch[1]);

@@ -58,6 +58,7 @@ static double learn_length(size_t n, int max_tokens, bool ends)
             fail_msg("%s", error.message);
         assert_int_equal(runnel_wait(future, &response, &error), RUNNEL_OK);
         assert_int_equal(response.n_tokens, ends ? 1 : max_tokens);
+        runnel_response_free(&response);
         runnel_free(future);
     }
     struct scheduler_stats stats;

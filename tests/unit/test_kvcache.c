@@ -168,14 +168,14 @@ static void test_share_and_copy_on_write(void **state)
     kv_model_verify(cache, b, &n);
     assert_int_equal(kv_model_stats(cache).n_referenced, 3);
     kv_model_check(cache);
-    assert_ptr_equal(kvcache_block(cache, a, 2, 0, 0), kvcache_block(cache, b, 2, 0, 0));
+    assert_int_equal(kv_model_page(cache, a, 2), kv_model_page(cache, b, 2));
     kv_model_grow(cache, b, &n, 2, 1); /* writes: its own copy */
-    assert_ptr_not_equal(kvcache_block(cache, a, 2, 0, 0), kvcache_block(cache, b, 2, 0, 0));
-    assert_ptr_equal(kvcache_block(cache, a, 1, 0, 0), kvcache_block(cache, b, 1, 0, 0));
+    assert_int_not_equal(kv_model_page(cache, a, 2), kv_model_page(cache, b, 2));
+    assert_int_equal(kv_model_page(cache, a, 1), kv_model_page(cache, b, 1));
     kv_model_verify(cache, a, &m);
-    void *before = kvcache_block(cache, a, 2, 0, 0);
+    uint32_t before = kv_model_page(cache, a, 2);
     kv_model_grow(cache, a, &m, 3, 1); /* alone again: no copy */
-    assert_ptr_equal(before, kvcache_block(cache, a, 2, 0, 0));
+    assert_int_equal(before, kv_model_page(cache, a, 2));
     kv_model_verify(cache, b, &n);
 
     kv_model_open(cache, &c, 6, 0, 0);
@@ -185,6 +185,83 @@ static void test_share_and_copy_on_write(void **state)
     kv_model_open(cache, &c, 5, 0, KV_PAGE);
     kvcache_share(cache, a, c, 4); /* a window */
     assert_int_equal(kvcache_length(cache, c), 0);
+    kv_model_check(cache);
+    kvcache_free(cache);
+}
+
+/* Copies are asked for in their order until a step makes them, and not for pages that are gone by then. */
+static void test_copies_wait_for_the_step(void **state)
+{
+    (void)state;
+    struct kvcache *cache = kv_model_create(8);
+    int a, b, c;
+    struct kv_model_sequence m = kv_model_open(cache, &a, 5, 0, 0);
+    kv_model_grow(cache, a, &m, 1, 7);
+    const struct page_copy *copies;
+    assert_int_equal(kvcache_copies(cache, &copies), 0);
+    kv_model_open(cache, &b, 5, 0, 0);
+    kv_model_open(cache, &c, 5, 0, 0);
+    kvcache_share(cache, a, b, 4);
+    kvcache_share(cache, a, c, 5);
+    assert_int_equal(kvcache_reserve(cache, b, 1), 0);
+    assert_int_equal(kvcache_reserve(cache, c, 1), 0);
+    assert_int_equal(kvcache_reserve(cache, c, 2), 0); /* is its own already */
+    assert_int_equal(kvcache_copies(cache, &copies), 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(copies[i].from, kv_model_page(cache, a, 0));
+        assert_int_equal(copies[i].to, kv_model_page(cache, i ? c : b, 0));
+    }
+    kv_model_check(cache);
+    kvcache_close(cache, b);
+    assert_int_equal(kvcache_copies(cache, &copies), 1);
+    assert_int_equal(copies[0].to, kv_model_page(cache, c, 0));
+    kv_model_check(cache);
+
+    /* A copy of a copy that is not made yet: the first one's target is gone, its bytes are wanted. */
+    kvcache_rollback(cache, c);
+    kv_model_open(cache, &b, 5, 0, 0);
+    kvcache_share(cache, c, b, 5);
+    assert_int_equal(kvcache_reserve(cache, b, 1), 0);
+    kvcache_close(cache, c);
+    assert_int_equal(kvcache_copies(cache, &copies), 2);
+    assert_int_equal(copies[0].from, kv_model_page(cache, a, 0));
+    assert_int_equal(copies[0].to, copies[1].from);
+    assert_int_equal(copies[1].to, kv_model_page(cache, b, 0));
+    kv_model_check(cache);
+    kvcache_close(cache, b); /* nothing of it is wanted any more */
+    assert_int_equal(kvcache_copies(cache, &copies), 0);
+    kv_model_check(cache);
+    kvcache_free(cache);
+}
+
+/* As many copies as sequences can wait; the next one is refused, until a step makes them. */
+static void test_copies_are_bounded(void **state)
+{
+    (void)state;
+    struct kvcache *cache = kv_model_create(8);
+    int a, b;
+    struct kv_model_sequence m = kv_model_open(cache, &a, 5, 0, 0);
+    kv_model_grow(cache, a, &m, 1, 7);
+    const struct page_copy *copies;
+    for (uint32_t n = 0;; n++) { /* each is a copy of the one before */
+        kv_model_open(cache, &b, 5, 0, 0);
+        kvcache_share(cache, a, b, 4);
+        assert_int_equal(kvcache_copies(cache, &copies), n);
+        int status = kvcache_reserve(cache, b, 1);
+        kv_model_check(cache);
+        if (n == N_SEQUENCES) {
+            assert_int_equal(status, RUNNEL_ENOMEM);
+            assert_int_equal(kv_model_page(cache, a, 0), kv_model_page(cache, b, 0));
+            break;
+        }
+        assert_int_equal(status, 0);
+        kvcache_rollback(cache, b);
+        kvcache_close(cache, a);
+        a = b;
+    }
+    kvcache_copies_made(cache);
+    assert_int_equal(kvcache_reserve(cache, b, 1), 0);
+    assert_int_equal(kvcache_copies(cache, &copies), 1);
     kv_model_check(cache);
     kvcache_free(cache);
 }
@@ -230,8 +307,8 @@ static void test_equal_pages_become_one(void **state)
     struct kv_model_sequence m = kv_model_open(cache, &a, 0, 0, 0), n = kv_model_open(cache, &b, 0, 0, 0);
     kv_model_grow(cache, a, &m, 1, 2 * KV_PAGE + 3);
     kv_model_grow(cache, b, &n, 1, 2 * KV_PAGE + 3);
-    assert_ptr_equal(kvcache_block(cache, a, 1, 1, 1), kvcache_block(cache, b, 1, 1, 1));
-    assert_ptr_not_equal(kvcache_block(cache, a, 2, 1, 1), kvcache_block(cache, b, 2, 1, 1));
+    assert_int_equal(kv_model_page(cache, a, 1), kv_model_page(cache, b, 1));
+    assert_int_not_equal(kv_model_page(cache, a, 2), kv_model_page(cache, b, 2));
     assert_int_equal(kv_model_stats(cache).n_referenced, 4);
     kvcache_free(cache);
 }
@@ -251,7 +328,7 @@ static void test_reserve_fails_without_a_trace(void **state)
     assert_int_equal(kvcache_reserve(cache, a, N_POSITIONS - m.length + 1), RUNNEL_ECONTEXT);
     after = kv_model_stats(cache);
     assert_memory_equal(&before, &after, sizeof before);
-    assert_null(kvcache_block(cache, b, 0, 0, 0));
+    assert_int_equal(kv_model_page(cache, b, 0), NO_PAGE);
     kv_model_check(cache);
     kv_model_grow(cache, b, &n, 2, KV_PAGE);
     assert_int_equal(kvcache_reserve(cache, b, 1), RUNNEL_ENOMEM);
@@ -332,6 +409,8 @@ int main(void)
         cmocka_unit_test(test_evicted_parent),
         cmocka_unit_test(test_evicts_least_recently_used_leaves_first),
         cmocka_unit_test(test_share_and_copy_on_write),
+        cmocka_unit_test(test_copies_wait_for_the_step),
+        cmocka_unit_test(test_copies_are_bounded),
         cmocka_unit_test(test_truncate_into_an_indexed_page),
         cmocka_unit_test(test_equal_pages_become_one),
         cmocka_unit_test(test_reserve_fails_without_a_trace),

@@ -50,22 +50,15 @@ void *calloc(size_t n, size_t size)
 static void test_create_refuses(void **state)
 {
     (void)state;
-    struct kvcache_options good = {.n_layers = N_LAYERS,
-                                   .n_kv_heads = N_HEADS,
-                                   .shapes = kv_model_shapes,
-                                   .n_pages = 3,
-                                   .n_sequences = 2,
-                                   .n_positions = 100};
+    struct kvcache_options good = {.n_pages = 3, .n_sequences = 2, .n_positions = 100};
     struct kvcache *cache = NULL;
     runnel_error error;
-    struct kvcache_options bad[6] = {good, good, good, good, good, good};
-    bad[0].n_layers = 0;
-    bad[1].n_kv_heads = 0;
-    bad[2].n_pages = 0;
-    bad[3].n_sequences = 0;
-    bad[4].n_positions = 0;
-    bad[5].n_pages = UINT32_MAX;
-    for (int i = 0; i < 6; i++) {
+    struct kvcache_options bad[4] = {good, good, good, good};
+    bad[0].n_pages = 0;
+    bad[1].n_sequences = 0;
+    bad[2].n_positions = 0;
+    bad[3].n_pages = UINT32_MAX;
+    for (int i = 0; i < 4; i++) {
         assert_int_equal(kvcache_create(&bad[i], &cache, &error), RUNNEL_EINVAL);
         assert_non_null(strstr(error.message, "expected"));
         assert_null(cache);
@@ -101,31 +94,29 @@ struct world {
     struct kvcache *cache;
     struct kv_model_sequence m[N_SEQUENCES];
     uint32_t n_pages, n_matched_more;
+    uint32_t n_copies; /* asked for, and made by a later call */
 };
 
-/* How many table entries of all sequences are this block. */
-static uint32_t n_holders(const struct world *w, const void *block)
+/* How many table entries of all sequences are this page. */
+static uint32_t n_holders(const struct world *w, uint32_t page)
 {
     uint32_t n = 0;
     for (int s = 0; s < N_SEQUENCES; s++)
-        for (uint32_t page = 0; w->m[s].open && page < MAX_PAGES; page++)
-            n += kvcache_block(w->cache, s, page, 0, 0) == block;
+        for (uint32_t i = 0; w->m[s].open && i < MAX_PAGES; i++)
+            n += kv_model_page(w->cache, s, i) == page;
     return n;
 }
 
-/* Pages that somebody references, counted by looking at the blocks. */
+/* Pages that somebody references, counted by looking at the tables. */
 static uint32_t n_distinct(const struct world *w)
 {
-    const void *seen[N_SEQUENCES * MAX_PAGES];
+    bool seen[POOL_PAGES_MAX] = {false};
     uint32_t n = 0;
     for (int s = 0; s < N_SEQUENCES; s++)
-        for (uint32_t page = 0; w->m[s].open && page < MAX_PAGES; page++) {
-            const void *block = kvcache_block(w->cache, s, page, 0, 0);
-            uint32_t i = 0;
-            while (i < n && seen[i] != block)
-                i++;
-            if (block && i == n)
-                seen[n++] = block;
+        for (uint32_t i = 0; w->m[s].open && i < MAX_PAGES; i++) {
+            uint32_t page = kv_model_page(w->cache, s, i);
+            if (page != NO_PAGE && !seen[page])
+                seen[page] = ++n;
         }
     return n;
 }
@@ -210,20 +201,27 @@ static void random_reserve(struct world *w, int sequence)
     for (uint32_t page = 0; m->keep_last && page < MAX_PAGES; page++) {
         drop[page] = page * KV_PAGE >= m->keep_first && (page + 1) * KV_PAGE + m->keep_last <= whole;
         if (drop[page] && !m->dropped[page])
-            available += n_holders(w, kvcache_block(w->cache, sequence, page, 0, 0)) == 1;
+            available += n_holders(w, kv_model_page(w->cache, sequence, page)) == 1;
     }
-    if (m->length % KV_PAGE)
-        needed += n_holders(w, kvcache_block(w->cache, sequence, m->length / KV_PAGE, 0, 0)) > 1;
+    const struct page_copy *copies;
+    uint32_t n_copies = kvcache_copies(w->cache, &copies);
+    bool takes_copy =
+        m->length % KV_PAGE && n_holders(w, kv_model_page(w->cache, sequence, m->length / KV_PAGE)) > 1;
+    needed += takes_copy;
     struct kvcache_stats before = kv_model_stats(w->cache);
     int status = kvcache_reserve(w->cache, sequence, n);
     if (status) {
         assert_int_equal(status, m->length + n > N_POSITIONS ? RUNNEL_ECONTEXT : RUNNEL_ENOMEM);
-        assert_true(status == RUNNEL_ECONTEXT || needed > available);
+        assert_true(status == RUNNEL_ECONTEXT || needed > available ||
+                    (takes_copy && n_copies == N_SEQUENCES));
+        assert_int_equal(kvcache_copies(w->cache, &copies), n_copies);
         struct kvcache_stats after = kv_model_stats(w->cache);
         assert_memory_equal(&before, &after, sizeof before);
         return;
     }
     assert_true(needed <= available);
+    assert_int_equal(kvcache_copies(w->cache, &copies), n_copies + takes_copy);
+    w->n_copies += takes_copy;
     for (uint32_t page = 0; page < MAX_PAGES; page++)
         m->dropped[page] |= drop[page];
     m->n_mapped = wanted > m->n_mapped ? wanted : m->n_mapped;
@@ -342,7 +340,7 @@ static void test_random_operations(void **state)
         assert_int_equal(n_allocations, 0);
         struct kvcache_stats stats = kv_model_stats(w.cache);
         assert_true(stats.n_hits > 100 && stats.n_evicted > 100); /* the interesting things did happen */
-        assert_true(w.n_matched_more > 50);
+        assert_true(w.n_matched_more > 50 && w.n_copies > 20);
         kvcache_free(w.cache);
     }
 }

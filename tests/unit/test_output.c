@@ -3,6 +3,7 @@
 #include "base/utf8.h"
 #include "engine/output.h"
 #include "engine/sampler.h" /* for its random numbers */
+#include "engine/thought_tags.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -313,6 +314,32 @@ static void test_holds_no_more_than_needed(void **state)
     output_free(o);
 }
 
+/* Whoever follows the bytes alone knows at each token's end whether the next text is a thought. */
+static void test_tags_are_followed_without_the_text(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"<think>", "</think>", "<",    "</thi",    "nk>",
+                                         "\n",      "a",        "\xe2", "\xc3\xa9", "<th"};
+    uint32_t n_changes = 0;
+    for (uint64_t seed = 0; seed < 4000; seed++) {
+        struct output_options options = {.split_thoughts = seed % 4 != 0, .starts_in_thought = seed % 3 == 0};
+        struct thought_tags tags = thought_tags_begin(options.split_thoughts, options.starts_in_thought);
+        struct output *o;
+        struct record r = empty_record();
+        assert_int_equal(output_create(&options, &o, NULL), 0);
+        for (uint64_t i = 0; i < 30; i++) {
+            const char *piece = pieces[sampler_random(seed, i) % (sizeof pieces / sizeof *pieces)];
+            bool was_thought = output_in_thought(o);
+            push(o, piece, &r);
+            thought_tags_push_all(&tags, piece, strlen(piece));
+            assert_int_equal(output_in_thought(o), tags.phase == IN_THOUGHT);
+            n_changes += was_thought != output_in_thought(o);
+        }
+        output_free(o);
+    }
+    assert_true(n_changes > 4000);
+}
+
 /* What clients send with every request ends no thought: not in it, not in its tags, not from one side to the other. */
 static void test_stops_match_in_the_answer_alone(void **state)
 {
@@ -475,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_every_split),
         cmocka_unit_test(test_random_texts),
         cmocka_unit_test(test_holds_no_more_than_needed),
+        cmocka_unit_test(test_tags_are_followed_without_the_text),
         cmocka_unit_test(test_stops_match_in_the_answer_alone),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_refuses_bad_stops),

@@ -55,6 +55,8 @@ static void model_probabilities(const runnel_sampling *p, const struct sampler_c
         double x = logits[i];
         for (size_t b = 0; b < p->n_logit_bias; b++)
             x += p->logit_bias[b].token == i ? (double)p->logit_bias[b].bias : 0;
+        for (size_t b = 0; b < context->n_bias; b++)
+            x += context->bias[b].token == i ? (double)context->bias[b].bias : 0;
         size_t seen = 0;
         for (size_t t = 0; t < context->n_tokens; t++)
             seen += context->tokens[t] == i &&
@@ -234,6 +236,10 @@ static void test_distribution_of_each_option(void **state)
     p.logit_bias = bias;
     p.n_logit_bias = 4;
     check_distribution(p, nothing, logits);
+
+    runnel_logit_bias more[] = {{4, 102}, {7, -1.5f}};
+    struct sampler_context biased = {.bias = more, .n_bias = 2};
+    check_distribution(p, biased, logits);
 }
 
 /* A window of 0 counts nothing, and penalties must leave nothing behind for the next draw. */

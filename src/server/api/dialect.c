@@ -18,7 +18,6 @@
 /* A body as it was understood. */
 struct dialect_request {
     const struct dialect *dialect;
-    double started_ms;
     struct params params;
     void *state; /* the dialect's own; the answer takes it */
 };
@@ -206,6 +205,7 @@ static void end_stream(struct job *job, struct dialect_answer *answer)
 {
     struct exchange *exchange = job_exchange(job);
     if (answer->status != 200) {
+        answer->record->stream_status = answer->status;
         exchange_close_after(exchange); /* without the mark of a good end */
     } else if (answer->dialect->done) {
         answer->dialect->done(answer, &answer->piece);
@@ -230,9 +230,9 @@ static void end_whole(struct job *job, struct dialect_answer *answer)
     }
     if (good) {
         answer->dialect->whole(answer, responses, &answer->piece);
-        answer->status = reply_json(exchange, &answer->piece);
+        reply_json(exchange, &answer->piece);
     } else {
-        answer->status = reply_engine_error(job_server(job), exchange, NULL, 0, &error);
+        reply_engine_error(job_server(job), exchange, NULL, 0, &error);
     }
     free(responses);
 }
@@ -241,21 +241,18 @@ static void on_end(struct job *job)
 {
     struct dialect_answer *answer = job_state(job);
     struct metrics *metrics = job_server(job)->metrics;
-    bool is_cut = exchange_is_cut(job_exchange(job)), gone = exchange_is_gone(job_exchange(job)) && !is_cut;
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         runnel_error error;
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(metrics, response ? response : &failed, is_cut);
+        metrics_add_response(metrics, response ? response : &failed);
     }
     if (answer->stream)
         end_stream(job, answer);
-    else if (gone)
+    else if (exchange_is_gone(job_exchange(job)))
         exchange_abort(job_exchange(job));
     else
         end_whole(job, answer);
-    metrics_request_finished(metrics, answer->dialect->metric, gone ? 499 : answer->status,
-                             answer->started_ms);
 }
 
 static const struct job_handlers handlers = {on_event, on_end, free_answer, on_taken};
@@ -310,35 +307,34 @@ static runnel_request *make_requests(const struct server *server, const struct p
     return requests;
 }
 
-/* Returns 0 once a job has the exchange, else the status that was answered. */
-static int start_answer(struct server *server, struct exchange *exchange, struct dialect_request *request)
+/* Gives the exchange to a job, or answers that it cannot. */
+static void start_answer(struct server *server, struct exchange *exchange, struct dialect_request *request)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the request"};
     struct dialect_answer *answer = make_answer(server, exchange, request);
     runnel_request *requests = answer ? make_requests(server, &request->params, answer) : NULL;
     runnel_error error;
     struct job *job;
-    int status = 0;
     if (!requests) {
         if (answer)
             free_answer(answer);
-        return reply_refusal(exchange, &no_memory);
+        reply_refusal(exchange, &no_memory);
+        return;
     }
     size_t n = answer->n;
-    answer->started_ms = request->started_ms;
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
-        status = reply_engine_error(server, exchange, requests, n, &error);
+        reply_engine_error(server, exchange, requests, n, &error);
     free(requests);
-    return status;
 }
 
 static void start_request(struct server *server, struct exchange *exchange, void *state,
                           const struct refusal *refusal)
 {
     struct dialect_request *request = state;
-    int status = refusal ? reply_refusal(exchange, refusal) : start_answer(server, exchange, request);
-    if (status)
-        metrics_request_finished(server->metrics, request->dialect->metric, status, request->started_ms);
+    if (refusal)
+        reply_refusal(exchange, refusal);
+    else
+        start_answer(server, exchange, request);
 }
 
 void dialect_answer(struct server *server, struct exchange *exchange, const struct dialect *dialect)
@@ -346,7 +342,7 @@ void dialect_answer(struct server *server, struct exchange *exchange, const stru
     static const struct prepare_steps steps = {sizeof(struct dialect_request), read_body, start_request,
                                                free_request};
     struct dialect_request request = {.dialect = dialect};
-    request.started_ms = metrics_request_started(server->metrics, dialect->metric);
+    record_start_text(server->metrics, exchange, dialect->metric);
     prepare_request(server, exchange, &steps, &request);
 }
 

@@ -31,8 +31,7 @@ struct dialect_answer {
     int status;                              /* what the client is told, or would have been */
     char id[40];
     int64_t created_s;
-    const struct record *record;
-    double started_ms;
+    struct record *record;
     const char *model;
     struct text piece; /* of a stream, being written */
 

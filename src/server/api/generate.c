@@ -26,11 +26,6 @@ struct generate_answer {
     json_t *names[]; /* "id" of each entry of a batch; NULL: it has none */
 };
 
-static enum metrics_route route_of(bool is_batch)
-{
-    return is_batch ? METRICS_GENERATE_BATCH : METRICS_GENERATE;
-}
-
 static int no_memory(struct refusal *refusal)
 {
     refuse(refusal, NULL, "no memory for the request");
@@ -112,19 +107,17 @@ static void on_end(struct job *job)
     struct exchange *exchange = job_exchange(job);
     struct server *server = job_server(job);
     runnel_error error;
-    int status = 499;
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(server->metrics, response ? response : &failed, false);
+        metrics_add_response(server->metrics, response ? response : &failed);
     }
     if (exchange_is_gone(exchange))
         exchange_abort(exchange);
     else if (write_answer(job, answer, &error))
-        status = reply_json(exchange, &answer->body);
+        reply_json(exchange, &answer->body);
     else
-        status = reply_engine_error(server, exchange, NULL, 0, &error);
-    metrics_request_finished(server->metrics, route_of(answer->is_batch), status, answer->started_ms);
+        reply_engine_error(server, exchange, NULL, 0, &error);
 }
 
 static const struct job_handlers handlers = {on_event, on_end, free_answer, NULL};
@@ -169,16 +162,17 @@ static int add_parameter(json_t *root, const char *name, const char *encoded, si
     if (decoded_len >= 0)
         text[decoded_len] = '\0';
     if (json_object_get(root, name)) {
-        refuse(refusal, name, "given twice");
+        refuse(refusal, name, "expected once in the query, found twice");
     } else if (decoded_len < 0 || memchr(text, 0, (size_t)decoded_len) ||
                !utf8_valid(text, (size_t)decoded_len)) {
-        refuse(refusal, name, "not UTF-8 in percent encoding");
+        refuse(refusal, name, "expected UTF-8 in percent encoding");
     } else {
         json_t *value = read_parameter(name, text);
         if (value)
             failure = json_object_set_new(root, name, value) ? no_memory(refusal) : 0;
         else
-            refuse(refusal, name, "expected a %s", strcmp(name, "raw") ? "number" : "truth value");
+            refuse(refusal, name, "expected a %s",
+                   strcmp(name, "raw") ? "number" : "yes or no: true or false, 1 or 0, on or off");
     }
     free(text);
     return failure;
@@ -237,20 +231,20 @@ static int find_entries(json_t *root, json_t **entries, struct refusal *refusal)
     return 0;
 }
 
-/* Hands a request's params to a job. Returns 0, or the status that was answered. */
-static int start_answer(struct server *server, struct exchange *exchange, const struct params *params,
-                        size_t n, bool is_batch, double started_ms)
+/* Hands a request's params to a job, or answers that it cannot. */
+static void start_answer(struct server *server, struct exchange *exchange, const struct params *params,
+                         size_t n, bool is_batch, double started_ms)
 {
     static const struct refusal no_room = {.status = 503, .message = "no memory for the request"};
     struct generate_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->names[0]);
     runnel_request *requests = calloc(1, requests_bytes(n));
     runnel_error error;
     struct job *job;
-    int status = 0;
     if (!answer || !requests) {
         free(answer);
         free(requests);
-        return reply_refusal(exchange, &no_room);
+        reply_refusal(exchange, &no_room);
+        return;
     }
     answer->is_batch = is_batch;
     answer->started_ms = started_ms;
@@ -261,9 +255,8 @@ static int start_answer(struct server *server, struct exchange *exchange, const 
         requests_sampling(&requests[i])->seed = reply_seed(server, &params[i]);
     }
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
-        status = reply_engine_error(server, exchange, requests, n, &error);
+        reply_engine_error(server, exchange, requests, n, &error);
     free(requests);
-    return status;
 }
 
 /* Says which entry of a batch is refused. */
@@ -330,11 +323,11 @@ static void start_request(struct server *server, struct exchange *exchange, void
                           const struct refusal *refusal)
 {
     const struct generate_request *request = state;
-    int status = refusal ? reply_refusal(exchange, refusal)
-                         : start_answer(server, exchange, request->params, request->n_params,
-                                        request->is_batch, request->started_ms);
-    if (status)
-        metrics_request_finished(server->metrics, route_of(request->is_batch), status, request->started_ms);
+    if (refusal)
+        reply_refusal(exchange, refusal);
+    else
+        start_answer(server, exchange, request->params, request->n_params, request->is_batch,
+                     request->started_ms);
 }
 
 static void take_request(struct server *server, struct exchange *exchange, bool is_batch)
@@ -342,7 +335,8 @@ static void take_request(struct server *server, struct exchange *exchange, bool 
     static const struct prepare_steps steps = {sizeof(struct generate_request), read_body, start_request,
                                                free_request};
     struct generate_request request = {.is_batch = is_batch};
-    request.started_ms = metrics_request_started(server->metrics, route_of(is_batch));
+    request.started_ms =
+        record_start_text(server->metrics, exchange, is_batch ? METRICS_GENERATE_BATCH : METRICS_GENERATE);
     prepare_request(server, exchange, &steps, &request);
 }
 

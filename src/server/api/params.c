@@ -16,7 +16,7 @@ static int start(json_t *root, const struct params_limits *limits, struct params
                  struct refusal *refusal)
 {
     if (!json_is_object(root))
-        return refuse(refusal, NULL, "the body is no JSON object");
+        return refuse(refusal, NULL, "the body: expected a JSON object, found another value");
     *params = (struct params){.request = limits->defaults,
                               .sampling = *limits->defaults.sampling,
                               .root = json_incref(root),
@@ -124,6 +124,9 @@ static int read_message(const json_t *value, size_t index, struct params *params
     const json_t *calls = json_find(value, "tool_calls");
     if (calls && !(json_is_array(calls) && !json_array_size(calls)))
         return refuse(refusal, field, "tools are not supported");
+    snprintf(field, sizeof field, "messages[%zu].function_call", index);
+    if (json_find(value, "function_call"))
+        return refuse(refusal, field, "tools are not supported");
     snprintf(field, sizeof field, "messages[%zu].content", index);
     const json_t *content = json_find(value, "content");
     if (json_is_array(content))
@@ -165,10 +168,16 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     }
     if (n > 1 && !strcmp(params->messages[n - 1].role, "assistant") &&
         !strcmp(params->messages[n - 2].role, "assistant"))
-        return refuse(refusal, "messages", "two messages of the assistant at the end");
+        return refuse(refusal, "messages",
+                      "expected at most one message of the assistant at the end, found two");
     params->request.messages = params->messages;
     params->request.n_messages = n;
     end_messages(&params->request);
+    if (params->request.continues && json_is_false(json_find(root, "continue_final_message")))
+        return refuse(
+            refusal, "continue_final_message",
+            "expected true or none, as the last message is the assistant's, which is always gone on with; "
+            "found false");
     return 0;
 }
 

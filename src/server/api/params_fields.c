@@ -319,7 +319,8 @@ static int read_n(const json_t *root, uint32_t most, struct params *params, stru
     if (json_read_int(root, "best_of", 1, most, false, &best_of, refusal))
         return -1;
     if (best_of != n)
-        return refuse(refusal, "best_of", "expected as many as n, %lld", (long long)n);
+        return refuse(refusal, "best_of", "expected the same number as n, %lld, found %lld", (long long)n,
+                      (long long)best_of);
     params->n_choices = (unsigned)n;
     return 0;
 }

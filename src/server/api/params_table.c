@@ -281,7 +281,8 @@ static const struct params_field fields[] = {
          "{'type':'object','properties':{'enable_thinking':{'type':'boolean'},'thinking':{'type':'boolean'},'"
          "reasoning_effort':{'type':'string'},'thinking_budget':{'type':'integer','minimum':-1}}}",
      .meaning = "enable_thinking or thinking: false to have the answer without thoughts; reasoning_effort, "
-                "thinking_budget. Whichever name says no switches thinking off."},
+                "thinking_budget. Whichever name says no switches thinking off. Any other name is refused, "
+                "unless it is null: it does not reach the template."},
     {.name = "enable_thinking",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_BOOL,
@@ -555,7 +556,8 @@ static const struct params_field fields[] = {
              "Without effect. It belongs to a sampler or feature that is switched off."),
     HARMLESS("reasoning_control", PARAMS_ALL, "Without effect: there is no route that ends thoughts."),
     HARMLESS("continue_final_message", PARAMS_ALL,
-             "Without effect: a last message of the assistant is always gone on with."),
+             "Without effect: a last message of the assistant is always gone on with; false beside one is "
+             "refused."),
 };
 
 const struct params_field *params_fields(size_t *n)

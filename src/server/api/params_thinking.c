@@ -17,8 +17,8 @@ struct thinking {
 static int add_budget(const char *name, int64_t budget, struct thinking *thinking, struct refusal *refusal)
 {
     if (thinking->budget_name && thinking->budget != budget)
-        return refuse(refusal, name, "%lld, but %s is %lld", (long long)budget, thinking->budget_name,
-                      (long long)thinking->budget);
+        return refuse(refusal, name, "expected the same budget as %s, %lld, found %lld",
+                      thinking->budget_name, (long long)thinking->budget, (long long)budget);
     thinking->budget_name = name;
     thinking->budget = budget;
     thinking->is_said = thinking->is_said || budget > 0;
@@ -34,7 +34,7 @@ static int add_effort(const char *name, const json_t *value, struct thinking *th
     if (!json_is_string(value))
         return refuse(refusal, name, "expected a string");
     if (thinking->effort_name && !json_equal(thinking->effort, value))
-        return refuse(refusal, name, "another effort than that of %s", thinking->effort_name);
+        return refuse(refusal, name, "expected the same effort as %s, found another", thinking->effort_name);
     thinking->effort_name = name;
     thinking->effort = value;
     thinking->is_said = true;
@@ -85,10 +85,37 @@ static int find_object(const json_t *root, const char *name, const json_t **obje
     return *object && !json_is_object(*object) ? refuse(refusal, name, "expected an object") : 0;
 }
 
+/* Templates may ask for any name. Those that are not passed on to them are refused; a name is told only if it is one, and
+ * not whatever a client wrote. */
+static int refuse_other_arguments(const json_t *object, struct refusal *refusal)
+{
+    static const char *const known[] = {"enable_thinking", "thinking", "reasoning_effort", "thinking_budget"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool is_known = json_is_null(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is_known = is_known || !strcmp(key, known[i]);
+        if (is_known)
+            continue;
+        char path[64] = "chat_template_kwargs";
+        if (strlen(key) <= 40 && strspn(key, letters) == strlen(key))
+            snprintf(path, sizeof path, "chat_template_kwargs.%.40s", key);
+        return refuse(
+            refusal, path,
+            "not supported, and not ignored as it would change the prompt; expected enable_thinking, "
+            "thinking, reasoning_effort or thinking_budget");
+    }
+    return 0;
+}
+
 static int read_template_arguments(const json_t *root, struct thinking *thinking, struct refusal *refusal)
 {
     const json_t *object;
     if (find_object(root, "chat_template_kwargs", &object, refusal) ||
+        refuse_other_arguments(object, refusal) ||
         add_switch("chat_template_kwargs.enable_thinking", json_find(object, "enable_thinking"), thinking,
                    refusal) ||
         add_switch("chat_template_kwargs.thinking", json_find(object, "thinking"), thinking, refusal) ||
@@ -128,7 +155,9 @@ static int read_reasoning_object(const json_t *root, struct thinking *thinking, 
         return -1;
     if (json_read_bool(object, "exclude", &excludes, refusal))
         return refuse(refusal, "reasoning.exclude", "expected true or false");
-    return excludes ? refuse(refusal, "reasoning.exclude", "not supported: thoughts are told") : 0;
+    return excludes ? refuse(refusal, "reasoning.exclude",
+                             "expected false: thoughts are always told, apart from the answer")
+                    : 0;
 }
 
 /* Ollama's: true, false, or an effort. */
@@ -186,7 +215,8 @@ int params_read_thoughts_place(const json_t *root, struct params *params, struct
     if (!json_find(root, "separate_reasoning"))
         return 0;
     if (format && !json_is_text(format, "auto") && (repeats || separates != params->split_reasoning))
-        return refuse(refusal, "separate_reasoning", "it contradicts reasoning_format");
+        return refuse(refusal, "separate_reasoning",
+                      "expected what reasoning_format says, found the opposite");
     params->split_reasoning = separates;
     return 0;
 }

@@ -25,8 +25,9 @@ static int read_body(const struct server *server, const struct prepare_input *in
     json_t *root;
     if (json_read(input->body.bytes, input->body.len, &root, refusal))
         return -1;
-    int failure = json_is_object(root) ? request->write(server, root, &request->out, refusal)
-                                       : refuse(refusal, NULL, "the body is no JSON object");
+    int failure = json_is_object(root)
+                      ? request->write(server, root, &request->out, refusal)
+                      : refuse(refusal, NULL, "the body: expected a JSON object, found another value");
     json_decref(root);
     return failure;
 }

@@ -39,13 +39,14 @@ static const struct {
                          "From a request for text to the end of its answer.", latency_buckets, false},
     [METRICS_FIRST_TOKEN] = {"vllm:time_to_first_token_seconds", "From a request to its first token.",
                              wait_buckets, true},
-    [METRICS_INTER_TOKEN] = {"vllm:inter_token_latency_seconds", "Between two pieces of text of an answer.",
-                             gap_buckets, true},
+    [METRICS_INTER_TOKEN] = {"vllm:inter_token_latency_seconds",
+                             "Between two pieces of text of the same answer.", gap_buckets, true},
     [METRICS_END_TO_END] = {"vllm:e2e_request_latency_seconds", "From a request to its last token.",
                             latency_buckets, true},
-    [METRICS_QUEUE] = {"vllm:request_queue_time_seconds", "Waiting for a place.", wait_buckets, true},
-    [METRICS_PREFILL] = {"vllm:request_prefill_time_seconds", "From a place to the first token.",
-                         wait_buckets, true},
+    [METRICS_QUEUE] = {"vllm:request_queue_time_seconds",
+                       "Time of requests waiting for a place to be computed.", wait_buckets, true},
+    [METRICS_PREFILL] = {"vllm:request_prefill_time_seconds",
+                         "From getting a place to the first token: reading the prompt.", wait_buckets, true},
     [METRICS_DECODE] = {"vllm:request_decode_time_seconds", "From the first token to the last.",
                         latency_buckets, true},
 };
@@ -86,9 +87,8 @@ static void observe(struct metrics *metrics, enum metrics_histogram which, doubl
     metrics->histograms[which].sum += seconds;
 }
 
-double metrics_request_started(struct metrics *metrics, enum metrics_route route)
+double metrics_request_started(struct metrics *metrics)
 {
-    (void)route;
     metrics->n_requests++;
     return clock_ms();
 }
@@ -100,12 +100,15 @@ void metrics_request_finished(struct metrics *metrics, enum metrics_route route,
     observe(metrics, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts, bool is_cut)
+void metrics_add_finished(struct metrics *metrics, const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1],
+                          bool is_slow)
 {
-    if (is_cut)
-        metrics->n_slow_readers++;
-    else if ((unsigned)counts->finish_reason <= RUNNEL_FINISH_ERROR)
-        metrics->n_finished[counts->finish_reason]++;
+    for (size_t reason = 0; reason <= RUNNEL_FINISH_ERROR; reason++)
+        *(is_slow ? &metrics->n_slow_readers : &metrics->n_finished[reason]) += n_finished[reason];
+}
+
+void metrics_add_response(struct metrics *metrics, const runnel_response *counts)
+{
     metrics->n_reasoning_tokens += counts->n_reasoning_tokens;
     observe(metrics, METRICS_QUEUE, counts->queue_ms);
     if (!counts->n_tokens)
@@ -239,15 +242,16 @@ static void add_engine(struct page *page, runnel_engine *engine, const struct me
     model_number(page, "vllm:prefix_cache_queries_total", "counter", (double)now.n_prefix_queries,
                  "Prompt tokens looked up in the prefix cache.");
     model_number(page, "vllm:prefix_cache_hits_total", "counter", (double)now.n_prefix_hits,
-                 "Prompt tokens found there.");
-    model_number(page, "vllm:prompt_tokens_total", "counter", (double)now.n_prompt_tokens, "Prompt tokens.");
+                 "Prompt tokens found in the prefix cache.");
+    model_number(page, "vllm:prompt_tokens_total", "counter", (double)now.n_prompt_tokens,
+                 "Tokens of the prompts of requests.");
     model_number(page, "vllm:generation_tokens_total", "counter", (double)now.n_generated_tokens,
-                 "Tokens generated.");
+                 "Tokens generated for all requests.");
     model_number(page, "vllm:num_preemptions_total", "counter", (double)now.n_preemptions,
                  "Requests dropped for want of pages, to be computed again.");
     model_number(page, "runnel_reasoning_tokens_total", "counter", (double)metrics->n_reasoning_tokens,
                  "Tokens of thoughts in finished answers.");
-    model_number(page, "runnel_steps_total", "counter", (double)now.n_steps, "Steps computed.");
+    model_number(page, "runnel_steps_total", "counter", (double)now.n_steps, "Steps of the engine computed.");
     head(page, "runnel_kv_pages", "gauge",
          "Pages of the KV cache: held by requests, kept for equal prefixes, free.");
     uint32_t n_free = now.n_kv_pages - now.n_kv_used - now.n_kv_cached;
@@ -260,12 +264,14 @@ static void add_engine(struct page *page, runnel_engine *engine, const struct me
 static void add_loop(struct page *page, const struct loop *loop)
 {
     struct loop_stats now = loop_stats(loop);
-    number(page, "runnel_connections", "gauge", now.n_connections, "Open connections.");
+    number(page, "runnel_connections", "gauge", now.n_connections, "Connections open now.");
     number(page, "runnel_connections_accepted_total", "counter", (double)now.n_accepted,
-           "Connections accepted.");
+           "Connections accepted since the start.");
     number(page, "runnel_exchanges", "gauge", now.n_exchanges, "Requests being answered, this one included.");
-    number(page, "runnel_clients_left_total", "counter", (double)now.n_gone,
+    number(page, "runnel_clients_left_total", "counter", (double)now.n_left,
            "Clients that left before their answer was complete.");
+    number(page, "runnel_slow_readers_total", "counter", (double)now.n_slow_readers,
+           "Answers given up because their client did not read them, of any route.");
 }
 
 static void add_pool(struct page *page, struct pool *pool)
@@ -273,17 +279,21 @@ static void add_pool(struct page *page, struct pool *pool)
     struct pool_stats now;
     pool_get_stats(pool, &now);
     number(page, "runnel_pool_held_bytes", "gauge", (double)now.held_bytes,
-           "Memory of requests on their way, from the system.");
+           "Memory that the pool of requests on their way holds from the system.");
     number(page, "runnel_pool_peak_held_bytes", "gauge", (double)now.peak_held_bytes,
-           "The most it ever was.");
-    number(page, "runnel_pool_limit_bytes", "gauge", (double)now.limit_bytes, "The most it may be.");
-    number(page, "runnel_pool_in_use_bytes", "gauge", (double)now.in_use_bytes, "Of it, in use.");
-    number(page, "runnel_pool_blocks", "gauge", (double)now.n_in_use, "Blocks in use.");
-    number(page, "runnel_pool_allocations_total", "counter", (double)now.n_allocations, "Blocks taken.");
+           "The most that runnel_pool_held_bytes ever was.");
+    number(page, "runnel_pool_limit_bytes", "gauge", (double)now.limit_bytes,
+           "The most that runnel_pool_held_bytes may be.");
+    number(page, "runnel_pool_in_use_bytes", "gauge", (double)now.in_use_bytes,
+           "Memory of requests on their way that is in use now.");
+    number(page, "runnel_pool_blocks", "gauge", (double)now.n_in_use,
+           "Blocks of the pool of requests' memory in use now.");
+    number(page, "runnel_pool_allocations_total", "counter", (double)now.n_allocations,
+           "Blocks taken from the pool of requests' memory.");
     number(page, "runnel_pool_reuses_total", "counter", (double)now.n_reuses,
-           "Of these, such as had been used before.");
+           "Blocks taken from the pool that had been used before.");
     number(page, "runnel_pool_refusals_total", "counter", (double)now.n_refusals,
-           "Blocks that did not fit the limit.");
+           "Blocks refused because runnel_pool_limit_bytes was reached.");
 }
 
 /* What keeps requests out, and what they get when they are not kept out. */
@@ -292,7 +302,8 @@ static void add_protection(struct page *page, const struct server *server)
     const struct breaker *breaker = &server->monitor.breaker;
     const struct admit *admit = &server->admit;
     number(page, "runnel_requests_admitted", "gauge", admit->n_requests, "Requests that hold a place now.");
-    number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max, "Places: --limit-concurrency.");
+    number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max,
+           "Requests that may hold a place at once: --limit-concurrency.");
     number(page, "runnel_long_bodies", "gauge", server->n_preparing,
            "Long bodies that are being read beside the loop, or wait for that; each holds a place.");
     number(page, "runnel_timeouts_total", "counter", (double)admit->n_timeouts,
@@ -304,14 +315,15 @@ static void add_protection(struct page *page, const struct server *server)
     add(page, "runnel_refusals_total{reason=\"wait\"} %" PRIu64 "\n", admit->n_slow);
     add(page, "runnel_refusals_total{reason=\"breaker\"} %" PRIu64 "\n", breaker->n_refused);
     number(page, "runnel_breaker_state", "gauge", breaker_level(breaker),
-           "0: closed, 1: degraded, 2: refusing.");
+           "The breaker: 0 closed, 1 degraded (shorter answers), 2 refusing new requests.");
     head(page, "runnel_breaker_opened_total", "counter", "How often the breaker opened, by reason.");
     add(page, "runnel_breaker_opened_total{reason=\"memory\"} %" PRIu64 "\n", breaker->n_opened_by_memory);
     add(page, "runnel_breaker_opened_total{reason=\"timeouts\"} %" PRIu64 "\n",
         breaker->n_opened_by_timeouts);
     number(page, "runnel_degraded_requests_total", "counter", (double)breaker->n_degraded,
            "Requests that got less than they asked for.");
-    number(page, "runnel_engine_wedged", "gauge", server->monitor.wedged, "1: the engine does no steps.");
+    number(page, "runnel_engine_wedged", "gauge", server->monitor.wedged,
+           "1 while the engine does no steps though requests wait, else 0.");
     number(page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
            "Lines of the log for which there was no room.");
 }
@@ -344,19 +356,24 @@ static void add_process(struct page *page, const struct server *server)
            "Memory in use, of the limit that applies: --memory-limit-mib, the container's or the machine's, "
            "0 to 100.");
     number(page, "runnel_memory_used_bytes", "gauge", (double)memory.used_bytes,
-           "What is used of that limit.");
-    number(page, "runnel_memory_limit_bytes", "gauge", (double)memory.limit_bytes, "That limit.");
+           "Memory in use, of the kind that runnel_memory_limit_bytes limits.");
+    number(page, "runnel_memory_limit_bytes", "gauge", (double)memory.limit_bytes,
+           "The limit of memory that applies: --memory-limit-mib, the container's or the machine's.");
     number(page, "runnel_memory_growth_bytes", "gauge", monitor->ready_bytes ? growth : 0,
            "Resident memory since the server was ready.");
     if (!getrusage(RUSAGE_SELF, &usage))
         number(page, "process_cpu_seconds_total", "counter",
-               seconds(usage.ru_utime) + seconds(usage.ru_stime), "Processor time used.");
-    number(page, "process_virtual_memory_bytes", "gauge", (double)memory.virtual_bytes, "Address space.");
-    number(page, "process_resident_memory_bytes", "gauge", (double)memory.resident_bytes, "Resident memory.");
-    number(page, "process_start_time_seconds", "gauge", (double)server->created_s, "When it was started.");
-    number(page, "process_open_fds", "gauge", count_descriptors(), "Open descriptors.");
+               seconds(usage.ru_utime) + seconds(usage.ru_stime), "Processor time used by this process.");
+    number(page, "process_virtual_memory_bytes", "gauge", (double)memory.virtual_bytes,
+           "Address space of this process.");
+    number(page, "process_resident_memory_bytes", "gauge", (double)memory.resident_bytes,
+           "Resident memory of this process.");
+    number(page, "process_start_time_seconds", "gauge", (double)server->created_s,
+           "When this process was started, in seconds since 1970.");
+    number(page, "process_open_fds", "gauge", count_descriptors(), "Descriptors that this process has open.");
     if (!getrlimit(RLIMIT_NOFILE, &descriptors))
-        number(page, "process_max_fds", "gauge", (double)descriptors.rlim_cur, "Descriptors allowed.");
+        number(page, "process_max_fds", "gauge", (double)descriptors.rlim_cur,
+               "Descriptors that this process may have open.");
 }
 
 void metrics_get(struct server *server, struct exchange *exchange)

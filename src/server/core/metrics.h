@@ -5,12 +5,12 @@
  *
  * A route that answers with text calls, in this order:
  *
- *     double started_ms = metrics_request_started(server->metrics, METRICS_CHAT);
+ *     record_start_text(server->metrics, exchange, METRICS_CHAT);
  *     metrics_text_arrived(server->metrics, &last_ms);       for each piece of text of one answer
- *     metrics_add_response(server->metrics, response, false);      for each answer that came out
- *     metrics_request_finished(server->metrics, METRICS_CHAT, 200, started_ms);
+ *     metrics_add_response(server->metrics, response);       for each answer that came out
  *
- * and any other route metrics_add_status only. */
+ * and any other route metrics_add_status only. How a request for text ended is counted from its record when its exchange
+ * ends (record_count), as only then it is known whether its client has got the answer. */
 #ifndef RUNNEL_SERVER_CORE_METRICS_H
 #define RUNNEL_SERVER_CORE_METRICS_H
 
@@ -48,7 +48,7 @@ enum {
 struct metrics {
     uint64_t n_requests;                                  /* started, of the routes that answer with text */
     uint64_t n_answers[METRICS_ROUTES][METRICS_STATUSES]; /* finished, by status */
-    uint64_t n_slow_readers; /* responses that ended early for that, and are in no other of: */
+    uint64_t n_slow_readers; /* responses that their client did not read; they are in none of: */
     uint64_t n_finished[RUNNEL_FINISH_ERROR + 1]; /* responses, by enum runnel_finish_reason */
     uint64_t n_reasoning_tokens;
     struct {
@@ -60,13 +60,15 @@ struct metrics {
 void metrics_init(struct metrics *metrics);
 
 /* A request to a route that answers with text. Returns the time, for metrics_request_finished. */
-double metrics_request_started(struct metrics *metrics, enum metrics_route route);
+double metrics_request_started(struct metrics *metrics);
 /* Its answer is out, or refused, whatever its status; 499: the client left before. */
 void metrics_request_finished(struct metrics *metrics, enum metrics_route route, int status,
                               double started_ms);
-/* An answer of the engine, also one that was cancelled. counts: its texts are not looked at. is_cut: its client read it too
- * slowly. */
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts, bool is_cut);
+/* The times of an answer of the engine, also of one that was cancelled. Its texts are not looked at. */
+void metrics_add_response(struct metrics *metrics, const runnel_response *counts);
+/* How the answers of a request ended, by enum runnel_finish_reason; is_slow: their client did not read them. */
+void metrics_add_finished(struct metrics *metrics, const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1],
+                          bool is_slow);
 /* A piece of text of one answer came from the engine. *last_ms is the caller's, 0 before the first piece. */
 void metrics_text_arrived(struct metrics *metrics, double *last_ms);
 /* An answer of a route that computes nothing, or a refusal. */

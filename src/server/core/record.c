@@ -28,6 +28,32 @@ void record_start(struct exchange *exchange)
     exchange_add_header(exchange, line);
 }
 
+double record_start_text(struct metrics *metrics, struct exchange *exchange, enum metrics_route route)
+{
+    struct record *record = record_of(exchange);
+    record->asks_for_text = true;
+    record->route = route;
+    record->started_ms = metrics_request_started(metrics);
+    return record->started_ms;
+}
+
+/* What its client got; 499: it left before. */
+static int status_of(const struct exchange *exchange)
+{
+    return exchange_has_left(exchange) ? 499 : exchange_status(exchange);
+}
+
+void record_count(struct metrics *metrics, const struct exchange *exchange)
+{
+    const struct record *record = record_of(exchange);
+    int status = status_of(exchange);
+    if (status != 499 && record->stream_status)
+        status = record->stream_status;
+    if (record->asks_for_text)
+        metrics_request_finished(metrics, record->route, status, record->started_ms);
+    metrics_add_finished(metrics, record->n_finished, exchange_is_cut(exchange));
+}
+
 static double larger(double a, double b)
 {
     return a > b ? a : b;
@@ -38,6 +64,8 @@ void record_add_response(struct record *record, const runnel_response *response)
     runnel_response *counts = &record->counts;
     record->computed = true;
     record->n_answers++;
+    if ((unsigned)response->finish_reason <= RUNNEL_FINISH_ERROR)
+        record->n_finished[response->finish_reason]++;
     counts->n_prompt_tokens += response->n_prompt_tokens;
     counts->n_cached_tokens += response->n_cached_tokens;
     counts->n_tokens += response->n_tokens;
@@ -70,19 +98,24 @@ static const char *finish_name(enum runnel_finish_reason reason)
     }
 }
 
+static void add_finish(struct log_line *line, const struct record *record, const struct exchange *exchange)
+{
+    const char *finish =
+        exchange_is_cut(exchange) ? "slow_reader" : finish_name(record->counts.finish_reason);
+    log_add_text(line, "finish", finish, strlen(finish));
+}
+
 static void add_counts(struct log_line *line, const struct record *record, const struct exchange *exchange)
 {
     double since_ms = exchange_since_ms(exchange);
     const runnel_response *counts = &record->counts;
-    bool is_cut = exchange_is_cut(exchange);
-    const char *finish = is_cut ? "slow_reader" : finish_name(counts->finish_reason);
     if (record->n_answers > 1)
         log_add_number(line, "answers", record->n_answers);
     log_add_number(line, "prompt_tokens", counts->n_prompt_tokens);
     log_add_number(line, "cached_tokens", counts->n_cached_tokens);
     log_add_number(line, "completion_tokens", counts->n_tokens);
     log_add_number(line, "reasoning_tokens", counts->n_reasoning_tokens);
-    log_add_text(line, "finish", finish, strlen(finish));
+    add_finish(line, record, exchange);
     log_add_number(line, "queued_ms", counts->queue_ms);
     log_add_number(line, "prefill_ms", counts->prefill_ms);
     log_add_number(line, "decode_ms", counts->decode_ms);
@@ -110,23 +143,25 @@ static bool is_noise(const struct exchange *exchange)
 void record_log(struct log *log, const struct exchange *exchange)
 {
     const struct record *record = record_of(exchange);
-    bool left = exchange_is_gone(exchange) && !exchange_is_cut(exchange);
+    bool is_slow = exchange_is_cut(exchange);
     struct log_line line;
-    if (is_noise(exchange))
+    if (is_noise(exchange) && !is_slow) /* but that somebody does not read them is told */
         return;
     log_begin(&line, log, "request");
     add_string(&line, "method", exchange_method(exchange));
     add_string(&line, "path", exchange_path(exchange));
-    log_add_number(&line, "status", left ? 499 : exchange_status(exchange));
+    log_add_number(&line, "status", status_of(exchange));
     log_add_text(&line, "id", record->id, strlen(record->id));
     if (exchange_key(exchange))
         log_add_number(&line, "key", exchange_key(exchange));
     if (record->computed)
         add_counts(&line, record, exchange);
+    else if (is_slow)
+        add_finish(&line, record, exchange);
     log_add_number(&line, "total_ms", clock_ms() - exchange_since_ms(exchange));
     if (record->degraded)
         log_add_text(&line, "degraded", record->degraded, strlen(record->degraded));
-    if (left)
+    if (exchange_has_left(exchange))
         log_add_flag(&line, "left", true);
     log_end(&line);
 }

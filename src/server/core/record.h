@@ -8,17 +8,23 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "runnel.h"
+#include "server/core/metrics.h"
 #include "server/net/exchange.h"
 
 enum { RECORD_ID_BYTES = 25 };
 
 struct record {
     char id[RECORD_ID_BYTES]; /* of the request; also in its answer, as the header X-Request-Id */
-    bool computed;            /* the engine had it: what follows is filled */
-    unsigned n_answers;       /* more than 1 for a batch and for "n" */
-    double began_ms;          /* monotonic time at which a route took it, body and all */
-    double first_text_ms;     /* monotonic time of its first text; 0: there was none */
-    runnel_response counts;   /* tokens added up, times those of the slowest; no texts */
+    bool asks_for_text;       /* its route answers with text, and it is counted under: */
+    enum metrics_route route;
+    double started_ms; /* of metrics_request_started */
+    int stream_status; /* of a stream that failed after its head had gone out, what a whole answer would have had; else 0 */
+    bool computed;                                /* the engine had it: what follows is filled */
+    unsigned n_answers;                           /* more than 1 for a batch and for "n" */
+    double began_ms;                              /* monotonic time at which a route took it, body and all */
+    double first_text_ms;                         /* monotonic time of its first text; 0: there was none */
+    runnel_response counts;                       /* tokens added up, times those of the slowest; no texts */
+    uint32_t n_finished[RUNNEL_FINISH_ERROR + 1]; /* its answers, by how they ended */
     const char
         *degraded; /* why it got less than it asked for (static text), or NULL; then what it got at most */
     int degraded_max_tokens;
@@ -28,10 +34,16 @@ struct record {
 /* Gives a new exchange its id. */
 void record_start(struct exchange *exchange);
 
+/* It asks for text on this route. Returns the time. */
+double record_start_text(struct metrics *metrics, struct exchange *exchange, enum metrics_route route);
+
 struct record *record_of(const struct exchange *exchange);
 
 /* One of its answers has come, or was cancelled, or failed. */
 void record_add_response(struct record *record, const runnel_response *response);
+
+/* Counts the request and its answers, once it is known whether they reached the client. */
+void record_count(struct metrics *metrics, const struct exchange *exchange);
 
 /* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
 void record_write_degraded(const struct record *record, struct text *out);

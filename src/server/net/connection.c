@@ -39,6 +39,29 @@ static void set_state(struct connection *connection, enum connection_state state
 
 /* --- the end --- */
 
+static struct exchange *take_oldest_unwritten(struct connection *connection)
+{
+    struct exchange *exchange = connection->unwritten;
+    connection->unwritten = exchange->next;
+    connection->n_unwritten--;
+    exchange->next = NULL;
+    return exchange;
+}
+
+/* What waits to be written is given up, with its exchanges. */
+static void give_up_output(struct connection *connection)
+{
+    while (connection->unwritten) {
+        struct exchange *exchange = take_oldest_unwritten(connection);
+        if (connection->too_slow && !exchange->cut) {
+            exchange->cut = true;
+            connection->loop->stats.n_slow_readers++;
+        }
+        exchange->connection = NULL;
+        exchange_finish(exchange);
+    }
+}
+
 void connection_drop(struct connection *connection)
 {
     struct loop *loop = connection->loop;
@@ -64,6 +87,7 @@ void connection_drop(struct connection *connection)
     }
     close(connection->descriptor);
     evbuffer_free(connection->output);
+    give_up_output(connection);
     text_free(&connection->input);
     if (!connection->working)
         free(connection);
@@ -125,6 +149,16 @@ static bool refuse_without_memory(struct connection *connection)
 
 /* --- output --- */
 
+/* Ends the exchanges of which the system has taken all. */
+static void finish_written(struct connection *connection)
+{
+    while (connection->unwritten && connection->unwritten->end_at <= connection->n_written) {
+        struct exchange *exchange = take_oldest_unwritten(connection);
+        exchange->written = true;
+        exchange_finish(exchange);
+    }
+}
+
 void connection_flush(struct connection *connection)
 {
     bool progress = false;
@@ -136,8 +170,10 @@ void connection_flush(struct connection *connection)
             connection->broken = true;
         if (n <= 0)
             break;
+        connection->n_written += (uint64_t)n;
         progress = true;
     }
+    finish_written(connection);
     if (!evbuffer_get_length(connection->output))
         event_del(&connection->stall_timer);
     else if (progress || !event_pending(&connection->stall_timer, EV_TIMEOUT, NULL))
@@ -163,8 +199,13 @@ void connection_wake(struct connection *connection)
         schedule(connection);
 }
 
-void connection_answered(struct connection *connection, bool may_keep)
+void connection_answered(struct connection *connection, struct exchange *exchange, bool may_keep)
 {
+    exchange->end_at = connection->n_written + evbuffer_get_length(connection->output);
+    exchange->next = NULL;
+    *(connection->unwritten ? connection->unwritten_end : &connection->unwritten) = exchange;
+    connection->unwritten_end = &exchange->next;
+    connection->n_unwritten++;
     set_state(connection, may_keep ? CONNECTION_HEAD : CONNECTION_CLOSE);
 }
 
@@ -256,7 +297,8 @@ static bool begin_exchange(struct connection *connection)
 static bool read_head(struct connection *connection)
 {
     struct loop *loop = connection->loop;
-    if (evbuffer_get_length(connection->output) > loop->limits.output_bytes)
+    if (evbuffer_get_length(connection->output) > loop->limits.output_bytes ||
+        connection->n_unwritten > CONNECTION_UNWRITTEN)
         return false; /* it does not read its answers: no more questions until it does */
     size_t len = connection->input.len - connection->input_at;
     if (!len)
@@ -293,7 +335,9 @@ static bool read_body(struct connection *connection)
             return refuse_without_memory(connection);
         loop->body_bytes += exchange->body.len - before;
         if (loop->body_bytes > loop->limits.all_body_bytes)
-            return refuse(connection, 503, "the bodies of other requests leave no room for this one");
+            return refuse(connection, 503,
+                          "the bodies of all requests together are past their limit (--max-bodies-bytes): "
+                          "try again soon");
         if (outcome == HTTP_REFUSED)
             return refuse(connection, reader->status, reader->message);
         if (outcome == HTTP_DONE)
@@ -454,7 +498,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
         leave_to_system(connection);
         break;
     default:
-        connection->broken = true;
+        connection->broken = connection->too_slow = true;
     }
     connection_work(connection);
 }
@@ -468,7 +512,7 @@ static void on_stall(evutil_socket_t descriptor, short what, void *user)
     if (connection->state == CONNECTION_ANSWER && exchange && exchange->streaming)
         exchange_cut(exchange);
     else
-        connection->broken = true;
+        connection->broken = connection->too_slow = true;
     connection_work(connection);
 }
 

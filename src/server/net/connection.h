@@ -19,7 +19,9 @@ enum {
     CONNECTION_INPUT_BYTES = 65536, /* read at once, and kept unread at most (more if a head may be longer) */
     CONNECTION_TURN_REQUESTS = 16,  /* answered before others get their turn */
     CONNECTION_TURN_BYTES = 262144, /* read before others get their turn */
-    CONNECTION_IDLE_MS = 100,       /* after which a connection may have to make room for another */
+    CONNECTION_UNWRITTEN =
+        16, /* answers that may wait for the client to read; then it is asked for no more requests */
+    CONNECTION_IDLE_MS = 100,          /* after which a connection may have to make room for another */
     CONNECTION_LINGER_BYTES = 8388608, /* thrown away at most */
 };
 
@@ -46,6 +48,10 @@ struct connection {
     struct text input;  /* read; the first input_at bytes are used up */
     size_t input_at;
     struct evbuffer *output;
+    uint64_t n_written; /* bytes of the output that the system has taken, in all */
+    struct exchange *unwritten,
+        **unwritten_end; /* ended, their answers not all taken by the system; oldest first */
+    uint32_t n_unwritten;
     struct http_head head;
     struct exchange *exchange; /* in BODY and ANSWER */
     double since_ms;           /* when the state began; idle since */
@@ -55,6 +61,7 @@ struct connection {
     bool head_began;
     bool working;    /* connection_work is on the stack */
     bool broken;     /* to be dropped by connection_work */
+    bool too_slow;   /* the connection ends because its client did not read in time */
     bool overloaded; /* the client has been told so; a reset could take that back */
     bool
         left_to_system; /* all is written: closed without a reset, which would take back what was not read yet */
@@ -65,8 +72,9 @@ struct connection {
 
 struct exchange {
     struct loop *loop;
-    struct connection *connection;    /* NULL: gone */
-    struct exchange *previous, *next; /* of the loop, if handed over */
+    struct connection *connection; /* NULL: gone */
+    struct exchange *previous,
+        *next; /* of the loop, if handed over; once it has ended, next of the connection's unwritten */
     struct http_head head;
     char *head_bytes;
     struct http_body body_reader;
@@ -80,7 +88,10 @@ struct exchange {
     void (*on_gone)(struct exchange *exchange, void *user);
     void *gone_user;
     bool handed_over, streaming, chunked, comments, close_after;
-    bool cut; /* its stream has been ended early, as its client reads too slowly; it counts as gone */
+    bool cut;     /* its client reads too slowly: its stream ended early, or its answer was given up */
+    bool written; /* the system has taken all of its answer */
+    uint64_t
+        end_at; /* once it has ended: the connection's n_written when all of its answer will be with the system */
     max_align_t note[]; /* the routes' */
 };
 
@@ -123,14 +134,16 @@ void connection_drain(struct connection *connection);  /* not from callbacks */
 void connection_drop(struct connection *connection);   /* at once; not from exchange.c */
 void connection_flush(struct connection *connection);  /* writes what can be written */
 void connection_wake(struct connection *connection);   /* flushes, and has the loop do the rest */
-void connection_answered(struct connection *connection,
-                         bool may_keep); /* all of the answer is in the output */
+/* All of the answer is in the output; the exchange has left the loop, and ends once the system has taken all of it. */
+void connection_answered(struct connection *connection, struct exchange *exchange, bool may_keep);
 
 /* exchange.c */
 struct exchange *exchange_create(struct connection *connection); /* NULL: no memory */
 void exchange_free(struct exchange *exchange);
 void exchange_hand_over(struct exchange *exchange);
 void exchange_lost(struct exchange *exchange); /* the connection is gone: tells the routes, or frees */
+void exchange_finish(
+    struct exchange *exchange); /* its answer is written, or is given up: reports and frees */
 void exchange_comment(struct exchange *exchange);
 /* Ends a stream whose client reads too slowly after what is in the output; the loop tells the routes in its next turn. */
 void exchange_cut(struct exchange *exchange);

@@ -44,19 +44,26 @@ void exchange_hand_over(struct exchange *exchange)
     loop->stats.n_requests++;
 }
 
-void exchange_free(struct exchange *exchange)
+/* It is answered, or nobody will answer it. */
+static void leave_loop(struct exchange *exchange)
 {
     struct loop *loop = exchange->loop;
-    if (exchange->handed_over) {
-        if (exchange->next)
-            exchange->next->previous = exchange->previous;
-        if (exchange->previous)
-            exchange->previous->next = exchange->next;
-        else
-            loop->exchanges = exchange->next;
-        loop->stats.n_exchanges--;
-        loop_check_drained(loop);
-    }
+    if (!exchange->handed_over)
+        return;
+    exchange->handed_over = false;
+    if (exchange->next)
+        exchange->next->previous = exchange->previous;
+    if (exchange->previous)
+        exchange->previous->next = exchange->next;
+    else
+        loop->exchanges = exchange->next;
+    loop->stats.n_exchanges--;
+    loop_check_drained(loop);
+}
+
+void exchange_free(struct exchange *exchange)
+{
+    leave_loop(exchange);
     exchange_drop_body(exchange);
     text_free(&exchange->headers);
     free(exchange->head_bytes);
@@ -71,6 +78,13 @@ static void report(const struct exchange *exchange)
         handlers->on_end(exchange, handlers->user);
 }
 
+void exchange_finish(struct exchange *exchange)
+{
+    exchange->loop->stats.n_left += exchange_has_left(exchange);
+    report(exchange);
+    exchange_free(exchange);
+}
+
 void exchange_lost(struct exchange *exchange)
 {
     exchange->connection = NULL;
@@ -80,6 +94,7 @@ void exchange_lost(struct exchange *exchange)
         return;
     }
     exchange->loop->stats.n_gone++;
+    exchange->loop->stats.n_left += exchange_has_left(exchange);
     if (exchange->on_gone)
         exchange->on_gone(exchange, exchange->gone_user);
 }
@@ -207,7 +222,12 @@ void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchang
 
 bool exchange_is_gone(const struct exchange *exchange)
 {
-    return !exchange->connection || exchange->connection->broken || exchange->cut;
+    return !exchange->written && (!exchange->connection || exchange->connection->broken || exchange->cut);
+}
+
+bool exchange_has_left(const struct exchange *exchange)
+{
+    return exchange_is_gone(exchange) && !exchange->cut;
 }
 
 bool exchange_is_cut(const struct exchange *exchange)
@@ -291,21 +311,23 @@ static const char *choose_connection_header(const struct exchange *exchange)
     return exchange->head.minor_version ? "" : "Connection: keep-alive\r\n";
 }
 
-/* The connection goes on without its exchange. */
+/* The connection goes on without its exchange, which ends when its answer is written. */
 static void end(struct exchange *exchange, bool keep)
 {
     struct connection *connection = exchange->connection;
-    report(exchange);
-    if (connection) {
-        connection->exchange = NULL;
-        exchange->connection = NULL;
-        connection_answered(connection, keep);
-        if (exchange->cut)
-            loop_arm(&connection->timer, exchange->loop->limits.write_stall_ms);
+    bool is_cut = exchange->cut;
+    if (!connection) {
+        report(exchange);
+        exchange_free(exchange);
+        return;
     }
-    exchange_free(exchange);
-    if (connection)
-        connection_wake(connection);
+    exchange_drop_body(exchange);
+    leave_loop(exchange);
+    connection->exchange = NULL;
+    connection_answered(connection, exchange, keep);
+    if (is_cut)
+        loop_arm(&connection->timer, connection->loop->limits.write_stall_ms);
+    connection_wake(connection);
 }
 
 void exchange_respond(struct exchange *exchange, int status, const char *content_type, const char *headers,
@@ -415,6 +437,7 @@ void exchange_cut(struct exchange *exchange)
         add_piece(exchange, event, (size_t)len);
     add_end(exchange);
     exchange->cut = exchange->close_after = true;
+    exchange->loop->stats.n_slow_readers++;
     connection_wake(connection);
 }
 

@@ -59,7 +59,9 @@ unsigned exchange_retry(const struct exchange *exchange);
 void exchange_set_gone(struct exchange *exchange, void (*on_gone)(struct exchange *exchange, void *user),
                        void *user);
 bool exchange_is_gone(const struct exchange *exchange);
-/* Is it gone because its client read its stream too slowly, and not because the client left? */
+/* It is gone for one of two reasons: its client left, or its client read too slowly, so that its stream was ended early or
+ * its whole answer was given up. */
+bool exchange_has_left(const struct exchange *exchange);
 bool exchange_is_cut(const struct exchange *exchange);
 
 /* The connection is closed after this answer. */

@@ -84,7 +84,7 @@ static enum http_outcome step_size(struct http_body *body, char byte)
 static enum http_outcome step_trailer(struct http_body *body, char byte)
 {
     if (!body->line_bytes++ && !http_is_token_byte(byte))
-        return refuse_body(body, 400, "a trailer has no name");
+        return refuse_body(body, 400, "a trailer (a header line after the last chunk) has no name");
     if (body->has_colon && byte == '\r') {
         body->state = BODY_TRAILER_LF;
         return HTTP_MORE;
@@ -92,7 +92,8 @@ static enum http_outcome step_trailer(struct http_body *body, char byte)
     if (!body->has_colon && byte == ':')
         body->has_colon = true;
     else if (body->has_colon ? !http_is_value_byte(byte) : !http_is_token_byte(byte))
-        return refuse_body(body, 400, "a trailer has a byte that does not belong there");
+        return refuse_body(body, 400,
+                           "a trailer (a header line after the last chunk) has a byte that is not allowed");
     return HTTP_MORE;
 }
 

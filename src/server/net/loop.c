@@ -4,9 +4,11 @@
  * messages posted meanwhile wait for the next turn and sockets get theirs. */
 #include "server/net/loop.h"
 
+#include "base/clock.h"
 #include "server/net/connection.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -139,8 +141,10 @@ void loop_free(struct loop *loop)
 {
     if (!loop)
         return;
-    while (loop->connections)
+    while (loop->connections) {
+        loop->connections->too_slow = true; /* what it was answered, and did not take in the time there was */
         connection_drop(loop->connections);
+    }
     while (loop->exchanges)
         exchange_free(loop->exchanges);
     if (loop->listening) {
@@ -189,6 +193,22 @@ int loop_run(struct loop *loop, runnel_error *error)
     if (event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0)
         return error_set(error, RUNNEL_EIO, "event loop: epoll failed: %s", strerror(errno));
     return RUNNEL_OK;
+}
+
+static bool has_output(const struct loop *loop)
+{
+    for (const struct connection *connection = loop->connections; connection; connection = connection->next)
+        if (evbuffer_get_length(connection->output))
+            return true;
+    return false;
+}
+
+void loop_write_rest(struct loop *loop, double ms)
+{
+    double end_ms = clock_ms() + ms;
+    loop_arm(&loop->drain_timer, ms); /* so that the loop turns once more at the end */
+    while (has_output(loop) && clock_ms() < end_ms)
+        event_base_loop(loop->base, EVLOOP_ONCE);
 }
 
 void loop_stop(struct loop *loop)

@@ -46,8 +46,8 @@ struct loop_handlers {
     /* A request was refused by the loop itself with this status, for the counters; exchange is NULL if its head had
      * not come, or not whole. May be NULL. */
     void (*on_refusal)(const struct exchange *exchange, int status, void *user);
-    /* An exchange ends: all of its answer is on its way, or its client has left, with or without having been handed
-     * over. Called from inside the functions that end it, so it may only look. May be NULL. */
+    /* An exchange ends: the system has all of its answer, or its client has left or does not read, with or without having
+     * been handed over. Called from inside the functions that end it, so it may only look. May be NULL. */
     void (*on_end)(const struct exchange *exchange, void *user);
     size_t note_bytes; /* see exchange_note */
     void *user;
@@ -71,14 +71,19 @@ struct event_base *loop_base(struct loop *loop);
 int loop_run(struct loop *loop, runnel_error *error);
 void loop_stop(struct loop *loop);
 
+/* Instead of loop_run, once nothing is to be answered any more: writes what clients have not taken yet, for ms at most. */
+void loop_write_rest(struct loop *loop, double ms);
+
 /* No new connections (see accepts_while_drained); idle ones are closed, half-read requests refused with 503, running
  * exchanges finish. When none is left, or after deadline_ms, loop_run returns. */
 void loop_drain(struct loop *loop, double deadline_ms);
 bool loop_is_draining(const struct loop *loop);
 
 struct loop_stats {
-    uint64_t n_accepted, n_requests, n_refusals, n_gone; /* since the start */
-    uint32_t n_connections, n_exchanges;                 /* now; n_exchanges counts those handed over */
+    uint64_t n_accepted, n_requests, n_refusals; /* since the start, as all of: */
+    uint64_t n_gone;                             /* on_gone was due: gone before they were answered */
+    uint64_t n_left, n_slow_readers; /* answers that did not reach their client: it left, it did not read */
+    uint32_t n_connections, n_exchanges; /* now; n_exchanges counts those handed over */
 };
 struct loop_stats loop_stats(const struct loop *loop);
 

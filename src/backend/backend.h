@@ -1,0 +1,85 @@
+/* backend.h: the agreement between the engine and what computes for it.
+ *
+ * A back end holds the weights of a range of layers, the keys and values of all pages for these layers, and the scratch of a step.
+ * The range that begins with layer 0 also holds the embedding, the one that ends with the last layer the output head and the
+ * logits. Weights come packed (model/weights.h); a back end computes on them as they lie, or takes them to where it computes.
+ *
+ * A step is begun and waited for. At most one runs; until wait returns, what begin and begin_logits were given must stay as it is.
+ * The result of a row does not depend on the rows beside it, on how a prompt is cut into steps, or on where the layers are
+ * cut into ranges: bit for bit.
+ *
+ * One thread at a time calls a back end. Nothing is allocated after open. Every function that can fail says why; after a
+ * failure nothing runs, and of the pages that the step was to write the content is undefined. */
+#ifndef RUNNEL_BACKEND_BACKEND_H
+#define RUNNEL_BACKEND_BACKEND_H
+
+#include "backend/page_table.h"
+#include "kernels/team.h"
+#include "model/weights.h"
+
+/* What a back end is opened with; all of it lives longer than the back end. */
+struct backend_options {
+    const struct weights *weights;
+    const struct kernels *kernels; /* for what is computed on the CPU */
+    struct team *team;             /* likewise; its member 0 is the calling thread */
+    uint32_t first_layer, end_layer;
+    uint32_t n_pages;      /* of the pool */
+    uint32_t n_rows_max;   /* of a step */
+    uint32_t n_logits_max; /* rows of logits at a time */
+};
+
+struct backend_row {
+    /* The page table of the row's sequence; it has entries for all positions up to this one. Rows of the same table are one
+     * sequence, stand together and ascend. */
+    const uint32_t *pages;
+    uint32_t position; /* its page may be written; all positions before it are computed or in this step */
+    int32_t token;     /* 0 to n_vocab - 1 */
+    bool wants_logits;
+};
+
+struct backend_step {
+    const struct page_copy *copies; /* [n_copies]: made first, one after the other */
+    uint32_t n_copies;
+    const struct backend_row *rows; /* [n_rows] */
+    uint32_t n_rows;                /* 1 to n_rows_max */
+    /* f32 [n_rows, n_hidden]: what the layers before the range and those of the range have made of the rows. `in` is not read
+     * by the range of the first layer, `out` not written by that of the last one. They may be the same memory. */
+    const float *hidden_in;
+    float *hidden_out;
+};
+
+struct backend; /* each kind has its own struct, of which this is the first member */
+
+struct backend_memory {
+    size_t kv_bytes; /* keys and values */
+    size_t
+        scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
+};
+
+/* The functions of one kind of back end. */
+struct backend_kind {
+    /* Bytes of one page, to size a pool. */
+    size_t (*page_bytes)(const struct weights *weights, uint32_t first_layer, uint32_t end_layer);
+
+    /* *backend is untouched on failure. */
+    int (*open)(const struct backend_options *options, struct backend **backend, runnel_error *error);
+    void (*close)(struct backend *backend); /* NULL is fine */
+
+    int (*begin)(struct backend *backend, const struct backend_step *step, runnel_error *error);
+
+    /* Asks the range of the last layer for the logits of n (1 to n_logits_max) of the rows that want them, counted from `first` on in
+     * the order of the step: of the step that runs, or of the last one. */
+    int (*begin_logits)(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error);
+
+    /* Waits for what was begun. *logits: f32 [n, n_vocab], if some were asked for; the caller may write there, until it asks
+     * again. */
+    int (*wait)(struct backend *backend, float **logits, runnel_error *error);
+
+    void (*get_memory)(const struct backend *backend, struct backend_memory *memory);
+};
+
+struct backend {
+    const struct backend_kind *kind;
+};
+
+#endif

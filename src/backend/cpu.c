@@ -1,0 +1,202 @@
+/* cpu.c: the CPU's back end: its memory, and steps begun and waited for (see backend.h). The step is computed by the thread that
+ * waits, as member 0 of the team, and by the others. */
+#include "backend/cpu.h"
+
+#include "backend/cpu_step.h"
+#include "base/region.h"
+#include "kernels/act.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { SCRATCH_ALIGN = 64 };
+
+static struct cpu *cpu_of(struct backend *backend)
+{
+    return (struct cpu *)backend;
+}
+
+/* Steps --------------------------------------------------------------------------------------------------- */
+
+static int cpu_begin(struct backend *backend, const struct backend_step *step, runnel_error *error)
+{
+    (void)error;
+    struct cpu *cpu = cpu_of(backend);
+    cpu->step = *step;
+    cpu_pages_copy(&cpu->pages, step->copies, step->n_copies);
+    cpu_group_rows(cpu);
+    cpu->n_wanted = 0;
+    for (uint32_t row = 0; row < step->n_rows; row++)
+        if (step->rows[row].wants_logits)
+            cpu->wanted[cpu->n_wanted++] = row;
+    return RUNNEL_OK;
+}
+
+static int cpu_begin_logits(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error)
+{
+    (void)error;
+    struct cpu *cpu = cpu_of(backend);
+    cpu->logits_first = first;
+    cpu->n_logits = n;
+    return RUNNEL_OK;
+}
+
+static int cpu_wait(struct backend *backend, float **logits, runnel_error *error)
+{
+    (void)error;
+    struct cpu *cpu = cpu_of(backend);
+    if (cpu->step.n_rows)
+        team_run(cpu->team, cpu_compute_step, cpu);
+    cpu->step.n_rows = 0;
+    if (cpu->n_logits) {
+        team_run(cpu->team, cpu_compute_logits, cpu);
+        *logits = cpu->logits;
+    }
+    cpu->n_logits = 0;
+    return RUNNEL_OK;
+}
+
+/* Memory -------------------------------------------------------------------------------------------------- */
+
+/* Gives out n_bytes of the region, or, while it is NULL, only counts them. */
+static void *take(const struct cpu *cpu, size_t *used, size_t n_bytes)
+{
+    void *place = cpu->region ? cpu->region + *used : NULL;
+    *used += (n_bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    return place;
+}
+
+/* The widest inputs of products, but for those of `down`. */
+static uint32_t input_columns(const struct model_config *config)
+{
+    uint32_t n_q = config->n_heads * config->head_dim;
+    return config->n_hidden > n_q ? config->n_hidden : n_q;
+}
+
+/* Lays out the scratch of steps and the logits, or, while there is no region, only counts their bytes. */
+static size_t lay_out(struct cpu *cpu)
+{
+    const struct model_config *config = &cpu->weights->config;
+    uint32_t n_rows = cpu->n_rows_max;
+    size_t used = 0, n_members = team_size(cpu->team);
+    size_t n_q = (size_t)config->n_heads * config->head_dim,
+           n_kv = (size_t)config->n_kv_heads * config->head_dim;
+    size_t n_pairs = config->n_rot / 2,
+           n_task_q = (size_t)CPU_ATTENTION_ROWS * (config->n_heads / config->n_kv_heads);
+
+    cpu->x = take(cpu, &used, n_rows * config->n_hidden * sizeof(float));
+    cpu->q = take(cpu, &used, n_rows * n_q * sizeof(float));
+    cpu->k = take(cpu, &used, n_rows * n_kv * sizeof(float));
+    cpu->v = take(cpu, &used, n_rows * n_kv * sizeof(float));
+    cpu->attended = take(cpu, &used, n_rows * n_q * sizeof(float));
+    cpu->gate = take(cpu, &used, n_rows * config->n_ffn * sizeof(float));
+    cpu->up = take(cpu, &used, n_rows * config->n_ffn * sizeof(float));
+    cpu->hidden = take(cpu, &used, n_rows * config->n_hidden * sizeof(float));
+    cpu->cosine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
+    cpu->sine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
+    cpu->frequencies = take(cpu, &used, n_pairs * sizeof(double));
+    cpu->groups = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->wanted = take(cpu, &used, n_rows * sizeof(uint32_t));
+    cpu->logits = take(cpu, &used, (size_t)cpu->n_logits_max * config->n_vocab * sizeof(float));
+    cpu->n_activated = take(cpu, &used, ((size_t)config->n_ffn / ACT_BLOCK + 1) * sizeof(atomic_uint));
+    const bool *wanted = cpu->weights->acts;
+    for (int kind = 0; kind < ACT_KINDS; kind++)
+        if (wanted[kind]) {
+            cpu->acts.of[kind] =
+                take(cpu, &used, act_bytes((enum act_kind)kind, n_rows, input_columns(config)));
+            cpu->activated.of[kind] = take(cpu, &used, act_bytes((enum act_kind)kind, n_rows, config->n_ffn));
+        }
+    for (size_t i = 0; i < n_members; i++) {
+        struct cpu_member *scratch = &cpu->members[i];
+        scratch->norm = take(cpu, &used, config->n_hidden * sizeof(float));
+        for (int kind = 0; kind < ACT_KINDS; kind++)
+            if (wanted[kind])
+                scratch->acts.of[kind] =
+                    take(cpu, &used, act_bytes((enum act_kind)kind, CPU_ALONE_ROWS, input_columns(config)));
+        scratch->q = take(cpu, &used, n_task_q * config->head_dim * sizeof(float));
+        scratch->acc = take(cpu, &used, n_task_q * cpu->acc_stride * sizeof(float));
+        scratch->states = take(cpu, &used, n_task_q * sizeof(struct attn_state));
+        scratch->n_visible = take(cpu, &used, n_task_q * sizeof(uint32_t));
+    }
+    return used;
+}
+
+static void cpu_close(struct backend *backend)
+{
+    struct cpu *cpu = cpu_of(backend);
+    if (!cpu)
+        return;
+    cpu_pages_free(&cpu->pages);
+    region_unmap(cpu->region, cpu->region_bytes);
+    free(cpu->members);
+    free(cpu);
+}
+
+static int create_scratch(struct cpu *cpu, runnel_error *error)
+{
+    cpu->members = calloc(team_size(cpu->team), sizeof *cpu->members);
+    if (cpu->members) {
+        cpu->region_bytes = lay_out(cpu);
+        cpu->region = region_map(cpu->region_bytes);
+    }
+    if (!cpu->region)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of steps of %u rows",
+                         cpu->n_rows_max);
+    lay_out(cpu);
+    const struct model_config *config = &cpu->weights->config;
+    for (uint32_t i = 0; i < config->n_rot / 2; i++)
+        cpu->frequencies[i] = pow((double)config->rope_base, -2.0 * i / config->n_rot);
+    return RUNNEL_OK;
+}
+
+static int cpu_open(const struct backend_options *options, struct backend **backend, runnel_error *error)
+{
+    const struct weights *weights = options->weights;
+    struct cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of steps of %u rows",
+                         options->n_rows_max);
+    cpu->backend.kind = &cpu_backend;
+    cpu->weights = weights;
+    cpu->kernels = options->kernels;
+    cpu->team = options->team;
+    cpu->first_layer = options->first_layer;
+    cpu->end_layer = options->end_layer;
+    cpu->n_rows_max = options->n_rows_max;
+    cpu->n_logits_max = options->end_layer == weights->config.n_layers ? options->n_logits_max : 0;
+    cpu->acc_stride = (weights->config.head_dim + 15) / 16 * 16;
+    int failure = cpu_pages_create(&cpu->pages, weights->kv_shapes + options->first_layer,
+                                   options->end_layer - options->first_layer, weights->config.n_kv_heads,
+                                   options->n_pages, error);
+    if (!failure)
+        failure = create_scratch(cpu, error);
+    if (failure) {
+        cpu_close(&cpu->backend);
+        return failure;
+    }
+    *backend = &cpu->backend;
+    return RUNNEL_OK;
+}
+
+static size_t cpu_page_bytes(const struct weights *weights, uint32_t first_layer, uint32_t end_layer)
+{
+    return cpu_pages_page_bytes(weights->kv_shapes + first_layer, end_layer - first_layer,
+                                weights->config.n_kv_heads);
+}
+
+static void cpu_get_memory(const struct backend *backend, struct backend_memory *memory)
+{
+    const struct cpu *cpu = (const struct cpu *)backend;
+    *memory =
+        (struct backend_memory){.kv_bytes = cpu->pages.region_bytes, .scratch_bytes = cpu->region_bytes};
+}
+
+const struct backend_kind cpu_backend = {
+    .page_bytes = cpu_page_bytes,
+    .open = cpu_open,
+    .close = cpu_close,
+    .begin = cpu_begin,
+    .begin_logits = cpu_begin_logits,
+    .wait = cpu_wait,
+    .get_memory = cpu_get_memory,
+};

@@ -1,0 +1,170 @@
+/* cpu_layers.c: the layers of a step as the phases that they are made of (see cpu_step.h). */
+#include "backend/cpu_step.h"
+#include "kernels/pack.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What the first layer of the range reads of a row: the token's embedding, or what the layers before have made of it. */
+static void begin_row(const struct cpu *cpu, uint32_t row)
+{
+    uint32_t n_hidden = cpu->weights->config.n_hidden;
+    float *x = cpu->x + (size_t)row * n_hidden;
+    if (cpu->first_layer == 0)
+        pack_row_f32(&cpu->weights->embedding, (uint32_t)cpu->step.rows[row].token, x);
+    else
+        memcpy(x, cpu->step.hidden_in + (size_t)row * n_hidden, n_hidden * sizeof *x);
+}
+
+/* The rotation of a row's position. */
+static void find_rotation(const struct cpu *cpu, uint32_t row)
+{
+    uint32_t n_pairs = cpu->weights->config.n_rot / 2;
+    for (uint32_t i = 0; i < n_pairs; i++) {
+        double angle = cpu->step.rows[row].position * cpu->frequencies[i];
+        cpu->cosine[(size_t)row * n_pairs + i] = (float)cos(angle);
+        cpu->sine[(size_t)row * n_pairs + i] = (float)sin(angle);
+    }
+}
+
+static void begin_rows(const struct cpu *cpu, unsigned member)
+{
+    struct team_loop loop = {.n = cpu->step.n_rows, .grain = 1};
+    while (team_next(cpu->team, member, &loop))
+        for (uint32_t row = loop.begin; row < loop.end; row++) {
+            begin_row(cpu, row);
+            find_rotation(cpu, row);
+        }
+    team_barrier(cpu->team);
+}
+
+/* gate = silu(gate) * up for one block of columns of all rows, quantised for the product with `down`. */
+static void activate_block(const struct cpu *cpu, uint32_t block, const struct cpu_product *down)
+{
+    uint32_t n_ffn = cpu->weights->config.n_ffn, begin = block * ACT_BLOCK;
+    uint32_t n = n_ffn - begin < ACT_BLOCK ? n_ffn - begin : ACT_BLOCK;
+    for (uint32_t row = 0; row < cpu->step.n_rows; row++) {
+        float *gate = cpu->gate + (size_t)row * n_ffn + begin;
+        cpu->kernels->silu_mul(gate, cpu->up + (size_t)row * n_ffn + begin, n, gate);
+        cpu_quantize(cpu, gate, n, &cpu->activated, n_ffn, row, begin, down, 1);
+    }
+}
+
+/* The products with gate and up go side by side, so that whoever multiplies the last tile of a block of columns
+ * activates and quantises it while it is in its cache. */
+static void multiply_gate_up(const struct cpu *cpu, unsigned member, const struct cpu_product gate_up[2],
+                             const struct cpu_product *down, const struct cpu_acts *acts)
+{
+    enum { BLOCK_TILES = ACT_BLOCK / TILE_ROWS };
+    uint32_t n_tiles = gate_up[0].matrix->n_tiles;
+    struct team_loop loop = {.n = n_tiles, .grain = CPU_TILE_GRAIN};
+    while (team_next(cpu->team, member, &loop))
+        for (uint32_t begin = loop.begin, end; begin < loop.end; begin = end) {
+            uint32_t block = begin / BLOCK_TILES, block_begin = block * BLOCK_TILES;
+            uint32_t n_of_block = n_tiles - block_begin < BLOCK_TILES ? n_tiles - block_begin : BLOCK_TILES;
+            end = block_begin + n_of_block < loop.end ? block_begin + n_of_block : loop.end;
+            cpu_multiply_tiles(cpu, &gate_up[0], begin, end, acts, cpu->step.n_rows, false);
+            cpu_multiply_tiles(cpu, &gate_up[1], begin, end, acts, cpu->step.n_rows, false);
+            if (atomic_fetch_add(&cpu->n_activated[block], end - begin) + (end - begin) == n_of_block) {
+                atomic_store(&cpu->n_activated[block], 0);
+                activate_block(cpu, block, down);
+            }
+        }
+    team_barrier(cpu->team);
+}
+
+/* q, k, v = norm(x) times their matrices. */
+static void project_qkv(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
+{
+    const struct cpu_product qkv[] = {
+        {&layer->q, cpu->q, layer->q_bias},
+        {&layer->k, cpu->k, layer->k_bias},
+        {&layer->v, cpu->v, layer->v_bias},
+    };
+    const struct cpu_rows input = {cpu->x, cpu->weights->config.n_hidden, layer->attn_norm, qkv, 3};
+    cpu_multiply(cpu, member, qkv, 3, cpu_prepare_rows(cpu, member, &input, cpu->step.n_rows),
+                 cpu->step.n_rows, false);
+}
+
+/* x += attended times its matrix. */
+static void add_attended(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
+{
+    const struct model_config *config = &cpu->weights->config;
+    const struct cpu_product output = {&layer->attn_output, cpu->x, NULL};
+    const struct cpu_rows attended = {cpu->attended, config->n_heads * config->head_dim, NULL, &output, 1};
+    cpu_multiply(cpu, member, &output, 1, cpu_prepare_rows(cpu, member, &attended, cpu->step.n_rows),
+                 cpu->step.n_rows, true);
+}
+
+/* gate = silu(gate) * up, with gate and up = norm(x) times their matrices; quantised for the product with `down`. */
+static void activate(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
+{
+    const struct cpu_product gate_up[] = {{&layer->gate, cpu->gate, NULL}, {&layer->up, cpu->up, NULL}};
+    const struct cpu_product down = {&layer->down, cpu->x, NULL};
+    const struct cpu_rows input = {cpu->x, cpu->weights->config.n_hidden, layer->ffn_norm, gate_up, 2};
+    multiply_gate_up(cpu, member, gate_up, &down, cpu_prepare_rows(cpu, member, &input, cpu->step.n_rows));
+}
+
+/* x += gate times its matrix. */
+static void add_activated(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
+{
+    const struct cpu_product down = {&layer->down, cpu->x, NULL};
+    cpu_multiply(cpu, member, &down, 1, &cpu->activated, cpu->step.n_rows, true);
+}
+
+/* Five phases, each of which ends with a barrier; with more rows than CPU_ALONE_ROWS, three have one before their products
+ * too, and prompts one before attention. */
+static void compute_layer(const struct cpu *cpu, unsigned member, uint32_t index)
+{
+    const struct layer_weights *layer = &cpu->weights->layers[index];
+    project_qkv(cpu, member, layer);
+    cpu_attend(cpu, member, index);
+    add_attended(cpu, member, layer);
+    activate(cpu, member, layer);
+    add_activated(cpu, member, layer);
+}
+
+/* Keeps the normalised final states of the rows that want logits. */
+static void keep_hidden(const struct cpu *cpu, unsigned member)
+{
+    const struct model_config *config = &cpu->weights->config;
+    struct team_loop loop = {.n = cpu->n_wanted, .grain = 1};
+    while (team_next(cpu->team, member, &loop))
+        for (uint32_t i = loop.begin; i < loop.end; i++)
+            cpu->kernels->rms_norm(cpu->x + (size_t)cpu->wanted[i] * config->n_hidden,
+                                   cpu->weights->output_norm, config->n_hidden, config->norm_epsilon,
+                                   cpu->hidden + (size_t)i * config->n_hidden);
+}
+
+/* Gives the rows to the range that comes next. */
+static void hand_on(const struct cpu *cpu, unsigned member)
+{
+    uint32_t n_hidden = cpu->weights->config.n_hidden;
+    struct team_loop loop = {.n = cpu->step.n_rows, .grain = 1};
+    while (team_next(cpu->team, member, &loop))
+        memcpy(cpu->step.hidden_out + (size_t)loop.begin * n_hidden, cpu->x + (size_t)loop.begin * n_hidden,
+               (size_t)(loop.end - loop.begin) * n_hidden * sizeof *cpu->x);
+}
+
+void cpu_compute_step(void *arg, unsigned member)
+{
+    const struct cpu *cpu = arg;
+    begin_rows(cpu, member);
+    for (uint32_t layer = cpu->first_layer; layer < cpu->end_layer; layer++)
+        compute_layer(cpu, member, layer);
+    if (cpu->end_layer == cpu->weights->config.n_layers)
+        keep_hidden(cpu, member);
+    else
+        hand_on(cpu, member);
+}
+
+void cpu_compute_logits(void *arg, unsigned member)
+{
+    const struct cpu *cpu = arg;
+    uint32_t n_hidden = cpu->weights->config.n_hidden;
+    const struct cpu_product head = {&cpu->weights->output, cpu->logits, NULL};
+    const struct cpu_rows hidden = {cpu->hidden + (size_t)cpu->logits_first * n_hidden, n_hidden, NULL, &head,
+                                    1};
+    cpu_multiply(cpu, member, &head, 1, cpu_prepare_rows(cpu, member, &hidden, cpu->n_logits), cpu->n_logits,
+                 false);
+}

@@ -1,0 +1,411 @@
+/* answer.c: from logits to text: see answer.h. */
+#include "engine/answer.h"
+
+#include "base/clock.h"
+#include "engine/min_tokens.h"
+#include "engine/thinking_budget.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    /* Texts have room from the start, so that a step need not ask the system: ordinary tokens are 4 bytes long. What
+     * is reserved and not written takes no memory. */
+    BYTES_OF_TOKEN = 16,
+    RESERVED_TEXT_MAX = 1 << 20,
+};
+
+static const uint64_t HASH_BEGIN = 0xcbf29ce484222325u; /* FNV-1a's offset basis */
+
+/* Making -------------------------------------------------------------------------------------------------- */
+
+/* Sees to it that no later step has to allocate for tokens. */
+static int copy_prompt(struct answer *answer, const struct token_list *prompt, uint32_t max_tokens,
+                       runnel_error *error)
+{
+    size_t cap = prompt->n + max_tokens;
+    int32_t *ids = pool_take(answer->pool, cap * sizeof *ids);
+    if (!ids)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu tokens", cap);
+    memcpy(ids, prompt->ids, prompt->n * sizeof *ids);
+    answer->tokens = (struct token_list){.ids = ids, .n = prompt->n, .cap = cap};
+    return RUNNEL_OK;
+}
+
+static int copy_bias(struct answer *answer, runnel_error *error)
+{
+    size_t n = answer->sampling.n_logit_bias;
+    const runnel_logit_bias *given = answer->sampling.logit_bias;
+    answer->sampling.logit_bias = NULL;
+    if (!n)
+        return RUNNEL_OK;
+    runnel_logit_bias *copy = pool_take(answer->pool, n * sizeof *copy);
+    if (!copy)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu logit biases", n);
+    memcpy(copy, given, n * sizeof *copy);
+    answer->sampling.logit_bias = copy;
+    return RUNNEL_OK;
+}
+
+/* Those that requests ask for by numbers. */
+static int add_constraints(struct answer *answer, const struct runnel_model *model,
+                           const runnel_request *request, bool has_thoughts, runnel_error *error)
+{
+    struct constraint *constraint;
+    int failure = RUNNEL_OK;
+    if (request->min_tokens) {
+        failure = min_tokens_create(model->tokenizer, (uint32_t)request->min_tokens, &constraint, error);
+        if (!failure)
+            answer_add_constraint(answer, constraint);
+    }
+    if (!failure && has_thoughts && request->thinking_budget >= 0) {
+        failure = thinking_budget_create(model, (uint32_t)request->thinking_budget, &constraint, error);
+        if (!failure)
+            answer_add_constraint(answer, constraint);
+    }
+    return failure;
+}
+
+static int make_output(struct answer *answer, const runnel_request *request,
+                       const struct answer_options *options, runnel_error *error)
+{
+    const struct output_options output = {
+        .stop = request->stop,
+        .n_stop = request->n_stop,
+        .split_thoughts = options->splits_thoughts,
+        .starts_in_thought = options->starts_in_thought,
+    };
+    int failure = output_create(&output, &answer->output, error);
+    if (failure)
+        return failure;
+    size_t likely = (size_t)options->max_tokens * BYTES_OF_TOKEN;
+    likely = likely < RESERVED_TEXT_MAX ? likely : RESERVED_TEXT_MAX;
+    text_reserve(&answer->text, likely);
+    text_reserve(&answer->reasoning, options->splits_thoughts ? likely : 0);
+    if (answer->text.failed || answer->reasoning.failed)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
+    return RUNNEL_OK;
+}
+
+int answer_create(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
+                  const struct answer_options *options, runnel_error *error)
+{
+    *answer = (struct answer){
+        .tokenizer = model->tokenizer,
+        .pool = options->pool,
+        .n_vocab = model->weights->config.n_vocab,
+        .n_prompt = (uint32_t)options->prompt->n,
+        .sampling = *request->sampling,
+        .n_logprobs = request->n_logprobs,
+        .ignore_eos = request->ignore_eos,
+        .hashes_logits = request->wants_logits_hash,
+        .tells_tokens = request->wants_tokens || request->n_logprobs >= 0,
+        .tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0,
+        .on_event = options->on_event,
+        .user = options->user,
+        .place.tags = thought_tags_begin(options->splits_thoughts, options->starts_in_thought),
+        .place.logits_hash = request->wants_logits_hash ? HASH_BEGIN : 0,
+    };
+    int failure = copy_bias(answer, error);
+    if (!failure)
+        failure = copy_prompt(answer, options->prompt, options->max_tokens, error);
+    if (!failure)
+        failure = make_output(answer, request, options, error);
+    if (!failure)
+        failure = add_constraints(answer, model, request, options->splits_thoughts, error);
+    return failure;
+}
+
+void answer_free(struct answer *answer)
+{
+    while (answer->constraints) {
+        struct constraint *constraint = answer->constraints;
+        answer->constraints = constraint->next;
+        constraint->free(constraint);
+    }
+    output_free(answer->output);
+    pool_give(answer->pool, answer->tokens.ids);
+    pool_give(answer->pool, (void *)(uintptr_t)answer->sampling.logit_bias);
+    text_free(&answer->text);
+    text_free(&answer->reasoning);
+}
+
+void answer_add_constraint(struct answer *answer, struct constraint *constraint)
+{
+    struct constraint **end = &answer->constraints;
+    while (*end)
+        end = &(*end)->next;
+    constraint->next = NULL;
+    *end = constraint;
+}
+
+/* Scratch ------------------------------------------------------------------------------------------------- */
+
+struct answer_scratch {
+    struct sampler *sampler;
+    struct constraint_mask mask;
+};
+
+int answer_scratch_create(uint32_t n_vocab, struct answer_scratch **out, runnel_error *error)
+{
+    struct answer_scratch *scratch = calloc(1, sizeof *scratch);
+    if (!scratch)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of draws");
+    size_t n_words = ((size_t)n_vocab + 31) / 32;
+    int failure = sampler_create(n_vocab, &scratch->sampler, error);
+    scratch->mask.n_vocab = n_vocab;
+    scratch->mask.allowed = malloc(n_words * sizeof *scratch->mask.allowed);
+    if (!failure && !scratch->mask.allowed)
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for a mask of %u tokens", n_vocab);
+    if (failure) {
+        answer_scratch_free(scratch);
+        return failure;
+    }
+    *out = scratch;
+    return RUNNEL_OK;
+}
+
+void answer_scratch_free(struct answer_scratch *scratch)
+{
+    if (!scratch)
+        return;
+    sampler_free(scratch->sampler);
+    free(scratch->mask.allowed);
+    free(scratch);
+}
+
+/* Drawing ------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_logits(uint64_t hash, const float *logits, uint32_t n)
+{
+    const uint8_t *bytes = (const uint8_t *)logits;
+    for (size_t i = 0; i < n * sizeof *logits; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}
+
+/* The n likeliest tokens, the likeliest first; ties in the order of ids. */
+static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, int32_t *tokens)
+{
+    size_t n_found = 0;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        if (n_found == n && (n == 0 || logits[i] <= logits[tokens[n - 1]]))
+            continue;
+        size_t place = n_found < n ? n_found++ : n - 1;
+        for (; place > 0 && logits[i] > logits[tokens[place - 1]]; place--)
+            tokens[place] = tokens[place - 1];
+        tokens[place] = (int32_t)i;
+    }
+    return n_found;
+}
+
+/* Probabilities under the model itself; a logit less the normalizer is one's logarithm. */
+static void note_likeliest(const struct answer *answer, const float *logits, float normalizer,
+                           struct answer_draw *draw)
+{
+    int32_t tokens[ANSWER_LOGPROBS_MAX + 1] = {draw->token};
+    draw->n_choices = 1 + find_likeliest(logits, answer->n_vocab, (size_t)answer->n_logprobs, tokens + 1);
+    for (size_t i = 0; i < draw->n_choices; i++)
+        draw->choices[i] = (struct sampler_choice){tokens[i], logits[tokens[i]] - normalizer};
+}
+
+/* Draws from the logits under the constraints; *logprob (may be NULL) is the drawn token's under the model itself. */
+static int draw_token(struct answer *answer, struct answer_scratch *scratch, const float *logits,
+                      int32_t *token, float *logprob, runnel_error *error)
+{
+    struct constraint_mask *mask = &scratch->mask;
+    constraint_mask_begin(mask);
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        if (constraint->mask)
+            constraint->mask(constraint, mask);
+    const struct sampler_context context = {
+        .tokens = answer->tokens.ids,
+        .n_tokens = answer->tokens.n,
+        .position = answer->tokens.n,
+        .allowed = mask->is_limited ? mask->allowed : NULL,
+        .bias = mask->raised,
+        .n_bias = mask->n_raised,
+    };
+    return sampler_draw(scratch->sampler, &answer->sampling, &context, logits, token, logprob, error);
+}
+
+/* The text of a token in an answer: a control token has none. */
+static struct gguf_string text_of(const struct answer *answer, int32_t token)
+{
+    if (tokenizer_kind(answer->tokenizer, token) == TOKEN_CONTROL)
+        return (struct gguf_string){.bytes = "", .len = 0};
+    return tokenizer_piece(answer->tokenizer, token);
+}
+
+/* Goes on from a token that was drawn or forced. */
+static void accept_token(struct answer *answer, int32_t id, struct answer_place before)
+{
+    struct gguf_string text = text_of(answer, id);
+    struct thought_tags *tags = &answer->place.tags;
+    struct constraint_token token = {
+        .id = id, .bytes = text.bytes, .len = text.len, .is_thought = tags->phase == IN_THOUGHT};
+    thought_tags_push_all(tags, text.bytes, text.len);
+    token.next_is_thought = tags->phase == IN_THOUGHT;
+    answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX] = before;
+    answer->tokens.ids[answer->tokens.n++] = id;
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        constraint->accept(constraint, &token);
+}
+
+void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
+                 struct answer_draw *draw)
+{
+    const struct answer_place before = answer->place;
+    if (answer->hashes_logits)
+        answer->place.logits_hash = hash_logits(before.logits_hash, logits, answer->n_vocab);
+    for (size_t i = tokenizer_n_tokens(answer->tokenizer); i < answer->n_vocab;
+         i++) /* rows without a token */
+        logits[i] = -INFINITY;
+    bool tells_model = answer->n_logprobs >= 0 && !answer->tells_sampled;
+    int32_t drawn, forced = answer_forced_token(answer);
+    float logprob;
+    draw->n_choices = 0;
+    draw->failure = draw_token(answer, scratch, logits, &drawn, tells_model ? &logprob : NULL, &draw->error);
+    if (draw->failure)
+        return;
+    draw->token = forced >= 0 ? forced : drawn;
+    draw->is_forced = forced >= 0;
+    draw->is_thought = before.tags.phase == IN_THOUGHT;
+    if (tells_model)
+        note_likeliest(answer, logits, logits[drawn] - logprob, draw);
+    else if (answer->tells_sampled) /* the next draw of the same sampler forgets this one */
+        draw->n_choices =
+            sampler_tell(scratch->sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
+    accept_token(answer, draw->token, before);
+}
+
+void answer_undo(struct answer *answer, uint32_t n)
+{
+    if (!n)
+        return;
+    answer->tokens.n -= n;
+    answer->place = answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX];
+    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
+        constraint->undo(constraint, n);
+}
+
+int32_t answer_forced_token(const struct answer *answer)
+{
+    for (const struct constraint *constraint = answer->constraints; constraint;
+         constraint = constraint->next) {
+        int32_t token = constraint->forced ? constraint->forced(constraint) : -1;
+        if (token >= 0)
+            return token;
+    }
+    return -1;
+}
+
+/* Telling ------------------------------------------------------------------------------------------------- */
+
+/* A drawn control token is no text; as an alternative it has its name. */
+static runnel_logprob describe_choice(const struct answer *answer, struct sampler_choice choice,
+                                      bool is_drawn)
+{
+    struct gguf_string piece = tokenizer_piece(answer->tokenizer, choice.token);
+    bool is_silent = is_drawn && tokenizer_kind(answer->tokenizer, choice.token) == TOKEN_CONTROL;
+    return (runnel_logprob){
+        .token = choice.token,
+        .logprob = choice.logprob,
+        .bytes = is_silent ? "" : piece.bytes,
+        .n_bytes = is_silent ? 0 : piece.len,
+    };
+}
+
+/* The token with its alternatives, or alone. */
+static bool tell_token(struct answer *answer, const struct answer_draw *draw)
+{
+    runnel_logprob logprobs[ANSWER_LOGPROBS_MAX + 1] = {
+        describe_choice(answer, (struct sampler_choice){.token = draw->token}, true)};
+    for (size_t i = 0; i < draw->n_choices; i++)
+        logprobs[i] = describe_choice(answer, draw->choices[i], i == 0);
+    const runnel_event event = {
+        .kind = RUNNEL_EVENT_TOKEN,
+        .text = "",
+        .logprobs = logprobs,
+        .n_logprobs = draw->n_choices ? draw->n_choices : 1,
+    };
+    return answer->on_event(answer->user, &event);
+}
+
+/* Keeps the text of an event and passes it on. */
+static bool on_text(void *user, const runnel_event *event)
+{
+    struct answer *answer = user;
+    struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &answer->reasoning : &answer->text;
+    text_add(text, event->text, event->text_len);
+    return !text->failed && answer->on_event(answer->user, event);
+}
+
+struct answer_outcome answer_finish(struct answer *answer, enum runnel_finish_reason reason)
+{
+    enum output_state state =
+        reason == RUNNEL_FINISH_CANCELLED
+            ? OUTPUT_CANCELLED
+            : output_finish(answer->output, reason == RUNNEL_FINISH_LENGTH, on_text, answer);
+    if (state == OUTPUT_CANCELLED)
+        reason = RUNNEL_FINISH_CANCELLED;
+    else if (state == OUTPUT_STOPPED)
+        reason = RUNNEL_FINISH_STOP;
+    if (answer->text.failed || answer->reasoning.failed) {
+        error_set(&answer->error, RUNNEL_ENOMEM, "no memory for the answer's text");
+        return (struct answer_outcome){true, RUNNEL_FINISH_ERROR, &answer->error};
+    }
+    return (struct answer_outcome){true, reason, NULL};
+}
+
+/* Counts a token before its text is known: it belongs to what is open. What a constraint writes belongs to neither. */
+static void count_token(struct answer *answer, const struct answer_draw *draw)
+{
+    answer->last_ms = clock_ms();
+    if (answer->n_drawn++ == 0)
+        answer->first_ms = answer->last_ms;
+    if (draw->is_thought && !draw->is_forced) {
+        answer->n_thought++;
+        answer->thought_ms = answer->last_ms;
+    }
+}
+
+struct answer_outcome answer_tell(struct answer *answer, const struct answer_draw *draw)
+{
+    static const struct answer_outcome goes_on;
+    if (draw->failure)
+        return (struct answer_outcome){true, RUNNEL_FINISH_ERROR, &draw->error};
+    if (answer->tells_tokens && !tell_token(answer, draw))
+        return answer_finish(answer, RUNNEL_FINISH_CANCELLED);
+    count_token(answer, draw);
+    if (!answer->ignore_eos && tokenizer_is_end(answer->tokenizer, draw->token))
+        return answer_finish(answer, RUNNEL_FINISH_STOP);
+    struct gguf_string text = text_of(answer, draw->token);
+    switch (output_push(answer->output, text.bytes, text.len, on_text, answer)) {
+    case OUTPUT_STOPPED:
+        return answer_finish(answer, RUNNEL_FINISH_STOP);
+    case OUTPUT_CANCELLED:
+        return answer_finish(answer, RUNNEL_FINISH_CANCELLED);
+    case OUTPUT_GOING_ON:
+        break;
+    }
+    if (answer->n_prompt + answer->n_drawn == answer->tokens.cap)
+        return answer_finish(answer, RUNNEL_FINISH_LENGTH);
+    return goes_on;
+}
+
+void answer_describe(const struct answer *answer, runnel_response *response)
+{
+    response->text = answer->text.bytes;
+    response->reasoning = answer->reasoning.bytes;
+    response->text_len = answer->text.len;
+    response->reasoning_len = answer->reasoning.len;
+    response->stop_index = output_stop_index(answer->output);
+    response->n_tokens = answer->n_drawn;
+    response->n_reasoning_tokens = answer->n_thought;
+    response->decode_ms = answer->n_drawn ? answer->last_ms - answer->first_ms : 0;
+    response->thinking_ms = answer->n_thought ? answer->thought_ms - answer->first_ms : 0;
+    response->logits_hash = answer->place.logits_hash;
+    response->thought_closed = answer->reasoning.len && !output_in_thought(answer->output);
+}

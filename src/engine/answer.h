@@ -1,0 +1,121 @@
+/* answer.h: from logits to text: the tokens of one answer, what may come next, and what is told of it.
+ *
+ * A token goes through in two halves, so that a step can draw several for one answer before any of them is told:
+ *
+ *     answer_draw    draws the next token, or takes the one that is forced, and goes on from there; nobody hears of it.
+ *                    On any member of the team.
+ *     answer_tell    events, text, limits, in the order of the draws; says whether the answer has ended. On the engine's
+ *                    thread.
+ *     answer_undo    takes back the latest draws, if they have not been told.
+ *
+ * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An
+ * answer belongs to one thread at a time; it knows no engine, and nothing of who else computes. No allocation after
+ * answer_create. */
+#ifndef RUNNEL_ENGINE_ANSWER_H
+#define RUNNEL_ENGINE_ANSWER_H
+
+#include "base/pool.h"
+#include "base/text.h"
+#include "engine/constraint.h"
+#include "engine/model.h"
+#include "engine/output.h"
+#include "engine/sampler.h"
+#include "engine/thought_tags.h"
+
+enum { ANSWER_LOGPROBS_MAX = SAMPLER_TOLD_MAX /* alternatives of a token */ };
+
+/* What a draw changes besides the tokens and the constraints. */
+struct answer_place {
+    struct thought_tags tags; /* after the latest token drawn; output is at the latest one told */
+    uint64_t logits_hash;     /* of what was drawn from */
+};
+
+struct answer {
+    /* Set when it is made, and not changed after. */
+    const struct tokenizer *tokenizer;
+    struct pool *pool; /* tokens and biases lie there */
+    uint32_t n_vocab, n_prompt;
+    runnel_sampling sampling; /* logit_bias is a copy of our own */
+    int n_logprobs;
+    bool ignore_eos, hashes_logits, tells_tokens;
+    bool tells_sampled; /* with n_logprobs: probabilities after sampling */
+    bool (*on_event)(void *user, const runnel_event *event);
+    void *user;
+    struct constraint *constraints; /* a list */
+
+    /* What was drawn. */
+    struct token_list tokens; /* prompt and answer; cap is all that there may be */
+    struct answer_place place, before[CONSTRAINT_UNDO_MAX]; /* before token i: at i % CONSTRAINT_UNDO_MAX */
+
+    /* What of it was told. */
+    uint32_t n_drawn, n_thought; /* tokens */
+    double first_ms, last_ms, thought_ms /* last one of a thought */;
+    struct output *output;
+    struct text text, reasoning; /* whoever takes them zeroes them */
+    runnel_error error;          /* of an outcome with RUNNEL_FINISH_ERROR */
+};
+
+struct answer_options {
+    struct pool *pool;
+    const struct token_list *prompt;
+    uint32_t max_tokens;    /* of the answer */
+    bool splits_thoughts;   /* between <think> and </think> */
+    bool starts_in_thought; /* the prompt has opened one */
+    /* Is given TOKEN, THOUGHT and ANSWER events. Returns false to end the answer. */
+    bool (*on_event)(void *user, const runnel_event *event);
+    void *user;
+};
+
+/* Takes from the request its sampling, its limits, its stop texts and what it wants to be told. *answer is to be freed with
+ * answer_free, also after a failure. */
+int answer_create(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
+                  const struct answer_options *options, runnel_error *error);
+void answer_free(struct answer *answer);
+
+/* One more limit; the answer owns it from then on. */
+void answer_add_constraint(struct answer *answer, struct constraint *constraint);
+
+/* What drawing needs besides: one for each member of the team. */
+struct answer_scratch;
+
+int answer_scratch_create(uint32_t n_vocab, struct answer_scratch **scratch, runnel_error *error);
+void answer_scratch_free(struct answer_scratch *scratch); /* NULL is fine */
+
+/* A token that was drawn, or forced, and not yet told. */
+struct answer_draw {
+    int failure; /* of the draw: error says which, and there is no token */
+    runnel_error error;
+    int32_t token;
+    bool is_forced;  /* it comes whatever the model would have drawn */
+    bool is_thought; /* its text begins within a thought */
+    /* Only if it is to be told: the token, then the likeliest ones. */
+    struct sampler_choice choices[ANSWER_LOGPROBS_MAX + 1];
+    size_t n_choices;
+};
+
+/* logits [n_vocab] after the latest token; those of rows without a token become -infinity. There must be room for one more
+ * token. */
+void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
+                 struct answer_draw *draw);
+/* Takes back the latest n draws, CONSTRAINT_UNDO_MAX at most; none of them has failed or been told. */
+void answer_undo(struct answer *answer, uint32_t n);
+/* The token that comes next whatever the model would draw; -1: the model draws. */
+int32_t answer_forced_token(const struct answer *answer);
+
+/* What has become of the answer. */
+struct answer_outcome {
+    bool ended;
+    enum runnel_finish_reason reason; /* once it has ended */
+    const runnel_error *error;        /* with RUNNEL_FINISH_ERROR; the draw's or the answer's */
+};
+
+/* Tells the next of the draws. */
+struct answer_outcome answer_tell(struct answer *answer, const struct answer_draw *draw);
+/* Ends it for a reason from outside: tells what was held back, unless it is cancelled. What is told then can make it another
+ * reason. */
+struct answer_outcome answer_finish(struct answer *answer, enum runnel_finish_reason reason);
+
+/* Fills in the fields of the response that are the answer's: its texts (they stay the answer's), counts and hash. */
+void answer_describe(const struct answer *answer, runnel_response *response);
+
+#endif

@@ -1,0 +1,29 @@
+/* architectures.c: the table of architectures. Owns nothing; any thread. */
+#include "model/architectures.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct architecture architectures[] = {
+    {"qwen2", TRAIT_QKV_BIASES},
+    {"llama", TRAIT_INTERLEAVED_ROPE | TRAIT_QKV_BIASES},
+};
+
+enum { N_ARCHITECTURES = sizeof architectures / sizeof *architectures };
+
+const struct architecture *architecture_find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < N_ARCHITECTURES; i++)
+        if (strlen(architectures[i].name) == len && !memcmp(architectures[i].name, name, len))
+            return &architectures[i];
+    return NULL;
+}
+
+void architecture_write_names(char *text, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < N_ARCHITECTURES && used < size; i++) {
+        const char *separator = i == 0 ? "" : i + 1 < N_ARCHITECTURES ? ", " : " or ";
+        used += (size_t)snprintf(text + used, size - used, "%s%s", separator, architectures[i].name);
+    }
+}
