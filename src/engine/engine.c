@@ -1,7 +1,9 @@
-/* engine.c: starting and stopping an engine, its thread and its inbox (see engine.h for who owns what). */
+/* engine.c: starting and stopping an engine, its thread and its inbox (see engine_state.h for who owns what). */
 #include "engine/engine.h"
 
 #include "engine/arguments.h"
+#include "engine/sharing.h"
+#include "engine/step.h"
 
 #include "base/clock.h"
 #include "base/thread.h"

@@ -4,7 +4,7 @@
  * are told to the scheduler, which lets one of them compute it; before the following step the others take it from the
  * cache. All of this is found out anew before each step and nobody is remembered as leading: whether who computed is
  * cancelled, put back or fails, the others simply go on. The engine thread alone runs this. */
-#include "engine/engine.h"
+#include "engine/sharing.h"
 
 #include <string.h>
 

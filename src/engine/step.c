@@ -1,7 +1,8 @@
 /* step.c: one step of the engine thread: who computes what, the computation, and the tokens that come of it. */
-#include "engine/engine.h"
+#include "engine/step.h"
 
 #include "base/clock.h"
+#include "engine/sharing.h"
 
 #include <stddef.h>
 

@@ -153,3 +153,10 @@ def test_samplers_that_are_switched_off(r1):
            "mirostat_tau": 5, "samplers": ["top_k"], "n_keep": 0, "t_max_predict_ms": 0, "return_progress": False}
     for path in ROUTES:
         assert text_of(ask(r1, path, **off)) == text_of(ask(r1, path))
+
+
+@pytest.mark.parametrize("field, value", [("instructions", "Be brief."), ("stop_sequences", ["a"]), ("response_prefix", "x")])
+@pytest.mark.parametrize("path", ROUTES)
+def test_names_of_other_apis_that_would_change_the_answer(r1, path, field, value):
+    refused(r1, field, path, **{field: value})
+    ask(r1, path, **{field: None})

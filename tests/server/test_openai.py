@@ -1,5 +1,6 @@
 """`runnel serve` through the official client of the OpenAI API: a tiny model with made-up weights, and real ones if they
 are there."""
+import codecs
 import json
 import math
 import subprocess
@@ -173,9 +174,14 @@ def test_n_counts_seeds_up(server):
 # Logprobs, stops, bias ------------------------------------------------------------------------------------------
 
 
-def check_logprobs(content, tokens):
+def text_of(tokens, finish_reason):
+    """A character that the limit cut is told as tokens, and is no text."""
     joined = b"".join(bytes(token.bytes) for token in tokens)
-    assert joined.decode(errors="replace") == content
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(joined, final=finish_reason != "length")
+
+
+def check_logprobs(content, tokens):
+    assert text_of(tokens, "length") == content
     for token in tokens:
         assert token.logprob <= 0 and len(token.top_logprobs) == 3
         tops = [top.logprob for top in token.top_logprobs]
@@ -278,8 +284,7 @@ def test_reasoning_apart(r1):
     n_thought = answer.usage.completion_tokens_details.reasoning_tokens
     assert 0 < n_thought < 80 and answer.model_extra["timings"]["thinking_n"] == n_thought
     assert len(answer.choices[0].logprobs.content) <= 80 - n_thought
-    told = b"".join(bytes(token.bytes) for token in answer.choices[0].logprobs.content).decode(errors="replace")
-    assert told == message.content
+    assert text_of(answer.choices[0].logprobs.content, answer.choices[0].finish_reason) == message.content
     content, streamed, chunks = join(r1.chat(seed=seed, stream=True, **fields))
     assert (content, streamed) == (message.content, reasoning)
     kinds = ["reasoning" if getattr(chunk.choices[0].delta, "reasoning", None) else "content" for chunk in chunks[1:-1]]

@@ -150,7 +150,11 @@ static void take_finish(struct job *job, struct dialect_answer *answer, size_t i
     if (event->counts)
         choice->counts = *event->counts;
     choice->counts.text = choice->counts.reasoning = NULL;
-    logprobs_drop(&choice->logprobs); /* the end token, or those of a stop text */
+    bool in_thought = choice->thinking && answer->split_reasoning;
+    if (event->finish_reason == RUNNEL_FINISH_LENGTH && !in_thought)
+        logprobs_settle_all(&choice->logprobs);
+    else
+        logprobs_drop(&choice->logprobs); /* the end token, or those of a stop text */
     if (!answer->stream || answer->status != 200)
         return;
     if (event->finish_reason == RUNNEL_FINISH_ERROR) {

@@ -70,6 +70,12 @@ void logprobs_settle(struct logprobs *list, size_t n_bytes)
     list->n_ahead = list->n_ahead > n_bytes ? list->n_ahead - n_bytes : 0;
 }
 
+void logprobs_settle_all(struct logprobs *list)
+{
+    list->n_settled = list->n;
+    list->n_ahead = 0;
+}
+
 void logprobs_drop(struct logprobs *list)
 {
     list->n = list->n_settled;

@@ -26,6 +26,8 @@ void logprobs_add(struct logprobs *list, const runnel_event *event);
 void logprobs_settle(struct logprobs *list, size_t n_bytes);
 /* The answer begins: drops pending tokens up to "</think>" and the blanks after it, which are no text of the answer. */
 void logprobs_drop_thoughts(struct logprobs *list);
+/* A limit ended the answer, maybe within a character: the pending tokens were drawn, and are told without text. */
+void logprobs_settle_all(struct logprobs *list);
 /* Drops all that is pending. */
 void logprobs_drop(struct logprobs *list);
 

@@ -1,0 +1,61 @@
+/* engine_state.h: the struct of an engine, and who of engine.c, step.c and sharing.c owns what of it. */
+#ifndef RUNNEL_ENGINE_ENGINE_STATE_H
+#define RUNNEL_ENGINE_ENGINE_STATE_H
+
+#include "engine/forward.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+
+/* Something to be done on the engine thread while the caller waits. */
+struct engine_call {
+    void (*run)(struct runnel_engine *engine, void *arg);
+    void *arg;
+    bool done; /* guarded by the engine's lock, as is next */
+    struct engine_call *next;
+};
+
+/* What a step draws for a request. */
+struct drawing {
+    struct runnel_future *future;
+    float *logits; /* [n_vocab] */
+    struct answer_draw draw;
+};
+
+struct runnel_engine {
+    /* Set at the start, and not changed after. */
+    const struct runnel_model *model;
+    struct request_limits limits;
+    struct request_memory *memory;
+    uint32_t n_batch, n_parallel, n_requests_max, keep_first, keep_last;
+    double max_wait_ms; /* 0: none */
+    pthread_t thread;
+    bool has_thread;
+
+    pthread_mutex_t lock; /* guards the fields up to the next comment */
+    pthread_cond_t
+        wake; /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
+    pthread_cond_t called;       /* a call is done */
+    struct runnel_future *inbox; /* the latest first */
+    struct engine_call *calls;   /* likewise */
+    uint32_t n_requests;         /* submitted and not ended */
+    bool poked, stopping;
+    runnel_stats_values stats; /* a picture of the fields below */
+    runnel_slot *slots;        /* [n_parallel] another */
+
+    /* The engine thread's. */
+    struct team *team;
+    struct kvcache *cache;
+    struct forward *forward;
+    struct answer_scratch **scratches; /* one for each member of the team */
+    struct scheduler *scheduler;
+    struct runnel_future *live; /* in the scheduler */
+    struct forward_row *rows;   /* [n_batch] */
+    uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
+    struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
+    uint32_t n_drawings;
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t n_prefix_groups; /* numbered so far, see scheduler.h */
+    double last_step_ms;
+};
+
+#endif

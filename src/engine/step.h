@@ -1,0 +1,20 @@
+/* step.h: one step of an engine, and the end of a request. The engine's thread alone calls these. */
+#ifndef RUNNEL_ENGINE_STEP_H
+#define RUNNEL_ENGINE_STEP_H
+
+#include "engine/engine_state.h"
+
+struct runnel_future *engine_future_of(struct scheduler_entry *entry);
+
+/* Admits, plans and computes one step. Returns false if there was nothing to compute. */
+bool engine_step(struct runnel_engine *engine);
+/* The request has ended, and this is how: tells it, gives back its pages and its place, wakes who waits. Nobody else ends
+ * one. */
+void engine_retire(struct runnel_engine *engine, struct runnel_future *future,
+                   const struct answer_outcome *outcome);
+/* The same for a request that could not go on. */
+void engine_fail(struct runnel_engine *engine, struct runnel_future *future, const runnel_error *error);
+/* The same for one that nobody wants any more. */
+void engine_cancel(struct runnel_engine *engine, struct runnel_future *future);
+
+#endif
