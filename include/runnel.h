@@ -251,6 +251,8 @@ enum runnel_finish_reason {
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
 
+enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
+
 typedef struct runnel_logprob {
     int32_t token;
     /* Natural log of its probability under the model itself, before any sampling option; with wants_sampled_probs in the
@@ -300,10 +302,10 @@ typedef struct runnel_request {
     const char *const *stop;
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
-    int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
-    bool wants_tokens;      /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
-    bool wants_counts;      /* counts with each text, not only at the end */
-    uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
+    int n_logprobs; /* TOKEN events with so many likeliest tokens each, 0 to RUNNEL_LOGPROBS_MAX; -1: none */
+    bool wants_tokens; /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
+    bool wants_counts; /* counts with each text, not only at the end */
+    uint64_t key;      /* whose request this is: shares are fair between keys, and caches are apart */
     /* How a request is followed: by nothing but its end (runnel_wait), by events that are taken one by one with
      * runnel_next (wants_events), or by on_event. Both together are RUNNEL_EINVAL.
      *

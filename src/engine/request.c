@@ -91,9 +91,9 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
-    if (request->n_logprobs < -1 || request->n_logprobs > ANSWER_LOGPROBS_MAX)
+    if (request->n_logprobs < -1 || request->n_logprobs > RUNNEL_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
-                         ANSWER_LOGPROBS_MAX);
+                         RUNNEL_LOGPROBS_MAX);
     int failure =
         arguments_check("request", ARGUMENTS(ARRAY(stop, request->stop, n_stop, request->n_stop)), error);
     if (failure)

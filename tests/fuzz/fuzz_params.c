@@ -23,7 +23,7 @@ static void check_request(const runnel_request *request)
     check(sampling->top_k >= 0 && sampling->penalty_window >= -1 && request->max_tokens >= 0);
     check(fabsf(sampling->presence_penalty) <= 2 && fabsf(sampling->frequency_penalty) <= 2);
     check(sampling->n_logit_bias <= PARAMS_LOGIT_BIASES && request->n_stop <= PARAMS_STOPS);
-    check(request->n_logprobs >= -1 && request->n_logprobs <= PARAMS_TOP_LOGPROBS);
+    check(request->n_logprobs >= -1 && request->n_logprobs <= RUNNEL_LOGPROBS_MAX);
     for (size_t i = 0; i < sampling->n_logit_bias; i++)
         check(sampling->logit_bias[i].token >= 0 && sampling->logit_bias[i].token < VOCABULARY &&
               (fabsf(sampling->logit_bias[i].bias) <= 100 || sampling->logit_bias[i].bias == -INFINITY));

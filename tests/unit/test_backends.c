@@ -283,7 +283,7 @@ static void answer_together(uint32_t n_kv_tokens, int32_t n_alike, uint32_t *n_p
                                                                              .n_kv_tokens = n_kv_tokens});
     struct asked asked[N_REQUESTS];
     runnel_request requests[N_REQUESTS];
-    runnel_response responses[N_REQUESTS];
+    runnel_response responses[N_REQUESTS] = {{.size = sizeof *responses}};
     runnel_error error;
     *n_preempted = 0;
     for (int round = 0; round < 2; round++) { /* the second time with what the cache has */

@@ -32,7 +32,7 @@ static void greedy_draws_are_certain(void **state)
     for (int i = 0; i < N_VOCAB; i++)
         logits[i] = (float)(i * 29 % N_VOCAB) * 0.05f;
     struct sampler_context context = {0};
-    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    struct sampler_choice told[RUNNEL_LOGPROBS_MAX + 1];
     for (int i = 0; i < 3; i++) {
         int32_t token;
         runnel_sampling warm = plain_sampling(2), p = plain_sampling(i == 1 ? 1 : 0);
@@ -60,7 +60,7 @@ static void ties_are_told_in_the_order_of_ids(void **state)
     assert_int_equal(sampler_create(6, &s, NULL), 0);
     const float logits[6] = {1, 3, 3, 1, 3, -200};
     struct sampler_context context = {0};
-    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    struct sampler_choice told[RUNNEL_LOGPROBS_MAX + 1];
     runnel_sampling p = plain_sampling(1);
     int32_t token;
     assert_int_equal(sampler_draw(s, &p, &context, logits, &token, NULL, NULL), 0);

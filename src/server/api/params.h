@@ -15,7 +15,6 @@ enum {
     PARAMS_STOP_BYTES = 1024,
     PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
-    PARAMS_TOP_LOGPROBS = 20,
     PARAMS_PROMPTS = 1024,      /* in one request; more than the engine takes are refused by it, as busy */
     PARAMS_NAME_BYTES = 256,    /* of "id" in a batch */
     GENERATE_MAX_TOKENS = 2048, /* of /generate, if it does not say */
