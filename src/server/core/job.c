@@ -35,6 +35,7 @@ struct job {
     struct event timer;             /* --request-timeout-s */
     struct breaker_verdict verdict; /* how it was let in */
     bool is_taken;                  /* by the engine, all of it */
+    bool is_over;                   /* ended, and kept for a wake that comes yet */
     bool failed;        /* one of the requests, or the time has run out: the others are cancelled */
     runnel_error error; /* why, if failed */
 
@@ -52,16 +53,27 @@ static void on_ready(void *user)
         loop_post(job->server->loop, &job->wake);
 }
 
-static void free_job(struct job *job)
+/* Gives back all but the job itself. From here on on_ready is not called any more: runnel_free sees to it. */
+static void empty_job(struct job *job)
 {
-    struct pool *pool = job->server->pool;
     event_del(&job->timer);
     for (size_t i = 0; i < job->n; i++)
         runnel_free(job->requests[i].future);
     if (job->handlers->free_state)
         job->handlers->free_state(job->state);
-    pool_give(pool, job->requests);
-    pool_give(pool, job);
+    pool_give(job->server->pool, job->requests);
+    job->n = 0;
+}
+
+static void unlink_job(struct job *job)
+{
+    if (job->previous)
+        job->previous->next = job->next;
+    else
+        job->server->jobs = job->next;
+    if (job->next)
+        job->next->previous = job->previous;
+    pool_give(job->server->pool, job);
 }
 
 static enum breaker_outcome find_outcome(const struct job *job)
@@ -79,16 +91,13 @@ static enum breaker_outcome find_outcome(const struct job *job)
 static void end_job(struct job *job)
 {
     monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
-    if (job->previous)
-        job->previous->next = job->next;
-    else
-        job->server->jobs = job->next;
-    if (job->next)
-        job->next->previous = job->previous;
     for (size_t i = 0; i < job->n; i++)
         record_add_response(record_of(job->exchange), &job->requests[i].response);
     job->handlers->on_end(job);
-    free_job(job);
+    empty_job(job);
+    job->is_over = true;
+    if (!atomic_load(&job->posted)) /* else a wake is still on its way: deliver takes it, and nothing else */
+        unlink_job(job);
 }
 
 static void cancel_all(struct job *job)
@@ -194,6 +203,10 @@ static bool find_taken(struct job *job)
 static void deliver(void *user)
 {
     struct job *job = user;
+    if (job->is_over) {
+        unlink_job(job);
+        return;
+    }
     atomic_store(&job->posted, false); /* before the taking: what comes from now on wakes the loop again */
     if (!job->is_taken) {
         job->is_taken = find_taken(job);
@@ -353,7 +366,8 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
             monitor_end(&server->monitor, &job->verdict, BREAKER_UNDECIDED);
     }
     if (failure) {
-        free_job(job);
+        empty_job(job);
+        pool_give(server->pool, job);
         return failure;
     }
     job->next = server->jobs;
