@@ -9,42 +9,44 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Called for each piece of text as soon as it is there. Returning false would end the answer. */
-static bool print_event(void *user, const runnel_event *event)
+static void print_text(const runnel_event *event, bool *thinking)
 {
-    bool *thinking = (bool *)user;
     bool color = isatty(STDOUT_FILENO);
     bool thought = event->kind == RUNNEL_EVENT_THOUGHT;
-    if (event->kind == RUNNEL_EVENT_FINISH) {
-        puts(*thinking && color ? "\033[0m" : "");
-        return true;
-    }
     if (thought != *thinking && color)
         fputs(thought ? "\033[2m" : "\033[0m\n\n", stdout);
     *thinking = thought;
     fwrite(event->text, 1, event->text_len, stdout);
     fflush(stdout);
-    return true;
 }
 
-static int ask(runnel_engine *engine, const runnel_model *model, const char *question, int max_tokens,
-               runnel_error *error)
+static int ask(runnel_engine *engine, const char *question, int max_tokens, runnel_error *error)
 {
     bool thinking = false;
-    runnel_request request;
+    runnel_future *future;
+    runnel_event event;
     runnel_response response;
-    runnel_request_init(model, &request); /* the model's own sampling values */
+    runnel_request request;
+    event.size = sizeof event;
+    response.size = sizeof response;
+    runnel_request_init(&request); /* with the model's own sampling values */
     request.prompt = question;
     request.max_tokens = max_tokens;
-    request.on_event = print_event;
-    request.user = &thinking;
-    int code = runnel_respond(engine, &request, &response, error);
+    request.wants_events = true;
+    int code = runnel_submit(engine, &request, 1, &future, error);
     if (code)
         return code;
-    fprintf(stderr, "%u tokens of prompt in %.0f ms, %u of answer in %.0f ms\n", response.n_prompt_tokens,
-            response.prefill_ms, response.n_tokens, response.decode_ms);
-    runnel_response_free(&response);
-    return RUNNEL_OK;
+    while (!runnel_next(future, &event, -1) && event.kind != RUNNEL_EVENT_FINISH)
+        print_text(&event, &thinking);
+    puts(thinking && isatty(STDOUT_FILENO) ? "\033[0m" : "");
+    code = runnel_wait(future, &response, error);
+    if (!code) {
+        fprintf(stderr, "%u tokens of prompt in %.0f ms, %u of answer in %.0f ms\n", response.n_prompt_tokens,
+                response.prefill_ms, response.n_tokens, response.decode_ms);
+        runnel_response_free(&response);
+    }
+    runnel_free(future);
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -62,7 +64,7 @@ int main(int argc, char **argv)
     if (!code)
         code = runnel_engine_start(model, NULL, &engine, &error);
     if (!code)
-        code = ask(engine, model, argv[2], max_tokens, &error);
+        code = ask(engine, argv[2], max_tokens, &error);
     if (code)
         fprintf(stderr, "ask: %s\n", error.message);
     if (engine)

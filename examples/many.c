@@ -3,15 +3,16 @@
  *     cc many.c $(pkg-config --cflags --libs runnel) -o many && ./many model.gguf "Why is the sky blue?" "What is 2+2?"
  *
  * The engine computes all questions together, each with the answer it would have alone. */
+#include <poll.h>
 #include <runnel.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 static int print_answer(const char *question, runnel_future *future)
 {
     runnel_error error;
     runnel_response response;
+    response.size = sizeof response;
     if (runnel_wait(future, &response, &error)) {
         fprintf(stderr, "%s\n", error.message);
         return 1;
@@ -22,42 +23,65 @@ static int print_answer(const char *question, runnel_future *future)
     return 0;
 }
 
-/* Submits all questions, and waits for whichever is answered next. */
-static int ask_all(runnel_engine *engine, const runnel_model *model, char **questions, int n)
+/* Takes what has come for one question; true once it has ended. */
+static bool has_ended(runnel_future *future)
 {
-    const struct timespec moment = {0, 20000000};
+    runnel_event event;
+    event.size = sizeof event;
+    while (!runnel_next(future, &event, 0) && event.kind != RUNNEL_EVENT_NONE)
+        if (event.kind == RUNNEL_EVENT_FINISH)
+            return true;
+    return false;
+}
+
+/* Sleeps until one of the questions is answered, and prints that, until all are. */
+static int wait_for_all(char **questions, runnel_future **futures, struct pollfd *waits, int n)
+{
+    int status = 0;
+    for (int i = 0; i < n; i++) {
+        waits[i].fd = runnel_descriptor(futures[i]);
+        waits[i].events = POLLIN;
+    }
+    for (int n_open = n; n_open > 0;) {
+        poll(waits, (nfds_t)n, -1);
+        for (int i = 0; i < n; i++) {
+            if (waits[i].fd < 0 || !waits[i].revents || !has_ended(futures[i]))
+                continue;
+            status |= print_answer(questions[i], futures[i]);
+            waits[i].fd = -1; /* poll passes it over */
+            n_open--;
+        }
+    }
+    return status;
+}
+
+static int ask_all(runnel_engine *engine, char **questions, int n)
+{
     runnel_error error;
-    int status = 0, n_open = n;
+    int status = 1;
     runnel_request *requests = (runnel_request *)calloc((size_t)n, sizeof *requests);
     runnel_future **futures = (runnel_future **)calloc((size_t)n, sizeof *futures);
-    if (!requests || !futures) {
+    struct pollfd *waits = (struct pollfd *)calloc((size_t)n, sizeof *waits);
+    if (!requests || !futures || !waits) {
         fprintf(stderr, "no memory for %d questions\n", n);
-        status = 1;
         goto end;
     }
     for (int i = 0; i < n; i++) {
-        runnel_request_init(model, &requests[i]);
+        runnel_request_init(&requests[i]);
         requests[i].prompt = questions[i];
         requests[i].max_tokens = 64;
+        requests[i].wants_events = true;
     }
     if (runnel_submit(engine, requests, (size_t)n, futures, &error)) {
         fprintf(stderr, "%s\n", error.message);
-        status = 1;
         goto end;
     }
-    while (n_open > 0) {
-        for (int i = 0; i < n; i++) {
-            if (!futures[i] || !runnel_poll(futures[i]))
-                continue;
-            status |= print_answer(questions[i], futures[i]);
-            runnel_free(futures[i]);
-            futures[i] = NULL;
-            n_open--;
-        }
-        nanosleep(&moment, NULL);
-    }
+    status = wait_for_all(questions, futures, waits, n);
+    for (int i = 0; i < n; i++)
+        runnel_free(futures[i]);
 
 end:
+    free(waits);
     free(futures);
     free(requests);
     return status;
@@ -85,7 +109,7 @@ int main(int argc, char **argv)
         runnel_model_close(model);
         return 1;
     }
-    int status = ask_all(engine, model, argv + 2, argc - 2);
+    int status = ask_all(engine, argv + 2, argc - 2);
     runnel_engine_stop(engine);
     runnel_model_close(model);
     return status;

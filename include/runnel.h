@@ -25,6 +25,12 @@
  * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
  * with NULL, so everything that frees takes it.
  *
+ * Structs grow at their ends. Those that do begin with their size as the caller's compiler sees it, so that a program built
+ * against an older header of this soname goes on working: runnel_..._init sets it, as does
+ * "runnel_response response = {.size = sizeof response};". Of an array the first element's size is the step from one to
+ * the next. What the library hands out has its own size there; read no further. runnel_error, runnel_message,
+ * runnel_logit_bias and runnel_logprob stay as they are.
+ *
  * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
  * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
  * on_event, on_taken and on_logits; from these every function may be called but those that wait for the engine they
@@ -73,7 +79,6 @@ RUNNEL_API const char *runnel_version(void);
 
 typedef struct runnel_model runnel_model;
 
-/* Options begin with their size, so that programs built against an older header go on working. */
 typedef struct runnel_model_options {
     size_t size;               /* sizeof(runnel_model_options) */
     int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow */
@@ -85,8 +90,12 @@ typedef struct runnel_model_options {
     const char *chat_template_text;
 } runnel_model_options;
 
-/* Fills options with the defaults. */
-RUNNEL_API void runnel_model_options_init(runnel_model_options *options);
+/* Fills the first size bytes of a runnel_model_options with the defaults. For other languages than C: */
+RUNNEL_API void runnel_model_options_init_sized(void *options, size_t size);
+static inline void runnel_model_options_init(runnel_model_options *options)
+{
+    runnel_model_options_init_sized(options, sizeof *options);
+}
 
 /* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on
  * return. Close with runnel_model_close. */
@@ -170,7 +179,12 @@ typedef struct runnel_engine_options {
     float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */
 } runnel_engine_options;
 
-RUNNEL_API void runnel_engine_options_init(runnel_engine_options *options);
+RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
+/* Fills options with the defaults. */
+static inline void runnel_engine_options_init(runnel_engine_options *options)
+{
+    runnel_engine_options_init_sized(options, sizeof *options);
+}
 
 /* Allocates the KV cache and the scratch of an engine, all that steps will use, starts its thread and warms up.
  * options may be NULL. */
@@ -197,6 +211,7 @@ typedef struct runnel_logit_bias {
 
 /* How a token is drawn, in this order: bias, penalties, temperature, top-k, top-p, min-p. */
 typedef struct runnel_sampling {
+    size_t size;              /* sizeof(runnel_sampling) */
     float temperature;        /* 0: the likeliest token, always */
     int top_k;                /* keep the k likeliest; 0: all */
     float top_p;              /* keep the likeliest whose probabilities reach p; 1: all */
@@ -210,13 +225,22 @@ typedef struct runnel_sampling {
     size_t n_logit_bias;
 } runnel_sampling;
 
+/* Fills sampling with the model's own values; without a model (NULL) with one that every function refuses. */
+RUNNEL_API void runnel_sampling_init_sized(const runnel_model *model, void *sampling, size_t size);
+static inline void runnel_sampling_init(const runnel_model *model, runnel_sampling *sampling)
+{
+    runnel_sampling_init_sized(model, sampling, sizeof *sampling);
+}
+
 enum runnel_event_kind {
+    RUNNEL_EVENT_NONE = 0,    /* by runnel_next only: there is none */
     RUNNEL_EVENT_THOUGHT = 1, /* text of the reasoning */
     RUNNEL_EVENT_ANSWER = 2,  /* text of the answer */
     RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
     RUNNEL_EVENT_TOKEN =
         4, /* a token and its alternatives, before its text; with n_logprobs or wants_tokens only */
     RUNNEL_EVENT_PROMPT = 5, /* more of the prompt is computed; with wants_progress only */
+    RUNNEL_EVENT_TAKEN = 6,  /* the first one: as on_taken says; with wants_events only */
 };
 
 enum runnel_finish_reason {
@@ -226,6 +250,8 @@ enum runnel_finish_reason {
     RUNNEL_FINISH_CANCELLED = 3, /* by on_event or runnel_cancel */
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
+
+enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
 
 typedef struct runnel_logprob {
     int32_t token;
@@ -237,8 +263,11 @@ typedef struct runnel_logprob {
 } runnel_logprob;
 
 typedef struct runnel_event {
+    size_t size; /* sizeof(runnel_event) */
     enum runnel_event_kind kind;
-    const char *text; /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated; valid during the call */
+    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated. This and what the other pointers lead to is valid during
+     * the call of on_event, or until runnel_next is called again. */
+    const char *text;
     size_t text_len;
     enum runnel_finish_reason finish_reason; /* FINISH only */
     const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */
@@ -266,23 +295,31 @@ typedef struct runnel_request {
     /* After so many tokens of thoughts that are still open, the engine writes what closes them, as if the model had
      * drawn it, and the answer follows. 0: as no_thinking, and what the model opens itself is closed at once; -1: none. */
     int thinking_budget;
-    int max_tokens;  /* of the answer, thoughts included; 0: what the context allows */
-    bool ignore_eos; /* go on past the end token */
-    runnel_sampling sampling;
+    int max_tokens;                  /* of the answer, thoughts included; 0: what the context allows */
+    bool ignore_eos;                 /* go on past the end token */
+    const runnel_sampling *sampling; /* NULL: the model's own values */
     /* Texts that end the answer and are not part of it. They are looked for in the answer alone, not in thoughts. */
     const char *const *stop;
     size_t n_stop;
     bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
-    int n_logprobs;         /* TOKEN events with so many likeliest tokens each, 0 to 20; -1: no such events */
-    bool wants_tokens;      /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
-    bool wants_counts;      /* counts with each text, not only at the end */
-    uint64_t key;           /* whose request this is: shares are fair between keys, and caches are apart */
-    /* Called on the engine's thread for each piece of text and at the end: while it runs, no request goes on, so it
+    int n_logprobs; /* TOKEN events with so many likeliest tokens each, 0 to RUNNEL_LOGPROBS_MAX; -1: none */
+    bool wants_tokens; /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
+    bool wants_counts; /* counts with each text, not only at the end */
+    uint64_t key;      /* whose request this is: shares are fair between keys, and caches are apart */
+    /* How a request is followed: by nothing but its end (runnel_wait), by events that are taken one by one with
+     * runnel_next (wants_events), or by on_event. Both together are RUNNEL_EINVAL.
+     *
+     * Called on the engine's thread for each piece of text and at the end: while it runs, no request goes on, so it
      * should hand over what it got and return. Returns false to end the answer. Other requests' on_event are called by
      * the same thread, one after the other. What may be called from it is said at the top. The first call may come before
      * runnel_submit has returned. May be NULL. */
     bool (*on_event)(void *user, const runnel_event *event);
-    void *user; /* for on_event and on_taken */
+    void *user; /* for on_event, on_taken and on_ready */
+    bool
+        wants_events; /* events wait in the future until runnel_next takes them; they take memory till then */
+    /* With wants_events: called on the engine's thread when an event waits and none did before: for loops that are woken in
+     * another way than by runnel_descriptor. It should only wake somebody. May be NULL. */
+    void (*on_ready)(void *user);
     /* Called on the engine's thread once the engine has put the request into its queue, before any of its events; not
      * called if it is refused then (RUNNEL_ESLOW). Of requests that were submitted together, all are taken or refused
      * before the first event of one of them. May be NULL. */
@@ -301,11 +338,15 @@ typedef struct runnel_request {
     bool wants_progress;
 } runnel_request;
 
-/* Fills request with the defaults and the model's own sampling values. Without a model (NULL) it is one that every function
- * refuses. */
-RUNNEL_API void runnel_request_init(const runnel_model *model, runnel_request *request);
+/* Fills request with the defaults. */
+RUNNEL_API void runnel_request_init_sized(void *request, size_t size);
+static inline void runnel_request_init(runnel_request *request)
+{
+    runnel_request_init_sized(request, sizeof *request);
+}
 
 typedef struct runnel_response {
+    size_t size;                    /* sizeof(runnel_response), set by the caller */
     char *text;                     /* the answer; never NULL, zero-terminated */
     char *reasoning;                /* the thoughts; "" where there were none */
     size_t text_len, reasoning_len; /* bytes: a model can write a zero, too */
@@ -341,6 +382,21 @@ RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *reques
 RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error);
 /* True once runnel_wait would not wait, as it would not for NULL. */
 RUNNEL_API bool runnel_poll(const runnel_future *future);
+/* Takes the next event of a request with wants_events, waiting for it timeout_ms at most: 0 does not wait, a negative
+ * one waits as long as it takes. event->size is set by the caller. event->kind is RUNNEL_EVENT_NONE if none came in time, or the last one,
+ * FINISH, was taken before. What the event points to is valid until the next call, the texts of FINISH's counts until
+ * runnel_wait gives them away, all of it until runnel_free. One thread at a time.
+ *
+ *     runnel_event event = {.size = sizeof event};
+ *     while (!runnel_next(future, &event, -1) && event.kind != RUNNEL_EVENT_FINISH)
+ *         if (event.kind == RUNNEL_EVENT_ANSWER)
+ *             fputs(event.text, stdout);
+ */
+RUNNEL_API int runnel_next(runnel_future *future, runnel_event *event, int timeout_ms);
+/* A descriptor that poll, select or epoll say is readable while runnel_next would have an event; for nothing else. It is
+ * made by the first call, and closed by runnel_free. Negative (RUNNEL_E...) without wants_events, or if the system has none. Any
+ * thread. */
+RUNNEL_API int runnel_descriptor(runnel_future *future);
 /* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
  * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
 RUNNEL_API void runnel_cancel(runnel_future *future);
@@ -396,7 +452,8 @@ RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
 /* One of the n_parallel places in which requests are computed. */
 typedef struct runnel_slot {
-    bool is_processing; /* the rest is 0 otherwise */
+    size_t size;        /* sizeof(runnel_slot), set by the caller in the first one */
+    bool is_processing; /* what follows is 0 otherwise */
     uint32_t n_prompt_tokens, n_cached_tokens;
     uint32_t n_computed; /* tokens of prompt and answer that the KV cache has */
     uint32_t n_tokens;   /* drawn */

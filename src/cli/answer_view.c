@@ -5,17 +5,20 @@
 
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Waiting ------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
+static int interrupt_descriptor = -1; /* readable once Ctrl-C was pressed */
 
 /* What is to be put right before a second Ctrl-C ends the program; NULL: nothing. */
 static void (*before_the_end)(void);
@@ -30,25 +33,65 @@ static void on_interrupt(int signal_number)
         raise(signal_number);
     }
     interrupted = 1;
+    const uint64_t one = 1;
+    if (write(interrupt_descriptor, &one, sizeof one) < 0)
+        return; /* it is readable already */
 }
 
-int answer_wait(runnel_engine *engine, const runnel_request *request, void (*restore)(void),
-                runnel_response *response, runnel_error *error)
+/* Makes Ctrl-C readable, from now on. */
+static int watch_for_interrupt(void (*restore)(void), runnel_error *error)
 {
-    const struct timespec moment = {.tv_nsec = 10000000};
-    runnel_future *future;
+    if (interrupt_descriptor < 0)
+        interrupt_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (interrupt_descriptor < 0)
+        return error_set(error, RUNNEL_EIO, "no descriptor to be told of Ctrl-C: %s", strerror(errno));
+    uint64_t n_earlier;
+    ssize_t n_read =
+        read(interrupt_descriptor, &n_earlier, sizeof n_earlier); /* those belong to an earlier answer */
+    (void)n_read;
     interrupted = 0;
     before_the_end = restore;
     signal(SIGINT, on_interrupt);
-    int failure = runnel_submit(engine, request, 1, &future, error);
+    return RUNNEL_OK;
+}
+
+/* Shows events until the last one, with which it returns 0, or until there is none for now. */
+static bool show_waiting(runnel_future *future, struct answer_view *view)
+{
+    runnel_event event = {.size = sizeof event};
+    while (!runnel_next(future, &event, 0) && event.kind != RUNNEL_EVENT_NONE) {
+        if (view && !answer_view_show(view, &event))
+            runnel_cancel(future); /* nobody reads any more */
+        if (event.kind == RUNNEL_EVENT_FINISH)
+            return true;
+    }
+    return false;
+}
+
+int answer_wait(runnel_engine *engine, const runnel_request *request, struct answer_view *view,
+                void (*restore)(void), runnel_response *response, runnel_error *error)
+{
+    runnel_future *future;
+    runnel_request watched = *request;
+    watched.wants_events = true;
+    int failure = watch_for_interrupt(restore, error);
+    if (!failure)
+        failure = runnel_submit(engine, &watched, 1, &future, error);
     if (failure)
         return failure;
-    for (bool cancelled = false; !runnel_poll(future); nanosleep(&moment, NULL))
-        if (interrupted && !cancelled) {
-            cancelled = true;
+    struct pollfd waits[] = {{.fd = runnel_descriptor(future), .events = POLLIN},
+                             {.fd = interrupt_descriptor, .events = POLLIN}};
+    if (waits[0].fd < 0)
+        failure = error_set(error, RUNNEL_EIO, "no descriptor for the answer: %s", strerror(errno));
+    while (!failure && !show_waiting(future, view)) {
+        poll(waits, 2, -1);
+        if (interrupted) {
             runnel_cancel(future);
+            waits[1].fd = -1; /* once is enough */
         }
-    failure = runnel_wait(future, response, error);
+    }
+    if (!failure)
+        failure = runnel_wait(future, response, error);
     runnel_free(future);
     return failure;
 }
@@ -115,14 +158,13 @@ static void show_answer(struct answer_view *view, const runnel_event *event)
     show_text(view, stdout, event);
 }
 
-bool answer_view_on_event(void *user, const runnel_event *event)
+bool answer_view_show(struct answer_view *view, const runnel_event *event)
 {
-    struct answer_view *view = user;
     if (event->kind == RUNNEL_EVENT_THOUGHT) {
         show_thought(view, event);
     } else if (event->kind == RUNNEL_EVENT_ANSWER) {
         show_answer(view, event);
-    } else {
+    } else if (event->kind == RUNNEL_EVENT_FINISH) {
         end_thought(view);
         end_text(view);
         if (view->wrote)

@@ -1,7 +1,7 @@
 /* answer_view.h: an answer as it comes, and the reports behind it: what one answer and a chat share.
  *
  * The answer goes to stdout. Thoughts are shown dimmed where a person looks on, and left out where stdout goes to a
- * file or another program. Events come on the engine's thread, all else is the main thread's. */
+ * file or another program. The main thread's. */
 #ifndef RUNNEL_CLI_ANSWER_VIEW_H
 #define RUNNEL_CLI_ANSWER_VIEW_H
 
@@ -22,13 +22,13 @@ struct answer_view {
 /* For stdout as it is. */
 struct answer_view answer_view_open(void);
 
-/* A request's on_event; its user is the view. */
-bool answer_view_on_event(void *user, const runnel_event *event);
+/* Shows an event of the answer. False: stdout cannot be written. */
+bool answer_view_show(struct answer_view *view, const runnel_event *event);
 
-/* Waits for the answer; Ctrl-C ends it, in the middle of a long prompt too. A second one ends the program, after restore
+/* Asks, shows the answer as it comes (view NULL: not at all) and waits for its end. Ctrl-C ends it, in the middle of a long prompt too. A second one ends the program, after restore
  * (which may be NULL, and is called by a signal handler). */
-int answer_wait(runnel_engine *engine, const runnel_request *request, void (*restore)(void),
-                runnel_response *response, runnel_error *error);
+int answer_wait(runnel_engine *engine, const runnel_request *request, struct answer_view *view,
+                void (*restore)(void), runnel_response *response, runnel_error *error);
 
 /* Counts and speeds on stderr, in a line of at most 80 columns, or all of them if verbose. load_ms 0: the model was
  * loaded before, for a conversation. */

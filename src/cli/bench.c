@@ -146,21 +146,24 @@ static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint
 {
     int failure = RUNNEL_ENOMEM;
     runnel_request *requests = calloc(n, sizeof *requests);
+    runnel_sampling *samplings = calloc(n, sizeof *samplings);
     runnel_response *responses = calloc(n, sizeof *responses);
     struct watched_stream *streams = calloc(n, sizeof *streams);
     int32_t *ids = calloc((size_t)n * n_prompt, sizeof *ids);
-    if (!requests || !responses || !streams || !ids) {
+    if (!requests || !samplings || !responses || !streams || !ids) {
         snprintf(error->message, sizeof error->message, "no memory for %u requests", n);
         goto end;
     }
     for (uint32_t i = 0; i < n; i++) {
         make_prompt(bench, ids + (size_t)i * n_prompt, n_prompt);
-        runnel_request_init(bench->model, &requests[i]);
+        runnel_request_init(&requests[i]);
+        runnel_sampling_init(bench->model, &samplings[i]);
+        samplings[i].seed = i;
+        requests[i].sampling = &samplings[i];
         requests[i].prompt_ids = ids + (size_t)i * n_prompt;
         requests[i].n_prompt_ids = n_prompt;
         requests[i].max_tokens = (int)n_tokens;
         requests[i].ignore_eos = true;
-        requests[i].sampling.seed = i;
         if (watch) {
             streams[i].watch = watch;
             requests[i].wants_tokens = true;
@@ -168,6 +171,7 @@ static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint
             requests[i].user = &streams[i];
         }
     }
+    responses->size = sizeof *responses;
     failure = runnel_respond_many(bench->engine, requests, n, responses, error);
     if (failure)
         goto end;
@@ -180,6 +184,7 @@ end:
     free(ids);
     free(streams);
     free(requests);
+    free(samplings);
     free(responses);
     return failure;
 }

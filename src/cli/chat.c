@@ -30,14 +30,13 @@ static int ask(struct chat *chat, const char *question, runnel_response *respons
 {
     struct conversation *conversation = &chat->conversation;
     struct answer_view view = answer_view_open();
-    runnel_request request = run_make_request(chat->model, &chat->settings);
+    runnel_sampling sampling;
+    runnel_request request = run_make_request(chat->model, &chat->settings, &sampling);
     if (!conversation_add(conversation, "user", question, strlen(question)))
         return error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
     request.messages = conversation->messages;
     request.n_messages = conversation->n;
-    request.on_event = answer_view_on_event;
-    request.user = &view;
-    int failure = answer_wait(chat->engine, &request, line_editor_restore, response, error);
+    int failure = answer_wait(chat->engine, &request, &view, line_editor_restore, response, error);
     signal(SIGINT, SIG_IGN);
     if (!failure && !conversation_add(conversation, "assistant", response->text, response->text_len)) {
         runnel_response_free(response);
@@ -112,7 +111,7 @@ static void refuse(struct chat *chat, const char *question, int failure, const r
 static void take_turn(struct chat *chat, const char *question)
 {
     runnel_error error;
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     forget(&chat->unasked);
     chat->retry_refused = false;
     int failure = ask(chat, question, &response, &error);

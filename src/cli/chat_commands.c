@@ -59,7 +59,8 @@ static size_t count_tokens(const struct chat *chat, size_t n_dropped, const char
         if (i < first || i >= first + 2 * n_dropped)
             messages[n++] = conversation->messages[i];
     messages[n++] = (runnel_message){.role = "user", .content = question ? question : ""};
-    runnel_request request = run_make_request(chat->model, &chat->settings);
+    runnel_sampling sampling;
+    runnel_request request = run_make_request(chat->model, &chat->settings, &sampling);
     request.messages = messages;
     request.n_messages = n;
     int32_t *ids;
@@ -339,7 +340,8 @@ static bool *find_setting(struct run_settings *settings, const char *name, bool 
 static void show_settings(const struct chat *chat)
 {
     const struct run_settings *settings = &chat->settings;
-    const runnel_sampling sampling = run_make_request(chat->model, settings).sampling;
+    runnel_sampling sampling;
+    run_make_request(chat->model, settings, &sampling);
     static const char own[] = " (the model's own)";
     chat_say("temp      %g%s\n", (double)sampling.temperature, settings->has_temperature ? "" : own);
     chat_say("top-p     %g%s\n", (double)sampling.top_p, settings->has_top_p ? "" : own);

@@ -86,22 +86,25 @@ static const struct options_table run_table = {
 
 /* Settings ------------------------------------------------------------------------------------------------ */
 
-runnel_request run_make_request(const runnel_model *model, const struct run_settings *settings)
+runnel_request run_make_request(const runnel_model *model, const struct run_settings *settings,
+                                runnel_sampling *sampling)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
+    runnel_sampling_init(model, sampling);
+    request.sampling = sampling;
     request.raw = settings->raw;
     request.no_thinking = settings->no_think;
     request.max_tokens = settings->n_tokens;
-    request.sampling.seed = settings->seed;
+    sampling->seed = settings->seed;
     if (settings->has_temperature)
-        request.sampling.temperature = settings->temperature;
+        sampling->temperature = settings->temperature;
     if (settings->has_top_p)
-        request.sampling.top_p = settings->top_p;
+        sampling->top_p = settings->top_p;
     if (settings->has_top_k)
-        request.sampling.top_k = settings->top_k;
+        sampling->top_k = settings->top_k;
     if (settings->has_min_p)
-        request.sampling.min_p = settings->min_p;
+        sampling->min_p = settings->min_p;
     return request;
 }
 
@@ -152,8 +155,9 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
 {
     runnel_error error;
     runnel_engine *engine;
-    runnel_response response;
-    runnel_request request = run_make_request(model, settings);
+    runnel_response response = {.size = sizeof response};
+    runnel_sampling sampling;
+    runnel_request request = run_make_request(model, settings, &sampling);
     struct answer_view view = answer_view_open();
     const runnel_message messages[] = {{.role = "system", .content = system},
                                        {.role = "user", .content = question}};
@@ -164,13 +168,9 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         request.prompt = question;
     }
     request.wants_logits_hash = settings->json;
-    request.on_event = answer_view_on_event;
-    request.user = &view;
-    if (settings->json)
-        request.on_event = NULL;
     if (start_for_request(model, settings, &request, &engine, &error))
         return cli_fail(&error);
-    int failure = answer_wait(engine, &request, NULL, &response, &error);
+    int failure = answer_wait(engine, &request, settings->json ? NULL : &view, NULL, &response, &error);
     runnel_engine_stop(engine);
     if (failure)
         return cli_fail(&error);

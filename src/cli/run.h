@@ -16,8 +16,9 @@ struct run_settings {
     bool raw, no_think, json, verbose;
 };
 
-/* A request with these settings, its text yet to come. */
-runnel_request run_make_request(const runnel_model *model, const struct run_settings *settings);
+/* A request with these settings, its text yet to come; sampling is filled, and becomes the request's. */
+runnel_request run_make_request(const runnel_model *model, const struct run_settings *settings,
+                                runnel_sampling *sampling);
 
 /* What --ctx asks for, or the model's own context if that is shorter. */
 uint32_t run_context_limit(const runnel_model *model, const struct run_settings *settings);

@@ -222,10 +222,8 @@ struct serving {
 static void set_sampling(struct serving *serving)
 {
     const struct serve_settings *settings = serving->settings;
-    runnel_request defaults;
-    runnel_request_init(serving->model, &defaults);
     runnel_sampling *sampling = &serving->options.sampling;
-    *sampling = defaults.sampling;
+    runnel_sampling_init(serving->model, sampling);
     sampling->seed = settings->seed;
     if (settings->has_temperature)
         sampling->temperature = settings->temperature;

@@ -96,7 +96,7 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
         .pool = options->pool,
         .n_vocab = model->weights->config.n_vocab,
         .n_prompt = (uint32_t)options->prompt->n,
-        .sampling = request->sampling,
+        .sampling = *request->sampling,
         .n_logprobs = request->n_logprobs,
         .ignore_eos = request->ignore_eos,
         .hashes_logits = request->wants_logits_hash,
@@ -204,7 +204,7 @@ static size_t find_likeliest(const float *logits, uint32_t n_vocab, size_t n, in
 static void note_likeliest(const struct answer *answer, const float *logits, float normalizer,
                            struct answer_draw *draw)
 {
-    int32_t tokens[ANSWER_LOGPROBS_MAX + 1] = {draw->token};
+    int32_t tokens[RUNNEL_LOGPROBS_MAX + 1] = {draw->token};
     draw->n_choices = 1 + find_likeliest(logits, answer->n_vocab, (size_t)answer->n_logprobs, tokens + 1);
     for (size_t i = 0; i < draw->n_choices; i++)
         draw->choices[i] = (struct sampler_choice){tokens[i], logits[tokens[i]] - normalizer};
@@ -320,7 +320,7 @@ static runnel_logprob describe_choice(const struct answer *answer, struct sample
 /* The token with its alternatives, or alone. */
 static bool tell_token(struct answer *answer, const struct answer_draw *draw)
 {
-    runnel_logprob logprobs[ANSWER_LOGPROBS_MAX + 1] = {
+    runnel_logprob logprobs[RUNNEL_LOGPROBS_MAX + 1] = {
         describe_choice(answer, (struct sampler_choice){.token = draw->token}, true)};
     for (size_t i = 0; i < draw->n_choices; i++)
         logprobs[i] = describe_choice(answer, draw->choices[i], i == 0);

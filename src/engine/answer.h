@@ -22,8 +22,6 @@
 #include "engine/sampler.h"
 #include "engine/thought_tags.h"
 
-enum { ANSWER_LOGPROBS_MAX = SAMPLER_TOLD_MAX /* alternatives of a token */ };
-
 /* What a draw changes besides the tokens and the constraints. */
 struct answer_place {
     struct thought_tags tags; /* after the latest token drawn; output is at the latest one told */
@@ -89,7 +87,7 @@ struct answer_draw {
     bool is_forced;  /* it comes whatever the model would have drawn */
     bool is_thought; /* its text begins within a thought */
     /* Only if it is to be told: the token, then the likeliest ones. */
-    struct sampler_choice choices[ANSWER_LOGPROBS_MAX + 1];
+    struct sampler_choice choices[RUNNEL_LOGPROBS_MAX + 1];
     size_t n_choices;
 };
 

@@ -1,35 +1,54 @@
 /* api.c: the functions of runnel.h that talk to an engine from other threads. */
+#include "base/versioned.h"
 #include "engine/arguments.h"
 #include "engine/engine.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void runnel_request_init(const runnel_model *model, runnel_request *request)
+void runnel_request_init_sized(void *request, size_t size)
 {
-    if (!request)
+    const runnel_request defaults = {.size = sizeof defaults, .n_logprobs = -1, .thinking_budget = -1};
+    if (request)
+        versioned_init(&defaults, sizeof defaults, request, size);
+}
+
+void runnel_sampling_init_sized(const runnel_model *model, void *sampling, size_t size)
+{
+    const size_t none = 0;
+    if (!sampling)
         return;
-    *request =
-        (runnel_request){0}; /* without a model its size stays 0, with which every function refuses it */
-    if (!model)
-        return;
-    *request = (runnel_request){
-        .size = sizeof *request, .sampling = model->sampling, .n_logprobs = -1, .thinking_budget = -1};
+    if (model)
+        versioned_init(&model->sampling, sizeof model->sampling, sampling, size);
+    else
+        memcpy(sampling, &none, sizeof none); /* a size with which every function refuses it */
 }
 
 /* Futures ------------------------------------------------------------------------------------------------- */
 
-/* A request of a caller that was built against another header. */
+/* A request with all its values, whatever header its caller was built against. */
+struct full_request {
+    runnel_request request; /* its sampling is the one below */
+    runnel_sampling sampling;
+};
+
 static int read_request(const runnel_request *given, const struct runnel_model *model,
-                        runnel_request *request, runnel_error *error)
+                        struct full_request *full, runnel_error *error)
 {
-    if (given->size < sizeof given->size)
-        return error_set(error, RUNNEL_EINVAL,
-                         "runnel_request.size: %zu, expected sizeof(runnel_request): it was not initialised",
-                         given->size);
-    runnel_request_init(model, request);
-    memcpy(request, given, given->size < sizeof *request ? given->size : sizeof *request);
-    return RUNNEL_OK;
+    runnel_request_init(&full->request);
+    full->sampling = model->sampling;
+    int failure = versioned_read("runnel_request", given, &full->request, sizeof full->request, error);
+    if (!failure && full->request.sampling)
+        failure = versioned_read("runnel_sampling", full->request.sampling, &full->sampling,
+                                 sizeof full->sampling, error);
+    full->request.sampling = &full->sampling;
+    return failure;
+}
+
+/* Request i of an array, whose steps are as long as its first element says. */
+static const runnel_request *request_at(const runnel_request *requests, size_t i)
+{
+    return (const runnel_request *)((const char *)requests + i * requests->size);
 }
 
 /* Puts the made requests into the inbox, if the engine takes so many more. The engine holds them too from then on. */
@@ -60,29 +79,29 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
 int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,
                        runnel_error *error)
 {
-    runnel_request request;
+    struct full_request full;
     int failure = arguments_check(
         __func__,
         ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(text, text), POINTER(len, len)),
         error);
     if (!failure)
-        failure = read_request(given, model, &request, error);
-    return failure ? failure : request_render(model, &request, text, len, error);
+        failure = read_request(given, model, &full, error);
+    return failure ? failure : request_render(model, &full.request, text, len, error);
 }
 
 int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given, int32_t **ids, size_t *n_ids,
                          runnel_error *error)
 {
-    runnel_request request;
+    struct full_request full;
     struct token_list tokens = {0};
     int failure = arguments_check(
         __func__,
         ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(ids, ids), POINTER(n_ids, n_ids)),
         error);
     if (!failure)
-        failure = read_request(given, model, &request, error);
+        failure = read_request(given, model, &full, error);
     if (!failure)
-        failure = request_encode(model, &request, &tokens, error);
+        failure = request_encode(model, &full.request, &tokens, error);
     if (failure) {
         free(tokens.ids);
         return failure;
@@ -90,6 +109,17 @@ int runnel_prompt_tokens(const runnel_model *model, const runnel_request *given,
     *ids = tokens.ids;
     *n_ids = tokens.n;
     return RUNNEL_OK;
+}
+
+static int check_sizes(const runnel_request *requests, size_t n, runnel_error *error)
+{
+    int failure = n ? versioned_check("runnel_request", requests, error) : RUNNEL_OK;
+    for (size_t i = 1; i < n && !failure; i++)
+        if (request_at(requests, i)->size != requests->size)
+            failure =
+                error_set(error, RUNNEL_EINVAL, "requests[%zu].size: %zu, expected %zu as in the first one",
+                          i, request_at(requests, i)->size, requests->size);
+    return failure;
 }
 
 /* n requests and a place for what becomes of them, for a function of that name. */
@@ -104,7 +134,7 @@ static int check_batch(const char *function, const struct runnel_engine *engine,
     if (!failure && n > engine->n_requests_max)
         failure = error_set(error, RUNNEL_EBUSY, "%zu requests, expected at most the engine's %u", n,
                             engine->n_requests_max);
-    return failure;
+    return failure ? failure : check_sizes(requests, n, error);
 }
 
 int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,
@@ -118,11 +148,11 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
     if (!made)
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
     for (; !failure && n_made < n; n_made += !failure) {
-        runnel_request request;
-        failure = read_request(&requests[n_made], engine->model, &request, error);
+        struct full_request full;
+        failure = read_request(request_at(requests, n_made), engine->model, &full, error);
         if (!failure)
-            failure = request_create(engine->model, &engine->limits, engine->memory, &request, &made[n_made],
-                                     error);
+            failure = request_create(engine->model, &engine->limits, engine->memory, &full.request,
+                                     &made[n_made], error);
     }
     if (!failure)
         failure = enqueue(engine, made, n, error);
@@ -158,6 +188,8 @@ int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *
     int failure =
         arguments_check(__func__, ARGUMENTS(POINTER(future, future), POINTER(response, response)), error);
     if (!failure)
+        failure = versioned_check("runnel_response", response, error);
+    if (!failure)
         failure = check_can_wait(__func__, future, error);
     if (failure)
         return failure;
@@ -167,8 +199,9 @@ int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *
     pthread_mutex_lock(&future->lock); /* two threads may wait: one gets it */
     bool was_taken = !future->answer.text.bytes;
     if (!was_taken) {
-        request_describe(future, response);
+        versioned_write(&future->final, sizeof future->final, response);
         future->answer.text = future->answer.reasoning = (struct text){0}; /* the response owns them now */
+        future->final.text = future->final.reasoning = NULL;
     }
     pthread_mutex_unlock(&future->lock);
     return was_taken ? error_set(error, RUNNEL_EINVAL, "the response was taken before") : RUNNEL_OK;
@@ -183,6 +216,31 @@ bool runnel_poll(const runnel_future *future)
     bool done = locked->done;
     pthread_mutex_unlock(&locked->lock);
     return done;
+}
+
+int runnel_next(runnel_future *future, runnel_event *event, int timeout_ms)
+{
+    int failure = arguments_check(__func__, ARGUMENTS(POINTER(future, future), POINTER(event, event)), NULL);
+    if (!failure && !future->wants_events)
+        failure = RUNNEL_EINVAL;
+    if (!failure)
+        failure = versioned_check("runnel_event", event, NULL);
+    if (!failure && timeout_ms)
+        failure = check_can_wait(__func__, future, NULL);
+    if (failure)
+        return failure;
+    const runnel_event none = {.size = sizeof none, .text = ""},
+                       *next = mailbox_take(&future->mailbox, timeout_ms);
+    versioned_write(next ? next : &none, sizeof none, event);
+    return RUNNEL_OK;
+}
+
+int runnel_descriptor(runnel_future *future)
+{
+    if (!future || !future->wants_events)
+        return RUNNEL_EINVAL;
+    int descriptor = mailbox_descriptor(&future->mailbox);
+    return descriptor >= 0 ? descriptor : RUNNEL_EIO;
 }
 
 void runnel_cancel(runnel_future *future)
@@ -217,8 +275,12 @@ static int collect(runnel_future **futures, size_t n, runnel_response *responses
         if (!failure && futures[i]->finish_reason == RUNNEL_FINISH_ERROR)
             failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
     }
-    for (size_t i = 0; !failure && i < n; i++)
-        runnel_wait(futures[i], &responses[i], error);
+    size_t step = n ? responses->size : 0;
+    char *response = (char *)responses;
+    for (size_t i = 0; !failure && i < n; i++, response += step) {
+        memcpy(response, &step, sizeof step);
+        runnel_wait(futures[i], (runnel_response *)response, error);
+    }
     return failure;
 }
 
@@ -226,6 +288,8 @@ int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, s
                         runnel_response *responses, runnel_error *error)
 {
     int failure = check_batch(__func__, engine, requests, n, "responses", responses, error);
+    if (!failure && n)
+        failure = versioned_check("runnel_response", responses, error);
     if (!failure)
         failure = engine_check_thread(engine, __func__, error);
     if (failure)
@@ -267,17 +331,20 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
                     runnel_error *error)
 {
     runnel_request request;
-    runnel_response response;
+    runnel_sampling sampling;
+    runnel_response response = {.size = sizeof response};
     int failure = arguments_check(
         __func__, ARGUMENTS(POINTER(engine, engine), POINTER(prompt, prompt), POINTER(text, text)), error);
     if (!failure)
         failure = engine_check_thread(engine, __func__, error);
     if (failure)
         return failure;
-    runnel_request_init(engine->model, &request);
+    runnel_sampling_init(engine->model, &sampling);
+    sampling.temperature = temperature;
+    runnel_request_init(&request);
     request.prompt = prompt;
     request.max_tokens = max_tokens;
-    request.sampling.temperature = temperature;
+    request.sampling = &sampling;
     failure = runnel_respond(engine, &request, &response, error);
     if (failure)
         return failure;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "base/versioned.h"
 
 #include <limits.h>
 #include <math.h>
@@ -27,10 +28,11 @@ enum {
 
 /* Starting ------------------------------------------------------------------------------------------------ */
 
-void runnel_engine_options_init(runnel_engine_options *options)
+void runnel_engine_options_init_sized(void *options, size_t size)
 {
+    const runnel_engine_options defaults = {.size = sizeof defaults};
     if (options)
-        *options = (runnel_engine_options){.size = sizeof *options};
+        versioned_init(&defaults, sizeof defaults, options, size);
 }
 
 static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t max, runnel_error *error)
@@ -51,12 +53,10 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
                         runnel_engine_options *options, runnel_error *error)
 {
     runnel_engine_options_init(options);
-    if (given && given->size < sizeof given->size)
-        return error_set(error, RUNNEL_EINVAL,
-                         "runnel_engine_options.size: %zu, expected sizeof(runnel_engine_options)",
-                         given->size);
-    if (given)
-        memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    int failure =
+        given ? versioned_read("runnel_engine_options", given, options, sizeof *options, error) : RUNNEL_OK;
+    if (failure)
+        return failure;
     uint32_t n_train = model->weights->config.n_context_train;
     if (!options->n_context)
         options->n_context = n_train < CONTEXT_DEFAULT ? n_train : CONTEXT_DEFAULT;
@@ -66,11 +66,10 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
         options->n_parallel = 1;
     if (!options->n_requests)
         options->n_requests = REQUESTS_DEFAULT;
-    int failure = options->keep_first && !options->keep_last
-                      ? error_set(error, RUNNEL_EINVAL,
-                                  "keep_first: %u without keep_last, expected both: they make a window",
-                                  options->keep_first)
-                      : RUNNEL_OK;
+    if (options->keep_first && !options->keep_last)
+        failure = error_set(error, RUNNEL_EINVAL,
+                            "keep_first: %u without keep_last, expected both: they make a window",
+                            options->keep_first);
     if (!failure)
         failure = check_range("n_context", options->n_context, 2, n_train, error);
     if (!failure)
@@ -537,17 +536,18 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
     pthread_mutex_lock(&engine->lock);
     runnel_stats_values now = engine->stats;
     pthread_mutex_unlock(&engine->lock);
-    now.size = stats->size;
-    memcpy(stats, &now, stats->size < sizeof now ? stats->size : sizeof now);
+    versioned_write(&now, sizeof now, stats);
 }
 
 void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
 {
     if (!engine || !slots)
         return;
-    size_t n_known = n < engine->n_parallel ? n : engine->n_parallel;
-    memset(slots, 0, n * sizeof *slots);
+    const runnel_slot idle = {0};
+    char *place = (char *)slots;
+    size_t step = n ? slots->size : 0;
     pthread_mutex_lock(&engine->lock);
-    memcpy(slots, engine->slots, n_known * sizeof *slots);
+    for (size_t i = 0; i < n; i++, place += step)
+        versioned_init(i < engine->n_parallel ? &engine->slots[i] : &idle, sizeof idle, place, step);
     pthread_mutex_unlock(&engine->lock);
 }

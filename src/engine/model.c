@@ -5,6 +5,7 @@
 #include "backend/cpu.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/versioned.h"
 #include "engine/arguments.h"
 #include "model/sampling_keys.h"
 
@@ -19,24 +20,21 @@ const char *runnel_version(void)
     return RUNNEL_VERSION;
 }
 
-void runnel_model_options_init(runnel_model_options *options)
+void runnel_model_options_init_sized(void *options, size_t size)
 {
+    const runnel_model_options defaults = {.size = sizeof defaults};
     if (options)
-        *options = (runnel_model_options){.size = sizeof *options};
+        versioned_init(&defaults, sizeof defaults, options, size);
 }
 
-/* A caller built against another header may hand in a shorter or longer struct: what it does not have stays
- * default. */
 static int read_options(const runnel_model_options *given, runnel_model_options *options, runnel_error *error)
 {
     runnel_model_options_init(options);
     if (!given)
         return RUNNEL_OK;
-    if (given->size < sizeof given->size)
-        return error_set(error, RUNNEL_EINVAL,
-                         "runnel_model_options.size: %zu, expected sizeof(runnel_model_options)",
-                         given->size);
-    memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    int failure = versioned_read("runnel_model_options", given, options, sizeof *options, error);
+    if (failure)
+        return failure;
     if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
                          THREADS_MAX);
@@ -48,6 +46,7 @@ static void choose_sampling(const struct gguf *gguf, struct runnel_model *model)
 {
     runnel_sampling *sampling = &model->sampling;
     *sampling = (runnel_sampling){
+        .size = sizeof *sampling,
         .temperature = model->chat.thinks ? 0.6f : 0.8f,
         .top_k = 40,
         .top_p = 0.95f,
@@ -201,7 +200,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         return;
     const struct model_config *config = &model->weights->config;
     runnel_model_info full = {
-        .size = info->size,
+        .size = sizeof full,
         .name = model->name,
         .architecture = config->architecture->name,
         .chat_template = model->chat.template ? model->chat.name : "",
@@ -228,7 +227,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
         .n_attention_products = UINT64_C(2) * config->n_layers * config->n_heads * config->head_dim,
         .warning = model->warning,
     };
-    memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
+    versioned_write(&full, sizeof full, info);
 }
 
 bool model_is_reasoning(const struct runnel_model *model)

@@ -137,7 +137,8 @@ static void flush_text(struct output *o, struct listener listener)
     if (o->text_len == 0 || o->state == OUTPUT_CANCELLED)
         return;
     o->text[o->text_len] = 0;
-    runnel_event event = {.kind = o->text_kind, .text = o->text, .text_len = o->text_len};
+    runnel_event event = {
+        .size = sizeof event, .kind = o->text_kind, .text = o->text, .text_len = o->text_len};
     o->text_len = 0;
     if (!listener.on_event(listener.user, &event))
         o->state = OUTPUT_CANCELLED;

@@ -91,9 +91,9 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
-    if (request->n_logprobs < -1 || request->n_logprobs > ANSWER_LOGPROBS_MAX)
+    if (request->n_logprobs < -1 || request->n_logprobs > RUNNEL_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
-                         ANSWER_LOGPROBS_MAX);
+                         RUNNEL_LOGPROBS_MAX);
     int failure =
         arguments_check("request", ARGUMENTS(ARRAY(stop, request->stop, n_stop, request->n_stop)), error);
     if (failure)
@@ -102,7 +102,12 @@ static int check_request(const struct runnel_model *model, const runnel_request 
         if (!request->stop[i] || !*request->stop[i])
             return error_set(error, RUNNEL_EINVAL, "stop[%zu]: %s, expected a text", i,
                              request->stop[i] ? "empty" : "NULL");
-    return sampler_check(&request->sampling, model->weights->config.n_vocab, error);
+    if (request->on_event && request->wants_events)
+        return error_set(error, RUNNEL_EINVAL,
+                         "request: on_event and wants_events given, expected one of them");
+    if (request->on_ready && !request->wants_events)
+        return error_set(error, RUNNEL_EINVAL, "request: on_ready is for wants_events");
+    return sampler_check(request->sampling, model->weights->config.n_vocab, error);
 }
 
 static bool uses_template(const runnel_request *request)
@@ -262,6 +267,8 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->tells_counts = request->wants_counts;
     future->tells_progress = request->wants_progress;
     future->n_told = -1;
+    future->wants_events = request->wants_events;
+    mailbox_open(&future->mailbox, memory->pool, request->on_ready, request->user);
     future->on_event = request->on_event;
     future->on_taken = request->on_taken;
     future->user = request->user;
@@ -291,6 +298,7 @@ static void free_request(struct runnel_future *future)
 {
     struct request_memory *memory = future->memory;
     answer_free(&future->answer);
+    mailbox_close(&future->mailbox);
     pthread_cond_destroy(&future->done_changed);
     pthread_mutex_destroy(&future->lock);
     pthread_mutex_destroy(&future->events);
@@ -322,10 +330,24 @@ void request_set_done(struct runnel_future *future)
 
 /* Events -------------------------------------------------------------------------------------------------- */
 
+/* Puts an event where it will be taken. False: there is no memory for it, and the answer ends. */
+static bool post(struct runnel_future *future, const runnel_event *event)
+{
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        mailbox_put_end(&future->mailbox, event);
+    else if (!mailbox_put(&future->mailbox, event))
+        future->lost_event = true;
+    return !future->lost_event;
+}
+
 static bool emit(struct runnel_future *future, const runnel_event *event)
 {
+    bool goes_on = true;
     pthread_mutex_lock(&future->events);
-    bool goes_on = future->muted || !future->on_event || future->on_event(future->user, event);
+    if (!future->muted && future->wants_events)
+        goes_on = post(future, event);
+    else if (!future->muted && future->on_event)
+        goes_on = future->on_event(future->user, event);
     pthread_mutex_unlock(&future->events);
     return goes_on;
 }
@@ -343,6 +365,7 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
     double start_ms = entry->admitted_ms > 0 ? entry->admitted_ms : clock_ms();
     bool has_drawn = future->answer.n_drawn > 0;
     *response = (runnel_response){
+        .size = sizeof *response,
         .finish_reason = future->finish_reason,
         .slot = future->slot,
         .n_prompt_tokens = entry->n_prompt,
@@ -385,32 +408,39 @@ static bool on_answer_event(void *user, const runnel_event *event)
 
 void request_end(struct runnel_future *future, const struct answer_outcome *outcome)
 {
-    runnel_response counts;
     future->finish_reason = outcome->reason;
     if (outcome->error)
         future->error = *outcome->error;
-    request_describe(future, &counts);
+    if (future->lost_event) {
+        future->finish_reason = RUNNEL_FINISH_ERROR;
+        error_set(&future->error, RUNNEL_ENOMEM, "no memory for the answer's events");
+    }
+    request_describe(future, &future->final);
     const runnel_event event = {
+        .size = sizeof event,
         .kind = RUNNEL_EVENT_FINISH,
         .text = "",
-        .finish_reason = outcome->reason,
-        .error = outcome->error ? &future->error : NULL,
-        .counts = &counts,
+        .finish_reason = future->finish_reason,
+        .error = future->finish_reason == RUNNEL_FINISH_ERROR ? &future->error : NULL,
+        .counts = &future->final,
     };
     emit(future, &event);
 }
 
 void request_tell_taken(struct runnel_future *future)
 {
+    const runnel_event event = {.size = sizeof event, .kind = RUNNEL_EVENT_TAKEN, .text = ""};
     pthread_mutex_lock(&future->events);
     if (!future->muted && future->on_taken)
         future->on_taken(future->user);
+    if (!future->muted && future->wants_events && !post(future, &event))
+        atomic_store(&future->cancelled, true);
     pthread_mutex_unlock(&future->events);
 }
 
 bool request_tell_progress(struct runnel_future *future)
 {
-    const runnel_event event = {.kind = RUNNEL_EVENT_PROMPT, .text = ""};
+    const runnel_event event = {.size = sizeof event, .kind = RUNNEL_EVENT_PROMPT, .text = ""};
     if (!future->tells_progress || future->entry.n_drawn || future->entry.n_committed <= future->n_told)
         return true;
     future->n_told = future->entry.n_committed;

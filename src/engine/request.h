@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "engine/answer.h"
+#include "engine/mailbox.h"
 #include "engine/model.h"
 #include "engine/scheduler.h"
 
@@ -30,6 +31,7 @@ struct runnel_future {
 
     /* Set when the request is made, and not changed after. */
     bool tells_counts, tells_progress;
+    bool wants_events; /* they go to the mailbox, if not to on_event */
     bool (*on_event)(void *user, const runnel_event *event);
     void (*on_taken)(void *user);
     void *user;
@@ -45,11 +47,14 @@ struct runnel_future {
     uint32_t n_cached;    /* tokens of the prompt that were not computed, before the first token */
     int64_t n_told;       /* positions that the latest PROMPT event told; -1: there was none */
     enum runnel_finish_reason finish_reason;
-    runnel_error error; /* for RUNNEL_FINISH_ERROR */
+    runnel_error error;    /* for RUNNEL_FINISH_ERROR */
+    runnel_response final; /* what FINISH tells; its texts are the answer's */
+    bool lost_event;       /* there was no memory for one: the request fails */
     double stall_ms;
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */
+    struct mailbox mailbox;
     atomic_bool cancelled;
     pthread_mutex_t events; /* held while on_event runs; guards muted */
     bool muted;             /* no more events: the submitter has let go */

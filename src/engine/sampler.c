@@ -569,10 +569,10 @@ static size_t insert_heaviest(const struct candidate **heaviest, size_t n_found,
 
 size_t sampler_tell(const struct sampler *s, int32_t token, size_t n, struct sampler_choice *choices)
 {
-    const struct candidate *heaviest[SAMPLER_TOLD_MAX];
+    const struct candidate *heaviest[RUNNEL_LOGPROBS_MAX];
     size_t n_found = 0;
     double sum = 0, weight = 0;
-    n = n < SAMPLER_TOLD_MAX ? n : SAMPLER_TOLD_MAX;
+    n = n < RUNNEL_LOGPROBS_MAX ? n : RUNNEL_LOGPROBS_MAX;
     for (uint32_t i = 0; i < s->n_kept; i++) {
         const struct candidate *candidate = &s->kept[i];
         if (candidate->weight == 0) /* never drawn */

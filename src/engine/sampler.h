@@ -33,15 +33,13 @@ int sampler_draw(struct sampler *sampler, const runnel_sampling *sampling,
                  const struct sampler_context *context, const float *logits, int32_t *token, float *logprob,
                  runnel_error *error);
 
-enum { SAMPLER_TOLD_MAX = 20 };
-
 struct sampler_choice {
     int32_t token;
     float logprob; /* natural log of its probability in a draw; -infinity: it could not be drawn */
 };
 
 /* Of the latest draw, which must have succeeded: choices[0] is token, which need not be the drawn one; then the likeliest
- * of the tokens that the draw chose from, n (at most SAMPLER_TOLD_MAX) or as many as there were, the likeliest first, ties
+ * of the tokens that the draw chose from, n (at most RUNNEL_LOGPROBS_MAX) or as many as there were, the likeliest first, ties
  * in the order of ids. Probabilities are those after bias, penalties, mask, temperature and filters. Returns how many
  * choices were written: 1 to n + 1. */
 size_t sampler_tell(const struct sampler *sampler, int32_t token, size_t n, struct sampler_choice *choices);

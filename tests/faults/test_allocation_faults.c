@@ -108,16 +108,19 @@ static const runnel_logit_bias bias = {.token = 7, .bias = -100};
 
 static void describe_request(runnel_request *request)
 {
-    runnel_request_init(shared_model, request);
+    static runnel_sampling sampling;
+    runnel_sampling_init(shared_model, &sampling);
+    runnel_request_init(request);
     request->max_tokens = 40;
     request->ignore_eos = true;
     request->wants_logits_hash = true;
     request->stop = stops;
     request->n_stop = 2;
-    request->sampling.seed = 5;
-    request->sampling.repetition_penalty = 1.1f;
-    request->sampling.logit_bias = &bias;
-    request->sampling.n_logit_bias = 1;
+    sampling.seed = 5;
+    sampling.repetition_penalty = 1.1f;
+    sampling.logit_bias = &bias;
+    sampling.n_logit_bias = 1;
+    request->sampling = &sampling;
 }
 
 static int act_respond(struct result *result, runnel_error *error)
@@ -132,9 +135,10 @@ static int act_respond(struct result *result, runnel_error *error)
     request.messages = messages;
     request.n_messages = 4;
     memset(&response, 0xa5, sizeof response);
+    response.size = sizeof response;
     int failure = runnel_respond(shared_engine, &request, &response, error);
     if (failure)
-        assert_untouched(&response, sizeof response);
+        assert_untouched(&response.size + 1, sizeof response - sizeof response.size);
     else
         add_response(result, &response);
     return failure;
@@ -153,9 +157,10 @@ static int act_respond_many(struct result *result, runnel_error *error)
     requests[2].prompt_ids = ids;
     requests[2].n_prompt_ids = 4;
     memset(responses, 0xa5, sizeof responses);
+    responses->size = sizeof *responses;
     int failure = runnel_respond_many(shared_engine, requests, 3, responses, error);
     if (failure)
-        assert_untouched(responses, sizeof responses);
+        assert_untouched(&responses->size + 1, sizeof responses - sizeof responses->size);
     for (int i = 0; i < 3 && !failure; i++)
         add_response(result, &responses[i]);
     return failure;

@@ -63,19 +63,22 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
     static const char *const prompts[N_REQUESTS] = {"one", "another one", "a third one, which is longer"};
     struct watched watched[N_REQUESTS];
     runnel_request requests[N_REQUESTS];
-    runnel_response responses[N_REQUESTS];
+    runnel_sampling samplings[N_REQUESTS];
+    runnel_response responses[N_REQUESTS] = {{.size = sizeof *responses}};
     runnel_error error;
     for (unsigned i = 0; i < N_REQUESTS; i++) {
         watched[i] = (struct watched){watch, i};
-        runnel_request_init(model, &requests[i]);
+        runnel_request_init(&requests[i]);
         requests[i].prompt = prompts[i];
         requests[i].max_tokens = N_TOKENS;
         requests[i].ignore_eos = true;
         requests[i].min_tokens = i == 1 ? N_TOKENS : 5;
         requests[i].thinking_budget = i == 2 ? N_THOUGHT : -1;
-        requests[i].sampling.temperature = 1.0f;
-        requests[i].sampling.repetition_penalty = 1.1f;
-        requests[i].sampling.seed = i;
+        runnel_sampling_init(model, &samplings[i]);
+        samplings[i].temperature = 1.0f;
+        samplings[i].repetition_penalty = 1.1f;
+        samplings[i].seed = i;
+        requests[i].sampling = &samplings[i];
         requests[i].stop = stops;
         requests[i].n_stop = 1;
         requests[i].n_logprobs = 5;

@@ -17,13 +17,13 @@ static void check(bool holds)
 
 static void check_request(const runnel_request *request)
 {
-    const runnel_sampling *sampling = &request->sampling;
+    const runnel_sampling *sampling = request->sampling;
     check(sampling->temperature >= 0 && sampling->temperature <= 2);
     check(sampling->top_p > 0 && sampling->top_p <= 1 && sampling->min_p >= 0 && sampling->min_p <= 1);
     check(sampling->top_k >= 0 && sampling->penalty_window >= -1 && request->max_tokens >= 0);
     check(fabsf(sampling->presence_penalty) <= 2 && fabsf(sampling->frequency_penalty) <= 2);
     check(sampling->n_logit_bias <= PARAMS_LOGIT_BIASES && request->n_stop <= PARAMS_STOPS);
-    check(request->n_logprobs >= -1 && request->n_logprobs <= PARAMS_TOP_LOGPROBS);
+    check(request->n_logprobs >= -1 && request->n_logprobs <= RUNNEL_LOGPROBS_MAX);
     for (size_t i = 0; i < sampling->n_logit_bias; i++)
         check(sampling->logit_bias[i].token >= 0 && sampling->logit_bias[i].token < VOCABULARY &&
               (fabsf(sampling->logit_bias[i].bias) <= 100 || sampling->logit_bias[i].bias == -INFINITY));
@@ -63,7 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         params_read_chat, params_read_completion, params_read_native, params_read_generate};
     struct params_limits limits = {
         .n_vocab = VOCABULARY, .n_choices = CHOICES, .encode = encode, .bos = size % 2 ? 1 : -1};
-    limits.defaults.sampling = (runnel_sampling){.top_p = 1, .repetition_penalty = 1};
+    static const runnel_sampling sampling = {.size = sizeof sampling, .top_p = 1, .repetition_penalty = 1};
+    limits.defaults.sampling = &sampling;
     struct refusal refusal = {0};
     json_t *root;
     if (json_read((const char *)data, size, &root, &refusal)) {

@@ -9,12 +9,19 @@
 
 #include <cmocka.h>
 
+static const runnel_sampling default_sampling = {.size = sizeof default_sampling,
+                                                 .temperature = 0.6f,
+                                                 .top_k = 40,
+                                                 .top_p = 0.95f,
+                                                 .min_p = 0.05f,
+                                                 .repetition_penalty = 1,
+                                                 .seed = 5};
+
 struct params_limits make_limits(void)
 {
     struct params_limits limits = {.n_vocab = 1000, .n_choices = 4, .split_reasoning = true};
     limits.defaults = (runnel_request){.size = sizeof limits.defaults, .max_tokens = 4096, .n_logprobs = -1};
-    limits.defaults.sampling = (runnel_sampling){
-        .temperature = 0.6f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repetition_penalty = 1, .seed = 5};
+    limits.defaults.sampling = &default_sampling;
     return limits;
 }
 

@@ -34,6 +34,25 @@ runnel_model *tiny_engine_open(const struct tiny_model_options *options)
     return model;
 }
 
+runnel_sampling *own_sampling(const runnel_model *model, runnel_request *request)
+{
+    struct own {
+        struct own *next;
+        runnel_sampling sampling;
+    };
+    static struct own *all;
+    struct own *own = calloc(1, sizeof *own);
+    assert_non_null(own);
+    own->next = all;
+    all = own;
+    if (request->sampling)
+        own->sampling = *request->sampling;
+    else
+        runnel_sampling_init(model, &own->sampling);
+    request->sampling = &own->sampling;
+    return &own->sampling;
+}
+
 runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options options)
 {
     runnel_error error;

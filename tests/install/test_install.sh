@@ -69,6 +69,18 @@ for program in same-static same-cpp same-shared; do
     "$work/$program" "${model[@]}" || fail "$program"
 done
 
+echo "== a program that was built against the first header of this soname"
+readelf -d "$prefix/lib/librunnel.so" | grep -q 'SONAME.*librunnel\.so\.1\]' || fail "another soname: keep a header of its own for this test"
+mkdir "$work/first"
+cp "$source_dir/tests/install/soname1.h" "$work/first/runnel.h"
+for header in "$work/first" "$prefix/include"; do
+    gcc -std=gnu11 "${strict[@]}" -I "$header" "$source_dir/tests/install/offsets.c" -o "$work/offsets"
+    "$work/offsets" >"$work/offsets-$(basename "$header")"
+done
+diff "$work/offsets-first" "$work/offsets-include" || fail "a field that the first header has lies elsewhere now"
+gcc -std=gnu11 "${strict[@]}" -I "$work/first" "$ask" -L "$prefix/lib" -lrunnel -o "$work/ask-first"
+gcc -std=gnu11 "${strict[@]}" -I "$work/first" "$source_dir/examples/many.c" -L "$prefix/lib" -lrunnel -o "$work/many-first"
+
 echo "== CMake: shared, static"
 cmake -S "$source_dir/tests/install" -B "$work/asker" -DASK_SOURCE="$ask" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||
     { cat "$work/log"; fail "find_package(runnel)"; }
@@ -83,19 +95,21 @@ for program in ask-static asker/ask_runnel_static; do
 done
 
 echo "== running"
-for program in ask-shared ask-static ask-cpp asker/ask_runnel asker/ask_runnel_static; do
+for program in ask-shared ask-static ask-cpp ask-first asker/ask_runnel asker/ask_runnel_static; do
     status=0
     message=$("$work/$program" "$work/missing.gguf" hello 2>&1) || status=$?
     [[ $status = 1 && $message == *missing.gguf* ]] || fail "$program with a missing model: status $status, $message"
 done
 if [ -f "$models/smollm2-135m.gguf" ]; then
     # The same request, the same seed: the same answer, whichever library.
-    for program in ask-shared asker/ask_runnel_static; do
+    for program in ask-shared ask-first asker/ask_runnel_static; do
         "$work/$program" "$models/smollm2-135m.gguf" "What is the capital of France?" 24 >"$work/answer-${program##*/}"
         [ "$(wc -c <"$work/answer-${program##*/}")" -gt 3 ] || fail "$program answered nothing"
     done
     "$work/many" "$models/smollm2-135m.gguf" "What is water?" "Name a colour." >"$work/many-answers"
     [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "two questions at once were not answered"
+    "$work/many-first" "$models/smollm2-135m.gguf" "What is water?" "Name a colour." >"$work/many-answers"
+    [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "the first header: two questions were not answered"
     diff "$work"/answer-* || fail "the shared and the static library answer differently"
 fi
 [ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"

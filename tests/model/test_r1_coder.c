@@ -1,6 +1,6 @@
 /* test_r1_coder.c: the path of R1, with its tokenizer and template over the weights of Qwen2.5-Coder-1.5B, which
  * make_r1_coder writes: what R1 itself would be asked, and when it would be heard to end. */
-#include "runnel.h"
+#include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,10 +43,10 @@ static void ask(const runnel_request *request, runnel_response *response)
 static runnel_request greedy_request(void)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     request.prompt = question;
     request.max_tokens = N_TOKENS_MAX;
-    request.sampling.temperature = 0;
+    own_sampling(model, &request)->temperature = 0;
     return request;
 }
 
@@ -54,15 +54,15 @@ static void it_is_known_as_r1(void **state)
 {
     (void)state;
     runnel_model_info info = {.size = sizeof info};
-    runnel_request request;
+    runnel_sampling sampling;
     runnel_model_get_info(model, &info);
-    runnel_request_init(model, &request);
+    runnel_sampling_init(model, &sampling);
     assert_string_equal(info.chat_template, "r1");
     assert_string_equal(info.architecture, "qwen2");
     assert_int_equal(info.n_vocab, N_VOCAB);
     assert_int_equal(info.eos_token, token_of(END));
-    assert_float_equal(request.sampling.temperature, 0.6, 1e-6);
-    assert_float_equal(request.sampling.top_p, 0.95, 1e-6);
+    assert_float_equal(sampling.temperature, 0.6, 1e-6);
+    assert_float_equal(sampling.top_p, 0.95, 1e-6);
 }
 
 static void the_prompt_opens_the_thought(void **state)
@@ -86,7 +86,7 @@ static void the_end_token_ends_it(void **state)
 {
     (void)state;
     runnel_request request = greedy_request();
-    runnel_response stopped, longer;
+    runnel_response stopped = {.size = sizeof stopped}, longer = {.size = sizeof longer};
     ask(&request, &stopped);
     assert_int_equal(stopped.finish_reason, RUNNEL_FINISH_STOP);
     assert_in_range(stopped.n_tokens, 2, N_TOKENS_MAX - 1);
@@ -109,7 +109,7 @@ static void without_thinking_it_answers(void **state)
 {
     (void)state;
     runnel_request request = greedy_request();
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     request.no_thinking = true;
     ask(&request, &response);
     assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
@@ -125,11 +125,11 @@ static void the_answer_follows_the_thought(void **state)
     (void)state;
     const runnel_logit_bias bias = {token_of("</think>"), 100};
     runnel_request request = greedy_request();
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     request.max_tokens = 12;
-    request.sampling.logit_bias = &bias;
-    request.sampling.n_logit_bias = 1;
-    request.sampling.presence_penalty = 100;
+    own_sampling(model, &request)->logit_bias = &bias;
+    own_sampling(model, &request)->n_logit_bias = 1;
+    own_sampling(model, &request)->presence_penalty = 100;
     ask(&request, &response);
     assert_string_equal(response.reasoning, "");
     assert_int_equal(response.n_reasoning_tokens, 1);
@@ -143,7 +143,8 @@ static void a_budget_closes_the_thought(void **state)
 {
     (void)state;
     runnel_request request = greedy_request();
-    runnel_response whole, cut, answered;
+    runnel_response whole = {.size = sizeof whole}, cut = {.size = sizeof cut},
+                    answered = {.size = sizeof answered};
     ask(&request, &whole);
     request.thinking_budget = 6;
     ask(&request, &cut);

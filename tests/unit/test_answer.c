@@ -144,8 +144,9 @@ static bool hear(void *user, const runnel_event *event)
 static runnel_request plain_request(void)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
-    request.sampling = (runnel_sampling){.top_p = 1, .repetition_penalty = 1, .penalty_window = -1};
+    runnel_request_init(&request);
+    *own_sampling(model, &request) = (runnel_sampling){
+        .size = sizeof(runnel_sampling), .top_p = 1, .repetition_penalty = 1, .penalty_window = -1};
     request.wants_tokens = true;
     request.wants_logits_hash = true;
     return request;
@@ -220,7 +221,7 @@ static void forbidden_tokens_are_not_drawn(void **state)
             struct answer answer;
             struct heard heard;
             runnel_request request = plain_request();
-            request.sampling.temperature = (float)temperature;
+            own_sampling(model, &request)->temperature = (float)temperature;
             begin(&answer, &request, false, 100, &heard);
             struct rule *rule = add_rule(&answer, 2);
             rule->keeps = keeps;
@@ -344,10 +345,10 @@ static void constraints_hear_where_a_token_stands(void **state)
 static runnel_request busy_request(unsigned seed, int budget)
 {
     runnel_request request = plain_request();
-    request.sampling.temperature = 1;
-    request.sampling.seed = seed;
-    request.sampling.repetition_penalty = 1.3f;
-    request.sampling.frequency_penalty = 0.5f;
+    own_sampling(model, &request)->temperature = 1;
+    own_sampling(model, &request)->seed = seed;
+    own_sampling(model, &request)->repetition_penalty = 1.3f;
+    own_sampling(model, &request)->frequency_penalty = 0.5f;
     request.min_tokens = 60;
     request.thinking_budget = budget;
     request.n_logprobs = 3;
@@ -500,7 +501,7 @@ static void outcomes_say_why(void **state)
     begin(&answer, &request, false, 50, &heard);
     assert_int_equal(run_forced(&answer, goes_on).reason, RUNNEL_FINISH_STOP);
     assert_string_equal(answer.text.bytes, "a");
-    runnel_response response = {0};
+    runnel_response response = {.size = sizeof response};
     answer_describe(&answer, &response);
     assert_int_equal(response.stop_index, 1);
     assert_int_equal(response.n_tokens, 3);

@@ -239,7 +239,7 @@ static bool on_event(void *user, const runnel_event *event)
 static runnel_request ask(const runnel_model *model, struct asked *asked, int32_t index, int32_t n_alike)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     asked->n_told = 0;
     for (int32_t i = 0; i < N_PROMPT; i++)
         asked->prompt[i] = (i * 7 + (i < n_alike ? 0 : index + 1)) % TINY_MODEL_TOKENS;
@@ -248,8 +248,8 @@ static runnel_request ask(const runnel_model *model, struct asked *asked, int32_
     request.max_tokens = N_TOKENS;
     request.ignore_eos = true;
     request.wants_tokens = true;
-    request.sampling.temperature = 0;
-    request.sampling.repetition_penalty = 1;
+    own_sampling(model, &request)->temperature = 0;
+    own_sampling(model, &request)->repetition_penalty = 1;
     request.on_event = on_event;
     request.user = asked;
     return request;
@@ -283,7 +283,7 @@ static void answer_together(uint32_t n_kv_tokens, int32_t n_alike, uint32_t *n_p
                                                                              .n_kv_tokens = n_kv_tokens});
     struct asked asked[N_REQUESTS];
     runnel_request requests[N_REQUESTS];
-    runnel_response responses[N_REQUESTS];
+    runnel_response responses[N_REQUESTS] = {{.size = sizeof *responses}};
     runnel_error error;
     *n_preempted = 0;
     for (int round = 0; round < 2; round++) { /* the second time with what the cache has */
@@ -367,7 +367,7 @@ static void failed_steps_are_answers(void **state)
                 model, (runnel_engine_options){.n_context = N_CONTEXT, .n_batch = 48, .n_parallel = 2});
             struct asked asked[2];
             runnel_request requests[2] = {ask(model, &asked[0], 0, 50), ask(model, &asked[1], 1, 50)};
-            runnel_response response;
+            runnel_response response = {.size = sizeof response};
             runnel_future *futures[2];
             runnel_error error;
             start_journal(calls[c], after);

@@ -40,7 +40,7 @@ static const int32_t some_ids[] = {5, 6, 7};
 static runnel_request request_of(int max_tokens)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     request.prompt_ids = some_ids;
     request.n_prompt_ids = 3;
     request.max_tokens = max_tokens;
@@ -105,7 +105,7 @@ static void begin(struct scene *scene, int max_tokens)
 
 static void wait_for(runnel_future *future)
 {
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_error error;
     if (runnel_wait(future, &response, &error))
         fail_msg("%s", error.message);
@@ -126,7 +126,7 @@ static bool never(void *user, size_t index, const float *logits)
 static void call_what_waits(struct scene *scene)
 {
     runnel_request request = request_of(1);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_model_info info = {.size = sizeof info};
     char *text = NULL;
     runnel_model_get_info(model, &info);
@@ -204,7 +204,7 @@ static void call_what_does_not_wait(struct scene *scene)
 {
     runnel_request request = request_of(3);
     runnel_stats_values stats = {.size = sizeof stats};
-    runnel_slot slots[4];
+    runnel_slot slots[4] = {{.size = sizeof *slots}};
     int32_t *ids = NULL;
     size_t n_ids = 0, n = 0;
     runnel_future *another = NULL, *freed = NULL;
@@ -233,7 +233,7 @@ static void what_does_not_wait_works(void **state)
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         struct scene scene = {.play = call_what_does_not_wait, .at = places[i], .engine = start_engine()};
         runnel_request long_one = request_of(900);
-        runnel_response response;
+        runnel_response response = {.size = sizeof response};
         assert_int_equal(runnel_submit(scene.engine, &long_one, 1, &scene.other, NULL), RUNNEL_OK);
         begin(&scene, 4);
         /* The other one ends because it was cancelled; what was done in the callback is done then. */
@@ -252,7 +252,7 @@ static void what_does_not_wait_works(void **state)
 
 static void wait_for_other(struct scene *scene)
 {
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     scene->results[0] = runnel_wait(scene->other, &response, &scene->error);
     if (!scene->results[0])
         runnel_response_free(&response);
@@ -280,7 +280,7 @@ static void ask_the_other_engine(struct scene *scene)
 {
     runnel_engine *second = start_engine();
     runnel_request request = request_of(2);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     scene->results[0] = runnel_respond(second, &request, &response, &scene->error);
     if (!scene->results[0])
         runnel_response_free(&response);

@@ -2,7 +2,7 @@
  * cached or not), and what requests can ask for. On tiny models, with every instruction set that this machine
  * has. */
 #include "engine/engine.h"
-#include "helpers/tiny_model.h"
+#include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -171,14 +171,14 @@ static void chunks_and_threads_change_no_bit(const char *path)
 static runnel_request request_of(const struct fixture *fixture, const int32_t *ids, size_t n)
 {
     runnel_request request;
-    runnel_request_init(fixture->model, &request);
+    runnel_request_init(&request);
     request.prompt_ids = ids;
     request.n_prompt_ids = n;
     request.max_tokens = 40;
     request.ignore_eos = true;
     request.wants_logits_hash = true;
-    request.sampling.temperature = 0.9f;
-    request.sampling.seed = n;
+    own_sampling(fixture->model, &request)->temperature = 0.9f;
+    own_sampling(fixture->model, &request)->seed = n;
     return request;
 }
 
@@ -190,7 +190,8 @@ static void company_changes_no_bit(const char *path)
     static const size_t lengths[N] = {1, 33, 300, 64, 17};
     int32_t ids[N][300];
     runnel_request requests[N];
-    runnel_response together[N], alone, again;
+    runnel_response together[N] = {{.size = sizeof *together}}, alone = {.size = sizeof alone},
+                    again = {.size = sizeof again};
     runnel_error error;
     struct fixture fixture = open_model(path, 2, 512, N);
     for (int i = 0; i < N; i++) {
@@ -237,10 +238,10 @@ static void draw_greedily(const char *path, int n_threads, const int32_t *ids, s
 {
     struct fixture fixture = open_model(path, n_threads, 512, 1);
     runnel_request request = request_of(&fixture, ids, n);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_error error;
     drawn->n = 0;
-    request.sampling.temperature = 0;
+    own_sampling(fixture.model, &request)->temperature = 0;
     request.max_tokens = max_tokens;
     request.n_logprobs = 0;
     request.on_event = note_token;
@@ -306,6 +307,7 @@ static void expect_failure(const struct fixture *fixture, const runnel_request *
     runnel_error error;
     runnel_response response;
     memset(&response, 0x5a, sizeof response);
+    response.size = sizeof response;
     runnel_response before = response;
     assert_int_equal(runnel_respond(fixture->engine, request, &response, &error), code);
     if (!strstr(error.message, named))
@@ -341,7 +343,7 @@ static void wrong_requests_are_named(void **state)
     request.max_tokens = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "max_tokens");
     request = good;
-    request.sampling.temperature = -1;
+    own_sampling(fixture.model, &request)->temperature = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "temperature");
     request = good;
     request.stop = (const char *const[]){""};
@@ -356,7 +358,7 @@ static void wrong_requests_are_named(void **state)
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "size");
 
     ids[1] = 2; /* and after all that, a good one is answered */
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     assert_int_equal(runnel_respond(fixture.engine, &good, &response, NULL), RUNNEL_OK);
     assert_int_equal(response.n_tokens, 4);
     runnel_response_free(&response);
@@ -370,7 +372,7 @@ static void the_context_bounds_the_answer(void **state)
     int32_t ids[40];
     make_ids(ids, 40, 9);
     runnel_request request = request_of(&fixture, ids, 40);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     request.max_tokens = 0;
     assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
     assert_int_equal(response.n_prompt_tokens + response.n_tokens, 64);
@@ -407,9 +409,9 @@ static bool hear(void *user, const runnel_event *event)
 static runnel_request led_by(const struct fixture *fixture, const runnel_logit_bias *bias, size_t n)
 {
     runnel_request request;
-    runnel_request_init(fixture->model, &request);
-    request.sampling.logit_bias = bias;
-    request.sampling.n_logit_bias = n;
+    runnel_request_init(&request);
+    own_sampling(fixture->model, &request)->logit_bias = bias;
+    own_sampling(fixture->model, &request)->n_logit_bias = n;
     return request;
 }
 
@@ -420,7 +422,7 @@ static void a_character_that_is_cut_off_is_left_out(void **state)
     struct fixture fixture = open_model(r1_path, 2, 256, 1);
     runnel_logit_bias byte = {.bias = 100};
     runnel_request request = led_by(&fixture, &byte, 1);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     request.prompt = "world";
     request.raw = true;
     request.max_tokens = 2;
@@ -445,10 +447,10 @@ static void events_are_the_response(void **state)
     const runnel_logit_bias think_end[] = {{TINY_TOKEN_THINK_END, 1}, {TINY_TOKEN_R1_END, -100}};
     runnel_request request = led_by(&fixture, think_end, 2);
     struct heard heard = {0};
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     request.prompt = "world";
     request.max_tokens = 100;
-    request.sampling.seed = 6;
+    own_sampling(fixture.model, &request)->seed = 6;
     request.on_event = hear;
     request.user = &heard;
     assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
@@ -477,7 +479,7 @@ static void answers_end_where_they_should(void **state)
     struct fixture fixture = open_model(r1_path, 1, 256, 1);
     const runnel_logit_bias only_end[] = {{TINY_TOKEN_R1_END, 100}};
     const runnel_logit_bias only_letter[] = {{'a', 100}}; /* not the letter's id, but always the same token */
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
 
     runnel_request request = led_by(&fixture, only_end, 1);
     request.prompt = "hello";
@@ -528,7 +530,7 @@ static void end_tokens_wait_for_min_tokens(void **state)
     struct fixture fixture = open_model(r1_path, 1, 256, 1);
     const runnel_logit_bias towards_end[] = {{TINY_TOKEN_R1_END, 100}};
     for (int n = 0; n < 4; n++) {
-        runnel_response response;
+        runnel_response response = {.size = sizeof response};
         runnel_request request = led_by(&fixture, towards_end, 1);
         request.prompt = "hello";
         request.min_tokens = n;

@@ -41,18 +41,18 @@ static double learn_length(size_t n, int max_tokens, bool ends)
     assert_true(n_ends > 0);
     const int32_t ids[] = {5, 6, 7};
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     request.prompt_ids = ids;
     request.n_prompt_ids = sizeof ids / sizeof *ids;
     request.max_tokens = max_tokens;
     request.ignore_eos = !ends;
     if (ends) {
-        request.sampling.logit_bias = &bias;
-        request.sampling.n_logit_bias = 1;
+        own_sampling(model, &request)->logit_bias = &bias;
+        own_sampling(model, &request)->n_logit_bias = 1;
     }
     for (size_t i = 0; i < n; i++) {
         runnel_future *future;
-        runnel_response response = {0};
+        runnel_response response = {.size = sizeof response};
         runnel_error error;
         if (runnel_submit(engine, &request, 1, &future, &error))
             fail_msg("%s", error.message);

@@ -35,12 +35,12 @@ static runnel_sampling read_defaults(struct key *key, char warning[512])
     options.user = key;
     runnel_model *model = tiny_engine_open(&options);
     runnel_model_info info = {.size = sizeof info};
-    runnel_request request;
     runnel_model_get_info(model, &info);
-    runnel_request_init(model, &request);
+    runnel_sampling sampling;
+    runnel_sampling_init(model, &sampling);
     snprintf(warning, 512, "%s", info.warning);
     runnel_model_close(model);
-    return request.sampling;
+    return sampling;
 }
 
 static void test_left_out(void **state)

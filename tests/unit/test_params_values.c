@@ -21,10 +21,10 @@ static void test_defaults(void **state)
                    "\"what\":{\"is\":[\"this\"]},\"max_tokens\":null}",
                    &params);
     assert_int_equal(params.request.max_tokens, 4096);
-    assert_true(params.request.sampling.temperature == 0.6f);
-    assert_true(params.request.sampling.top_p == 0.95f);
-    assert_int_equal(params.request.sampling.penalty_window, 0);
-    assert_int_equal(params.request.sampling.seed, 5);
+    assert_true(params.sampling.temperature == 0.6f);
+    assert_true(params.sampling.top_p == 0.95f);
+    assert_int_equal(params.sampling.penalty_window, 0);
+    assert_int_equal(params.sampling.seed, 5);
     assert_false(params.has_seed);
     assert_false(params.stream);
     assert_true(params.split_reasoning);
@@ -64,21 +64,21 @@ static void test_chat_values(void **state)
     assert_string_equal(request->messages[2].content, "");
     assert_string_equal(request->messages[3].content, "\xf0\x9f\x98\x80\xf0\x9f\x98\x80");
     assert_int_equal(request->max_tokens, 9);
-    assert_true(request->sampling.temperature == 0);
-    assert_true(request->sampling.top_p > 0 && request->sampling.top_p < 0.001f);
-    assert_int_equal(request->sampling.top_k, 0);
-    assert_int_equal(request->sampling.penalty_window, -1);
+    assert_true(request->sampling->temperature == 0);
+    assert_true(request->sampling->top_p > 0 && request->sampling->top_p < 0.001f);
+    assert_int_equal(request->sampling->top_k, 0);
+    assert_int_equal(request->sampling->penalty_window, -1);
     assert_true(params.has_seed);
-    assert_int_equal(request->sampling.seed, (uint64_t)-7);
+    assert_int_equal(request->sampling->seed, (uint64_t)-7);
     assert_int_equal(request->n_stop, 2);
     assert_string_equal(request->stop[1], "yy");
     assert_int_equal(params.n_choices, 4);
     assert_int_equal(request->n_logprobs, 20);
-    assert_int_equal(request->sampling.n_logit_bias, 2);
+    assert_int_equal(request->sampling->n_logit_bias, 2);
     float bias_of_999 = 0;
     for (size_t i = 0; i < 2; i++)
         bias_of_999 +=
-            request->sampling.logit_bias[i].token == 999 ? request->sampling.logit_bias[i].bias : 0;
+            request->sampling->logit_bias[i].token == 999 ? request->sampling->logit_bias[i].bias : 0;
     assert_true(bias_of_999 == -100);
     assert_true(request->ignore_eos && params.stream && params.include_usage && request->no_thinking);
     assert_false(params.split_reasoning);
@@ -214,7 +214,7 @@ static void test_huge_numbers(void **state)
                    &params);
     assert_int_equal(params.prompts[0].n_ids, 2);
     assert_string_equal(params.request.stop[0], "\\\"99999999999999999999,");
-    assert_true(params.request.sampling.seed == INT64_MAX);
+    assert_true(params.sampling.seed == INT64_MAX);
     assert_int_equal(params.request.max_tokens, INT32_MAX);
     params_free(&params);
 }
@@ -316,10 +316,10 @@ static void test_native_values(void **state)
     assert_int_equal(request->n_logprobs, 3);
     assert_true(request->wants_tokens && request->raw && !params.evaluates_only);
     assert_false(request->wants_sampled_probs);
-    assert_int_equal(request->sampling.n_logit_bias, 3);
-    assert_int_equal(request->sampling.logit_bias[1].token, 'b');
-    assert_true(request->sampling.logit_bias[1].bias == -1.5f);
-    assert_true(isinf(request->sampling.logit_bias[2].bias) && request->sampling.logit_bias[2].bias < 0);
+    assert_int_equal(request->sampling->n_logit_bias, 3);
+    assert_int_equal(request->sampling->logit_bias[1].token, 'b');
+    assert_true(request->sampling->logit_bias[1].bias == -1.5f);
+    assert_true(isinf(request->sampling->logit_bias[2].bias) && request->sampling->logit_bias[2].bias < 0);
     params_free(&params);
     read_with_letters("{\"prompt\":\"a\",\"n_predict\":0}", -1, &params);
     assert_true(params.evaluates_only && params.request.max_tokens == 1 && params.request.n_logprobs == -1);
@@ -340,10 +340,10 @@ static void test_seeds(void **state)
     (void)state;
     struct params params;
     read_with_letters("{\"prompt\":\"a\",\"seed\":9223372036854775807}", -1, &params);
-    assert_true(params.request.sampling.seed == INT64_MAX);
+    assert_true(params.sampling.seed == INT64_MAX);
     params_free(&params);
     read_with_letters("{\"prompt\":\"a\",\"seed\":-9223372036854775808}", -1, &params);
-    assert_true(params.request.sampling.seed == (uint64_t)INT64_MIN);
+    assert_true(params.sampling.seed == (uint64_t)INT64_MIN);
     params_free(&params);
 }
 

@@ -15,8 +15,11 @@ enum { N_VOCAB = 48, N_REQUESTS = 6, N_TOKENS = 30 };
 
 static runnel_sampling plain_sampling(float temperature)
 {
-    return (runnel_sampling){
-        .temperature = temperature, .top_p = 1, .repetition_penalty = 1, .penalty_window = -1};
+    return (runnel_sampling){.size = sizeof(runnel_sampling),
+                             .temperature = temperature,
+                             .top_p = 1,
+                             .repetition_penalty = 1,
+                             .penalty_window = -1};
 }
 
 /* Where nothing is left to chance the drawn token has probability 1, and whatever was told before is forgotten. */
@@ -29,7 +32,7 @@ static void greedy_draws_are_certain(void **state)
     for (int i = 0; i < N_VOCAB; i++)
         logits[i] = (float)(i * 29 % N_VOCAB) * 0.05f;
     struct sampler_context context = {0};
-    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    struct sampler_choice told[RUNNEL_LOGPROBS_MAX + 1];
     for (int i = 0; i < 3; i++) {
         int32_t token;
         runnel_sampling warm = plain_sampling(2), p = plain_sampling(i == 1 ? 1 : 0);
@@ -57,7 +60,7 @@ static void ties_are_told_in_the_order_of_ids(void **state)
     assert_int_equal(sampler_create(6, &s, NULL), 0);
     const float logits[6] = {1, 3, 3, 1, 3, -200};
     struct sampler_context context = {0};
-    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    struct sampler_choice told[RUNNEL_LOGPROBS_MAX + 1];
     runnel_sampling p = plain_sampling(1);
     int32_t token;
     assert_int_equal(sampler_draw(s, &p, &context, logits, &token, NULL, NULL), 0);
@@ -115,13 +118,13 @@ static const int top_k[N_REQUESTS] = {3, 1, 7, 0, 20, 2};
 static runnel_request ask_for(const runnel_model *model, int i, struct told *told)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     request.prompt = "Why is the sky blue?";
     request.max_tokens = N_TOKENS;
     request.ignore_eos = true;
-    request.sampling = plain_sampling(top_k[i] ? 1.5f : 0);
-    request.sampling.top_k = top_k[i];
-    request.sampling.seed = (uint64_t)i;
+    *own_sampling(model, &request) = plain_sampling(top_k[i] ? 1.5f : 0);
+    own_sampling(model, &request)->top_k = top_k[i];
+    own_sampling(model, &request)->seed = (uint64_t)i;
     request.wants_tokens = true;
     request.on_event = note_token;
     request.user = told;
@@ -138,7 +141,7 @@ static void each_request_is_told_its_own(void **state)
     runnel_engine *engine =
         tiny_engine_start(model, (runnel_engine_options){.n_context = 256, .n_parallel = N_REQUESTS});
     runnel_request requests[N_REQUESTS];
-    runnel_response responses[N_REQUESTS];
+    runnel_response responses[N_REQUESTS] = {{.size = sizeof *responses}};
     struct told plain[N_REQUESTS] = {0}, told[N_REQUESTS] = {0};
     for (int i = 0; i < N_REQUESTS; i++) {
         requests[i] = ask_for(model, i, &plain[i]);

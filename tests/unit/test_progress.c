@@ -54,7 +54,7 @@ static bool watch(void *user, const runnel_event *event)
 static runnel_request request_of(int32_t *ids, size_t n_prompt, unsigned seed, struct watched *watched)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     for (size_t i = 0; i < n_prompt; i++)
         ids[i] = (int32_t)((i * 31 + seed * 101 + i * i * seed) % TINY_MODEL_TOKENS);
     request.prompt_ids = ids;
@@ -64,7 +64,7 @@ static runnel_request request_of(int32_t *ids, size_t n_prompt, unsigned seed, s
     request.wants_tokens = true;
     request.wants_progress = true;
     request.wants_logits_hash = true;
-    request.sampling.temperature = 0;
+    own_sampling(model, &request)->temperature = 0;
     request.on_event = watch;
     request.user = watched;
     *watched = (struct watched){.ends_at = NEVER};
@@ -73,7 +73,7 @@ static runnel_request request_of(int32_t *ids, size_t n_prompt, unsigned seed, s
 
 static runnel_response respond(runnel_engine *engine, const runnel_request *request)
 {
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_error error;
     if (runnel_respond(engine, request, &response, &error))
         fail_msg("%s", error.message);
@@ -144,7 +144,7 @@ static void in_company(void **state)
     struct watched watched[N];
     int32_t ids[N][N_PROMPT];
     runnel_request requests[N];
-    runnel_response responses[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
     runnel_error error;
     for (unsigned i = 0; i < N; i++)
         requests[i] =
@@ -183,7 +183,7 @@ static void put_back_for_want_of_pages(void **state)
     if (runnel_submit(engine, requests, N, futures, &error))
         fail_msg("%s", error.message);
     for (unsigned i = 0; i < N; i++) {
-        runnel_response response;
+        runnel_response response = {.size = sizeof response};
         assert_int_equal(runnel_wait(futures[i], &response, &error), RUNNEL_OK);
         check_whole(&watched[i], (uint32_t)requests[i].n_prompt_ids, N_LONG);
         n_preempted += response.n_preempted;

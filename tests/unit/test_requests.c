@@ -35,7 +35,7 @@ enum { N_PROMPT_MAX = 200 };
 static runnel_request request_of(int32_t ids[N_PROMPT_MAX], size_t n_prompt, int max_tokens, unsigned seed)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     for (size_t i = 0; i < n_prompt; i++)
         ids[i] = (int32_t)((i * 31 + seed * 101 + i * i * seed) % TINY_MODEL_TOKENS);
     request.prompt_ids = ids;
@@ -43,8 +43,8 @@ static runnel_request request_of(int32_t ids[N_PROMPT_MAX], size_t n_prompt, int
     request.max_tokens = max_tokens;
     request.ignore_eos = true;
     request.wants_logits_hash = true;
-    request.sampling.temperature = seed % 2 ? 0 : 0.9f;
-    request.sampling.seed = seed;
+    own_sampling(model, &request)->temperature = seed % 2 ? 0 : 0.9f;
+    own_sampling(model, &request)->seed = seed;
     return request;
 }
 
@@ -88,7 +88,7 @@ static void all_or_none(void **state)
     assert_int_equal(runnel_submit(engine, requests, 3, futures, &error), RUNNEL_OK);
     assert_int_equal(runnel_submit(engine, requests, 1, futures + 3, &error), RUNNEL_EBUSY);
     for (int i = 0; i < 3; i++) {
-        runnel_response response;
+        runnel_response response = {.size = sizeof response};
         assert_int_equal(runnel_wait(futures[i], &response, &error), RUNNEL_OK);
         assert_true(runnel_poll(futures[i]));
         assert_int_equal(response.n_tokens, 100);
@@ -126,7 +126,7 @@ static void cancelled_requests_give_all_back(void **state)
     runnel_future *futures[4];
     struct counted counted[4] = {0};
     runnel_error error;
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     for (unsigned i = 0; i < 4; i++) {
         requests[i] = request_of(ids[i], 150, 3000, i);
         requests[i].on_event = count_events;
@@ -168,7 +168,7 @@ static void stopping_ends_what_runs(void **state)
     int32_t ids[2][N_PROMPT_MAX];
     runnel_request requests[] = {request_of(ids[0], 10, 3000, 1), request_of(ids[1], 10, 3000, 2)};
     runnel_future *futures[2];
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     assert_int_equal(runnel_submit(engine, requests, 2, futures, NULL), RUNNEL_OK);
     assert_int_equal(runnel_engine_stop(engine), 2); /* that many futures are still held */
     for (int i = 0; i < 2; i++) {
@@ -183,7 +183,7 @@ static uint64_t hash_alone(const runnel_request *request, runnel_engine_options 
 {
     options.n_parallel = 1;
     runnel_engine *engine = tiny_engine_start(model, options);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_error error;
     if (runnel_respond(engine, request, &response, &error))
         fail_msg("%s", error.message);
@@ -202,7 +202,7 @@ static void preempted_requests_give_the_same_answer(void **state)
     runnel_engine *engine = tiny_engine_start(model, options);
     int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
-    runnel_response responses[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
     runnel_error error;
     uint32_t n_preempted = 0;
     for (unsigned i = 0; i < N; i++)
@@ -248,7 +248,7 @@ static void a_window_bounds_memory(void **state)
     runnel_engine *engine = tiny_engine_start(model, options);
     int32_t ids[3][N_PROMPT_MAX];
     runnel_request requests[3];
-    runnel_response responses[3];
+    runnel_response responses[3] = {{.size = sizeof *responses}};
     runnel_error error;
     for (unsigned i = 0; i < 3; i++)
         requests[i] = request_of(ids[i], 20 + 60 * i, 1000, i);
@@ -285,7 +285,7 @@ static void *submit_many(void *arg)
     for (unsigned i = 0; i < N_EACH; i++) {
         int32_t ids[N_PROMPT_MAX];
         runnel_request request = request_of(ids, 5 + 20 * i, 20, i);
-        runnel_response response;
+        runnel_response response = {.size = sizeof response};
         if (runnel_respond(submitter->engine, &request, &response, NULL)) {
             submitter->failed = true;
             break;
@@ -325,7 +325,7 @@ static void a_batch_window_holds_the_first(void **state)
         model, (runnel_engine_options){.n_context = 512, .n_parallel = 2, .batch_window_ms = 300});
     int32_t ids[N_PROMPT_MAX];
     runnel_request request = request_of(ids, 10, 5, 1);
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     assert_int_equal(runnel_respond(engine, &request, &response, NULL), RUNNEL_OK);
     assert_true(response.queue_ms >= 290);
     runnel_response_free(&response);

@@ -137,7 +137,7 @@ static void draw_many(struct sampler *s, const runnel_sampling *p, struct sample
 /* What is told of the latest draw, of every token and of the likeliest, against the model's probabilities. */
 static void check_told(const struct sampler *s, const double *probability, int n_vocab)
 {
-    struct sampler_choice told[SAMPLER_TOLD_MAX + 1];
+    struct sampler_choice told[RUNNEL_LOGPROBS_MAX + 1];
     double sum = 0;
     size_t n_possible = 0;
     for (int i = 0; i < n_vocab; i++) {
@@ -150,8 +150,8 @@ static void check_told(const struct sampler *s, const double *probability, int n
         assert_true(fabs(p - probability[i]) <= 1e-5 * probability[i] || probability[i] < 1e-20);
     }
     assert_true(fabs(sum - 1) < 1e-6);
-    size_t n = n_possible < SAMPLER_TOLD_MAX ? n_possible : SAMPLER_TOLD_MAX;
-    assert_int_equal(sampler_tell(s, 0, SAMPLER_TOLD_MAX + 9, told), 1 + n);
+    size_t n = n_possible < RUNNEL_LOGPROBS_MAX ? n_possible : RUNNEL_LOGPROBS_MAX;
+    assert_int_equal(sampler_tell(s, 0, RUNNEL_LOGPROBS_MAX + 9, told), 1 + n);
     bool listed[N_VOCAB] = {false};
     for (size_t i = 1; i <= n; i++) {
         assert_true(i == 1 || told[i].logprob < told[i - 1].logprob ||

@@ -33,7 +33,7 @@ enum { N_PROMPT_MAX = 2000 };
 static runnel_request request_of(int32_t ids[N_PROMPT_MAX], size_t n_common, size_t n_prompt, unsigned own)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     for (size_t i = 0; i < n_prompt; i++)
         ids[i] = (int32_t)((i * 31 + i * i + (i < n_common ? 0 : (own + 1) * 7)) % TINY_MODEL_TOKENS);
     request.prompt_ids = ids;
@@ -41,8 +41,8 @@ static runnel_request request_of(int32_t ids[N_PROMPT_MAX], size_t n_common, siz
     request.max_tokens = 12;
     request.ignore_eos = true;
     request.wants_logits_hash = true;
-    request.sampling.temperature = 0.9f;
-    request.sampling.seed = own;
+    own_sampling(model, &request)->temperature = 0.9f;
+    own_sampling(model, &request)->seed = own;
     return request;
 }
 
@@ -58,7 +58,7 @@ static void expect_as_alone(const runnel_request *request, const runnel_response
 {
     runnel_request quiet = *request;
     quiet.on_event = NULL;
-    runnel_response alone;
+    runnel_response alone = {.size = sizeof alone};
     runnel_engine *engine =
         tiny_engine_start(model, (runnel_engine_options){.n_context = 4096, .n_parallel = 1});
     assert_int_equal(runnel_respond(engine, &quiet, &alone, NULL), RUNNEL_OK);
@@ -99,10 +99,10 @@ static void equal_prompts_are_computed_once(void **state)
         tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = N, .n_batch = 64});
     static int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
-    runnel_response responses[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
     for (unsigned i = 0; i < N; i++) {
         requests[i] = request_of(ids[i], 300, 300, i);
-        requests[i].sampling.seed = i; /* as the choices of one request */
+        own_sampling(model, &requests[i])->seed = i; /* as the choices of one request */
     }
     respond_together(engine, requests, responses);
     assert_int_equal(n_computed(engine), 300 + 7 * (300 - 288));
@@ -127,7 +127,7 @@ static void what_prompts_share_is_computed_once(void **state)
             model, (runnel_engine_options){.n_context = 1024, .n_parallel = 5, .n_batch = batches[b]});
         static int32_t ids[N][N_PROMPT_MAX];
         runnel_request requests[N];
-        runnel_response responses[N];
+        runnel_response responses[N] = {{.size = sizeof *responses}};
         uint64_t n_own = 0;
         for (unsigned i = 0; i < N; i++) {
             uint32_t n_prompt = 600 + 37 * ((i * 5) % N);
@@ -148,7 +148,7 @@ static void keys_do_not_share(void **state)
         tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = N, .n_batch = 64});
     static int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
-    runnel_response responses[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
     for (unsigned i = 0; i < N; i++) {
         requests[i] = request_of(ids[i], 300, 300, i);
         requests[i].key = i % 4;
@@ -169,7 +169,7 @@ static void a_window_shares_as_well(void **state)
     runnel_engine *engine = tiny_engine_start(model, options);
     static int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
-    runnel_response responses[N], alone;
+    runnel_response responses[N] = {{.size = sizeof *responses}}, alone = {.size = sizeof alone};
     for (unsigned i = 0; i < N; i++)
         requests[i] = request_of(ids[i], 300, 300, i);
     assert_int_equal(runnel_respond_many(engine, requests, N, responses, NULL), RUNNEL_OK);
@@ -194,7 +194,7 @@ static void a_small_pool_is_enough(void **state)
         model, (runnel_engine_options){.n_context = 640, .n_parallel = N, .n_kv_tokens = 900});
     static int32_t ids[N][N_PROMPT_MAX];
     runnel_request requests[N];
-    runnel_response responses[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
     uint32_t n_preempted = 0;
     for (unsigned i = 0; i < N; i++) {
         requests[i] = request_of(ids[i], 190, 200 + 8 * i, i);
@@ -275,7 +275,7 @@ static void leader_goes_away(bool cancels)
     static int32_t ids[N_LONG + 2][N_PROMPT_MAX];
     struct witness witness = {.engine = engine, .cancels = cancels, .lock = PTHREAD_MUTEX_INITIALIZER};
     runnel_future *beside, *futures[N_LONG + 1];
-    runnel_response responses[N_LONG + 1];
+    runnel_response responses[N_LONG + 1] = {{.size = sizeof *responses}};
     runnel_request stream = request_of(ids[N_LONG + 1], 0, 10, 90), requests[N_LONG + 1];
     stream.max_tokens = 0;
     stream.wants_tokens = true;
@@ -293,8 +293,10 @@ static void leader_goes_away(bool cancels)
     wait_for(&witness.acted);
     if (!cancels)
         engine_call(engine, put_back, &witness);
-    for (int i = 0; i <= N_LONG; i++)
+    for (int i = 0; i <= N_LONG; i++) {
+        responses[i].size = sizeof *responses;
         assert_int_equal(runnel_wait(futures[i], &responses[i], NULL), RUNNEL_OK);
+    }
     for (int i = 0; i < N_LONG + !cancels; i++)
         expect_as_alone(&requests[i], &responses[i]);
     if (cancels) {

@@ -65,7 +65,7 @@ static void rows_that_are_computed_again_stall_others(void **state)
     runnel_request requests[2];
     runnel_future *futures[2];
     for (int i = 0; i < 2; i++) {
-        runnel_request_init(model, &requests[i]);
+        runnel_request_init(&requests[i]);
         for (int j = 0; j < 40; j++)
             ids[i][j] = (j * 31 + i * 101) % TINY_MODEL_TOKENS;
         requests[i].prompt_ids = ids[i];

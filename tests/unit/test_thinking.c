@@ -59,15 +59,15 @@ static bool hear(void *user, const runnel_event *event)
 static runnel_request ask_for(int budget, int max_tokens, unsigned seed, struct heard *heard)
 {
     runnel_request request;
-    runnel_request_init(model, &request);
+    runnel_request_init(&request);
     *heard = (struct heard){0};
     request.prompt = "Why is the sky blue?";
     request.max_tokens = max_tokens;
     request.thinking_budget = budget;
-    request.sampling.seed = seed;
-    request.sampling.temperature = 1;
-    request.sampling.logit_bias = never_ends;
-    request.sampling.n_logit_bias = N_NEVER;
+    own_sampling(model, &request)->seed = seed;
+    own_sampling(model, &request)->temperature = 1;
+    own_sampling(model, &request)->logit_bias = never_ends;
+    own_sampling(model, &request)->n_logit_bias = N_NEVER;
     request.wants_tokens = true;
     request.wants_logits_hash = true;
     request.on_event = hear;
@@ -77,7 +77,7 @@ static runnel_request ask_for(int budget, int max_tokens, unsigned seed, struct 
 
 static runnel_response respond(runnel_engine *engine, const runnel_request *request)
 {
-    runnel_response response;
+    runnel_response response = {.size = sizeof response};
     runnel_error error;
     if (runnel_respond(engine, request, &response, &error))
         fail_msg("%s", error.message);
@@ -172,8 +172,8 @@ static void shorter_thoughts_are_left_alone(void **state)
     for (unsigned seed = 0; seed < 20; seed++) {
         struct heard heard, budgeted;
         runnel_request request = ask_for(-1, 80, seed, &heard);
-        request.sampling.logit_bias = &soon;
-        request.sampling.n_logit_bias = 1;
+        own_sampling(model, &request)->logit_bias = &soon;
+        own_sampling(model, &request)->n_logit_bias = 1;
         runnel_response free_one = respond(engine, &request);
         int n_thought = (int)free_one.n_reasoning_tokens;
         if (n_thought > 1 && n_thought < 70) {
@@ -207,7 +207,7 @@ static void company_changes_nothing(void **state)
     runnel_engine *engine = tiny_engine_start(
         model, (runnel_engine_options){.n_context = 256, .n_parallel = N, .n_kv_tokens = 512});
     runnel_request requests[N];
-    runnel_response together[N];
+    runnel_response together[N] = {{.size = sizeof *together}};
     struct heard heard[N];
     runnel_error error;
     uint32_t n_preempted = 0;
@@ -271,8 +271,8 @@ static void no_budget_at_all(void **state)
     /* A model that opens a thought all the same has it closed. */
     const runnel_logit_bias opens = {TINY_TOKEN_THINK, 100};
     heard.n = 0;
-    request.sampling.logit_bias = &opens;
-    request.sampling.n_logit_bias = 1;
+    own_sampling(model, &request)->logit_bias = &opens;
+    own_sampling(model, &request)->n_logit_bias = 1;
     response = respond(engine, &request);
     assert_int_equal(heard.tokens[0], TINY_TOKEN_THINK);
     assert_int_equal(heard.tokens[2], TINY_TOKEN_THINK_END);
@@ -312,11 +312,11 @@ static void forced_tokens_have_probabilities(void **state)
     for (int top_k = 0; top_k < 2; top_k++) {
         told = (struct heard){0};
         request.wants_sampled_probs = true;
-        request.sampling.logit_bias = rarely_ends;
-        request.sampling.n_logit_bias = 1;
-        request.sampling.top_k = top_k;
-        request.sampling.top_p = 1;
-        request.sampling.min_p = 0;
+        own_sampling(model, &request)->logit_bias = rarely_ends;
+        own_sampling(model, &request)->n_logit_bias = 1;
+        own_sampling(model, &request)->top_k = top_k;
+        own_sampling(model, &request)->top_p = 1;
+        own_sampling(model, &request)->min_p = 0;
         response = respond(engine, &request);
         assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
         assert_true(top_k ? told.logprob == -INFINITY : told.logprob < -8 && told.logprob > -40);
@@ -513,7 +513,7 @@ static void slots_show_what_runs(void **state)
     (void)state;
     runnel_engine *engine =
         tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
-    struct watched watched = {.engine = engine};
+    struct watched watched = {.engine = engine, .slots = {{.size = sizeof *watched.slots}}};
     struct heard heard;
     runnel_request request = ask_for(-1, 10, 1, &heard);
     request.on_event = watch;

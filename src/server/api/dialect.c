@@ -8,6 +8,7 @@
 #include "server/core/job.h"
 #include "server/core/json_write.h"
 #include "server/core/record.h"
+#include "server/core/requests.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,6 +197,9 @@ static void on_event(struct job *job, size_t index, const runnel_event *event)
     case RUNNEL_EVENT_FINISH:
         take_finish(job, answer, index, event);
         break;
+    case RUNNEL_EVENT_NONE:
+    case RUNNEL_EVENT_TAKEN:
+        break; /* job.c's own */
     }
 }
 
@@ -289,13 +293,13 @@ static void free_request(void *state)
 static runnel_request *make_requests(const struct server *server, const struct params *params,
                                      struct dialect_answer *answer)
 {
-    runnel_request *requests = calloc(answer->n, sizeof *requests);
+    runnel_request *requests = calloc(1, requests_bytes(answer->n));
     uint64_t seed = reply_seed(server, params);
     if (answer->dialect->begin)
         answer->dialect->begin(answer, server, params, seed);
     for (size_t i = 0; requests && i < answer->n; i++) {
-        requests[i] = params->request;
-        requests[i].sampling.seed = seed + i % answer->n_per_prompt;
+        requests_copy(requests, answer->n, i, &params->request);
+        requests_sampling(&requests[i])->seed = seed + i % answer->n_per_prompt;
         if (!params->n_prompts) /* the request has its prompt */
             continue;
         const struct params_prompt *prompt = &params->prompts[i / answer->n_per_prompt];

@@ -9,6 +9,7 @@
 #include "server/core/job.h"
 #include "server/core/json_write.h"
 #include "server/core/record.h"
+#include "server/core/requests.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -236,7 +237,7 @@ static void start_answer(struct server *server, struct exchange *exchange, const
 {
     static const struct refusal no_room = {.status = 503, .message = "no memory for the request"};
     struct generate_answer *answer = calloc(1, sizeof *answer + n * sizeof answer->names[0]);
-    runnel_request *requests = calloc(n, sizeof *requests);
+    runnel_request *requests = calloc(1, requests_bytes(n));
     runnel_error error;
     struct job *job;
     if (!answer || !requests) {
@@ -250,8 +251,8 @@ static void start_answer(struct server *server, struct exchange *exchange, const
     answer->n = n;
     for (size_t i = 0; i < n; i++) {
         answer->names[i] = json_copy(params[i].name); /* the rest goes to another thread */
-        requests[i] = params[i].request;
-        requests[i].sampling.seed = reply_seed(server, &params[i]);
+        requests_copy(requests, n, i, &params[i].request);
+        requests_sampling(&requests[i])->seed = reply_seed(server, &params[i]);
     }
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
         reply_engine_error(server, exchange, requests, n, &error);

@@ -62,7 +62,7 @@ void native_completion_write_settings(const struct server *server, const struct 
     int n_predict = params->evaluates_only ? 0 : request->max_tokens ? request->max_tokens : -1;
     json_add_format(out, "{\"n_ctx\":%u,\"n_predict\":%d,\"max_tokens\":%d,", server->options->n_context,
                     n_predict, n_predict);
-    write_sampling(&request->sampling, seed, out);
+    write_sampling(request->sampling, seed, out);
     text_add_string(out, ",\"stop\":[");
     for (size_t i = 0; i < request->n_stop; i++) {
         text_add_string(out, i ? "," : "");
@@ -75,7 +75,7 @@ void native_completion_write_settings(const struct server *server, const struct 
                     request->wants_counts ? "true" : "false",
                     request->n_logprobs < 0 ? 0 : request->n_logprobs,
                     request->wants_sampled_probs ? "true" : "false");
-    write_biases(&request->sampling, out);
+    write_biases(request->sampling, out);
     text_add_string(out, absent_settings);
     text_add_string(out, "}");
 }

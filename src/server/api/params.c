@@ -17,8 +17,19 @@ static int start(json_t *root, const struct params_limits *limits, struct params
 {
     if (!json_is_object(root))
         return refuse(refusal, NULL, "the body: expected a JSON object, found another value");
-    *params = (struct params){.request = limits->defaults, .root = json_incref(root), .n_choices = 1};
+    *params = (struct params){.request = limits->defaults,
+                              .sampling = *limits->defaults.sampling,
+                              .root = json_incref(root),
+                              .n_choices = 1};
     return 0;
+}
+
+/* What was read gets its place, and points to itself there. */
+static void settle(struct params *params, const struct params *read)
+{
+    *params = *read;
+    params->request.stop = params->stop;
+    params->request.sampling = &params->sampling;
 }
 
 void params_free(struct params *params)
@@ -196,8 +207,7 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     return 0;
 }
 
@@ -220,8 +230,7 @@ int params_read_completion(json_t *root, const struct params_limits *limits, str
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.raw = true;
     params->request.n_logprobs = (int)n_logprobs;
     return 0;
@@ -284,8 +293,7 @@ int params_read_native(json_t *root, const struct params_limits *limits, struct 
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.raw = true;
     if (params->evaluates_only)
         params->request.max_tokens = 1;
@@ -333,8 +341,7 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
         params_free(&read);
         return -1;
     }
-    *params = read;
-    params->request.stop = params->stop;
+    settle(params, &read);
     params->request.prompt = json_string_value(prompt);
     params->request.prompt_len = json_string_length(prompt);
     return 0;

@@ -15,7 +15,6 @@ enum {
     PARAMS_STOP_BYTES = 1024,
     PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
-    PARAMS_TOP_LOGPROBS = 20,
     PARAMS_PROMPTS = 1024,      /* in one request; more than the engine takes are refused by it, as busy */
     PARAMS_NAME_BYTES = 256,    /* of "id" in a batch */
     GENERATE_MAX_TOKENS = 2048, /* of /generate, if it does not say */
@@ -23,7 +22,8 @@ enum {
 
 /* Where the defaults come from, and the bounds that are not the same for every server. */
 struct params_limits {
-    runnel_request defaults; /* as runnel_request_init and the server's options have it; no prompt */
+    runnel_request
+        defaults; /* as runnel_request_init and the server's options have it, with sampling; no prompt */
     uint32_t n_vocab;
     uint32_t n_choices; /* "n" at most */
     bool split_reasoning;
@@ -43,7 +43,8 @@ struct params_prompt {
 };
 
 struct params {
-    runnel_request request; /* of every choice; for completions without its prompt */
+    runnel_request request;   /* of every choice; for completions without its prompt */
+    runnel_sampling sampling; /* the request's */
     bool has_seed;
     unsigned n_choices; /* of each prompt, with seeds that count up */
     bool stream, include_usage;

@@ -133,7 +133,7 @@ static int read_seed(const json_t *root, struct params *params, struct refusal *
         return -1;
     params->has_seed = seed != -1; /* llama-server's way to say "any" */
     if (params->has_seed)
-        params->request.sampling.seed = (uint64_t)seed;
+        params->sampling.seed = (uint64_t)seed;
     return 0;
 }
 
@@ -288,8 +288,8 @@ static int read_logit_bias(const json_t *root, const struct params_limits *limit
     if (json_is_object(bias) ? read_bias_object(bias, &biases, refusal)
                              : read_bias_pairs(bias, &biases, refusal))
         return -1;
-    params->request.sampling.logit_bias = params->biases;
-    params->request.sampling.n_logit_bias = biases.n;
+    params->sampling.logit_bias = params->biases;
+    params->sampling.n_logit_bias = biases.n;
     return 0;
 }
 
@@ -333,7 +333,7 @@ int params_read_common(const json_t *root, const struct params_limits *limits, u
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
     if (refuse_tools(root, refusal) || refuse_fields(root, route, refusal) ||
-        refuse_constraints(root, refusal) || read_sampling(root, &params->request.sampling, refusal) ||
+        refuse_constraints(root, refusal) || read_sampling(root, &params->sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
         read_min_tokens(root, &params->request, refusal) || read_seed(root, params, refusal) ||
         read_stop(root, params, refusal) || read_logit_bias(root, limits, params, refusal) ||

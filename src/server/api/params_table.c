@@ -1,6 +1,8 @@
 /* params_table.c: see params_table.h. A field may stand in several lines if routes differ. */
 #include "server/api/params_table.h"
 
+#include "runnel.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -220,13 +222,13 @@ static const struct params_field fields[] = {
      .routes = PARAMS_CHAT,
      .kind = PARAMS_WHOLE,
      .least = 0,
-     .most = 20,
+     .most = RUNNEL_LOGPROBS_MAX,
      .meaning = "And those of so many of the likeliest ones; with logprobs."},
     {.name = "logprobs",
      .routes = PARAMS_COMPLETION,
      .kind = PARAMS_WHOLE,
      .least = 0,
-     .most = 20,
+     .most = RUNNEL_LOGPROBS_MAX,
      .meaning = "Tell the tokens' probabilities, and those of so many of the likeliest ones; false: not."},
     {.name = "echo",
      .routes = PARAMS_COMPLETION,
@@ -237,7 +239,7 @@ static const struct params_field fields[] = {
      .routes = PARAMS_NATIVE,
      .kind = PARAMS_WHOLE,
      .least = 0,
-     .most = 20,
+     .most = RUNNEL_LOGPROBS_MAX,
      .meaning = "Tell the probabilities of the tokens and of so many of the likeliest ones; 0: not."},
     {.name = "post_sampling_probs",
      .routes = PARAMS_NATIVE,

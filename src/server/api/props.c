@@ -27,7 +27,7 @@ void props_get(struct server *server, struct exchange *exchange)
     json_add_format(&body,
                     "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":", server->options->n_context);
     native_completion_write_settings(
-        server, &defaults, server->options->has_seed ? limits.defaults.sampling.seed : UINT64_MAX, &body);
+        server, &defaults, server->options->has_seed ? limits.defaults.sampling->seed : UINT64_MAX, &body);
     json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", server->options->n_parallel);
     json_add_string(&body, server->model_name, strlen(server->model_name));
     text_add_string(&body, ",\"model_path\":");
@@ -80,8 +80,10 @@ void props_get_slots(struct server *server, struct exchange *exchange)
     runnel_slot *slots = calloc(n, sizeof *slots);
     struct text body = {0};
     int status;
-    if (slots)
+    if (slots) {
+        slots->size = sizeof *slots;
         runnel_slots(server->engine, slots, n);
+    }
     text_add_string(&body, "[");
     for (size_t i = 0; slots && i < n; i++) {
         n_idle += !slots[i].is_processing;

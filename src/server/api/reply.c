@@ -150,16 +150,16 @@ struct params_limits reply_limits(const struct server *server)
         .encode_user = (void *)(uintptr_t)server,
         .bos = server->info.adds_bos ? server->info.bos_token : -1,
     };
-    runnel_request_init(server->model, &limits.defaults);
+    runnel_request_init(&limits.defaults);
     limits.defaults.no_thinking = server->options->no_thinking;
-    limits.defaults.sampling = server->options->sampling;
+    limits.defaults.sampling = &server->options->sampling;
     limits.defaults.max_tokens = server->options->max_tokens;
     return limits;
 }
 
 uint64_t reply_seed(const struct server *server, const struct params *params)
 {
-    uint64_t seed = params->has_seed ? params->request.sampling.seed : server->options->sampling.seed;
+    uint64_t seed = params->has_seed ? params->sampling.seed : server->options->sampling.seed;
     if (!params->has_seed && !server->options->has_seed && getrandom(&seed, sizeof seed, 0) != sizeof seed)
         seed = (uint64_t)(clock_ms() * 1e6);
     if (!params->has_seed && !server->options->has_seed)

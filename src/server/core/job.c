@@ -1,34 +1,26 @@
 /* job.c: the requests behind one exchange (see job.h).
  *
- * The engine's thread copies each event into a message and appends it to the job's mailbox; only from empty to non-empty
- * does it wake the loop. The loop detaches the whole list before it calls the dialect. All else is the loop thread's. */
+ * Their events wait in their futures until the loop takes them; the engine's thread only wakes the loop, once until it has
+ * come. All else is the loop thread's. */
 #include "server/core/job.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
 #include "server/core/record.h"
+#include "server/core/requests.h"
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <math.h>
-#include <pthread.h>
-#include <string.h>
-
-/* A copy of an event; what it points to follows it in the same block. */
-struct message {
-    struct message *next;
-    size_t index;
-    runnel_event event;
-    runnel_error error;
-    runnel_response response; /* of an event with counts */
-};
+#include <stdatomic.h>
 
 struct job_request {
     struct job *job;
-    size_t index;
     runnel_future *future;
-    struct message *finish; /* once it has come: holds the response */
-    bool out_of_memory;     /* an event could not be copied; guarded by the job's lock */
+    bool is_known;            /* its first event has come: taken, or refused */
+    bool has_finished;        /* then: */
+    runnel_response response; /* its texts are the future's */
+    const runnel_error *error;
 };
 
 struct job {
@@ -43,141 +35,45 @@ struct job {
     struct event timer;             /* --request-timeout-s */
     struct breaker_verdict verdict; /* how it was let in */
     bool is_taken;                  /* by the engine, all of it */
+    bool is_over;                   /* ended, and kept for a wake that comes yet */
     bool failed;        /* one of the requests, or the time has run out: the others are cancelled */
     runnel_error error; /* why, if failed */
 
-    pthread_mutex_t lock; /* guards the mailbox */
-    struct message *first, **end;
-    size_t n_taken;
-    bool posted;
+    size_t n_taken;     /* not counting those that were refused */
+    atomic_bool posted; /* wake is on its way to the loop */
     struct loop_message wake;
 };
 
-/* The engine's thread ------------------------------------------------------------------------------------- */
-
-/* Copies bytes to *place and moves it on; the copy ends in a zero. */
-static const char *copy_bytes(char **place, const char *bytes, size_t len)
-{
-    char *copy = *place;
-    if (len)
-        memcpy(copy, bytes, len);
-    copy[len] = 0;
-    *place += len + 1;
-    return copy;
-}
-
-static size_t message_bytes(const runnel_event *event)
-{
-    size_t n_bytes = sizeof(struct message) + event->text_len + 1;
-    for (size_t i = 0; i < event->n_logprobs; i++)
-        n_bytes += sizeof *event->logprobs + event->logprobs[i].n_bytes + 1;
-    if (event->counts)
-        n_bytes += event->counts->text_len + 1 + event->counts->reasoning_len + 1;
-    return n_bytes;
-}
-
-static struct message *copy_event(struct pool *pool, size_t index, const runnel_event *event)
-{
-    struct message *message = pool_take(pool, message_bytes(event));
-    if (!message)
-        return NULL;
-    *message = (struct message){.index = index, .event = *event};
-    runnel_logprob *logprobs = (runnel_logprob *)(message + 1);
-    char *place = (char *)(logprobs + event->n_logprobs);
-    message->event.text = copy_bytes(&place, event->text, event->text_len);
-    if (event->n_logprobs)
-        message->event.logprobs = logprobs;
-    for (size_t i = 0; i < event->n_logprobs; i++) {
-        logprobs[i] = event->logprobs[i];
-        logprobs[i].bytes = copy_bytes(&place, event->logprobs[i].bytes, event->logprobs[i].n_bytes);
-    }
-    if (event->error) {
-        message->error = *event->error;
-        message->event.error = &message->error;
-    }
-    if (event->counts) {
-        message->response = *event->counts;
-        message->event.counts = &message->response;
-        message->response.text =
-            (char *)(uintptr_t)copy_bytes(&place, event->counts->text, event->counts->text_len);
-        message->response.reasoning =
-            (char *)(uintptr_t)copy_bytes(&place, event->counts->reasoning, event->counts->reasoning_len);
-    }
-    return message;
-}
-
-/* A request's end must be told even when there is no memory to tell more: its place was kept. */
-static struct message *use_kept_finish(struct job_request *request, const runnel_event *event)
-{
-    struct message *message = request->finish;
-    *message = (struct message){.index = request->index, .event = {.kind = RUNNEL_EVENT_FINISH, .text = ""}};
-    message->event.finish_reason = RUNNEL_FINISH_ERROR;
-    message->event.error = &message->error;
-    message->error = event->error
-                         ? *event->error
-                         : (runnel_error){RUNNEL_ENOMEM, "no memory for the answer: it was given up"};
-    if (event->counts)
-        message->response = *event->counts;
-    message->response.text = message->response.reasoning = (char *)(uintptr_t) "";
-    message->response.text_len = message->response.reasoning_len = 0;
-    message->event.counts = &message->response;
-    return message;
-}
-
-/* With the lock held. */
-static void wake(struct job *job)
-{
-    if (job->posted)
-        return;
-    job->posted = true;
-    loop_post(job->server->loop, &job->wake);
-}
-
-static bool on_event(void *user, const runnel_event *event)
-{
-    struct job_request *request = user;
-    struct job *job = request->job;
-    struct message *message =
-        request->out_of_memory ? NULL : copy_event(job->server->pool, request->index, event);
-    if (!message) {
-        request->out_of_memory = true; /* the engine's thread alone reads it again */
-        if (event->kind != RUNNEL_EVENT_FINISH)
-            return false;
-        message = use_kept_finish(request, event);
-    }
-    pthread_mutex_lock(&job->lock);
-    *job->end = message;
-    job->end = &message->next;
-    wake(job);
-    pthread_mutex_unlock(&job->lock);
-    return true;
-}
-
-static void on_taken(void *user)
+/* On the engine's thread: an event of one of the requests waits. */
+static void on_ready(void *user)
 {
     const struct job_request *request = user;
     struct job *job = request->job;
-    pthread_mutex_lock(&job->lock);
-    if (++job->n_taken == job->n)
-        wake(job);
-    pthread_mutex_unlock(&job->lock);
+    if (!atomic_exchange(&job->posted, true))
+        loop_post(job->server->loop, &job->wake);
 }
 
-/* The loop's thread --------------------------------------------------------------------------------------- */
-
-static void free_job(struct job *job)
+/* Gives back all but the job itself. From here on on_ready is not called any more: runnel_free sees to it. */
+static void empty_job(struct job *job)
 {
-    struct pool *pool = job->server->pool;
     event_del(&job->timer);
-    for (size_t i = 0; i < job->n; i++) {
+    for (size_t i = 0; i < job->n; i++)
         runnel_free(job->requests[i].future);
-        pool_give(pool, job->requests[i].finish);
-    }
     if (job->handlers->free_state)
         job->handlers->free_state(job->state);
-    pthread_mutex_destroy(&job->lock);
-    pool_give(pool, job->requests);
-    pool_give(pool, job);
+    pool_give(job->server->pool, job->requests);
+    job->n = 0;
+}
+
+static void unlink_job(struct job *job)
+{
+    if (job->previous)
+        job->previous->next = job->next;
+    else
+        job->server->jobs = job->next;
+    if (job->next)
+        job->next->previous = job->previous;
+    pool_give(job->server->pool, job);
 }
 
 static enum breaker_outcome find_outcome(const struct job *job)
@@ -187,32 +83,21 @@ static enum breaker_outcome find_outcome(const struct job *job)
     if (job->failed || exchange_is_gone(job->exchange))
         return BREAKER_UNDECIDED;
     for (size_t i = 0; i < job->n; i++)
-        if (job->requests[i].finish->event.finish_reason == RUNNEL_FINISH_CANCELLED)
+        if (job->requests[i].response.finish_reason == RUNNEL_FINISH_CANCELLED)
             return BREAKER_UNDECIDED;
     return BREAKER_ANSWERED;
-}
-
-static void record_answer(struct job *job, const struct message *finish)
-{
-    runnel_response response = finish->response;
-    if (finish->event.error)
-        response.finish_reason = RUNNEL_FINISH_ERROR;
-    record_add_response(record_of(job->exchange), &response);
 }
 
 static void end_job(struct job *job)
 {
     monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
-    if (job->previous)
-        job->previous->next = job->next;
-    else
-        job->server->jobs = job->next;
-    if (job->next)
-        job->next->previous = job->previous;
     for (size_t i = 0; i < job->n; i++)
-        record_answer(job, job->requests[i].finish);
+        record_add_response(record_of(job->exchange), &job->requests[i].response);
     job->handlers->on_end(job);
-    free_job(job);
+    empty_job(job);
+    job->is_over = true;
+    if (!atomic_load(&job->posted)) /* else a wake is still on its way: deliver takes it, and nothing else */
+        unlink_job(job);
 }
 
 static void cancel_all(struct job *job)
@@ -253,62 +138,85 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *user)
 }
 
 /* What a request's end means for the job; what was cancelled because the job failed ends with its error. */
-static void take_end(struct job *job, struct message *message)
+static void take_end(struct job *job, struct job_request *request, runnel_event *event)
 {
-    const runnel_error *error = message->event.error;
-    if (error && error->code == RUNNEL_ESLOW && message->event.counts)
+    request->has_finished = true;
+    request->response = *event->counts;
+    if (event->error && event->error->code == RUNNEL_ESLOW)
         exchange_set_retry(job->exchange,
-                           (unsigned)ceil(fmin(message->response.predicted_wait_ms / 1e3, 86400)));
-    if (error) {
-        fail_job(job, error);
+                           (unsigned)ceil(fmin(request->response.predicted_wait_ms / 1e3, 86400)));
+    if (event->error) {
+        fail_job(job, event->error);
     } else if (job->failed) {
-        message->error = job->error;
-        message->event.error = &message->error;
-        message->event.finish_reason = message->response.finish_reason = RUNNEL_FINISH_ERROR;
-    } else if (message->event.finish_reason != RUNNEL_FINISH_CANCELLED) {
+        event->error = &job->error;
+        event->finish_reason = request->response.finish_reason = RUNNEL_FINISH_ERROR;
+    } else if (event->finish_reason != RUNNEL_FINISH_CANCELLED) {
         admit_answered(&job->server->admit);
     }
+    request->error = event->error;
 }
 
-static void take_message(struct job *job, struct message *message)
+static void take_event(struct job *job, struct job_request *request, runnel_event *event)
 {
-    struct job_request *request = &job->requests[message->index];
     struct record *record = record_of(job->exchange);
-    if (!record->first_text_ms && message->event.text_len)
+    if (!record->first_text_ms && event->text_len)
         record->first_text_ms = clock_ms();
-    if (message->event.kind == RUNNEL_EVENT_FINISH)
-        take_end(job, message);
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        take_end(job, request, event);
     if (!exchange_is_gone(job->exchange))
-        job->handlers->on_event(job, message->index, &message->event);
-    if (message->event.kind != RUNNEL_EVENT_FINISH) {
-        pool_give(job->server->pool, message);
+        job->handlers->on_event(job, (size_t)(request - job->requests), event);
+    if (event->kind != RUNNEL_EVENT_FINISH)
         return;
-    }
-    if (message != request->finish) {
-        pool_give(job->server->pool, request->finish);
-        request->finish = message;
-    }
     admit_give(&job->server->admit, job->key, 1); /* before its answer is out: who has it may ask again */
     job->n_finished++;
 }
 
+/* The next event of a request, if one waits. */
+static bool next_event(struct job_request *request, runnel_event *event)
+{
+    *event = (runnel_event){.size = sizeof *event};
+    return !request->has_finished && !runnel_next(request->future, event, 0) &&
+           event->kind != RUNNEL_EVENT_NONE;
+}
+
+/* Learns which requests were taken and which refused: nothing else happens before that is known of all of them. True once
+ * it is. */
+static bool find_taken(struct job *job)
+{
+    size_t n_known = 0;
+    for (size_t i = 0; i < job->n; i++) {
+        struct job_request *request = &job->requests[i];
+        runnel_event event;
+        if (!request->is_known && next_event(request, &event)) {
+            request->is_known = true;
+            if (event.kind == RUNNEL_EVENT_TAKEN)
+                job->n_taken++;
+            else
+                take_event(job, request, &event);
+        }
+        n_known += request->is_known;
+    }
+    return n_known == job->n;
+}
+
+/* On the loop's thread: takes all events that wait. */
 static void deliver(void *user)
 {
     struct job *job = user;
-    pthread_mutex_lock(&job->lock);
-    struct message *message = job->first;
-    bool is_taken = job->n_taken == job->n;
-    job->first = NULL;
-    job->end = &job->first;
-    job->posted = false;
-    pthread_mutex_unlock(&job->lock);
-    if (is_taken && !job->is_taken && !exchange_is_gone(job->exchange) && job->handlers->on_taken)
-        job->handlers->on_taken(job);
-    job->is_taken = is_taken;
-    while (message) {
-        struct message *next = message->next;
-        take_message(job, message);
-        message = next;
+    if (job->is_over) {
+        unlink_job(job);
+        return;
+    }
+    atomic_store(&job->posted, false); /* before the taking: what comes from now on wakes the loop again */
+    if (!job->is_taken) {
+        job->is_taken = find_taken(job);
+        if (job->n_taken == job->n && !exchange_is_gone(job->exchange) && job->handlers->on_taken)
+            job->handlers->on_taken(job);
+    }
+    for (size_t i = 0; i < job->n && job->is_taken; i++) {
+        runnel_event event;
+        while (next_event(&job->requests[i], &event))
+            take_event(job, &job->requests[i], &event);
     }
     if (job->n_finished == job->n)
         end_job(job);
@@ -330,21 +238,11 @@ static struct job *make_job(struct server *server, size_t n, runnel_error *error
     if (!job->requests)
         goto no_memory;
     for (size_t i = 0; i < n; i++)
-        job->requests[i] = (struct job_request){.job = job, .index = i};
-    for (size_t i = 0; i < n; i++) {
-        job->requests[i].finish = pool_take(server->pool, sizeof(struct message));
-        if (!job->requests[i].finish)
-            goto no_memory;
-    }
-    job->end = &job->first;
+        job->requests[i] = (struct job_request){.job = job};
     job->wake = (struct loop_message){.run = deliver, .user = job};
     return job;
 
 no_memory:
-    for (size_t i = 0; job && job->requests && i < n; i++)
-        pool_give(server->pool, job->requests[i].finish);
-    if (job)
-        pool_give(server->pool, job->requests);
     pool_give(server->pool, job);
     error_set(error, RUNNEL_ENOMEM, "no memory for the request");
     return NULL;
@@ -402,22 +300,22 @@ static void degrade(const struct record *record, runnel_request *request)
         if (request->thinking_budget < 0 || request->thinking_budget > half)
             request->thinking_budget = half;
     }
-    if (request->sampling.temperature > record->degraded_temperature)
-        request->sampling.temperature = record->degraded_temperature;
+    if (request->sampling->temperature > record->degraded_temperature)
+        requests_sampling(request)->temperature = record->degraded_temperature;
 }
 
 /* Submits copies of the requests whose events come to the job. */
 static int submit(struct job *job, const runnel_request *requests, runnel_error *error)
 {
     struct pool *pool = job->server->pool;
-    runnel_request *copies = pool_take(pool, job->n * sizeof *copies);
+    runnel_request *copies = pool_take(pool, requests_bytes(job->n));
     runnel_future **futures = pool_take(pool, job->n * sizeof *futures);
     int failure = RUNNEL_OK;
     if (copies && futures) {
         for (size_t i = 0; i < job->n; i++) {
-            copies[i] = requests[i];
-            copies[i].on_event = on_event;
-            copies[i].on_taken = on_taken;
+            requests_copy(copies, job->n, i, &requests[i]);
+            copies[i].wants_events = true;
+            copies[i].on_ready = on_ready;
             copies[i].user = &job->requests[i];
             copies[i].key = job->key;
             degrade(record_of(job->exchange), &copies[i]);
@@ -461,7 +359,6 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     job->handlers = handlers;
     job->state = state;
     evtimer_assign(&job->timer, loop_base(server->loop), on_timeout, job);
-    pthread_mutex_init(&job->lock, NULL);
     int failure = pass_breaker(job, error);
     if (!failure) {
         failure = submit(job, requests, error);
@@ -469,7 +366,8 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
             monitor_end(&server->monitor, &job->verdict, BREAKER_UNDECIDED);
     }
     if (failure) {
-        free_job(job);
+        empty_job(job);
+        pool_give(server->pool, job);
         return failure;
     }
     job->next = server->jobs;
@@ -512,10 +410,10 @@ size_t job_n_requests(const struct job *job)
 
 const runnel_response *job_response(struct job *job, size_t index, runnel_error *error)
 {
-    const struct message *finish = job->requests[index].finish;
-    if (!finish->event.error)
-        return &finish->response;
-    *error = *finish->event.error;
+    const struct job_request *request = &job->requests[index];
+    if (!request->error)
+        return &request->response;
+    *error = *request->error;
     return NULL;
 }
 

@@ -1,0 +1,471 @@
+/* runnel.h: answers from a small reasoning model, on ordinary CPUs.
+ *
+ *     runnel_error error;
+ *     runnel_model *model;
+ *     runnel_engine *engine;
+ *     char *text;
+ *
+ *     if (runnel_model_open("model.gguf", NULL, &model, &error) ||
+ *         runnel_engine_start(model, NULL, &engine, &error) ||
+ *         runnel_generate(engine, "Why is the sky blue?", 512, 0.6f, &text, &error)) {
+ *         fprintf(stderr, "%s\n", error.message);
+ *         return 1;
+ *     }
+ *     puts(text);
+ *     runnel_text_free(text);
+ *     runnel_engine_stop(engine);
+ *     runnel_model_close(model);
+ *
+ * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
+ * NULL) with one line. On failure the outputs are untouched, and there is nothing to free. The library never exits, prints or raises a
+ * signal. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary without
+ * such tokens leaves them out; what comes back is always UTF-8, with U+FFFD for bytes of the model's that are no character. What a function hands out is the caller's to free with the named function.
+ *
+ * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
+ * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
+ * with NULL, so everything that frees takes it.
+ *
+ * Structs grow at their ends. Those that do begin with their size as the caller's compiler sees it, so that a program built
+ * against an older header of this soname goes on working: runnel_..._init sets it, as does
+ * "runnel_response response = {.size = sizeof response};". Of an array the first element's size is the step from one to
+ * the next. What the library hands out has its own size there; read no further. runnel_error, runnel_message,
+ * runnel_logit_bias and runnel_logprob stay as they are.
+ *
+ * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
+ * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
+ * on_event, on_taken and on_logits; from these every function may be called but those that wait for the engine they
+ * belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each and, of a request
+ * that has not ended, runnel_wait are RUNNEL_EINVAL there, and runnel_engine_stop does nothing. */
+#ifndef RUNNEL_H
+#define RUNNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RUNNEL_API __attribute__((visibility("default")))
+
+/* Errors -------------------------------------------------------------------------------------------------- */
+
+enum {
+    RUNNEL_OK = 0,
+    RUNNEL_EINVAL = -1,       /* an argument or option is wrong */
+    RUNNEL_ENOMEM = -2,       /* memory could not be had */
+    RUNNEL_EIO = -3,          /* a file could not be opened or read */
+    RUNNEL_EFORMAT = -4,      /* a model file is damaged or breaks the format's rules */
+    RUNNEL_EUNSUPPORTED = -5, /* well formed, but an architecture, type or template not known here */
+    RUNNEL_ECONTEXT = -6,     /* the prompt does not fit the context */
+    RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
+    RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
+    RUNNEL_EBUSY = -9,        /* as many requests as the engine takes are running or waiting */
+    RUNNEL_ESLOW = -10,       /* it would wait longer than the engine's max_wait_ms: refused */
+    RUNNEL_EEXPIRED = -11,    /* it did wait longer than that */
+    RUNNEL_ETIMEOUT = -12,    /* it took longer than a server allows */
+};
+
+typedef struct runnel_error {
+    int code;          /* RUNNEL_E... */
+    char message[512]; /* one line: the thing, what was expected, what was found */
+} runnel_error;
+
+/* The library's version, such as "0.1.0". Static text. */
+RUNNEL_API const char *runnel_version(void);
+
+/* Model --------------------------------------------------------------------------------------------------- */
+
+typedef struct runnel_model runnel_model;
+
+typedef struct runnel_model_options {
+    size_t size;               /* sizeof(runnel_model_options) */
+    int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow */
+    const char *chat_template; /* "r1", "chatml": instead of the file's own; NULL: the file's own */
+    /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
+    void (*on_progress)(void *user, uint64_t done, uint64_t total);
+    void *user;
+    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. */
+    const char *chat_template_text;
+} runnel_model_options;
+
+/* Fills the first size bytes of a runnel_model_options with the defaults. For other languages than C: */
+RUNNEL_API void runnel_model_options_init_sized(void *options, size_t size);
+static inline void runnel_model_options_init(runnel_model_options *options)
+{
+    runnel_model_options_init_sized(options, sizeof *options);
+}
+
+/* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on
+ * return. Close with runnel_model_close. */
+RUNNEL_API int runnel_model_open(const char *path, const runnel_model_options *options, runnel_model **model,
+                                 runnel_error *error);
+/* The model may not be used any more, but by engines that run on it: they keep it, and the last one to stop frees it. */
+RUNNEL_API void runnel_model_close(runnel_model *model);
+
+typedef struct runnel_model_info {
+    size_t size;              /* sizeof(runnel_model_info), set by the caller */
+    const char *name;         /* as the file gives it, "" if it does not; lives as long as the model */
+    const char *architecture; /* "qwen2", "llama" */
+    const char *
+        chat_template; /* "r1", "chatml": its template renders such; "own": something else; "": there is none that can be run */
+    const char *cpu; /* kernels in use: "ref", "avx2", "avx512" */
+    uint64_t n_parameters;
+    uint64_t file_bytes;
+    uint64_t weight_bytes;    /* packed, in memory */
+    uint64_t bytes_per_token; /* of weights that decoding one token reads */
+    uint64_t n_layer_weights; /* multiplications for a token in the layers, */
+    uint64_t n_head_weights;  /* and in the output head */
+    uint32_t n_vocab;         /* rows of the output head: the length of a logits vector */
+    uint32_t n_tokens;        /* of the vocabulary: n_vocab, or fewer */
+    uint32_t n_context_train; /* longest context the model was trained for, tokens */
+    uint32_t n_layers, n_hidden;
+    int32_t eos_token, bos_token; /* -1: none */
+    bool adds_bos;                /* the file wants bos_token before texts that have no template */
+    const char *jinja; /* the file's own chat template, "" if it has none; lives as long as the model */
+    int n_threads;
+    double load_ms;
+    uint64_t kv_bytes_per_token;   /* of the cache, at 16 bits a value */
+    uint64_t n_attention_products; /* multiplications of a token with each position before it */
+    const char *
+        warning; /* what the file says and could not be followed, "" if nothing; lives as long as the model */
+} runnel_model_info;
+
+RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);
+
+/* Text and tokens ----------------------------------------------------------------------------------------- */
+
+/* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
+ * (R1's <think>) always are. Nothing is added before or after. Text is not normalised: an e with a combining
+ * accent and the one code point have different tokens, as in llama.cpp. *ids is to be freed with runnel_tokens_free. */
+RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
+                               int32_t **ids, size_t *n_ids, runnel_error *error);
+RUNNEL_API void runnel_tokens_free(int32_t *ids);
+
+/* Token ids to bytes (zero-terminated, *len without the zero; may hold incomplete UTF-8 if the ids do).
+ * Control tokens give their names if special is true, else nothing. Free with runnel_text_free. */
+RUNNEL_API int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special,
+                                 char **text, size_t *len, runnel_error *error);
+RUNNEL_API void runnel_text_free(char *text);
+
+typedef struct runnel_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* UTF-8, may be empty */
+    size_t content_len;  /* bytes, for a content that may hold zeros; 0: up to its zero */
+} runnel_message;
+
+/* The prompt that the model's template makes of a conversation, ending where the assistant's answer begins;
+ * with thinking, R1's "<think>\n" is opened. Free with runnel_text_free. */
+RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_message *messages,
+                                  size_t n_messages, bool thinking, char **text, runnel_error *error);
+
+/* Engine -------------------------------------------------------------------------------------------------- */
+
+typedef struct runnel_engine runnel_engine;
+
+typedef struct runnel_engine_options {
+    size_t size;           /* sizeof(runnel_engine_options) */
+    uint32_t n_context;    /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
+    uint32_t n_batch;      /* rows a step at most; 0: 512 */
+    uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
+    uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
+    uint32_t n_kv_tokens;  /* positions in the KV cache; 0: by n_kv_bytes, or n_context x n_parallel */
+    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0: by n_kv_tokens */
+    uint32_t keep_first;   /* with keep_last: a window. Long sequences keep their first and last positions */
+    uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
+    float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
+    float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
+    float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */
+} runnel_engine_options;
+
+RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
+/* Fills options with the defaults. */
+static inline void runnel_engine_options_init(runnel_engine_options *options)
+{
+    runnel_engine_options_init_sized(options, sizeof *options);
+}
+
+/* Allocates the KV cache and the scratch of an engine, all that steps will use, starts its thread and warms up.
+ * options may be NULL. */
+RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
+                                   runnel_engine **engine, runnel_error *error);
+/* Cancels what is running or waiting, waits for that, frees the engine. Futures stay valid until they are freed: returns
+ * how many are not. Not from the engine's own thread (on_event, on_taken, on_logits): there it does nothing and returns
+ * UINT_MAX. NULL is fine. */
+RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
+
+/* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
+ * template, in which a user's text never becomes a control token. Free *ids with runnel_tokens_free. */
+struct runnel_request;
+RUNNEL_API int runnel_prompt_tokens(const runnel_model *model, const struct runnel_request *request,
+                                    int32_t **ids, size_t *n_ids, runnel_error *error);
+/* The same as text: what the model continues (zero-terminated, *len without the zero). Free with runnel_text_free. */
+RUNNEL_API int runnel_prompt_text(const runnel_model *model, const struct runnel_request *request,
+                                  char **text, size_t *len, runnel_error *error);
+
+typedef struct runnel_logit_bias {
+    int32_t token;
+    float bias; /* added to the token's logit */
+} runnel_logit_bias;
+
+/* How a token is drawn, in this order: bias, penalties, temperature, top-k, top-p, min-p. */
+typedef struct runnel_sampling {
+    size_t size;              /* sizeof(runnel_sampling) */
+    float temperature;        /* 0: the likeliest token, always */
+    int top_k;                /* keep the k likeliest; 0: all */
+    float top_p;              /* keep the likeliest whose probabilities reach p; 1: all */
+    float min_p;              /* drop what is less likely than min_p x the likeliest; 0: none */
+    float repetition_penalty; /* 1: none; divides positive and multiplies negative logits of tokens seen */
+    float presence_penalty;   /* subtracted once from tokens seen */
+    float frequency_penalty;  /* subtracted for each time a token was seen */
+    int penalty_window;       /* how many of the last tokens count as seen; 0: none, -1: all */
+    uint64_t seed;            /* a draw depends on the seed, the position and the logits alone */
+    const runnel_logit_bias *logit_bias;
+    size_t n_logit_bias;
+} runnel_sampling;
+
+/* Fills sampling with the model's own values; without a model (NULL) with one that every function refuses. */
+RUNNEL_API void runnel_sampling_init_sized(const runnel_model *model, void *sampling, size_t size);
+static inline void runnel_sampling_init(const runnel_model *model, runnel_sampling *sampling)
+{
+    runnel_sampling_init_sized(model, sampling, sizeof *sampling);
+}
+
+enum runnel_event_kind {
+    RUNNEL_EVENT_NONE = 0,    /* by runnel_next only: there is none */
+    RUNNEL_EVENT_THOUGHT = 1, /* text of the reasoning */
+    RUNNEL_EVENT_ANSWER = 2,  /* text of the answer */
+    RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
+    RUNNEL_EVENT_TOKEN =
+        4, /* a token and its alternatives, before its text; with n_logprobs or wants_tokens only */
+    RUNNEL_EVENT_PROMPT = 5, /* more of the prompt is computed; with wants_progress only */
+    RUNNEL_EVENT_TAKEN = 6,  /* the first one: as on_taken says; with wants_events only */
+};
+
+enum runnel_finish_reason {
+    RUNNEL_FINISH_STOP = 1, /* the model ended its answer, or a stop text appeared */
+    RUNNEL_FINISH_LENGTH =
+        2, /* max_tokens or the context is used up; half a character at the end is left out */
+    RUNNEL_FINISH_CANCELLED = 3, /* by on_event or runnel_cancel */
+    RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
+};
+
+enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
+
+typedef struct runnel_logprob {
+    int32_t token;
+    /* Natural log of its probability under the model itself, before any sampling option; with wants_sampled_probs in the
+     * draw, -infinity if it could not be drawn. */
+    float logprob;
+    const char *bytes; /* of the token; may be incomplete UTF-8; a control token that was drawn has none */
+    size_t n_bytes;
+} runnel_logprob;
+
+typedef struct runnel_event {
+    size_t size; /* sizeof(runnel_event) */
+    enum runnel_event_kind kind;
+    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated. This and what the other pointers lead to is valid during
+     * the call of on_event, or until runnel_next is called again. */
+    const char *text;
+    size_t text_len;
+    enum runnel_finish_reason finish_reason; /* FINISH only */
+    const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */
+    const runnel_logprob *logprobs;          /* TOKEN only: the drawn token, then the likeliest ones */
+    size_t n_logprobs;
+    /* FINISH: the response so far, its texts not yet taken. THOUGHT and ANSWER, with wants_counts, and PROMPT: the same
+     * without its texts. */
+    const struct runnel_response *counts;
+} runnel_event;
+
+/* What is asked. Begin with runnel_request_init: zeros are no defaults. */
+typedef struct runnel_request {
+    size_t size;                    /* sizeof(runnel_request) */
+    const runnel_message *messages; /* a conversation, put through the chat template; or */
+    size_t n_messages;
+    /* The last message is the assistant's, and what is answered goes on where it ends. One that begins with "<think>"
+     * has its thought continued; before another one R1 gets an empty thought. */
+    bool continues;
+    const char *prompt; /* the user's only message, or with raw the exact text the model continues; or */
+    size_t prompt_len;  /* bytes, for a prompt that may hold zeros; 0: up to its zero */
+    const int32_t *prompt_ids; /* token ids that the model continues */
+    size_t n_prompt_ids;
+    bool raw;         /* no template; control tokens in prompt are read as such */
+    bool no_thinking; /* do not open R1's <think> */
+    /* After so many tokens of thoughts that are still open, the engine writes what closes them, as if the model had
+     * drawn it, and the answer follows. 0: as no_thinking, and what the model opens itself is closed at once; -1: none. */
+    int thinking_budget;
+    int max_tokens;                  /* of the answer, thoughts included; 0: what the context allows */
+    bool ignore_eos;                 /* go on past the end token */
+    const runnel_sampling *sampling; /* NULL: the model's own values */
+    /* Texts that end the answer and are not part of it. They are looked for in the answer alone, not in thoughts. */
+    const char *const *stop;
+    size_t n_stop;
+    bool wants_logits_hash; /* fill the response's logits_hash (costs about a millisecond a token) */
+    int n_logprobs; /* TOKEN events with so many likeliest tokens each, 0 to RUNNEL_LOGPROBS_MAX; -1: none */
+    bool wants_tokens; /* TOKEN events also without n_logprobs: the token alone, its logprob 0 */
+    bool wants_counts; /* counts with each text, not only at the end */
+    uint64_t key;      /* whose request this is: shares are fair between keys, and caches are apart */
+    /* How a request is followed: by nothing but its end (runnel_wait), by events that are taken one by one with
+     * runnel_next (wants_events), or by on_event. Both together are RUNNEL_EINVAL.
+     *
+     * Called on the engine's thread for each piece of text and at the end: while it runs, no request goes on, so it
+     * should hand over what it got and return. Returns false to end the answer. Other requests' on_event are called by
+     * the same thread, one after the other. What may be called from it is said at the top. The first call may come before
+     * runnel_submit has returned. May be NULL. */
+    bool (*on_event)(void *user, const runnel_event *event);
+    void *user; /* for on_event, on_taken and on_ready */
+    bool
+        wants_events; /* events wait in the future until runnel_next takes them; they take memory till then */
+    /* With wants_events: called on the engine's thread when an event waits and none did before: for loops that are woken in
+     * another way than by runnel_descriptor. It should only wake somebody. May be NULL. */
+    void (*on_ready)(void *user);
+    /* Called on the engine's thread once the engine has put the request into its queue, before any of its events; not
+     * called if it is refused then (RUNNEL_ESLOW). Of requests that were submitted together, all are taken or refused
+     * before the first event of one of them. May be NULL. */
+    void (*on_taken)(void *user);
+    /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
+     * For callers whose submitting thread has no time for long texts. */
+    bool encoded;
+    int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
+    /* With n_logprobs: the probabilities are those with which the token was drawn, after biases, penalties, temperature
+     * and filters. The likeliest tokens are then those that were left to draw from, which may be fewer than n_logprobs; with
+     * temperature 0 there is one, of probability 1. */
+    bool wants_sampled_probs;
+    /* PROMPT events: one when the request's turn has come, with what the cache had of its prompt, and one after each step
+     * that brought it further, until counts->n_computed_tokens is n_prompt_tokens; the first TOKEN and the first text come
+     * after that. n_computed_tokens grows with each: what is computed again for want of pages is not told again. */
+    bool wants_progress;
+} runnel_request;
+
+/* Fills request with the defaults. */
+RUNNEL_API void runnel_request_init_sized(void *request, size_t size);
+static inline void runnel_request_init(runnel_request *request)
+{
+    runnel_request_init_sized(request, sizeof *request);
+}
+
+typedef struct runnel_response {
+    size_t size;                    /* sizeof(runnel_response), set by the caller */
+    char *text;                     /* the answer; never NULL, zero-terminated */
+    char *reasoning;                /* the thoughts; "" where there were none */
+    size_t text_len, reasoning_len; /* bytes: a model can write a zero, too */
+    enum runnel_finish_reason finish_reason;
+    int stop_index; /* which stop text ended the answer; -1: none of them */
+    int slot;       /* where it was computed, see runnel_slots; -1: nowhere yet */
+    uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
+    uint32_t
+        n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
+    double queue_ms;        /* waiting for a place */
+    double predicted_wait_ms;   /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
+    double prefill_ms;          /* from there to the first token; with PROMPT: until now */
+    double decode_ms;           /* from the first token to the last */
+    double thinking_ms;         /* of these: from the first token to the last one of the thoughts */
+    double stall_ms;            /* of prefill and decode: steps that took longer because of others' prompts */
+    uint32_t n_preempted;       /* how often pages ran out and it had to be computed again */
+    uint64_t logits_hash;       /* FNV-1a over the bytes of every logits vector that a token was drawn from;
+                                     0 unless wants_logits_hash */
+    bool thought_closed;        /* there were thoughts, and they had ended when the answer did */
+    uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
+} runnel_response;
+
+/* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
+typedef struct runnel_future runnel_future;
+
+/* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
+ * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting, RUNNEL_ECANCELLED once
+ * runnel_engine_stop was called. Any thread. */
+RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
+                             runnel_future **futures, runnel_error *error);
+/* Waits for the end and fills *response, whose texts are freed with runnel_response_free. A request that failed gives its
+ * error. The response can be had once: asking again is RUNNEL_EINVAL. */
+RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error);
+/* True once runnel_wait would not wait, as it would not for NULL. */
+RUNNEL_API bool runnel_poll(const runnel_future *future);
+/* Takes the next event of a request with wants_events, waiting for it timeout_ms at most: 0 does not wait, a negative
+ * one waits as long as it takes. event->size is set by the caller. event->kind is RUNNEL_EVENT_NONE if none came in time, or the last one,
+ * FINISH, was taken before. What the event points to is valid until the next call, the texts of FINISH's counts until
+ * runnel_wait gives them away, all of it until runnel_free. One thread at a time.
+ *
+ *     runnel_event event = {.size = sizeof event};
+ *     while (!runnel_next(future, &event, -1) && event.kind != RUNNEL_EVENT_FINISH)
+ *         if (event.kind == RUNNEL_EVENT_ANSWER)
+ *             fputs(event.text, stdout);
+ */
+RUNNEL_API int runnel_next(runnel_future *future, runnel_event *event, int timeout_ms);
+/* A descriptor that poll, select or epoll say is readable while runnel_next would have an event; for nothing else. It is
+ * made by the first call, and closed by runnel_free. Negative (RUNNEL_E...) without wants_events, or if the system has none. Any
+ * thread. */
+RUNNEL_API int runnel_descriptor(runnel_future *future);
+/* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
+ * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
+RUNNEL_API void runnel_cancel(runnel_future *future);
+/* Gives the future back; before its end that cancels. on_event and on_taken are not called any more once this returns: it
+ * waits for one that runs, unless it is called from there. NULL is fine. */
+RUNNEL_API void runnel_free(runnel_future *future);
+
+/* Submits one request, waits for its end, frees the future. A prefix that an earlier request of this engine computed is
+ * used again. */
+RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
+                              runnel_error *error);
+/* Frees the texts of a response, not itself. NULL is fine. */
+RUNNEL_API void runnel_response_free(runnel_response *response);
+
+/* Runs n requests together, each with the answer it would have alone. If one fails, *error is that of the first that
+ * failed, and no response is filled. */
+RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
+                                   runnel_response *responses, runnel_error *error);
+
+/* The short form: prompt as the user's only message, the model's other sampling values, the answer without
+ * its thoughts. Free *text with runnel_text_free. */
+RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature,
+                               char **text, runnel_error *error);
+
+/* The logits after the last token of text (control tokens read as such, no template). logits has room for n
+ * floats; n must be the model's n_vocab. */
+RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n,
+                                 runnel_error *error);
+
+/* The logits after every one of n_ids tokens, computed n_chunk (0: the engine's n_batch) tokens a step from
+ * an empty cache: on_logits is called for each in order, on the engine's thread while this waits, with n_vocab floats
+ * that are valid during the call, and returns false to end (RUNNEL_ECANCELLED). */
+RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
+                                  bool (*on_logits)(void *user, size_t index, const float *logits),
+                                  void *user, runnel_error *error);
+
+typedef struct runnel_stats_values {
+    size_t size; /* sizeof(runnel_stats_values), set by the caller */
+    uint32_t n_running, n_waiting;
+    uint32_t n_kv_pages, n_kv_used, n_kv_cached; /* used: held by requests; cached: kept for equal prefixes */
+    uint64_t n_kv_bytes;
+    uint64_t n_prefix_queries, n_prefix_hits; /* tokens */
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t n_steps, n_preemptions;
+    double last_step_ms;                      /* monotonic time of the last step's end, milliseconds */
+    uint64_t n_pool_bytes, n_pool_bytes_used; /* the requests' memory: from the system; of it in use */
+    uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
+} runnel_stats_values;
+
+/* A picture of the engine as the latest step began or, between steps, as it ended: what a step takes up counts as waiting
+ * until it has ended. Any thread; does not wait for a step. */
+RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
+
+/* One of the n_parallel places in which requests are computed. */
+typedef struct runnel_slot {
+    size_t size;        /* sizeof(runnel_slot), set by the caller in the first one */
+    bool is_processing; /* what follows is 0 otherwise */
+    uint32_t n_prompt_tokens, n_cached_tokens;
+    uint32_t n_computed; /* tokens of prompt and answer that the KV cache has */
+    uint32_t n_tokens;   /* drawn */
+    uint32_t max_tokens;
+} runnel_slot;
+
+/* Fills n slots (more than there are stay idle) as they were at the last step's beginning. Any thread; does not wait for
+ * a step. */
+RUNNEL_API void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
