@@ -110,7 +110,8 @@ if [ -f "$models/smollm2-135m.gguf" ]; then
     [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "two questions at once were not answered"
     "$work/many-first" "$models/smollm2-135m.gguf" "What is water?" "Name a colour." >"$work/many-answers"
     [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "the first header: two questions were not answered"
-    diff "$work"/answer-* || fail "the shared and the static library answer differently"
+    [ "$(cat "$work"/answer-* | sort -u | wc -l)" = "$(sort -u "$work/answer-ask-shared" | wc -l)" ] ||
+        fail "the shared and the static library, or the first header, answer differently"
 fi
 [ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"
 echo "all passed"
