@@ -7,6 +7,7 @@ import stat
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 
@@ -409,6 +410,35 @@ def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
     say(terminal, "/system " + "~" * 120)
     assert "the context has room for" in say(terminal, "/retry")
     assert "Turns left: 0" in say(terminal, "/undo"), "the question without an answer was kept, too"
+
+
+def load_long_question(terminal, path):
+    """A turn whose question takes seconds to read, and of which nothing is cached."""
+    path.write_text(json.dumps([{"role": "user", "content": "~" * 60000}, {"role": "assistant", "content": "An answer."}]))
+    say(terminal, f"/load {path}")
+
+
+def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
+    """Interrupted while the prompt was read, or cut off in its thoughts."""
+    path = tmp_path / "talk.json"
+    terminal = chat(tiny("long"), "--ctx", "70000", "--seed", "5")
+    load_long_question(terminal, path)
+    terminal.type("/retry\r")
+    terminal.wait_for("takes another.")
+    time.sleep(0.7)  # the prompt is being read
+    terminal.type("\x03")
+    shown = terminal.wait_for("\n" + PROMPT)
+    assert "answer 0" in shown and "The answer before stays" in shown, shown
+    say(terminal, f"/save {path}")
+    assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
+
+    thinks = chat(tiny("r1"), "--temp", "0", "-n", "5")
+    path.write_text(json.dumps([{"role": "user", "content": "Tell me"}, {"role": "assistant", "content": "An answer."}]))
+    say(thinks, f"/load {path}")
+    shown = say(thinks, "/retry")
+    assert "Cut off within its thoughts" in shown and "The answer before stays" in shown
+    say(thinks, f"/save {path}")
+    assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
 
 
 # How it looks -----------------------------------------------------------------------------------------------------------
