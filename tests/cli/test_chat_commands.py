@@ -489,6 +489,24 @@ def test_figures_in_a_narrow_terminal_never_break_before_a_unit(chat, tiny):
                         r"decode [\d.]+ tok/s, [\d.]+ GB/s \| cut off at its limit\]", joined), joined
 
 
+def test_the_figures_have_no_speed_of_what_was_not_measured(chat, tiny, tmp_path):
+    terminal = chat(tiny("long"), "--ctx", "70000", "--seed", "5")
+    load_long_question(terminal, tmp_path / "talk.json")
+    for verbose, figures in (("off", r"\[prompt \d+( \(\d+ cached\))? \| answer 0 \| cancelled\]"),
+                             ("on", r"\[prompt \d+ tokens( \(\d+ cached\))? \| answer 0 tokens \| cancelled\]")):
+        say(terminal, f"/set verbose {verbose}")
+        terminal.type("/retry\r")
+        terminal.wait_for("takes another.")
+        time.sleep(0.7)  # the prompt is being read
+        terminal.type("\x03")
+        shown = terminal.wait_for("\n" + PROMPT)
+        assert re.search(figures, shown), shown
+    single = chat(tiny(), "-n", "1", "--seed", "5")
+    assert re.search(r"\[prompt \d+ in \d+\.\d s \| answer 1 \| cut off\]", say(single, "Tell me"))
+    say(single, "/set verbose on")
+    assert re.search(r"first token \d+ ms \| answer 1 token \| cut off at its limit\]", say(single, "Tell me"))
+
+
 def test_the_figures_leave_out_what_is_worth_least(chat, tiny):
     terminal = chat(tiny(), *SEED)
     say(terminal, "Tell me")
