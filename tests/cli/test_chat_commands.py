@@ -516,6 +516,17 @@ def test_the_figures_leave_out_what_is_worth_least(chat, tiny):
     assert len(line) <= 56 and line.startswith("[prompt ") and "cached" not in line
 
 
+def test_a_text_does_not_steer_the_terminal(chat, tiny, tmp_path):
+    """Whoever wrote it, a model or a file: an answer goes the same way."""
+    path = tmp_path / "talk.json"
+    path.write_text(json.dumps([{"role": "system", "content": "a\033]0;title\007\033[2J\x9b1m b"}]))
+    terminal = chat(tiny())
+    say(terminal, f"/load {path}")
+    shown = say(terminal, "/system")
+    assert "a\u241b]0;title\u2407\u241b[2J\ufffd1m b\n" in shown
+    assert not any(character in shown for character in "\033\007\x9b")
+
+
 def test_lines_break_between_words(chat, runnel, smollm2):
     """As wide as the terminal is, also after a change; what goes to a pipe has no such breaks."""
     question, flags = "Why is the sky blue?", ("--temp", "0", "-n", "80")
