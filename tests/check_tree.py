@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The rules of the house that a compiler does not see. Without an argument all are checked.
 
-    check_tree.py map        ARCHITECTURE.md's map names every file, and no other
+    check_tree.py map        ARCHITECTURE.md's map names every file, and no other; no file is named like an option
     check_tree.py arrows     includes and uses of functions point down only, between floors and between folders of one
     check_tree.py circles    no circle of files within a floor, but for those that are known (CIRCLES)
     check_tree.py sizes      no source file is longer than a sitting
@@ -98,6 +98,8 @@ def check_map():
     complaints = [f"ARCHITECTURE.md's map lacks {name}" for name in missing_from_map()]
     complaints += [f"ARCHITECTURE.md's map names {name}, which is not there" for name in sorted(files | folders)
                    if not (ROOT / name).exists()]
+    complaints += [f"{name} is named like an option: a program took one for a file's name" for name in tracked()
+                   if Path(name).name.startswith("-")]
     return complaints
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import check_tree
 
+CHECKOUT = check_tree.ROOT
+
 
 class Planted(unittest.TestCase):
     def setUp(self):
@@ -78,6 +80,11 @@ class Planted(unittest.TestCase):
         self.addCleanup(setattr, check_tree, "CIRCLES", check_tree.CIRCLES)
         check_tree.CIRCLES = {"engine": check_tree.CIRCLES["engine"] | {("output", "engine")}}
         self.found(check_tree.check_circles, "output -> engine", "is gone")
+
+    def test_file_that_is_named_like_an_option(self):
+        self.plant("--help", "")
+        (check_tree.ROOT / "ARCHITECTURE.md").write_text((CHECKOUT / "ARCHITECTURE.md").read_text())
+        self.found(check_tree.check_map, "--help is named like an option")
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ static int given_twice(struct reading *r, const struct option_spec *spec, const 
                      spec->value_name, bare, spec->name, with_flag, hint ? "; " : "", hint ? hint : "");
 }
 
-/* Two texts from the same source: neither is to be ignored. */
+/* Two texts, or config files, from the same source: neither is to be ignored. */
 static int given_again(struct reading *r, const struct option_spec *spec, const struct found *before,
                        const struct found *found)
 {
@@ -264,7 +264,8 @@ static int keep_text(struct reading *r, size_t index, struct found found)
     const struct found *before = &r->found[index];
     if (before->bare && found.source == FROM_FLAG)
         return given_twice(r, spec, before->text, found.text);
-    if (spec->once && before->text && before->source == found.source)
+    bool is_once = spec->once || spec->type == OPTION_CONFIG; /* one file is read */
+    if (is_once && before->text && before->source == found.source)
         return given_again(r, spec, before, &found);
     if (spec->type == OPTION_TEXTS) {
         found.texts = r->found[index].texts;

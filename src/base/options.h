@@ -56,8 +56,8 @@ enum option_type {
     OPTION_FLAG,   /* bool */
     OPTION_INTS,   /* struct option_ints: whole numbers with commas between */
     OPTION_TEXTS,  /* struct option_texts: the flag, or the file's line, may come several times */
-    OPTION_CONFIG, /* char *: the text of the file that is named, to be freed by the caller; NULL if none is
-                    */
+    OPTION_CONFIG, /* char *: the text of the file that is named, once, to be freed by the caller; NULL if
+                    * none is */
 };
 
 enum {

@@ -295,7 +295,7 @@ static const char *describe_finish(enum runnel_finish_reason reason)
                                             : finish_name(reason);
 }
 
-/* Tokens after the first one: those that decode_ms covers. */
+/* Tokens after the first one: those that decode_ms covers. An answer of one token or none has no speed. */
 static double decoded(const runnel_response *response)
 {
     return response->n_tokens ? response->n_tokens - 1.0 : 0;
@@ -325,6 +325,25 @@ static double decode_speed(const runnel_response *response)
     return per_second(decoded(response), response->decode_ms);
 }
 
+/* An answer that ended before its first token measured nothing of these. */
+static void add_prefill(struct figures *figures, const runnel_response *response)
+{
+    if (response->prefill_ms <= 0)
+        return;
+    add_figure(figures, ", ", ALWAYS, "prefill %.1f tok/s", prefill_speed(response));
+    add_figure(figures, ", ", ALWAYS, "first token %.0f ms", response->prefill_ms);
+}
+
+static void add_decode(struct figures *figures, const runnel_model_info *info,
+                       const runnel_response *response)
+{
+    double decode = decode_speed(response);
+    if (decode <= 0)
+        return;
+    add_figure(figures, ", ", ALWAYS, "decode %.1f tok/s", decode);
+    add_figure(figures, ", ", ALWAYS, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+}
+
 /* All of it; nothing is left out, as somebody asked for it. */
 static void add_all(struct figures *figures, const runnel_model_info *info, const runnel_response *response,
                     double load_ms)
@@ -334,12 +353,10 @@ static void add_all(struct figures *figures, const runnel_model_info *info, cons
     add_figure(figures, " | ", ALWAYS, "prompt %u tokens", response->n_prompt_tokens);
     if (response->n_cached_tokens)
         add_figure(figures, " ", ALWAYS, "(%u cached)", response->n_cached_tokens);
-    add_figure(figures, ", ", ALWAYS, "prefill %.1f tok/s", prefill_speed(response));
-    add_figure(figures, ", ", ALWAYS, "first token %.0f ms", response->prefill_ms);
-    add_figure(figures, " | ", ALWAYS, "answer %u tokens", response->n_tokens);
-    add_figure(figures, ", ", ALWAYS, "decode %.1f tok/s", decode_speed(response));
-    add_figure(figures, ", ", ALWAYS, "%.1f GB/s",
-               decode_speed(response) * (double)info->bytes_per_token / 1e9);
+    add_prefill(figures, response);
+    add_figure(figures, " | ", ALWAYS, "answer %u token%s", response->n_tokens,
+               response->n_tokens == 1 ? "" : "s");
+    add_decode(figures, info, response);
     add_figure(figures, " | ", ALWAYS, "%s",
                response->finish_reason == RUNNEL_FINISH_LENGTH ? "cut off at its limit"
                                                                : describe_finish(response->finish_reason));
@@ -351,9 +368,12 @@ static void add_speeds(struct figures *figures, const runnel_model_info *info,
 {
     double prefill = prefill_speed(response), decode = decode_speed(response);
     add_figure(figures, "", 1, "load %.2f s", load_ms / 1e3);
-    add_figure(figures, " | ", 3, "prefill %.*f tok/s", places(prefill), prefill);
-    add_figure(figures, " | ", ALWAYS, "decode %.*f tok/s", places(decode), decode);
-    add_figure(figures, ", ", 2, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+    if (prefill > 0)
+        add_figure(figures, " | ", 3, "prefill %.*f tok/s", places(prefill), prefill);
+    if (decode > 0) {
+        add_figure(figures, " | ", ALWAYS, "decode %.*f tok/s", places(decode), decode);
+        add_figure(figures, ", ", 2, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+    }
     add_finish(figures, response);
 }
 
@@ -364,9 +384,11 @@ static void add_counts(struct figures *figures, const runnel_response *response)
     add_figure(figures, "", 3, "prompt %u", response->n_prompt_tokens);
     if (response->n_cached_tokens)
         add_figure(figures, " ", 1, "(%u cached)", response->n_cached_tokens);
-    add_figure(figures, " ", 2, "in %.*f s", prefill_s < 100 ? 1 : 0, prefill_s);
+    if (prefill_s > 0)
+        add_figure(figures, " ", 2, "in %.*f s", prefill_s < 100 ? 1 : 0, prefill_s);
     add_figure(figures, " | ", ALWAYS, "answer %u", response->n_tokens);
-    add_figure(figures, ", ", ALWAYS, "%.*f tok/s", places(decode), decode);
+    if (decode > 0)
+        add_figure(figures, ", ", ALWAYS, "%.*f tok/s", places(decode), decode);
     add_finish(figures, response);
 }
 

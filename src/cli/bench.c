@@ -333,7 +333,8 @@ static void print_text(const struct bench *bench)
 {
     static const char *const names[] = {"prefill", "decode", "batch"};
     const runnel_model_info *info = &bench->info;
-    printf("%s, %s kernels, %d threads\n", info->name, info->cpu, info->n_threads);
+    cli_print_text(info->name, strlen(info->name));
+    printf(", %s kernels, %d threads\n", info->cpu, info->n_threads);
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s,
            bench->int8_gmac_s);
     printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,

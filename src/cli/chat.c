@@ -108,6 +108,20 @@ static void refuse(struct chat *chat, const char *question, int failure, const r
     }
 }
 
+/* A retry that was interrupted or cut off before its answer began takes none away: the one before comes back. */
+static void keep_replaced(struct chat *chat, const runnel_response *response)
+{
+    struct conversation *conversation = &chat->conversation;
+    const char *answer = chat->replaced;
+    if (response->text_len || !answer || !*answer)
+        return;
+    conversation_drop_last(conversation);
+    if (conversation_add(conversation, "assistant", answer, strlen(answer)))
+        chat_say("The answer before stays.\n");
+    else
+        chat_say("No memory for the answer before.\n");
+}
+
 static void take_turn(struct chat *chat, const char *question)
 {
     runnel_error error;
@@ -120,6 +134,7 @@ static void take_turn(struct chat *chat, const char *question)
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
         say_what_was_cut(chat, &response);
+        keep_replaced(chat, &response);
         runnel_response_free(&response);
     }
     forget(&chat->replaced);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,16 @@ static void announce_stdin(void)
         fprintf(stderr, "runnel: type the text; Ctrl-D ends it\n");
     else if (poll(&input, 1, SILENT_MS) == 0)
         fprintf(stderr, "runnel: waiting for stdin to end; < /dev/null where nothing is to come\n");
+}
+
+void cli_print_text(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        bool is_c1 = byte == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0;
+        putchar(byte < 0x20 || byte == 0x7f || is_c1 ? '?' : byte);
+        i += is_c1; /* U+0080 to U+009F take two bytes */
+    }
 }
 
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error)

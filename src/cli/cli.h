@@ -33,6 +33,9 @@ void cli_tell_warning(const runnel_model *model);
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 
+/* Text that a model's file or its name has, to stdout: control characters, which a terminal would obey, become '?'. */
+void cli_print_text(const char *text, size_t len);
+
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);
 

@@ -129,13 +129,9 @@ static void gather(struct inspection *it)
 
 /* For people ---------------------------------------------------------------------------------------------- */
 
-/* Text from a file: its control bytes must not reach the terminal. */
 static void print_text(struct gguf_string text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char byte = (unsigned char)text.bytes[i];
-        putchar(byte < 0x20 || byte == 0x7f ? '?' : byte);
-    }
+    cli_print_text(text.bytes, text.len);
 }
 
 static void label(const char *name)
@@ -186,7 +182,8 @@ static void print_inspection(const struct inspection *it)
     line_text("name", it->name);
     line_text("architecture", it->architecture);
     label("file");
-    printf("%s, GGUF version %" PRIu32 "\n", gguf_path(it->gguf), gguf_version(it->gguf));
+    cli_print_text(gguf_path(it->gguf), strlen(gguf_path(it->gguf)));
+    printf(", GGUF version %" PRIu32 "\n", gguf_version(it->gguf));
     line_bytes("file size", gguf_file_bytes(it->gguf));
     if (it->runs)
         print_shapes(it);

@@ -1,6 +1,7 @@
 /* main.c: the command `runnel`: finds the subcommand in a table and runs it. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,12 +73,17 @@ static int refuse_argument(const char *argument)
     return EXIT_USAGE;
 }
 
+static bool is_help(const char *argument)
+{
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
+}
+
 /* `runnel help` and `runnel help COMMAND`. */
 static int print_help(int argc, char **argv)
 {
     if (argc > 3)
         return refuse_argument(argv[3]);
-    if (argc < 3) {
+    if (argc < 3 || is_help(argv[2])) {
         usage(stdout);
         return EXIT_DONE;
     }
@@ -109,9 +115,11 @@ int main(int argc, char **argv)
         usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+    if (is_help(argv[1]))
         return print_help(argc, argv);
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        if (argc > 2 && is_help(argv[2]))
+            return print_help(1, argv);
         if (argc > 2)
             return refuse_argument(argv[2]);
         printf("runnel %s\n", RUNNEL_VERSION);

@@ -4,6 +4,7 @@
 #include "cli/run.h"
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/options.h"
 #include "cli/answer_view.h"
 #include "cli/catalogue.h"
@@ -227,6 +228,16 @@ static void remark_no_think(const runnel_model *model, const struct run_settings
         fprintf(stderr, "runnel: --no-think: this model does not think\n");
 }
 
+/* Threads wait for one another after each step: two that share a CPU can make the answer a hundred times slower. --json
+ * is for programs. */
+static void remark_threads(const struct run_settings *settings)
+{
+    unsigned n_cpus = limits_cpus();
+    if (settings->n_threads > 0 && (unsigned)settings->n_threads > n_cpus && !settings->json)
+        fprintf(stderr, "runnel: --threads %d: this process may use %u CPU%s; more threads make it slow\n",
+                settings->n_threads, n_cpus, n_cpus == 1 ? "" : "s");
+}
+
 bool run_can_think(const runnel_model *model)
 {
     const runnel_message message = {.role = "user", .content = "x"};
@@ -280,6 +291,7 @@ static int run(struct run_settings *settings)
     } else {
         cli_tell_warning(model);
         remark_no_think(model, settings);
+        remark_threads(settings);
         status = is_chat ? chat_loop(model, settings, system, editor)
                          : answer_once(model, settings, question, system);
         runnel_model_close(model);

@@ -30,11 +30,15 @@ static size_t read_character(const char *text, size_t len, uint32_t *character)
     return n;
 }
 
+static bool is_control(uint32_t character)
+{
+    return character < 0x20 || (character >= 0x7f && character < 0xa0);
+}
+
 /* The columns that a terminal gives it. */
 static unsigned columns_of(uint32_t character)
 {
-    bool is_control = character < 0x20 || (character >= 0x7f && character < 0xa0);
-    return is_control ? 0 : (unsigned)char_width((wchar_t)character);
+    return is_control(character) ? 0 : (unsigned)char_width((wchar_t)character);
 }
 
 static bool is_one_of(uint32_t character, const uint32_t *list, size_t n)
@@ -196,6 +200,18 @@ static void take(struct wrap *wrap, const char *bytes, size_t n, uint32_t charac
     }
 }
 
+/* A terminal would obey it: move the cursor, change the colours or its title. Its picture is written instead. */
+static void take_control(struct wrap *wrap, uint32_t character)
+{
+    uint32_t picture = character < 0x20    ? 0x2400 + character
+                       : character == 0x7f ? 0x2421
+                                           : 0xfffd; /* those from 0x80 on have none */
+    char bytes[] = {(char)(0xe0 | picture >> 12), (char)(0x80 | (picture >> 6 & 0x3f)),
+                    (char)(0x80 | (picture & 0x3f))};
+    if (character != '\r') /* of a line's end, as some write it */
+        take(wrap, bytes, sizeof bytes, picture);
+}
+
 /* In and out ---------------------------------------------------------------------------------------------- */
 
 void wrap_start(struct wrap *wrap, FILE *out, unsigned fixed_columns)
@@ -211,7 +227,10 @@ void wrap_write(struct wrap *wrap, const char *text, size_t len)
     for (size_t at = 0, n; at < len; at += n) {
         uint32_t character;
         n = read_character(text + at, len - at, &character);
-        take(wrap, text + at, n, character);
+        if (is_control(character) && character != '\n' && character != '\t')
+            take_control(wrap, character);
+        else
+            take(wrap, text + at, n, character);
     }
     if (wrap->locale)
         uselocale(before);

@@ -3,7 +3,8 @@
  * A word is written once it has ended. Blocks of code (fenced or indented by four) and lines of tables are left as they
  * are, and so is a word that is longer than a line. Characters of Chinese and Japanese are words of their own, as they
  * are written without spaces; wide ones take two columns. An item of a list goes on under its first word. The width is
- * asked for with each word, so that a window may change it. A struct wrap is started with wrap_start and belongs to one
+ * asked for with each word, so that a window may change it. Control characters that a text has, but for newline and tab,
+ * are shown by their pictures (ESC as U+241B): the terminal obeys none. A carriage return is left out. A struct wrap is started with wrap_start and belongs to one
  * thread at a time. */
 #ifndef RUNNEL_CLI_WRAP_H
 #define RUNNEL_CLI_WRAP_H

@@ -2,6 +2,7 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,12 @@ def test_text(runnel, tiny):
         assert float(milliseconds) == pytest.approx(expected, rel=0.1, abs=0.1)
     # Everything is faster than a minute a token: the largest batch is recommended.
     assert re.search(r"60000 ms .*--parallel 3 --threads 2", done.stdout)
+
+
+def test_a_model_s_name_does_not_steer_the_terminal(runnel, tiny):
+    path = Path(tiny())
+    path.write_bytes(path.read_bytes().replace(b"Tiny random model", b"Tiny\033[2Jdom model"))
+    assert bench(runnel, "-m", path, *SMALL, "--repeat", "1").stdout.startswith("Tiny?[2Jdom model, ")
 
 
 def test_depth(runnel, tiny):

@@ -7,6 +7,7 @@ import stat
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 
@@ -411,6 +412,35 @@ def test_a_failed_retry_keeps_the_answer(chat, tiny, tmp_path):
     assert "Turns left: 0" in say(terminal, "/undo"), "the question without an answer was kept, too"
 
 
+def load_long_question(terminal, path):
+    """A turn whose question takes seconds to read, and of which nothing is cached."""
+    path.write_text(json.dumps([{"role": "user", "content": "~" * 60000}, {"role": "assistant", "content": "An answer."}]))
+    say(terminal, f"/load {path}")
+
+
+def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
+    """Interrupted while the prompt was read, or cut off in its thoughts."""
+    path = tmp_path / "talk.json"
+    terminal = chat(tiny("long"), "--ctx", "70000", "--seed", "5")
+    load_long_question(terminal, path)
+    terminal.type("/retry\r")
+    terminal.wait_for("takes another.")
+    time.sleep(0.7)  # the prompt is being read
+    terminal.type("\x03")
+    shown = terminal.wait_for("\n" + PROMPT)
+    assert "answer 0" in shown and "The answer before stays" in shown, shown
+    say(terminal, f"/save {path}")
+    assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
+
+    thinks = chat(tiny("r1"), "--temp", "0", "-n", "5")
+    path.write_text(json.dumps([{"role": "user", "content": "Tell me"}, {"role": "assistant", "content": "An answer."}]))
+    say(thinks, f"/load {path}")
+    shown = say(thinks, "/retry")
+    assert "Cut off within its thoughts" in shown and "The answer before stays" in shown
+    say(thinks, f"/save {path}")
+    assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
+
+
 # How it looks -----------------------------------------------------------------------------------------------------------
 
 def lines_of(terminal, line):
@@ -459,6 +489,24 @@ def test_figures_in_a_narrow_terminal_never_break_before_a_unit(chat, tiny):
                         r"decode [\d.]+ tok/s, [\d.]+ GB/s \| cut off at its limit\]", joined), joined
 
 
+def test_the_figures_have_no_speed_of_what_was_not_measured(chat, tiny, tmp_path):
+    terminal = chat(tiny("long"), "--ctx", "70000", "--seed", "5")
+    load_long_question(terminal, tmp_path / "talk.json")
+    for verbose, figures in (("off", r"\[prompt \d+( \(\d+ cached\))? \| answer 0 \| cancelled\]"),
+                             ("on", r"\[prompt \d+ tokens( \(\d+ cached\))? \| answer 0 tokens \| cancelled\]")):
+        say(terminal, f"/set verbose {verbose}")
+        terminal.type("/retry\r")
+        terminal.wait_for("takes another.")
+        time.sleep(0.7)  # the prompt is being read
+        terminal.type("\x03")
+        shown = terminal.wait_for("\n" + PROMPT)
+        assert re.search(figures, shown), shown
+    single = chat(tiny(), "-n", "1", "--seed", "5")
+    assert re.search(r"\[prompt \d+ in \d+\.\d s \| answer 1 \| cut off\]", say(single, "Tell me"))
+    say(single, "/set verbose on")
+    assert re.search(r"first token \d+ ms \| answer 1 token \| cut off at its limit\]", say(single, "Tell me"))
+
+
 def test_the_figures_leave_out_what_is_worth_least(chat, tiny):
     terminal = chat(tiny(), *SEED)
     say(terminal, "Tell me")
@@ -466,6 +514,17 @@ def test_the_figures_leave_out_what_is_worth_least(chat, tiny):
     resize(terminal, 56)
     line = next(line for line in lines_of(terminal, "/retry") if line.startswith("["))
     assert len(line) <= 56 and line.startswith("[prompt ") and "cached" not in line
+
+
+def test_a_text_does_not_steer_the_terminal(chat, tiny, tmp_path):
+    """Whoever wrote it, a model or a file: an answer goes the same way."""
+    path = tmp_path / "talk.json"
+    path.write_text(json.dumps([{"role": "system", "content": "a\033]0;title\007\033[2J\x9b1m b"}]))
+    terminal = chat(tiny())
+    say(terminal, f"/load {path}")
+    shown = say(terminal, "/system")
+    assert "a\u241b]0;title\u2407\u241b[2J\ufffd1m b\n" in shown
+    assert not any(character in shown for character in "\033\007\x9b")
 
 
 def test_lines_break_between_words(chat, runnel, smollm2):

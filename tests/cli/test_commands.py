@@ -31,6 +31,8 @@ def test_help(runnel):
     overview = run(runnel, "help")
     assert overview.returncode == 0 and overview.stderr == "" and "  serve " in overview.stdout
     assert run(runnel, "--help").stdout == overview.stdout
+    for arguments in (("help", "--help"), ("help", "help"), ("--help", "-h"), ("version", "--help")):
+        assert run(runnel, *arguments).stdout == overview.stdout, arguments
     alone = run(runnel)
     assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", overview.stdout)
     of_serve = run(runnel, "serve", "--help")

@@ -47,6 +47,18 @@ def test_text(runnel, tiny):
         assert words in done.stdout
 
 
+def test_names_do_not_steer_the_terminal(runnel, tiny, tmp_path):
+    """The file's, as somebody downloaded it, and that of the model."""
+    model = Path(tiny()).read_bytes()
+    named = b"Tiny random model"
+    assert model.count(named) == 1
+    path = tmp_path / "a\033[2J\x9bb.gguf"
+    path.write_bytes(model.replace(named, "Tiny\033[2J\x9b2J mode".encode()))
+    lines = inspect(runnel, path).stdout.splitlines()
+    assert lines[0].split(maxsplit=1) == ["name", "Tiny?[2J?2J mode"]
+    assert lines[2].split(maxsplit=1)[1].startswith(f"{tmp_path}/a?[2J?b.gguf, GGUF version ")
+
+
 def test_errors(runnel, tiny, tmp_path):
     path = Path(tiny("qwen2"))
     path.write_bytes(path.read_bytes()[:-64])  # past the padding

@@ -226,6 +226,17 @@ def test_a_reader_that_leaves(runnel, tiny, ignores):
         assert (status, written) == (-signal.SIGPIPE, "")
 
 
+def test_more_threads_than_cpus_are_remarked(runnel, tiny):
+    def one_cpu():
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    args = (tiny(), "-p", "Tell me", "-n", "2", "-t", "2")
+    done = run(runnel, *args, preexec_fn=one_cpu)
+    assert done.returncode == 0 and b"--threads 2: this process may use 1 CPU; more threads make it slow" in done.stderr
+    assert run(runnel, *args, "-t", "1", preexec_fn=one_cpu).stderr.count(b"CPU") == 0
+    assert answer(runnel, *args, preexec_fn=one_cpu)["completion_tokens"] == 2, "programs get the object alone"
+
+
 def test_an_interrupt_ends_the_answer(runnel, tiny):
     process = long_run(runnel, tiny("long"))
     process.send_signal(signal.SIGINT)

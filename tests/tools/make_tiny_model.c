@@ -21,7 +21,7 @@ int main(int argc, char **argv)
     struct tiny_model_options options;
     runnel_error error;
     const char *kind = argc > 2 ? argv[2] : "qwen2";
-    if (argc < 2 || argc > 3 ||
+    if (argc < 2 || argc > 3 || *argv[1] == '-' || /* an option is no name for a file */
         (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long") &&
          strcmp(kind, "hot"))) {
         fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot]\n");

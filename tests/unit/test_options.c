@@ -240,6 +240,10 @@ static void test_once(void **state)
     assert_int_equal(s.n, 2);
     assert_int_equal(options_read(&t, 4, twice, &s, &error), RUNNEL_EINVAL);
     assert_string_equal(error.message, "--prompt: expected it once, found 'a' and 'b'");
+    char *files[] = {(char *)"t", (char *)"--config", config_path, (char *)"--config=other"};
+    write_config("tokens = 1\n");
+    assert_int_equal(options_read(&t, 4, files, &s, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "--config: expected it once, found '"));
     write_config("prompt = a\n\nprompt = b\n");
     assert_int_equal(options_read(&t, 3, file, &s, &error), RUNNEL_EINVAL);
     assert_non_null(

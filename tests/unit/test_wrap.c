@@ -97,12 +97,29 @@ static void test_items_hang(void **state)
     check("1984 was one", 10, "1984 was\none");
 }
 
+static void test_no_control_character_reaches_the_terminal(void **state)
+{
+    (void)state;
+    check("a\033[31mb\007 \x7f", 80, "a\xe2\x90\x9b[31mb\xe2\x90\x87 \xe2\x90\xa1");
+    check("a\xc2\x9b"
+          "2Jb",
+          80,
+          "a\xef\xbf\xbd"
+          "2Jb"); /* CSI as one character */
+    check("one\r\ntwo\rthree\v", 80, "one\ntwothree\xe2\x90\x8b");
+    check("```\n\033[2J\tx\n```", 80, "```\n\xe2\x90\x9b[2J\tx\n```"); /* in code, too */
+    check("\033\033\033 \033\033", 5, "\xe2\x90\x9b\xe2\x90\x9b\xe2\x90\x9b\n\xe2\x90\x9b\xe2\x90\x9b");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),           cmocka_unit_test(test_long_words),
-        cmocka_unit_test(test_wide_characters), cmocka_unit_test(test_code_is_left_alone),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_wide_characters),
+        cmocka_unit_test(test_code_is_left_alone),
         cmocka_unit_test(test_items_hang),
+        cmocka_unit_test(test_no_control_character_reaches_the_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
