@@ -40,6 +40,12 @@ static void show_progress(void *user, uint64_t done, uint64_t total)
     progress_update(user, done, total);
 }
 
+int cli_find_model(const char *name, runnel_error *error)
+{
+    char path[PATH_MAX];
+    return catalogue_resolve(name, path, sizeof path, error);
+}
+
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error)
 {
