@@ -36,6 +36,12 @@ int cli_find_model(const char *name, runnel_error *error);
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 
+/* The library names its fields; a person gave a command's options: {"n_context", "--ctx"}, ..., {NULL, NULL}. */
+struct field_name {
+    const char *field, *option;
+};
+void cli_name_options(const struct field_name *names, runnel_error *error);
+
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);
 

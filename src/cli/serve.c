@@ -271,6 +271,16 @@ static int open_model(void *user, const runnel_model **model, runnel_error *erro
     return RUNNEL_OK;
 }
 
+/* What the engine may refuse, as it was asked for here. */
+static const struct field_name engine_names[] = {
+    {"n_kv_bytes", "--kv-cache-mib"},
+    {"n_context", "--ctx"},
+    {"n_batch", "--batch"},
+    {"n_parallel", "--parallel"},
+    {"n_requests", "--limit-concurrency"},
+    {NULL, NULL},
+};
+
 static runnel_engine_options make_engine_options(const struct serve_settings *settings,
                                                  const runnel_model_info *info)
 {
@@ -305,8 +315,10 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
         context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib, options.n_kv_bytes, error);
     if (!failure)
         failure = runnel_engine_start(model, &options, &serving->engine, error);
-    if (failure)
+    if (failure) {
+        cli_name_options(engine_names, error);
         return failure;
+    }
     serving->options.n_context = options.n_context;
     serving->options.n_parallel = options.n_parallel;
     *engine = serving->engine;

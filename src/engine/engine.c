@@ -106,7 +106,7 @@ static int count_pages(size_t page_bytes, const runnel_engine_options *options, 
         n = a_context;
     if (n < a_context)
         return error_set(error, RUNNEL_EINVAL,
-                         "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
+                         "n_kv_bytes: %llu MiB hold %llu tokens, expected room for n_context, %u (%llu MiB)",
                          (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
                          options->n_context,
                          (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));

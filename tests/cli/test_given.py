@@ -61,6 +61,18 @@ def test_memory_that_is_not_there_is_not_tried(runnel, tiny):
     assert "--kv-cache-mib 1048576: its KV cache would take 1024.0 GiB, found" in refused
 
 
+def test_what_the_library_refuses_is_told_of_the_option(runnel, tiny, tmp_path):
+    """The library names its fields, n_kv_bytes and n_context; who typed a command knows its options."""
+    model = tiny()
+    (tmp_path / "ids").write_text(str([5] * 5000))
+    for words, *args in ((("--kv-cache-mib: 1 MiB", "--ctx"), "serve", model, "--port", "0", "--kv-cache-mib", "1"),
+                         (("--ids: number of tokens: 5000", "1024"), "logits", model, "--ids", tmp_path / "ids", "-o", tmp_path / "out"),
+                         (("-p, -n and --depth", "5001"), "bench", model, "-p", "5000")):
+        done = run(runnel, *args)
+        assert done.returncode == 1 and all(word in done.stderr for word in words), done.stderr
+        assert not any(field in done.stderr for field in ("n_kv_bytes", "n_context")), done.stderr
+
+
 def test_a_model_without_its_flag(runnel, tiny, tmp_path):
     model = tiny()
     assert run(runnel, "run", model, "-p", "Tell me", "-n", "3").returncode == 0
