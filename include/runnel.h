@@ -391,8 +391,7 @@ typedef struct runnel_stats_values {
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
 } runnel_stats_values;
 
-/* A picture of the engine as the latest step began or, between steps, as it ended: what a step takes up counts as waiting
- * until it has ended. Any thread; does not wait for a step. */
+/* A picture of the engine now. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
 /* One of the n_parallel places in which requests are computed. */

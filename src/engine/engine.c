@@ -487,8 +487,11 @@ static void *engine_main(void *arg)
     struct runnel_engine *engine = arg;
     pthread_setname_np(pthread_self(), "runnel-engine"); /* for whoever looks with top */
     while (!take_inbox(engine)) {
-        publish_stats(engine); /* who left is seen to be gone before the next step, not after it */
-        bool worked = engine_step(engine);
+        double start_ms = clock_ms();
+        engine_admit(engine, start_ms);
+        publish_stats(
+            engine); /* who left is seen to be gone, and who runs to run, from the events of this step */
+        bool worked = engine_step(engine, start_ms);
         publish_stats(engine);
         if (!worked)
             sleep_until_work(engine);

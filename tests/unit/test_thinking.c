@@ -530,6 +530,47 @@ static void slots_show_what_runs(void **state)
     runnel_engine_stop(engine);
 }
 
+struct stats_heard {
+    runnel_engine *engine;
+    uint32_t n_running, n_waiting; /* in the first event */
+    size_t n_events;
+};
+
+static bool count_running(void *user, const runnel_event *event)
+{
+    (void)event;
+    struct stats_heard *first = user;
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(first->engine, &stats);
+    if (!first->n_events++) {
+        first->n_running = stats.n_running;
+        first->n_waiting = stats.n_waiting;
+    }
+    return true;
+}
+
+/* Whose first event it is runs, whether that tells of the prompt or of a token. */
+static void stats_count_who_runs(void **state)
+{
+    (void)state;
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    for (int progress = 0; progress < 2; progress++) {
+        struct stats_heard first = {.engine = engine};
+        struct heard heard;
+        runnel_request request = ask_for(-1, 3, 1, &heard);
+        request.wants_progress = progress;
+        request.on_event = count_running;
+        request.user = &first;
+        runnel_response response = respond(engine, &request);
+        assert_true(first.n_events > 2);
+        assert_int_equal(first.n_running, 1);
+        assert_int_equal(first.n_waiting, 0);
+        runnel_response_free(&response);
+    }
+    runnel_engine_stop(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +586,7 @@ int main(void)
         cmocka_unit_test(prompts_are_told_as_tokens),
         cmocka_unit_test(slots_show_what_runs),
         cmocka_unit_test(prompts_are_told_as_text),
+        cmocka_unit_test(stats_count_who_runs),
         cmocka_unit_test(texts_come_with_counts),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
