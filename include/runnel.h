@@ -239,7 +239,9 @@ typedef struct runnel_logprob {
 
 typedef struct runnel_event {
     enum runnel_event_kind kind;
-    const char *text; /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated; valid during the call */
+    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated; valid during the call. Of a character that max_tokens, the
+     * context or the thinking_budget cut, the bytes that had come are left out. */
+    const char *text;
     size_t text_len;
     enum runnel_finish_reason finish_reason; /* FINISH only */
     const runnel_error *error;               /* FINISH with RUNNEL_FINISH_ERROR only */

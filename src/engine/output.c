@@ -272,6 +272,11 @@ enum output_state output_push(struct output *o, const char *bytes, size_t len, e
     return o->state;
 }
 
+void output_cut_character(struct output *o)
+{
+    o->utf8 = (struct utf8_assembler){.n_bytes = 0};
+}
+
 enum output_state output_finish(struct output *o, bool is_cut, event_function *on_event, void *user)
 {
     struct listener listener = {on_event, user};

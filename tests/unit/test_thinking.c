@@ -571,6 +571,61 @@ static void stats_count_who_runs(void **state)
     runnel_engine_stop(engine);
 }
 
+struct texts {
+    char text[512], reasoning[512];
+};
+
+static bool join(void *user, const runnel_event *event)
+{
+    struct texts *texts = user;
+    if (event->kind == RUNNEL_EVENT_THOUGHT)
+        strcat(texts->reasoning, event->text);
+    if (event->kind == RUNNEL_EVENT_ANSWER)
+        strcat(texts->text, event->text);
+    return true;
+}
+
+/* The model says nothing but beginnings of characters. Those that no limit cut are U+FFFD. */
+static void limits_within_characters(void **state)
+{
+    (void)state;
+    static const runnel_logit_bias begins[] = {{0xe2, 1000}};
+    static const char two[] = "\xef\xbf\xbd\xef\xbf\xbd";
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
+    struct heard heard;
+    struct texts texts = {.text = ""};
+    runnel_request request = ask_for(0, 3, 1, &heard);
+    request.no_thinking = true;
+    request.thinking_budget = -1;
+    request.sampling.logit_bias = begins;
+    request.sampling.n_logit_bias = 1;
+    request.on_event = join;
+    request.user = &texts;
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+    assert_int_equal(response.n_tokens, 3);
+    assert_string_equal(response.text, two);
+    assert_string_equal(texts.text, two);
+    runnel_response_free(&response);
+
+    texts = (struct texts){.text = ""}; /* the budget cuts the thought, max_tokens the answer */
+    request.no_thinking = false;
+    request.thinking_budget = 3;
+    request.max_tokens = 30;
+    response = respond(engine, &request);
+    assert_true(response.thought_closed);
+    assert_string_equal(response.reasoning, "\xef\xbf\xbd\xef\xbf\xbd\n"); /* the end is a line of its own */
+    assert_string_equal(texts.reasoning, response.reasoning);
+    size_t n_answer = response.text_len;
+    assert_true(n_answer > 0 && n_answer % 3 == 0);
+    runnel_response_free(&response);
+    request.max_tokens++;
+    response = respond(engine, &request);
+    assert_int_equal(response.text_len, n_answer + 3);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +642,7 @@ int main(void)
         cmocka_unit_test(slots_show_what_runs),
         cmocka_unit_test(prompts_are_told_as_text),
         cmocka_unit_test(stats_count_who_runs),
+        cmocka_unit_test(limits_within_characters),
         cmocka_unit_test(texts_come_with_counts),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
