@@ -86,7 +86,8 @@ typedef struct runnel_model_options {
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
-    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. */
+    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. Not
+     * beside chat_template. */
     const char *chat_template_text;
 } runnel_model_options;
 
@@ -265,8 +266,9 @@ typedef struct runnel_logprob {
 typedef struct runnel_event {
     size_t size; /* sizeof(runnel_event) */
     enum runnel_event_kind kind;
-    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated. This and what the other pointers lead to is valid during
-     * the call of on_event, or until runnel_next is called again. */
+    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated. Of a character that max_tokens, the context or the
+     * thinking_budget cut, the bytes that had come are left out. This and what the other pointers lead to is valid during the
+     * call of on_event, or until runnel_next is called again. */
     const char *text;
     size_t text_len;
     enum runnel_finish_reason finish_reason; /* FINISH only */
@@ -446,8 +448,7 @@ typedef struct runnel_stats_values {
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
 } runnel_stats_values;
 
-/* A picture of the engine as the latest step began or, between steps, as it ended: what a step takes up counts as waiting
- * until it has ended. Any thread; does not wait for a step. */
+/* A picture of the engine now. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
 /* One of the n_parallel places in which requests are computed. */

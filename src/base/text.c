@@ -60,8 +60,8 @@ void text_free(struct text *text)
 
 size_t text_distance(const char *a, size_t a_len, const char *b)
 {
-    size_t row[32], b_len = strlen(b);
-    if (a_len > 31 || b_len > 31)
+    size_t row[TEXT_DISTANCE_MAX + 1], b_len = strlen(b);
+    if (a_len > TEXT_DISTANCE_MAX || b_len > TEXT_DISTANCE_MAX)
         return SIZE_MAX;
     for (size_t j = 0; j <= b_len; j++)
         row[j] = j;

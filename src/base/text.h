@@ -17,7 +17,10 @@ void text_add(struct text *text, const char *bytes, size_t len);
 void text_add_string(struct text *text, const char *string);
 void text_free(struct text *text); /* zeroes it */
 
-/* The fewest letters to put in, take out or change to make a into b (Levenshtein); SIZE_MAX if either has more than 31. */
+enum { TEXT_DISTANCE_MAX = 63 /* bytes of each */ };
+
+/* The fewest letters to put in, take out or change to make a into b (Levenshtein); SIZE_MAX if either has more than
+ * TEXT_DISTANCE_MAX. */
 size_t text_distance(const char *a, size_t a_len, const char *b);
 
 /* Part of a text: [begin, end) in bytes. */

@@ -412,6 +412,8 @@ static int list_figures(struct bench *bench, runnel_error *error)
 /* An engine with room for the longest prompt and the largest batch, and no more. */
 static int start_engine(struct bench *bench, runnel_error *error)
 {
+    static const struct field_name names[] = {
+        {"n_context", "the context that -p, -n and --depth want"}, {"n_parallel", "--batch"}, {NULL, NULL}};
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
@@ -429,7 +431,10 @@ static int start_engine(struct bench *bench, runnel_error *error)
             options.n_context = decode_prompt(bench) + figure->n + 1;
     }
     options.n_kv_tokens = options.n_parallel * n_sequence;
-    return runnel_engine_start(bench->model, &options, &bench->engine, error);
+    int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
+    if (failure)
+        cli_name_options(names, error);
+    return failure;
 }
 
 static int run(const struct bench_settings *settings)

@@ -2,15 +2,18 @@
  */
 #include "cli/catalogue.h"
 
-#include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
-#include "base/text.h"
+#include "cli/near_name.h"
+
+static const char EXTENSION[] = ".gguf";
+static const char FOLDER_HERE[] = "models";
 
 extern const char models_tsv[]; /* generated from models.tsv, zero-terminated */
 
@@ -86,29 +89,18 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
-/* Lower case, cut to what text_distance() compares. */
-static size_t lower(const char *text, char out[32])
+static void consider_known(struct near_name *near)
 {
-    size_t len = 0;
-    for (; len < 31 && text[len]; len++)
-        out[len] = (char)tolower((unsigned char)text[len]);
-    out[len] = 0;
-    return len;
-}
-
-/* Its beginning, or two letters wrong, or capital ones. */
-bool catalogue_is_near(const char *name, const char *known)
-{
-    char a[32], b[32];
-    size_t len = lower(name, a), known_len = lower(known, b);
-    size_t distance = text_distance(a, len, b);
-    return (len >= 2 && len < known_len && memcmp(a, b, len) == 0) || (distance <= 2 && 2 * distance <= len);
+    struct catalogue_entry known;
+    for (const char *cursor = NULL; catalogue_next(&cursor, &known);)
+        near_name_consider(near, known.name);
 }
 
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)
 {
     struct catalogue_entry candidate;
-    char names[256] = "", nearest[sizeof candidate.name + 32] = "";
+    struct near_name near = near_name_begin(name);
+    char names[256] = "";
     const char *cursor = NULL;
     while (catalogue_next(&cursor, &candidate)) {
         if (strcmp(candidate.name, name) == 0) {
@@ -117,11 +109,11 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
         }
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", candidate.name);
-        if (!*nearest && catalogue_is_near(name, candidate.name))
-            snprintf(nearest, sizeof nearest, "; did you mean %s?", candidate.name);
+        near_name_consider(&near, candidate.name);
     }
-    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%s'%s; known names: %s", name,
-                     nearest, names);
+    return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%.80s'; %s%s%sknown names: %s",
+                     name, *near.nearest ? "did you mean " : "", near.nearest, *near.nearest ? "? " : "",
+                     names);
 }
 
 int catalogue_folder(char *path, size_t size, runnel_error *error)
@@ -146,83 +138,69 @@ int catalogue_folder(char *path, size_t size, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* Formats folder/name and extension into path; true if that is there and fits. */
+/* Formats folder/name and extension into path; true if a file is there and fits. */
 static bool is_there(char *path, size_t size, const char *folder, const char *name, const char *extension)
 {
+    struct stat status;
     int len = snprintf(path, size, "%s/%s%s", folder, name, extension);
-    return len >= 0 && (size_t)len < size && access(path, F_OK) == 0;
+    return len >= 0 && (size_t)len < size && !stat(path, &status) && !S_ISDIR(status.st_mode);
 }
 
-/* Looks for a file in the folder whose name may be meant, and copies it without .gguf. */
-static bool find_near(const char *model, const char *folder, char near[64])
+static int take_path(const char *from, char *path, size_t size, runnel_error *error)
+{
+    size_t len = strlen(from);
+    if (len >= size)
+        return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu", size - 1,
+                         len);
+    memcpy(path, from, len + 1);
+    return RUNNEL_OK;
+}
+
+static void consider_folder(struct near_name *near, const char *folder)
 {
     DIR *dir = opendir(folder);
-    bool found = false;
-    for (struct dirent *entry; dir && !found && (entry = readdir(dir));) {
-        size_t len = strlen(entry->d_name), end = strlen(".gguf");
-        if (len <= end || len - end >= 64 || strcmp(entry->d_name + len - end, ".gguf") != 0)
-            continue;
-        snprintf(near, 64, "%.*s", (int)(len - end), entry->d_name);
-        found = catalogue_is_near(model, near) || catalogue_is_near(model, entry->d_name);
-    }
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (near_name_stem(entry->d_name) < strlen(entry->d_name))
+            near_name_consider(near, entry->d_name);
     if (dir)
         closedir(dir);
-    return found;
 }
 
-/* "did you mean NAME? " or nothing. */
-static const char *suggest(const char *model, const char *folder, char text[80])
+static int refuse_model(const char *model, const char *folder, runnel_error *error)
 {
-    char near[64] = "";
-    struct catalogue_entry entry;
-    bool found = find_near(model, folder, near) || find_near(model, "models", near);
-    bool is_name = false; /* but for capital letters */
-    for (const char *cursor = NULL; !is_name && catalogue_next(&cursor, &entry);) {
-        is_name = !strcasecmp(model, entry.name);
-        if (is_name ||
-            (!found && (catalogue_is_near(model, entry.name) || catalogue_is_near(model, entry.file))))
-            snprintf(near, sizeof near, "%.63s", entry.name);
-        found = found || is_name || (*near && !strcmp(near, entry.name));
-    }
-    snprintf(text, 80, "did you mean %s? ", near);
-    return found ? text : "";
-}
-
-int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error)
-{
-    size_t len = strlen(model);
-    if (strchr(model, '/') || access(model, F_OK) == 0) {
-        if (len >= size)
-            return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
-                             size - 1, len);
-        memcpy(path, model, len + 1);
-        return RUNNEL_OK;
-    }
-
-    char folder[3072], found[4096];
-    int code = catalogue_folder(folder, sizeof folder, error);
-    if (code)
-        return code;
-    bool is_found = *model && (is_there(found, sizeof found, folder, model, ".gguf") ||
-                               is_there(found, sizeof found, folder, model, "") ||
-                               is_there(found, sizeof found, "models", model, ".gguf") ||
-                               is_there(found, sizeof found, "models", model, ""));
-    if (is_found) {
-        if (strlen(found) >= size)
-            return error_set(error, RUNNEL_EINVAL, "model path: expected at most %zu bytes, found %zu",
-                             size - 1, strlen(found));
-        memcpy(path, found, strlen(found) + 1);
-        return RUNNEL_OK;
-    }
-
     struct catalogue_entry entry;
     if (catalogue_find(model, &entry, NULL) == RUNNEL_OK)
         return error_set(error, RUNNEL_EIO, "model '%s' is not here yet: `runnel pull %s` gets it", model,
                          model);
-    char near[80];
-    return error_set(
-        error, RUNNEL_EIO,
-        "model '%s': expected a file or the name of a pulled model, found neither here nor in models or %s; "
-        "%s`runnel list` shows the names",
-        model, folder, suggest(model, folder, near));
+    struct near_name near = near_name_begin(model);
+    consider_known(&near);
+    consider_folder(&near, folder);
+    consider_folder(&near, FOLDER_HERE);
+    const char *nearest = near.nearest;
+    return error_set(error, RUNNEL_EIO,
+                     "model '%.80s': expected a file or the name of a pulled model, found neither here nor "
+                     "in %s or %.200s; %s%s%s",
+                     model, FOLDER_HERE, folder, *nearest ? "did you mean " : "`runnel list` shows the names",
+                     nearest, *nearest ? "?" : "");
+}
+
+int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error)
+{
+    bool is_path = strchr(model, '/') != NULL;
+    struct stat status;
+    bool exists = stat(model, &status) == 0;
+    if (exists && (is_path || !S_ISDIR(status.st_mode)))
+        return take_path(model, path, size, error);
+    if (is_path)
+        return error_set(error, RUNNEL_EIO, "%s: cannot open: %s", model, strerror(errno));
+    char folder[3072], found[4096];
+    int no_folder = catalogue_folder(folder, sizeof folder, error);
+    const char *const folders[] = {FOLDER_HERE, folder};
+    for (size_t i = no_folder ? 1 : 2; *model && i > 0; i--)
+        if (is_there(found, sizeof found, folders[i - 1], model, EXTENSION) ||
+            is_there(found, sizeof found, folders[i - 1], model, ""))
+            return take_path(found, path, size, error);
+    if (exists) /* a folder, as whoever opens it will say */
+        return take_path(model, path, size, error);
+    return no_folder ? no_folder : refuse_model(model, folder, error);
 }

@@ -1,7 +1,8 @@
 /* catalogue.h: the models that runnel knows by name (models.tsv, built in), and where pulled models are kept.
  *
- * The catalogue is constant; any thread. Where a model is looked for, in this order: the path itself;
- * NAME.gguf, then NAME, in the folder of pulled models; the same in `models` where the program is run. */
+ * The catalogue is constant; any thread. Where a model is looked for, in this order: the path itself, unless
+ * it is a folder; NAME.gguf, then NAME, in the folder of pulled models; the same in `models` where the program is run. What
+ * has a slash is a path alone. */
 #ifndef RUNNEL_CLI_CATALOGUE_H
 #define RUNNEL_CLI_CATALOGUE_H
 
@@ -22,10 +23,7 @@ struct catalogue_entry {
     int n_sources;
 };
 
-/* May a name be another one, typed wrong? */
-bool catalogue_is_near(const char *name, const char *known);
-
-/* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names. */
+/* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names and suggests one. */
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);
 
 /* Reads the next model into entry and moves the cursor on; false at the end. A cursor that is NULL begins. */
@@ -35,8 +33,8 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry);
  * ~/.local/share/runnel/models. It need not exist. */
 int catalogue_folder(char *path, size_t size, runnel_error *error);
 
-/* The path of a model that was named on the command line: a path, or the name of a pulled model. The file
- * exists. */
+/* The path of a model that was named on the command line: a path, or the name of a pulled model. Something is
+ * there; else RUNNEL_EIO with a message that suggests the nearest name. */
 int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *error);
 
 #endif

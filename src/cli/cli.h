@@ -28,6 +28,9 @@ int cli_read_options(const struct options_table *table, int argc, char **argv, v
 /* Says on stderr what of the model's file was left out, if anything. */
 void cli_tell_warning(const runnel_model *model);
 
+/* Whether there is a file for a path or a pulled name; what is in it, opening tells. */
+int cli_find_model(const char *name, runnel_error *error);
+
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 /* chat_template: a name, chat_template_file: a file of one; NULL: the model's own. */
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
@@ -35,6 +38,12 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
 
 /* Text that a model's file or its name has, to stdout: control characters, which a terminal would obey, become '?'. */
 void cli_print_text(const char *text, size_t len);
+
+/* The library names its fields; a person gave a command's options: {"n_context", "--ctx"}, ..., {NULL, NULL}. */
+struct field_name {
+    const char *field, *option;
+};
+void cli_name_options(const struct field_name *names, runnel_error *error);
 
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);

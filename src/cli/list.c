@@ -21,6 +21,7 @@
 #include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
+#include "cli/near_name.h"
 #include "cli/part.h"
 
 enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
@@ -106,12 +107,10 @@ static int append(struct store *store, const struct stored *model, runnel_error 
     return RUNNEL_OK;
 }
 
-/* takes_bare: -m finds a file of this folder that has no .gguf at its end. */
-static int add_file(struct store *store, const char *folder, bool takes_bare, const char *file,
-                    runnel_error *error)
+static int add_file(struct store *store, const char *folder, const char *file, runnel_error *error)
 {
     struct stored model = {.kind = STORED_MODEL};
-    if (strlen(file) >= sizeof model.name || !read_file_name(file, &model) || (model.bare && !takes_bare))
+    if (strlen(file) >= sizeof model.name || !read_file_name(file, &model))
         return RUNNEL_OK;
     int len = snprintf(model.path, sizeof model.path, "%s/%s", folder, file);
     if (len < 0 || (size_t)len >= sizeof model.path || !look_at_file(&model))
@@ -137,7 +136,7 @@ static int by_name(const void *a, const void *b)
     return order ? order : (int)one->bare - (int)other->bare;
 }
 
-static int read_folder(struct store *store, const char *folder, bool takes_bare, runnel_error *error)
+static int read_folder(struct store *store, const char *folder, runnel_error *error)
 {
     DIR *dir = opendir(folder);
     size_t first = store->n;
@@ -147,7 +146,7 @@ static int read_folder(struct store *store, const char *folder, bool takes_bare,
                    ? RUNNEL_OK
                    : error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", folder, strerror(errno));
     for (struct dirent *entry; !failure && (entry = readdir(dir));)
-        failure = add_file(store, folder, takes_bare, entry->d_name, error);
+        failure = add_file(store, folder, entry->d_name, error);
     closedir(dir);
     if (store->n > first)
         qsort(store->models + first, store->n - first, sizeof *store->models, by_name);
@@ -170,7 +169,7 @@ static int read_store(struct store *store, runnel_error *error)
         strcpy(store->folders[store->n_folders++], "models");
     int failure = RUNNEL_OK;
     for (size_t i = 0; !failure && i < store->n_folders; i++)
-        failure = read_folder(store, store->folders[i], i < store->n_pulled, error);
+        failure = read_folder(store, store->folders[i], error);
     if (failure)
         free(store->models);
     return failure;
@@ -364,20 +363,19 @@ static const struct options_table rm_table = {
 static int refuse_name(const struct store *store, const char *name, runnel_error *error)
 {
     struct text names = {0};
-    const char *nearest = NULL;
+    struct near_name near = near_name_begin(name);
     struct catalogue_entry known;
     for (size_t i = 0; i < store->n; i++) {
         text_add_string(&names, i ? ", " : "");
         text_add_string(&names, store->models[i].name);
-        if (!nearest && catalogue_is_near(name, store->models[i].name))
-            nearest = store->models[i].name;
+        near_name_consider(&near, store->models[i].name);
     }
     bool is_known = catalogue_find(name, &known, NULL) == RUNNEL_OK;
     if (!store->n || names.failed)
         error_set(error, RUNNEL_EINVAL, "no model '%s' is here, nor any other", name);
-    else if (nearest && !is_known)
-        error_set(error, RUNNEL_EINVAL, "no model '%s' is here; did you mean %s? there is %s", name, nearest,
-                  names.bytes);
+    else if (*near.nearest && !is_known)
+        error_set(error, RUNNEL_EINVAL, "no model '%s' is here; did you mean %s? there is %s", name,
+                  near.nearest, names.bytes);
     else
         error_set(error, RUNNEL_EINVAL, "no model '%s' is here; there is %s", name, names.bytes);
     text_free(&names);

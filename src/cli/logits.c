@@ -112,6 +112,7 @@ static int write_output(runnel_engine *engine, const char *path, uint32_t n_voca
 static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids,
                    size_t n_ids, runnel_error *error)
 {
+    static const struct field_name names[] = {{"n_context", "--ids: number of tokens"}, {NULL, NULL}};
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
     runnel_engine *engine;
@@ -120,8 +121,10 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     options.n_context = n_ids < 2 ? 2 : n_ids > UINT32_MAX ? UINT32_MAX : (uint32_t)n_ids;
     options.n_batch = (uint32_t)settings->chunk;
     int failure = runnel_engine_start(model, &options, &engine, error);
-    if (failure)
+    if (failure) {
+        cli_name_options(names, error);
         return failure;
+    }
     failure = write_output(engine, settings->output, info.n_vocab, ids, n_ids, error);
     runnel_engine_stop(engine);
     return failure;
@@ -132,7 +135,7 @@ static int run(const struct logits_settings *settings)
     runnel_error error;
     int32_t *ids;
     size_t n_ids;
-    if (read_ids(settings->ids, &ids, &n_ids, &error))
+    if (cli_find_model(settings->model, &error) || read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);

@@ -7,13 +7,11 @@
 #include "base/limits.h"
 #include "base/options.h"
 #include "cli/answer_view.h"
-#include "cli/catalogue.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
 #include "cli/run_input.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,34 +247,22 @@ bool run_can_think(const runnel_model *model)
     return !same;
 }
 
-/* Looks for the model's file before anything is read or asked. */
-static int find_model(const struct run_settings *settings, runnel_error *error)
-{
-    char path[PATH_MAX];
-    runnel_error found;
-    int failure = catalogue_resolve(settings->model, path, sizeof path, &found);
-    if (!failure)
-        return RUNNEL_OK;
-    bool is_question = strpbrk(settings->model, " \n?") != NULL;
-    return error_set(error, failure, "%s%s", found.message,
-                     is_question ? "; a question goes behind -p: runnel run MODEL -p \"...\"" : "");
-}
-
-/* The texts are read before the model, which takes long. */
+/* A model that is not there is told before anything is read; the texts are read before the model, which takes long. */
 static int run(struct run_settings *settings)
 {
     runnel_error error;
     char *question = NULL, *system = NULL;
     struct line_editor *editor = NULL;
     runnel_model *model;
-    if (check_seed(settings, &error)) {
-        fprintf(stderr, "runnel run: --%s\n", error.message);
+    bool is_wrong_seed = check_seed(settings, &error);
+    if (is_wrong_seed || run_input_check(settings, &error)) {
+        fprintf(stderr, "runnel run: %s%s\n", is_wrong_seed ? "--" : "", error.message);
         return EXIT_USAGE;
     }
     if (!settings->has_seed)
         settings->seed = run_random_seed();
     bool is_chat = run_input_is_chat(settings);
-    int status = EXIT_DONE, failure = find_model(settings, &error);
+    int status = EXIT_DONE, failure = cli_find_model(settings->model, &error);
     if (!failure && !is_chat)
         failure = run_input_question(settings, &question, &error);
     if (!failure)

@@ -16,6 +16,17 @@ bool run_input_is_chat(const struct run_settings *settings)
            !settings->raw;
 }
 
+/* Written like a sentence, and no file. */
+static bool is_question(const char *model)
+{
+    size_t len = strlen(model);
+    bool is_file_name = (len >= 5 && !strcmp(model + len - 5, ".gguf")) || !access(model, F_OK);
+    bool is_sentence = strpbrk(model, " \t\n") || (len && strchr("?!.", model[len - 1]));
+    for (const char *at = model; *at && !is_sentence; at++)
+        is_sentence = (unsigned char)*at >= 0x80; /* Chinese has no spaces; no known model's name has such */
+    return is_sentence && !is_file_name && cli_find_model(model, NULL);
+}
+
 /* A pipe, a socket or a file: what is not a terminal and not /dev/null, as cron and service managers give it. */
 static bool is_something_piped(void)
 {
@@ -74,21 +85,45 @@ static int add_file(struct text *all, const char *path, bool may_be_blank, runne
     return RUNNEL_OK;
 }
 
+static bool is_stdin(const char *path)
+{
+    return path && !strcmp(path, "-");
+}
+
+int run_input_check(const struct run_settings *settings, runnel_error *error)
+{
+    if (is_question(settings->model))
+        return error_set(error, RUNNEL_EINVAL,
+                         "'%.80s': expected a model as the first argument; a question goes behind -p: "
+                         "runnel run MODEL -p \"...\"",
+                         settings->model);
+    const struct {
+        const char *option, *path;
+    } files[] = {{"--system-file", settings->system_file},
+                 {"--chat-template-file", settings->chat_template_file},
+                 {"-f", settings->prompt_file}};
+    const char *taker = NULL;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (!is_stdin(files[i].path))
+            continue;
+        if (taker)
+            return error_set(error, RUNNEL_EINVAL, "%s -: expected another file, stdin is that of %s",
+                             files[i].option, taker);
+        taker = files[i].option;
+    }
+    if (taker && !settings->prompt && !settings->prompt_file)
+        return error_set(error, RUNNEL_EINVAL, "expected a question in -p or -f: stdin is that of %s", taker);
+    return RUNNEL_OK;
+}
+
 int run_input_question(const struct run_settings *settings, char **question, runnel_error *error)
 {
     struct text all = {0};
-    const char *file = settings->prompt_file, *system_file = settings->system_file;
-    bool has_text = settings->prompt || file, stdin_taken = system_file && !strcmp(system_file, "-");
+    const char *file = settings->prompt_file;
+    bool has_text = settings->prompt || file;
+    bool stdin_taken =
+        is_stdin(file) || is_stdin(settings->system_file) || is_stdin(settings->chat_template_file);
     int failure = RUNNEL_OK;
-    if (file && !strcmp(file, "-")) {
-        if (stdin_taken)
-            return error_set(error, RUNNEL_EINVAL,
-                             "-f -: expected another file, stdin is that of --system-file");
-        stdin_taken = true;
-    }
-    if (!has_text && stdin_taken)
-        return error_set(error, RUNNEL_EINVAL,
-                         "expected a question in -p or -f: stdin is that of --system-file");
     if (settings->prompt)
         text_add_string(&all, settings->prompt);
     if (file)

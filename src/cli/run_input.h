@@ -7,6 +7,9 @@
 /* Whether nothing was given that could be answered at once, and a person sits at the terminal. */
 bool run_input_is_chat(const struct run_settings *settings);
 
+/* Whether the options can be meant: RUNNEL_EINVAL if a question stands in the model's place, or stdin is asked for twice. */
+int run_input_check(const struct run_settings *settings, runnel_error *error);
+
 /* The question: the text of -p, then the file of -f, then what is piped into stdin, with blank lines between. *question
  * is the caller's to free. */
 int run_input_question(const struct run_settings *settings, char **question, runnel_error *error);

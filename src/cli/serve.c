@@ -76,7 +76,7 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, kv_cache_mib), .minimum = 1, .maximum = 1 << 20,
      .default_text = "512"},
     {"batch", 0, OPTION_INT, "N", "tokens computed in one step at most",
-     OPTION_FIELD(struct serve_settings, n_batch), .minimum = 1, .maximum = 65536, .default_text = "512"},
+     OPTION_FIELD(struct serve_settings, n_batch), .minimum = 1, .maximum = 8192, .default_text = "512"},
     {"keep-first", 0, OPTION_INT, "N", "with --keep-last: tokens kept at the beginning",
      OPTION_FIELD(struct serve_settings, keep_first), .minimum = 0, .maximum = 1 << 24, .default_text = "64",
      .needs = "keep-last"},
@@ -269,6 +269,16 @@ static int open_model(void *user, const runnel_model **model, runnel_error *erro
     return RUNNEL_OK;
 }
 
+/* What the engine may refuse, as it was asked for here. */
+static const struct field_name engine_names[] = {
+    {"n_kv_bytes", "--kv-cache-mib"},
+    {"n_context", "--ctx"},
+    {"n_batch", "--batch"},
+    {"n_parallel", "--parallel"},
+    {"n_requests", "--limit-concurrency"},
+    {NULL, NULL},
+};
+
 static runnel_engine_options make_engine_options(const struct serve_settings *settings,
                                                  const runnel_model_info *info)
 {
@@ -303,8 +313,10 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
         context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib, options.n_kv_bytes, error);
     if (!failure)
         failure = runnel_engine_start(model, &options, &serving->engine, error);
-    if (failure)
+    if (failure) {
+        cli_name_options(engine_names, error);
         return failure;
+    }
     serving->options.n_context = options.n_context;
     serving->options.n_parallel = options.n_parallel;
     *engine = serving->engine;
@@ -527,16 +539,28 @@ static int serve(const struct serve_settings *settings)
     return failure ? cli_fail(&error) : EXIT_DONE;
 }
 
+/* What the table of options cannot say. */
+static int check_values(const struct serve_settings *settings, runnel_error *error)
+{
+    if (settings->has_max_bodies && settings->max_bodies_bytes < settings->max_body_bytes)
+        return error_set(error, RUNNEL_EINVAL,
+                         "--max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d",
+                         settings->max_body_bytes, settings->max_bodies_bytes);
+    if (settings->has_seed && settings->seed > INT64_MAX) /* JSON's integers: /completion and /props say it */
+        return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
+                         (long long)INT64_MAX, (unsigned long long)settings->seed);
+    return RUNNEL_OK;
+}
+
 int command_serve(int argc, char **argv)
 {
     struct serve_settings settings;
+    runnel_error error;
     int status = cli_read_options(&serve_table, argc, argv, &settings);
     if (status >= 0)
         return status;
-    if (settings.has_max_bodies && settings.max_bodies_bytes < settings.max_body_bytes) {
-        fprintf(stderr,
-                "runnel serve: --max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d\n",
-                settings.max_body_bytes, settings.max_bodies_bytes);
+    if (check_values(&settings, &error)) {
+        fprintf(stderr, "runnel serve: %s\n", error.message);
         free(settings.config_text);
         return EXIT_USAGE;
     }

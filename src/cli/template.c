@@ -17,7 +17,7 @@ struct settings {
 static const struct option_spec specs[] = {
     {"model", 'm', OPTION_STRING, "MODEL",
      "a GGUF file or the name of a pulled model; a vocabulary alone will do",
-     OPTION_FIELD(struct settings, model), .required = true},
+     OPTION_FIELD(struct settings, model), .required = true, .bare = true},
     {"file", 0, OPTION_STRING, "T.jinja", "this template instead of the model's own",
      OPTION_FIELD(struct settings, file)},
     {"now", 0, OPTION_STRING, "TIME",
@@ -78,7 +78,8 @@ static int read_time(const char *text, struct tm *now, runnel_error *error)
     if (!end)
         end = strptime(text, "%Y-%m-%d", now);
     if (!end || (*end && strcmp(end, "Z") != 0))
-        return error_set(error, RUNNEL_EINVAL, "--now: expected a time such as 2026-08-05T12:00:00");
+        return error_set(error, RUNNEL_EINVAL,
+                         "--now: expected a time such as 2026-08-05T12:00:00, found '%.80s'", text);
     return RUNNEL_OK;
 }
 
@@ -101,16 +102,21 @@ static int print_prompt(const struct chat_template *template, const char *text, 
     return code;
 }
 
-static int render(const struct settings *settings, runnel_error *error)
+/* What the table of options cannot say. */
+static int check_values(const struct settings *settings, struct tm *now, runnel_error *error)
+{
+    if (settings->file && !strcmp(settings->file, "-"))
+        return error_set(error, RUNNEL_EINVAL, "--file -: expected another file, stdin is the request");
+    return read_time(settings->now, now, error);
+}
+
+static int render(const struct settings *settings, const struct tm *now, runnel_error *error)
 {
     char path[PATH_MAX], *text = NULL;
     size_t len = 0;
     struct gguf *gguf = NULL;
     struct chat_template template = {.name = ""};
-    struct tm now;
-    int code = read_time(settings->now, &now, error);
-    if (!code)
-        code = catalogue_resolve(settings->model, path, sizeof path, error);
+    int code = catalogue_resolve(settings->model, path, sizeof path, error);
     if (!code)
         code = gguf_open(path, &gguf, error);
     if (!code)
@@ -118,7 +124,7 @@ static int render(const struct settings *settings, runnel_error *error)
     if (!code)
         code = cli_read_file("-", &text, &len, error);
     if (!code)
-        code = print_prompt(&template, text, len, &now, error);
+        code = print_prompt(&template, text, len, now, error);
     free(text);
     chat_close(&template);
     gguf_close(gguf);
@@ -128,9 +134,14 @@ static int render(const struct settings *settings, runnel_error *error)
 int command_template(int argc, char **argv)
 {
     struct settings settings = {0};
+    struct tm now;
     runnel_error error;
     int status = cli_read_options(&table, argc, argv, &settings);
     if (status >= 0)
         return status;
-    return render(&settings, &error) ? cli_fail(&error) : EXIT_DONE;
+    if (check_values(&settings, &now, &error)) {
+        fprintf(stderr, "runnel template: %s\n", error.message);
+        return EXIT_USAGE;
+    }
+    return render(&settings, &now, &error) ? cli_fail(&error) : EXIT_DONE;
 }

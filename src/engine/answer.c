@@ -371,6 +371,12 @@ static void count_token(struct answer *answer, const struct answer_draw *draw)
     }
 }
 
+/* What is forced may begin where a drawn character has not ended: nobody but the limit broke that off. */
+static bool continues_character(char byte)
+{
+    return ((uint8_t)byte & 0xc0) == 0x80;
+}
+
 struct answer_outcome answer_tell(struct answer *answer, const struct answer_draw *draw)
 {
     static const struct answer_outcome goes_on;
@@ -382,6 +388,8 @@ struct answer_outcome answer_tell(struct answer *answer, const struct answer_dra
     if (!answer->ignore_eos && tokenizer_is_end(answer->tokenizer, draw->token))
         return answer_finish(answer, RUNNEL_FINISH_STOP);
     struct gguf_string text = text_of(answer, draw->token);
+    if (draw->is_forced && text.len && !continues_character(text.bytes[0]))
+        output_cut_character(answer->output);
     switch (output_push(answer->output, text.bytes, text.len, on_text, answer)) {
     case OUTPUT_STOPPED:
         return answer_finish(answer, RUNNEL_FINISH_STOP);

@@ -132,7 +132,7 @@ static int check_batch(const char *function, const struct runnel_engine *engine,
         ARGUMENTS(POINTER(engine, engine), ARRAY(requests, requests, n, n), {results_name, results, "n", n}),
         error);
     if (!failure && n > engine->n_requests_max)
-        failure = error_set(error, RUNNEL_EBUSY, "%zu requests, expected at most the engine's %u", n,
+        failure = error_set(error, RUNNEL_EBUSY, "n: %zu requests, expected at most n_requests, %u", n,
                             engine->n_requests_max);
     return failure ? failure : check_sizes(requests, n, error);
 }
@@ -360,13 +360,13 @@ static int check_ids(const struct runnel_engine *engine, const int32_t *ids, siz
                      runnel_error *error)
 {
     if (n_ids == 0)
-        return error_set(error, RUNNEL_EINVAL, "no tokens, expected at least one");
+        return error_set(error, RUNNEL_EINVAL, "n_ids: 0 tokens, expected at least one");
     if (n_ids > engine->limits.n_context)
-        return error_set(error, RUNNEL_ECONTEXT, "%zu tokens, the context has room for %u", n_ids,
+        return error_set(error, RUNNEL_ECONTEXT, "n_ids: %zu tokens, n_context has room for %u", n_ids,
                          engine->limits.n_context);
     for (size_t i = 0; i < n_ids; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= engine->model->weights->config.n_vocab)
-            return error_set(error, RUNNEL_EINVAL, "token %zu is %d, expected 0 to %u", i, ids[i],
+            return error_set(error, RUNNEL_EINVAL, "ids: token %zu is %d, expected 0 to %u", i, ids[i],
                              engine->model->weights->config.n_vocab - 1);
     return RUNNEL_OK;
 }
@@ -494,7 +494,7 @@ int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, si
         return failure;
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
     if (n != n_vocab)
-        return error_set(error, RUNNEL_EINVAL, "room for %zu logits, expected the model's %u", n, n_vocab);
+        return error_set(error, RUNNEL_EINVAL, "n: room for %zu logits, expected n_vocab, %u", n, n_vocab);
     int32_t *ids;
     size_t n_ids;
     failure = runnel_tokenize(engine->model, text, strlen(text), true, &ids, &n_ids, error);

@@ -105,7 +105,7 @@ static int count_pages(size_t page_bytes, const runnel_engine_options *options, 
         n = a_context;
     if (n < a_context)
         return error_set(error, RUNNEL_EINVAL,
-                         "KV cache: %llu MiB hold %llu tokens, expected room for a context of %u (%llu MiB)",
+                         "n_kv_bytes: %llu MiB hold %llu tokens, expected room for n_context, %u (%llu MiB)",
                          (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
                          options->n_context,
                          (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));
@@ -486,8 +486,11 @@ static void *engine_main(void *arg)
     struct runnel_engine *engine = arg;
     pthread_setname_np(pthread_self(), "runnel-engine"); /* for whoever looks with top */
     while (!take_inbox(engine)) {
-        publish_stats(engine); /* who left is seen to be gone before the next step, not after it */
-        bool worked = engine_step(engine);
+        double start_ms = clock_ms();
+        engine_admit(engine, start_ms);
+        publish_stats(
+            engine); /* who left is seen to be gone, and who runs to run, from the events of this step */
+        bool worked = engine_step(engine, start_ms);
         publish_stats(engine);
         if (!worked)
             sleep_until_work(engine);

@@ -35,6 +35,9 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     int failure = versioned_read("runnel_model_options", given, options, sizeof *options, error);
     if (failure)
         return failure;
+    if (options->chat_template && options->chat_template_text)
+        return error_set(error, RUNNEL_EINVAL,
+                         "chat_template and chat_template_text: expected one of them, found both");
     if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
                          THREADS_MAX);
@@ -280,7 +283,7 @@ int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_id
     size_t total = 0;
     for (size_t i = 0; i < n_ids; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= tokenizer_n_tokens(model->tokenizer))
-            return error_set(error, RUNNEL_EINVAL, "token %zu: id %d, expected 0 to %zu", i, ids[i],
+            return error_set(error, RUNNEL_EINVAL, "ids: token %zu is %d, expected 0 to %zu", i, ids[i],
                              tokenizer_n_tokens(model->tokenizer) - 1);
         total += tokenizer_piece(model->tokenizer, ids[i]).len;
     }

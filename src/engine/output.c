@@ -77,13 +77,11 @@ static int copy_stops(struct output *o, const struct output_options *options, ru
         const char *text = options->stop[o->n_stops];
         size_t len = text ? strlen(text) : 0;
         if (len == 0 || len > UINT32_MAX / 8 || !utf8_valid(text, len))
-            return error_set(error, RUNNEL_EINVAL,
-                             "stop text %zu: expected UTF-8 of at least 1 byte, found %s", o->n_stops + 1,
-                             len ? "something else" : "nothing");
+            return error_set(error, RUNNEL_EINVAL, "stop[%zu]: expected UTF-8 of at least 1 byte, found %s",
+                             o->n_stops, len ? "something else" : "nothing");
         uint32_t *memory = malloc(len * sizeof(uint32_t) + len);
         if (!memory)
-            return error_set(error, RUNNEL_ENOMEM, "stop text %zu: no memory for %zu bytes", o->n_stops + 1,
-                             len);
+            return error_set(error, RUNNEL_ENOMEM, "stop[%zu]: no memory for %zu bytes", o->n_stops, len);
         char *copy = (char *)(memory + len);
         memcpy(copy, text, len);
         struct stop_text *stop = &o->stops[o->n_stops];
@@ -271,6 +269,11 @@ enum output_state output_push(struct output *o, const char *bytes, size_t len, e
     }
     flush_text(o, listener);
     return o->state;
+}
+
+void output_cut_character(struct output *o)
+{
+    o->utf8 = (struct utf8_assembler){.n_bytes = 0};
 }
 
 enum output_state output_finish(struct output *o, bool is_cut, event_function *on_event, void *user)

@@ -31,6 +31,9 @@ void output_free(struct output *output);
  * not part of any event. */
 enum output_state output_push(struct output *output, const char *bytes, size_t len,
                               bool (*on_event)(void *user, const runnel_event *event), void *user);
+/* A limit has cut the character that has begun: its bytes are left out. One that the model itself leaves incomplete becomes
+ * U+FFFD. */
+void output_cut_character(struct output *output);
 /* The answer has ended: emits what was held back, unless that completes a stop text. is_cut: by its limit, so that an
  * incomplete character, whose rest would have come, is left out. */
 enum output_state output_finish(struct output *output, bool is_cut,

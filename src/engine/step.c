@@ -55,8 +55,7 @@ void engine_cancel(struct runnel_engine *engine, struct runnel_future *future)
 
 /* Room ---------------------------------------------------------------------------------------------------- */
 
-/* Gives sequences to those whose turn it is, with what the cache has of their prompts. */
-static void admit(struct runnel_engine *engine, double now_ms)
+void engine_admit(struct runnel_engine *engine, double now_ms)
 {
     for (;;) {
         struct kvcache_stats stats;
@@ -238,10 +237,8 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
         deliver(engine, &engine->drawings[i]);
 }
 
-bool engine_step(struct runnel_engine *engine)
+bool engine_step(struct runnel_engine *engine, double start_ms)
 {
-    double start_ms = clock_ms();
-    admit(engine, start_ms);
     engine_share_pages(engine);
     tell_progress(engine);
     limit_rows(engine);

@@ -59,6 +59,46 @@ def test_models_of_this_folder_are_found_by_name(runnel, tmp_path):
     assert "models/coder-0.5b.gguf: the header" in result.stderr, "found, opened and refused"
 
 
+@pytest.mark.parametrize("command", [("run", "-p", "x"), ("inspect",), ("tokenize",), ("bench",), ("serve", "--port", "0")])
+@pytest.mark.parametrize("name", ["mine", "mine.gguf"])
+def test_every_command_finds_models_of_this_folder(runnel, tmp_path, command, name):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "mine").mkdir()  # of the same name, and no model
+    (tmp_path / "models" / "mine.gguf").write_bytes(b"not a model")
+    for environment in ({"RUNNEL_MODELS": "/nowhere"}, {}):
+        result = run(runnel, *command, "-m", name, folder=tmp_path, **environment)
+        assert result.returncode == 1
+        assert "models/mine.gguf: the header" in result.stderr, "found, opened and refused"
+
+
+@pytest.mark.parametrize("name, nearest", [
+    ("codr-1.5b", "coder-1.5b"),  # known
+    ("Coder-1.5B.gguf", "coder-1.5b"),
+    ("smollm2", "smollm2-135m"),  # the beginning of one
+    ("my-own-model-with-quite-a-long-name-q4_k", "My-own-model-with-quite-a-long-name-Q4_K"),  # pulled
+    ("here-2", "here-1"),  # in models
+])
+def test_the_nearest_name_is_suggested(runnel, tmp_path, name, nearest):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "My-own-model-with-quite-a-long-name-Q4_K.gguf").write_bytes(b"")
+    (tmp_path / "models" / "here-1.gguf").write_bytes(b"")
+    result = run(runnel, "run", "-m", name, "-p", "x", folder=tmp_path, RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert f"'{name}'" in result.stderr and result.stderr.endswith(f"did you mean {nearest}?\n")
+
+
+@pytest.mark.parametrize("name", ["zebra", "x", "", "models", "a" * 300])
+def test_nothing_is_suggested_that_is_far(runnel, tmp_path, name):
+    result = run(runnel, "run", "-m", name, "-p", "x", folder=tmp_path, RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 1
+    assert f"'{name[:80]}" in result.stderr and "`runnel list` shows the names" in result.stderr
+
+
+def test_pull_suggests_a_name(runnel, tmp_path):
+    result = run(runnel, "pull", "codr-1.5b", RUNNEL_MODELS=str(tmp_path))
+    assert result.returncode == 2 and "did you mean coder-1.5b?" in result.stderr
+
+
 def test_path_is_a_path(runnel, tmp_path):
     """What has a slash is never looked for among the pulled models."""
     (tmp_path / "mine.gguf").write_bytes(b"not a model")

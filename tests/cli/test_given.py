@@ -37,6 +37,11 @@ def assert_refused(done, *words):
     (("serve", "a", "--keep-first", "100"), ("--keep-first", "--keep-last")),
     (("serve", "a", "--max-body-bytes", "5000", "--max-bodies-bytes", "4000"), ("--max-bodies-bytes", "5000", "4000")),
     (("bench", "a", "--json", "--target-ms", "50"), ("--target-ms", "--json")),
+    (("serve", "a", "--seed", str(1 << 63)), ("--seed", str((1 << 63) - 1), str(1 << 63))),
+    (("serve", "a", "--batch", "8193"), ("--batch", "8192", "8193")),
+    (("template", "a", "--now", "tomorrow"), ("--now", "'tomorrow'")),
+    (("template", "a", "--file", "-"), ("--file -", "stdin")),
+    (("template", "a", "-m", "b"), ("one MODEL",)),
     (("pull", "--list", "a"), ("--list", "MODEL")),
     (("pull", "--list", "--check"), ("--list", "--check")),
     (("pull", "--list", "-o", "x"), ("--list", "--output")),
@@ -56,12 +61,27 @@ def test_memory_that_is_not_there_is_not_tried(runnel, tiny):
     assert "--kv-cache-mib 1048576: its KV cache would take 1024.0 GiB, found" in refused
 
 
+def test_what_the_library_refuses_is_told_of_the_option(runnel, tiny, tmp_path):
+    """The library names its fields, n_kv_bytes and n_context; who typed a command knows its options."""
+    model = tiny()
+    (tmp_path / "ids").write_text(str([5] * 5000))
+    for words, *args in ((("--kv-cache-mib: 1 MiB", "--ctx"), "serve", model, "--port", "0", "--kv-cache-mib", "1"),
+                         (("--ids: number of tokens: 5000", "1024"), "logits", model, "--ids", tmp_path / "ids", "-o", tmp_path / "out"),
+                         (("-p, -n and --depth", "5001"), "bench", model, "-p", "5000")):
+        done = run(runnel, *args)
+        assert done.returncode == 1 and all(word in done.stderr for word in words), done.stderr
+        assert not any(field in done.stderr for field in ("n_kv_bytes", "n_context")), done.stderr
+
+
 def test_a_model_without_its_flag(runnel, tiny, tmp_path):
     model = tiny()
     assert run(runnel, "run", model, "-p", "Tell me", "-n", "3").returncode == 0
     assert run(runnel, "run", "-p", "Tell me", "-n", "3", model).returncode == 0
     assert run(runnel, "inspect", model).stdout == run(runnel, "inspect", "--model", model).stdout
     assert run(runnel, "tokenize", model, stdin=None, input="Tell me").stdout.startswith("[")
+    request = {"stdin": None, "input": '{"messages": [{"role": "user", "content": "Tell me"}]}'}
+    assert "Tell me" in run(runnel, "template", model, **request).stdout
+    assert run(runnel, "template", model, **request).stdout == run(runnel, "template", "-m", model, **request).stdout
     (tmp_path / "ids").write_text("[1, 2]")
     assert run(runnel, "logits", model, "--ids", tmp_path / "ids", "-o", tmp_path / "out").returncode == 0
     done = run(runnel, "bench", model, "-p", "4", "-n", "2", "-b", "1", "-r", "1")
@@ -88,3 +108,9 @@ def test_a_terminal_that_is_read_says_so(runnel, tiny, args):
 def test_insecure_that_changes_nothing_is_said(runnel, tiny, flags, why):
     done = run(runnel, "serve", tiny() + ".missing", "--port", "0", "--insecure", *flags)
     assert done.returncode == 1 and f"--insecure changes nothing: {why}" in done.stderr
+
+
+@pytest.mark.parametrize("args", [("logits", "nosuch", "--ids", "/nonexistent", "-o", "/nonexistent/out"), ("template", "nosuch", "--file", "/nonexistent")])
+def test_the_model_is_looked_for_before_other_files(runnel, args):
+    done = run(runnel, *args)
+    assert done.returncode == 1 and "model 'nosuch'" in done.stderr

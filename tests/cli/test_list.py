@@ -128,7 +128,7 @@ def test_a_size_is_shown_once(run, folders):
 
 
 def test_a_file_without_gguf_at_its_end(run, folders):
-    """-m opens it by its name, in the folder of pulled models; so it is listed and removed by that name."""
+    """-m opens it by its name, in both folders; so it is listed and removed by that name."""
     pulled, here = folders
     (pulled / "plain").write_bytes(b"GGUF" + b"\0" * 1996)
     (pulled / "plain.gguf").write_bytes(b"GGUF" + b"\0" * 2996)
@@ -137,7 +137,8 @@ def test_a_file_without_gguf_at_its_end(run, folders):
     (pulled / "notes").write_text("no model")
     (here / "elsewhere").write_bytes(b"GGUF" + b"\0" * 96)
     result = run("list")
-    assert "notes" not in result.stdout and "elsewhere" not in result.stdout, "-m does not open them by a name"
+    assert "notes" not in result.stdout, "it is no model"
+    assert line_of(result, "elsewhere").endswith("models/elsewhere")
     assert [line.split()[:4] for line in result.stdout.splitlines() if str(pulled) in line and line[0] in "*."] == [
         ["*", "alone.bin", "100", "B"], [".", "alone.bin", "50", "B"], ["*", "plain", "3", "kB"], ["*", "plain", "2", "kB"]]
     assert run("rm", "plain").returncode == 0 and (pulled / "plain").exists(), "NAME.gguf first, as -m looks for it"

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,11 @@ def test_system_prompts(runnel, tiny, smollm2, tmp_path):
     (("--raw", "--no-think", "-p", "x"), ("--raw", "--no-think")),
     (("--json", "--verbose", "-p", "x"), ("--json", "--verbose")),
     (("--seed", str(1 << 63), "-p", "x"), ("--seed", str((1 << 63) - 1), str(1 << 63))),
+    (("-f", "-", "--system-file", "-"), ("-f -", "--system-file")),
+    (("--system-file", "-"), ("--system-file",)),
+    (("-f", "-", "--chat-template-file", "-"), ("-f -", "--chat-template-file")),
+    (("-p", "x", "--system-file", "-", "--chat-template-file", "-"), ("--chat-template-file -", "--system-file")),
+    (("--chat-template-file", "-"), ("--chat-template-file",)),
 ])
 def test_options_that_exclude_one_another(runnel, tiny, args, words):
     done = run(runnel, tiny(), *args)
@@ -110,8 +116,6 @@ def test_options_that_exclude_one_another(runnel, tiny, args, words):
 
 
 @pytest.mark.parametrize("args, words", [
-    (("-f", "-", "--system-file", "-"), ("-f -", "--system-file")),
-    (("--system-file", "-"), ("--system-file",)),
     (("-p", "x", "--system-file", "/nonexistent/system"), ("/nonexistent/system",)),
     (("-p", "x", "-f", "/dev/null"), ("/dev/null", "found nothing")),
 ])
@@ -168,10 +172,34 @@ def test_the_model_is_looked_for_first(runnel, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_a_question_in_the_place_of_the_model(runnel, tmp_path):
-    for args in (("What is 2+2?",), ("What is 2+2?", "-p", "x")):
-        done = run(runnel, *args, cwd=tmp_path, text=True)
-        assert done.returncode == 1 and "a question goes behind -p: runnel run MODEL -p" in done.stderr, done.stderr
+@pytest.mark.parametrize("args", [
+    ("What is 2+2?",), ("What is 2+2?", "-p", "x"), ("-p", "x", "Why is the sky blue"), ("-m", "What is 1/2?"), ("Hello!",), ("什么是猴子",),
+    ("Is a/b more than c?", "-n", "3"),
+])
+def test_a_question_in_the_place_of_the_model(runnel, tmp_path, args):
+    done = run(runnel, *args, cwd=tmp_path)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout, said.count("\n")) == (2, b"", 1)
+    assert "expected a model as the first argument" in said and 'a question goes behind -p: runnel run MODEL -p "..."' in said
+
+
+@pytest.mark.parametrize("args", [("nosuch",), ("-m", "nosuch"), ("nosuch", "-f", "/nonexistent/file"), ("nosuch", "--system-file", "/no")])
+def test_no_text_is_read_before_the_model_is_found(runnel, args):
+    done = run(runnel, *args)
+    assert done.returncode == 1 and b"model 'nosuch'" in done.stderr
+
+
+def test_a_model_with_a_name_like_a_sentence(runnel, tiny, tmp_path):
+    Path(tiny()).rename(tmp_path / "my own model!")
+    assert run(runnel, "my own model!", "-p", "x", "-n", "2", cwd=tmp_path).returncode == 0
+    missing = run(runnel, "my other.gguf", "-p", "x", cwd=tmp_path)
+    assert missing.returncode == 1 and b"model 'my other.gguf'" in missing.stderr
+
+
+def test_a_template_from_stdin_is_no_question(runnel, tiny):
+    template = b"{% for m in messages %}{{ m.content }}{% endfor %}"
+    plain = answer(runnel, tiny(), "-p", "Tell me", "--raw")
+    assert same(answer(runnel, tiny(), "-p", "Tell me", "--chat-template-file", "-", input=template), plain)
 
 
 @pytest.mark.parametrize("option", ["--prompt", "--file", "--system", "--system-file"])

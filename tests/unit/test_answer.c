@@ -526,6 +526,30 @@ static void outcomes_say_why(void **state)
     answer_free(&answer);
 }
 
+/* What is forced goes on with a character that was begun, or cuts it: its beginning is no text then. In the tiny vocabulary a
+ * byte's id is the byte. */
+static void forced_tokens_and_characters(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t forced[4];
+        const char *text;
+    } cases[] = {
+        {{0xe2, 0x82, 0xac, 'a'}, "\xe2\x82\xac" /* then */ "a"},
+        {{0xe2, 0x82, 'a', 'b'}, "ab"},
+        {{'a', 0xff, 'b', 'c'}, "a\xef\xbf\xbd" /* no beginning of one */ "bc"},
+    };
+    struct answer answer;
+    struct heard heard;
+    runnel_request request = plain_request();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin(&answer, &request, false, 4, &heard);
+        assert_int_equal(run_forced(&answer, cases[i].forced).reason, RUNNEL_FINISH_LENGTH);
+        assert_string_equal(answer.text.bytes, cases[i].text);
+        answer_free(&answer);
+    }
+}
+
 static void bad_logits_end_the_answer(void **state)
 {
     (void)state;
@@ -555,6 +579,7 @@ int main(void)
         cmocka_unit_test(undone_draws_leave_nothing),
         cmocka_unit_test(drafts_change_nothing),
         cmocka_unit_test(outcomes_say_why),
+        cmocka_unit_test(forced_tokens_and_characters),
         cmocka_unit_test(bad_logits_end_the_answer),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -652,6 +652,38 @@ static void options_that_cannot_be(void **state)
     assert_non_null(strstr(error->message, "n_threads: -1"));
 }
 
+/* Messages about arguments have the names of the header, too. */
+static void arguments_that_cannot_be(void **state)
+{
+    (void)state;
+    const int32_t ids[] = {5, -1};
+    char *text;
+    size_t len;
+    float logit;
+    expect_no_engine((runnel_engine_options){.n_kv_bytes = 1}, "n_kv_bytes: ");
+    assert_int_equal(runnel_logits_each(engine, ids, 2, 0, take_logits, NULL, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "ids: token 1 is -1"));
+    assert_int_equal(runnel_logits_each(engine, ids, 1, 1 << 20, take_logits, NULL, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "n_chunk: "));
+    assert_int_equal(runnel_get_logits(engine, "a", &logit, 1, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "n_vocab"));
+    assert_int_equal(runnel_detokenize(model, ids, 2, false, &text, &len, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "ids: token 1 is -1"));
+}
+
+static void two_chat_templates(void **state)
+{
+    (void)state;
+    runnel_model *opened = NULL;
+    runnel_model_options options;
+    runnel_model_options_init(&options);
+    options.chat_template = "r1";
+    options.chat_template_text = "{{ 1 }}";
+    assert_int_equal(runnel_model_open("/nowhere", &options, &opened, error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error->message, "chat_template and chat_template_text"));
+    assert_null(opened);
+}
+
 /* More requests than memory could count are refused before anything is made for them. */
 static void more_requests_than_can_be(void **state)
 {
@@ -675,6 +707,8 @@ int main(void)
         cmocka_unit_test(more_requests_than_can_be),
         cmocka_unit_test(times_that_are_none),
         cmocka_unit_test(options_that_cannot_be),
+        cmocka_unit_test(arguments_that_cannot_be),
+        cmocka_unit_test(two_chat_templates),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -398,7 +398,7 @@ static void test_refuses_bad_stops(void **state)
         const char *stops[] = {"good", bad[i]};
         struct output_options options = {.stop = stops, .n_stop = 2};
         assert_int_equal(output_create(&options, &o, &error), RUNNEL_EINVAL);
-        assert_non_null(strstr(error.message, "stop text 2"));
+        assert_non_null(strstr(error.message, "stop[1]: expected UTF-8"));
         assert_null(o);
     }
 }

@@ -530,6 +530,102 @@ static void slots_show_what_runs(void **state)
     runnel_engine_stop(engine);
 }
 
+struct stats_heard {
+    runnel_engine *engine;
+    uint32_t n_running, n_waiting; /* in the first event */
+    size_t n_events;
+};
+
+static bool count_running(void *user, const runnel_event *event)
+{
+    (void)event;
+    struct stats_heard *first = user;
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(first->engine, &stats);
+    if (!first->n_events++) {
+        first->n_running = stats.n_running;
+        first->n_waiting = stats.n_waiting;
+    }
+    return true;
+}
+
+/* Whose first event it is runs, whether that tells of the prompt or of a token. */
+static void stats_count_who_runs(void **state)
+{
+    (void)state;
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
+    for (int progress = 0; progress < 2; progress++) {
+        struct stats_heard first = {.engine = engine};
+        struct heard heard;
+        runnel_request request = ask_for(-1, 3, 1, &heard);
+        request.wants_progress = progress;
+        request.on_event = count_running;
+        request.user = &first;
+        runnel_response response = respond(engine, &request);
+        assert_true(first.n_events > 2);
+        assert_int_equal(first.n_running, 1);
+        assert_int_equal(first.n_waiting, 0);
+        runnel_response_free(&response);
+    }
+    runnel_engine_stop(engine);
+}
+
+struct texts {
+    char text[512], reasoning[512];
+};
+
+static bool join(void *user, const runnel_event *event)
+{
+    struct texts *texts = user;
+    if (event->kind == RUNNEL_EVENT_THOUGHT)
+        strcat(texts->reasoning, event->text);
+    if (event->kind == RUNNEL_EVENT_ANSWER)
+        strcat(texts->text, event->text);
+    return true;
+}
+
+/* The model says nothing but beginnings of characters. Those that no limit cut are U+FFFD. */
+static void limits_within_characters(void **state)
+{
+    (void)state;
+    static const runnel_logit_bias begins[] = {{0xe2, 1000}};
+    static const char two[] = "\xef\xbf\xbd\xef\xbf\xbd";
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
+    struct heard heard;
+    struct texts texts = {.text = ""};
+    runnel_request request = ask_for(0, 3, 1, &heard);
+    request.no_thinking = true;
+    request.thinking_budget = -1;
+    own_sampling(model, &request)->logit_bias = begins;
+    own_sampling(model, &request)->n_logit_bias = 1;
+    request.on_event = join;
+    request.user = &texts;
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+    assert_int_equal(response.n_tokens, 3);
+    assert_string_equal(response.text, two);
+    assert_string_equal(texts.text, two);
+    runnel_response_free(&response);
+
+    texts = (struct texts){.text = ""}; /* the budget cuts the thought, max_tokens the answer */
+    request.no_thinking = false;
+    request.thinking_budget = 3;
+    request.max_tokens = 30;
+    response = respond(engine, &request);
+    assert_true(response.thought_closed);
+    assert_string_equal(response.reasoning, "\xef\xbf\xbd\xef\xbf\xbd\n"); /* the end is a line of its own */
+    assert_string_equal(texts.reasoning, response.reasoning);
+    size_t n_answer = response.text_len;
+    assert_true(n_answer > 0 && n_answer % 3 == 0);
+    runnel_response_free(&response);
+    request.max_tokens++;
+    response = respond(engine, &request);
+    assert_int_equal(response.text_len, n_answer + 3);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +641,8 @@ int main(void)
         cmocka_unit_test(prompts_are_told_as_tokens),
         cmocka_unit_test(slots_show_what_runs),
         cmocka_unit_test(prompts_are_told_as_text),
+        cmocka_unit_test(stats_count_who_runs),
+        cmocka_unit_test(limits_within_characters),
         cmocka_unit_test(texts_come_with_counts),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
