@@ -14,9 +14,10 @@ static size_t size_of(const void *given)
     return size;
 }
 
+/* Structs that hold a size_t are a multiple of it long: what is not would also step through arrays beside their elements. */
 static bool is_possible(size_t size)
 {
-    return size >= sizeof size && size <= SIZE_MOST;
+    return size >= sizeof size && size <= SIZE_MOST && size % sizeof size == 0;
 }
 
 static size_t smaller(size_t a, size_t b)

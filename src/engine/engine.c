@@ -541,11 +541,11 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
 
 void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
 {
-    if (!engine || !slots)
+    if (!engine || !slots || !n || versioned_check("runnel_slot", slots, NULL))
         return;
     const runnel_slot idle = {0};
     char *place = (char *)slots;
-    size_t step = n ? slots->size : 0;
+    size_t step = slots->size;
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < n; i++, place += step)
         versioned_init(i < engine->n_parallel ? &engine->slots[i] : &idle, sizeof idle, place, step);
