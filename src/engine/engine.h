@@ -7,9 +7,11 @@
 
 #include "engine/engine_state.h"
 
-/* Runs call->run(engine, call->arg) on the engine thread, between two steps, and waits for it. */
-void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
-                 void *arg);
+/* Runs run(engine, arg) on the engine thread, between two steps, and waits for it. RUNNEL_ECANCELLED once the engine is
+ * being stopped. */
+int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg,
+                runnel_error *error);
+#define ENGINE_IS_STOPPING "the engine is being stopped"
 /* The calling thread is the engine's own: on_event, on_taken or on_logits runs. */
 bool engine_is_this_thread(const struct runnel_engine *engine);
 /* RUNNEL_EINVAL there, for a function of that name that waits for the engine. */
