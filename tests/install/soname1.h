@@ -90,7 +90,8 @@ typedef struct runnel_model_options {
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
-    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. */
+    /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening.
+     * chat_template goes before it. */
     const char *chat_template_text;
 } runnel_model_options;
 
