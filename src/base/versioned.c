@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    SIZE_MOST = 1 << 16 /* more than any struct of the header will ever have: such a size was never set */
+    SIZE_MOST = 4096 /* more than any struct of the header will ever have: such a size was never set */
 };
 
 static size_t size_of(const void *given)

@@ -138,6 +138,11 @@ static void sizes_that_no_struct_has_are_refused(void **state)
     memset(slots, GARBAGE, sizeof slots);
     runnel_slots(engine, slots, 3);
     assert_garbage((const char *)slots, sizeof slots);
+    char *large = make_array(1, 8192);
+    *(size_t *)large = 8192;
+    runnel_model_get_info(model, (runnel_model_info *)large);
+    assert_garbage(large + sizeof(size_t), 8192 - sizeof(size_t));
+    free(large);
 }
 
 static void options_and_sampling(void **state)
