@@ -110,9 +110,7 @@ if [ -f "$models/smollm2-135m.gguf" ]; then
     [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "two questions at once were not answered"
     "$work/many-first" "$models/smollm2-135m.gguf" "What is water?" "Name a colour." >"$work/many-answers"
     [ "$(grep -c 'the first one after' "$work/many-answers")" = 2 ] || fail "the first header: two questions were not answered"
-    for program in ask-first ask_runnel_static; do
-        diff "$work/answer-ask-shared" "$work/answer-$program" || fail "ask-shared and $program answer differently"
-    done
+    diff "$work"/answer-* || fail "the shared and the static library answer differently"
 fi
 [ -f "$models/smollm2-135m.gguf" ] || echo "no smollm2-135m.gguf: nothing was asked"
 echo "all passed"
