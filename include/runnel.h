@@ -17,25 +17,29 @@
  *     runnel_model_close(model);
  *
  * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
- * NULL) with one line. On failure the outputs are untouched, and there is nothing to free. The library never exits, prints or raises a
- * signal. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary without
+ * NULL) with one line; on success *error is left alone. runnel_next and runnel_descriptor have none: RUNNEL_EINVAL of
+ * theirs is one of the few mistakes that are named there. On failure the outputs are untouched, and there is nothing to
+ * free. The library never exits, prints or raises a signal. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary without
  * such tokens leaves them out; what comes back is always UTF-8, with U+FFFD for bytes of the model's that are no character. What a function hands out is the caller's to free with the named function.
  *
  * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
  * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
- * with NULL, so everything that frees takes it.
+ * with NULL, so everything that frees takes it, and nothing with a size that was not set: what they should fill is as it was.
  *
  * Structs grow at their ends. Those that do begin with their size as the caller's compiler sees it, so that a program built
  * against an older header of this soname goes on working: runnel_..._init sets it, as does
- * "runnel_response response = {.size = sizeof response};". Of an array the first element's size is the step from one to
- * the next. What the library hands out has its own size there; read no further. runnel_error, runnel_message,
+ * "runnel_response response = {.size = sizeof response};" (in C++ before C++20: "runnel_response response = {};
+ * response.size = sizeof response;"). A size that cannot be one, such as 0, is RUNNEL_EINVAL. Of an
+ * array the first element's size is the step from one to the next. What the library hands out has its own size there; read no further. runnel_error, runnel_message,
  * runnel_logit_bias and runnel_logprob stay as they are.
  *
  * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
  * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
- * on_event, on_taken and on_logits; from these every function may be called but those that wait for the engine they
- * belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each and, of a request
- * that has not ended, runnel_wait are RUNNEL_EINVAL there, and runnel_engine_stop does nothing. */
+ * on_event, on_taken, on_ready and on_logits; from these every function may be called but those that wait for the engine
+ * they belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each and, of a
+ * request that has not ended, runnel_wait and runnel_next with a timeout other than 0 are RUNNEL_EINVAL there, and
+ * runnel_engine_stop does nothing. Whoever frees a future or closes a model sees to it that
+ * no other thread is in a function with it, or will be; for engines see runnel_engine_stop. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 
@@ -59,7 +63,7 @@ enum {
     RUNNEL_EFORMAT = -4,      /* a model file is damaged or breaks the format's rules */
     RUNNEL_EUNSUPPORTED = -5, /* well formed, but an architecture, type or template not known here */
     RUNNEL_ECONTEXT = -6,     /* the prompt does not fit the context */
-    RUNNEL_ECANCELLED = -7,   /* cancelled by the caller */
+    RUNNEL_ECANCELLED = -7,   /* ended by the caller, or the engine is being stopped */
     RUNNEL_ENUMERIC = -8,     /* the model gave numbers that are not finite */
     RUNNEL_EBUSY = -9,        /* as many requests as the engine takes are running or waiting */
     RUNNEL_ESLOW = -10,       /* it would wait longer than the engine's max_wait_ms: refused */
@@ -192,8 +196,10 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
 /* Cancels what is running or waiting, waits for that, frees the engine. Futures stay valid until they are freed: returns
- * how many are not. Not from the engine's own thread (on_event, on_taken, on_logits): there it does nothing and returns
- * UINT_MAX. NULL is fine. */
+ * how many are not. Threads that wait for it already, in runnel_wait, runnel_respond or the like, get what there is
+ * of their answer. No other call with this engine may be going on on another thread or begin there; callbacks may
+ * submit, which is RUNNEL_ECANCELLED then. Not from the engine's
+ * own thread (on_event, on_taken, on_ready, on_logits): there it does nothing and returns UINT_MAX. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
 /* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
@@ -375,19 +381,22 @@ typedef struct runnel_response {
 typedef struct runnel_future runnel_future;
 
 /* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
- * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting, RUNNEL_ECANCELLED once
- * runnel_engine_stop was called. Any thread. */
+ * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting (one that was
+ * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. Any
+ * thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
                              runnel_future **futures, runnel_error *error);
 /* Waits for the end and fills *response, whose texts are freed with runnel_response_free. A request that failed gives its
- * error. The response can be had once: asking again is RUNNEL_EINVAL. */
+ * error; one that was cancelled is RUNNEL_OK with the text so far and RUNNEL_FINISH_CANCELLED. The response can be had
+ * once: asking again is RUNNEL_EINVAL. */
 RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *error);
 /* True once runnel_wait would not wait, as it would not for NULL. */
 RUNNEL_API bool runnel_poll(const runnel_future *future);
 /* Takes the next event of a request with wants_events, waiting for it timeout_ms at most: 0 does not wait, a negative
  * one waits as long as it takes. event->size is set by the caller. event->kind is RUNNEL_EVENT_NONE if none came in time, or the last one,
- * FINISH, was taken before. What the event points to is valid until the next call, the texts of FINISH's counts until
- * runnel_wait gives them away, all of it until runnel_free. One thread at a time.
+ * FINISH, was taken before. RUNNEL_EINVAL without wants_events, for a pointer that is NULL or a size that was not set, and on the
+ * engine's own thread if it would wait. What the event points to is valid until the next call, the texts of FINISH's counts until
+ * runnel_wait gives them away (they are NULL then), all of it until runnel_free. One thread at a time.
  *
  *     runnel_event event = {.size = sizeof event};
  *     while (!runnel_next(future, &event, -1) && event.kind != RUNNEL_EVENT_FINISH)
@@ -402,8 +411,8 @@ RUNNEL_API int runnel_descriptor(runnel_future *future);
 /* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
  * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
 RUNNEL_API void runnel_cancel(runnel_future *future);
-/* Gives the future back; before its end that cancels. on_event and on_taken are not called any more once this returns: it
- * waits for one that runs, unless it is called from there. NULL is fine. */
+/* Gives the future back; before its end that cancels. on_event, on_taken and on_ready are not called any more once this
+ * returns: it waits for one that runs, unless it is called from there. NULL is fine. */
 RUNNEL_API void runnel_free(runnel_future *future);
 
 /* Submits one request, waits for its end, frees the future. A prefix that an earlier request of this engine computed is
@@ -419,7 +428,8 @@ RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *
                                    runnel_response *responses, runnel_error *error);
 
 /* The short form: prompt as the user's only message, the model's other sampling values, the answer without
- * its thoughts. Free *text with runnel_text_free. */
+ * its thoughts. max_tokens counts these, too: a model that thinks longer gives "" (0: what the context allows). A text
+ * that ends there is RUNNEL_OK, one that runnel_engine_stop ended RUNNEL_ECANCELLED. Free *text with runnel_text_free. */
 RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature,
                                char **text, runnel_error *error);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    SIZE_MOST = 1 << 16 /* more than any struct of the header will ever have: such a size was never set */
+    SIZE_MOST = 4096 /* more than any struct of the header will ever have: such a size was never set */
 };
 
 static size_t size_of(const void *given)
@@ -14,9 +14,10 @@ static size_t size_of(const void *given)
     return size;
 }
 
+/* Structs that hold a size_t are a multiple of it long: what is not would also step through arrays beside their elements. */
 static bool is_possible(size_t size)
 {
-    return size >= sizeof size && size <= SIZE_MOST;
+    return size >= sizeof size && size <= SIZE_MOST && size % sizeof size == 0;
 }
 
 static size_t smaller(size_t a, size_t b)

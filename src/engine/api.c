@@ -57,7 +57,7 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
     int failure = RUNNEL_OK;
     pthread_mutex_lock(&engine->lock);
     if (engine->stopping) { /* from an event of what the stop ends: nobody would take it any more */
-        failure = error_set(error, RUNNEL_ECANCELLED, "the engine is being stopped");
+        failure = error_set(error, RUNNEL_ECANCELLED, ENGINE_IS_STOPPING);
     } else if (n > engine->n_requests_max - engine->n_requests) {
         failure = error_set(error, RUNNEL_EBUSY,
                             "%u requests are running or waiting, expected at most %u with %zu more",
@@ -346,6 +346,11 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
     request.max_tokens = max_tokens;
     request.sampling = &sampling;
     failure = runnel_respond(engine, &request, &response, error);
+    if (!failure &&
+        response.finish_reason == RUNNEL_FINISH_CANCELLED) { /* half a text would look like a whole one */
+        runnel_response_free(&response);
+        failure = error_set(error, RUNNEL_ECANCELLED, ENGINE_IS_STOPPING);
+    }
     if (failure)
         return failure;
     *text = response.text;
@@ -467,8 +472,8 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
         .user = user,
         .error = error,
     };
-    engine_call(engine, evaluate, &evaluation);
-    return evaluation.failure;
+    failure = engine_call(engine, evaluate, &evaluation, error);
+    return failure ? failure : evaluation.failure;
 }
 
 struct logits_copy {
@@ -512,8 +517,9 @@ int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, si
             .user = &copy,
             .error = error,
         };
-        engine_call(engine, evaluate, &evaluation);
-        failure = evaluation.failure;
+        failure = engine_call(engine, evaluate, &evaluation, error);
+        if (!failure)
+            failure = evaluation.failure;
     }
     runnel_tokens_free(ids);
     return failure;

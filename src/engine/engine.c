@@ -287,6 +287,15 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     return RUNNEL_OK;
 }
 
+/* Their calls are done, but they still have to wake up and let go of the lock. */
+static void wait_for_callers(struct runnel_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    while (engine->n_callers)
+        pthread_cond_wait(&engine->called, &engine->lock);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 unsigned runnel_engine_stop(runnel_engine *engine)
 {
     if (!engine)
@@ -299,6 +308,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
         pthread_cond_signal(&engine->wake);
         pthread_mutex_unlock(&engine->lock);
         pthread_join(engine->thread, NULL);
+        wait_for_callers(engine);
     }
     scheduler_free(engine->scheduler);
     free_scratches(engine);
@@ -519,17 +529,25 @@ void engine_poke(struct runnel_engine *engine)
     pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
-                 void *arg)
+int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg,
+                runnel_error *error)
 {
     struct engine_call call = {.run = run, .arg = arg};
     pthread_mutex_lock(&engine->lock);
+    if (engine->stopping) { /* the engine's thread may have looked for calls for the last time */
+        pthread_mutex_unlock(&engine->lock);
+        return error_set(error, RUNNEL_ECANCELLED, ENGINE_IS_STOPPING);
+    }
     call.next = engine->calls;
     engine->calls = &call; // cppcheck-suppress autoVariables ; it is taken out before this returns
+    engine->n_callers++;
     pthread_cond_signal(&engine->wake);
     while (!call.done)
         pthread_cond_wait(&engine->called, &engine->lock);
+    engine->n_callers--;
+    pthread_cond_broadcast(&engine->called); /* runnel_engine_stop may wait for this one to be gone */
     pthread_mutex_unlock(&engine->lock);
+    return RUNNEL_OK;
 }
 
 void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
@@ -544,11 +562,11 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
 
 void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
 {
-    if (!engine || !slots)
+    if (!engine || !slots || !n || versioned_check("runnel_slot", slots, NULL))
         return;
     const runnel_slot idle = {0};
     char *place = (char *)slots;
-    size_t step = n ? slots->size : 0;
+    size_t step = slots->size;
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < n; i++, place += step)
         versioned_init(i < engine->n_parallel ? &engine->slots[i] : &idle, sizeof idle, place, step);

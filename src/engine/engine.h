@@ -7,15 +7,18 @@
 
 #include "engine/engine_state.h"
 
-/* Runs call->run(engine, call->arg) on the engine thread, between two steps, and waits for it. */
-void engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg),
-                 void *arg);
-/* The calling thread is the engine's own: on_event, on_taken or on_logits runs. */
+/* Runs run(engine, arg) on the engine thread, between two steps, and waits for it. RUNNEL_ECANCELLED once the engine is
+ * being stopped. */
+int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg,
+                runnel_error *error);
+#define ENGINE_IS_STOPPING "the engine is being stopped"
+/* The calling thread is the engine's own: on_event, on_taken, on_ready or on_logits runs. */
 bool engine_is_this_thread(const struct runnel_engine *engine);
 /* RUNNEL_EINVAL there, for a function of that name that waits for the engine. */
 int engine_check_thread(const struct runnel_engine *engine, const char *function, runnel_error *error);
 #define ENGINE_WOULD_HANG                                                                                    \
-    "called on the engine's own thread (from on_event, on_taken or on_logits): it would wait for itself"
+    "called on the engine's own thread (from on_event, on_taken, on_ready or on_logits): it would wait for " \
+    "itself"
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);
 

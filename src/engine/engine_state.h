@@ -34,9 +34,10 @@ struct runnel_engine {
     pthread_mutex_t lock; /* guards the fields up to the next comment */
     pthread_cond_t
         wake; /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
-    pthread_cond_t called;       /* a call is done */
+    pthread_cond_t called;       /* a call is done, or a caller is gone */
     struct runnel_future *inbox; /* the latest first */
     struct engine_call *calls;   /* likewise */
+    uint32_t n_callers;          /* threads that wait for a call */
     uint32_t n_requests;         /* submitted and not ended */
     bool poked, stopping;
     runnel_stats_values stats; /* a picture of the fields below */

@@ -178,6 +178,8 @@ static const runnel_event *take_first(struct mailbox *mailbox)
     if (!mailbox->has_end || mailbox->end_is_taken)
         return NULL;
     mailbox->end_is_taken = true;
+    pthread_cond_broadcast(
+        &mailbox->changed); /* whoever else waits, though only one should: nothing comes any more */
     return &mailbox->end_event;
 }
 

@@ -4,6 +4,7 @@
 #include "helpers/tiny_engine.h"
 
 #include <limits.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -64,6 +65,7 @@ struct scene {
     atomic_bool began; /* any thread's */
     runnel_engine *engine;
     runnel_future *own, *other;
+    struct asker *asker;
     int results[16];
     size_t n_results;
     runnel_error error;
@@ -328,6 +330,80 @@ static void a_stopping_engine_takes_nothing(void **state)
     runnel_free(scene.own);
 }
 
+/* Another thread, that asks an engine which is being stopped. */
+struct asker {
+    runnel_engine *engine;
+    pthread_t thread;
+    atomic_bool has_asked; /* most likely */
+    int logits_result, generate_result;
+    char *text;
+    runnel_error error;
+};
+
+static void *ask_for_logits(void *user)
+{
+    struct asker *asker = user;
+    const int32_t id = 5;
+    asker->logits_result = runnel_logits_each(asker->engine, &id, 1, 0, never, NULL, &asker->error);
+    return NULL;
+}
+
+static void ask_for_logits_and_wait(struct scene *scene)
+{
+    pthread_create(&scene->asker->thread, NULL, ask_for_logits, scene->asker);
+    pthread_join(scene->asker->thread, NULL);
+}
+
+/* The engine's thread has taken its last calls when it tells of the end: a call that comes then is refused, and nobody
+ * waits for it. */
+static void a_stopping_engine_takes_no_calls(void **state)
+{
+    (void)state;
+    struct asker asker = {.engine = start_engine()};
+    struct scene scene = {
+        .play = ask_for_logits_and_wait, .at = RUNNEL_EVENT_FINISH, .engine = asker.engine, .asker = &asker};
+    begin(&scene, 100000);
+    assert_int_equal(runnel_engine_stop(scene.engine), 1); /* own is still held */
+    assert_true(scene.played);
+    assert_int_equal(asker.logits_result, RUNNEL_ECANCELLED);
+    assert_non_null(strstr(asker.error.message, "being stopped"));
+    runnel_free(scene.own);
+}
+
+static void *generate(void *user)
+{
+    struct asker *asker = user;
+    asker->generate_result = runnel_generate(asker->engine, "a", 0, 0, &asker->text, &asker->error);
+    return NULL;
+}
+
+static void generate_until_stopped(struct scene *scene)
+{
+    pthread_create(&scene->asker->thread, NULL, generate, scene->asker);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    atomic_store(&scene->asker->has_asked, true);
+    submit_until_refused(scene);
+}
+
+/* runnel_generate has no finish reason: half a text, or none, must not look like an answer. One that asks after the stop
+ * has begun is refused with the same code. */
+static void a_stopped_text_is_an_error(void **state)
+{
+    (void)state;
+    struct asker asker = {.engine = start_engine()};
+    struct scene scene = {
+        .play = generate_until_stopped, .at = RUNNEL_EVENT_TOKEN, .engine = asker.engine, .asker = &asker};
+    begin(&scene, 900);
+    while (!atomic_load(&asker.has_asked))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    runnel_engine_stop(scene.engine);
+    pthread_join(asker.thread, NULL);
+    assert_int_equal(asker.generate_result, RUNNEL_ECANCELLED);
+    assert_null(asker.text);
+    assert_non_null(strstr(asker.error.message, "being stopped"));
+    runnel_free(scene.own);
+}
+
 static void close_the_model(struct scene *scene)
 {
     (void)scene;
@@ -362,6 +438,8 @@ int main(void)
         cmocka_unit_test(what_is_done_need_not_be_waited_for),
         cmocka_unit_test(another_engine_can_be_asked),
         cmocka_unit_test(a_stopping_engine_takes_nothing),
+        cmocka_unit_test(a_stopping_engine_takes_no_calls),
+        cmocka_unit_test(a_stopped_text_is_an_error),
         cmocka_unit_test(a_model_closed_under_its_engine),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

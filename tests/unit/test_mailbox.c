@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -208,6 +209,30 @@ static void test_between_threads(void **state)
     assert_int_equal(n, N_SENT);
 }
 
+static void *take_until_end(void *user)
+{
+    struct mailbox *mailbox = user;
+    const runnel_event *event;
+    while ((event = mailbox_take(mailbox, -1)) && event->kind != RUNNEL_EVENT_FINISH)
+        ;
+    return NULL;
+}
+
+/* Two threads take, which the header forbids: their events are spoilt, but neither sleeps for ever once the end was taken. */
+static void test_wakes_all_at_the_end(void **state)
+{
+    struct mailbox *mailbox = &((struct scene *)*state)->mailbox;
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_until_end, mailbox), 0);
+    poll(NULL, 0, 50); /* so that both wait; one that comes later passes as well */
+    put_end(mailbox);
+    alarm(HANGS_MS / 1000); /* ends the test if one sleeps on */
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    alarm(0);
+}
+
 #define SCENE(test) cmocka_unit_test_setup_teardown(test, open_scene, close_scene)
 
 int main(void)
@@ -220,6 +245,7 @@ int main(void)
         SCENE(test_ends_without_memory),
         SCENE(test_frees_what_nobody_took),
         SCENE(test_between_threads),
+        SCENE(test_wakes_all_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,6 +121,30 @@ static void sizes_that_differ_are_refused(void **state)
     assert_non_null(strstr(error.message, "runnel_response.size: 0"));
 }
 
+/* No struct has such a size, whose steps would leave the elements of an array between the places for their fields. */
+static void sizes_that_no_struct_has_are_refused(void **state)
+{
+    (void)state;
+    _Alignas(8) char requests[64] = {0};
+    const size_t odd = sizeof odd + 1;
+    runnel_future *futures[2];
+    runnel_error error;
+    memcpy(requests, &odd, sizeof odd);
+    memcpy(requests + odd, &odd, sizeof odd);
+    assert_int_equal(runnel_submit(engine, (const runnel_request *)requests, 2, futures, &error),
+                     RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "runnel_request.size: 9"));
+    runnel_slot slots[3];
+    memset(slots, GARBAGE, sizeof slots);
+    runnel_slots(engine, slots, 3);
+    assert_garbage((const char *)slots, sizeof slots);
+    char *large = make_array(1, 8192);
+    *(size_t *)large = 8192;
+    runnel_model_get_info(model, (runnel_model_info *)large);
+    assert_garbage(large + sizeof(size_t), 8192 - sizeof(size_t));
+    free(large);
+}
+
 static void options_and_sampling(void **state)
 {
     (void)state;
@@ -185,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_and_responses),
         cmocka_unit_test(sizes_that_differ_are_refused),
+        cmocka_unit_test(sizes_that_no_struct_has_are_refused),
         cmocka_unit_test(options_and_sampling),
         cmocka_unit_test(slots_and_events),
     };
