@@ -62,7 +62,7 @@ static double learn_length(size_t n, int max_tokens, bool ends)
         runnel_free(future);
     }
     struct scheduler_stats stats;
-    engine_call(engine, read_stats, &stats);
+    assert_int_equal(engine_call(engine, read_stats, &stats, NULL), RUNNEL_OK);
     runnel_engine_stop(engine);
     return stats.answer_tokens;
 }

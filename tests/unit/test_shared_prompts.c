@@ -292,7 +292,7 @@ static void leader_goes_away(bool cancels)
     pthread_mutex_unlock(&witness.lock);
     wait_for(&witness.acted);
     if (!cancels)
-        engine_call(engine, put_back, &witness);
+        assert_int_equal(engine_call(engine, put_back, &witness, NULL), RUNNEL_OK);
     for (int i = 0; i <= N_LONG; i++) {
         responses[i].size = sizeof *responses;
         assert_int_equal(runnel_wait(futures[i], &responses[i], NULL), RUNNEL_OK);

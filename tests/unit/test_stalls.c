@@ -49,7 +49,7 @@ static void call_until(runnel_engine *engine, void (*run)(struct runnel_engine *
     for (int i = 0; !*flag; i++) {
         if (i == 30000)
             fail_msg("it did not happen within 30 s");
-        engine_call(engine, run, pair);
+        assert_int_equal(engine_call(engine, run, pair, NULL), RUNNEL_OK);
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
