@@ -1,6 +1,7 @@
 /* tiny_engine.c: see tiny_engine.h. */
 #include "helpers/tiny_engine.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,11 +41,14 @@ runnel_sampling *own_sampling(const runnel_model *model, runnel_request *request
         struct own *next;
         runnel_sampling sampling;
     };
-    static struct own *all;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct own *all; /* guarded by lock: threads of a test make requests at once */
     struct own *own = calloc(1, sizeof *own);
     assert_non_null(own);
+    pthread_mutex_lock(&lock);
     own->next = all;
     all = own;
+    pthread_mutex_unlock(&lock);
     if (request->sampling)
         own->sampling = *request->sampling;
     else

@@ -12,7 +12,7 @@ struct tiny_model_options tiny_engine_model(void);
 runnel_model *tiny_engine_open(const struct tiny_model_options *options);
 
 /* Gives the request sampling values of its own, those that it had or the model's, and returns them to be changed. They
- * live until the program ends, so that requests may be copied and returned. */
+ * live until the program ends, so that requests may be copied and returned. Any thread. */
 runnel_sampling *own_sampling(const runnel_model *model, runnel_request *request);
 
 runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options options);
