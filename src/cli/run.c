@@ -71,6 +71,10 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, raw), .excludes = "system|system-file|chat-template|no-think"},
     {"no-think", 0, OPTION_FLAG, NULL, "answer without thoughts",
      OPTION_FIELD(struct run_settings, no_think)},
+    {"reasoning", 0, OPTION_STRING, "WHEN",
+     "whether the model shall think first: off is --no-think; auto: as its template does",
+     OPTION_FIELD(struct run_settings, reasoning), .choices = "on|off|auto", .default_text = "auto",
+     .excludes = "no-think|raw"},
     {"json", 0, OPTION_FLAG, NULL, "print one object: text, reasoning, counts, timings, a hash of the logits",
      OPTION_FIELD(struct run_settings, json)},
     {"verbose", 'v', OPTION_FLAG, NULL, "after an answer, say more of its tokens and times",
@@ -219,11 +223,12 @@ uint64_t run_random_seed(void)
     return seed & SEED_MOST;
 }
 
-/* Says that --no-think changes nothing, if it does not. */
-static void remark_no_think(const runnel_model *model, const struct run_settings *settings)
+/* Says that an option about thoughts changes nothing, if it does not. */
+static void remark_thinking(const runnel_model *model, const struct run_settings *settings)
 {
-    if (settings->no_think && !run_can_think(model))
-        fprintf(stderr, "runnel: --no-think: this model does not think\n");
+    bool is_auto = !strcmp(settings->reasoning, "auto");
+    if ((settings->no_think || !is_auto) && !run_can_think(model))
+        fprintf(stderr, "runnel: --%s: this model does not think\n", is_auto ? "no-think" : "reasoning");
 }
 
 /* Threads wait for one another after each step: two that share a CPU can make the answer a hundred times slower. --json
@@ -261,6 +266,7 @@ static int run(struct run_settings *settings)
     }
     if (!settings->has_seed)
         settings->seed = run_random_seed();
+    settings->no_think = settings->no_think || !strcmp(settings->reasoning, "off");
     bool is_chat = run_input_is_chat(settings);
     int status = EXIT_DONE, failure = cli_find_model(settings->model, &error);
     if (!failure && !is_chat)
@@ -276,7 +282,7 @@ static int run(struct run_settings *settings)
         status = cli_fail(&error);
     } else {
         cli_tell_warning(model);
-        remark_no_think(model, settings);
+        remark_thinking(model, settings);
         remark_threads(settings);
         status = is_chat ? chat_loop(model, settings, system, editor)
                          : answer_once(model, settings, question, system);

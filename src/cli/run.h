@@ -7,7 +7,8 @@
 #define RUN_DEFAULT_TOKENS "4096" /* of --n-tokens */
 
 struct run_settings {
-    const char *model, *prompt, *prompt_file, *system, *system_file, *chat_template, *chat_template_file;
+    const char *model, *prompt, *prompt_file, *system, *system_file, *chat_template, *chat_template_file,
+        *reasoning;
     char *config_text;
     int n_tokens, n_context, n_threads, top_k;
     float temperature, top_p, min_p;

@@ -128,6 +128,19 @@ def test_texts_that_cannot_be_had(runnel, tiny, args, words):
 def test_no_think_without_thoughts_is_said(runnel, tiny):
     assert b"--no-think: this model does not think" in run(runnel, tiny(), "-p", "x", "--no-think", *GREEDY).stderr
     assert b"--no-think" not in run(runnel, tiny("r1"), "-p", "x", "--no-think", *GREEDY).stderr
+    for when in ("on", "off"):
+        assert b"--reasoning: this model does not think" in run(runnel, tiny(), "-p", "x", "--reasoning", when, *GREEDY).stderr
+        assert b"--reasoning" not in run(runnel, tiny("r1"), "-p", "x", "--reasoning", when, *GREEDY).stderr
+
+
+def test_reasoning_off_is_no_think(runnel, tiny):
+    model = tiny("r1")
+    off, no_think, on, auto = (answer(runnel, model, "-p", "Why?", *more) for more in
+                               (("--reasoning", "off"), ("--no-think",), ("--reasoning", "on"), ()))
+    assert same(off, no_think) and same(on, auto) and not same(off, on)
+    done = run(runnel, model, "-p", "x", "--reasoning", "off", "--no-think", text=True)
+    assert done.returncode == 2 and "--reasoning" in done.stderr and "--no-think" in done.stderr
+    assert run(runnel, model, "-p", "x", "--reasoning", "perhaps").returncode == 2
 
 
 def test_a_context_that_is_too_long_says_what_it_would_take(runnel, tiny):
