@@ -15,7 +15,8 @@ import pytest
 
 from terminal import Terminal
 
-PROMPT, TIMINGS = "> ", " tok/s | "
+PROMPT = "> "
+ENDS = ("| complete]", "| cut off]", "| cancelled]")  # of the line behind an answer, whatever else stands in it
 LEFT, RIGHT, UP, DOWN, HOME, END, DELETE = "\033[D", "\033[C", "\033[A", "\033[B", "\033[H", "\033[F", "\033[3~"
 BACKSPACE = "\x7f"
 PASTE_ON, PASTE_OFF = "\033[?2004h", "\033[?2004l"
@@ -110,7 +111,7 @@ def send(terminal, keys, seconds=30):
     """Types keys and Enter, waits for the answer's end and the next prompt."""
     terminal.type(keys)
     terminal.type("\r")
-    terminal.wait_for(TIMINGS, seconds=seconds)
+    terminal.wait_for(*ENDS, seconds=seconds)
     terminal.wait_for("\n> ")
 
 
@@ -246,7 +247,7 @@ def test_a_long_text_is_pasted_quickly(chat, tmp_path):
     typing.join()
     assert len(terminal.all) < 20_000, "no more was painted than a few screens"
     terminal.type("\r")
-    terminal.wait_for(PROMPT, "Ctrl-C stops", TIMINGS, "too long", seconds=60)
+    terminal.wait_for(PROMPT, "Ctrl-C stops", *ENDS, "too long", seconds=60)
     assert read_history(tmp_path / "history") == [text + "the end"]
 
 
@@ -311,12 +312,12 @@ def test_what_is_typed_while_an_answer_streams_is_kept(chat, tmp_path):
     terminal.wait_for(PASTE_OFF)
     time.sleep(0.5)
     terminal.type("\x03")
-    terminal.wait_for(TIMINGS)
+    terminal.wait_for(*ENDS)
     terminal.type("日本 early\r")
     terminal.wait_for(PASTE_OFF)
     time.sleep(0.3)
     terminal.type("\x03")
-    terminal.wait_for(TIMINGS)
+    terminal.wait_for(*ENDS)
     leave(terminal)
     assert read_history(tmp_path / "history") == ["Tell me", "日本 early"]
 
@@ -354,7 +355,7 @@ def test_the_terminal_is_given_back(runnel, tiny, how):
         assert termios.tcgetattr(terminal.master) != terminal.found_modes
         assert terminal.all.count(PASTE_ON) == 1 and PASTE_OFF not in terminal.all
         terminal.type("Tell me\r")
-        terminal.wait_for(TIMINGS)
+        terminal.wait_for(*ENDS)
         assert PASTE_OFF in terminal.all
         terminal.wait_for(PROMPT)
         assert terminal.all.rindex(PASTE_ON) > terminal.all.rindex(PASTE_OFF)
