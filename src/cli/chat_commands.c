@@ -505,11 +505,11 @@ static bool is_command_word(const char *word, size_t len)
 
 static enum chat_typed take_unknown(const char *text, size_t len, char **question)
 {
-    const char *nearest = nearest_command(text + 1, len);
     if (!is_command_word(text + 1, len)) {
         *question = strdup(text);
         return *question ? CHAT_QUESTION : CHAT_NOTHING;
     }
+    const char *nearest = nearest_command(text + 1, len);
     if (nearest)
         chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, nearest);
     else

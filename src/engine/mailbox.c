@@ -107,6 +107,17 @@ static void mark_unreadable(const struct mailbox *mailbox)
         (void)errno; /* EAGAIN alone is possible: it was not readable */
 }
 
+/* With the lock held, once something was put in: lets go of the lock and says so to whoever waits. */
+static void unlock_and_tell(struct mailbox *mailbox, bool was_empty)
+{
+    if (was_empty)
+        mark_readable(mailbox);
+    pthread_cond_signal(&mailbox->changed);
+    pthread_mutex_unlock(&mailbox->lock);
+    if (was_empty && mailbox->on_ready)
+        mailbox->on_ready(mailbox->user);
+}
+
 bool mailbox_put(struct mailbox *mailbox, const runnel_event *event)
 {
     struct mail *mail = copy_event(mailbox->pool, event);
@@ -116,12 +127,7 @@ bool mailbox_put(struct mailbox *mailbox, const runnel_event *event)
     bool was_empty = is_empty(mailbox);
     *mailbox->end = mail;
     mailbox->end = &mail->next;
-    if (was_empty)
-        mark_readable(mailbox);
-    pthread_cond_signal(&mailbox->changed);
-    pthread_mutex_unlock(&mailbox->lock);
-    if (was_empty && mailbox->on_ready)
-        mailbox->on_ready(mailbox->user);
+    unlock_and_tell(mailbox, was_empty);
     return true;
 }
 
@@ -131,12 +137,7 @@ void mailbox_put_end(struct mailbox *mailbox, const runnel_event *event)
     bool was_empty = is_empty(mailbox);
     mailbox->end_event = *event;
     mailbox->has_end = true;
-    if (was_empty)
-        mark_readable(mailbox);
-    pthread_cond_signal(&mailbox->changed);
-    pthread_mutex_unlock(&mailbox->lock);
-    if (was_empty && mailbox->on_ready)
-        mailbox->on_ready(mailbox->user);
+    unlock_and_tell(mailbox, was_empty);
 }
 
 /* Taking out ---------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -65,4 +66,16 @@ runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options opti
     if (runnel_engine_start(model, &options, &engine, &error))
         fail_msg("%s", error.message);
     return engine;
+}
+
+void tiny_engine_wait_until_idle(runnel_engine *engine)
+{
+    for (int i = 0; i < 3000; i++) {
+        runnel_stats_values stats = {.size = sizeof stats};
+        runnel_stats(engine, &stats);
+        if (!stats.n_running && !stats.n_waiting && !stats.n_kv_used)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    fail_msg("requests still run or wait, or hold pages");
 }

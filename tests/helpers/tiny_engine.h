@@ -17,4 +17,7 @@ runnel_sampling *own_sampling(const runnel_model *model, runnel_request *request
 
 runnel_engine *tiny_engine_start(runnel_model *model, runnel_engine_options options);
 
+/* Until nothing runs or waits and no page is used, as the engine publishes between two steps: within seconds, or the test fails. */
+void tiny_engine_wait_until_idle(runnel_engine *engine);
+
 #endif

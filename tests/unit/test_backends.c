@@ -341,19 +341,6 @@ static void failures_at_the_start_are_told(void **state)
     runnel_model_close(model);
 }
 
-/* Until nothing runs or holds a page: within seconds, or the test fails. */
-static void wait_until_idle(runnel_engine *engine)
-{
-    for (int i = 0; i < 3000; i++) {
-        runnel_stats_values stats = {.size = sizeof stats};
-        runnel_stats(engine, &stats);
-        if (!stats.n_running && !stats.n_waiting && !stats.n_kv_used)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    }
-    fail_msg("pages are held by nobody's request");
-}
-
 /* A step that fails ends the requests that had rows in it, with its message; those that come later are answered. */
 static void failed_steps_are_answers(void **state)
 {
@@ -393,7 +380,7 @@ static void failed_steps_are_answers(void **state)
                 fail_msg("%s", error.message);
             check_told(&asked[0]);
             runnel_response_free(&response);
-            wait_until_idle(engine);
+            tiny_engine_wait_until_idle(engine);
             runnel_engine_stop(engine);
             check_journal();
         }

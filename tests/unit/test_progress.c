@@ -194,19 +194,6 @@ static void put_back_for_want_of_pages(void **state)
     runnel_engine_stop(engine);
 }
 
-/* Until nothing runs and no page is used, as the engine publishes after a step: within seconds, or the test fails. */
-static void wait_until_idle(runnel_engine *engine)
-{
-    for (int i = 0; i < 3000; i++) {
-        runnel_stats_values stats = {.size = sizeof stats};
-        runnel_stats(engine, &stats);
-        if (!stats.n_running && !stats.n_waiting && !stats.n_kv_used)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    }
-    fail_msg("requests still run or wait, or hold pages");
-}
-
 /* Whoever says no gets the end next, at the first event, in between, and at the last one. */
 static void saying_no_ends_the_request(void **state)
 {
@@ -224,7 +211,7 @@ static void saying_no_ends_the_request(void **state)
         assert_int_equal(response.n_tokens, 0);
         assert_int_equal(watched.n_after, 1);
         assert_int_equal(response.n_computed_tokens, watched.told[watched.n_told - 1].n_computed_tokens);
-        wait_until_idle(engine);
+        tiny_engine_wait_until_idle(engine);
     }
     runnel_engine_stop(engine);
 }

@@ -55,18 +55,6 @@ static runnel_stats_values stats_of(runnel_engine *engine)
     return stats;
 }
 
-/* Until nothing runs or waits: within seconds, or the test fails. */
-static void wait_until_idle(runnel_engine *engine)
-{
-    for (int i = 0; i < 3000; i++) {
-        runnel_stats_values stats = stats_of(engine);
-        if (!stats.n_running && !stats.n_waiting)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    }
-    fail_msg("requests still run or wait");
-}
-
 static void all_or_none(void **state)
 {
     (void)state;
@@ -150,7 +138,7 @@ static void cancelled_requests_give_all_back(void **state)
     runnel_free(futures[1]); /* running or waiting: that cancels, and no event comes after */
     int n_events = atomic_load(&counted[1].n_events);
     runnel_free(futures[2]);
-    wait_until_idle(engine);
+    tiny_engine_wait_until_idle(engine);
     assert_true(stats_of(engine).n_pool_blocks > 0);
     assert_int_equal(atomic_load(&counted[1].n_events), n_events);
     assert_int_equal(stats_of(engine).n_kv_used, 0);
@@ -218,7 +206,7 @@ static void preempted_requests_give_the_same_answer(void **state)
     }
     assert_true(n_preempted > 0);
     assert_int_equal(stats_of(engine).n_preemptions, n_preempted);
-    wait_until_idle(engine);
+    tiny_engine_wait_until_idle(engine);
     assert_int_equal(stats_of(engine).n_kv_used, 0);
     runnel_engine_stop(engine);
 }

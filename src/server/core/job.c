@@ -403,11 +403,6 @@ void *job_state(const struct job *job)
     return job->state;
 }
 
-size_t job_n_requests(const struct job *job)
-{
-    return job->n;
-}
-
 const runnel_response *job_response(struct job *job, size_t index, runnel_error *error)
 {
     const struct job_request *request = &job->requests[index];

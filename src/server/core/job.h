@@ -35,7 +35,6 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
 struct server *job_server(const struct job *job);
 struct exchange *job_exchange(const struct job *job);
 void *job_state(const struct job *job);
-size_t job_n_requests(const struct job *job);
 
 /* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed or was cancelled for
  * lack of memory. */
