@@ -43,7 +43,7 @@ EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
     "src/cli/serve.c": {"server"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
-       for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template", "quantize", "convert", "imatrix")},
+       for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template")},
 }
 
 
