@@ -3,7 +3,7 @@
  * but, for a moment, the config file's text, which it hands to the caller. */
 #include "base/options.h"
 
-#include "base/text.h"
+#include "base/near_name.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -216,20 +216,16 @@ static size_t find_name(const struct options_table *table, const char *name, siz
  * line 3: ". */
 static int unknown_name(const struct reading *r, const char *prefix, const char *name, size_t len)
 {
-    const char *nearest = NULL;
-    size_t distance = len / 2 < 3 ? len / 2 + 1 : 4; /* one more than what is near */
+    struct near_name near = near_name_begin(name, len);
     for (size_t i = 0; i < r->table->n_specs; i++) {
         const struct option_spec *spec = &r->table->specs[i];
-        size_t d = spec->positional ? SIZE_MAX : text_distance(name, len, spec->name);
-        if (d < distance) {
-            distance = d;
-            nearest = spec->name;
-        }
+        if (!spec->positional)
+            near_name_consider(&near, spec->name, strlen(spec->name));
     }
     int shown = len < 80 ? (int)len : 80;
-    if (nearest)
+    if (*near.nearest)
         return error_set(r->error, RUNNEL_EINVAL, "%s%.*s: unknown option; did you mean %s%s?", prefix, shown,
-                         name, strncmp(prefix, "-", 1) == 0 ? "--" : "", nearest);
+                         name, strncmp(prefix, "-", 1) == 0 ? "--" : "", near.nearest);
     return error_set(r->error, RUNNEL_EINVAL, "%s%.*s: unknown option; %s --help lists them", prefix, shown,
                      name, r->table->command);
 }

@@ -2,7 +2,7 @@
 #include "cli/chat_commands.h"
 
 #include "base/error.h"
-#include "base/text.h"
+#include "base/near_name.h"
 #include "cli/cli.h"
 #include "cli/wrap.h"
 
@@ -19,7 +19,6 @@ enum {
     NAME_MAX_LEN = 16,
     WORD_MAX = 32,
     LEFT_COLUMNS = 16, /* of the table of commands */
-    NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
     ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
 };
 
@@ -475,26 +474,6 @@ static const struct command *find_command(const char *name, size_t len)
     return NULL;
 }
 
-/* NULL: none is near. */
-static const char *nearest_command(const char *typed, size_t len)
-{
-    char name[NAME_MAX_LEN];
-    const char *nearest = NULL;
-    size_t distance = NEAR + 1;
-    if (len <= NEAR || len > sizeof name)
-        return NULL;
-    for (size_t i = 0; i < len; i++)
-        name[i] = (char)tolower((unsigned char)typed[i]);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        size_t d = text_distance(name, len, commands[i].name);
-        if (d < distance) {
-            distance = d;
-            nearest = commands[i].name;
-        }
-    }
-    return nearest;
-}
-
 /* A first word of letters, perhaps with punctuation behind it, is meant as a command; a path or code is not. */
 static bool is_command_word(const char *word, size_t len)
 {
@@ -509,9 +488,11 @@ static enum chat_typed take_unknown(const char *text, size_t len, char **questio
         *question = strdup(text);
         return *question ? CHAT_QUESTION : CHAT_NOTHING;
     }
-    const char *nearest = nearest_command(text + 1, len);
-    if (nearest)
-        chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, nearest);
+    struct near_name near = near_name_begin(text + 1, len);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        near_name_consider(&near, commands[i].name, strlen(commands[i].name));
+    if (*near.nearest)
+        chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, near.nearest);
     else
         chat_say("/%.*s: no such command; /? lists them. A space before it makes it a question.\n", (int)len,
                  text + 1);

@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/near_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
-#include "cli/near_name.h"
 #include "cli/part.h"
 
 enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
@@ -363,12 +363,12 @@ static const struct options_table rm_table = {
 static int refuse_name(const struct store *store, const char *name, runnel_error *error)
 {
     struct text names = {0};
-    struct near_name near = near_name_begin(name);
+    struct near_name near = near_name_begin(name, catalogue_stem(name));
     struct catalogue_entry known;
     for (size_t i = 0; i < store->n; i++) {
         text_add_string(&names, i ? ", " : "");
         text_add_string(&names, store->models[i].name);
-        near_name_consider(&near, store->models[i].name);
+        near_name_consider(&near, store->models[i].name, strlen(store->models[i].name));
     }
     bool is_known = catalogue_find(name, &known, NULL) == RUNNEL_OK;
     if (!store->n || names.failed)

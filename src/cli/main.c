@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/text.h"
+#include "base/near_name.h"
 #include "cli/cli.h"
 
 struct command {
@@ -46,22 +46,16 @@ static const struct command *find_command(const char *name)
 
 static int refuse_command(const char *name)
 {
-    const char *nearest = NULL;
-    size_t distance = 3; /* one more than what is near */
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        size_t d = text_distance(name, strlen(name), commands[i].name);
-        if (d < distance && d < strlen(name)) {
-            distance = d;
-            nearest = commands[i].name;
-        }
-    }
+    struct near_name near = near_name_begin(name, strlen(name));
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        near_name_consider(&near, commands[i].name, strlen(commands[i].name));
     if (*name == '-')
         fprintf(
             stderr,
             "runnel: %s: expected a command first, such as `runnel run %s ...`; runnel --help lists them\n",
             name, name);
-    else if (nearest)
-        fprintf(stderr, "runnel: unknown command '%s'; did you mean %s?\n", name, nearest);
+    else if (*near.nearest)
+        fprintf(stderr, "runnel: unknown command '%s'; did you mean %s?\n", name, near.nearest);
     else
         fprintf(stderr, "runnel: unknown command '%s'; runnel --help lists them\n", name);
     return EXIT_USAGE;
