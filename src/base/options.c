@@ -12,10 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    CONFIG_MAX_BYTES = 1 << 20,
-    ENVIRONMENT_NAME_MAX = 64,
-};
+enum { CONFIG_MAX_BYTES = 1 << 20 };
 
 /* What was found for an option. */
 struct found {
@@ -51,10 +48,10 @@ union value {
 
 /* Values -------------------------------------------------------------------------------------------------- */
 
-static void environment_name(const char *name, char out[ENVIRONMENT_NAME_MAX])
+void options_environment_name(const char *name, char out[OPTIONS_ENVIRONMENT_NAME_MAX])
 {
-    size_t len = (size_t)snprintf(out, ENVIRONMENT_NAME_MAX, "RUNNEL_%s", name);
-    for (size_t i = 0; i < len && i < ENVIRONMENT_NAME_MAX - 1; i++)
+    size_t len = (size_t)snprintf(out, OPTIONS_ENVIRONMENT_NAME_MAX, "RUNNEL_%s", name);
+    for (size_t i = 0; i < len && i < OPTIONS_ENVIRONMENT_NAME_MAX - 1; i++)
         out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
@@ -62,8 +59,8 @@ static void environment_name(const char *name, char out[ENVIRONMENT_NAME_MAX])
 static void describe(const struct reading *r, const struct option_spec *spec, const struct found *found,
                      char *out, size_t size)
 {
-    char name[ENVIRONMENT_NAME_MAX];
-    environment_name(spec->name, name);
+    char name[OPTIONS_ENVIRONMENT_NAME_MAX];
+    options_environment_name(spec->name, name);
     if (found->source == FROM_ENVIRONMENT)
         snprintf(out, size, "%s", name);
     else if (found->source == FROM_CONFIG)
@@ -362,8 +359,8 @@ static int read_flags(struct reading *r, int argc, char **argv)
 static void read_environment(struct reading *r)
 {
     for (size_t i = 0; i < r->table->n_specs; i++) {
-        char name[ENVIRONMENT_NAME_MAX];
-        environment_name(r->table->specs[i].name, name);
+        char name[OPTIONS_ENVIRONMENT_NAME_MAX];
+        options_environment_name(r->table->specs[i].name, name);
         const char *text = r->table->specs[i].positional || r->found[i].text ? NULL : getenv(name);
         if (text && *text)
             keep_text(r, i, (struct found){.text = text, .source = FROM_ENVIRONMENT}); /* one: it fits */

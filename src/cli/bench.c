@@ -54,7 +54,7 @@ static const struct option_spec bench_options[] = {
      OPTION_FIELD(struct bench_settings, config_text)},
 };
 
-static const struct options_table bench_table = {
+const struct options_table bench_table = {
     "runnel bench", "Measures prefill, decode and batched decode, beside the limits of this machine.",
     bench_options, OPTION_COUNT(bench_options)};
 

@@ -6,6 +6,10 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+/* The options of the commands. */
+extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
+    logits_table, inspect_table, pull_table, list_table, rm_table;
+
 /* The commands: argv[0] is the command's name. Return the exit status. */
 int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);

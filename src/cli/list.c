@@ -333,7 +333,7 @@ static const struct option_spec list_options[] = {
      OPTION_FIELD(struct list_settings, json)},
 };
 
-static const struct options_table list_table = {
+const struct options_table list_table = {
     "runnel list", "Shows the models known by name and those that are here, with their sizes.", list_options,
     OPTION_COUNT(list_options)};
 
@@ -356,7 +356,7 @@ static const struct option_spec rm_options[] = {
      OPTION_FIELD(struct rm_settings, names), .positional = true, .required = true},
 };
 
-static const struct options_table rm_table = {
+const struct options_table rm_table = {
     "runnel rm", "Removes models, or what has come of them: of each name the file that -m NAME would open.",
     rm_options, OPTION_COUNT(rm_options)};
 

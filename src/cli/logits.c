@@ -32,9 +32,8 @@ static const struct option_spec logits_options[] = {
      OPTION_FIELD(struct logits_settings, config_text)},
 };
 
-static const struct options_table logits_table = {"runnel logits",
-                                                  "Writes the logits after every token of a list.",
-                                                  logits_options, OPTION_COUNT(logits_options)};
+const struct options_table logits_table = {"runnel logits", "Writes the logits after every token of a list.",
+                                           logits_options, OPTION_COUNT(logits_options)};
 
 static int fail(runnel_error *error, int code, const char *path, const char *what)
 {

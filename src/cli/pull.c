@@ -62,7 +62,7 @@ static const struct option_spec specs[] = {
      .excludes = "MODEL|check"},
 };
 
-static const struct options_table table = {
+const struct options_table pull_table = {
     "runnel pull",
     "Download a model. Stopped or broken off, the same command goes on where it ended. "
     "Honours HF_ENDPOINT and MODELSCOPE_DOMAIN (an address or a bare domain), HF_TOKEN, PIP_INDEX_URL and "
@@ -451,17 +451,15 @@ int command_pull(int argc, char **argv)
     struct settings settings;
     struct pull pull = {.started = false};
     runnel_error error;
-    int code = options_read(&table, argc, argv, &settings, &error);
-    if (code == OPTIONS_HELP) {
-        options_print_help(&table, stdout);
-        return EXIT_DONE;
-    }
-    if (code == OPTIONS_READ && settings.list)
+    int code = RUNNEL_OK, status = cli_read_options(&pull_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    if (settings.list)
         return list_models(false);
-    if (code == OPTIONS_READ && !settings.what)
+    if (!settings.what)
         code = error_set(&error, RUNNEL_EINVAL,
                          "which model? `runnel list`, or --list here, shows the known ones");
-    if (code == OPTIONS_READ)
+    if (!code)
         code = prepare(&pull, settings.what, settings.folder, &error);
     if (code) {
         fprintf(stderr, "runnel pull: %s\n", error.message);

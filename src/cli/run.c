@@ -83,7 +83,7 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, config_text)},
 };
 
-static const struct options_table run_table = {
+const struct options_table run_table = {
     "runnel run", "Answers a prompt, or chats on the terminal. The answer is streamed to stdout.",
     run_options, OPTION_COUNT(run_options)};
 

@@ -200,9 +200,9 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, config_text)},
 };
 
-static const struct options_table serve_table = {"runnel serve",
-                                                 "Serves a model over HTTP, as the OpenAI API has it.",
-                                                 serve_options, OPTION_COUNT(serve_options)};
+const struct options_table serve_table = {"runnel serve",
+                                          "Serves a model over HTTP, as the OpenAI API has it.",
+                                          serve_options, OPTION_COUNT(serve_options)};
 
 /* What is given back at the end. */
 struct serving {

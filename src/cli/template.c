@@ -25,7 +25,7 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, now)},
 };
 
-static const struct options_table table = {
+const struct options_table template_table = {
     "runnel template",
     "Turns a chat request on stdin (JSON: messages, tools, chat_template_kwargs, add_generation_prompt) into "
     "the prompt on "
@@ -136,7 +136,7 @@ int command_template(int argc, char **argv)
     struct settings settings = {0};
     struct tm now;
     runnel_error error;
-    int status = cli_read_options(&table, argc, argv, &settings);
+    int status = cli_read_options(&template_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     if (check_values(&settings, &now, &error)) {

@@ -27,7 +27,7 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, jsonl)},
 };
 
-static const struct options_table table = {
+const struct options_table tokenize_table = {
     "runnel tokenize",
     "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after, "
     "and "
@@ -120,7 +120,7 @@ int command_tokenize(int argc, char **argv)
     struct settings settings = {0};
     struct tokenizer *tokenizer = NULL;
     runnel_error error;
-    int status = cli_read_options(&table, argc, argv, &settings);
+    int status = cli_read_options(&tokenize_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     int code = load_tokenizer(settings.model, &tokenizer, &error);
