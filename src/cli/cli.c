@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "cli/catalogue.h"
+#include "cli/environment.h"
 #include "cli/progress.h"
 
 #include <ctype.h>
@@ -22,7 +23,21 @@ int cli_fail(const runnel_error *error)
     return EXIT_FAILED;
 }
 
+static void tell_on_stderr(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "runnel: %s\n", line);
+}
+
 int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings)
+{
+    int status = cli_read_options_only(table, argc, argv, settings);
+    if (status < 0)
+        environment_tell_unknown(tell_on_stderr, NULL);
+    return status;
+}
+
+int cli_read_options_only(const struct options_table *table, int argc, char **argv, void *settings)
 {
     runnel_error error;
     switch (options_read(table, argc, argv, settings, &error)) {
@@ -32,6 +47,7 @@ int cli_read_options(const struct options_table *table, int argc, char **argv, v
         options_print_help(table, stdout);
         return EXIT_DONE;
     default:
+        environment_tell_unknown(tell_on_stderr, NULL);
         fprintf(stderr, "%s: %s\n", table->command, error.message);
         return EXIT_USAGE;
     }

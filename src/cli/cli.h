@@ -26,8 +26,10 @@ int command_rm(int argc, char **argv);
 int cli_fail(const runnel_error *error);
 
 /* Reads a command's options into settings. -1: they are read, go on; else the exit status, after --help or a
- * message. */
+ * message. Says of variables RUNNEL_... that nobody reads that they are ignored. */
 int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings);
+/* Likewise; once the options are read, the caller says it with environment_tell_unknown. */
+int cli_read_options_only(const struct options_table *table, int argc, char **argv, void *settings);
 
 /* Says on stderr what of the model's file was left out, if anything. */
 void cli_tell_warning(const runnel_model *model);

@@ -6,6 +6,7 @@
 #include "cli/affinity.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
+#include "cli/environment.h"
 #include "server/core/server.h"
 
 #include <arpa/inet.h>
@@ -490,6 +491,11 @@ static void remark_insecure(struct serving *serving)
         log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
 }
 
+static void tell_in_log(void *log, const char *line)
+{
+    log_say(log, "environment", "%s", line);
+}
+
 static int serve(const struct serve_settings *settings)
 {
     runnel_error error;
@@ -498,6 +504,7 @@ static int serve(const struct serve_settings *settings)
         .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
     };
     int descriptor = -1;
+    environment_tell_unknown(tell_in_log, &serving.log);
     raise_descriptor_limit();
     int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, &error) : RUNNEL_OK;
     if (!failure)
@@ -556,7 +563,7 @@ int command_serve(int argc, char **argv)
 {
     struct serve_settings settings;
     runnel_error error;
-    int status = cli_read_options(&serve_table, argc, argv, &settings);
+    int status = cli_read_options_only(&serve_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     if (check_values(&settings, &error)) {
