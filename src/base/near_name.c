@@ -7,13 +7,40 @@
 
 enum { BEGINNING_MIN = 2 /* letters of a name's beginning from which it is suggested */ };
 
-/* The name in small letters; 0 if it does not fit. */
+/* What other programs call a command, an option or a setting of ours. Of several names for a word, a table has one. */
+static const struct {
+    const char *word, *name;
+} words[] = {
+    /* clang-format off */
+    {"ls", "list"}, {"models", "list"},
+    {"chat", "run"}, {"ask", "run"}, {"generate", "run"},
+    {"start", "serve"}, {"server", "serve"},
+    {"download", "pull"}, {"get", "pull"}, {"fetch", "pull"}, {"install", "pull"},
+    {"remove", "rm"}, {"delete", "rm"}, {"uninstall", "rm"},
+    {"show", "inspect"}, {"info", "inspect"}, {"benchmark", "bench"},
+    {"reset", "clear"}, {"new", "clear"}, {"regenerate", "retry"}, {"end", "quit"},
+    {"temperature", "temp"}, {"num-threads", "threads"}, {"system-prompt", "system"}, {"batch-size", "batch"},
+    {"ctx-size", "ctx"}, {"context", "ctx"}, {"context-size", "ctx"}, {"context-length", "ctx"}, {"max-model-len", "ctx"},
+    {"n-predict", "n-tokens"}, {"max-tokens", "n-tokens"}, {"max-new-tokens", "n-tokens"},
+    {"n-predict", "max-tokens"}, {"max-new-tokens", "max-tokens"}, {"n-tokens", "max-tokens"},
+    /* clang-format on */
+};
+
+static bool is_word_for(const char *wanted, const char *name)
+{
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(words[i].word, wanted) && !strcmp(words[i].name, name))
+            return true;
+    return false;
+}
+
+/* The name in small letters, with - for _; 0 if it does not fit. */
 static size_t fold(const char *name, size_t len, char folded[NEAR_NAME_MAX + 1])
 {
     if (len > NEAR_NAME_MAX)
         len = 0;
     for (size_t i = 0; i < len; i++)
-        folded[i] = (char)tolower((unsigned char)name[i]);
+        folded[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
     folded[len] = 0;
     return len;
 }
@@ -67,6 +94,8 @@ void near_name_consider(struct near_name *near, const char *name, size_t len)
     bool begins = near->len >= BEGINNING_MIN && len > near->len && !memcmp(folded, near->wanted, near->len);
     if (begins && distance > 1)
         distance = 1;
+    if (is_word_for(near->wanted, folded))
+        distance = 0;
     if (distance < near->distance) {
         near->distance = distance;
         memcpy(near->nearest, name, len);

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -310,30 +311,41 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
 
 /* Settings ------------------------------------------------------------------------------------------------ */
 
-static const char setting_names[] = "temp, top-p, top-k, min-p, seed, n-tokens, think, verbose";
+/* Those of the option table that /set takes. */
+static const struct setting {
+    const char *name;
+    size_t has; /* where it is noted that somebody gave it; 0: nowhere */
+} setting_list[] = {
+    {"temp", offsetof(struct run_settings, has_temperature)},
+    {"top-p", offsetof(struct run_settings, has_top_p)},
+    {"top-k", offsetof(struct run_settings, has_top_k)},
+    {"min-p", offsetof(struct run_settings, has_min_p)},
+    {"seed", offsetof(struct run_settings, has_seed)},
+    {"n-tokens", 0},
+    {"think", 0},
+    {"verbose", 0},
+};
+enum { N_SETTINGS = sizeof setting_list / sizeof *setting_list };
 
-/* Those of the option table that /set takes, and where it is noted that somebody gave them; NULL: nowhere. */
-static bool *find_setting(struct run_settings *settings, const char *name, bool *known)
+static const struct setting *find_setting(const char *name)
 {
-    struct {
-        const char *name;
-        bool *has;
-    } list[] = {{"temp", &settings->has_temperature},
-                {"top-p", &settings->has_top_p},
-                {"top-k", &settings->has_top_k},
-                {"min-p", &settings->has_min_p},
-                {"seed", &settings->has_seed},
-                {"n-tokens", NULL},
-                {"verbose", NULL},
-                {"think", NULL}};
-    *known = false;
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        if (!strcmp(list[i].name, name)) {
-            *known = true;
-            return list[i].has;
-        }
-    }
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        if (!strcmp(setting_list[i].name, name))
+            return &setting_list[i];
     return NULL;
+}
+
+static int refuse_setting(const char *name, runnel_error *error)
+{
+    char names[128];
+    size_t len = 0;
+    struct near_name near = near_name_begin(name, strlen(name));
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", i ? ", " : "", setting_list[i].name);
+        near_name_consider(&near, setting_list[i].name, strlen(setting_list[i].name));
+    }
+    return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'%s%s%s", names, name,
+                     *near.nearest ? "; did you mean " : "", near.nearest, *near.nearest ? "?" : "");
 }
 
 static void show_settings(const struct chat *chat)
@@ -378,15 +390,16 @@ static int set_think(struct chat *chat, const char *value, runnel_error *error)
 
 static int set_one(struct chat *chat, const char *name, const char *value, runnel_error *error)
 {
-    bool known, *has = find_setting(&chat->settings, name, &known);
-    if (!known)
-        return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'", setting_names, name);
+    const struct setting *setting = find_setting(name);
+    if (!setting)
+        return refuse_setting(name, error);
     if (!strcmp(name, "think"))
         return set_think(chat, value, error);
     if (!strcmp(name, "verbose"))
         return read_switch("verbose", value, false, &chat->settings.verbose, error);
     if (strcasecmp(value, "default") != 0)
         return run_set(&chat->settings, name, value, error);
+    bool *has = setting->has ? (bool *)((char *)&chat->settings + setting->has) : NULL;
     if (!has)
         return run_set(&chat->settings, name, RUN_DEFAULT_TOKENS, error);
     *has = false;

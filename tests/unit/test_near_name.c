@@ -27,15 +27,23 @@ static void test_near(void **state)
     static const struct {
         const char *wanted, *name;
     } cases[] = {
-        {"srve", "serve"},                               /* a letter is missing */
-        {"runn", "run"},                                 /* one too many */
-        {"lost", "list"},                                /* a wrong one */
-        {"rnu", "run"},                                  /* two that are swapped, which count as one */
-        {"SERVE", "serve"},    {"coder-7b", "Coder-7B"}, /* capital letters do not count */
-        {"token", "tokenize"},                           /* a beginning */
-        {"renam", "rename"},                             /* not rm, which is farther */
-        {"to", "tokenize"},                              /* of two beginnings the first */
-        {"top_p", "top-p"},    {"no-thinking", "no-think"}, {"chat-tmplate-fil", "chat-template-file"},
+        {"srve", "serve"}, /* a letter is missing */
+        {"runn", "run"},   /* one too many */
+        {"lost", "list"},  /* a wrong one */
+        {"rnu", "run"},    /* two that are swapped, which count as one */
+        {"SERVE", "serve"},
+        {"coder-7b", "Coder-7B"}, /* capital letters do not count */
+        {"token", "tokenize"},    /* a beginning */
+        {"renam", "rename"},      /* not rm, which is farther */
+        {"to", "tokenize"},       /* of two beginnings the first */
+        {"top_p", "top-p"},
+        {"no-thinking", "no-think"},
+        {"chat-tmplate-fil", "chat-template-file"},
+        /* words of other programs */
+        {"ls", "list"},
+        {"LS", "list"},
+        {"remove", "rm"},
+        {"max_tokens", "n-tokens"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (strcmp(nearest(cases[i].wanted), cases[i].name) != 0)
@@ -46,7 +54,9 @@ static void test_near(void **state)
 static void test_far(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"", "x", "zz", "foo", "frobnicate", "sxxvx", "tokenizexxxx"};
+    static const char *const cases[] = {
+        "",        "x", "zz", "foo", "frobnicate", "sxxvx", "tokenizexxxx",
+        "download"}; /* the last is another program's word for a name that is not here */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (*nearest(cases[i]))
             fail_msg("'%s': expected nothing, found '%s'", cases[i], nearest(cases[i]));
