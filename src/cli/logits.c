@@ -18,7 +18,8 @@ struct logits_settings {
 
 static const struct option_spec logits_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct logits_settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct logits_settings, model), .required = true, .bare = true,
+     .extra_hint = "the tokens are those of --ids FILE"},
     {"ids", 0, OPTION_STRING, "FILE", "a JSON array of token ids", OPTION_FIELD(struct logits_settings, ids),
      .required = true},
     {"output", 'o', OPTION_STRING, "FILE",

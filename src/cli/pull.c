@@ -380,15 +380,19 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
     bool address =
         strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
     int code;
-    if (address)
+    char url[2048];
+    if (address) {
         code = model_of_address(what, &pull->model, error);
-    else if (strchr(what, '/') || strchr(what, ':'))
+        if (!code)
+            code = source_address(what, url, sizeof url, error);
+    } else if (strchr(what, '/') || strchr(what, ':')) {
         code = error_set(error, RUNNEL_EINVAL,
                          "'%s': expected a name that `runnel list` shows, http(s)://..., "
                          "hf:OWNER/REPOSITORY/FILE.gguf or ms:OWNER/REPOSITORY/FILE.gguf",
                          what);
-    else
+    } else {
         code = catalogue_find(what, &pull->model, error);
+    }
     if (code)
         return code;
     if (!folder)

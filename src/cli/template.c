@@ -17,7 +17,8 @@ struct settings {
 static const struct option_spec specs[] = {
     {"model", 'm', OPTION_STRING, "MODEL",
      "a GGUF file or the name of a pulled model; a vocabulary alone will do",
-     OPTION_FIELD(struct settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct settings, model), .required = true, .bare = true,
+     .extra_hint = "the request is read from stdin: runnel template MODEL < request.json"},
     {"file", 0, OPTION_STRING, "T.jinja", "this template instead of the model's own",
      OPTION_FIELD(struct settings, file)},
     {"now", 0, OPTION_STRING, "TIME",

@@ -19,7 +19,8 @@ struct settings {
 
 static const struct option_spec specs[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "a GGUF file or the name of a pulled model",
-     OPTION_FIELD(struct settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct settings, model), .required = true, .bare = true,
+     .extra_hint = "the text is read from stdin: printf '...' | runnel tokenize MODEL"},
     {"special", 0, OPTION_FLAG, NULL,
      "read control tokens in the text as such (user-defined ones always are)",
      OPTION_FIELD(struct settings, special)},
