@@ -300,11 +300,12 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
         free(chat->unasked); /* it belonged to what was said before */
         chat->unasked = NULL;
         chat->retry_refused = false;
-        bool is_open = conversation_last_question(conversation) && !conversation_last_answer(conversation);
         size_t n_turns = conversation_turns(conversation);
         chat_say("Loaded %zu turn%s%s from %s%s\n", n_turns, n_turns == 1 ? "" : "s",
                  conversation->has_system ? " and a system prompt" : "", path,
-                 is_open ? ". The last question has no answer: /retry asks it." : "");
+                 conversation_is_open(conversation)
+                     ? ". The last question has no answer: /retry asks it, another question takes its place."
+                     : "");
     }
     return CHAT_NOTHING;
 }

@@ -444,6 +444,47 @@ def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
     assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
 
 
+def stop_before_the_answer(terminal, line):
+    terminal.type(line + "\r")
+    terminal.wait_for("\n")  # the echo's end
+    time.sleep(0.7)  # the prompt is being read, which takes seconds
+    terminal.type("\x03")
+    shown = terminal.wait_for("\n" + PROMPT)
+    assert "answer 0" in shown, shown
+    return shown
+
+
+def test_a_question_that_is_stopped_before_its_answer_can_be_asked_again(chat, tiny, tmp_path):
+    """It has no answer then, not an empty one: neither in a file nor for the model. Another question takes its place."""
+    system, path = tmp_path / "system.txt", tmp_path / "talk.json"
+    system.write_text("~" * 60000)
+    terminal = chat(tiny("long"), "--ctx", "70000", "--temp", "0", "-n", "4", "--system-file", system)
+    assert "There is no answer: /retry asks again, another question takes its place." in stop_before_the_answer(terminal, "Why?")
+    assert saved(terminal, path)[1:] == ["Why?"]
+    say(terminal, "/system x")
+    asked = prompt_tokens(say(terminal, "/retry"))
+    assert saved(terminal, path)[:2] == ["x", "Why?"] and len(saved(terminal, path)) == 3
+    assert "Turns left: 0" in say(terminal, "/undo")
+
+    path.write_text(json.dumps([{"role": "user", "content": "~" * 60000}]))
+    say(terminal, f"/load {path}")
+    stop_before_the_answer(terminal, "/retry")
+    assert saved(terminal, path) == ["~" * 60000]
+    say(terminal, "/system x")
+    assert prompt_tokens(say(terminal, "Why?")) == asked, "the other question is alone, and no answer is before it"
+    assert saved(terminal, path)[:2] == ["x", "Why?"]
+
+
+def test_an_answer_that_is_all_thought_is_none(chat, tiny, tmp_path):
+    terminal, path = chat(tiny("r1"), "--temp", "0", "-n", "5"), tmp_path / "talk.json"
+    first = say(terminal, "Tell me")
+    assert "Cut off within its thoughts, so there is no answer" in first
+    assert saved(terminal, path) == ["Tell me"]
+    assert prompt_tokens(say(terminal, "Tell me")) == prompt_tokens(first)
+    assert saved(terminal, path) == ["Tell me"]
+    assert "Turns left: 0" in say(terminal, "/undo")
+
+
 # How it looks -----------------------------------------------------------------------------------------------------------
 
 def lines_of(terminal, line):
