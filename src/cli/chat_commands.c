@@ -21,6 +21,8 @@ enum {
     WORD_MAX = 32,
     LEFT_COLUMNS = 16, /* of the table of commands */
     ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
+    SHOWN_BYTES = 240, /* of a message whose beginning is shown */
+    SHOWN_LINES = 3,
 };
 
 /* A line of two columns. */
@@ -285,6 +287,45 @@ static enum chat_typed take_save(struct chat *chat, const char *argument, char *
     return CHAT_NOTHING;
 }
 
+/* Copies the beginning of a text: a few lines, none of them empty. Returns whether there is more of it. */
+static bool shorten(const char *text, char shown[SHOWN_BYTES + 1])
+{
+    static const char spaces[] = " \t\r\n";
+    size_t len = 0, n_lines = 1;
+    for (text += strspn(text, spaces); *text && len < SHOWN_BYTES; text++) {
+        bool ends_line = *text == '\n' && text[1] != '\n';
+        n_lines += ends_line;
+        if (n_lines > SHOWN_LINES)
+            break;
+        if (*text != '\n' || ends_line)
+            shown[len++] = *text;
+    }
+    for (; len && ((unsigned char)*text & 0xc0) == 0x80; len--) /* within a character of UTF-8 */
+        text--;
+    while (len && strchr(spaces, shown[len - 1]))
+        len--;
+    shown[len] = 0;
+    return text[strspn(text, spaces)];
+}
+
+static void say_beginning(const char *label, const char *text)
+{
+    char shown[SHOWN_BYTES + 1];
+    bool has_more = shorten(text, shown);
+    chat_say("%s: %s%s\n", label, shown, has_more ? " ..." : "");
+}
+
+/* Where a conversation stands: who loads it may have saved it a month ago. */
+static void say_last_turn(const struct conversation *conversation)
+{
+    const runnel_message *question = conversation_last_question(conversation);
+    const runnel_message *answer = conversation_last_answer(conversation);
+    if (question)
+        say_beginning("Last question", question->content);
+    if (answer)
+        say_beginning("Its answer", answer->content);
+}
+
 static enum chat_typed take_load(struct chat *chat, const char *argument, char **question)
 {
     (void)question;
@@ -306,6 +347,7 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
                  conversation_is_open(conversation)
                      ? ". The last question has no answer: /retry asks it, another question takes its place."
                      : "");
+        say_last_turn(conversation);
     }
     return CHAT_NOTHING;
 }

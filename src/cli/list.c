@@ -22,6 +22,7 @@
 #include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
+#include "cli/model_check.h"
 #include "cli/part.h"
 
 enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
@@ -223,6 +224,14 @@ static void format_known_size(const struct catalogue_entry *known, char text[SIZ
 
 static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
 
+/* Why a file that is there cannot be run, if its header says so. */
+static const char *remark_content(const char *path)
+{
+    static const char *const remarks[] = {
+        [MODEL_WHOLE] = "", [MODEL_VOCABULARY] = "vocabulary only: ", [MODEL_CUT] = "not a whole file: "};
+    return remarks[model_look(path)];
+}
+
 /* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
  * terminal. */
 static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
@@ -242,6 +251,8 @@ static void print_line(const char *name, const struct stored *stored, const stru
         snprintf(before, sizeof before, "a part has come: ");
     else if (dangles)
         snprintf(before, sizeof before, "a link to nothing: ");
+    else if (stored)
+        snprintf(before, sizeof before, "%s", remark_content(stored->path));
     const char *about = known ? strstr(text, about_size) : NULL;
     snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? marks[stored->kind] : ' ', NAME_COLUMNS,
              name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text), text,

@@ -444,6 +444,22 @@ def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
     assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
 
 
+@pytest.mark.parametrize("question, answer, shown", [
+    ("Why?", "Because.\n", "Last question: Why?\nIts answer: Because.\n"),
+    ("Why?", None, "Last question: Why?\n"),
+    ("  one\n\n\ntwo\nthree\nfour", "x", "Last question: one\ntwo\nthree ...\nIts answer: x\n"),
+    ("日" * 100, "a" * 240, f"Last question: {'日' * 80} ...\nIts answer: {'a' * 240}\n"),
+    ("é" * 119 + "日日", "\033[2J", f"Last question: {'é' * 119} ...\nIts answer: \u241b[2J\n"),
+    ("one\ntwo\nthree\n", "a\r\n\r\nb", "Last question: one\ntwo\nthree\nIts answer: a"),
+])
+def test_load_shows_where_the_conversation_stood(chat, tiny, tmp_path, question, answer, shown):
+    path, messages = tmp_path / "talk.json", [("user", "first"), ("assistant", "of old"), ("user", question), ("assistant", answer)]
+    path.write_text(json.dumps([{"role": role, "content": text} for role, text in messages if text is not None]))
+    said = say(chat(tiny()), f"/load {path}")
+    assert f"Loaded 2 turns from {path}" in said and "of old" not in said
+    assert shown in said, said
+
+
 def stop_before_the_answer(terminal, line):
     terminal.type(line + "\r")
     terminal.wait_for("\n")  # the echo's end
