@@ -444,6 +444,8 @@ static int run(const struct bench_settings *settings)
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
     if (failure)
         return cli_fail(&error);
+    if (!settings->json) /* --json is for programs */
+        cli_tell_threads(settings->n_threads);
     runnel_model_get_info(bench.model, &bench.info);
     failure = list_figures(&bench, &error);
     if (!failure)

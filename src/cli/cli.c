@@ -1,6 +1,7 @@
 /* cli.c: what the commands share: errors, opening a model with a progress bar, reading files. */
 #include "cli/cli.h"
 
+#include "base/limits.h"
 #include "cli/catalogue.h"
 #include "cli/environment.h"
 #include "cli/progress.h"
@@ -90,6 +91,23 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     progress_end(&progress);
     free(text);
     return failure;
+}
+
+bool cli_remark_threads(int n_threads, char *line, size_t size)
+{
+    unsigned n_cpus = limits_cpus();
+    if (n_threads <= 0 || (unsigned)n_threads <= n_cpus)
+        return false;
+    snprintf(line, size, "--threads %d: this process may use %u CPU%s; more threads make it slow", n_threads,
+             n_cpus, n_cpus == 1 ? "" : "s");
+    return true;
+}
+
+void cli_tell_threads(int n_threads)
+{
+    char line[128];
+    if (cli_remark_threads(n_threads, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
 }
 
 void cli_tell_warning(const runnel_model *model)

@@ -31,6 +31,12 @@ int cli_read_options(const struct options_table *table, int argc, char **argv, v
 /* Likewise; once the options are read, the caller says it with environment_tell_unknown. */
 int cli_read_options_only(const struct options_table *table, int argc, char **argv, void *settings);
 
+/* Whether --threads asks for more than this process has CPUs: then line says so. Threads wait for one another after each step:
+ * two that share a CPU can make an answer a hundred times slower. */
+bool cli_remark_threads(int n_threads, char *line, size_t size);
+/* The same, said on stderr. */
+void cli_tell_threads(int n_threads);
+
 /* Says on stderr what of the model's file was left out, if anything. */
 void cli_tell_warning(const runnel_model *model);
 

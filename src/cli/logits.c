@@ -140,6 +140,7 @@ static int run(const struct logits_settings *settings)
     runnel_model *model;
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);
     if (!failure) {
+        cli_tell_threads(settings->n_threads);
         failure = compute(model, settings, ids, n_ids, &error);
         runnel_model_close(model);
     }

@@ -491,6 +491,13 @@ static void remark_insecure(struct serving *serving)
         log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
 }
 
+static void remark_threads(struct serving *serving)
+{
+    char line[128];
+    if (cli_remark_threads(serving->settings->n_threads, line, sizeof line))
+        log_say(&serving->log, "threads", "%s", line);
+}
+
 static void tell_in_log(void *log, const char *line)
 {
     log_say(log, "environment", "%s", line);
@@ -517,6 +524,7 @@ static int serve(const struct serve_settings *settings)
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     remark_insecure(&serving);
+    remark_threads(&serving);
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;
