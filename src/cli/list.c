@@ -24,8 +24,9 @@
 #include "cli/cli.h"
 #include "cli/model_check.h"
 #include "cli/part.h"
+#include "cli/size_text.h"
 
-enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
+enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
 
 /* In models.tsv, at the end of a text: the size of what has no known one. */
 static const char about_size[] = ", about ";
@@ -194,32 +195,14 @@ static const struct stored *find_stored(const struct store *store, const char *n
 
 /* The list ---------------------------------------------------------------------------------------------------- */
 
-/* "12 B", "340 kB", "1.5 MB", "491 MB", "1.1 GB". */
-static void format_size(uint64_t n_bytes, char text[SIZE_BYTES])
-{
-    static const char *const units[] = {"kB", "MB", "GB", "TB"};
-    double size = (double)n_bytes / 1e3;
-    size_t unit = 0;
-    if (n_bytes < 1000) {
-        snprintf(text, SIZE_BYTES, "%d B", (int)n_bytes);
-        return;
-    }
-    for (; size >= 999.5 && unit + 1 < sizeof units / sizeof *units; unit++)
-        size /= 1e3;
-    snprintf(text, SIZE_BYTES, "%.*f", size < 9.95, size);
-    if (unit < 2)
-        cut_ending(text, ".0");
-    strcat(strcat(text, " "), units[unit]);
-}
-
 /* The size of a known model that is not here: what models.tsv says, beforehand or at the end of the text. */
-static void format_known_size(const struct catalogue_entry *known, char text[SIZE_BYTES])
+static void format_known_size(const struct catalogue_entry *known, char text[SIZE_TEXT_BYTES])
 {
     const char *about = strstr(known->text, about_size);
     if (known->n_bytes)
-        format_size(known->n_bytes, text);
+        size_text(known->n_bytes, text);
     else
-        snprintf(text, SIZE_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
+        snprintf(text, SIZE_TEXT_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
 }
 
 static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
@@ -237,11 +220,11 @@ static const char *remark_content(const char *path)
 static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
                        const char *text)
 {
-    char size[SIZE_BYTES] = "", line[6000], before[64] = "";
+    char size[SIZE_TEXT_BYTES] = "", line[6000], before[64] = "";
     uint64_t n_bytes_known = known ? known->n_bytes : 0;
     bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
     if (stored && !dangles)
-        format_size(stored->n_bytes, size);
+        size_text(stored->n_bytes, size);
     else if (known)
         format_known_size(known, size);
     if (is_part && n_bytes_known)
@@ -402,7 +385,7 @@ static int refuse_busy(const struct stored *model, runnel_error *error)
 
 static int remove_model(const struct stored *model, runnel_error *error)
 {
-    char part[4200], size[SIZE_BYTES];
+    char part[4200], size[SIZE_TEXT_BYTES];
     bool is_part = model->kind == STORED_PART;
     snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");
     int failure = part_remove(part, error);
@@ -410,7 +393,7 @@ static int remove_model(const struct stored *model, runnel_error *error)
         return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
     if (!is_part && unlink(model->path))
         return error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", model->path, strerror(errno));
-    format_size(model->n_bytes, size);
+    size_text(model->n_bytes, size);
     if (*model->target)
         fprintf(stderr, "%s: the link is removed; what it points to is not touched: %s\n", model->path,
                 model->target);

@@ -25,6 +25,7 @@
 #include "cli/model_check.h"
 #include "cli/part.h"
 #include "cli/progress.h"
+#include "cli/size_text.h"
 #include "cli/wheel.h"
 
 enum { MAX_TRIES = 5 };
@@ -335,10 +336,10 @@ static bool is_kept_of_any(const struct pull *pull)
 
 static void tell_source(const struct pull *pull, const char *source)
 {
-    char size[16];
+    char size[SIZE_TEXT_BYTES];
     fprintf(stderr, "%s: from %s", pull->model.file, source);
     if (is_kept_of(pull, source))
-        fprintf(stderr, ", going on after %s", progress_bytes(part_kept_bytes(pull->part_path), size));
+        fprintf(stderr, ", going on after %s", size_text_growing(part_kept_bytes(pull->part_path), size));
     fputc('\n', stderr);
 }
 
@@ -412,11 +413,11 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
 /* What a pull that did not end leaves, and what it is good for. */
 static void tell_what_is_kept(const struct pull *pull)
 {
-    char size[16];
+    char size[SIZE_TEXT_BYTES];
     uint64_t n_bytes = part_kept_bytes(pull->part_path);
     if (n_bytes == 0)
         return;
-    progress_bytes(n_bytes, size);
+    size_text_growing(n_bytes, size);
     if (is_kept_of_any(pull))
         fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
     else
