@@ -3,7 +3,7 @@
  * but, for a moment, the config file's text, which it hands to the caller. */
 #include "base/options.h"
 
-#include "base/text.h"
+#include "base/near_name.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -12,10 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    CONFIG_MAX_BYTES = 1 << 20,
-    ENVIRONMENT_NAME_MAX = 64,
-};
+enum { CONFIG_MAX_BYTES = 1 << 20 };
 
 /* What was found for an option. */
 struct found {
@@ -51,10 +48,10 @@ union value {
 
 /* Values -------------------------------------------------------------------------------------------------- */
 
-static void environment_name(const char *name, char out[ENVIRONMENT_NAME_MAX])
+void options_environment_name(const char *name, char out[OPTIONS_ENVIRONMENT_NAME_MAX])
 {
-    size_t len = (size_t)snprintf(out, ENVIRONMENT_NAME_MAX, "RUNNEL_%s", name);
-    for (size_t i = 0; i < len && i < ENVIRONMENT_NAME_MAX - 1; i++)
+    size_t len = (size_t)snprintf(out, OPTIONS_ENVIRONMENT_NAME_MAX, "RUNNEL_%s", name);
+    for (size_t i = 0; i < len && i < OPTIONS_ENVIRONMENT_NAME_MAX - 1; i++)
         out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
@@ -62,8 +59,8 @@ static void environment_name(const char *name, char out[ENVIRONMENT_NAME_MAX])
 static void describe(const struct reading *r, const struct option_spec *spec, const struct found *found,
                      char *out, size_t size)
 {
-    char name[ENVIRONMENT_NAME_MAX];
-    environment_name(spec->name, name);
+    char name[OPTIONS_ENVIRONMENT_NAME_MAX];
+    options_environment_name(spec->name, name);
     if (found->source == FROM_ENVIRONMENT)
         snprintf(out, size, "%s", name);
     else if (found->source == FROM_CONFIG)
@@ -216,20 +213,16 @@ static size_t find_name(const struct options_table *table, const char *name, siz
  * line 3: ". */
 static int unknown_name(const struct reading *r, const char *prefix, const char *name, size_t len)
 {
-    const char *nearest = NULL;
-    size_t distance = len / 2 < 3 ? len / 2 + 1 : 4; /* one more than what is near */
+    struct near_name near = near_name_begin(name, len);
     for (size_t i = 0; i < r->table->n_specs; i++) {
         const struct option_spec *spec = &r->table->specs[i];
-        size_t d = spec->positional ? SIZE_MAX : text_distance(name, len, spec->name);
-        if (d < distance) {
-            distance = d;
-            nearest = spec->name;
-        }
+        if (!spec->positional)
+            near_name_consider(&near, spec->name, strlen(spec->name));
     }
     int shown = len < 80 ? (int)len : 80;
-    if (nearest)
+    if (*near.nearest)
         return error_set(r->error, RUNNEL_EINVAL, "%s%.*s: unknown option; did you mean %s%s?", prefix, shown,
-                         name, strncmp(prefix, "-", 1) == 0 ? "--" : "", nearest);
+                         name, strncmp(prefix, "-", 1) == 0 ? "--" : "", near.nearest);
     return error_set(r->error, RUNNEL_EINVAL, "%s%.*s: unknown option; %s --help lists them", prefix, shown,
                      name, r->table->command);
 }
@@ -366,8 +359,8 @@ static int read_flags(struct reading *r, int argc, char **argv)
 static void read_environment(struct reading *r)
 {
     for (size_t i = 0; i < r->table->n_specs; i++) {
-        char name[ENVIRONMENT_NAME_MAX];
-        environment_name(r->table->specs[i].name, name);
+        char name[OPTIONS_ENVIRONMENT_NAME_MAX];
+        options_environment_name(r->table->specs[i].name, name);
         const char *text = r->table->specs[i].positional || r->found[i].text ? NULL : getenv(name);
         if (text && *text)
             keep_text(r, i, (struct found){.text = text, .source = FROM_ENVIRONMENT}); /* one: it fits */

@@ -123,6 +123,10 @@ int options_read(const struct options_table *table, int argc, char **argv, void 
 int options_set(const struct options_table *table, const char *name, const char *text, void *settings,
                 runnel_error *error);
 
+/* The environment variable of an option: "RUNNEL_TOP_P" of "top-p". */
+enum { OPTIONS_ENVIRONMENT_NAME_MAX = 64 };
+void options_environment_name(const char *name, char out[OPTIONS_ENVIRONMENT_NAME_MAX]);
+
 /* As wide as the terminal that out is, 100 columns at most; 80 elsewhere. */
 void options_print_help(const struct options_table *table, FILE *out);
 

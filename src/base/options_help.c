@@ -110,10 +110,8 @@ void options_print_help(const struct options_table *table, FILE *out)
     print_spec(&help, column, out);
     if (!example)
         return;
-    char text[512], name[64];
-    snprintf(name, sizeof name, "RUNNEL_%s", example->name);
-    for (char *c = name; *c; c++)
-        *c = *c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
+    char text[512], name[OPTIONS_ENVIRONMENT_NAME_MAX];
+    options_environment_name(example->name, name);
     snprintf(text, sizeof text, "Options can also be given in the environment (%s=...)%s%s%s.", name,
              has_config ? " or in the file of --config, in lines like '" : "",
              has_config ? example->name : "", has_config ? " = ...'" : "");

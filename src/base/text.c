@@ -57,24 +57,3 @@ void text_free(struct text *text)
     free(text->bytes);
     *text = (struct text){0};
 }
-
-size_t text_distance(const char *a, size_t a_len, const char *b)
-{
-    size_t row[TEXT_DISTANCE_MAX + 1], b_len = strlen(b);
-    if (a_len > TEXT_DISTANCE_MAX || b_len > TEXT_DISTANCE_MAX)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}

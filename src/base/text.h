@@ -1,4 +1,4 @@
-/* text.h: a text that grows, and how alike two are. A struct text starts zeroed and owns its bytes; the caller frees them. One thread. */
+/* text.h: a text that grows. A struct text starts zeroed and owns its bytes; the caller frees them. One thread. */
 #ifndef RUNNEL_BASE_TEXT_H
 #define RUNNEL_BASE_TEXT_H
 
@@ -16,12 +16,6 @@ void text_reserve(struct text *text, size_t len);
 void text_add(struct text *text, const char *bytes, size_t len);
 void text_add_string(struct text *text, const char *string);
 void text_free(struct text *text); /* zeroes it */
-
-enum { TEXT_DISTANCE_MAX = 63 /* bytes of each */ };
-
-/* The fewest letters to put in, take out or change to make a into b (Levenshtein); SIZE_MAX if either has more than
- * TEXT_DISTANCE_MAX. */
-size_t text_distance(const char *a, size_t a_len, const char *b);
 
 /* Part of a text: [begin, end) in bytes. */
 struct text_span {

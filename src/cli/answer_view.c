@@ -18,6 +18,7 @@
 /* Waiting ------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t resumed; /* after Ctrl-Z, or another signal that stops the program */
 static int interrupt_descriptor = -1; /* readable once Ctrl-C was pressed */
 
 /* What is to be put right before a second Ctrl-C ends the program; NULL: nothing. */
@@ -38,8 +39,14 @@ static void on_interrupt(int signal_number)
         return; /* it is readable already */
 }
 
-/* Makes Ctrl-C readable, from now on. */
-static int watch_for_interrupt(void (*restore)(void), runnel_error *error)
+static void on_resume(int signal_number)
+{
+    (void)signal_number;
+    resumed = 1;
+}
+
+/* Makes Ctrl-C readable, and notes a pause, from now on. */
+static int watch_signals(void (*restore)(void), runnel_error *error)
 {
     if (interrupt_descriptor < 0)
         interrupt_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -49,9 +56,10 @@ static int watch_for_interrupt(void (*restore)(void), runnel_error *error)
     ssize_t n_read =
         read(interrupt_descriptor, &n_earlier, sizeof n_earlier); /* those belong to an earlier answer */
     (void)n_read;
-    interrupted = 0;
+    interrupted = resumed = 0;
     before_the_end = restore;
     signal(SIGINT, on_interrupt);
+    signal(SIGCONT, on_resume);
     return RUNNEL_OK;
 }
 
@@ -68,13 +76,20 @@ static bool show_waiting(runnel_future *future, struct answer_view *view)
     return false;
 }
 
+/* The clock went on while the program was stopped: as after one token, there is no speed. */
+static void forget_times(runnel_response *response)
+{
+    response->prefill_ms = 0;
+    response->decode_ms = 0;
+}
+
 int answer_wait(runnel_engine *engine, const runnel_request *request, struct answer_view *view,
                 void (*restore)(void), runnel_response *response, runnel_error *error)
 {
     runnel_future *future;
     runnel_request watched = *request;
     watched.wants_events = true;
-    int failure = watch_for_interrupt(restore, error);
+    int failure = watch_signals(restore, error);
     if (!failure)
         failure = runnel_submit(engine, &watched, 1, &future, error);
     if (failure)
@@ -92,6 +107,8 @@ int answer_wait(runnel_engine *engine, const runnel_request *request, struct ans
     }
     if (!failure)
         failure = runnel_wait(future, response, error);
+    if (!failure && resumed)
+        forget_times(response);
     runnel_free(future);
     return failure;
 }

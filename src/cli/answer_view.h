@@ -25,8 +25,9 @@ struct answer_view answer_view_open(void);
 /* Shows an event of the answer. False: stdout cannot be written. */
 bool answer_view_show(struct answer_view *view, const runnel_event *event);
 
-/* Asks, shows the answer as it comes (view NULL: not at all) and waits for its end. Ctrl-C ends it, in the middle of a long prompt too. A second one ends the program, after restore
- * (which may be NULL, and is called by a signal handler). */
+/* Asks, shows the answer as it comes (view NULL: not at all) and waits for its end. Ctrl-C ends it, in the middle of a long
+ * prompt too. A second one ends the program, after restore (which may be NULL, and is called by a signal handler). If the
+ * program was stopped meanwhile (Ctrl-Z), the response's prefill_ms and decode_ms are 0. */
 int answer_wait(runnel_engine *engine, const runnel_request *request, struct answer_view *view,
                 void (*restore)(void), runnel_response *response, runnel_error *error);
 

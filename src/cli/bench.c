@@ -54,7 +54,7 @@ static const struct option_spec bench_options[] = {
      OPTION_FIELD(struct bench_settings, config_text)},
 };
 
-static const struct options_table bench_table = {
+const struct options_table bench_table = {
     "runnel bench", "Measures prefill, decode and batched decode, beside the limits of this machine.",
     bench_options, OPTION_COUNT(bench_options)};
 
@@ -444,6 +444,8 @@ static int run(const struct bench_settings *settings)
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
     if (failure)
         return cli_fail(&error);
+    if (!settings->json) /* --json is for programs */
+        cli_tell_threads(settings->n_threads);
     runnel_model_get_info(bench.model, &bench.info);
     failure = list_figures(&bench, &error);
     if (!failure)

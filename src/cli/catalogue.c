@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
-#include "cli/near_name.h"
+#include "base/near_name.h"
 
 static const char EXTENSION[] = ".gguf";
 static const char FOLDER_HERE[] = "models";
@@ -89,17 +89,23 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
     return false;
 }
 
+size_t catalogue_stem(const char *name)
+{
+    size_t len = strlen(name), n = strlen(EXTENSION);
+    return len > n && !strcmp(name + len - n, EXTENSION) ? len - n : len;
+}
+
 static void consider_known(struct near_name *near)
 {
     struct catalogue_entry known;
     for (const char *cursor = NULL; catalogue_next(&cursor, &known);)
-        near_name_consider(near, known.name);
+        near_name_consider(near, known.name, strlen(known.name));
 }
 
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error)
 {
     struct catalogue_entry candidate;
-    struct near_name near = near_name_begin(name);
+    struct near_name near = near_name_begin(name, catalogue_stem(name));
     char names[256] = "";
     const char *cursor = NULL;
     while (catalogue_next(&cursor, &candidate)) {
@@ -109,7 +115,7 @@ int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error
         }
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", candidate.name);
-        near_name_consider(&near, candidate.name);
+        near_name_consider(&near, candidate.name, strlen(candidate.name));
     }
     return error_set(error, RUNNEL_EINVAL, "no model is known by the name '%.80s'; %s%s%sknown names: %s",
                      name, *near.nearest ? "did you mean " : "", near.nearest, *near.nearest ? "? " : "",
@@ -159,9 +165,11 @@ static int take_path(const char *from, char *path, size_t size, runnel_error *er
 static void consider_folder(struct near_name *near, const char *folder)
 {
     DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (near_name_stem(entry->d_name) < strlen(entry->d_name))
-            near_name_consider(near, entry->d_name);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        size_t len = catalogue_stem(entry->d_name);
+        if (len < strlen(entry->d_name))
+            near_name_consider(near, entry->d_name, len);
+    }
     if (dir)
         closedir(dir);
 }
@@ -172,7 +180,7 @@ static int refuse_model(const char *model, const char *folder, runnel_error *err
     if (catalogue_find(model, &entry, NULL) == RUNNEL_OK)
         return error_set(error, RUNNEL_EIO, "model '%s' is not here yet: `runnel pull %s` gets it", model,
                          model);
-    struct near_name near = near_name_begin(model);
+    struct near_name near = near_name_begin(model, catalogue_stem(model));
     consider_known(&near);
     consider_folder(&near, folder);
     consider_folder(&near, FOLDER_HERE);

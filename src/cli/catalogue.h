@@ -26,6 +26,9 @@ struct catalogue_entry {
 /* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names and suggests one. */
 int catalogue_find(const char *name, struct catalogue_entry *entry, runnel_error *error);
 
+/* The length of a model's name without .gguf. */
+size_t catalogue_stem(const char *name);
+
 /* Reads the next model into entry and moves the cursor on; false at the end. A cursor that is NULL begins. */
 bool catalogue_next(const char **cursor, struct catalogue_entry *entry);
 

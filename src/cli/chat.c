@@ -25,20 +25,30 @@ static char *read_question(struct line_editor *editor)
 
 /* Turns --------------------------------------------------------------------------------------------------- */
 
-/* Asks the question, streams the answer, keeps both: the answer without its thoughts. */
+/* A question without an answer is only ever the last message: another one takes its place. */
+static void drop_open_question(struct conversation *conversation)
+{
+    if (conversation_is_open(conversation))
+        conversation_drop_last(conversation);
+}
+
+/* Asks the question, streams the answer, keeps both: the answer without its thoughts, and if there is any, as models are
+ * irritated by an answer of theirs that is empty. */
 static int ask(struct chat *chat, const char *question, runnel_response *response, runnel_error *error)
 {
     struct conversation *conversation = &chat->conversation;
     struct answer_view view = answer_view_open();
     runnel_sampling sampling;
     runnel_request request = run_make_request(chat->model, &chat->settings, &sampling);
+    drop_open_question(conversation);
     if (!conversation_add(conversation, "user", question, strlen(question)))
         return error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
     request.messages = conversation->messages;
     request.n_messages = conversation->n;
     int failure = answer_wait(chat->engine, &request, &view, line_editor_restore, response, error);
     signal(SIGINT, SIG_IGN);
-    if (!failure && !conversation_add(conversation, "assistant", response->text, response->text_len)) {
+    if (!failure && response->text_len &&
+        !conversation_add(conversation, "assistant", response->text, response->text_len)) {
         runnel_response_free(response);
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for the conversation");
     }
@@ -73,17 +83,18 @@ static void say_full(const struct chat *chat)
             "model has it.\n");
 }
 
-/* What ended the answer too early, if anything did, and what can be done: one thing is said. */
-static void say_what_was_cut(const struct chat *chat, const runnel_response *response)
+/* What ended the answer too early and what can be done, or that there is none: one thing is said. */
+static void say_what_is_missing(const struct chat *chat, const runnel_response *response)
 {
-    if (response->finish_reason != RUNNEL_FINISH_LENGTH)
-        return;
-    if (response->n_prompt_tokens + response->n_tokens >= chat->n_context)
+    bool is_cut = response->finish_reason == RUNNEL_FINISH_LENGTH;
+    if (is_cut && response->n_prompt_tokens + response->n_tokens >= chat->n_context)
         say_full(chat);
-    else if (response->reasoning_len && !response->text_len)
+    else if (is_cut && response->reasoning_len && !response->text_len)
         chat_say(
             "Cut off within its thoughts, so there is no answer: /set n-tokens N gives room for one, /set "
             "think off leaves the thoughts out, /retry then asks again.\n");
+    else if (!response->text_len && !chat->replaced)
+        chat_say("There is no answer: /retry asks again, another question takes its place.\n");
 }
 
 static void forget(char **text)
@@ -115,7 +126,6 @@ static void keep_replaced(struct chat *chat, const runnel_response *response)
     const char *answer = chat->replaced;
     if (response->text_len || !answer || !*answer)
         return;
-    conversation_drop_last(conversation);
     if (conversation_add(conversation, "assistant", answer, strlen(answer)))
         chat_say("The answer before stays.\n");
     else
@@ -133,7 +143,7 @@ static void take_turn(struct chat *chat, const char *question)
         refuse(chat, question, failure, &error);
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);
-        say_what_was_cut(chat, &response);
+        say_what_is_missing(chat, &response);
         keep_replaced(chat, &response);
         runnel_response_free(&response);
     }

@@ -2,7 +2,7 @@
 #include "cli/chat_commands.h"
 
 #include "base/error.h"
-#include "base/text.h"
+#include "base/near_name.h"
 #include "cli/cli.h"
 #include "cli/wrap.h"
 
@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,9 @@ enum {
     NAME_MAX_LEN = 16,
     WORD_MAX = 32,
     LEFT_COLUMNS = 16, /* of the table of commands */
-    NEAR = 2,          /* letters in which a name may differ to be taken for a mistake */
     ANSWER_SHARE = 4,  /* a quarter of the context is kept for the answer */
+    SHOWN_BYTES = 240, /* of a message whose beginning is shown */
+    SHOWN_LINES = 3,
 };
 
 /* A line of two columns. */
@@ -285,6 +287,45 @@ static enum chat_typed take_save(struct chat *chat, const char *argument, char *
     return CHAT_NOTHING;
 }
 
+/* Copies the beginning of a text: a few lines, none of them empty. Returns whether there is more of it. */
+static bool shorten(const char *text, char shown[SHOWN_BYTES + 1])
+{
+    static const char spaces[] = " \t\r\n";
+    size_t len = 0, n_lines = 1;
+    for (text += strspn(text, spaces); *text && len < SHOWN_BYTES; text++) {
+        bool ends_line = *text == '\n' && text[1] != '\n';
+        n_lines += ends_line;
+        if (n_lines > SHOWN_LINES)
+            break;
+        if (*text != '\n' || ends_line)
+            shown[len++] = *text;
+    }
+    for (; len && ((unsigned char)*text & 0xc0) == 0x80; len--) /* within a character of UTF-8 */
+        text--;
+    while (len && strchr(spaces, shown[len - 1]))
+        len--;
+    shown[len] = 0;
+    return text[strspn(text, spaces)];
+}
+
+static void say_beginning(const char *label, const char *text)
+{
+    char shown[SHOWN_BYTES + 1];
+    bool has_more = shorten(text, shown);
+    chat_say("%s: %s%s\n", label, shown, has_more ? " ..." : "");
+}
+
+/* Where a conversation stands: who loads it may have saved it a month ago. */
+static void say_last_turn(const struct conversation *conversation)
+{
+    const runnel_message *question = conversation_last_question(conversation);
+    const runnel_message *answer = conversation_last_answer(conversation);
+    if (question)
+        say_beginning("Last question", question->content);
+    if (answer)
+        say_beginning("Its answer", answer->content);
+}
+
 static enum chat_typed take_load(struct chat *chat, const char *argument, char **question)
 {
     (void)question;
@@ -300,41 +341,54 @@ static enum chat_typed take_load(struct chat *chat, const char *argument, char *
         free(chat->unasked); /* it belonged to what was said before */
         chat->unasked = NULL;
         chat->retry_refused = false;
-        bool is_open = conversation_last_question(conversation) && !conversation_last_answer(conversation);
         size_t n_turns = conversation_turns(conversation);
         chat_say("Loaded %zu turn%s%s from %s%s\n", n_turns, n_turns == 1 ? "" : "s",
                  conversation->has_system ? " and a system prompt" : "", path,
-                 is_open ? ". The last question has no answer: /retry asks it." : "");
+                 conversation_is_open(conversation)
+                     ? ". The last question has no answer: /retry asks it, another question takes its place."
+                     : "");
+        say_last_turn(conversation);
     }
     return CHAT_NOTHING;
 }
 
 /* Settings ------------------------------------------------------------------------------------------------ */
 
-static const char setting_names[] = "temp, top-p, top-k, min-p, seed, n-tokens, think, verbose";
+/* Those of the option table that /set takes. */
+static const struct setting {
+    const char *name;
+    size_t has; /* where it is noted that somebody gave it; 0: nowhere */
+} setting_list[] = {
+    {"temp", offsetof(struct run_settings, has_temperature)},
+    {"top-p", offsetof(struct run_settings, has_top_p)},
+    {"top-k", offsetof(struct run_settings, has_top_k)},
+    {"min-p", offsetof(struct run_settings, has_min_p)},
+    {"seed", offsetof(struct run_settings, has_seed)},
+    {"n-tokens", 0},
+    {"think", 0},
+    {"verbose", 0},
+};
+enum { N_SETTINGS = sizeof setting_list / sizeof *setting_list };
 
-/* Those of the option table that /set takes, and where it is noted that somebody gave them; NULL: nowhere. */
-static bool *find_setting(struct run_settings *settings, const char *name, bool *known)
+static const struct setting *find_setting(const char *name)
 {
-    struct {
-        const char *name;
-        bool *has;
-    } list[] = {{"temp", &settings->has_temperature},
-                {"top-p", &settings->has_top_p},
-                {"top-k", &settings->has_top_k},
-                {"min-p", &settings->has_min_p},
-                {"seed", &settings->has_seed},
-                {"n-tokens", NULL},
-                {"verbose", NULL},
-                {"think", NULL}};
-    *known = false;
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        if (!strcmp(list[i].name, name)) {
-            *known = true;
-            return list[i].has;
-        }
-    }
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        if (!strcmp(setting_list[i].name, name))
+            return &setting_list[i];
     return NULL;
+}
+
+static int refuse_setting(const char *name, runnel_error *error)
+{
+    char names[128];
+    size_t len = 0;
+    struct near_name near = near_name_begin(name, strlen(name));
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", i ? ", " : "", setting_list[i].name);
+        near_name_consider(&near, setting_list[i].name, strlen(setting_list[i].name));
+    }
+    return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'%s%s%s", names, name,
+                     *near.nearest ? "; did you mean " : "", near.nearest, *near.nearest ? "?" : "");
 }
 
 static void show_settings(const struct chat *chat)
@@ -379,15 +433,16 @@ static int set_think(struct chat *chat, const char *value, runnel_error *error)
 
 static int set_one(struct chat *chat, const char *name, const char *value, runnel_error *error)
 {
-    bool known, *has = find_setting(&chat->settings, name, &known);
-    if (!known)
-        return error_set(error, RUNNEL_EINVAL, "expected one of %s, found '%.80s'", setting_names, name);
+    const struct setting *setting = find_setting(name);
+    if (!setting)
+        return refuse_setting(name, error);
     if (!strcmp(name, "think"))
         return set_think(chat, value, error);
     if (!strcmp(name, "verbose"))
         return read_switch("verbose", value, false, &chat->settings.verbose, error);
     if (strcasecmp(value, "default") != 0)
         return run_set(&chat->settings, name, value, error);
+    bool *has = setting->has ? (bool *)((char *)&chat->settings + setting->has) : NULL;
     if (!has)
         return run_set(&chat->settings, name, RUN_DEFAULT_TOKENS, error);
     *has = false;
@@ -475,26 +530,6 @@ static const struct command *find_command(const char *name, size_t len)
     return NULL;
 }
 
-/* NULL: none is near. */
-static const char *nearest_command(const char *typed, size_t len)
-{
-    char name[NAME_MAX_LEN];
-    const char *nearest = NULL;
-    size_t distance = NEAR + 1;
-    if (len <= NEAR || len > sizeof name)
-        return NULL;
-    for (size_t i = 0; i < len; i++)
-        name[i] = (char)tolower((unsigned char)typed[i]);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        size_t d = text_distance(name, len, commands[i].name);
-        if (d < distance) {
-            distance = d;
-            nearest = commands[i].name;
-        }
-    }
-    return nearest;
-}
-
 /* A first word of letters, perhaps with punctuation behind it, is meant as a command; a path or code is not. */
 static bool is_command_word(const char *word, size_t len)
 {
@@ -509,9 +544,11 @@ static enum chat_typed take_unknown(const char *text, size_t len, char **questio
         *question = strdup(text);
         return *question ? CHAT_QUESTION : CHAT_NOTHING;
     }
-    const char *nearest = nearest_command(text + 1, len);
-    if (nearest)
-        chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, nearest);
+    struct near_name near = near_name_begin(text + 1, len);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        near_name_consider(&near, commands[i].name, strlen(commands[i].name));
+    if (*near.nearest)
+        chat_say("/%.*s: no such command; did you mean /%s?\n", (int)len, text + 1, near.nearest);
     else
         chat_say("/%.*s: no such command; /? lists them. A space before it makes it a question.\n", (int)len,
                  text + 1);

@@ -1,7 +1,9 @@
 /* cli.c: what the commands share: errors, opening a model with a progress bar, reading files. */
 #include "cli/cli.h"
 
+#include "base/limits.h"
 #include "cli/catalogue.h"
+#include "cli/environment.h"
 #include "cli/progress.h"
 
 #include <ctype.h>
@@ -22,7 +24,21 @@ int cli_fail(const runnel_error *error)
     return EXIT_FAILED;
 }
 
+static void tell_on_stderr(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "runnel: %s\n", line);
+}
+
 int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings)
+{
+    int status = cli_read_options_only(table, argc, argv, settings);
+    if (status < 0)
+        environment_tell_unknown(tell_on_stderr, NULL);
+    return status;
+}
+
+int cli_read_options_only(const struct options_table *table, int argc, char **argv, void *settings)
 {
     runnel_error error;
     switch (options_read(table, argc, argv, settings, &error)) {
@@ -32,6 +48,7 @@ int cli_read_options(const struct options_table *table, int argc, char **argv, v
         options_print_help(table, stdout);
         return EXIT_DONE;
     default:
+        environment_tell_unknown(tell_on_stderr, NULL);
         fprintf(stderr, "%s: %s\n", table->command, error.message);
         return EXIT_USAGE;
     }
@@ -74,6 +91,23 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     progress_end(&progress);
     free(text);
     return failure;
+}
+
+bool cli_remark_threads(int n_threads, char *line, size_t size)
+{
+    unsigned n_cpus = limits_cpus();
+    if (n_threads <= 0 || (unsigned)n_threads <= n_cpus)
+        return false;
+    snprintf(line, size, "--threads %d: this process may use %u CPU%s; more threads make it slow", n_threads,
+             n_cpus, n_cpus == 1 ? "" : "s");
+    return true;
+}
+
+void cli_tell_threads(int n_threads)
+{
+    char line[128];
+    if (cli_remark_threads(n_threads, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
 }
 
 void cli_tell_warning(const runnel_model *model)

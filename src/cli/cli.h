@@ -6,6 +6,10 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+/* The options of the commands. */
+extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
+    logits_table, inspect_table, pull_table, list_table, rm_table;
+
 /* The commands: argv[0] is the command's name. Return the exit status. */
 int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
@@ -22,8 +26,16 @@ int command_rm(int argc, char **argv);
 int cli_fail(const runnel_error *error);
 
 /* Reads a command's options into settings. -1: they are read, go on; else the exit status, after --help or a
- * message. */
+ * message. Says of variables RUNNEL_... that nobody reads that they are ignored. */
 int cli_read_options(const struct options_table *table, int argc, char **argv, void *settings);
+/* Likewise; once the options are read, the caller says it with environment_tell_unknown. */
+int cli_read_options_only(const struct options_table *table, int argc, char **argv, void *settings);
+
+/* Whether --threads asks for more than this process has CPUs: then line says so. Threads wait for one another after each step:
+ * two that share a CPU can make an answer a hundred times slower. */
+bool cli_remark_threads(int n_threads, char *line, size_t size);
+/* The same, said on stderr. */
+void cli_tell_threads(int n_threads);
 
 /* Says on stderr what of the model's file was left out, if anything. */
 void cli_tell_warning(const runnel_model *model);

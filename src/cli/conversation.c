@@ -83,6 +83,11 @@ const runnel_message *conversation_last_question(const struct conversation *conv
     return last_of(conversation, conversation_last_answer(conversation) ? 1 : 0);
 }
 
+bool conversation_is_open(const struct conversation *conversation)
+{
+    return conversation_last_question(conversation) && !conversation_last_answer(conversation);
+}
+
 void conversation_drop_last(struct conversation *conversation)
 {
     if (conversation->n > conversation->has_system)

@@ -22,6 +22,8 @@ bool conversation_add(struct conversation *conversation, const char *role, const
 size_t conversation_turns(const struct conversation *conversation);
 /* NULL: the last turn has no answer, or there is none. */
 const runnel_message *conversation_last_answer(const struct conversation *conversation);
+/* Whether its last question has no answer. */
+bool conversation_is_open(const struct conversation *conversation);
 /* NULL: there is none. */
 const runnel_message *conversation_last_question(const struct conversation *conversation);
 

@@ -306,7 +306,7 @@ static const struct option_spec inspect_options[] = {
      OPTION_FIELD(struct inspect_settings, config_text)},
 };
 
-static const struct options_table inspect_table = {
+const struct options_table inspect_table = {
     "runnel inspect", "Shows what a model file holds: shapes, types, tokenizer, template, bytes a token.",
     inspect_options, OPTION_COUNT(inspect_options)};
 

@@ -16,15 +16,17 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/near_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
-#include "cli/near_name.h"
+#include "cli/model_check.h"
 #include "cli/part.h"
+#include "cli/size_text.h"
 
-enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80, SIZE_BYTES = 32 };
+enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
 
 /* In models.tsv, at the end of a text: the size of what has no known one. */
 static const char about_size[] = ", about ";
@@ -193,46 +195,36 @@ static const struct stored *find_stored(const struct store *store, const char *n
 
 /* The list ---------------------------------------------------------------------------------------------------- */
 
-/* "12 B", "340 kB", "1.5 MB", "491 MB", "1.1 GB". */
-static void format_size(uint64_t n_bytes, char text[SIZE_BYTES])
-{
-    static const char *const units[] = {"kB", "MB", "GB", "TB"};
-    double size = (double)n_bytes / 1e3;
-    size_t unit = 0;
-    if (n_bytes < 1000) {
-        snprintf(text, SIZE_BYTES, "%d B", (int)n_bytes);
-        return;
-    }
-    for (; size >= 999.5 && unit + 1 < sizeof units / sizeof *units; unit++)
-        size /= 1e3;
-    snprintf(text, SIZE_BYTES, "%.*f", size < 9.95, size);
-    if (unit < 2)
-        cut_ending(text, ".0");
-    strcat(strcat(text, " "), units[unit]);
-}
-
 /* The size of a known model that is not here: what models.tsv says, beforehand or at the end of the text. */
-static void format_known_size(const struct catalogue_entry *known, char text[SIZE_BYTES])
+static void format_known_size(const struct catalogue_entry *known, char text[SIZE_TEXT_BYTES])
 {
     const char *about = strstr(known->text, about_size);
     if (known->n_bytes)
-        format_size(known->n_bytes, text);
+        size_text(known->n_bytes, text);
     else
-        snprintf(text, SIZE_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
+        snprintf(text, SIZE_TEXT_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
 }
 
 static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
+
+/* Why a file that is there cannot be run, if its header says so. */
+static const char *remark_content(const char *path)
+{
+    static const char *const remarks[] = {
+        [MODEL_WHOLE] = "", [MODEL_VOCABULARY] = "vocabulary only: ", [MODEL_CUT] = "not a whole file: "};
+    return remarks[model_look(path)];
+}
 
 /* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
  * terminal. */
 static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
                        const char *text)
 {
-    char size[SIZE_BYTES] = "", line[6000], before[64] = "";
+    char size[SIZE_TEXT_BYTES] = "", line[6000], before[64] = "";
     uint64_t n_bytes_known = known ? known->n_bytes : 0;
     bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
     if (stored && !dangles)
-        format_size(stored->n_bytes, size);
+        size_text(stored->n_bytes, size);
     else if (known)
         format_known_size(known, size);
     if (is_part && n_bytes_known)
@@ -242,6 +234,8 @@ static void print_line(const char *name, const struct stored *stored, const stru
         snprintf(before, sizeof before, "a part has come: ");
     else if (dangles)
         snprintf(before, sizeof before, "a link to nothing: ");
+    else if (stored)
+        snprintf(before, sizeof before, "%s", remark_content(stored->path));
     const char *about = known ? strstr(text, about_size) : NULL;
     snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? marks[stored->kind] : ' ', NAME_COLUMNS,
              name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text), text,
@@ -333,7 +327,7 @@ static const struct option_spec list_options[] = {
      OPTION_FIELD(struct list_settings, json)},
 };
 
-static const struct options_table list_table = {
+const struct options_table list_table = {
     "runnel list", "Shows the models known by name and those that are here, with their sizes.", list_options,
     OPTION_COUNT(list_options)};
 
@@ -356,19 +350,19 @@ static const struct option_spec rm_options[] = {
      OPTION_FIELD(struct rm_settings, names), .positional = true, .required = true},
 };
 
-static const struct options_table rm_table = {
+const struct options_table rm_table = {
     "runnel rm", "Removes models, or what has come of them: of each name the file that -m NAME would open.",
     rm_options, OPTION_COUNT(rm_options)};
 
 static int refuse_name(const struct store *store, const char *name, runnel_error *error)
 {
     struct text names = {0};
-    struct near_name near = near_name_begin(name);
+    struct near_name near = near_name_begin(name, catalogue_stem(name));
     struct catalogue_entry known;
     for (size_t i = 0; i < store->n; i++) {
         text_add_string(&names, i ? ", " : "");
         text_add_string(&names, store->models[i].name);
-        near_name_consider(&near, store->models[i].name);
+        near_name_consider(&near, store->models[i].name, strlen(store->models[i].name));
     }
     bool is_known = catalogue_find(name, &known, NULL) == RUNNEL_OK;
     if (!store->n || names.failed)
@@ -391,7 +385,7 @@ static int refuse_busy(const struct stored *model, runnel_error *error)
 
 static int remove_model(const struct stored *model, runnel_error *error)
 {
-    char part[4200], size[SIZE_BYTES];
+    char part[4200], size[SIZE_TEXT_BYTES];
     bool is_part = model->kind == STORED_PART;
     snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");
     int failure = part_remove(part, error);
@@ -399,7 +393,7 @@ static int remove_model(const struct stored *model, runnel_error *error)
         return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
     if (!is_part && unlink(model->path))
         return error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", model->path, strerror(errno));
-    format_size(model->n_bytes, size);
+    size_text(model->n_bytes, size);
     if (*model->target)
         fprintf(stderr, "%s: the link is removed; what it points to is not touched: %s\n", model->path,
                 model->target);

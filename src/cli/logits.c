@@ -18,7 +18,8 @@ struct logits_settings {
 
 static const struct option_spec logits_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
-     OPTION_FIELD(struct logits_settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct logits_settings, model), .required = true, .bare = true,
+     .extra_hint = "the tokens are those of --ids FILE"},
     {"ids", 0, OPTION_STRING, "FILE", "a JSON array of token ids", OPTION_FIELD(struct logits_settings, ids),
      .required = true},
     {"output", 'o', OPTION_STRING, "FILE",
@@ -32,9 +33,8 @@ static const struct option_spec logits_options[] = {
      OPTION_FIELD(struct logits_settings, config_text)},
 };
 
-static const struct options_table logits_table = {"runnel logits",
-                                                  "Writes the logits after every token of a list.",
-                                                  logits_options, OPTION_COUNT(logits_options)};
+const struct options_table logits_table = {"runnel logits", "Writes the logits after every token of a list.",
+                                           logits_options, OPTION_COUNT(logits_options)};
 
 static int fail(runnel_error *error, int code, const char *path, const char *what)
 {
@@ -140,6 +140,7 @@ static int run(const struct logits_settings *settings)
     runnel_model *model;
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);
     if (!failure) {
+        cli_tell_threads(settings->n_threads);
         failure = compute(model, settings, ids, n_ids, &error);
         runnel_model_close(model);
     }

@@ -1,4 +1,4 @@
-/* main.c: the command `runnel`: finds the subcommand in a table and runs it. */
+/* main.c: the command `runnel`: finds the subcommand and runs it. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -6,62 +6,32 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/text.h"
+#include "base/near_name.h"
 #include "cli/cli.h"
-
-struct command {
-    const char *name;
-    int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit status */
-    const char *text;
-};
-
-static const struct command commands[] = {
-    {"run", command_run, "answer a prompt, or chat"},
-    {"serve", command_serve, "answer over HTTP, many at once"},
-    {"bench", command_bench, "measure this machine with a model"},
-    {"tokenize", command_tokenize, "text to token ids"},
-    {"template", command_template, "a conversation to the prompt that the chat template makes of it"},
-    {"logits", command_logits, "the logits after every token of a list"},
-    {"inspect", command_inspect, "what a model file holds"},
-    {"pull", command_pull, "download a model"},
-    {"list", command_list, "which models are known, and which are here"},
-    {"rm", command_rm, "remove a model"},
-};
+#include "cli/commands.h"
 
 static void usage(FILE *out)
 {
+    const struct command *command;
     fputs("Usage: runnel COMMAND [OPTION...]\n\nCommands:\n", out);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].text);
+    for (size_t i = 0; (command = commands_at(i)); i++)
+        fprintf(out, "  %-10s %s\n", command->name, command->text);
     fputs("\nrunnel help COMMAND describes its options; runnel --version prints the version.\n", out);
-}
-
-static const struct command *find_command(const char *name)
-{
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return &commands[i];
-    return NULL;
 }
 
 static int refuse_command(const char *name)
 {
-    const char *nearest = NULL;
-    size_t distance = 3; /* one more than what is near */
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        size_t d = text_distance(name, strlen(name), commands[i].name);
-        if (d < distance && d < strlen(name)) {
-            distance = d;
-            nearest = commands[i].name;
-        }
-    }
+    const struct command *command;
+    struct near_name near = near_name_begin(name, strlen(name));
+    for (size_t i = 0; (command = commands_at(i)); i++)
+        near_name_consider(&near, command->name, strlen(command->name));
     if (*name == '-')
         fprintf(
             stderr,
             "runnel: %s: expected a command first, such as `runnel run %s ...`; runnel --help lists them\n",
             name, name);
-    else if (nearest)
-        fprintf(stderr, "runnel: unknown command '%s'; did you mean %s?\n", name, nearest);
+    else if (*near.nearest)
+        fprintf(stderr, "runnel: unknown command '%s'; did you mean %s?\n", name, near.nearest);
     else
         fprintf(stderr, "runnel: unknown command '%s'; runnel --help lists them\n", name);
     return EXIT_USAGE;
@@ -87,7 +57,7 @@ static int print_help(int argc, char **argv)
         usage(stdout);
         return EXIT_DONE;
     }
-    const struct command *command = find_command(argv[2]);
+    const struct command *command = commands_find(argv[2]);
     if (!command)
         return refuse_command(argv[2]);
     char help[] = "--help";
@@ -125,6 +95,6 @@ int main(int argc, char **argv)
         printf("runnel %s\n", RUNNEL_VERSION);
         return EXIT_DONE;
     }
-    const struct command *command = find_command(argv[1]);
+    const struct command *command = commands_find(argv[1]);
     return command ? command->run(argc - 1, argv + 1) : refuse_command(argv[1]);
 }

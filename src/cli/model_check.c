@@ -76,6 +76,19 @@ static int check_extent(const char *path, runnel_error *error)
     return RUNNEL_OK;
 }
 
+enum model_content model_look(const char *path)
+{
+    struct gguf *gguf;
+    if (check_magic(path, NULL))
+        return MODEL_WHOLE;
+    int code = gguf_open(path, &gguf, NULL);
+    if (code)
+        return code == RUNNEL_EFORMAT ? MODEL_CUT : MODEL_WHOLE;
+    enum model_content content = gguf_n_tensors(gguf) ? MODEL_WHOLE : MODEL_VOCABULARY;
+    gguf_close(gguf);
+    return content;
+}
+
 int model_check(const char *path, uint64_t n_bytes, const char *sha256, char found[65], runnel_error *error)
 {
     struct stat status;

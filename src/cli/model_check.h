@@ -1,4 +1,4 @@
-/* model_check.h: is a file of this computer the model that it is called? Owns nothing; any thread. */
+/* model_check.h: is a file of this computer the model that it is called, and is it one at all? Owns nothing; any thread. */
 #ifndef RUNNEL_CLI_MODEL_CHECK_H
 #define RUNNEL_CLI_MODEL_CHECK_H
 
@@ -10,5 +10,13 @@
  * be a GGUF file that is as long as its own header says). found: its checksum. RUNNEL_EFORMAT with what was expected and
  * what is there. */
 int model_check(const char *path, uint64_t n_bytes, const char *sha256, char found[65], runnel_error *error);
+
+/* What a GGUF file is good for, by its own header. */
+enum model_content {
+    MODEL_WHOLE,      /* or a file of which that cannot be told */
+    MODEL_VOCABULARY, /* it has no tensors: tokenize and template open it, run and serve do not */
+    MODEL_CUT,        /* it has less than its header says */
+};
+enum model_content model_look(const char *path);
 
 #endif

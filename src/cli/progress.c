@@ -5,6 +5,7 @@
 #include "cli/progress.h"
 
 #include "cli/line_terminal.h"
+#include "cli/size_text.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -53,20 +54,6 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-const char *progress_bytes(uint64_t n_bytes, char text[16])
-{
-    double bytes = (double)n_bytes;
-    if (n_bytes < 1000)
-        snprintf(text, 16, "%d B", (int)n_bytes);
-    else if (bytes < 999.5e3) /* what rounds to 1000 has the next unit */
-        snprintf(text, 16, "%.0f kB", bytes / 1e3);
-    else if (bytes < 999.5e6)
-        snprintf(text, 16, "%.*f MB", bytes < 9.95e6, bytes / 1e6);
-    else
-        snprintf(text, 16, "%.2f GB", bytes / 1e9);
-    return text;
-}
-
 void progress_start(struct progress *progress, const char *label, uint64_t begin)
 {
     *progress = (struct progress){
@@ -84,16 +71,16 @@ double progress_seconds(const struct progress *progress)
 static void format_numbers(const struct progress *progress, uint64_t done, uint64_t total, char *text,
                            size_t size)
 {
-    char done_text[16], total_text[16], speed_text[16];
+    char done_text[SIZE_TEXT_BYTES], total_text[SIZE_TEXT_BYTES], speed_text[SIZE_TEXT_BYTES];
     double elapsed_s = progress_seconds(progress);
     double speed =
         elapsed_s > 0.5 && done > progress->begin ? (double)(done - progress->begin) / elapsed_s : 0;
-    size_t len = (size_t)snprintf(text, size, "%s", progress_bytes(done, done_text));
+    size_t len = (size_t)snprintf(text, size, "%s", size_text_growing(done, done_text));
     if (total)
-        len += (size_t)snprintf(text + len, size - len, " of %s", progress_bytes(total, total_text));
+        len += (size_t)snprintf(text + len, size - len, " of %s", size_text_growing(total, total_text));
     if (speed > 0)
-        len +=
-            (size_t)snprintf(text + len, size - len, "  %s/s", progress_bytes((uint64_t)speed, speed_text));
+        len += (size_t)snprintf(text + len, size - len, "  %s/s",
+                                size_text_growing((uint64_t)speed, speed_text));
     if (speed > 0 && total > done) {
         double left_s = (double)(total - done) / speed;
         if (left_s < 360000)

@@ -27,7 +27,4 @@ void progress_end(struct progress *progress);
 /* Monotonic seconds since progress_start. */
 double progress_seconds(const struct progress *progress);
 
-/* A number of bytes for people, such as "1.12 GB". Returns text. */
-const char *progress_bytes(uint64_t n_bytes, char text[16]);
-
 #endif

@@ -25,6 +25,7 @@
 #include "cli/model_check.h"
 #include "cli/part.h"
 #include "cli/progress.h"
+#include "cli/size_text.h"
 #include "cli/wheel.h"
 
 enum { MAX_TRIES = 5 };
@@ -62,7 +63,7 @@ static const struct option_spec specs[] = {
      .excludes = "MODEL|check"},
 };
 
-static const struct options_table table = {
+const struct options_table pull_table = {
     "runnel pull",
     "Download a model. Stopped or broken off, the same command goes on where it ended. "
     "Honours HF_ENDPOINT and MODELSCOPE_DOMAIN (an address or a bare domain), HF_TOKEN, PIP_INDEX_URL and "
@@ -335,10 +336,10 @@ static bool is_kept_of_any(const struct pull *pull)
 
 static void tell_source(const struct pull *pull, const char *source)
 {
-    char size[16];
+    char size[SIZE_TEXT_BYTES];
     fprintf(stderr, "%s: from %s", pull->model.file, source);
     if (is_kept_of(pull, source))
-        fprintf(stderr, ", going on after %s", progress_bytes(part_kept_bytes(pull->part_path), size));
+        fprintf(stderr, ", going on after %s", size_text_growing(part_kept_bytes(pull->part_path), size));
     fputc('\n', stderr);
 }
 
@@ -380,15 +381,19 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
     bool address =
         strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
     int code;
-    if (address)
+    char url[2048];
+    if (address) {
         code = model_of_address(what, &pull->model, error);
-    else if (strchr(what, '/') || strchr(what, ':'))
+        if (!code)
+            code = source_address(what, url, sizeof url, error);
+    } else if (strchr(what, '/') || strchr(what, ':')) {
         code = error_set(error, RUNNEL_EINVAL,
                          "'%s': expected a name that `runnel list` shows, http(s)://..., "
                          "hf:OWNER/REPOSITORY/FILE.gguf or ms:OWNER/REPOSITORY/FILE.gguf",
                          what);
-    else
+    } else {
         code = catalogue_find(what, &pull->model, error);
+    }
     if (code)
         return code;
     if (!folder)
@@ -408,11 +413,11 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
 /* What a pull that did not end leaves, and what it is good for. */
 static void tell_what_is_kept(const struct pull *pull)
 {
-    char size[16];
+    char size[SIZE_TEXT_BYTES];
     uint64_t n_bytes = part_kept_bytes(pull->part_path);
     if (n_bytes == 0)
         return;
-    progress_bytes(n_bytes, size);
+    size_text_growing(n_bytes, size);
     if (is_kept_of_any(pull))
         fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
     else
@@ -451,17 +456,15 @@ int command_pull(int argc, char **argv)
     struct settings settings;
     struct pull pull = {.started = false};
     runnel_error error;
-    int code = options_read(&table, argc, argv, &settings, &error);
-    if (code == OPTIONS_HELP) {
-        options_print_help(&table, stdout);
-        return EXIT_DONE;
-    }
-    if (code == OPTIONS_READ && settings.list)
+    int code = RUNNEL_OK, status = cli_read_options(&pull_table, argc, argv, &settings);
+    if (status >= 0)
+        return status;
+    if (settings.list)
         return list_models(false);
-    if (code == OPTIONS_READ && !settings.what)
+    if (!settings.what)
         code = error_set(&error, RUNNEL_EINVAL,
                          "which model? `runnel list`, or --list here, shows the known ones");
-    if (code == OPTIONS_READ)
+    if (!code)
         code = prepare(&pull, settings.what, settings.folder, &error);
     if (code) {
         fprintf(stderr, "runnel pull: %s\n", error.message);

@@ -4,7 +4,6 @@
 #include "cli/run.h"
 
 #include "base/error.h"
-#include "base/limits.h"
 #include "base/options.h"
 #include "cli/answer_view.h"
 #include "cli/chat.h"
@@ -83,7 +82,7 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, config_text)},
 };
 
-static const struct options_table run_table = {
+const struct options_table run_table = {
     "runnel run", "Answers a prompt, or chats on the terminal. The answer is streamed to stdout.",
     run_options, OPTION_COUNT(run_options)};
 
@@ -231,16 +230,6 @@ static void remark_thinking(const runnel_model *model, const struct run_settings
         fprintf(stderr, "runnel: --%s: this model does not think\n", is_auto ? "no-think" : "reasoning");
 }
 
-/* Threads wait for one another after each step: two that share a CPU can make the answer a hundred times slower. --json
- * is for programs. */
-static void remark_threads(const struct run_settings *settings)
-{
-    unsigned n_cpus = limits_cpus();
-    if (settings->n_threads > 0 && (unsigned)settings->n_threads > n_cpus && !settings->json)
-        fprintf(stderr, "runnel: --threads %d: this process may use %u CPU%s; more threads make it slow\n",
-                settings->n_threads, n_cpus, n_cpus == 1 ? "" : "s");
-}
-
 bool run_can_think(const runnel_model *model)
 {
     const runnel_message message = {.role = "user", .content = "x"};
@@ -283,7 +272,8 @@ static int run(struct run_settings *settings)
     } else {
         cli_tell_warning(model);
         remark_thinking(model, settings);
-        remark_threads(settings);
+        if (!settings->json) /* --json is for programs */
+            cli_tell_threads(settings->n_threads);
         status = is_chat ? chat_loop(model, settings, system, editor)
                          : answer_once(model, settings, question, system);
         runnel_model_close(model);

@@ -6,6 +6,7 @@
 #include "cli/affinity.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
+#include "cli/environment.h"
 #include "server/core/server.h"
 
 #include <arpa/inet.h>
@@ -200,9 +201,9 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, config_text)},
 };
 
-static const struct options_table serve_table = {"runnel serve",
-                                                 "Serves a model over HTTP, as the OpenAI API has it.",
-                                                 serve_options, OPTION_COUNT(serve_options)};
+const struct options_table serve_table = {"runnel serve",
+                                          "Serves a model over HTTP, as the OpenAI API has it.",
+                                          serve_options, OPTION_COUNT(serve_options)};
 
 /* What is given back at the end. */
 struct serving {
@@ -490,6 +491,18 @@ static void remark_insecure(struct serving *serving)
         log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
 }
 
+static void remark_threads(struct serving *serving)
+{
+    char line[128];
+    if (cli_remark_threads(serving->settings->n_threads, line, sizeof line))
+        log_say(&serving->log, "threads", "%s", line);
+}
+
+static void tell_in_log(void *log, const char *line)
+{
+    log_say(log, "environment", "%s", line);
+}
+
 static int serve(const struct serve_settings *settings)
 {
     runnel_error error;
@@ -498,6 +511,7 @@ static int serve(const struct serve_settings *settings)
         .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
     };
     int descriptor = -1;
+    environment_tell_unknown(tell_in_log, &serving.log);
     raise_descriptor_limit();
     int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, &error) : RUNNEL_OK;
     if (!failure)
@@ -510,6 +524,7 @@ static int serve(const struct serve_settings *settings)
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     remark_insecure(&serving);
+    remark_threads(&serving);
     metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;
@@ -556,7 +571,7 @@ int command_serve(int argc, char **argv)
 {
     struct serve_settings settings;
     runnel_error error;
-    int status = cli_read_options(&serve_table, argc, argv, &settings);
+    int status = cli_read_options_only(&serve_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     if (check_values(&settings, &error)) {

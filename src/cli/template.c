@@ -17,7 +17,8 @@ struct settings {
 static const struct option_spec specs[] = {
     {"model", 'm', OPTION_STRING, "MODEL",
      "a GGUF file or the name of a pulled model; a vocabulary alone will do",
-     OPTION_FIELD(struct settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct settings, model), .required = true, .bare = true,
+     .extra_hint = "the request is read from stdin: runnel template MODEL < request.json"},
     {"file", 0, OPTION_STRING, "T.jinja", "this template instead of the model's own",
      OPTION_FIELD(struct settings, file)},
     {"now", 0, OPTION_STRING, "TIME",
@@ -25,7 +26,7 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, now)},
 };
 
-static const struct options_table table = {
+const struct options_table template_table = {
     "runnel template",
     "Turns a chat request on stdin (JSON: messages, tools, chat_template_kwargs, add_generation_prompt) into "
     "the prompt on "
@@ -136,7 +137,7 @@ int command_template(int argc, char **argv)
     struct settings settings = {0};
     struct tm now;
     runnel_error error;
-    int status = cli_read_options(&table, argc, argv, &settings);
+    int status = cli_read_options(&template_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     if (check_values(&settings, &now, &error)) {

@@ -19,7 +19,8 @@ struct settings {
 
 static const struct option_spec specs[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "a GGUF file or the name of a pulled model",
-     OPTION_FIELD(struct settings, model), .required = true, .bare = true},
+     OPTION_FIELD(struct settings, model), .required = true, .bare = true,
+     .extra_hint = "the text is read from stdin: printf '...' | runnel tokenize MODEL"},
     {"special", 0, OPTION_FLAG, NULL,
      "read control tokens in the text as such (user-defined ones always are)",
      OPTION_FIELD(struct settings, special)},
@@ -27,7 +28,7 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, jsonl)},
 };
 
-static const struct options_table table = {
+const struct options_table tokenize_table = {
     "runnel tokenize",
     "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after, "
     "and "
@@ -120,7 +121,7 @@ int command_tokenize(int argc, char **argv)
     struct settings settings = {0};
     struct tokenizer *tokenizer = NULL;
     runnel_error error;
-    int status = cli_read_options(&table, argc, argv, &settings);
+    int status = cli_read_options(&tokenize_table, argc, argv, &settings);
     if (status >= 0)
         return status;
     int code = load_tokenizer(settings.model, &tokenizer, &error);

@@ -3,6 +3,7 @@ import re
 import signal
 import termios
 import time
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,32 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(chat, tiny):
         assert "cancelled" in terminal.wait_for("]")
         terminal.wait_for(PROMPT)
     assert terminal.process.poll() is None
+
+
+def pause(process):
+    """Stops the program and lets it go on."""
+    process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < deadline, "the program does not stop"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGCONT)
+
+
+def test_an_answer_with_a_pause_has_no_speed(chat, tiny):
+    """The clock goes on while the program is stopped."""
+    terminal = chat(tiny("long"), "-n", "60000", "--ctx", "70000")
+    for pauses in (False, True, False):
+        terminal.type("Tell me\r")
+        terminal.wait_for("\n")  # the echo of the line
+        time.sleep(0.7)  # the answer is on its way
+        if pauses:
+            pause(terminal.process)
+        terminal.type("\x03")
+        terminal.wait_for(TIMINGS, seconds=30)
+        line = terminal.wait_for("]")
+        assert ("tok/s" in line, " in " in line) == (not pauses, not pauses) and "cancelled" in line, line
+        terminal.wait_for(PROMPT)
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line(chat, tiny):

@@ -77,6 +77,7 @@ def test_help_names_every_command(chat, tiny):
     ("/set verbose yes", "/set: verbose: expected on, off or default, found 'yes'"),
     ("/save /no/such/talk.json", "/save: /no/such/talk.json: cannot be written: expected the folder /no/such, found none"),
     ("/load /no/such/talk.json", "/load: /no/such/talk.json: cannot be read: No such file or directory"),
+    ("/reset", "/reset: no such command; did you mean /clear?"),
     ("/HALP", "/HALP: no such command; did you mean /help?"),
     ("/UNDO", "There is nothing to undo."),
     ("/Help", "/system TEXT"),
@@ -177,6 +178,8 @@ def test_settings(chat, tiny):
     ("/set top-p", "/set: top-p: expected a value"),
     ("/set ctx 5", "/set: expected one of temp, top-p, top-k, min-p, seed, n-tokens, think, verbose, found 'ctx'"),
     ("/set a-name-that-is-much-too-long 1", "found 'a-name-that-is-"),
+    ("/set tmp 0.5", "found 'tmp'; did you mean temp?"), ("/set Temperature 1", "found 'temperature'; did you mean temp?"),
+    ("/set max_tokens 5", "found 'max_tokens'; did you mean n-tokens?"), ("/set verb on", "found 'verb'; did you mean verbose?"),
     ("/set think perhaps", "/set: think: expected on, off or default, found 'perhaps'"),
     ("/set think on", "/set: think: expected a model that thinks, found one that does not"),
     ("/set seed -1", "/set: seed: expected a whole number"),
@@ -439,6 +442,63 @@ def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
     assert "Cut off within its thoughts" in shown and "The answer before stays" in shown
     say(thinks, f"/save {path}")
     assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
+
+
+@pytest.mark.parametrize("question, answer, shown", [
+    ("Why?", "Because.\n", "Last question: Why?\nIts answer: Because.\n"),
+    ("Why?", None, "Last question: Why?\n"),
+    ("  one\n\n\ntwo\nthree\nfour", "x", "Last question: one\ntwo\nthree ...\nIts answer: x\n"),
+    ("日" * 100, "a" * 240, f"Last question: {'日' * 80} ...\nIts answer: {'a' * 240}\n"),
+    ("é" * 119 + "日日", "\033[2J", f"Last question: {'é' * 119} ...\nIts answer: \u241b[2J\n"),
+    ("one\ntwo\nthree\n", "a\r\n\r\nb", "Last question: one\ntwo\nthree\nIts answer: a"),
+])
+def test_load_shows_where_the_conversation_stood(chat, tiny, tmp_path, question, answer, shown):
+    path, messages = tmp_path / "talk.json", [("user", "first"), ("assistant", "of old"), ("user", question), ("assistant", answer)]
+    path.write_text(json.dumps([{"role": role, "content": text} for role, text in messages if text is not None]))
+    said = say(chat(tiny()), f"/load {path}")
+    assert f"Loaded 2 turns from {path}" in said and "of old" not in said
+    assert shown in said, said
+
+
+def stop_before_the_answer(terminal, line):
+    terminal.type(line + "\r")
+    terminal.wait_for("\n")  # the echo's end
+    time.sleep(0.7)  # the prompt is being read, which takes seconds
+    terminal.type("\x03")
+    shown = terminal.wait_for("\n" + PROMPT)
+    assert "answer 0" in shown, shown
+    return shown
+
+
+def test_a_question_that_is_stopped_before_its_answer_can_be_asked_again(chat, tiny, tmp_path):
+    """It has no answer then, not an empty one: neither in a file nor for the model. Another question takes its place."""
+    system, path = tmp_path / "system.txt", tmp_path / "talk.json"
+    system.write_text("~" * 60000)
+    terminal = chat(tiny("long"), "--ctx", "70000", "--temp", "0", "-n", "4", "--system-file", system)
+    assert "There is no answer: /retry asks again, another question takes its place." in stop_before_the_answer(terminal, "Why?")
+    assert saved(terminal, path)[1:] == ["Why?"]
+    say(terminal, "/system x")
+    asked = prompt_tokens(say(terminal, "/retry"))
+    assert saved(terminal, path)[:2] == ["x", "Why?"] and len(saved(terminal, path)) == 3
+    assert "Turns left: 0" in say(terminal, "/undo")
+
+    path.write_text(json.dumps([{"role": "user", "content": "~" * 60000}]))
+    say(terminal, f"/load {path}")
+    stop_before_the_answer(terminal, "/retry")
+    assert saved(terminal, path) == ["~" * 60000]
+    say(terminal, "/system x")
+    assert prompt_tokens(say(terminal, "Why?")) == asked, "the other question is alone, and no answer is before it"
+    assert saved(terminal, path)[:2] == ["x", "Why?"]
+
+
+def test_an_answer_that_is_all_thought_is_none(chat, tiny, tmp_path):
+    terminal, path = chat(tiny("r1"), "--temp", "0", "-n", "5"), tmp_path / "talk.json"
+    first = say(terminal, "Tell me")
+    assert "Cut off within its thoughts, so there is no answer" in first
+    assert saved(terminal, path) == ["Tell me"]
+    assert prompt_tokens(say(terminal, "Tell me")) == prompt_tokens(first)
+    assert saved(terminal, path) == ["Tell me"]
+    assert "Turns left: 0" in say(terminal, "/undo")
 
 
 # How it looks -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,12 @@ def run(runnel, *arguments):
     (("help", "rn"), "did you mean run?"),
     (("frobnicate",), "runnel --help lists them"),
     (("x",), "runnel --help lists them"),
+    (("ls",), "did you mean list?"), (("chat", "coder-1.5b"), "did you mean run?"), (("remove", "x"), "did you mean rm?"),
+    (("delete",), "did you mean rm?"), (("Download",), "did you mean pull?"), (("start",), "did you mean serve?"),
+    (("help", "ls"), "did you mean list?"), (("benchmark",), "did you mean bench?"), (("show",), "did you mean inspect?"),
+    (("run", "--temperature", "0"), "did you mean --temp?"), (("run", "--max_tokens=5"), "did you mean --n-tokens?"),
+    (("serve", "-n", "5"), "unknown option"), (("serve", "--n-tokens", "5"), "did you mean --max-tokens?"),
+    (("serve", "--ctx-size", "5"), "did you mean --ctx?"),
     (("-m", "model"), "`runnel run -m ...`"),
 ])
 def test_no_such_command(runnel, arguments, said):

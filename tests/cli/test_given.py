@@ -1,4 +1,5 @@
 """Nothing that was given is ignored without a word: arguments too many, options that make one another void."""
+import json
 import os
 import subprocess
 
@@ -25,8 +26,10 @@ def assert_refused(done, *words):
     (("serve", "a", "b"), ("'b'", "an argument too many")),
     (("serve", "a", "-m", "b"), ("one MODEL",)),
     (("bench", "-m", "a", "b"), ("one MODEL",)),
-    (("tokenize", "a", "b"), ("'b'",)),
-    (("logits", "a", "b"), ("'b'",)),
+    (("tokenize", "a", "b"), ("'b'", "the text is read from stdin: printf '...' | runnel tokenize MODEL")),
+    (("tokenize", "-m", "a", "some text"), ("one MODEL", "'some text'", "the text is read from stdin")),
+    (("template", "a", "b"), ("'b'", "the request is read from stdin")),
+    (("logits", "a", "b"), ("'b'", "--ids FILE")),
     (("inspect", "a", "-m", "b"), ("one MODEL",)),
     (("inspect", "-m", "a", "b"), ("one MODEL",)),
     (("pull", "a", "b"), ("'b'",)),
@@ -108,6 +111,50 @@ def test_a_terminal_that_is_read_says_so(runnel, tiny, args):
 def test_insecure_that_changes_nothing_is_said(runnel, tiny, flags, why):
     done = run(runnel, "serve", tiny() + ".missing", "--port", "0", "--insecure", *flags)
     assert done.returncode == 1 and f"--insecure changes nothing: {why}" in done.stderr
+
+
+def variables_told(done):
+    return [line for line in done.stderr.splitlines() if "RUNNEL_" in line]
+
+
+@pytest.mark.parametrize("name, near", [
+    ("RUNNEL_NTOKENS", "RUNNEL_N_TOKENS"), ("RUNNEL_TEMPP", "RUNNEL_TEMP"), ("RUNNEL_PROT", "RUNNEL_PORT"), ("RUNNEL_HISTROY", "RUNNEL_HISTORY"),
+    ("RUNNEL_MODEL_DIR", "RUNNEL_MODELS_DIR"), ("RUNNEL_APIKEY", "RUNNEL_API_KEY"), ("RUNNEL_ZEBRA", None), ("RUNNEL_", None),
+    ("RUNNEL_" + "Z" * 300, None),
+])
+@pytest.mark.parametrize("command", [("run", "MODEL", "-p", "x", "-n", "1"), ("list",), ("inspect", "MODEL"), ("pull",), ("run", "--nonsense"),
+                                     ("serve", "/nowhere/model.gguf", "--port", "0")])
+def test_a_variable_that_nobody_reads_is_told(runnel, tiny, name, near, command):
+    """Once, on stderr, without its value, which may be a key; nothing else changes."""
+    command = [tiny() if word == "MODEL" else word for word in command]
+    done, plain = run(runnel, *command, env={**os.environ, name: "the-value"}), run(runnel, *command)
+    line, = variables_told(done)
+    assert f"{name[:87]}: no option" in line and "the-value" not in done.stderr
+    assert line.endswith(f"did you mean {near}?" if near else "it is ignored")
+    assert done.returncode == plain.returncode and len(done.stderr.splitlines()) == len(plain.stderr.splitlines()) + 1
+    assert command[0] == "run" or done.stdout == plain.stdout
+
+
+@pytest.mark.parametrize("name", ["RUNNEL_KV_CACHE_MIB", "RUNNEL_RAW", "RUNNEL_MODELS_DIR", "RUNNEL_CPU", "RUNNEL_TEST_MODELS", "RUNNEL_CONFIG",
+                                  "RUNNEL_SERVICE_HOST", "RUNNEL_PORT_8080_TCP", "NOT_RUNNEL_X", "RUNNELX"])
+def test_a_variable_that_somebody_reads_is_not_told(runnel, name):
+    """Another command's option, what tests and scripts read, and what Kubernetes sets for a service that is called runnel."""
+    done = run(runnel, "list", env={**os.environ, name: "1"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_empty_variable_and_help_are_silent(runnel):
+    assert run(runnel, "list", env={**os.environ, "RUNNEL_NTOKENS": ""}).stderr == ""
+    misspelt = {**os.environ, "RUNNEL_NTOKENS": "5"}
+    for args in (("run", "--help"), ("help", "serve"), ("--help",), ("--version",)):
+        assert run(runnel, *args, env=misspelt).stderr == ""
+        assert run(runnel, *args, env=misspelt).stdout == run(runnel, *args).stdout
+
+
+def test_the_server_tells_variables_in_its_log(runnel):
+    done = run(runnel, "serve", "/nowhere/model.gguf", "--port", "0", "--log-json", env={**os.environ, "RUNNEL_PROT": "1"})
+    line = json.loads(variables_told(done)[0])
+    assert line["event"] == "environment" and "did you mean RUNNEL_PORT?" in line["message"]
 
 
 @pytest.mark.parametrize("args", [("logits", "nosuch", "--ids", "/nonexistent", "-o", "/nonexistent/out"), ("template", "nosuch", "--file", "/nonexistent")])

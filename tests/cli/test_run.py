@@ -226,10 +226,25 @@ def test_a_reader_that_leaves(runnel, tiny, ignores):
         assert (status, written) == (-signal.SIGPIPE, "")
 
 
-def test_more_threads_than_cpus_are_remarked(runnel, tiny):
-    def one_cpu():
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def one_cpu():
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
+
+def test_more_threads_than_cpus_are_remarked_by_every_command(runnel, tiny, tmp_path):
+    (tmp_path / "ids").write_text("[1, 2]")
+    said, options = "--threads 2: this process may use 1 CPU; more threads make it slow", {"capture_output": True, "text": True, "timeout": 60}
+    for args in (("serve", tiny() + ".missing", "--port", "0"), ("bench", tiny(), "-p", "4", "-n", "2", "-b", "1", "-r", "1"),
+                 ("logits", tiny(), "--ids", tmp_path / "ids", "-o", tmp_path / "out")):
+        for threads, n in (("2", 1), ("1", 0)):
+            done = subprocess.run([runnel, *args, "-t", threads], preexec_fn=one_cpu, **options)
+            assert done.stderr.count(said) == n, done.stderr
+    if len(os.sched_getaffinity(0)) > 1:
+        cpu = str(min(os.sched_getaffinity(0)))
+        done = subprocess.run([runnel, "serve", tiny() + ".missing", "--port", "0", "-t", "2", "--cpu-affinity", cpu, "--log-json"], **options)
+        assert f'"message":"{said}"' in done.stderr, done.stderr
+
+
+def test_more_threads_than_cpus_are_remarked(runnel, tiny):
     args = (tiny(), "-p", "Tell me", "-n", "2", "-t", "2")
     done = run(runnel, *args, preexec_fn=one_cpu)
     assert done.returncode == 0 and b"--threads 2: this process may use 1 CPU; more threads make it slow" in done.stderr
