@@ -18,7 +18,7 @@ static const struct {
     {"download", "pull"}, {"get", "pull"}, {"fetch", "pull"}, {"install", "pull"},
     {"remove", "rm"}, {"delete", "rm"}, {"uninstall", "rm"},
     {"show", "inspect"}, {"info", "inspect"}, {"benchmark", "bench"},
-    {"reset", "clear"}, {"new", "clear"}, {"regenerate", "retry"}, {"end", "quit"},
+    {"reset", "clear"}, {"new", "clear"}, {"regenerate", "retry"}, {"regen", "retry"}, {"end", "quit"},
     {"temperature", "temp"}, {"num-threads", "threads"}, {"system-prompt", "system"}, {"batch-size", "batch"},
     {"ctx-size", "ctx"}, {"context", "ctx"}, {"context-size", "ctx"}, {"context-length", "ctx"}, {"max-model-len", "ctx"},
     {"n-predict", "n-tokens"}, {"max-tokens", "n-tokens"}, {"max-new-tokens", "n-tokens"},
