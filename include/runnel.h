@@ -196,10 +196,12 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
 /* Cancels what is running or waiting, waits for that, frees the engine. Futures stay valid until they are freed: returns
- * how many are not. Threads that wait for it already, in runnel_wait, runnel_respond or the like, get what there is
- * of their answer. No other call with this engine may be going on on another thread or begin there; callbacks may
- * submit, which is RUNNEL_ECANCELLED then. Not from the engine's
- * own thread (on_event, on_taken, on_ready, on_logits): there it does nothing and returns UINT_MAX. NULL is fine. */
+ * how many are not. Calls with this engine that other threads have begun are waited for, too: runnel_respond and the like get
+ * what there is of their answer, and what would begin anything is RUNNEL_ECANCELLED. The same goes for calls that begin while
+ * a callback or another call is still waited for. A call counts as begun once it has made itself known to the engine, the
+ * first thing that it does: whoever may call has to know that this function is not about to return, and nobody may use the
+ * engine afterwards. Not from the engine's own thread (on_event, on_taken, on_ready, on_logits), and of two threads that
+ * stop an engine at once only the first: it does nothing then and returns UINT_MAX. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
 /* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
