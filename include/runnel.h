@@ -337,7 +337,9 @@ typedef struct runnel_request {
     /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
-    int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
+    /* End tokens are not drawn before so many others, thoughts included; stop texts still end it. At most max_tokens, if
+     * that is not 0. */
+    int min_tokens;
     /* With n_logprobs: the probabilities are those with which the token was drawn, after biases, penalties, temperature
      * and filters. The likeliest tokens are then those that were left to draw from, which may be fewer than n_logprobs; with
      * temperature 0 there is one, of probability 1. */

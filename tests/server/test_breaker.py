@@ -90,6 +90,9 @@ def test_every_dialect_says_so(serve, tiny):
     told = [event for event in events if event != "[DONE]" and "degraded" in event]
     assert told == events[-3:-1] and all(event["degraded"] == expected for event in told)
     assert told[0]["choices"][0]["finish_reason"] == "length" and told[1]["usage"]["completion_tokens"] == 40
+    # Fewer tokens than were asked for at least, too.
+    answer = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 100, "min_tokens": 90, "ignore_eos": True})[2]
+    assert answer["usage"]["completion_tokens"] == 40
     # What asks for less than the limit anyway gets what it asks for.
     assert serving.complete("hello", 3, temperature=0) == serving.complete("hello", 3, temperature=0)
 

@@ -343,6 +343,9 @@ static void wrong_requests_are_named(void **state)
     request.max_tokens = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "max_tokens");
     request = good;
+    request.min_tokens = 5;
+    expect_failure(&fixture, &request, RUNNEL_EINVAL, "min_tokens: 5, expected at most max_tokens, 4");
+    request = good;
     own_sampling(fixture.model, &request)->temperature = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "temperature");
     request = good;
