@@ -176,7 +176,7 @@ typedef struct runnel_engine_options {
     uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
     uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
     uint32_t n_kv_tokens;  /* positions in the KV cache; 0: by n_kv_bytes, or n_context x n_parallel */
-    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0: by n_kv_tokens */
+    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0, or beside n_kv_tokens: by these */
     uint32_t keep_first;   /* with keep_last: a window. Long sequences keep their first and last positions */
     uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,18 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
     return failure;
 }
 
+/* Too few beside n_kv_bytes, which hold n_held tokens. */
+static int refuse_kv_tokens(const runnel_engine_options *options, uint64_t n_held, runnel_error *error)
+{
+    char otherwise[64] = "";
+    if (n_held >= options->n_context)
+        snprintf(otherwise, sizeof otherwise, ", or 0 for the %llu that n_kv_bytes hold",
+                 (unsigned long long)n_held);
+    return error_set(
+        error, RUNNEL_EINVAL, "n_kv_tokens: %u beside n_kv_bytes, %llu, expected room for n_context, %u%s",
+        options->n_kv_tokens, (unsigned long long)options->n_kv_bytes, options->n_context, otherwise);
+}
+
 /* How many pages the pool has: as many as asked for, one context at least. */
 static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
                        runnel_error *error)
@@ -103,6 +116,8 @@ static int count_pages(size_t page_bytes, const runnel_engine_options *options, 
         n = options->n_kv_bytes / page_bytes;
     if (n < a_context && !options->n_kv_bytes)
         n = a_context;
+    if (n < a_context && options->n_kv_tokens)
+        return refuse_kv_tokens(options, options->n_kv_bytes / page_bytes * KV_PAGE, error);
     if (n < a_context)
         return error_set(error, RUNNEL_EINVAL,
                          "n_kv_bytes: %llu MiB hold %llu tokens, expected room for n_context, %u (%llu MiB)",
