@@ -373,7 +373,7 @@ typedef struct runnel_response {
     double prefill_ms;          /* from there to the first token; with PROMPT: until now */
     double decode_ms;           /* from the first token to the last */
     double thinking_ms;         /* of these: from the first token to the last one of the thoughts */
-    double stall_ms;            /* of prefill and decode: steps that took longer because of others' prompts */
+    double stall_ms;            /* of decode_ms: each step's share of rows that were others' prompts */
     uint32_t n_preempted;       /* how often pages ran out and it had to be computed again */
     uint64_t logits_hash;       /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
