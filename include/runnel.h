@@ -386,8 +386,8 @@ typedef struct runnel_future runnel_future;
 
 /* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
  * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting (one that was
- * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. Any
- * thread. */
+ * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. If one of
+ * several requests is at fault, the message begins with which, counted from 0: "requests[2]: ". Any thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
                              runnel_future **futures, runnel_error *error);
 /* Waits for the end and fills *response, whose texts are freed with runnel_response_free. A request that failed gives its
@@ -427,7 +427,7 @@ RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *reque
 RUNNEL_API void runnel_response_free(runnel_response *response);
 
 /* Runs n requests together, each with the answer it would have alone. If one fails, *error is that of the first that
- * failed, and no response is filled. */
+ * failed, named as by runnel_submit, and no response is filled. */
 RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
                                    runnel_response *responses, runnel_error *error);
 

@@ -76,6 +76,15 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
     return failure;
 }
 
+/* Of several requests, says which one the error is about, as runnel_submit promises. */
+static void name_request(size_t i, size_t n, runnel_error *error)
+{
+    if (n < 2 || !error)
+        return;
+    const runnel_error unnamed = *error;
+    error_set(error, unnamed.code, "requests[%zu]: %s", i, unnamed.message);
+}
+
 int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,
                        runnel_error *error)
 {
@@ -149,6 +158,8 @@ static int submit(struct runnel_engine *engine, const runnel_request *requests, 
         if (!failure)
             failure = request_create(engine->model, &engine->limits, engine->memory, &full.request,
                                      &made[n_made], error);
+        if (failure)
+            name_request(n_made, n, error);
     }
     if (!failure)
         failure = enqueue(engine, made, n, error);
@@ -283,8 +294,10 @@ static int collect(runnel_future **futures, size_t n, runnel_response *responses
     int failure = RUNNEL_OK;
     for (size_t i = 0; i < n; i++) {
         wait_until_done(futures[i]);
-        if (!failure && futures[i]->finish_reason == RUNNEL_FINISH_ERROR)
-            failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
+        if (failure || futures[i]->finish_reason != RUNNEL_FINISH_ERROR)
+            continue;
+        failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
+        name_request(i, n, error);
     }
     size_t step = n ? responses->size : 0;
     char *response = (char *)responses;

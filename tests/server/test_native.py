@@ -169,6 +169,25 @@ def test_prompts(server):
         refused(server, "prompt", prompt=prompt)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/completion"])
+@pytest.mark.parametrize("wrong, said", [("", "it is empty"), ([], "it is empty"), ([-1], "expected token ids"),
+                                         ("a " * 40000, "the prompt has ")],
+                         ids=["no-text", "no-ids", "wrong-ids", "too-long"])
+def test_which_prompt_is_at_fault(server, path, wrong, said):
+    """Also where it is several requests of the engine's."""
+    for n in (1, 2):
+        status, _, answer = server.post(path, {"prompt": ["abc", [1, 2], wrong, "abc"], "max_tokens": 2, "n": n})
+        assert status == 400 and answer["error"]["param"] == "prompt", answer
+        assert answer["error"]["message"].startswith(f"prompt[2]: {said}"), answer
+    status, _, answer = server.post(path, {"prompt": "a " * 40000, "max_tokens": 2, "n": 2})
+    assert status == 400 and answer["error"]["message"].startswith("the prompt has "), answer
+
+
+def test_which_entry_of_a_batch_is_at_fault(server):
+    status, _, answer = server.post("/generate-batch", [{"prompt": "abc"}, {"prompt": "a " * 40000}])
+    assert status == 400 and answer["error"]["message"].startswith("requests[1]: the prompt has "), answer
+
+
 def test_nothing_to_predict(server):
     """As clients warm the cache: the prompt is computed, and nothing is answered."""
     prompt = "x" * 200
