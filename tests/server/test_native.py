@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from serving import Serving, make_tiny_model
+from serving import BY_THEN, Serving, make_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 RESULT = {"content", "tokens", "index", "id_slot", "stop", "model", "tokens_predicted", "tokens_evaluated", "tokens_cached",
@@ -373,8 +373,8 @@ def test_slots(tmp_path):
         events = [one.read_head() and one.events() for one in streams]
         for one in events:
             next(one)
-        slots, end = idle, time.monotonic() + 10  # what is told may be a step old
-        while not all(slot["is_processing"] for slot in slots):
+        slots, end = idle, time.monotonic() + BY_THEN  # what is told may be a step old, also of what a stream has told
+        while not all(slot["is_processing"] and slot["next_token"]["n_decoded"] for slot in slots):
             assert time.monotonic() < end, slots
             slots = serving.get("/slots")[2]
         assert all(slot["n_prompt_tokens"] >= 1 for slot in slots)
