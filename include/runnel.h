@@ -176,7 +176,7 @@ typedef struct runnel_engine_options {
     uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
     uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
     uint32_t n_kv_tokens;  /* positions in the KV cache; 0: by n_kv_bytes, or n_context x n_parallel */
-    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0: by n_kv_tokens */
+    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0, or beside n_kv_tokens: by these */
     uint32_t keep_first;   /* with keep_last: a window. Long sequences keep their first and last positions */
     uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
@@ -196,10 +196,12 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engine_options *options,
                                    runnel_engine **engine, runnel_error *error);
 /* Cancels what is running or waiting, waits for that, frees the engine. Futures stay valid until they are freed: returns
- * how many are not. Threads that wait for it already, in runnel_wait, runnel_respond or the like, get what there is
- * of their answer. No other call with this engine may be going on on another thread or begin there; callbacks may
- * submit, which is RUNNEL_ECANCELLED then. Not from the engine's
- * own thread (on_event, on_taken, on_ready, on_logits): there it does nothing and returns UINT_MAX. NULL is fine. */
+ * how many are not. Calls with this engine that other threads have begun are waited for, too: runnel_respond and the like get
+ * what there is of their answer, and what would begin anything is RUNNEL_ECANCELLED. The same goes for calls that begin while
+ * a callback or another call is still waited for. A call counts as begun once it has made itself known to the engine, the
+ * first thing that it does: whoever may call has to know that this function is not about to return, and nobody may use the
+ * engine afterwards. Not from the engine's own thread (on_event, on_taken, on_ready, on_logits), and of two threads that
+ * stop an engine at once only the first: it does nothing then and returns UINT_MAX. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
 /* The tokens that a request's prompt becomes, as runnel_submit would have them: messages or prompt through the
@@ -335,7 +337,9 @@ typedef struct runnel_request {
     /* prompt_ids stand beside messages or prompt, as runnel_prompt_tokens made them of these: that is not done again.
      * For callers whose submitting thread has no time for long texts. */
     bool encoded;
-    int min_tokens; /* end tokens are not drawn before so many others, thoughts included; stop texts still end it */
+    /* End tokens are not drawn before so many others, thoughts included; stop texts still end it. At most max_tokens, if
+     * that is not 0. */
+    int min_tokens;
     /* With n_logprobs: the probabilities are those with which the token was drawn, after biases, penalties, temperature
      * and filters. The likeliest tokens are then those that were left to draw from, which may be fewer than n_logprobs; with
      * temperature 0 there is one, of probability 1. */
@@ -369,7 +373,7 @@ typedef struct runnel_response {
     double prefill_ms;          /* from there to the first token; with PROMPT: until now */
     double decode_ms;           /* from the first token to the last */
     double thinking_ms;         /* of these: from the first token to the last one of the thoughts */
-    double stall_ms;            /* of prefill and decode: steps that took longer because of others' prompts */
+    double stall_ms;            /* of decode_ms: each step's share of rows that were others' prompts */
     uint32_t n_preempted;       /* how often pages ran out and it had to be computed again */
     uint64_t logits_hash;       /* FNV-1a over the bytes of every logits vector that a token was drawn from;
                                      0 unless wants_logits_hash */
@@ -382,8 +386,8 @@ typedef struct runnel_future runnel_future;
 
 /* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
  * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting (one that was
- * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. Any
- * thread. */
+ * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. If one of
+ * several requests is at fault, the message begins with which, counted from 0: "requests[2]: ". Any thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
                              runnel_future **futures, runnel_error *error);
 /* Waits for the end and fills *response, whose texts are freed with runnel_response_free. A request that failed gives its
@@ -423,7 +427,7 @@ RUNNEL_API int runnel_respond(runnel_engine *engine, const runnel_request *reque
 RUNNEL_API void runnel_response_free(runnel_response *response);
 
 /* Runs n requests together, each with the answer it would have alone. If one fails, *error is that of the first that
- * failed, and no response is filled. */
+ * failed, named as by runnel_submit, and no response is filled. */
 RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
                                    runnel_response *responses, runnel_error *error);
 

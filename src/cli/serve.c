@@ -162,7 +162,7 @@ static const struct option_spec serve_options[] = {
      "the body of a request likewise; bytes that arrive extend the time",
      OPTION_FIELD(struct serve_settings, body_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
     {"timeout-write", 0, OPTION_FLOAT, "S",
-     "the answer of a client that reads nothing of it for S seconds is ended",
+     "the answer of a client that reads nothing of it for S seconds, or then less than 16 KiB/s, is ended",
      OPTION_FIELD(struct serve_settings, write_s), .minimum = 0.1, .maximum = 86400, .default_text = "30"},
     {"sse-ping-s", 0, OPTION_FLOAT, "S",
      "send a comment line in a stream that was silent for S seconds, also while its request waits; 0: none",

@@ -76,6 +76,15 @@ static int enqueue(struct runnel_engine *engine, runnel_future **futures, size_t
     return failure;
 }
 
+/* Of several requests, says which one the error is about, as runnel_submit promises. */
+static void name_request(size_t i, size_t n, runnel_error *error)
+{
+    if (n < 2 || !error)
+        return;
+    const runnel_error unnamed = *error;
+    error_set(error, unnamed.code, "requests[%zu]: %s", i, unnamed.message);
+}
+
 int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,
                        runnel_error *error)
 {
@@ -122,25 +131,21 @@ static int check_sizes(const runnel_request *requests, size_t n, runnel_error *e
     return failure;
 }
 
-/* n requests and a place for what becomes of them, for a function of that name. */
-static int check_batch(const char *function, const struct runnel_engine *engine,
-                       const runnel_request *requests, size_t n, const char *results_name,
-                       const void *results, runnel_error *error)
+/* n requests, for an engine that takes so many. */
+static int check_batch(const struct runnel_engine *engine, const runnel_request *requests, size_t n,
+                       runnel_error *error)
 {
-    int failure = arguments_check(
-        function,
-        ARGUMENTS(POINTER(engine, engine), ARRAY(requests, requests, n, n), {results_name, results, "n", n}),
-        error);
-    if (!failure && n > engine->n_requests_max)
-        failure = error_set(error, RUNNEL_EBUSY, "n: %zu requests, expected at most n_requests, %u", n,
-                            engine->n_requests_max);
-    return failure ? failure : check_sizes(requests, n, error);
+    if (n > engine->n_requests_max)
+        return error_set(error, RUNNEL_EBUSY, "n: %zu requests, expected at most n_requests, %u", n,
+                         engine->n_requests_max);
+    return check_sizes(requests, n, error);
 }
 
-int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,
-                  runnel_error *error)
+/* Inside the engine. */
+static int submit(struct runnel_engine *engine, const runnel_request *requests, size_t n,
+                  runnel_future **futures, runnel_error *error)
 {
-    int failure = check_batch(__func__, engine, requests, n, "futures", futures, error);
+    int failure = check_batch(engine, requests, n, error);
     if (failure)
         return failure;
     size_t n_made = 0;
@@ -153,6 +158,8 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
         if (!failure)
             failure = request_create(engine->model, &engine->limits, engine->memory, &full.request,
                                      &made[n_made], error);
+        if (failure)
+            name_request(n_made, n, error);
     }
     if (!failure)
         failure = enqueue(engine, made, n, error);
@@ -162,6 +169,21 @@ int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t 
     else if (n)
         memcpy(futures, made, n * sizeof *made);
     free(made);
+    return failure;
+}
+
+int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n, runnel_future **futures,
+                  runnel_error *error)
+{
+    int failure = arguments_check(
+        __func__,
+        ARGUMENTS(POINTER(engine, engine), ARRAY(requests, requests, n, n), ARRAY(futures, futures, n, n)),
+        error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    failure = submit(engine, requests, n, futures, error);
+    engine_leave(engine);
     return failure;
 }
 
@@ -272,8 +294,10 @@ static int collect(runnel_future **futures, size_t n, runnel_response *responses
     int failure = RUNNEL_OK;
     for (size_t i = 0; i < n; i++) {
         wait_until_done(futures[i]);
-        if (!failure && futures[i]->finish_reason == RUNNEL_FINISH_ERROR)
-            failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
+        if (failure || futures[i]->finish_reason != RUNNEL_FINISH_ERROR)
+            continue;
+        failure = error_set(error, futures[i]->error.code, "%s", futures[i]->error.message);
+        name_request(i, n, error);
     }
     size_t step = n ? responses->size : 0;
     char *response = (char *)responses;
@@ -284,20 +308,21 @@ static int collect(runnel_future **futures, size_t n, runnel_response *responses
     return failure;
 }
 
-int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
-                        runnel_response *responses, runnel_error *error)
+/* For a function of that name, and inside the engine: until it has ended, it is not stopped. */
+static int respond(const char *function, struct runnel_engine *engine, const runnel_request *requests,
+                   size_t n, runnel_response *responses, runnel_error *error)
 {
-    int failure = check_batch(__func__, engine, requests, n, "responses", responses, error);
+    int failure = check_batch(engine, requests, n, error);
     if (!failure && n)
         failure = versioned_check("runnel_response", responses, error);
     if (!failure)
-        failure = engine_check_thread(engine, __func__, error);
+        failure = engine_check_thread(engine, function, error);
     if (failure)
         return failure;
     runnel_future **futures = calloc(n + 1, sizeof *futures);
     if (!futures)
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu requests", n);
-    failure = runnel_submit(engine, requests, n, futures, error);
+    failure = submit(engine, requests, n, futures, error);
     if (!failure) {
         failure = collect(futures, n, responses, error);
         for (size_t i = 0; i < n; i++)
@@ -307,15 +332,33 @@ int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, s
     return failure;
 }
 
+int runnel_respond_many(runnel_engine *engine, const runnel_request *requests, size_t n,
+                        runnel_response *responses, runnel_error *error)
+{
+    int failure = arguments_check(__func__,
+                                  ARGUMENTS(POINTER(engine, engine), ARRAY(requests, requests, n, n),
+                                            ARRAY(responses, responses, n, n)),
+                                  error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    failure = respond(__func__, engine, requests, n, responses, error);
+    engine_leave(engine);
+    return failure;
+}
+
 int runnel_respond(runnel_engine *engine, const runnel_request *request, runnel_response *response,
                    runnel_error *error)
 {
     int failure = arguments_check(
         __func__, ARGUMENTS(POINTER(engine, engine), POINTER(request, request), POINTER(response, response)),
         error);
-    if (!failure)
-        failure = engine_check_thread(engine, __func__, error);
-    return failure ? failure : runnel_respond_many(engine, request, 1, response, error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    failure = respond(__func__, engine, request, 1, response, error);
+    engine_leave(engine);
+    return failure;
 }
 
 void runnel_response_free(runnel_response *response)
@@ -327,25 +370,12 @@ void runnel_response_free(runnel_response *response)
     response->text = response->reasoning = NULL;
 }
 
-int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature, char **text,
+/* Inside the engine. */
+static int generate(struct runnel_engine *engine, const runnel_request *request, char **text,
                     runnel_error *error)
 {
-    runnel_request request;
-    runnel_sampling sampling;
     runnel_response response = {.size = sizeof response};
-    int failure = arguments_check(
-        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(prompt, prompt), POINTER(text, text)), error);
-    if (!failure)
-        failure = engine_check_thread(engine, __func__, error);
-    if (failure)
-        return failure;
-    runnel_sampling_init(engine->model, &sampling);
-    sampling.temperature = temperature;
-    runnel_request_init(&request);
-    request.prompt = prompt;
-    request.max_tokens = max_tokens;
-    request.sampling = &sampling;
-    failure = runnel_respond(engine, &request, &response, error);
+    int failure = respond("runnel_generate", engine, request, 1, &response, error);
     if (!failure &&
         response.finish_reason == RUNNEL_FINISH_CANCELLED) { /* half a text would look like a whole one */
         runnel_response_free(&response);
@@ -357,6 +387,27 @@ int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, f
     response.text = NULL;
     runnel_response_free(&response);
     return RUNNEL_OK;
+}
+
+int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature, char **text,
+                    runnel_error *error)
+{
+    runnel_request request;
+    runnel_sampling sampling;
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(prompt, prompt), POINTER(text, text)), error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    runnel_sampling_init(engine->model, &sampling);
+    sampling.temperature = temperature;
+    runnel_request_init(&request);
+    request.prompt = prompt;
+    request.max_tokens = max_tokens;
+    request.sampling = &sampling;
+    failure = generate(engine, &request, text, error);
+    engine_leave(engine);
+    return failure;
 }
 
 /* Logits -------------------------------------------------------------------------------------------------- */
@@ -446,6 +497,26 @@ static void evaluate(struct runnel_engine *engine, void *arg)
     kvcache_close(engine->cache, sequence);
 }
 
+/* Inside the engine, for a function of that name. */
+static int run_evaluation(const char *function, struct runnel_engine *engine, struct evaluation *evaluation,
+                          size_t n_ids, size_t n_chunk)
+{
+    runnel_error *error = evaluation->error;
+    int failure = engine_check_thread(engine, function, error);
+    if (!failure)
+        failure = check_ids(engine, evaluation->ids, n_ids, error);
+    if (!failure && n_chunk > engine->n_batch)
+        failure =
+            error_set(error, RUNNEL_EINVAL, "n_chunk: %zu tokens, expected at most the engine's batch of %u",
+                      n_chunk, engine->n_batch);
+    if (failure)
+        return failure;
+    evaluation->n_ids = (uint32_t)n_ids;
+    evaluation->n_chunk = n_chunk ? (uint32_t)n_chunk : engine->n_batch;
+    failure = engine_call(engine, evaluate, evaluation, error);
+    return failure ? failure : evaluation->failure;
+}
+
 int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
                        bool (*on_logits)(void *user, size_t index, const float *logits), void *user,
                        runnel_error *error)
@@ -454,26 +525,13 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
                                   ARGUMENTS(POINTER(engine, engine), ARRAY(ids, ids, n_ids, n_ids),
                                             POINTER(on_logits, on_logits ? "" : NULL)),
                                   error);
-    if (!failure)
-        failure = engine_check_thread(engine, __func__, error);
-    if (!failure)
-        failure = check_ids(engine, ids, n_ids, error);
     if (failure)
         return failure;
-    if (n_chunk > engine->n_batch)
-        return error_set(error, RUNNEL_EINVAL,
-                         "n_chunk: %zu tokens, expected at most the engine's batch of %u", n_chunk,
-                         engine->n_batch);
-    struct evaluation evaluation = {
-        .ids = ids,
-        .n_ids = (uint32_t)n_ids,
-        .n_chunk = n_chunk ? (uint32_t)n_chunk : engine->n_batch,
-        .on_logits = on_logits,
-        .user = user,
-        .error = error,
-    };
-    failure = engine_call(engine, evaluate, &evaluation, error);
-    return failure ? failure : evaluation.failure;
+    struct evaluation evaluation = {.ids = ids, .on_logits = on_logits, .user = user, .error = error};
+    engine_enter(engine);
+    failure = run_evaluation(__func__, engine, &evaluation, n_ids, n_chunk);
+    engine_leave(engine);
+    return failure;
 }
 
 struct logits_copy {
@@ -489,38 +547,42 @@ static bool copy_logits(void *user, size_t index, const float *logits)
     return true;
 }
 
-int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n, runnel_error *error)
+/* Inside the engine. */
+static int get_logits(struct runnel_engine *engine, const char *text, const struct logits_copy *copy,
+                      runnel_error *error)
 {
-    int failure = arguments_check(
-        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(text, text), POINTER(logits, logits)), error);
-    if (!failure)
-        failure = engine_check_thread(engine, __func__, error);
+    static const char function[] = "runnel_get_logits";
+    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    int failure = engine_check_thread(engine, function, error);
     if (failure)
         return failure;
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    if (n != n_vocab)
-        return error_set(error, RUNNEL_EINVAL, "n: room for %zu logits, expected n_vocab, %u", n, n_vocab);
+    if (copy->n != n_vocab)
+        return error_set(error, RUNNEL_EINVAL, "n: room for %zu logits, expected n_vocab, %u", copy->n,
+                         n_vocab);
     int32_t *ids;
     size_t n_ids;
     failure = runnel_tokenize(engine->model, text, strlen(text), true, &ids, &n_ids, error);
     if (failure)
         return failure;
-    failure = check_ids(engine, ids, n_ids, error);
-    if (!failure) {
-        struct logits_copy copy = {logits, n};
-        struct evaluation evaluation = {
-            .ids = ids,
-            .n_ids = (uint32_t)n_ids,
-            .n_chunk = engine->n_batch,
-            .from = (uint32_t)n_ids - 1,
-            .on_logits = copy_logits,
-            .user = &copy,
-            .error = error,
-        };
-        failure = engine_call(engine, evaluate, &evaluation, error);
-        if (!failure)
-            failure = evaluation.failure;
-    }
+    struct evaluation evaluation = {.ids = ids,
+                                    .from = n_ids ? (uint32_t)n_ids - 1 : 0,
+                                    .on_logits = copy_logits,
+                                    .user = (void *)(uintptr_t)copy,
+                                    .error = error};
+    failure = run_evaluation(function, engine, &evaluation, n_ids, 0);
     runnel_tokens_free(ids);
+    return failure;
+}
+
+int runnel_get_logits(runnel_engine *engine, const char *text, float *logits, size_t n, runnel_error *error)
+{
+    const struct logits_copy copy = {logits, n};
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(engine, engine), POINTER(text, text), POINTER(logits, logits)), error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    failure = get_logits(engine, text, &copy, error);
+    engine_leave(engine);
     return failure;
 }

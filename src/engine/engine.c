@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,18 @@ static int read_options(const struct runnel_model *model, const runnel_engine_op
     return failure;
 }
 
+/* Too few beside n_kv_bytes, which hold n_held tokens. */
+static int refuse_kv_tokens(const runnel_engine_options *options, uint64_t n_held, runnel_error *error)
+{
+    char otherwise[64] = "";
+    if (n_held >= options->n_context)
+        snprintf(otherwise, sizeof otherwise, ", or 0 for the %llu that n_kv_bytes hold",
+                 (unsigned long long)n_held);
+    return error_set(
+        error, RUNNEL_EINVAL, "n_kv_tokens: %u beside n_kv_bytes, %llu, expected room for n_context, %u%s",
+        options->n_kv_tokens, (unsigned long long)options->n_kv_bytes, options->n_context, otherwise);
+}
+
 /* How many pages the pool has: as many as asked for, one context at least. */
 static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
                        runnel_error *error)
@@ -103,6 +116,8 @@ static int count_pages(size_t page_bytes, const runnel_engine_options *options, 
         n = options->n_kv_bytes / page_bytes;
     if (n < a_context && !options->n_kv_bytes)
         n = a_context;
+    if (n < a_context && options->n_kv_tokens)
+        return refuse_kv_tokens(options, options->n_kv_bytes / page_bytes * KV_PAGE, error);
     if (n < a_context)
         return error_set(error, RUNNEL_EINVAL,
                          "n_kv_bytes: %llu MiB hold %llu tokens, expected room for n_context, %u (%llu MiB)",
@@ -264,6 +279,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    atomic_init(&engine->n_inside, 0);
     pthread_mutex_init(&engine->lock, NULL);
     pthread_cond_init(&engine->wake, &monotonic);
     pthread_cond_init(&engine->called, NULL);
@@ -287,11 +303,22 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     return RUNNEL_OK;
 }
 
-/* Their calls are done, but they still have to wake up and let go of the lock. */
-static void wait_for_callers(struct runnel_engine *engine)
+/* Has the thread end, if no other call of runnel_engine_stop has asked for that already: false. */
+static bool begin_stop(struct runnel_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
-    while (engine->n_callers)
+    bool is_first = !engine->stopping;
+    engine->stopping = true;
+    pthread_cond_signal(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+    return is_first;
+}
+
+/* Until only the caller is inside the engine. */
+static void wait_until_alone(struct runnel_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    while (atomic_load(&engine->n_inside) > 1)
         pthread_cond_wait(&engine->called, &engine->lock);
     pthread_mutex_unlock(&engine->lock);
 }
@@ -300,16 +327,14 @@ unsigned runnel_engine_stop(runnel_engine *engine)
 {
     if (!engine)
         return 0;
-    if (engine_is_this_thread(engine))
+    engine_enter(engine);
+    if (engine_is_this_thread(engine) || !begin_stop(engine)) {
+        engine_leave(engine);
         return UINT_MAX;
-    if (engine->has_thread) {
-        pthread_mutex_lock(&engine->lock);
-        engine->stopping = true;
-        pthread_cond_signal(&engine->wake);
-        pthread_mutex_unlock(&engine->lock);
-        pthread_join(engine->thread, NULL);
-        wait_for_callers(engine);
     }
+    if (engine->has_thread)
+        pthread_join(engine->thread, NULL);
+    wait_until_alone(engine);
     scheduler_free(engine->scheduler);
     free_scratches(engine);
     forward_free(engine->forward);
@@ -521,6 +546,21 @@ int engine_check_thread(const struct runnel_engine *engine, const char *function
                                          : RUNNEL_OK;
 }
 
+void engine_enter(struct runnel_engine *engine)
+{
+    atomic_fetch_add(&engine->n_inside, 1);
+}
+
+void engine_leave(struct runnel_engine *engine)
+{
+    /* With the lock: else runnel_engine_stop could free the engine between the counting and the telling. */
+    pthread_mutex_lock(&engine->lock);
+    atomic_fetch_sub(&engine->n_inside, 1);
+    if (engine->stopping)
+        pthread_cond_broadcast(&engine->called);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 void engine_poke(struct runnel_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -540,12 +580,9 @@ int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *
     }
     call.next = engine->calls;
     engine->calls = &call; // cppcheck-suppress autoVariables ; it is taken out before this returns
-    engine->n_callers++;
     pthread_cond_signal(&engine->wake);
     while (!call.done)
         pthread_cond_wait(&engine->called, &engine->lock);
-    engine->n_callers--;
-    pthread_cond_broadcast(&engine->called); /* runnel_engine_stop may wait for this one to be gone */
     pthread_mutex_unlock(&engine->lock);
     return RUNNEL_OK;
 }
@@ -554,9 +591,11 @@ void runnel_stats(runnel_engine *engine, runnel_stats_values *stats)
 {
     if (!engine || !stats)
         return;
+    engine_enter(engine);
     pthread_mutex_lock(&engine->lock);
     runnel_stats_values now = engine->stats;
     pthread_mutex_unlock(&engine->lock);
+    engine_leave(engine);
     versioned_write(&now, sizeof now, stats);
 }
 
@@ -567,8 +606,10 @@ void runnel_slots(runnel_engine *engine, runnel_slot *slots, size_t n)
     const runnel_slot idle = {0};
     char *place = (char *)slots;
     size_t step = slots->size;
+    engine_enter(engine);
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < n; i++, place += step)
         versioned_init(i < engine->n_parallel ? &engine->slots[i] : &idle, sizeof idle, place, step);
     pthread_mutex_unlock(&engine->lock);
+    engine_leave(engine);
 }

@@ -7,6 +7,11 @@
 
 #include "engine/engine_state.h"
 
+/* What a function of runnel.h does with its engine stands between these two: runnel_engine_stop frees the engine once all that
+ * have entered it have left. They nest. Any thread. */
+void engine_enter(struct runnel_engine *engine);
+void engine_leave(struct runnel_engine *engine);
+
 /* Runs run(engine, arg) on the engine thread, between two steps, and waits for it. RUNNEL_ECANCELLED once the engine is
  * being stopped. */
 int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg,

@@ -6,6 +6,8 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 
+#include <stdatomic.h>
+
 /* Something to be done on the engine thread while the caller waits. */
 struct engine_call {
     void (*run)(struct runnel_engine *engine, void *arg);
@@ -31,13 +33,13 @@ struct runnel_engine {
     pthread_t thread;
     bool has_thread;
 
+    atomic_uint n_inside; /* calls of runnel.h that may look at this struct: see engine_enter */
     pthread_mutex_t lock; /* guards the fields up to the next comment */
     pthread_cond_t
         wake; /* for the engine thread: the inbox or `stopping` changed, or something was cancelled */
-    pthread_cond_t called;       /* a call is done, or a caller is gone */
+    pthread_cond_t called;       /* a call is done, or while stopping a thread has left */
     struct runnel_future *inbox; /* the latest first */
     struct engine_call *calls;   /* likewise */
-    uint32_t n_callers;          /* threads that wait for a call */
     uint32_t n_requests;         /* submitted and not ended */
     bool poked, stopping;
     runnel_stats_values stats; /* a picture of the fields below */

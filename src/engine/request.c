@@ -88,6 +88,9 @@ static int check_request(const struct runnel_model *model, const runnel_request 
         return error_set(error, RUNNEL_EINVAL, "max_tokens: %d, expected 0 or more", request->max_tokens);
     if (request->min_tokens < 0)
         return error_set(error, RUNNEL_EINVAL, "min_tokens: %d, expected 0 or more", request->min_tokens);
+    if (request->max_tokens && request->min_tokens > request->max_tokens)
+        return error_set(error, RUNNEL_EINVAL, "min_tokens: %d, expected at most max_tokens, %d",
+                         request->min_tokens, request->max_tokens);
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);

@@ -36,6 +36,12 @@ runnel_model *tiny_engine_open(const struct tiny_model_options *options)
     return model;
 }
 
+int tiny_engine_close(void **state)
+{
+    runnel_model_close(*state);
+    return 0;
+}
+
 runnel_sampling *own_sampling(const runnel_model *model, runnel_request *request)
 {
     struct own {

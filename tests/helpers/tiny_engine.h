@@ -10,6 +10,8 @@ struct tiny_model_options tiny_engine_model(void);
 
 /* The model's file exists until this returns. */
 runnel_model *tiny_engine_open(const struct tiny_model_options *options);
+/* Ends a group of tests whose beginning had the model as the state. */
+int tiny_engine_close(void **state);
 
 /* Gives the request sampling values of its own, those that it had or the model's, and returns them to be changed. They
  * live until the program ends, so that requests may be copied and returned. Any thread. */

@@ -7,8 +7,9 @@ from serving import BY_THEN, SANITIZED, SLOW
 
 ASK = {"prompt": "hello", "max_tokens": 60, "temperature": 1.5, "ignore_eos": True, "seed": 5}
 # What a time must be enough for is some tens of tokens, which take thousandths of it on a machine without other work.
-PROBE_S = 3 * SLOW
-FLAGS = ("--log-json", "--ctx", "100000", "--breaker-probe-s", str(PROBE_S), "--degraded-max-tokens", "40",
+# Probes come never, for what is to be seen before one; or they come soon, and the test waits for them.
+NEVER, SOON = ("--breaker-probe-s", "1000"), ("--breaker-probe-s", "0.2")
+FLAGS = (*NEVER, "--log-json", "--ctx", "100000", "--degraded-max-tokens", "40",
          "--degraded-temperature", "0.25")
 
 
@@ -50,7 +51,18 @@ def messages(serving):
     return [line["message"] for line in serving.events("breaker")]
 
 
-def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
+def ask_until(serving, level):
+    """Asks for little until the breaker is there; what the last one was answered."""
+    end = time.monotonic() + BY_THEN
+    while True:
+        answer = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
+        if state(serving) == level:
+            return answer
+        assert time.monotonic() < end, answer
+        time.sleep(0.05)
+
+
+def test_timeouts_open_it(serve, tiny):
     serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(2 * SLOW), kv_mib=256)
     check_closed(serving, serving.post("/v1/completions", ASK))
     time_out(serving, 2)
@@ -61,20 +73,30 @@ def test_timeouts_open_it_and_a_probe_closes_it(serve, tiny):
     cool = serving.post("/v1/completions", {**ASK, "max_tokens": 40, "temperature": 0.25})[2]
     assert cool["choices"][0]["text"] == answer[2]["choices"][0]["text"]  # the temperature was cut, too
     serving.wait_for_lines(lambda lines: lines and lines[-1].get("degraded") == "timeouts")
-    time.sleep(PROBE_S + 0.1)
+    now = serving.metrics()
+    assert now[("runnel_timeouts_total",)] == 3
+    assert now[("runnel_breaker_opened_total", "reason=timeouts")] == 1
+    assert now[("runnel_degraded_requests_total",)] == 2
+    [message] = messages(serving)
+    assert "timeouts" in message and "at most 40 tokens and a temperature of at most 0.25" in message
+
+
+def test_a_probe_closes_it(serve, tiny):
+    serving = serve(tiny("long"), *FLAGS, *SOON, "--request-timeout-s", str(2 * SLOW), kv_mib=256)
+    time_out(serving, 3)
+    assert state(serving) == 1
+    time.sleep(0.3)
     check_closed(serving, serving.post("/v1/completions", ASK))  # the probe, in full
     check_closed(serving, serving.post("/v1/completions", ASK))
     now = serving.metrics()
     assert now[("runnel_timeouts_total",)] == 3
     assert now[("runnel_breaker_opened_total", "reason=timeouts")] == 1
-    assert now[("runnel_degraded_requests_total",)] == 2
+    assert now[("runnel_degraded_requests_total",)] == 0
     assert len(messages(serving)) == 2 and "timeouts" in messages(serving)[0], messages(serving)
-    assert "at most 40 tokens and a temperature of at most 0.25" in messages(serving)[0]
 
 
 def test_every_dialect_says_so(serve, tiny):
-    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(SLOW), "--breaker-timeouts", "1",
-                    "--breaker-probe-s", "1000", kv_mib=256)
+    serving = serve(tiny("long"), *FLAGS, "--request-timeout-s", str(SLOW), "--breaker-timeouts", "1", kv_mib=256)
     time_out(serving, 1)
     chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     expected = {"reason": "timeouts", "max_tokens": 40, "temperature": 0.25}
@@ -90,6 +112,9 @@ def test_every_dialect_says_so(serve, tiny):
     told = [event for event in events if event != "[DONE]" and "degraded" in event]
     assert told == events[-3:-1] and all(event["degraded"] == expected for event in told)
     assert told[0]["choices"][0]["finish_reason"] == "length" and told[1]["usage"]["completion_tokens"] == 40
+    # Fewer tokens than were asked for at least, too.
+    answer = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 100, "min_tokens": 90, "ignore_eos": True})[2]
+    assert answer["usage"]["completion_tokens"] == 40
     # What asks for less than the limit anyway gets what it asks for.
     assert serving.complete("hello", 3, temperature=0) == serving.complete("hello", 3, temperature=0)
 
@@ -120,27 +145,38 @@ def test_a_thought_that_the_prompt_has_opened_stays_one(serve, tiny):
     assert not body["choices"][0]["message"]["content"], body
 
 
+def serve_for_refusals(serve, tiny, probes):
+    """Timeouts of degraded requests, too."""
+    return serve(tiny("long"), *FLAGS, *probes, "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",
+                 "--request-timeout-s", str(0.5 * SLOW), kv_mib=256)
+
+
 def test_timeouts_that_go_on_refuse(serve, tiny):
-    serving = serve(tiny("long"), "--log-json", "--ctx", "100000", "--breaker-probe-s", str(PROBE_S),
-                    "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",
-                    "--request-timeout-s", str(0.5 * SLOW), kv_mib=256)
+    serving = serve_for_refusals(serve, tiny, NEVER)
     time_out(serving, 4)
     assert state(serving) == 2
     status, headers, body = serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
     assert status == 503 and body["error"]["type"] == "unavailable_error" and "try again" in body["error"]["message"]
-    assert headers["X-Runnel-Degraded"] == "timeouts" and 1 <= int(headers["Retry-After"]) <= PROBE_S
+    assert headers["X-Runnel-Degraded"] == "timeouts" and 1000 - BY_THEN < int(headers["Retry-After"]) <= 1000
     assert serving.get("/v1/models")[0] == 200
     status, _, health = serving.get("/health")
     assert (status, health["status"], health["refusing"]) == (200, "degraded", True)
     assert health["message"].endswith(": new requests are refused until the server has recovered")
     assert serving.metric("runnel_refusals_total", "reason=breaker") == 1
-    time.sleep(int(headers["Retry-After"]) + 0.1)
-    small = {"prompt": "a", "max_tokens": 1}
-    assert "degraded" in serving.post("/v1/completions", small)[2]  # a probe
-    assert state(serving) == 1
-    time.sleep(PROBE_S + 0.1)
-    assert "degraded" not in serving.post("/v1/completions", small)[2]
-    assert state(serving) == 0 and serving.get("/health")[2] == {"status": "ok"}
+
+
+def test_probes_end_refusals(serve, tiny):
+    """One step each."""
+    serving = serve_for_refusals(serve, tiny, SOON)
+    end = time.monotonic() + BY_THEN
+    while state(serving) < 2:  # some of them may be probes, which do not count
+        assert time.monotonic() < end, messages(serving)
+        time_out(serving, 1)
+    status, _, body = ask_until(serving, 1)
+    assert status == 200 and "degraded" in body, body
+    status, _, body = ask_until(serving, 0)
+    assert status == 200 and "degraded" not in body, body
+    assert serving.get("/health")[2] == {"status": "ok"}
     assert ["is degraded" in messages(serving)[0], "refuses new" in messages(serving)[1], "is degraded" in messages(serving)[2],
             "no longer" in messages(serving)[3]] == [True] * 4 and len(messages(serving)) == 4
 

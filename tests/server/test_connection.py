@@ -417,6 +417,37 @@ def test_slow_reader_gets_everything(start):
         time.sleep(0.1)
 
 
+def trickle(client, n, pause):
+    """Reads what is there, a little at a time, n bytes in all at most. The number it got."""
+    got = 0
+    while got < n:
+        got += len(client.socket.recv(2048))
+        time.sleep(pause)
+    return got
+
+
+def test_a_whole_answer_that_is_read_far_too_slowly(start):
+    """Some of it again and again is not enough: it would be kept for minutes, or for days."""
+    server = start("write_stall_ms=4000", "answer_bytes_per_s=100000000")
+    client = server.client(receive_buffer=4096).get(b"/big?bytes=64000000")
+    end = time.monotonic() + BY_THEN
+    with pytest.raises(ConnectionResetError):
+        while time.monotonic() < end:
+            trickle(client, 65536, 0.002)
+    server.wait_for(connections=1)
+
+
+def test_a_whole_answer_that_is_read_steadily(start):
+    """The system asks for more only once much of its buffer is free, and that takes longer than the client may read
+    nothing: what counts is what the client takes."""
+    server = start("write_stall_ms=5000", "answer_bytes_per_s=1")
+    client = server.client(receive_buffer=4096).get(b"/big?bytes=20000000")
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        trickle(client, 8192, 0.02)
+    assert server.stats()["connections"] == 2
+
+
 # --- shortage ---
 
 

@@ -72,6 +72,25 @@ def test_min_tokens(r1, path):
         refused(r1, name, path, **{name: -1})
 
 
+@pytest.mark.parametrize("most", ["max_tokens", "max_completion_tokens", "n_predict"])
+@pytest.mark.parametrize("path", ROUTES)
+def test_min_tokens_past_max_tokens_names_both(r1, path, most):
+    message = refused(r1, "min_tokens", path, **{"max_tokens": None, most: 5}, min_tokens=6)
+    assert message == f"min_tokens: expected at most {most}, 5, found 6"
+
+
+def test_min_tokens_where_nothing_is_answered(r1):
+    assert "n_predict, 0, found 1" in refused(r1, "min_tokens", "/completion", max_tokens=None, n_predict=0, min_tokens=1)
+
+
+def test_min_tokens_past_the_servers_own_max_tokens(serve, tiny):
+    """Who says the one, and not the other, gets as many."""
+    server = serve(tiny("r1"), "--max-tokens", "4")
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        answer = ask(server, path, max_tokens=None, min_tokens=9, ignore_eos=True)
+        assert answer["usage"]["completion_tokens"] == 9
+
+
 def test_min_tokens_holds_no_stop_text_back(r1):
     whole = text_of(ask(r1, "/v1/completions", ignore_eos=True))
     stopped = ask(r1, "/v1/completions", ignore_eos=True, stop=whole[2:4], min_tokens=16)

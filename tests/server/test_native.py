@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from serving import Serving, make_tiny_model
+from serving import BY_THEN, Serving, make_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 RESULT = {"content", "tokens", "index", "id_slot", "stop", "model", "tokens_predicted", "tokens_evaluated", "tokens_cached",
@@ -167,6 +167,25 @@ def test_prompts(server):
     for prompt in (None, "", [], 3, {}, {"prompt_string": 3}, {"prompt_string": ""}, [[]], [3.5, "a"], [[1], None],
                    [1, [2]], [-1], [289], ["a", 289], {"prompt_string": "a", "multimodal_data": ["x"]}):
         refused(server, "prompt", prompt=prompt)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/completion"])
+@pytest.mark.parametrize("wrong, said", [("", "it is empty"), ([], "it is empty"), ([-1], "expected token ids"),
+                                         ("a " * 40000, "the prompt has ")],
+                         ids=["no-text", "no-ids", "wrong-ids", "too-long"])
+def test_which_prompt_is_at_fault(server, path, wrong, said):
+    """Also where it is several requests of the engine's."""
+    for n in (1, 2):
+        status, _, answer = server.post(path, {"prompt": ["abc", [1, 2], wrong, "abc"], "max_tokens": 2, "n": n})
+        assert status == 400 and answer["error"]["param"] == "prompt", answer
+        assert answer["error"]["message"].startswith(f"prompt[2]: {said}"), answer
+    status, _, answer = server.post(path, {"prompt": "a " * 40000, "max_tokens": 2, "n": 2})
+    assert status == 400 and answer["error"]["message"].startswith("the prompt has "), answer
+
+
+def test_which_entry_of_a_batch_is_at_fault(server):
+    status, _, answer = server.post("/generate-batch", [{"prompt": "abc"}, {"prompt": "a " * 40000}])
+    assert status == 400 and answer["error"]["message"].startswith("requests[1]: the prompt has "), answer
 
 
 def test_nothing_to_predict(server):
@@ -354,8 +373,8 @@ def test_slots(tmp_path):
         events = [one.read_head() and one.events() for one in streams]
         for one in events:
             next(one)
-        slots, end = idle, time.monotonic() + 10  # what is told may be a step old
-        while not all(slot["is_processing"] for slot in slots):
+        slots, end = idle, time.monotonic() + BY_THEN  # what is told may be a step old, also of what a stream has told
+        while not all(slot["is_processing"] and slot["next_token"]["n_decoded"] for slot in slots):
             assert time.monotonic() < end, slots
             slots = serving.get("/slots")[2]
         assert all(slot["n_prompt_tokens"] >= 1 for slot in slots)

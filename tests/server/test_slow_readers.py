@@ -165,6 +165,26 @@ def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
     assert serving.wait() == 0
 
 
+def test_a_stream_that_is_not_read_is_ended_by_the_time_of_its_request(serve, tiny):
+    """Computing for a client that does not read has the same end as for others; it finds it where the text ends."""
+    if SANITIZED:
+        pytest.skip("too slow under a sanitizer")
+    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--request-timeout-s", "4", "--timeout-write", str(2 * BY_THEN),
+                    "--max-output-bytes", "1000000000", "--parallel", "16", kv_mib=128)
+    client = connect(serving)
+    client.sendall(post("/v1/completions", {"prompt": "once", "max_tokens": 60000, "ignore_eos": True, "stream": True,
+                                            "logprobs": 20, "n": 16}))  # 12 MB in that time: the system holds 3
+    serving.wait_for(lambda now: now[("runnel_timeouts_total",)] == 1, pause=0.05)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    got, was_reset = read_all(client)
+    assert not was_reset and got.endswith(b"\r\n0\r\n\r\n")
+    events = [json.loads(line[6:]) for line in got.split(b"\r\n") if line.startswith(b"data: ")]
+    assert len(events) > 10 and events[-1]["error"]["code"] == 504 and "4 s" in events[-1]["error"]["message"]
+    [line] = lines_of(serving, "/v1/completions")
+    assert line["finish"] == "error" and line["total_ms"] > 3900 and line["completion_tokens"] < 16 * 60000, line
+    client.close()
+
+
 def unsent(serving):
     """Bytes that the system holds for the server's clients."""
     lines = open("/proc/net/tcp").read().splitlines()[1:]

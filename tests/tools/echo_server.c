@@ -2,7 +2,7 @@
  * SIGTERM (which drains) and prints what was left.
  *
  *     echo_server [NAME=NUMBER ...]      a limit: head_ms, body_ms, keep_alive_ms, write_stall_ms, comment_ms,
- *                                        n_connections, drain_ms, accepts_while_drained
+ *                                        n_connections, answer_bytes_per_s, drain_ms, accepts_while_drained
  */
 #include "server/net/exchange.h"
 
@@ -238,6 +238,8 @@ static void set_limit(struct loop_limits *limits, const char *argument)
             *times[i].value = atof(equals + 1);
     if (!strncmp(argument, "n_connections=", 14))
         limits->n_connections = (uint32_t)atoi(argument + 14);
+    if (!strncmp(argument, "answer_bytes_per_s=", 19))
+        limits->answer_bytes_per_s = (uint32_t)atoi(argument + 19);
     if (!strncmp(argument, "accepts_while_drained=", 22))
         limits->accepts_while_drained = atoi(argument + 22) != 0;
 }

@@ -661,6 +661,11 @@ static void arguments_that_cannot_be(void **state)
     size_t len;
     float logit;
     expect_no_engine((runnel_engine_options){.n_kv_bytes = 1}, "n_kv_bytes: ");
+    expect_no_engine(
+        (runnel_engine_options){.n_context = 256, .n_kv_tokens = 64, .n_kv_bytes = 1 << 20},
+        "n_kv_tokens: 64 beside n_kv_bytes, 1048576, expected room for n_context, 256, or 0 for the ");
+    expect_no_engine((runnel_engine_options){.n_context = 256, .n_kv_tokens = 64, .n_kv_bytes = 1},
+                     "n_kv_tokens: 64 beside n_kv_bytes, 1, expected room for n_context, 256");
     assert_int_equal(runnel_logits_each(engine, ids, 2, 0, take_logits, NULL, error), RUNNEL_EINVAL);
     assert_non_null(strstr(error->message, "ids: token 1 is -1"));
     assert_int_equal(runnel_logits_each(engine, ids, 1, 1 << 20, take_logits, NULL, error), RUNNEL_EINVAL);

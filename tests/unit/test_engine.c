@@ -343,6 +343,9 @@ static void wrong_requests_are_named(void **state)
     request.max_tokens = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "max_tokens");
     request = good;
+    request.min_tokens = 5;
+    expect_failure(&fixture, &request, RUNNEL_EINVAL, "min_tokens: 5, expected at most max_tokens, 4");
+    request = good;
     own_sampling(fixture.model, &request)->temperature = -1;
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "temperature");
     request = good;
@@ -563,6 +566,35 @@ static void numbers_that_are_not_finite_end_the_request_alone(void **state)
     unsetenv("RUNNEL_CPU");
 }
 
+/* Of several requests, the one at fault: when they are checked, and when they are computed. */
+static void a_batch_names_the_request_at_fault(void **state)
+{
+    (void)state;
+    struct fixture fixture = open_model(mixed_path, 1, 64, 3);
+    const int32_t ids[] = {1, 2, 3};
+    runnel_request requests[3] = {request_of(&fixture, ids, 3), request_of(&fixture, ids, 3),
+                                  request_of(&fixture, ids, 3)};
+    runnel_future *futures[3];
+    runnel_response responses[3] = {{.size = sizeof *responses}};
+    runnel_error error;
+    requests[2].max_tokens = -1;
+    assert_int_equal(runnel_submit(fixture.engine, requests, 3, futures, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "requests[2]: max_tokens: -1, expected 0 or more");
+    assert_int_equal(runnel_submit(fixture.engine, &requests[2], 1, futures, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "max_tokens: -1, expected 0 or more"); /* which one is plain */
+    requests[1].n_prompt_ids = 0;
+    assert_int_equal(runnel_respond_many(fixture.engine, requests, 3, responses, &error), RUNNEL_EINVAL);
+    assert_string_equal(error.message, "requests[1]: the prompt is empty");
+    assert_int_equal(runnel_submit(fixture.engine, requests, 3, futures, NULL), RUNNEL_EINVAL);
+    close_model(&fixture);
+
+    fixture = open_model(poisoned_path, 1, 64, 2);
+    requests[0] = requests[1] = request_of(&fixture, ids, 3);
+    assert_int_equal(runnel_respond_many(fixture.engine, requests, 2, responses, &error), RUNNEL_ENUMERIC);
+    assert_ptr_equal(strstr(error.message, "requests[0]: "), error.message);
+    close_model(&fixture);
+}
+
 static void the_short_form_answers(void **state)
 {
     (void)state;
@@ -617,6 +649,7 @@ int main(void)
         cmocka_unit_test(answers_end_where_they_should),
         cmocka_unit_test(end_tokens_wait_for_min_tokens),
         cmocka_unit_test(numbers_that_are_not_finite_end_the_request_alone),
+        cmocka_unit_test(a_batch_names_the_request_at_fault),
         cmocka_unit_test(the_short_form_answers),
         cmocka_unit_test(attention_memory_is_linear_in_the_context),
     };

@@ -13,16 +13,8 @@ static runnel_model *model;
 
 static int open_model(void **state)
 {
-    (void)state;
     struct tiny_model_options options = tiny_engine_model();
-    model = tiny_engine_open(&options);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    runnel_model_close(model);
+    *state = model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -92,5 +84,5 @@ int main(void)
         cmocka_unit_test(answers_teach_their_length),
         cmocka_unit_test(answers_of_one_token_teach_too),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

@@ -18,17 +18,9 @@ static runnel_model *model;
 
 static int open_model(void **state)
 {
-    (void)state;
     struct tiny_model_options options = tiny_engine_model();
     options.chat = "r1";
-    model = tiny_engine_open(&options);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    runnel_model_close(model);
+    *state = model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -234,5 +226,5 @@ int main(void)
         cmocka_unit_test(cancelled_freed_and_stopped),
         cmocka_unit_test(what_is_refused),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

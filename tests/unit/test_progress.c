@@ -14,16 +14,8 @@ static runnel_model *model;
 
 static int open_model(void **state)
 {
-    (void)state;
     struct tiny_model_options options = tiny_engine_model();
-    model = tiny_engine_open(&options);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    runnel_model_close(model);
+    *state = model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -224,5 +216,5 @@ int main(void)
         cmocka_unit_test(put_back_for_want_of_pages),
         cmocka_unit_test(saying_no_ends_the_request),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

@@ -17,16 +17,8 @@ static runnel_model *model;
 
 static int open_model(void **state)
 {
-    (void)state;
     struct tiny_model_options options = tiny_engine_model();
-    model = tiny_engine_open(&options);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    runnel_model_close(model);
+    *state = model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -331,5 +323,5 @@ int main(void)
         cmocka_unit_test(threads_submit_at_once),
         cmocka_unit_test(a_batch_window_holds_the_first),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

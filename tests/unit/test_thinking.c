@@ -24,18 +24,10 @@ static runnel_model *model;
 
 static int open_model(void **state)
 {
-    (void)state;
     struct tiny_model_options options = tiny_engine_model();
     options.pre = "deepseek-r1-qwen";
     options.chat = "r1";
-    model = tiny_engine_open(&options);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    runnel_model_close(model);
+    *state = model = tiny_engine_open(&options);
     return 0;
 }
 
@@ -645,5 +637,5 @@ int main(void)
         cmocka_unit_test(limits_within_characters),
         cmocka_unit_test(texts_come_with_counts),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

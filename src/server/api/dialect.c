@@ -3,6 +3,7 @@
 #include "server/api/dialect.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "server/api/prepare.h"
 #include "server/api/reply.h"
 #include "server/core/job.h"
@@ -311,6 +312,20 @@ static runnel_request *make_requests(const struct server *server, const struct p
     return requests;
 }
 
+/* The library says which of several requests is at fault; here several are choices of a prompt, or of some prompts. */
+static void name_prompt(size_t n_prompts, size_t n_per_prompt, runnel_error *error)
+{
+    const runnel_error named = *error;
+    size_t index;
+    int len = 0;
+    if (sscanf(named.message, "requests[%zu]: %n", &index, &len) < 1 || !len)
+        return;
+    if (n_prompts > 1)
+        error_set(error, named.code, "prompt[%zu]: %s", index / n_per_prompt, named.message + len);
+    else
+        error_set(error, named.code, "%s", named.message + len);
+}
+
 /* Gives the exchange to a job, or answers that it cannot. */
 static void start_answer(struct server *server, struct exchange *exchange, struct dialect_request *request)
 {
@@ -325,9 +340,11 @@ static void start_answer(struct server *server, struct exchange *exchange, struc
         reply_refusal(exchange, &no_memory);
         return;
     }
-    size_t n = answer->n;
-    if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) /* frees the answer */
+    size_t n = answer->n, n_per_prompt = answer->n_per_prompt;
+    if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) { /* frees the answer */
+        name_prompt(request->params.n_prompts, n_per_prompt, &error);
         reply_engine_error(server, exchange, requests, n, &error);
+    }
     free(requests);
 }
 

@@ -108,19 +108,32 @@ static int read_sampling(const json_t *root, runnel_sampling *sampling, struct r
     return 0;
 }
 
-/* max_completion_tokens is the new name of max_tokens, n_predict llama-server's; -1 is its way to say "as many as
- * fit". */
+/* max_completion_tokens is the new name of max_tokens, n_predict llama-server's. Of several the last one counts. */
+static const char *const max_tokens_names[] = {"max_tokens", "max_completion_tokens", "n_predict"};
+enum { N_MAX_TOKENS_NAMES = sizeof max_tokens_names / sizeof *max_tokens_names };
+
+/* The one that counts; NULL: none is given. */
+static const char *find_max_tokens(const json_t *root)
+{
+    const char *found = NULL;
+    for (size_t i = 0; i < N_MAX_TOKENS_NAMES; i++)
+        if (json_find(root, max_tokens_names[i]))
+            found = max_tokens_names[i];
+    return found;
+}
+
+/* -1 is llama-server's way to say "as many as fit". */
 static int read_max_tokens(const json_t *root, bool may_be_none, int *out, struct refusal *refusal)
 {
-    static const char *const names[] = {"max_tokens", "max_completion_tokens", "n_predict"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; i < N_MAX_TOKENS_NAMES; i++) {
+        const char *name = max_tokens_names[i];
         int64_t max_tokens = *out;
-        if (!json_find(root, names[i]))
+        if (!json_find(root, name))
             continue;
-        if (params_read_whole(root, names[i], &max_tokens, refusal))
+        if (params_read_whole(root, name, &max_tokens, refusal))
             return -1;
-        if (max_tokens == 0 && !(may_be_none && !strcmp(names[i], "n_predict")))
-            return refuse(refusal, names[i], "expected 1 or more, or -1 for as many as fit");
+        if (max_tokens == 0 && !(may_be_none && !strcmp(name, "n_predict")))
+            return refuse(refusal, name, "expected 1 or more, or -1 for as many as fit");
         *out = max_tokens < 0 ? 0 : (int)max_tokens;
     }
     return 0;
@@ -293,19 +306,25 @@ static int read_logit_bias(const json_t *root, const struct params_limits *limit
     return 0;
 }
 
-static int read_min_tokens(const json_t *root, runnel_request *request, struct refusal *refusal)
+/* Past what the client allows at most it is refused; past the server's own --max-tokens the answer gets as many. */
+static int read_min_tokens(const json_t *root, struct params *params, struct refusal *refusal)
 {
-    bool has_most = json_find(root, "max_tokens") || json_find(root, "max_completion_tokens") ||
-                    json_find(root, "n_predict");
     static const char *const names[] = {"min_tokens", "min_new_tokens"};
+    runnel_request *request = &params->request;
+    const char *most_name = find_max_tokens(root);
+    int most = params->evaluates_only ? 0 : request->max_tokens;
+    bool has_most = params->evaluates_only || (most_name && most);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int64_t n = request->min_tokens;
         if (params_read_whole(root, names[i], &n, refusal))
             return -1;
-        if (has_most && request->max_tokens && n > request->max_tokens)
-            return refuse(refusal, names[i], "expected at most max_tokens, %d", request->max_tokens);
+        if (has_most && n > most)
+            return refuse(refusal, names[i], "expected at most %s, %d, found %lld", most_name, most,
+                          (long long)n);
         request->min_tokens = (int)n;
     }
+    if (request->max_tokens && request->min_tokens > request->max_tokens)
+        request->max_tokens = request->min_tokens;
     return 0;
 }
 
@@ -335,7 +354,7 @@ int params_read_common(const json_t *root, const struct params_limits *limits, u
     if (refuse_tools(root, refusal) || refuse_fields(root, route, refusal) ||
         refuse_constraints(root, refusal) || read_sampling(root, &params->sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
-        read_min_tokens(root, &params->request, refusal) || read_seed(root, params, refusal) ||
+        read_min_tokens(root, params, refusal) || read_seed(root, params, refusal) ||
         read_stop(root, params, refusal) || read_logit_bias(root, limits, params, refusal) ||
         read_n(root, limits->n_choices, params, refusal) ||
         params_read_bool(root, "ignore_eos", &params->request.ignore_eos, refusal))

@@ -2,6 +2,7 @@
  * thread. */
 #include "server/api/params.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,6 +118,17 @@ static bool is_list(const json_t *prompt)
     return json_is_array(prompt);
 }
 
+/* Says which prompt of a list is refused; the field is the list. */
+static void name_prompt(size_t index, struct refusal *refusal)
+{
+    static const char unnamed[] = "prompt: ";
+    char rest[sizeof refusal->message];
+    if (strncmp(refusal->message, unnamed, strlen(unnamed)) != 0)
+        return; /* no memory: nobody's fault */
+    strcpy(rest, refusal->message + strlen(unnamed));
+    snprintf(refusal->message, sizeof refusal->message, "prompt[%zu]: %.200s", index, rest);
+}
+
 int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,
                         struct refusal *refusal)
 {
@@ -132,7 +144,10 @@ int params_read_prompts(const json_t *root, const struct params_limits *limits, 
         return no_memory(refusal);
     params->n_prompts = n;
     for (size_t i = 0; i < n; i++)
-        if (read_prompt(several ? json_array_get(prompt, i) : prompt, limits, &params->prompts[i], refusal))
+        if (read_prompt(several ? json_array_get(prompt, i) : prompt, limits, &params->prompts[i], refusal)) {
+            if (several)
+                name_prompt(i, refusal);
             return -1;
+        }
     return 0;
 }

@@ -299,6 +299,8 @@ static void degrade(const struct record *record, runnel_request *request)
         request->max_tokens = most;
         if (request->thinking_budget < 0 || request->thinking_budget > half)
             request->thinking_budget = half;
+        if (request->min_tokens > most)
+            request->min_tokens = most;
     }
     if (request->sampling->temperature > record->degraded_temperature)
         requests_sampling(request)->temperature = record->degraded_temperature;

@@ -177,7 +177,7 @@ void connection_flush(struct connection *connection)
     if (!evbuffer_get_length(connection->output))
         event_del(&connection->stall_timer);
     else if (progress || !event_pending(&connection->stall_timer, EV_TIMEOUT, NULL))
-        loop_arm(&connection->stall_timer, connection->loop->limits.write_stall_ms);
+        reading_begin(connection);
 }
 
 /* Has the loop call connection_work in its next turn. */
@@ -203,6 +203,8 @@ void connection_answered(struct connection *connection, struct exchange *exchang
 {
     exchange->end_at = connection->n_written + evbuffer_get_length(connection->output);
     exchange->next = NULL;
+    if (!connection->unwritten)
+        reading_begin_whole(connection);
     *(connection->unwritten ? connection->unwritten_end : &connection->unwritten) = exchange;
     connection->unwritten_end = &exchange->next;
     connection->n_unwritten++;
@@ -509,6 +511,8 @@ static void on_stall(evutil_socket_t descriptor, short what, void *user)
     struct exchange *exchange = connection->exchange;
     (void)descriptor;
     (void)what;
+    if (reading_goes_on(connection))
+        return;
     if (connection->state == CONNECTION_ANSWER && exchange && exchange->streaming)
         exchange_cut(exchange);
     else

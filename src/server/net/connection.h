@@ -49,6 +49,12 @@ struct connection {
     size_t input_at;
     struct evbuffer *output;
     uint64_t n_written; /* bytes of the output that the system has taken, in all */
+    struct {
+        uint64_t n_taken; /* of n_written, what the client's side has taken from the system, as last seen */
+        double since_ms;  /* when that was seen to grow, or output began to wait */
+        uint64_t whole_from; /* n_taken when the oldest of the whole answers that wait had come, */
+        double whole_ms;     /* and when that was */
+    } reading;
     struct exchange *unwritten,
         **unwritten_end; /* ended, their answers not all taken by the system; oldest first */
     uint32_t n_unwritten;
@@ -136,6 +142,12 @@ void connection_flush(struct connection *connection);  /* writes what can be wri
 void connection_wake(struct connection *connection);   /* flushes, and has the loop do the rest */
 /* All of the answer is in the output; the exchange has left the loop, and ends once the system has taken all of it. */
 void connection_answered(struct connection *connection, struct exchange *exchange, bool may_keep);
+
+/* reading.c */
+void reading_begin(struct connection *connection);       /* output waits that the system does not take */
+void reading_begin_whole(struct connection *connection); /* an answer waits to which nothing will be added */
+/* Lets the stall timer look again after a while. False: the client has been too slow, and it fires at once. */
+bool reading_goes_on(struct connection *connection);
 
 /* exchange.c */
 struct exchange *exchange_create(struct connection *connection); /* NULL: no memory */

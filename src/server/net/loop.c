@@ -28,6 +28,7 @@ const struct loop_limits loop_default_limits = {
     .body_bytes_per_s = 16384,
     .keep_alive_ms = 60000,
     .write_stall_ms = 30000,
+    .answer_bytes_per_s = 16384,
     .linger_ms = 1000,
     .comment_ms = 15000,
 };

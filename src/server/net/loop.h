@@ -27,6 +27,8 @@ struct loop_limits {
     uint32_t body_bytes_per_s; /*     a body that comes at least this fast is never too slow */
     double keep_alive_ms;      /* a connection without a request is closed silently */
     double write_stall_ms;     /* the client reads nothing for so long: closed */
+    /* From a whole answer it has to read so much, after write_stall_ms: what comes this fast is never too slow. */
+    uint32_t answer_bytes_per_s;
     double linger_ms;  /* after a refusal, what is still being sent is read so that the answer arrives */
     double comment_ms; /* a comment line in an event stream in which nothing came for so long */
     bool accepts_while_drained; /* new requests are taken, for the routes to answer 503; else they stay in the
@@ -34,7 +36,8 @@ struct loop_limits {
 };
 
 /* Those of reliability: 8 KiB target, 32 KiB and 100 headers, 2 MiB body, 64 MiB of bodies, 256 KiB output; 10 s for a head, 30 s and
- * 16 KiB/s for a body, 60 s idle, 30 s without reading, 1 s of lingering, a comment after 15 s; 4096 connections. */
+ * 16 KiB/s for a body, 60 s idle, 30 s without reading, 16 KiB/s for a whole answer that is read, 1 s of lingering,
+ * a comment after 15 s; 4096 connections. */
 extern const struct loop_limits loop_default_limits;
 
 struct loop_handlers {
