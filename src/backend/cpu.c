@@ -96,6 +96,9 @@ static size_t lay_out(struct cpu *cpu)
     cpu->sine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
     cpu->frequencies = take(cpu, &used, n_pairs * sizeof(double));
     cpu->groups = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->sequences = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->merged = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->order = take(cpu, &used, n_rows * sizeof(uint32_t));
     cpu->wanted = take(cpu, &used, n_rows * sizeof(uint32_t));
     cpu->logits = take(cpu, &used, (size_t)cpu->n_logits_max * config->n_vocab * sizeof(float));
     cpu->n_activated = take(cpu, &used, ((size_t)config->n_ffn / ACT_BLOCK + 1) * sizeof(atomic_uint));
