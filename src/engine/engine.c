@@ -192,7 +192,8 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
-    if (!engine->slots || !engine->rows || !engine->drawings)
+    engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
+    if (!engine->slots || !engine->rows || !engine->drawings || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -330,6 +331,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     free(engine->slots);
     free(engine->rows);
     free(engine->drawings);
+    free(engine->wanting);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);
