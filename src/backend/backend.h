@@ -56,6 +56,14 @@ struct backend_memory {
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
 };
 
+/* What steps a back end likes. What steps take is learned from them, but not these. */
+struct backend_preference {
+    uint32_t
+        n_rows_together; /* that products take at a time: a step of a multiple of it leaves no fewer over; 1 or more */
+    uint32_t
+        n_rows_prompt; /* of a step, where nobody waits for it: with more, a row takes hardly less; 1 or more */
+};
+
 /* The functions of one kind of back end. */
 struct backend_kind {
     /* Bytes of one page, to size a pool. */
@@ -76,6 +84,7 @@ struct backend_kind {
     int (*wait)(struct backend *backend, float **logits, runnel_error *error);
 
     void (*get_memory)(const struct backend *backend, struct backend_memory *memory);
+    void (*get_preference)(const struct backend *backend, struct backend_preference *preference);
 };
 
 struct backend {

@@ -96,6 +96,9 @@ static size_t lay_out(struct cpu *cpu)
     cpu->sine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
     cpu->frequencies = take(cpu, &used, n_pairs * sizeof(double));
     cpu->groups = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->sequences = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->merged = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
+    cpu->order = take(cpu, &used, n_rows * sizeof(uint32_t));
     cpu->wanted = take(cpu, &used, n_rows * sizeof(uint32_t));
     cpu->logits = take(cpu, &used, (size_t)cpu->n_logits_max * config->n_vocab * sizeof(float));
     cpu->n_activated = take(cpu, &used, ((size_t)config->n_ffn / ACT_BLOCK + 1) * sizeof(atomic_uint));
@@ -191,6 +194,13 @@ static void cpu_get_memory(const struct backend *backend, struct backend_memory 
         (struct backend_memory){.kv_bytes = cpu->pages.region_bytes, .scratch_bytes = cpu->region_bytes};
 }
 
+static void cpu_get_preference(const struct backend *backend, struct backend_preference *preference)
+{
+    const struct kernels *kernels = ((const struct cpu *)backend)->kernels;
+    *preference = (struct backend_preference){.n_rows_together = kernels->n_rows_together,
+                                              .n_rows_prompt = kernels->n_rows_prompt};
+}
+
 const struct backend_kind cpu_backend = {
     .page_bytes = cpu_page_bytes,
     .open = cpu_open,
@@ -199,4 +209,5 @@ const struct backend_kind cpu_backend = {
     .begin_logits = cpu_begin_logits,
     .wait = cpu_wait,
     .get_memory = cpu_get_memory,
+    .get_preference = cpu_get_preference,
 };

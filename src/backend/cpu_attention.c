@@ -4,22 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-void cpu_group_rows(struct cpu *cpu)
-{
-    cpu->n_groups = 0;
-    cpu->groups_alone = true;
-    struct cpu_row_group *group = NULL;
-    for (uint32_t row = 0; row < cpu->step.n_rows; row++) {
-        bool other_sequence = !group || cpu->step.rows[row].pages != cpu->step.rows[row - 1].pages;
-        if (other_sequence || group->n == CPU_ATTENTION_ROWS) {
-            cpu->groups_alone = cpu->groups_alone && other_sequence;
-            group = &cpu->groups[cpu->n_groups++];
-            *group = (struct cpu_row_group){.begin = row};
-        }
-        group->n++;
-    }
-}
-
 /* The KV block of the page at `index` of the row's sequence. */
 static void *block_of(const struct cpu *cpu, const struct backend_row *row, uint32_t index, uint32_t layer,
                       uint32_t kv_head)
@@ -60,66 +44,124 @@ static void store_rows(const struct cpu *cpu, unsigned member, uint32_t layer)
     team_barrier(cpu->team);
 }
 
-/* The KV blocks of the ATTN_BLOCK positions from `start` on, NULL past the last position or where a window
- * dropped them. Returns whether there are any. */
-static bool block_pages(const struct cpu *cpu, const struct backend_row *row, uint32_t layer,
-                        uint32_t kv_head, uint32_t start, uint32_t last_position,
-                        const void *pages[ATTN_BLOCK_PAGES])
+/* One task of attention: the rows of a group, for the query heads that share one KV head. */
+struct task {
+    const struct cpu *cpu;
+    uint32_t layer, kv_head;
+    const uint32_t *order; /* [n]: its rows of the step */
+    uint32_t n, last_position;
+};
+
+/* A part of a task: the rows of it that find the same pages in one block of positions. */
+struct part {
+    uint32_t start;    /* of the block */
+    uint32_t begin, n; /* rows, counted in the task */
+    const void
+        *pages[ATTN_BLOCK_PAGES]; /* NULL past the last row's position, or where a window dropped them */
+};
+
+static const struct backend_row *row_of(const struct task *task, uint32_t i)
 {
+    return &task->cpu->step.rows[task->order[i]];
+}
+
+/* Finds the part's pages. Returns whether there are any. */
+static bool find_pages(const struct task *task, struct part *part)
+{
+    const struct backend_row *last = row_of(task, part->begin + part->n - 1);
     bool any = false;
     for (uint32_t i = 0; i < ATTN_BLOCK_PAGES; i++) {
-        uint32_t page = start / KV_PAGE + i;
-        pages[i] = page <= last_position / KV_PAGE ? block_of(cpu, row, page, layer, kv_head) : NULL;
-        any = any || pages[i];
+        uint32_t page = part->start / KV_PAGE + i;
+        part->pages[i] = page <= last->position / KV_PAGE
+                             ? block_of(task->cpu, last, page, task->layer, task->kv_head)
+                             : NULL;
+        any = any || part->pages[i];
     }
     return any;
 }
 
-/* One task of attention: the rows of a group, for the query heads that share one KV head, over all blocks of
- * positions in ascending order. */
-static void attend_group(const struct cpu *cpu, unsigned member, uint32_t layer, struct cpu_row_group group,
-                         uint32_t kv_head)
+/* The part that comes after one: blocks ascend, and in each block rows do. False: there is none. */
+static bool next_part(const struct task *task, const struct part *before, struct part *part)
 {
-    const struct model_config *config = &cpu->weights->config;
-    const struct cpu_member *scratch = &cpu->members[member];
-    uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
-    uint32_t n_q = group.n * n_sharing, q_width = config->n_heads * head_dim;
-    size_t first_head = (size_t)kv_head * n_sharing * head_dim;
+    part->start = before->start;
+    part->begin = before->begin + before->n;
+    for (; part->start <= task->last_position; part->start += ATTN_BLOCK, part->begin = 0)
+        for (; part->begin < task->n; part->begin += part->n) {
+            uint32_t end = part->begin + 1;
+            while (end < task->n && cpu_rows_see_same(row_of(task, end - 1), row_of(task, end), part->start))
+                end++;
+            part->n = end - part->begin;
+            if (find_pages(task, part))
+                return true;
+        }
+    return false;
+}
 
-    for (uint32_t i = 0; i < group.n; i++)
+static void attend_part(const struct task *task, const struct cpu_member *scratch, const struct part *part,
+                        const struct part *next)
+{
+    const struct cpu *cpu = task->cpu;
+    const struct model_config *config = &cpu->weights->config;
+    uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
+    uint32_t first = part->begin * n_sharing, n_q = part->n * n_sharing;
+    for (uint32_t i = 0; i < n_q; i++) {
+        uint32_t position = row_of(task, part->begin + i / n_sharing)->position;
+        uint32_t n_visible = position < part->start ? 0 : position - part->start + 1;
+        scratch->n_visible[i] = n_visible < ATTN_BLOCK ? n_visible : ATTN_BLOCK;
+    }
+    cpu->kernels->attention(&cpu->weights->kv_shapes[task->layer], part->pages, next ? next->pages : NULL,
+                            scratch->q + (size_t)first * head_dim, head_dim, scratch->n_visible, n_q,
+                            1.0f / sqrtf((float)head_dim), scratch->states + first,
+                            scratch->acc + (size_t)first * cpu->acc_stride, cpu->acc_stride);
+}
+
+/* Each row's blocks of positions in ascending order, whatever rows are beside it. */
+static void attend_parts(const struct task *task, const struct cpu_member *scratch)
+{
+    const struct part none = {.n = 0};
+    struct part parts[2]; /* this one and the next one */
+    bool has_next = next_part(task, &none, &parts[0]);
+    for (unsigned now = 0; has_next; now = !now) {
+        has_next = next_part(task, &parts[now], &parts[!now]);
+        attend_part(task, scratch, &parts[now], has_next ? &parts[!now] : NULL);
+    }
+}
+
+static void attend_task(const struct task *task, const struct cpu_member *scratch)
+{
+    const struct cpu *cpu = task->cpu;
+    const struct model_config *config = &cpu->weights->config;
+    uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
+    uint32_t n_q = task->n * n_sharing, q_width = config->n_heads * head_dim;
+    size_t first_head = (size_t)task->kv_head * n_sharing * head_dim;
+
+    for (uint32_t i = 0; i < task->n; i++)
         memcpy(scratch->q + (size_t)i * n_sharing * head_dim,
-               cpu->q + (size_t)(group.begin + i) * q_width + first_head,
-               n_sharing * head_dim * sizeof(float));
+               cpu->q + (size_t)task->order[i] * q_width + first_head, n_sharing * head_dim * sizeof(float));
     for (uint32_t i = 0; i < n_q; i++)
         scratch->states[i] = (struct attn_state){.m = -INFINITY, .l = 0};
     memset(scratch->acc, 0, (size_t)n_q * cpu->acc_stride * sizeof(float));
-
-    const struct backend_row *rows = cpu->step.rows + group.begin;
-    uint32_t last_position = rows[group.n - 1].position;
-    const void *pages[2][ATTN_BLOCK_PAGES]; /* of this block and of the next one */
-    bool any[2];
-    any[0] = block_pages(cpu, rows, layer, kv_head, 0, last_position, pages[0]);
-    for (uint32_t start = 0, now = 0; start <= last_position; start += ATTN_BLOCK, now = !now) {
-        any[!now] = block_pages(cpu, rows, layer, kv_head, start + ATTN_BLOCK, last_position, pages[!now]);
-        if (!any[now])
-            continue; /* a window dropped the whole block */
-        for (uint32_t i = 0; i < n_q; i++) {
-            uint32_t position = rows[i / n_sharing].position;
-            uint32_t n_visible = position < start ? 0 : position - start + 1;
-            scratch->n_visible[i] = n_visible < ATTN_BLOCK ? n_visible : ATTN_BLOCK;
-        }
-        cpu->kernels->attention(&cpu->weights->kv_shapes[layer], pages[now], pages[!now], scratch->q,
-                                head_dim, scratch->n_visible, n_q, 1.0f / sqrtf((float)head_dim),
-                                scratch->states, scratch->acc, cpu->acc_stride);
-    }
+    attend_parts(task, scratch);
     for (uint32_t i = 0; i < n_q; i++) {
-        float *out = cpu->attended + (size_t)(group.begin + i / n_sharing) * q_width + first_head +
+        float *out = cpu->attended + (size_t)task->order[i / n_sharing] * q_width + first_head +
                      (size_t)(i % n_sharing) * head_dim;
         const float *acc = scratch->acc + (size_t)i * cpu->acc_stride;
         float scale = 1.0f / scratch->states[i].l;
         for (uint32_t j = 0; j < head_dim; j++)
             out[j] = acc[j] * scale;
     }
+}
+
+static struct task task_of(const struct cpu *cpu, uint32_t layer, const struct cpu_row_group *group,
+                           uint32_t kv_head)
+{
+    struct task task = {
+        .cpu = cpu, .layer = layer, .kv_head = kv_head, .order = cpu->order + group->begin, .n = group->n};
+    for (uint32_t i = 0; i < task.n; i++) {
+        uint32_t position = row_of(&task, i)->position;
+        task.last_position = position > task.last_position ? position : task.last_position;
+    }
+    return task;
 }
 
 void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer)
@@ -130,10 +172,10 @@ void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer)
     struct team_loop loop = {.n = cpu->n_groups * n_kv_heads, .grain = 1};
     while (team_next(cpu->team, member, &loop))
         for (uint32_t i = loop.begin; i < loop.end; i++) {
-            struct cpu_row_group group = cpu->groups[i / n_kv_heads];
-            for (uint32_t row = group.begin; cpu->groups_alone && row < group.begin + group.n; row++)
-                store_row(cpu, layer, row, i % n_kv_heads);
-            attend_group(cpu, member, layer, group, i % n_kv_heads);
+            struct task task = task_of(cpu, layer, &cpu->groups[i / n_kv_heads], i % n_kv_heads);
+            for (uint32_t row = 0; cpu->groups_alone && row < task.n; row++)
+                store_row(cpu, layer, task.order[row], task.kv_head);
+            attend_task(&task, &cpu->members[member]);
         }
     team_barrier(cpu->team);
 }

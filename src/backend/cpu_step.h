@@ -17,7 +17,7 @@
 
 enum {
     CPU_TILE_GRAIN = 4,     /* tiles of a product handed out at a time at the end of a phase */
-    CPU_ATTENTION_ROWS = 8, /* rows of one sequence that a task attends together */
+    CPU_ATTENTION_ROWS = 8, /* rows that a task attends together */
     /* Up to so many rows, every member prepares all of them itself: sooner done than a barrier. */
     CPU_ALONE_ROWS = 4,
 };
@@ -27,7 +27,8 @@ struct cpu_acts {
     void *of[ACT_KINDS];
 };
 
-/* A group of consecutive rows of one sequence: with a KV head, the unit of work of attention. */
+/* Rows that stand together, of the step or of its order (below). A group of the order is, with a KV head, the unit of work of
+ * attention. */
 struct cpu_row_group {
     uint32_t begin, n;
 };
@@ -61,7 +62,10 @@ struct cpu {
     struct cpu_acts acts;        /* R rows of n_hidden or n_heads * head_dim values */
     atomic_uint *n_activated; /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
     float *logits;            /* [n_logits_max, n_vocab] */
-    struct cpu_row_group *groups;
+    struct cpu_row_group *groups;             /* [R] of the order */
+    struct cpu_row_group *sequences, *merged; /* [R] scratch of cpu_group_rows */
+    uint32_t
+        *order; /* [R]: the step's rows as attention takes them, the ones that see the same side by side */
     struct cpu_member *members; /* [team] */
     uint8_t *region;
     size_t region_bytes;
@@ -107,10 +111,17 @@ void cpu_multiply_tiles(const struct cpu *cpu, const struct cpu_product *product
 void cpu_multiply(const struct cpu *cpu, unsigned member, const struct cpu_product *products,
                   size_t n_products, const struct cpu_acts *acts, uint32_t n_rows, bool add);
 
+/* cpu_groups.c */
+
+/* Orders the step's rows and cuts them into groups, before the team starts. How they are grouped does not matter to the
+ * result. */
+void cpu_group_rows(struct cpu *cpu);
+/* True if both rows find the same pages in the block of ATTN_BLOCK positions that begins at start: those of one sequence, and
+ * whole blocks that two sequences share. */
+bool cpu_rows_see_same(const struct backend_row *a, const struct backend_row *b, uint32_t start);
+
 /* cpu_attention.c */
 
-/* Cuts the step's rows into groups, before the team starts. Where a sequence's rows are cut does not matter to the result. */
-void cpu_group_rows(struct cpu *cpu);
 /* Rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
 void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer);
 

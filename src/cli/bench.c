@@ -2,7 +2,7 @@
  *
  * Every figure includes the output head and sampling. Prefill starts from an empty cache (each repetition has
  * a prompt of its own), decode from a depth of one token or as many as --depth says, and a batch of N decodes
- * N sequences with different prompts of 32 tokens. Repetitions of all figures and of the machine's limits are
+ * N sequences with different prompts of 32 tokens, behind as many that all of them share as --shared says. Repetitions of all figures and of the machine's limits are
  * interleaved, and medians are shown: a limit measured in another minute than the figure says nothing where
  * the machine is shared. One thread, besides the engine's. */
 #include "base/clock.h"
@@ -18,12 +18,13 @@
 enum {
     REPETITIONS_MAX = 100,
     BATCH_PROMPT = 32, /* tokens of each sequence of a batch */
+    SHARED_MARGIN = 3 * KV_PAGE,
 };
 
 struct bench_settings {
     const char *model;
     struct option_ints prefill, batch;
-    int n_tokens, depth, n_threads, n_repetitions, target_ms;
+    int n_tokens, depth, n_shared, n_threads, n_repetitions, target_ms;
     bool json;
     char *config_text;
 };
@@ -40,6 +41,9 @@ static const struct option_spec bench_options[] = {
     {"batch", 'b', OPTION_INTS, "N,N", "sequences decoded together",
      OPTION_FIELD(struct bench_settings, batch), .minimum = 1, .maximum = 256,
      .default_text = "1,2,4,8,12,16"},
+    {"shared", 0, OPTION_INT, "N",
+     "tokens that all sequences of a batch begin with, as with one system prompt",
+     OPTION_FIELD(struct bench_settings, n_shared), .minimum = 0, .maximum = 1 << 20, .default_text = "0"},
     {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
     {"repeat", 'r', OPTION_INT, "N", "repetitions; medians are shown",
@@ -86,16 +90,23 @@ struct bench {
 
 /* Running ------------------------------------------------------------------------------------------------- */
 
-/* A prompt of ordinary tokens that no earlier prompt shares a beginning with. */
-static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n)
+/* Ordinary tokens, others for each number from the first one on. */
+static void make_tokens(const struct bench *bench, uint32_t number, int32_t *ids, uint32_t n)
 {
-    uint32_t n_ordinary = bench->info.n_vocab / 2, state = ++bench->next_prompt * 2654435761u;
+    uint32_t n_ordinary = bench->info.n_vocab / 2, state = number * 2654435761u;
     for (uint32_t i = 0; i < n; i++) {
         state = state * 1664525u + 1013904223u;
         ids[i] = (int32_t)((state >> 8) % n_ordinary);
     }
     if (n)
-        ids[0] = (int32_t)(bench->next_prompt % n_ordinary);
+        ids[0] = (int32_t)(number % n_ordinary);
+}
+
+/* A prompt of n tokens, the first n_shared of which are the same in all prompts; after these no earlier prompt goes on alike. */
+static void make_prompt(struct bench *bench, int32_t *ids, uint32_t n_shared, uint32_t n)
+{
+    make_tokens(bench, 0, ids, n_shared);
+    make_tokens(bench, ++bench->next_prompt, ids + n_shared, n - n_shared);
 }
 
 /* A batch as it goes: the streams start one after the other, and the last one to start tells the time. Changed on the
@@ -139,12 +150,17 @@ static uint32_t head_start(uint32_t n)
     return 2 * n + KV_PAGE;
 }
 
-/* Runs n requests of n_prompt tokens together, each for n_tokens tokens, and gives the first one's times; with a watch,
- * until it is over. */
-static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint32_t n_tokens,
+/* Tokens of the prompts of n requests, n_shared of which are the same in all of them. */
+struct prompts {
+    uint32_t n, n_tokens, n_shared;
+};
+
+/* Runs requests together, each for n_tokens tokens, and gives the first one's times; with a watch, until it is over. */
+static int run_requests(struct bench *bench, struct prompts prompts, uint32_t n_tokens,
                         struct batch_watch *watch, double *prefill_ms, double *decode_ms, runnel_error *error)
 {
     int failure = RUNNEL_ENOMEM;
+    uint32_t n = prompts.n, n_prompt = prompts.n_tokens;
     runnel_request *requests = calloc(n, sizeof *requests);
     runnel_sampling *samplings = calloc(n, sizeof *samplings);
     runnel_response *responses = calloc(n, sizeof *responses);
@@ -155,7 +171,7 @@ static int run_requests(struct bench *bench, uint32_t n, uint32_t n_prompt, uint
         goto end;
     }
     for (uint32_t i = 0; i < n; i++) {
-        make_prompt(bench, ids + (size_t)i * n_prompt, n_prompt);
+        make_prompt(bench, ids + (size_t)i * n_prompt, prompts.n_shared, n_prompt);
         runnel_request_init(&requests[i]);
         runnel_sampling_init(bench->model, &samplings[i]);
         samplings[i].seed = i;
@@ -192,9 +208,10 @@ end:
 static int measure_batch(struct bench *bench, uint32_t n, double *tok_s, runnel_error *error)
 {
     struct batch_watch watch = {.n = n, .n_tokens = (uint32_t)bench->settings->n_tokens};
+    uint32_t n_shared = (uint32_t)bench->settings->n_shared;
     double prefill_ms, decode_ms;
-    int failure = run_requests(bench, n, BATCH_PROMPT, watch.n_tokens + 1 + head_start(n), &watch,
-                               &prefill_ms, &decode_ms, error);
+    int failure = run_requests(bench, (struct prompts){n, n_shared + BATCH_PROMPT, n_shared},
+                               watch.n_tokens + 1 + head_start(n), &watch, &prefill_ms, &decode_ms, error);
     if (failure)
         return failure;
     if (watch.n_steps == 0) {
@@ -217,13 +234,14 @@ static int measure(struct bench *bench, const struct figure *figure, double *tok
     int failure;
     switch (figure->kind) {
     case FIGURE_PREFILL:
-        failure = run_requests(bench, 1, figure->n, 1, NULL, &prefill_ms, &decode_ms, error);
+        failure =
+            run_requests(bench, (struct prompts){1, figure->n, 0}, 1, NULL, &prefill_ms, &decode_ms, error);
         if (!failure)
             *tok_s = figure->n / prefill_ms * 1e3;
         return failure;
     case FIGURE_DECODE:
-        failure =
-            run_requests(bench, 1, decode_prompt(bench), figure->n + 1, NULL, &prefill_ms, &decode_ms, error);
+        failure = run_requests(bench, (struct prompts){1, decode_prompt(bench), 0}, figure->n + 1, NULL,
+                               &prefill_ms, &decode_ms, error);
         if (!failure)
             *tok_s = figure->n / decode_ms * 1e3;
         return failure;
@@ -294,8 +312,11 @@ static double limit_tok_s(const struct bench *bench, const struct figure *figure
     if (figure->kind == FIGURE_BATCH)
         depth = BATCH_PROMPT + bench->settings->n_tokens / 2.0;
     double n_sequences = figure->kind == FIGURE_BATCH ? figure->n : 1;
-    double read_s = ((double)info->bytes_per_token + n_sequences * depth * (double)info->kv_bytes_per_token) /
+    double n_shared = figure->kind == FIGURE_BATCH ? bench->settings->n_shared : 0; /* read once for all */
+    double read_s = ((double)info->bytes_per_token +
+                     (n_sequences * depth + n_shared) * (double)info->kv_bytes_per_token) /
                     bench->read_gb_s / 1e9;
+    depth += n_shared;
     double multiply_s =
         (n_rows * ((double)info->n_layer_weights + depth * (double)info->n_attention_products) +
          n_heads * (double)info->n_head_weights) /
@@ -353,6 +374,8 @@ static void print_text(const struct bench *bench)
     printf("\nms: to the first token of a prompt; between the tokens of a stream\n");
     if (bench->settings->depth > 0)
         printf("decode starts behind %d tokens\n", bench->settings->depth);
+    if (bench->settings->n_shared > 0)
+        printf("the sequences of a batch begin with the same %d tokens\n", bench->settings->n_shared);
     const struct figure *best = recommend(bench);
     if (best)
         printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, "
@@ -413,16 +436,18 @@ static int list_figures(struct bench *bench, runnel_error *error)
 static int start_engine(struct bench *bench, runnel_error *error)
 {
     static const struct field_name names[] = {
-        {"n_context", "the context that -p, -n and --depth want"}, {"n_parallel", "--batch"}, {NULL, NULL}};
-    uint32_t n_tokens = (uint32_t)bench->settings->n_tokens;
+        {"n_context", "the context that -p, -n, --depth and --shared want"},
+        {"n_parallel", "--batch"},
+        {NULL, NULL}};
+    uint32_t n_tokens = (uint32_t)bench->settings->n_tokens, n_shared = (uint32_t)bench->settings->n_shared;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     for (size_t i = 0; i < bench->n_figures; i++)
         if (bench->figures[i].kind == FIGURE_BATCH && bench->figures[i].n > options.n_parallel)
             options.n_parallel = bench->figures[i].n;
-    /* A sequence of a batch, rounded up to pages. */
+    /* What a sequence of a batch has of its own, rounded up to pages. */
     uint32_t n_sequence = BATCH_PROMPT + n_tokens + 1 + head_start(options.n_parallel) + KV_PAGE;
-    options.n_context = n_sequence;
+    options.n_context = n_shared + n_sequence;
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
         if (figure->kind == FIGURE_PREFILL && figure->n + 1 > options.n_context)
@@ -431,6 +456,8 @@ static int start_engine(struct bench *bench, runnel_error *error)
             options.n_context = decode_prompt(bench) + figure->n + 1;
     }
     options.n_kv_tokens = options.n_parallel * n_sequence;
+    if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
+        options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
     int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
     if (failure)
         cli_name_options(names, error);

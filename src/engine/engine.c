@@ -22,8 +22,7 @@ enum {
     PARALLEL_MAX = 1024,
     REQUESTS_DEFAULT = 100,
     REQUESTS_MAX = 1 << 16,
-    LOGITS_MIN = 8, /* rows of logits: one pass of the head's weights serves as many */
-    WARM_UP_ROWS = 64,
+    LOGITS_MIN = 8,          /* rows of logits: one pass of the head's weights serves as many */
     MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
 };
 
@@ -180,24 +179,36 @@ static void free_scratches(struct runnel_engine *engine)
     free(engine->scratches);
 }
 
+/* The scheduler, for the steps that the forward pass likes. */
+static int create_scheduler(struct runnel_engine *engine, const runnel_engine_options *options,
+                            runnel_error *error)
+{
+    struct backend_preference preference;
+    forward_get_preference(engine->forward, &preference);
+    const struct scheduler_options scheduler = {
+        .n_parallel = options->n_parallel,
+        .n_batch = options->n_batch,
+        .n_requests = options->n_requests,
+        .n_rows_together = preference.n_rows_together,
+        .n_rows_prompt = preference.n_rows_prompt,
+        .step_budget_ms = (double)options->step_budget_ms,
+        .window_ms = (double)options->batch_window_ms,
+        .max_wait_ms = (double)options->max_wait_ms,
+    };
+    return scheduler_create(&scheduler, &engine->scheduler, error);
+}
+
 static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
                         runnel_error *error)
 {
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
-    const struct scheduler_options scheduler = {
-        .n_parallel = options->n_parallel,
-        .n_batch = options->n_batch,
-        .n_requests = options->n_requests,
-        .step_budget_ms = (double)options->step_budget_ms,
-        .window_ms = (double)options->batch_window_ms,
-        .max_wait_ms = (double)options->max_wait_ms,
-    };
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
-    if (!engine->slots || !engine->rows || !engine->drawings)
+    engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
+    if (!engine->slots || !engine->rows || !engine->drawings || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -208,7 +219,7 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     if (!failure)
         failure = create_scratches(engine, n_vocab, error);
     if (!failure)
-        failure = scheduler_create(&scheduler, &engine->scheduler, error);
+        failure = create_scheduler(engine, options, error);
     return failure;
 }
 
@@ -227,7 +238,9 @@ static int compute_alone(struct runnel_engine *engine, uint32_t n_rows, runnel_e
 /* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
 static int warm_up(struct runnel_engine *engine, runnel_error *error)
 {
-    uint32_t n_rows = engine->n_batch < WARM_UP_ROWS ? engine->n_batch : WARM_UP_ROWS;
+    struct backend_preference preference;
+    forward_get_preference(engine->forward, &preference);
+    uint32_t n_rows = engine->n_batch < preference.n_rows_prompt ? engine->n_batch : preference.n_rows_prompt;
     if (n_rows >= engine->limits.n_context)
         n_rows = engine->limits.n_context - 1;
     int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
@@ -343,6 +356,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     free(engine->slots);
     free(engine->rows);
     free(engine->drawings);
+    free(engine->wanting);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
     pthread_mutex_destroy(&engine->lock);

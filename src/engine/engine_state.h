@@ -56,6 +56,7 @@ struct runnel_engine {
     uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
+    struct runnel_future **wanting; /* [n_parallel]: those that want a page of a prompt next, see sharing.c */
     uint64_t n_prompt_tokens, n_generated_tokens;
     uint64_t n_prefix_groups; /* numbered so far, see scheduler.h */
     double last_step_ms;

@@ -172,3 +172,19 @@ void forward_get_memory(const struct forward *forward, struct backend_memory *me
         memory->scratch_bytes += of_part.scratch_bytes;
     }
 }
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+void forward_get_preference(const struct forward *forward, struct backend_preference *preference)
+{
+    *preference = (struct backend_preference){.n_rows_together = 1, .n_rows_prompt = 1};
+    for (size_t i = 0; i < forward->n_parts; i++) {
+        struct backend_preference of_part;
+        forward->parts[i].kind->get_preference(forward->parts[i].backend, &of_part);
+        preference->n_rows_together = larger(preference->n_rows_together, of_part.n_rows_together);
+        preference->n_rows_prompt = larger(preference->n_rows_prompt, of_part.n_rows_prompt);
+    }
+}

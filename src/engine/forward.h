@@ -64,5 +64,7 @@ int forward_wait(struct forward *forward, float **logits, runnel_error *error);
 
 /* Of all parts. */
 void forward_get_memory(const struct forward *forward, struct backend_memory *memory);
+/* Of the part that likes the most rows. */
+void forward_get_preference(const struct forward *forward, struct backend_preference *preference);
 
 #endif

@@ -13,6 +13,8 @@ enum {
     PARALLEL_DEFAULT = 8,
     BATCH_DEFAULT = 512,
     REQUESTS_DEFAULT = 100,
+    ROWS_TOGETHER_DEFAULT = 8,
+    ROWS_PROMPT_DEFAULT = 64,
     HEADROOM_TOKENS = 64, /* of each running sequence, at admission */
 };
 
@@ -39,6 +41,8 @@ static int create_parts(struct scheduler *scheduler, runnel_error *error)
     scheduler->budget = (struct step_budget){
         .cost = &scheduler->cost,
         .n_batch = options->n_batch,
+        .n_rows_together = options->n_rows_together,
+        .n_rows_prompt = options->n_rows_prompt,
         .step_ms = options->step_budget_ms,
         .prompt_ms = options->prompt_budget_ms,
     };
@@ -64,6 +68,8 @@ int scheduler_create(const struct scheduler_options *given, struct scheduler **o
     options.n_parallel = options.n_parallel ? options.n_parallel : PARALLEL_DEFAULT;
     options.n_batch = options.n_batch ? options.n_batch : BATCH_DEFAULT;
     options.n_requests = options.n_requests ? options.n_requests : REQUESTS_DEFAULT;
+    options.n_rows_together = options.n_rows_together ? options.n_rows_together : ROWS_TOGETHER_DEFAULT;
+    options.n_rows_prompt = options.n_rows_prompt ? options.n_rows_prompt : ROWS_PROMPT_DEFAULT;
     if (options.n_batch < options.n_parallel || options.n_requests < options.n_parallel)
         return error_set(error, RUNNEL_EINVAL,
                          "scheduler: %u rows a step and %u requests, expected at least the %u run together",

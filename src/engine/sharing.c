@@ -59,20 +59,25 @@ static void take_pages(struct runnel_engine *engine, struct runnel_future *futur
 
 void engine_share_pages(struct runnel_engine *engine)
 {
+    uint32_t n_wanting = 0;
     for (struct runnel_future *future = engine->live; future; future = future->next) {
         if (wants_page(future))
             take_pages(engine, future);
         future->entry.page_group = 0;
+        if (wants_page(future)) /* still; such requests run, so they are n_parallel at most */
+            engine->wanting[n_wanting++] = future;
     }
-    uint32_t n_pages = 0;
-    for (struct runnel_future *future = engine->live; future; future = future->next) {
-        if (future->entry.page_group || !wants_page(future))
+    for (uint32_t i = 0, n_pages = 0; i < n_wanting; i++) {
+        struct runnel_future *future = engine->wanting[i];
+        if (future->entry.page_group)
             continue;
         future->entry.page_group = ++n_pages;
-        for (struct runnel_future *other = future->next; other; other = other->next)
-            if (!other->entry.page_group && wants_page(other) &&
+        for (uint32_t j = i + 1; j < n_wanting; j++) {
+            struct runnel_future *other = engine->wanting[j];
+            if (!other->entry.page_group &&
                 kvcache_same_next(engine->cache, future->sequence, future->answer.tokens.ids, other->sequence,
                                   other->answer.tokens.ids))
                 other->entry.page_group = n_pages;
+        }
     }
 }

@@ -2,7 +2,8 @@
  *
  * Prompts get what fits into max(step_ms - decode time, 25 % of the decode time), 16 rows at least. Only where these would
  * take the step past 1.6 budgets, and half as long again as decoding alone, they are what fits into that, 4 at least. Where
- * nobody gets a token, nobody stalls, and the budget is the longer prompt_ms. Pure arithmetic. */
+ * nobody gets a token, nobody stalls, and the budget is the longer prompt_ms; up to 1.6 of it for the sake of as many rows as the
+ * back end likes. Pure arithmetic. */
 #ifndef RUNNEL_ENGINE_STEP_BUDGET_H
 #define RUNNEL_ENGINE_STEP_BUDGET_H
 
@@ -12,7 +13,9 @@
 
 struct step_budget {
     const struct step_cost *cost;
-    uint32_t n_batch; /* rows of a step */
+    uint32_t n_batch;         /* rows of a step */
+    uint32_t n_rows_together; /* what the back end likes, see backend.h */
+    uint32_t n_rows_prompt;
     double step_ms;   /* of a step that gives somebody a token */
     double prompt_ms; /* of one that does not */
 };

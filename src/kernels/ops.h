@@ -117,6 +117,10 @@ struct matmul_args {
 struct kernels {
     const char *name; /* "ref", "avx2", "avx512" */
 
+    /* What its products like: rows of activations in multiples of the first; with more of them than the second, a row takes
+     * hardly less. */
+    uint32_t n_rows_together, n_rows_prompt;
+
     /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
      * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);

@@ -523,6 +523,8 @@ void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
         .name = "ref",
+        .n_rows_together = 8,
+        .n_rows_prompt = 64,
         .quantize =
             {[ACT_Q8_256] = quantize_q8_256, [ACT_Q8_32] = quantize_q8_32, [ACT_F32] = quantize_f32_plain},
         .matmul = {[TILE_Q4_K] = matmul_q4_k,

@@ -71,7 +71,7 @@ def test_repeat(runnel, tiny, n):
 
 @pytest.mark.parametrize("args, name", [
     (["-p", "0"], "--prefill"), (["-p", "1,,2"], "--prefill"), (["-b", "257"], "--batch"), (["-b", "1;2"], "--batch"),
-    (["-n", "0"], "--n-tokens"), (["-d", "-1"], "--depth"), (["-r", "0"], "--repeat"), (["-r", "101"], "--repeat"),
+    (["-n", "0"], "--n-tokens"), (["-d", "-1"], "--depth"), (["--shared", "-1"], "--shared"), (["-r", "0"], "--repeat"), (["-r", "101"], "--repeat"),
     (["-t", "x"], "--threads"), (["--target-ms", "0"], "--target-ms"), (["more"], "more"),
     (["-p", ",".join(["1"] * 33)], "--prefill"),
 ])
@@ -82,7 +82,8 @@ def test_wrong_usage(runnel, tiny, args, name):
 
 def test_failures(runnel, tiny, tmp_path):
     for args, word in ((["-m", str(tmp_path)], "directory"), (["-m", "missing.gguf"], "missing.gguf"),
-                       (["-m", tiny(), "-p", "5000"], "1024"), (["-m", tiny(), "-d", "5000"], "1024")):  # past the model's context
+                       (["-m", tiny(), "-p", "5000"], "1024"), (["-m", tiny(), "-d", "5000"], "1024"),
+                       (["-m", tiny(), "--shared", "5000"], "1024")):  # past the model's context
         done = bench(runnel, *args)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and word in done.stderr
     with open("/dev/full", "wb") as full:
@@ -90,3 +91,11 @@ def test_failures(runnel, tiny, tmp_path):
             done = subprocess.run([runnel, "bench", "-m", tiny(), *SMALL, *args], stdout=full, stderr=subprocess.PIPE,
                                   timeout=280)
             assert done.returncode == 1 and b"stdout" in done.stderr
+
+
+@pytest.mark.parametrize("shared", ["0", "600"])
+def test_many_streams(runnel, tiny, shared):
+    done = bench(runnel, "-m", tiny("long"), "-p", "4", "-n", "4", "-b", "32,64", "--shared", shared, "--repeat", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^batch +(\d+) +[0-9.]+", done.stdout, re.M) == ["32", "64"]
+    assert ("the sequences of a batch begin with the same 600 tokens" in done.stdout) == (shared == "600")

@@ -23,7 +23,10 @@ enum call { NO_CALL, OPEN, BEGIN, BEGIN_LOGITS, WAIT, N_CALLS };
 /* What the fake was asked; written by whoever calls it, read by the test while no request runs. */
 static struct {
     unsigned n[N_CALLS], n_closed;
-    unsigned n_several;   /* steps with rows of several sequences */
+    unsigned n_several;       /* steps with rows of several sequences */
+    uint32_t n_first, n_most; /* rows of the first step, and of the largest one */
+    struct backend_preference likes;
+    unsigned ms_per_row;  /* what a step shall take */
     enum call failing;    /* fails, */
     unsigned fails_after; /* ... once so many of it have succeeded; then it works again */
     const char *wrong;    /* the first call that was not as agreed */
@@ -34,6 +37,7 @@ static void start_journal(enum call failing, unsigned fails_after)
     memset(&journal, 0, sizeof journal);
     journal.failing = failing;
     journal.fails_after = fails_after;
+    journal.likes = (struct backend_preference){.n_rows_together = 8, .n_rows_prompt = 64};
 }
 
 static void agreed(bool is_so, const char *what)
@@ -133,6 +137,8 @@ static int fake_begin(struct backend *backend, const struct backend_step *step, 
         several = several || step->rows[i].pages != step->rows[0].pages;
     }
     journal.n_several += several;
+    journal.n_first = journal.n_first ? journal.n_first : step->n_rows;
+    journal.n_most = step->n_rows > journal.n_most ? step->n_rows : journal.n_most;
     return RUNNEL_OK;
 }
 
@@ -164,6 +170,9 @@ static uint64_t follow_table(const struct fake *fake, const struct backend_row *
 
 static void compute(struct fake *fake)
 {
+    uint64_t ms = (uint64_t)fake->step.n_rows * journal.ms_per_row;
+    nanosleep(&(struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000 * 1000000)},
+              NULL);
     fake->n_kept = 0;
     for (uint32_t i = 0; i < fake->step.n_rows; i++) {
         const struct backend_row *row = &fake->step.rows[i];
@@ -199,6 +208,12 @@ static void fake_get_memory(const struct backend *backend, struct backend_memory
     *memory = (struct backend_memory){.kv_bytes = fake->options.n_pages * sizeof *fake->pages};
 }
 
+static void fake_get_preference(const struct backend *backend, struct backend_preference *preference)
+{
+    (void)backend;
+    *preference = journal.likes;
+}
+
 static const struct backend_kind fake_backend = {
     .page_bytes = fake_page_bytes,
     .open = fake_open,
@@ -207,6 +222,7 @@ static const struct backend_kind fake_backend = {
     .begin_logits = fake_begin_logits,
     .wait = fake_wait,
     .get_memory = fake_get_memory,
+    .get_preference = fake_get_preference,
 };
 
 /* The engine over it -------------------------------------------------------------------------------------- */
@@ -316,6 +332,49 @@ static void the_engine_cannot_tell(void **state)
     answer_together(0, 50, &n_preempted);
     answer_together(400, 0, &n_preempted); /* pages run out */
     assert_true(n_preempted > 0);
+}
+
+/* Rows of the largest step of a prompt, where each row takes 10 ms and the budget is 200 ms: 20 rows or, up to 320 ms, as many
+ * as are liked. */
+static uint32_t most_rows(uint32_t n_rows_liked)
+{
+    runnel_model *model = open_fake_model();
+    start_journal(NO_CALL, 0);
+    journal.likes = (struct backend_preference){.n_rows_together = 4, .n_rows_prompt = n_rows_liked};
+    journal.ms_per_row = 10;
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = N_CONTEXT, .step_budget_ms = 50});
+    assert_int_equal(journal.n_first, n_rows_liked); /* the warm-up is a step as the back end likes it */
+    journal.n_most = 0;
+    struct asked asked;
+    runnel_request request = ask(model, &asked, 0, 0);
+    runnel_response response = {.size = sizeof response};
+    runnel_error error;
+    request.max_tokens = 1;
+    if (runnel_respond(engine, &request, &response, &error))
+        fail_msg("%s", error.message);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+    check_journal();
+    return journal.n_most;
+}
+
+/* The engine knows of it from the back end. On a machine that is too busy for a sleep of 240 ms to take less than 320, a step
+ * has fewer rows: then it is tried again. */
+static void steps_have_the_rows_that_are_liked(void **state)
+{
+    (void)state;
+    static const uint32_t liked[] = {12, 24, 28};
+    static const uint32_t expected[] = {20, 24, 28};
+    for (size_t i = 0; i < sizeof liked / sizeof *liked; i++) {
+        uint32_t n_most = 0;
+        for (int turn = 0; turn < 10 && n_most != expected[i]; turn++) {
+            n_most = most_rows(liked[i]);
+            assert_in_range(n_most, 1, expected[i]);
+        }
+        assert_int_equal(n_most, expected[i]);
+    }
 }
 
 /* A back end that does not open, or does not compute, is told at the start. */
@@ -532,7 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_engine_cannot_tell),   cmocka_unit_test(failures_at_the_start_are_told),
         cmocka_unit_test(failed_steps_are_answers), cmocka_unit_test(failed_logits_are_told),
-        cmocka_unit_test(ranges_change_no_bit),
+        cmocka_unit_test(ranges_change_no_bit),     cmocka_unit_test(steps_have_the_rows_that_are_liked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
