@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TYPES_MAX = 16, SPECIALS_MAX = 8 };
+enum { TYPES_MAX = 32, SPECIALS_MAX = 8 };
 
 struct type_use {
     const struct quant_info *info;

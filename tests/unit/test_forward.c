@@ -106,9 +106,10 @@ static void float_models_are_exact(void **state)
 static void quantised_models_are_close(void **state)
 {
     (void)state;
-    static const enum tensor_type types[] = {TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,
-                                             TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0, TENSOR_Q2_K,
-                                             TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+    static const enum tensor_type types[] = {TENSOR_F16,    TENSOR_BF16,   TENSOR_Q4_0, TENSOR_Q4_1,
+                                             TENSOR_Q5_0,   TENSOR_Q5_1,   TENSOR_Q8_0, TENSOR_Q2_K,
+                                             TENSOR_Q3_K,   TENSOR_Q4_K,   TENSOR_Q5_K, TENSOR_Q6_K,
+                                             TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         struct tiny_model_options options = options_of(types[i]);
         double error = error_of(&options);
