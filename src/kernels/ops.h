@@ -30,10 +30,11 @@ enum {
 enum tile_kind {
     TILE_Q4_K,  /* Q4_K, bit for bit, 0.5625 bytes a weight */
     TILE_Q6_K,  /* Q6_K, bit for bit, 0.8203 bytes a weight */
-    TILE_32,    /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, bit for bit: 1.0625, 0.5625, 0.625, 0.6875, 0.75 bytes */
+    TILE_32,    /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, bit for bit: 1.0625, 0.5625, 0.625, 0.6875, 0.75 bytes;
+                  IQ4_NL, MXFP4: 0.5625 bytes */
     TILE_Q5_K,  /* Q5_K, bit for bit, 0.6875 bytes a weight */
     TILE_FLOAT, /* F32, F16, BF16 */
-    TILE_FILE,  /* Q2_K, Q3_K: rows as in the file, decoded to f32 as they are used */
+    TILE_FILE,  /* Q2_K, Q3_K, IQ4_XS: rows as in the file, decoded to f32 as they are used */
     TILE_KINDS
 };
 

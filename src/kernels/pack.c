@@ -54,6 +54,8 @@ enum tile_kind pack_kind(enum tensor_type type)
     case TENSOR_Q4_1:
     case TENSOR_Q5_0:
     case TENSOR_Q5_1:
+    case TENSOR_IQ4_NL:
+    case TENSOR_MXFP4:
         return TILE_32;
     default:
         return TILE_FILE;
@@ -227,7 +229,9 @@ static struct shape_32 shape_32_of(enum tensor_type type)
         return (struct shape_32){-1, 2, 6};
     case TENSOR_Q5_1:
         return (struct shape_32){2, 4, 8};
-    default: /* Q8_0, Q4_0 */
+    case TENSOR_MXFP4:
+        return (struct shape_32){-1, -1, 1};
+    default: /* Q8_0, Q4_0, IQ4_NL */
         return (struct shape_32){-1, -1, 2};
     }
 }
@@ -262,12 +266,33 @@ static void values_to_file(enum tensor_type type, const uint8_t u[32], uint8_t *
         store_u32(file + shape.high, high);
 }
 
+/* The d of a block in a tile: two bytes of the file; of MXFP4 a float's upper half in place of the exponent alone. */
+static void pack_32_scale(enum tensor_type type, const uint8_t *file, uint8_t *d)
+{
+    if (type != TENSOR_MXFP4) {
+        memcpy(d, file, 2);
+        return;
+    }
+    float scale = e8m0_half_to_f32(*file);
+    memcpy(d, (const uint8_t *)&scale + 2, 2);
+}
+
+static void unpack_32_scale(enum tensor_type type, const uint8_t *d, uint8_t *file)
+{
+    uint16_t bits;
+    memcpy(&bits, d, 2);
+    if (type != TENSOR_MXFP4)
+        memcpy(file, d, 2);
+    else /* 2^-128 and 2^-127 are subnormal */
+        *file = (uint8_t)(bits < 0x80 ? bits / 0x40 : bits / 0x80 + 1);
+}
+
 /* Block b of a row of a tile. */
 static void pack_32(enum tensor_type type, const uint8_t *file, uint32_t row, uint32_t b, uint8_t *tile)
 {
     uint8_t *pair = tile + b / 2 * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type), u[32];
     int bits = pack_32_bits(type), second = b % 2;
-    memcpy(pair + 32 * second + 2 * row, file, 2);
+    pack_32_scale(type, file, pair + 32 * second + 2 * row);
     if (pack_32_has_m(type))
         memcpy(pair + PAIR_M + 32 * second + 2 * row, file + shape_32_of(type).m, 2);
     values_of_file(type, file, u);
@@ -290,7 +315,7 @@ static void unpack_32(enum tensor_type type, const uint8_t *tile, uint32_t row, 
     const uint8_t *pair = tile + b / 2 * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type);
     uint8_t u[32];
     int bits = pack_32_bits(type), second = b % 2;
-    memcpy(file, pair + 32 * second + 2 * row, 2);
+    unpack_32_scale(type, pair + 32 * second + 2 * row, file);
     if (pack_32_has_m(type))
         memcpy(file + shape_32_of(type).m, pair + PAIR_M + 32 * second + 2 * row, 2);
     for (uint32_t i = 0; i < 32; i++) {

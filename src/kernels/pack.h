@@ -25,15 +25,16 @@
  * Values are unsigned, 32 too high. Odd sub-blocks come out 4 times too large, evened out in the scales.
  *
  * TILE_32: a pair of 32-blocks at a time, 64 columns; what an odd last block lacks is zero
- *        0  f16 d[16] of the first block, d[16] of the second
+ *        0  f16 d[16] of the first block, d[16] of the second (MXFP4: bf16, which holds every power of two that there is)
  *           Q4_1, Q5_1: then f16 m[16] of the first, m[16] of the second
  *     then  Q8_0: 16 vectors: vector 8*e + g holds group g of block e as unsigned bytes, 128 too high
- *           Q4_0, Q4_1: 8 vectors: vector g holds group g of the first block in its low nibbles and of the second in its
- *           high ones
+ *           Q4_0, Q4_1, IQ4_NL, MXFP4: 8 vectors: vector g holds group g of the first block in its low nibbles and of the
+ *           second in its high ones
  *           Q5_0, Q5_1: likewise 8 vectors with the lower 4 bits of the first block's and the *upper* 4 bits of the
  *           second block's values; then 2 vectors: bit g of vector e is the bit that is missing in group g of block e
  * Kernels may use nibbles where they lie, 8 or 16 times too large, with smaller scales. weight = d * (u - zero) + m; zero is
- * 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0.
+ * 128 for Q8_0, 8 for Q4_0, 16 for Q5_0, else 0. IQ4_NL, MXFP4: u is what quant_codebook has for a nibble, 128 too high, and
+ * zero 128.
  *
  * TILE_Q5_K: a block of 2816 bytes each 256 columns
  *        0  as a block of TILE_Q4_K, with the lower 4 bits of the values of even sub-blocks and the *upper* 4 bits of those
@@ -50,6 +51,8 @@
 #define RUNNEL_KERNELS_PACK_H
 
 #include "kernels/ops.h"
+
+#include <string.h>
 
 enum {
     Q4K_DMIN = 32, /* offsets in a block */
@@ -83,8 +86,8 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out);
 /* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q6_K). */
 size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns);
 
-/* TILE_32: bits a weight (4, 5, 8), whether blocks have an m, what u is for a weight of m; where the vectors of
- * a pair of blocks start, and its bytes. */
+/* TILE_32: bits a weight (4, 5, 8), whether blocks have an m, what u is for a weight of m, the d at a place of a tile; where the
+ * vectors of a pair of blocks start, and its bytes. */
 static inline int pack_32_bits(enum tensor_type type)
 {
     return type == TENSOR_Q8_0 ? 8 : type == TENSOR_Q5_0 || type == TENSOR_Q5_1 ? 5 : 4;
@@ -95,7 +98,15 @@ static inline bool pack_32_has_m(enum tensor_type type)
 }
 static inline int pack_32_zero(enum tensor_type type)
 {
+    if (quant_codebook(type))
+        return 128;
     return pack_32_has_m(type) ? 0 : 1 << (pack_32_bits(type) - 1);
+}
+static inline float pack_32_d(enum tensor_type type, const uint8_t *d)
+{
+    uint16_t bits;
+    memcpy(&bits, d, sizeof bits);
+    return type == TENSOR_MXFP4 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 static inline size_t pack_32_values_at(enum tensor_type type)
 {

@@ -182,11 +182,12 @@ static void unpack_32(const struct packed_matrix *w, const uint8_t *tile, uint32
     enum tensor_type type = w->type;
     const uint8_t *pair = tile + b * pack_32_pair_bytes(type), *values = pair + pack_32_values_at(type);
     const uint8_t *fifth = values + PAIR_BITS_VECTOR;
+    const int8_t *codebook = quant_codebook(type);
     int bits = pack_32_bits(type);
     for (int second = 0; second < 2; second++)
         for (int row = 0; row < TILE_ROWS; row++) {
             const uint8_t *d = pair + 32 * second + 2 * row;
-            u->d_32[second][row] = f16_to_f32(load_u16(d));
+            u->d_32[second][row] = pack_32_d(type, d);
             u->m_32[second][row] = pack_32_has_m(type) ? f16_to_f32(load_u16(d + PAIR_M)) : 0.0f;
         }
     for (int i = 0; i < 512; i++) {
@@ -195,6 +196,9 @@ static void unpack_32(const struct packed_matrix *w, const uint8_t *tile, uint32
         if (bits == 8) {
             *first = (float)values[i];
             *second = (float)values[512 + i];
+        } else if (codebook) {
+            *first = (float)(codebook[low] + 128);
+            *second = (float)(codebook[high] + 128);
         } else if (bits == 5) {
             *first = (float)(low | (fifth[i % 64] >> i / 64 & 1) << 4);
             *second = (float)(high << 1 | (fifth[64 + i % 64] >> i / 64 & 1));

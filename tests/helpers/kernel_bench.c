@@ -140,9 +140,10 @@ int kernel_bench(const struct kernels *tables, int n_tables, const char *filter,
     static const struct {
         enum tensor_type type;
         uint32_t n_columns;
-    } shapes[] = {{TENSOR_Q4_K, 1536}, {TENSOR_Q4_K, 8960}, {TENSOR_Q6_K, 1536},
-                  {TENSOR_Q6_K, 8960}, {TENSOR_Q8_0, 896},  {TENSOR_Q5_0, 896},
-                  {TENSOR_Q4_1, 896},  {TENSOR_F16, 1536},  {TENSOR_Q5_K, 1536}};
+    } shapes[] = {{TENSOR_Q4_K, 1536},   {TENSOR_Q4_K, 8960}, {TENSOR_Q6_K, 1536}, {TENSOR_Q6_K, 8960},
+                  {TENSOR_Q8_0, 896},    {TENSOR_Q5_0, 896},  {TENSOR_Q4_1, 896},  {TENSOR_F16, 1536},
+                  {TENSOR_Q5_K, 1536},   {TENSOR_Q2_K, 1536}, {TENSOR_Q3_K, 1536}, {TENSOR_IQ4_NL, 1536},
+                  {TENSOR_IQ4_XS, 1536}, {TENSOR_MXFP4, 1536}};
     for (int t = 1; t < n_tables; t++) {
         if (!wanted(filter, tables[t].name))
             continue;
