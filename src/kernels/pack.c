@@ -13,6 +13,15 @@ enum {
     Q5K_FILE_BITS = 16, /* as Q4_K, but with 32 bytes of fifth bits in front of the nibbles */
     Q5K_FILE_NIBBLES = 48,
 
+    Q2K_FILE_VALUES = 16, /* scales[16], qs[64], d, dmin */
+    Q2K_FILE_D = 80,
+    Q2K_FILE_BYTES = 84,
+
+    Q3K_FILE_PAIRS = 32, /* third bits[32], qs[64], scales[12], d */
+    Q3K_FILE_SCALES = 96,
+    Q3K_FILE_D = 108,
+    Q3K_FILE_BYTES = 110,
+
     Q6K_FILE_HIGH = 128, /* ql[128], qh[64], scales[16], d */
     Q6K_FILE_SCALES = 192,
     Q6K_FILE_D = 208,
@@ -39,6 +48,10 @@ static size_t round_up_64(size_t n)
 enum tile_kind pack_kind(enum tensor_type type)
 {
     switch (type) {
+    case TENSOR_Q2_K:
+        return TILE_Q2_K;
+    case TENSOR_Q3_K:
+        return TILE_Q3_K;
     case TENSOR_Q4_K:
         return TILE_Q4_K;
     case TENSOR_Q5_K:
@@ -71,6 +84,7 @@ static size_t file_row_bytes(enum tensor_type type, uint32_t n_columns)
 size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
 {
     switch (pack_kind(type)) {
+    case TILE_Q3_K:
     case TILE_Q6_K:
         return round_up_64((size_t)(n_columns / ACT_BLOCK) * 32);
     default:
@@ -82,6 +96,10 @@ size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
 {
     size_t header = pack_header_bytes(type, n_columns);
     switch (pack_kind(type)) {
+    case TILE_Q2_K:
+        return (size_t)(n_columns / ACT_BLOCK) * Q2K_BLOCK_BYTES;
+    case TILE_Q3_K:
+        return header + (size_t)(n_columns / ACT_BLOCK) * Q3K_BLOCK_BYTES;
     case TILE_Q4_K:
         return (size_t)(n_columns / ACT_BLOCK) * Q4K_BLOCK_BYTES;
     case TILE_Q5_K:
@@ -212,6 +230,97 @@ static void unpack_q6_k(const uint8_t *d, const uint8_t *block, uint32_t row, ui
         uint8_t *high = file + Q6K_FILE_HIGH + 32 * half + place;
         store_u32(low, load_u32(low) | (w & 0x0f0f0f0f) << (quarter / 2 * 4));
         store_u32(high, load_u32(high) | (w >> 4 & 0x03030303) << (2 * quarter));
+    }
+}
+
+/* Group g (0 .. 63) of a Q2_K or Q3_K block's bit pairs: inputs 4g .. 4g+3, bit pair (g / 8 % 4) of 4 bytes. */
+static uint32_t pairs_group(const uint8_t *pairs, int g)
+{
+    return load_u32(pairs + g / 32 * 32 + g % 8 * 4) >> (g / 8 % 4 * 2) & 0x03030303;
+}
+
+static void store_pairs_group(uint8_t *pairs, int g, uint32_t group)
+{
+    uint8_t *place = pairs + g / 32 * 32 + g % 8 * 4;
+    store_u32(place, load_u32(place) | group << (g / 8 % 4 * 2));
+}
+
+/* Where bit pairs of sub-block k of a chunk lie in TILE_Q2_K. */
+static const int q2k_shift[4] = {0, 6, 2, 4};
+
+static void pack_q2_k(const uint8_t *file, uint32_t row, uint8_t *block)
+{
+    memcpy(block + 2 * row, file + Q2K_FILE_D, 2);
+    memcpy(block + Q4K_DMIN + 2 * row, file + Q2K_FILE_D + 2, 2);
+    for (int c = 0; c < 4; c++) {
+        store_u32(block + Q2K_SCALES + 64 * c + 4 * row, swap_middle(load_u32(file + 4 * c)));
+        for (int j = 0; j < 4; j++) {
+            uint32_t word = 0;
+            for (int k = 0; k < 4; k++)
+                word |= pairs_group(file + Q2K_FILE_VALUES, 16 * c + 4 * k + j) << q2k_shift[k];
+            store_u32(block + Q2K_VALUES + 64 * (4 * c + j) + 4 * row, word);
+        }
+    }
+}
+
+static void unpack_q2_k(const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    memset(file, 0, Q2K_FILE_BYTES);
+    memcpy(file + Q2K_FILE_D, block + 2 * row, 2);
+    memcpy(file + Q2K_FILE_D + 2, block + Q4K_DMIN + 2 * row, 2);
+    for (int c = 0; c < 4; c++) {
+        store_u32(file + 4 * c, swap_middle(load_u32(block + Q2K_SCALES + 64 * c + 4 * row)));
+        for (int j = 0; j < 4; j++) {
+            uint32_t word = load_u32(block + Q2K_VALUES + 64 * (4 * c + j) + 4 * row);
+            for (int k = 0; k < 4; k++)
+                store_pairs_group(file + Q2K_FILE_VALUES, 16 * c + 4 * k + j,
+                                  word >> q2k_shift[k] & 0x03030303);
+        }
+    }
+}
+
+/* Group g of a Q3_K block's values, 4 too high. */
+static uint32_t q3_k_group(const uint8_t *file, int g)
+{
+    uint32_t third = load_u32(file + g % 8 * 4) >> (g / 8) & 0x01010101;
+    return pairs_group(file + Q3K_FILE_PAIRS, g) | third << 2;
+}
+
+static void pack_q3_k(const uint8_t *file, uint32_t row, uint8_t *d, uint8_t *block)
+{
+    memcpy(d + 2 * row, file + Q3K_FILE_D, 2);
+    for (int i = 0; i < 3; i++)
+        store_u32(block + 64 * i + 4 * row, swap_middle(load_u32(file + Q3K_FILE_SCALES + 4 * i)));
+    for (int p = 0; p < 8; p++) {
+        uint8_t *place = block + Q3K_VALUES + Q3K_PAIR_BYTES * p + 4 * row;
+        uint32_t word[4], last_even = q3_k_group(file, 8 * p + 3), last_odd = q3_k_group(file, 8 * p + 7);
+        for (int j = 0; j < 3; j++)
+            word[j] = q3_k_group(file, 8 * p + j) | q3_k_group(file, 8 * p + 4 + j) << 5;
+        store_u32(place, word[0] | (last_odd & 0x06060606) << 2);
+        store_u32(place + 64, word[1] | (last_odd & 0x01010101) << 3 | (last_even & 0x04040404) << 2);
+        store_u32(place + 128, word[2] | (last_even & 0x03030303) << 3);
+    }
+}
+
+static void unpack_q3_k(const uint8_t *d, const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    memset(file, 0, Q3K_FILE_BYTES);
+    memcpy(file + Q3K_FILE_D, d + 2 * row, 2);
+    for (int i = 0; i < 3; i++)
+        store_u32(file + Q3K_FILE_SCALES + 4 * i, swap_middle(load_u32(block + 64 * i + 4 * row)));
+    for (int p = 0; p < 8; p++) {
+        const uint8_t *place = block + Q3K_VALUES + Q3K_PAIR_BYTES * p + 4 * row;
+        uint32_t a = load_u32(place), b = load_u32(place + 64), c = load_u32(place + 128);
+        const uint32_t groups[8] = {
+            a,      b,      c,      (c >> 3 & 0x03030303) | (b >> 2 & 0x04040404),
+            a >> 5, b >> 5, c >> 5, (a >> 2 & 0x06060606) | (b >> 3 & 0x01010101),
+        };
+        for (int j = 0; j < 8; j++) {
+            int g = 8 * p + j;
+            uint8_t *third = file + g % 8 * 4;
+            store_pairs_group(file + Q3K_FILE_PAIRS, g, groups[j] & 0x03030303);
+            store_u32(third, load_u32(third) | (groups[j] >> 2 & 0x01010101) << (g / 8));
+        }
     }
 }
 
@@ -355,7 +464,11 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
             continue;
         }
         for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes) {
-            if (kind == TILE_Q4_K)
+            if (kind == TILE_Q2_K)
+                pack_q2_k(file, row, tile + (size_t)b * Q2K_BLOCK_BYTES);
+            else if (kind == TILE_Q3_K)
+                pack_q3_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES);
+            else if (kind == TILE_Q4_K)
                 pack_q4_k(file, row, tile + (size_t)b * Q4K_BLOCK_BYTES);
             else if (kind == TILE_Q5_K)
                 pack_q5_k(file, row, tile + (size_t)b * Q5K_BLOCK_BYTES);
@@ -387,7 +500,11 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
     }
     uint32_t n_values = matrix->kind == TILE_32 ? 32 : ACT_BLOCK;
     for (uint32_t b = 0; b < matrix->n_columns / n_values; b++) {
-        if (matrix->kind == TILE_Q4_K)
+        if (matrix->kind == TILE_Q2_K)
+            unpack_q2_k(tile + (size_t)b * Q2K_BLOCK_BYTES, row, file);
+        else if (matrix->kind == TILE_Q3_K)
+            unpack_q3_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES, row, file);
+        else if (matrix->kind == TILE_Q4_K)
             unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q5_K)
             unpack_q5_k(tile + (size_t)b * Q5K_BLOCK_BYTES, row, file);

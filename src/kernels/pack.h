@@ -41,6 +41,23 @@
  *           of odd ones
  *     2304  8 vectors: bit g of vector s is the bit that is missing in group g of sub-block s
  *
+ * TILE_Q2_K: a block of 1344 bytes each 256 columns (16 sub-blocks of 16: 4 groups each)
+ *        0  f16 d[16]
+ *       32  f16 dmin[16]
+ *       64  4 vectors: vector c holds the scales of sub-blocks 4c .. 4c+3 in its low nibbles and their mins in the high ones,
+ *           row r's at 4*r, in the order 0 2 1 3
+ *      320  16 vectors: vector 4*c + j holds group j of sub-blocks 4c+k: bits 0-1 of k 0, bits 2-3 of k 2, bits 4-5 of k 3,
+ *           bits 6-7 of k 1
+ * The sub-blocks in the upper four bits are used where they lie, 16 and 64 times too large, evened out in the scales.
+ *
+ * TILE_Q3_K: f16 d[n_blocks][16], padded to 64; then a block of 1728 bytes each 256 columns (16 sub-blocks of 16: 4 groups)
+ *        0  3 vectors: the file's 12 bytes of 6-bit scales of a row, as TILE_Q4_K has them
+ *      192  8 times 3 vectors A, B, C, for sub-blocks 2p and 2p+1, of 3-bit values e[j] and o[j] of their groups j
+ *           A: bits 0-2: e[0]   bits 5-7: o[0]   bits 3-4: the upper two bits of o[3]
+ *           B: bits 0-2: e[1]   bits 5-7: o[1]   bit 3: the lowest bit of o[3]   bit 4: the highest bit of e[3]
+ *           C: bits 0-2: e[2]   bits 5-7: o[2]   bits 3-4: the lower two bits of e[3]
+ * Values are unsigned, 4 too high. Odd sub-blocks come out 32 times too large, evened out in the scales.
+ *
  * TILE_FLOAT: for each column the 16 rows' values, as in the file; padded to 64.
  *
  * TILE_FILE: the 16 rows as in the file, one after the other, padded to 64.
@@ -67,6 +84,14 @@ enum {
     Q6K_CHUNK_BYTES = 768,
     Q6K_BLOCK_BYTES = 3328,
 
+    Q2K_SCALES = 64, /* offsets in a block */
+    Q2K_VALUES = 320,
+    Q2K_BLOCK_BYTES = 1344,
+
+    Q3K_VALUES = 192, /* offset in a block */
+    Q3K_PAIR_BYTES = 192,
+    Q3K_BLOCK_BYTES = 1728,
+
     PAIR_VALUES = 64,
     PAIR_M = 64,            /* offset in a pair of blocks, where there is an m */
     PAIR_BITS_VECTOR = 512, /* offset from the nibbles to the fifth bits */
@@ -83,7 +108,7 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
 /* One row of a packed matrix as f32[n_columns]: exactly what quant_decode gives for the row in the file. */
 void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out);
 
-/* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q6_K). */
+/* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q3_K and TILE_Q6_K). */
 size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns);
 
 /* TILE_32: bits a weight (4, 5, 8), whether blocks have an m, what u is for a weight of m, the d at a place of a tile; where the

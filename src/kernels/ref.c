@@ -95,7 +95,7 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
 struct unpacked {
     float w[256][TILE_ROWS];      /* by input and row; unsigned whole numbers */
     int32_t scale[16][TILE_ROWS]; /* by sub-block and row */
-    int32_t min[8][TILE_ROWS];
+    int32_t min[16][TILE_ROWS];
     float d[TILE_ROWS], dmin[TILE_ROWS];
     float d_32[2][TILE_ROWS], m_32[2][TILE_ROWS]; /* of a pair of 32-blocks */
 };
@@ -176,6 +176,58 @@ static void unpack_q6_k(const struct packed_matrix *w, const uint8_t *tile, uint
     }
 }
 
+static void unpack_q2_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + (size_t)b * Q2K_BLOCK_BYTES;
+    (void)w;
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(block + 2 * row));
+        u->dmin[row] = f16_to_f32(load_u16(block + Q4K_DMIN + 2 * row));
+        for (int s = 0; s < 16; s++) {
+            uint8_t byte = sub_block_byte(block + Q2K_SCALES + 64 * (s / 4), row, s % 4);
+            u->scale[s][row] = byte & 15;
+            u->min[s][row] = byte >> 4;
+        }
+    }
+    for (int vector = 0; vector < 16; vector++) {
+        const uint8_t *pairs = block + Q2K_VALUES + 64 * vector;
+        int input = vector / 4 * 64 + vector % 4 * 4;
+        for (int i = 0; i < 64; i++) {
+            u->w[input + i % 4][i / 4] = (float)(pairs[i] & 3);
+            u->w[input + 16 + i % 4][i / 4] = (float)(pairs[i] >> 6);
+            u->w[input + 32 + i % 4][i / 4] = (float)(pairs[i] >> 2 & 3);
+            u->w[input + 48 + i % 4][i / 4] = (float)(pairs[i] >> 4 & 3);
+        }
+    }
+}
+
+static void unpack_q3_k(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + pack_header_bytes(w->type, w->n_columns) + (size_t)b * Q3K_BLOCK_BYTES;
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(tile + 32 * (size_t)b + 2 * row));
+        for (int s = 0; s < 4; s++) {
+            uint8_t word0 = sub_block_byte(block, row, s), word1 = sub_block_byte(block + 64, row, s);
+            uint8_t high = sub_block_byte(block + 128, row, s);
+            u->scale[s][row] = ((word0 & 15) | (high & 3) << 4) - 32;
+            u->scale[4 + s][row] = ((word1 & 15) | (high >> 2 & 3) << 4) - 32;
+            u->scale[8 + s][row] = (word0 >> 4 | (high >> 4 & 3) << 4) - 32;
+            u->scale[12 + s][row] = (word1 >> 4 | high >> 6 << 4) - 32;
+        }
+    }
+    for (int pair = 0; pair < 8; pair++)
+        for (int i = 0; i < 64; i++) {
+            const uint8_t *place = block + Q3K_VALUES + Q3K_PAIR_BYTES * pair + i;
+            int a = place[0], b4 = place[64], c = place[128];
+            const int even[4] = {a & 7, b4 & 7, c & 7, (c >> 3 & 3) | (b4 >> 2 & 4)};
+            const int odd[4] = {a >> 5, b4 >> 5, c >> 5, (a >> 2 & 6) | (b4 >> 3 & 1)};
+            for (int j = 0; j < 4; j++) {
+                u->w[32 * pair + 4 * j + i % 4][i / 4] = (float)even[j];
+                u->w[32 * pair + 16 + 4 * j + i % 4][i / 4] = (float)odd[j];
+            }
+        }
+}
+
 /* A pair of 32-blocks. */
 static void unpack_32(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
 {
@@ -243,16 +295,36 @@ static void flush_q4_k(const struct packed_matrix *w, const struct unpacked *u, 
     }
 }
 
+static void flush_q2_k(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+                       float acc[TILE_ROWS])
+{
+    const struct act_q8_256 *a = (const struct act_q8_256 *)act + b;
+    int32_t isum[TILE_ROWS] = {0}, msum[TILE_ROWS] = {0}, dot[TILE_ROWS];
+    (void)w;
+    for (int s = 0; s < 16; s++) {
+        dot_values(u->w + 16 * s, a->q + 16 * s, 16, dot);
+        for (int row = 0; row < TILE_ROWS; row++) {
+            isum[row] += u->scale[s][row] * dot[row];
+            msum[row] += u->min[s][row] * a->sum16[s];
+        }
+    }
+    for (int row = 0; row < TILE_ROWS; row++) {
+        acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
+        acc[row] = fmaf(-(u->dmin[row] * a->d), (float)msum[row], acc[row]);
+    }
+}
+
+/* Q6_K and Q3_K, whose values are 32 and 4 too high. */
 static void flush_q6_k(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
                        float acc[TILE_ROWS])
 {
     const struct act_q8_256 *a = (const struct act_q8_256 *)act + b;
     int32_t isum[TILE_ROWS] = {0}, dot[TILE_ROWS];
-    (void)w;
+    const int zero = w->kind == TILE_Q3_K ? 4 : 32;
     for (int s = 0; s < 16; s++) {
         dot_values(u->w + 16 * s, a->q + 16 * s, 16, dot);
         for (int row = 0; row < TILE_ROWS; row++)
-            isum[row] += u->scale[s][row] * (dot[row] - 32 * a->sum16[s]);
+            isum[row] += u->scale[s][row] * (dot[row] - zero * a->sum16[s]);
     }
     for (int row = 0; row < TILE_ROWS; row++)
         acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
@@ -315,6 +387,16 @@ static void matmul_blocks(const struct matmul_args *args, uint32_t tile_begin, u
                            args->add);
         }
     }
+}
+
+static void matmul_q2_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q2_k, flush_q2_k);
+}
+
+static void matmul_q3_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q3_k, flush_q6_k);
 }
 
 static void matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
@@ -529,7 +611,9 @@ void kernels_fill_ref(struct kernels *kernels)
         .name = "ref",
         .quantize =
             {[ACT_Q8_256] = quantize_q8_256, [ACT_Q8_32] = quantize_q8_32, [ACT_F32] = quantize_f32_plain},
-        .matmul = {[TILE_Q4_K] = matmul_q4_k,
+        .matmul = {[TILE_Q2_K] = matmul_q2_k,
+                   [TILE_Q3_K] = matmul_q3_k,
+                   [TILE_Q4_K] = matmul_q4_k,
                    [TILE_Q6_K] = matmul_q6_k,
                    [TILE_32] = matmul_32,
                    [TILE_Q5_K] = matmul_q5_k,
