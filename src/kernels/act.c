@@ -22,6 +22,7 @@ enum act_kind act_kind_of(enum tile_kind kind)
     case TILE_Q4_K:
     case TILE_Q5_K:
     case TILE_Q6_K:
+    case TILE_IQ4_XS:
         return ACT_Q8_256;
     case TILE_32:
         return ACT_Q8_32;

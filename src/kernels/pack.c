@@ -22,6 +22,11 @@ enum {
     Q3K_FILE_D = 108,
     Q3K_FILE_BYTES = 110,
 
+    IQ4XS_FILE_HIGH = 2, /* d, upper bits of scales (u16), their lower bits[4], qs[128] */
+    IQ4XS_FILE_LOW = 4,
+    IQ4XS_FILE_NIBBLES = 8,
+    IQ4XS_FILE_BYTES = 136,
+
     Q6K_FILE_HIGH = 128, /* ql[128], qh[64], scales[16], d */
     Q6K_FILE_SCALES = 192,
     Q6K_FILE_D = 208,
@@ -58,6 +63,8 @@ enum tile_kind pack_kind(enum tensor_type type)
         return TILE_Q5_K;
     case TENSOR_Q6_K:
         return TILE_Q6_K;
+    case TENSOR_IQ4_XS:
+        return TILE_IQ4_XS;
     case TENSOR_F32:
     case TENSOR_F16:
     case TENSOR_BF16:
@@ -86,6 +93,7 @@ size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
     switch (pack_kind(type)) {
     case TILE_Q3_K:
     case TILE_Q6_K:
+    case TILE_IQ4_XS:
         return round_up_64((size_t)(n_columns / ACT_BLOCK) * 32);
     default:
         return 0;
@@ -106,6 +114,8 @@ size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
         return (size_t)(n_columns / ACT_BLOCK) * Q5K_BLOCK_BYTES;
     case TILE_Q6_K:
         return header + (size_t)(n_columns / ACT_BLOCK) * Q6K_BLOCK_BYTES;
+    case TILE_IQ4_XS:
+        return header + (size_t)(n_columns / ACT_BLOCK) * IQ4XS_BLOCK_BYTES;
     case TILE_32:
         return pack_32_pairs(n_columns) * pack_32_pair_bytes(type);
     default:
@@ -324,6 +334,49 @@ static void unpack_q3_k(const uint8_t *d, const uint8_t *block, uint32_t row, ui
     }
 }
 
+/* Where the scale of sub-block s (0 .. 7) lies in TILE_IQ4_XS. */
+static uint32_t iq4xs_scale_at(uint32_t s, uint32_t row)
+{
+    static const uint32_t place[4] = {0, 2, 1, 3};
+    return s / 4 * 64 + 4 * row + place[s % 4];
+}
+
+static void pack_iq4_xs(const uint8_t *file, uint32_t row, uint8_t *d, uint8_t *block)
+{
+    memcpy(d + 2 * row, file, 2);
+    for (uint32_t s = 0; s < 8; s++) {
+        int low = file[IQ4XS_FILE_LOW + s / 2] >> (s % 2 * 4) & 15;
+        int high = file[IQ4XS_FILE_HIGH + s / 4] >> (s % 4 * 2) & 3;
+        block[iq4xs_scale_at(s, row)] = (uint8_t)((low | high << 4) - 32);
+    }
+    for (uint32_t p = 0; p < 4; p++)
+        for (uint32_t g = 0; g < 8;
+             g++) { /* a sub-block's first 16 inputs are low nibbles, the others high ones */
+            const uint8_t *even = file + IQ4XS_FILE_NIBBLES + 32 * p + g % 4 * 4, *odd = even + 16;
+            uint32_t first = load_u32(even) >> (g / 4 * 4), second = load_u32(odd) >> (g / 4 * 4);
+            store_u32(block + IQ4XS_NIBBLES + 64 * (8 * p + g) + 4 * row,
+                      (first & 0x0f0f0f0f) | (second & 0x0f0f0f0f) << 4);
+        }
+}
+
+static void unpack_iq4_xs(const uint8_t *d, const uint8_t *block, uint32_t row, uint8_t *file)
+{
+    memset(file, 0, IQ4XS_FILE_BYTES);
+    memcpy(file, d + 2 * row, 2);
+    for (uint32_t s = 0; s < 8; s++) {
+        int scale = (int8_t)block[iq4xs_scale_at(s, row)] + 32;
+        file[IQ4XS_FILE_LOW + s / 2] |= (uint8_t)((scale & 15) << (s % 2 * 4));
+        file[IQ4XS_FILE_HIGH + s / 4] |= (uint8_t)(scale >> 4 << (s % 4 * 2));
+    }
+    for (uint32_t p = 0; p < 4; p++)
+        for (uint32_t g = 0; g < 8; g++) {
+            uint8_t *even = file + IQ4XS_FILE_NIBBLES + 32 * p + g % 4 * 4, *odd = even + 16;
+            uint32_t nibbles = load_u32(block + IQ4XS_NIBBLES + 64 * (8 * p + g) + 4 * row);
+            store_u32(even, load_u32(even) | (nibbles & 0x0f0f0f0f) << (g / 4 * 4));
+            store_u32(odd, load_u32(odd) | (nibbles >> 4 & 0x0f0f0f0f) << (g / 4 * 4));
+        }
+}
+
 /* Where the parts of a 32-block lie in the file: -1 if it has no such part. */
 struct shape_32 {
     int m, high, quants;
@@ -468,6 +521,8 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
                 pack_q2_k(file, row, tile + (size_t)b * Q2K_BLOCK_BYTES);
             else if (kind == TILE_Q3_K)
                 pack_q3_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES);
+            else if (kind == TILE_IQ4_XS)
+                pack_iq4_xs(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * IQ4XS_BLOCK_BYTES);
             else if (kind == TILE_Q4_K)
                 pack_q4_k(file, row, tile + (size_t)b * Q4K_BLOCK_BYTES);
             else if (kind == TILE_Q5_K)
@@ -504,6 +559,8 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
             unpack_q2_k(tile + (size_t)b * Q2K_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q3_K)
             unpack_q3_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES, row, file);
+        else if (matrix->kind == TILE_IQ4_XS)
+            unpack_iq4_xs(tile + 32 * (size_t)b, blocks + (size_t)b * IQ4XS_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q4_K)
             unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
         else if (matrix->kind == TILE_Q5_K)

@@ -58,6 +58,10 @@
  *           C: bits 0-2: e[2]   bits 5-7: o[2]   bits 3-4: the lower two bits of e[3]
  * Values are unsigned, 4 too high. Odd sub-blocks come out 32 times too large, evened out in the scales.
  *
+ * TILE_IQ4_XS: f16 d[n_blocks][16], padded to 64; then a block of 2176 bytes each 256 columns (8 sub-blocks of 32: 8 groups)
+ *        0  2 vectors: vector c holds the scales of sub-blocks 4c .. 4c+3, less 32, as int8, row r's at 4*r, in the order 0 2 1 3
+ *      128  32 vectors of nibbles, as TILE_Q4_K has them
+ *
  * TILE_FLOAT: for each column the 16 rows' values, as in the file; padded to 64.
  *
  * TILE_FILE: the 16 rows as in the file, one after the other, padded to 64.
@@ -92,6 +96,9 @@ enum {
     Q3K_PAIR_BYTES = 192,
     Q3K_BLOCK_BYTES = 1728,
 
+    IQ4XS_NIBBLES = 128, /* offset in a block */
+    IQ4XS_BLOCK_BYTES = 2176,
+
     PAIR_VALUES = 64,
     PAIR_M = 64,            /* offset in a pair of blocks, where there is an m */
     PAIR_BITS_VECTOR = 512, /* offset from the nibbles to the fifth bits */
@@ -108,7 +115,7 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
 /* One row of a packed matrix as f32[n_columns]: exactly what quant_decode gives for the row in the file. */
 void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out);
 
-/* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q3_K and TILE_Q6_K). */
+/* For the kernels. Bytes in front of the blocks of a tile (0 but for TILE_Q3_K, TILE_Q6_K and TILE_IQ4_XS). */
 size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns);
 
 /* TILE_32: bits a weight (4, 5, 8), whether blocks have an m, what u is for a weight of m, the d at a place of a tile; where the

@@ -93,7 +93,7 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
  * it. */
 
 struct unpacked {
-    float w[256][TILE_ROWS];      /* by input and row; unsigned whole numbers */
+    float w[256][TILE_ROWS];      /* by input and row; whole numbers */
     int32_t scale[16][TILE_ROWS]; /* by sub-block and row */
     int32_t min[16][TILE_ROWS];
     float d[TILE_ROWS], dmin[TILE_ROWS];
@@ -228,6 +228,25 @@ static void unpack_q3_k(const struct packed_matrix *w, const uint8_t *tile, uint
         }
 }
 
+static void unpack_iq4_xs(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
+{
+    const uint8_t *block = tile + pack_header_bytes(w->type, w->n_columns) + (size_t)b * IQ4XS_BLOCK_BYTES;
+    const int8_t *codebook = quant_codebook(w->type);
+    for (int row = 0; row < TILE_ROWS; row++) {
+        u->d[row] = f16_to_f32(load_u16(tile + 32 * (size_t)b + 2 * row));
+        for (int s = 0; s < 8; s++)
+            u->scale[s][row] = (int8_t)sub_block_byte(block + 64 * (s / 4), row, s % 4);
+    }
+    for (int vector = 0; vector < 32; vector++) {
+        const uint8_t *nibbles = block + IQ4XS_NIBBLES + 64 * vector;
+        int input = vector / 8 * 64 + vector % 8 * 4;
+        for (int i = 0; i < 64; i++) {
+            u->w[input + i % 4][i / 4] = (float)codebook[nibbles[i] & 15];
+            u->w[input + 32 + i % 4][i / 4] = (float)codebook[nibbles[i] >> 4];
+        }
+    }
+}
+
 /* A pair of 32-blocks. */
 static void unpack_32(const struct packed_matrix *w, const uint8_t *tile, uint32_t b, struct unpacked *u)
 {
@@ -330,6 +349,21 @@ static void flush_q6_k(const struct packed_matrix *w, const struct unpacked *u, 
         acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
 }
 
+static void flush_iq4_xs(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
+                         float acc[TILE_ROWS])
+{
+    const struct act_q8_256 *a = (const struct act_q8_256 *)act + b;
+    int32_t isum[TILE_ROWS] = {0}, dot[TILE_ROWS];
+    (void)w;
+    for (int s = 0; s < 8; s++) {
+        dot_values(u->w + 32 * s, a->q + 32 * s, 32, dot);
+        for (int row = 0; row < TILE_ROWS; row++)
+            isum[row] += u->scale[s][row] * dot[row];
+    }
+    for (int row = 0; row < TILE_ROWS; row++)
+        acc[row] = fmaf(u->d[row] * a->d, (float)isum[row], acc[row]);
+}
+
 static void flush_32(const struct packed_matrix *w, const struct unpacked *u, const void *act, uint32_t b,
                      float acc[TILE_ROWS])
 {
@@ -412,6 +446,11 @@ static void matmul_q5_k(const struct matmul_args *args, uint32_t tile_begin, uin
 static void matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
     matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_q6_k, flush_q6_k);
+}
+
+static void matmul_iq4_xs(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    matmul_blocks(args, tile_begin, tile_end, ACT_BLOCK, unpack_iq4_xs, flush_iq4_xs);
 }
 
 static void matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
@@ -615,6 +654,7 @@ void kernels_fill_ref(struct kernels *kernels)
                    [TILE_Q3_K] = matmul_q3_k,
                    [TILE_Q4_K] = matmul_q4_k,
                    [TILE_Q6_K] = matmul_q6_k,
+                   [TILE_IQ4_XS] = matmul_iq4_xs,
                    [TILE_32] = matmul_32,
                    [TILE_Q5_K] = matmul_q5_k,
                    [TILE_FLOAT] = matmul_float,
