@@ -100,26 +100,38 @@ size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
     }
 }
 
+/* Bytes of a block of 256 columns in a tile; of TILE_32, TILE_FLOAT and TILE_FILE, which have none, 0. */
+static size_t k_block_bytes(enum tile_kind kind)
+{
+    switch (kind) {
+    case TILE_Q2_K:
+        return Q2K_BLOCK_BYTES;
+    case TILE_Q3_K:
+        return Q3K_BLOCK_BYTES;
+    case TILE_Q4_K:
+        return Q4K_BLOCK_BYTES;
+    case TILE_Q5_K:
+        return Q5K_BLOCK_BYTES;
+    case TILE_Q6_K:
+        return Q6K_BLOCK_BYTES;
+    case TILE_IQ4_XS:
+        return IQ4XS_BLOCK_BYTES;
+    default:
+        return 0;
+    }
+}
+
 size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
 {
-    size_t header = pack_header_bytes(type, n_columns);
-    switch (pack_kind(type)) {
-    case TILE_Q2_K:
-        return (size_t)(n_columns / ACT_BLOCK) * Q2K_BLOCK_BYTES;
-    case TILE_Q3_K:
-        return header + (size_t)(n_columns / ACT_BLOCK) * Q3K_BLOCK_BYTES;
-    case TILE_Q4_K:
-        return (size_t)(n_columns / ACT_BLOCK) * Q4K_BLOCK_BYTES;
-    case TILE_Q5_K:
-        return (size_t)(n_columns / ACT_BLOCK) * Q5K_BLOCK_BYTES;
-    case TILE_Q6_K:
-        return header + (size_t)(n_columns / ACT_BLOCK) * Q6K_BLOCK_BYTES;
-    case TILE_IQ4_XS:
-        return header + (size_t)(n_columns / ACT_BLOCK) * IQ4XS_BLOCK_BYTES;
+    enum tile_kind kind = pack_kind(type);
+    switch (kind) {
     case TILE_32:
         return pack_32_pairs(n_columns) * pack_32_pair_bytes(type);
-    default:
+    case TILE_FLOAT:
+    case TILE_FILE:
         return round_up_64(TILE_ROWS * file_row_bytes(type, n_columns));
+    default:
+        return pack_header_bytes(type, n_columns) + n_columns / ACT_BLOCK * k_block_bytes(kind);
     }
 }
 
@@ -493,11 +505,72 @@ static void unpack_32(enum tensor_type type, const uint8_t *tile, uint32_t row, 
     values_to_file(type, u, file);
 }
 
+/* Block b of a row; n_columns are those of the row. */
+static void pack_block(enum tensor_type type, const uint8_t *file, uint32_t row, uint32_t b,
+                       uint32_t n_columns, uint8_t *tile)
+{
+    enum tile_kind kind = pack_kind(type);
+    uint8_t *d = tile + 32 * (size_t)b; /* of the kinds that have a header of these */
+    uint8_t *block = tile + pack_header_bytes(type, n_columns) + b * k_block_bytes(kind);
+    switch (kind) {
+    case TILE_Q2_K:
+        pack_q2_k(file, row, block);
+        break;
+    case TILE_Q3_K:
+        pack_q3_k(file, row, d, block);
+        break;
+    case TILE_Q4_K:
+        pack_q4_k(file, row, block);
+        break;
+    case TILE_Q5_K:
+        pack_q5_k(file, row, block);
+        break;
+    case TILE_Q6_K:
+        pack_q6_k(file, row, d, block);
+        break;
+    case TILE_IQ4_XS:
+        pack_iq4_xs(file, row, d, block);
+        break;
+    default:
+        pack_32(type, file, row, b, tile);
+    }
+}
+
+/* Likewise, back to the bytes of the file. */
+static void unpack_block(enum tensor_type type, const uint8_t *tile, uint32_t row, uint32_t b,
+                         uint32_t n_columns, uint8_t *file)
+{
+    enum tile_kind kind = pack_kind(type);
+    const uint8_t *d = tile + 32 * (size_t)b;
+    const uint8_t *block = tile + pack_header_bytes(type, n_columns) + b * k_block_bytes(kind);
+    switch (kind) {
+    case TILE_Q2_K:
+        unpack_q2_k(block, row, file);
+        break;
+    case TILE_Q3_K:
+        unpack_q3_k(d, block, row, file);
+        break;
+    case TILE_Q4_K:
+        unpack_q4_k(block, row, file);
+        break;
+    case TILE_Q5_K:
+        unpack_q5_k(block, row, file);
+        break;
+    case TILE_Q6_K:
+        unpack_q6_k(d, block, row, file);
+        break;
+    case TILE_IQ4_XS:
+        unpack_iq4_xs(d, block, row, file);
+        break;
+    default:
+        unpack_32(type, tile, row, b, file);
+    }
+}
+
 void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32_t n_rows, uint32_t n_columns,
                uint8_t *tile)
 {
     enum tile_kind kind = pack_kind(type);
-    uint8_t *blocks = tile + pack_header_bytes(type, n_columns);
     uint32_t n_blocks = n_columns / (kind == TILE_32 ? 32 : ACT_BLOCK);
     size_t file_block_bytes = quant_find(type)->block_bytes;
 
@@ -516,22 +589,8 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
             memcpy(tile + row * n_bytes, file, n_bytes);
             continue;
         }
-        for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes) {
-            if (kind == TILE_Q2_K)
-                pack_q2_k(file, row, tile + (size_t)b * Q2K_BLOCK_BYTES);
-            else if (kind == TILE_Q3_K)
-                pack_q3_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES);
-            else if (kind == TILE_IQ4_XS)
-                pack_iq4_xs(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * IQ4XS_BLOCK_BYTES);
-            else if (kind == TILE_Q4_K)
-                pack_q4_k(file, row, tile + (size_t)b * Q4K_BLOCK_BYTES);
-            else if (kind == TILE_Q5_K)
-                pack_q5_k(file, row, tile + (size_t)b * Q5K_BLOCK_BYTES);
-            else if (kind == TILE_Q6_K)
-                pack_q6_k(file, row, tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES);
-            else
-                pack_32(type, file, row, b, tile);
-        }
+        for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes)
+            pack_block(type, file, row, b, n_columns, tile);
     }
 }
 
@@ -539,7 +598,6 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
 {
     enum tensor_type type = matrix->type;
     const uint8_t *tile = matrix->data + row / TILE_ROWS * matrix->tile_bytes;
-    const uint8_t *blocks = tile + pack_header_bytes(type, matrix->n_columns);
     uint8_t file[Q6K_FILE_BYTES]; /* the largest block */
     row %= TILE_ROWS;
 
@@ -555,20 +613,7 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
     }
     uint32_t n_values = matrix->kind == TILE_32 ? 32 : ACT_BLOCK;
     for (uint32_t b = 0; b < matrix->n_columns / n_values; b++) {
-        if (matrix->kind == TILE_Q2_K)
-            unpack_q2_k(tile + (size_t)b * Q2K_BLOCK_BYTES, row, file);
-        else if (matrix->kind == TILE_Q3_K)
-            unpack_q3_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q3K_BLOCK_BYTES, row, file);
-        else if (matrix->kind == TILE_IQ4_XS)
-            unpack_iq4_xs(tile + 32 * (size_t)b, blocks + (size_t)b * IQ4XS_BLOCK_BYTES, row, file);
-        else if (matrix->kind == TILE_Q4_K)
-            unpack_q4_k(tile + (size_t)b * Q4K_BLOCK_BYTES, row, file);
-        else if (matrix->kind == TILE_Q5_K)
-            unpack_q5_k(tile + (size_t)b * Q5K_BLOCK_BYTES, row, file);
-        else if (matrix->kind == TILE_Q6_K)
-            unpack_q6_k(tile + 32 * (size_t)b, blocks + (size_t)b * Q6K_BLOCK_BYTES, row, file);
-        else
-            unpack_32(type, tile, row, b, file);
+        unpack_block(type, tile, row, b, matrix->n_columns, file);
         quant_decode(type, file, n_values, out + (size_t)b * n_values);
     }
 }
