@@ -37,7 +37,6 @@ enum tile_kind {
     TILE_Q3_K,   /* Q3_K, bit for bit, 0.4297 bytes a weight */
     TILE_IQ4_XS, /* IQ4_XS, bit for bit, 0.5391 bytes a weight */
     TILE_FLOAT,  /* F32, F16, BF16 */
-    TILE_FILE,   /* rows as in the file, decoded to f32 as they are used */
     TILE_KINDS
 };
 
@@ -54,7 +53,7 @@ struct packed_matrix {     /* [n_rows, n_columns], a product gives n_rows output
 enum act_kind {
     ACT_Q8_256, /* struct act_q8_256 blocks: for TILE_Q2_K to TILE_Q6_K and TILE_IQ4_XS */
     ACT_Q8_32,  /* struct act_q8_32 blocks: for TILE_32 */
-    ACT_F32,    /* plain floats, padded with zeros to whole blocks: for TILE_FLOAT and TILE_FILE */
+    ACT_F32,    /* plain floats, padded with zeros to whole blocks: for TILE_FLOAT */
     ACT_KINDS
 };
 

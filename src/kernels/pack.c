@@ -65,10 +65,6 @@ enum tile_kind pack_kind(enum tensor_type type)
         return TILE_Q6_K;
     case TENSOR_IQ4_XS:
         return TILE_IQ4_XS;
-    case TENSOR_F32:
-    case TENSOR_F16:
-    case TENSOR_BF16:
-        return TILE_FLOAT;
     case TENSOR_Q8_0:
     case TENSOR_Q4_0:
     case TENSOR_Q4_1:
@@ -77,9 +73,12 @@ enum tile_kind pack_kind(enum tensor_type type)
     case TENSOR_IQ4_NL:
     case TENSOR_MXFP4:
         return TILE_32;
-    default:
-        return TILE_FILE;
+    case TENSOR_F32:
+    case TENSOR_F16:
+    case TENSOR_BF16:
+        break;
     }
+    return TILE_FLOAT;
 }
 
 static size_t file_row_bytes(enum tensor_type type, uint32_t n_columns)
@@ -100,7 +99,7 @@ size_t pack_header_bytes(enum tensor_type type, uint32_t n_columns)
     }
 }
 
-/* Bytes of a block of 256 columns in a tile; of TILE_32, TILE_FLOAT and TILE_FILE, which have none, 0. */
+/* Bytes of a block of 256 columns in a tile; of TILE_32 and TILE_FLOAT, which have none, 0. */
 static size_t k_block_bytes(enum tile_kind kind)
 {
     switch (kind) {
@@ -128,7 +127,6 @@ size_t pack_tile_bytes(enum tensor_type type, uint32_t n_columns)
     case TILE_32:
         return pack_32_pairs(n_columns) * pack_32_pair_bytes(type);
     case TILE_FLOAT:
-    case TILE_FILE:
         return round_up_64(TILE_ROWS * file_row_bytes(type, n_columns));
     default:
         return pack_header_bytes(type, n_columns) + n_columns / ACT_BLOCK * k_block_bytes(kind);
@@ -584,11 +582,6 @@ void pack_tile(enum tensor_type type, const void *rows, size_t row_bytes, uint32
                        file_block_bytes);
             continue;
         }
-        if (kind == TILE_FILE) {
-            size_t n_bytes = file_row_bytes(type, n_columns);
-            memcpy(tile + row * n_bytes, file, n_bytes);
-            continue;
-        }
         for (uint32_t b = 0; b < n_blocks; b++, file += file_block_bytes)
             pack_block(type, file, row, b, n_columns, tile);
     }
@@ -605,10 +598,6 @@ void pack_row_f32(const struct packed_matrix *matrix, uint32_t row, float *out)
         uint32_t n_bytes = quant_find(type)->block_bytes;
         for (uint32_t i = 0; i < matrix->n_columns; i++)
             quant_decode(type, tile + ((size_t)i * TILE_ROWS + row) * n_bytes, 1, out + i);
-        return;
-    }
-    if (matrix->kind == TILE_FILE) {
-        quant_decode(type, tile + row * file_row_bytes(type, matrix->n_columns), matrix->n_columns, out);
         return;
     }
     uint32_t n_values = matrix->kind == TILE_32 ? 32 : ACT_BLOCK;

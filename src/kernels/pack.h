@@ -64,8 +64,6 @@
  *
  * TILE_FLOAT: for each column the 16 rows' values, as in the file; padded to 64.
  *
- * TILE_FILE: the 16 rows as in the file, one after the other, padded to 64.
- *
  * Owns nothing; any thread. */
 // clang-format on
 #ifndef RUNNEL_KERNELS_PACK_H

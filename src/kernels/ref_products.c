@@ -383,12 +383,11 @@ static void matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint3
     matmul_blocks(args, tile_begin, tile_end, PAIR_VALUES, unpack_32, flush_32);
 }
 
-/* TILE_FLOAT and TILE_FILE: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
+/* TILE_FLOAT: a piece of each row is decoded to f32, one chain of fused multiply-adds over ascending inputs. */
 static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
 {
     const struct packed_matrix *w = args->w;
     const struct quant_info *info = quant_find(w->type);
-    size_t row_bytes = (size_t)(w->n_columns / info->block_values) * info->block_bytes;
     float acc[ROWS_AT_ONCE], piece[ACT_BLOCK];
     for (uint32_t column = tile_begin * TILE_ROWS; column < tile_end * TILE_ROWS && column < w->n_rows;
          column++) {
@@ -398,12 +397,7 @@ static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, ui
             memset(acc, 0, sizeof acc);
             for (uint32_t begin = 0; begin < w->n_columns; begin += ACT_BLOCK) {
                 uint32_t n_values = w->n_columns - begin < ACT_BLOCK ? w->n_columns - begin : ACT_BLOCK;
-                if (w->kind == TILE_FILE)
-                    quant_decode(w->type,
-                                 tile + column % TILE_ROWS * row_bytes +
-                                     (size_t)(begin / info->block_values) * info->block_bytes,
-                                 n_values, piece);
-                for (uint32_t k = 0; w->kind == TILE_FLOAT && k < n_values; k++)
+                for (uint32_t k = 0; k < n_values; k++)
                     quant_decode(w->type,
                                  tile + ((size_t)(begin + k) * TILE_ROWS + column % TILE_ROWS) *
                                             info->block_bytes,
@@ -431,5 +425,4 @@ void kernels_fill_ref_products(struct kernels *kernels)
     kernels->matmul[TILE_32] = matmul_32;
     kernels->matmul[TILE_Q5_K] = matmul_q5_k;
     kernels->matmul[TILE_FLOAT] = matmul_float;
-    kernels->matmul[TILE_FILE] = matmul_float;
 }
