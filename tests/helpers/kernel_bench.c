@@ -118,7 +118,7 @@ static void bench_type(const struct kernels *kernels, enum tensor_type type, uin
                 b.n_acts = n_acts[i];
                 b.n_tiles = b.n_acts <= 32 ? b.w.n_tiles : b.w.n_tiles / 8;
                 double took = measure(&b);
-                printf("%-6s %-4s %5u columns  M %3u  %u threads: %7.1f GMAC/s %6.1f GB/s\n", kernels->name,
+                printf("%-6s %-6s %5u columns  M %3u  %u threads: %7.1f GMAC/s %6.1f GB/s\n", kernels->name,
                        quant_find(type)->name, n_columns, b.n_acts, b.n_threads,
                        1e-9 * b.n_tiles * TILE_ROWS * n_columns * b.n_acts / took,
                        1e-9 * b.n_tiles * b.w.tile_bytes / took);
