@@ -183,6 +183,24 @@ static void test_pack_keeps_every_bit(void **state)
             }
 }
 
+/* MXFP4's scales lie in a tile as the upper halves of floats. */
+static void test_pack_keeps_every_exponent(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 512 }; /* 16 blocks in each of 16 rows */
+    float expected[COLUMNS], got[COLUMNS];
+    struct matrix m = make_matrix(TENSOR_MXFP4, TILE_ROWS, COLUMNS, FILL_RANDOM);
+    for (uint32_t block = 0; block < 256; block++)
+        m.file[block * quant_find(TENSOR_MXFP4)->block_bytes] = (uint8_t)block;
+    pack_tile(TENSOR_MXFP4, m.file, m.row_bytes, TILE_ROWS, COLUMNS, m.packed.data);
+    for (uint32_t row = 0; row < TILE_ROWS; row++) {
+        quant_decode(TENSOR_MXFP4, m.file + row * m.row_bytes, COLUMNS, expected);
+        pack_row_f32(&m.packed, row, got);
+        CHECK_SAME(got, expected, COLUMNS, "row %u", row);
+    }
+    free_matrix(&m);
+}
+
 /* Products. */
 
 struct product {
@@ -598,6 +616,7 @@ int main(int argc, char **argv)
                             argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_keeps_every_bit),
+        cmocka_unit_test(test_pack_keeps_every_exponent),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_products_of_every_shape),
         cmocka_unit_test(test_products_of_extremes),
