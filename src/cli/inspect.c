@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TYPES_MAX = 16, SPECIALS_MAX = 8 };
+enum { TYPES_MAX = 32, SPECIALS_MAX = 8 };
 
 struct type_use {
     const struct quant_info *info;
@@ -195,7 +195,7 @@ static void print_inspection(const struct inspection *it)
     printf("%.3f billion (%" PRIu64 ")\n", (double)it->n_parameters / 1e9, it->n_parameters);
     for (size_t t = 0; t < it->n_types; t++) {
         label(t ? "" : "tensors");
-        printf("%5" PRIu64 " x %-5s %10.2f MB\n", it->types[t].n_tensors, it->types[t].info->name,
+        printf("%5" PRIu64 " x %-6s %9.2f MB\n", it->types[t].n_tensors, it->types[t].info->name,
                (double)it->types[t].n_bytes / 1e6);
     }
     line_bytes("read per token", it->bytes_per_token);

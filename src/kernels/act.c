@@ -17,9 +17,12 @@ size_t act_row_bytes(enum act_kind kind, uint32_t n)
 enum act_kind act_kind_of(enum tile_kind kind)
 {
     switch (kind) {
+    case TILE_Q2_K:
+    case TILE_Q3_K:
     case TILE_Q4_K:
     case TILE_Q5_K:
     case TILE_Q6_K:
+    case TILE_IQ4_XS:
         return ACT_Q8_256;
     case TILE_32:
         return ACT_Q8_32;

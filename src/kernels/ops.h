@@ -28,12 +28,15 @@ enum {
 
 /* How a matrix lies in memory. Layouts are described in pack.h. */
 enum tile_kind {
-    TILE_Q4_K,  /* Q4_K, bit for bit, 0.5625 bytes a weight */
-    TILE_Q6_K,  /* Q6_K, bit for bit, 0.8203 bytes a weight */
-    TILE_32,    /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, bit for bit: 1.0625, 0.5625, 0.625, 0.6875, 0.75 bytes */
-    TILE_Q5_K,  /* Q5_K, bit for bit, 0.6875 bytes a weight */
-    TILE_FLOAT, /* F32, F16, BF16 */
-    TILE_FILE,  /* Q2_K, Q3_K: rows as in the file, decoded to f32 as they are used */
+    TILE_Q4_K,   /* Q4_K, bit for bit, 0.5625 bytes a weight */
+    TILE_Q6_K,   /* Q6_K, bit for bit, 0.8203 bytes a weight */
+    TILE_32,     /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, bit for bit: 1.0625, 0.5625, 0.625, 0.6875, 0.75 bytes;
+                  IQ4_NL, MXFP4: 0.5625 bytes */
+    TILE_Q5_K,   /* Q5_K, bit for bit, 0.6875 bytes a weight */
+    TILE_Q2_K,   /* Q2_K, bit for bit, 0.3281 bytes a weight */
+    TILE_Q3_K,   /* Q3_K, bit for bit, 0.4297 bytes a weight */
+    TILE_IQ4_XS, /* IQ4_XS, bit for bit, 0.5391 bytes a weight */
+    TILE_FLOAT,  /* F32, F16, BF16 */
     TILE_KINDS
 };
 
@@ -48,9 +51,9 @@ struct packed_matrix {     /* [n_rows, n_columns], a product gives n_rows output
 
 /* How the inputs of a product are given. */
 enum act_kind {
-    ACT_Q8_256, /* struct act_q8_256 blocks: for TILE_Q4_K, TILE_Q5_K, TILE_Q6_K */
+    ACT_Q8_256, /* struct act_q8_256 blocks: for TILE_Q2_K to TILE_Q6_K and TILE_IQ4_XS */
     ACT_Q8_32,  /* struct act_q8_32 blocks: for TILE_32 */
-    ACT_F32,    /* plain floats, padded with zeros to whole blocks: for TILE_FLOAT and TILE_FILE */
+    ACT_F32,    /* plain floats, padded with zeros to whole blocks: for TILE_FLOAT */
     ACT_KINDS
 };
 

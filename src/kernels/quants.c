@@ -15,11 +15,12 @@
 #endif
 
 static const struct quant_info types[] = {
-    {TENSOR_F32, "F32", 1, 4},       {TENSOR_F16, "F16", 1, 2},       {TENSOR_BF16, "BF16", 1, 2},
-    {TENSOR_Q8_0, "Q8_0", 32, 34},   {TENSOR_Q4_0, "Q4_0", 32, 18},   {TENSOR_Q4_1, "Q4_1", 32, 20},
-    {TENSOR_Q5_0, "Q5_0", 32, 22},   {TENSOR_Q5_1, "Q5_1", 32, 24},   {TENSOR_Q4_K, "Q4_K", 256, 144},
-    {TENSOR_Q5_K, "Q5_K", 256, 176}, {TENSOR_Q6_K, "Q6_K", 256, 210}, {TENSOR_Q2_K, "Q2_K", 256, 84},
-    {TENSOR_Q3_K, "Q3_K", 256, 110},
+    {TENSOR_F32, "F32", 1, 4},       {TENSOR_F16, "F16", 1, 2},         {TENSOR_BF16, "BF16", 1, 2},
+    {TENSOR_Q8_0, "Q8_0", 32, 34},   {TENSOR_Q4_0, "Q4_0", 32, 18},     {TENSOR_Q4_1, "Q4_1", 32, 20},
+    {TENSOR_Q5_0, "Q5_0", 32, 22},   {TENSOR_Q5_1, "Q5_1", 32, 24},     {TENSOR_Q4_K, "Q4_K", 256, 144},
+    {TENSOR_Q5_K, "Q5_K", 256, 176}, {TENSOR_Q6_K, "Q6_K", 256, 210},   {TENSOR_Q2_K, "Q2_K", 256, 84},
+    {TENSOR_Q3_K, "Q3_K", 256, 110}, {TENSOR_IQ4_NL, "IQ4_NL", 32, 18}, {TENSOR_IQ4_XS, "IQ4_XS", 256, 136},
+    {TENSOR_MXFP4, "MXFP4", 32, 17},
 };
 
 const struct quant_info *quant_find(uint32_t type)
@@ -32,7 +33,22 @@ const struct quant_info *quant_find(uint32_t type)
 
 const char *quant_known_names(void)
 {
-    return "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K";
+    return "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K, IQ4_NL, IQ4_XS, "
+           "MXFP4";
+}
+
+/* Finer where weights are frequent, and not quite even on both sides. */
+static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+
+/* Twice the value of a float of 4 bits: a sign, two bits of exponent, one of mantissa. */
+static const int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+const int8_t *quant_codebook(enum tensor_type type)
+{
+    if (type == TENSOR_IQ4_NL || type == TENSOR_IQ4_XS)
+        return iq4_values;
+    return type == TENSOR_MXFP4 ? mxfp4_values : NULL;
 }
 
 /* Half floats --------------------------------------------------------------------------------------------- */
@@ -88,6 +104,12 @@ uint16_t f32_to_f16(float value)
 float bf16_to_f32(uint16_t value)
 {
     return float_of_bits((uint32_t)value << 16);
+}
+
+float e8m0_half_to_f32(uint8_t exponent)
+{
+    /* 2^-128 and 2^-127 are subnormal: one bit of the mantissa */
+    return float_of_bits(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
 }
 
 static uint16_t load_u16(const uint8_t *p)
@@ -163,6 +185,27 @@ static void decode_q8_0(const uint8_t *block, float *out)
     float d = load_f16(block);
     for (int j = 0; j < 32; j++)
         out[j] = (float)(int8_t)block[2 + j] * d;
+}
+
+/* 32 values from 16 bytes of nibbles and what these stand for: value d. Value j and value j + 16 share byte j. */
+static void decode_codebook(const int8_t values[16], const uint8_t *nibbles, float d, float *out)
+{
+    for (int j = 0; j < 16; j++) {
+        out[j] = (float)values[nibbles[j] & 15] * d;
+        out[j + 16] = (float)values[nibbles[j] >> 4] * d;
+    }
+}
+
+/* d f16, 16 bytes of nibbles */
+static void decode_iq4_nl(const uint8_t *block, float *out)
+{
+    decode_codebook(iq4_values, block + 2, load_f16(block), out);
+}
+
+/* d an exponent, 16 bytes of nibbles */
+static void decode_mxfp4(const uint8_t *block, float *out)
+{
+    decode_codebook(mxfp4_values, block + 1, e8m0_half_to_f32(block[0]), out);
 }
 
 /* Blocks of 256 ------------------------------------------------------------------------------------------- */
@@ -261,6 +304,17 @@ static void decode_q6_k(const uint8_t *block, float *out)
     }
 }
 
+/* d f16, the upper two bits of eight 6-bit scales (u16), their lower four (4 bytes, low nibbles first), 128 bytes of
+ * nibbles: d (scale - 32) times what the nibble stands for. Sub-block s is 16 bytes of nibbles. */
+static void decode_iq4_xs(const uint8_t *block, float *out)
+{
+    float d = load_f16(block);
+    for (int s = 0; s < 8; s++) {
+        int scale = (block[4 + s / 2] >> (s % 2 * 4) & 15) | (load_u16(block + 2) >> (2 * s) & 3) << 4;
+        decode_codebook(iq4_values, block + 8 + 16 * s, d * (float)(scale - 32), out + 32 * s);
+    }
+}
+
 /* All types ----------------------------------------------------------------------------------------------- */
 
 static void decode_blocks(void (*decode)(const uint8_t *, float *), const struct quant_info *info,
@@ -315,6 +369,15 @@ void quant_decode(enum tensor_type type, const void *data, size_t n, float *out)
         break;
     case TENSOR_Q6_K:
         decode_blocks(decode_q6_k, info, bytes, n, out);
+        break;
+    case TENSOR_IQ4_NL:
+        decode_blocks(decode_iq4_nl, info, bytes, n, out);
+        break;
+    case TENSOR_IQ4_XS:
+        decode_blocks(decode_iq4_xs, info, bytes, n, out);
+        break;
+    case TENSOR_MXFP4:
+        decode_blocks(decode_mxfp4, info, bytes, n, out);
         break;
     }
 }

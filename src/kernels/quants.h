@@ -22,7 +22,10 @@ enum tensor_type {
     TENSOR_Q4_K = 12,
     TENSOR_Q5_K = 13,
     TENSOR_Q6_K = 14,
+    TENSOR_IQ4_NL = 20,
+    TENSOR_IQ4_XS = 23,
     TENSOR_BF16 = 30,
+    TENSOR_MXFP4 = 39,
 };
 
 struct quant_info {
@@ -40,6 +43,13 @@ const char *quant_known_names(void);
 
 /* Decodes n values (a multiple of block_values) that start at data to f32. */
 void quant_decode(enum tensor_type type, const void *data, size_t n, float *out);
+
+/* What the 16 nibbles of IQ4_NL, IQ4_XS and MXFP4 stand for; of MXFP4 twice that, as its scales are half as large. NULL:
+ * another type. Constant. */
+const int8_t *quant_codebook(enum tensor_type type);
+
+/* A scale of MXFP4, a byte that is the exponent: 2^(exponent - 128), half of what the format says, see quant_codebook. */
+float e8m0_half_to_f32(uint8_t exponent);
 
 float f16_to_f32(uint16_t half);
 uint16_t f32_to_f16(float value); /* round to nearest even; overflow to infinity */

@@ -18,13 +18,14 @@ def runnel():
 
 @pytest.fixture
 def tiny(runnel, tmp_path):
-    """Makes a tiny model with the tool that is built beside the tests: tiny("qwen2") is its path."""
+    """Makes a tiny model with the tool that is built beside the tests: tiny("qwen2") is its path, tiny("qwen2", "Q3_K") that of one whose matrices have
+    that type."""
     tool = Path(runnel).parent / "tests" / "make_tiny_model"
 
-    def make(kind="qwen2"):
-        path = tmp_path / f"{kind}.gguf"
+    def make(kind="qwen2", *of_type):
+        path = tmp_path / f"{'-'.join([kind, *of_type])}.gguf"
         if not path.exists():
-            subprocess.run([tool, path, kind], check=True)
+            subprocess.run([tool, path, kind, *of_type], check=True)
         return str(path)
 
     return make

@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 
 def inspect(runnel, *args):
     return subprocess.run([runnel, "inspect", *args], capture_output=True, text=True, timeout=30)
@@ -45,6 +47,17 @@ def test_text(runnel, tiny):
     assert done.returncode == 0 and done.stderr == ""
     for words in ("architecture    qwen2", "4 of size 64 over 2", "gpt2, qwen2, 289 tokens", "<|im_end|>", "chatml", "Q4_K"):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize("of_type", ["Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"])
+def test_every_type_opens(runnel, tiny, of_type):
+    """Inspected, and answered from."""
+    path = tiny("qwen2", of_type)
+    found = json.loads(inspect(runnel, path, "--json").stdout)
+    assert [entry["type"] for entry in found["types"]] == [of_type, "F32"] and found["runs"] is True
+    done = subprocess.run([runnel, "run", path, "-p", "hello", "-n", "4", "--seed", "1", "--temp", "0"], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_names_do_not_steer_the_terminal(runnel, tiny, tmp_path):

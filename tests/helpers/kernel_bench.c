@@ -118,7 +118,7 @@ static void bench_type(const struct kernels *kernels, enum tensor_type type, uin
                 b.n_acts = n_acts[i];
                 b.n_tiles = b.n_acts <= 32 ? b.w.n_tiles : b.w.n_tiles / 8;
                 double took = measure(&b);
-                printf("%-6s %-4s %5u columns  M %3u  %u threads: %7.1f GMAC/s %6.1f GB/s\n", kernels->name,
+                printf("%-6s %-6s %5u columns  M %3u  %u threads: %7.1f GMAC/s %6.1f GB/s\n", kernels->name,
                        quant_find(type)->name, n_columns, b.n_acts, b.n_threads,
                        1e-9 * b.n_tiles * TILE_ROWS * n_columns * b.n_acts / took,
                        1e-9 * b.n_tiles * b.w.tile_bytes / took);
@@ -140,9 +140,10 @@ int kernel_bench(const struct kernels *tables, int n_tables, const char *filter,
     static const struct {
         enum tensor_type type;
         uint32_t n_columns;
-    } shapes[] = {{TENSOR_Q4_K, 1536}, {TENSOR_Q4_K, 8960}, {TENSOR_Q6_K, 1536},
-                  {TENSOR_Q6_K, 8960}, {TENSOR_Q8_0, 896},  {TENSOR_Q5_0, 896},
-                  {TENSOR_Q4_1, 896},  {TENSOR_F16, 1536},  {TENSOR_Q5_K, 1536}};
+    } shapes[] = {{TENSOR_Q4_K, 1536},   {TENSOR_Q4_K, 8960}, {TENSOR_Q6_K, 1536}, {TENSOR_Q6_K, 8960},
+                  {TENSOR_Q8_0, 896},    {TENSOR_Q5_0, 896},  {TENSOR_Q4_1, 896},  {TENSOR_F16, 1536},
+                  {TENSOR_Q5_K, 1536},   {TENSOR_Q2_K, 1536}, {TENSOR_Q3_K, 1536}, {TENSOR_IQ4_NL, 1536},
+                  {TENSOR_IQ4_XS, 1536}, {TENSOR_MXFP4, 1536}};
     for (int t = 1; t < n_tables; t++) {
         if (!wanted(filter, tables[t].name))
             continue;

@@ -82,8 +82,19 @@ static const struct {
     {TENSOR_Q4_0, 0, 0xff, 4.6f, 0},   {TENSOR_Q4_1, 0, 2, 4.6f, -7.5f}, {TENSOR_Q5_0, 0, 0xff, 9.2f, 0},
     {TENSOR_Q5_1, 0, 2, 9.2f, -15.5f}, {TENSOR_Q8_0, 0, 0xff, 74, 0},    {TENSOR_Q2_K, 80, 82, 14, 1.5f},
     {TENSOR_Q3_K, 108, 0xff, 43, 0},   {TENSOR_Q4_K, 0, 2, 255, 7.5f},   {TENSOR_Q5_K, 0, 2, 521, 15.5f},
-    {TENSOR_Q6_K, 208, 0xff, 1367, 0},
+    {TENSOR_Q6_K, 208, 0xff, 1367, 0}, {TENSOR_IQ4_NL, 0, 0xff, 67, 0},  {TENSOR_IQ4_XS, 0, 0xff, 1245, 0},
 };
+
+/* The exponent of an MXFP4 block: one of the two powers of two about the scale that is wanted, so often each that the deviation
+ * is right. */
+static uint8_t random_exponent(uint64_t *state, float deviation)
+{
+    int exponent;
+    float part =
+        frexpf(deviation / 5.85f, &exponent); /* half the scale; 5.85: the deviation of doubled values */
+    bool upper = (float)(next_random(state) >> 40) * 0x1p-24f < (4 * part * part - 1) / 3;
+    return (uint8_t)(exponent + (upper ? 128 : 127));
+}
 
 static void random_block(const struct quant_info *info, uint64_t *state, float deviation, uint8_t *block)
 {
@@ -98,6 +109,8 @@ static void random_block(const struct quant_info *info, uint64_t *state, float d
         return;
     for (uint32_t i = 0; i < info->block_bytes; i++)
         block[i] = (uint8_t)(next_random(state) >> 56);
+    if (info->type == TENSOR_MXFP4)
+        block[0] = random_exponent(state, deviation);
     for (size_t i = 0; i < sizeof block_scales / sizeof *block_scales; i++)
         if (block_scales[i].type == info->type) {
             /* 0.5 .. 1.5 of the mean scale, so that blocks differ */

@@ -16,8 +16,9 @@
 #include <cmocka.h>
 
 static const enum tensor_type all_types[] = {
-    TENSOR_F32,  TENSOR_F16,  TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
-    TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_BF16,
+    TENSOR_F32,  TENSOR_F16,    TENSOR_Q4_0,   TENSOR_Q4_1,  TENSOR_Q5_0, TENSOR_Q5_1,
+    TENSOR_Q8_0, TENSOR_Q2_K,   TENSOR_Q3_K,   TENSOR_Q4_K,  TENSOR_Q5_K, TENSOR_Q6_K,
+    TENSOR_BF16, TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4,
 };
 enum { N_TYPES = sizeof all_types / sizeof *all_types };
 
@@ -48,6 +49,20 @@ static uint16_t random_f16(enum fill fill)
     }
 }
 
+/* The scale of MXFP4: an exponent. There is no zero. */
+static uint8_t random_exponent(enum fill fill)
+{
+    switch (fill) {
+    case FILL_ZERO_SCALES:
+    case FILL_TINY_SCALES: /* 0 and 1: denormal */
+        return (uint8_t)random_below(3);
+    case FILL_HUGE_SCALES:
+        return (uint8_t)(210 + random_below(10));
+    default:
+        return (uint8_t)(110 + random_below(20));
+    }
+}
+
 /* Where the f16 fields of a block lie; -1: none. */
 static void f16_fields(enum tensor_type type, int fields[2])
 {
@@ -69,6 +84,9 @@ static void f16_fields(enum tensor_type type, int fields[2])
         break;
     case TENSOR_Q6_K:
         fields[0] = 208;
+        break;
+    case TENSOR_MXFP4:
+        fields[0] = -1;
         break;
     default:
         break;
@@ -99,6 +117,8 @@ static void fill_block(enum tensor_type type, enum fill fill, uint8_t *block)
             uint16_t half = random_f16(fill);
             memcpy(block + fields[i], &half, 2);
         }
+    if (type == TENSOR_MXFP4)
+        block[0] = random_exponent(fill);
     if (type == TENSOR_Q8_0 && fill == FILL_ONES) /* -1 is not extreme */
         for (int i = 0; i < 32; i++)
             block[2 + i] = random_below(2) ? 0x80 : 0x7f;
@@ -161,6 +181,24 @@ static void test_pack_keeps_every_bit(void **state)
                 }
                 free_matrix(&m);
             }
+}
+
+/* MXFP4's scales lie in a tile as the upper halves of floats. */
+static void test_pack_keeps_every_exponent(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 512 }; /* 16 blocks in each of 16 rows */
+    float expected[COLUMNS], got[COLUMNS];
+    struct matrix m = make_matrix(TENSOR_MXFP4, TILE_ROWS, COLUMNS, FILL_RANDOM);
+    for (uint32_t block = 0; block < 256; block++)
+        m.file[block * quant_find(TENSOR_MXFP4)->block_bytes] = (uint8_t)block;
+    pack_tile(TENSOR_MXFP4, m.file, m.row_bytes, TILE_ROWS, COLUMNS, m.packed.data);
+    for (uint32_t row = 0; row < TILE_ROWS; row++) {
+        quant_decode(TENSOR_MXFP4, m.file + row * m.row_bytes, COLUMNS, expected);
+        pack_row_f32(&m.packed, row, got);
+        CHECK_SAME(got, expected, COLUMNS, "row %u", row);
+    }
+    free_matrix(&m);
 }
 
 /* Products. */
@@ -394,9 +432,11 @@ static void test_not_finite_inputs_reach_the_output(void **state)
 {
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
-    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q4_1, TENSOR_F16};
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q6_K,   TENSOR_Q8_0,   TENSOR_Q4_1,
+                                             TENSOR_F16,  TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4,
+                                             TENSOR_Q2_K, TENSOR_Q3_K};
     for (int t = 0; t < n_tables; t++)
-        for (int i = 0; i < 5; i++)
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++)
             for (int j = 0; j < 3; j++) {
                 struct matrix m = make_matrix(types[i], 20, 512, FILL_RANDOM);
                 enum act_kind kind = act_kind_of(m.packed.kind);
@@ -576,6 +616,7 @@ int main(int argc, char **argv)
                             argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_keeps_every_bit),
+        cmocka_unit_test(test_pack_keeps_every_exponent),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_products_of_every_shape),
         cmocka_unit_test(test_products_of_extremes),

@@ -1,9 +1,9 @@
 /* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
  *
- *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot]
+ *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot] [TYPE]
  *
  * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template; long: qwen2 with a context
- * that takes long to fill; hot: qwen2 with a temperature that no request could have. */
+ * that takes long to fill; hot: qwen2 with a temperature that no request could have. TYPE, as "Q3_K": of all matrices. */
 #include "helpers/tiny_model.h"
 
 #include <math.h>
@@ -16,15 +16,27 @@ static void add_temperature(struct gguf_writer *writer, void *user)
     gguf_writer_add_f32(writer, "general.sampling.temp", INFINITY);
 }
 
+/* The type of a name, or -1. */
+static int find_type(const char *name)
+{
+    for (int type = 0; type < 64; type++) {
+        const struct quant_info *info = quant_find((uint32_t)type);
+        if (info && !strcmp(info->name, name))
+            return type;
+    }
+    return -1;
+}
+
 int main(int argc, char **argv)
 {
     struct tiny_model_options options;
     runnel_error error;
     const char *kind = argc > 2 ? argv[2] : "qwen2";
-    if (argc < 2 || argc > 3 || *argv[1] == '-' || /* an option is no name for a file */
+    if (argc < 2 || argc > 4 || *argv[1] == '-' || /* an option is no name for a file */
         (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long") &&
-         strcmp(kind, "hot"))) {
-        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot]\n");
+         strcmp(kind, "hot")) ||
+        (argc > 3 && find_type(argv[3]) < 0)) {
+        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot] [TYPE]\n");
         return 2;
     }
     tiny_model_defaults(&options);
@@ -42,6 +54,8 @@ int main(int argc, char **argv)
     } else if (!strcmp(kind, "hot")) {
         options.add_keys = add_temperature;
     }
+    if (argc > 3)
+        tiny_model_set_types(&options, (enum tensor_type)find_type(argv[3]));
     if (tiny_model_write(&options, argv[1], &error)) {
         fprintf(stderr, "make_tiny_model: %s\n", error.message);
         return 1;

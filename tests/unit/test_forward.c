@@ -106,9 +106,10 @@ static void float_models_are_exact(void **state)
 static void quantised_models_are_close(void **state)
 {
     (void)state;
-    static const enum tensor_type types[] = {TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,
-                                             TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0, TENSOR_Q2_K,
-                                             TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+    static const enum tensor_type types[] = {TENSOR_F16,    TENSOR_BF16,   TENSOR_Q4_0, TENSOR_Q4_1,
+                                             TENSOR_Q5_0,   TENSOR_Q5_1,   TENSOR_Q8_0, TENSOR_Q2_K,
+                                             TENSOR_Q3_K,   TENSOR_Q4_K,   TENSOR_Q5_K, TENSOR_Q6_K,
+                                             TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         struct tiny_model_options options = options_of(types[i]);
         double error = error_of(&options);
@@ -135,6 +136,24 @@ static void mixed_models_are_close(void **state)
     assert_true(error_of(&options) < 0.05);
 }
 
+/* What files called Q3_K hold of a model whose width is no multiple of 256, and MXFP4 beside it. */
+static void narrow_models_are_close(void **state)
+{
+    (void)state;
+    struct tiny_model_options options = options_of(TENSOR_IQ4_NL);
+    options.architecture = "llama";
+    options.n_hidden = 160;
+    options.n_heads = 5;
+    options.n_kv_heads = 1;
+    options.n_ffn = 768;
+    options.down = TENSOR_Q3_K;
+    options.up = TENSOR_MXFP4;
+    options.v = TENSOR_Q5_0;
+    options.output = TENSOR_Q8_0;
+    options.biases = false;
+    assert_true(error_of(&options) < 0.05);
+}
+
 /* The trap of Qwen2's K bias: keys that differ by little around a large constant. In f16 the differences are
  * lost. */
 static void large_k_bias_loses_nothing(void **state)
@@ -149,9 +168,8 @@ static void large_k_bias_loses_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float_models_are_exact),
-        cmocka_unit_test(quantised_models_are_close),
-        cmocka_unit_test(mixed_models_are_close),
+        cmocka_unit_test(float_models_are_exact),     cmocka_unit_test(quantised_models_are_close),
+        cmocka_unit_test(mixed_models_are_close),     cmocka_unit_test(narrow_models_are_close),
         cmocka_unit_test(large_k_bias_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -344,8 +344,9 @@ static void tiny_models_are_finite_and_the_same_each_time(void **state)
 {
     (void)state;
     static const enum tensor_type types[] = {
-        TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0,
-        TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q2_K, TENSOR_Q3_K,
+        TENSOR_F32,  TENSOR_F16,    TENSOR_BF16,   TENSOR_Q8_0,  TENSOR_Q4_0, TENSOR_Q4_1,
+        TENSOR_Q5_0, TENSOR_Q5_1,   TENSOR_Q4_K,   TENSOR_Q5_K,  TENSOR_Q6_K, TENSOR_Q2_K,
+        TENSOR_Q3_K, TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4,
     };
     enum { N = 64 * 256 };
     static float values[N];

@@ -280,19 +280,24 @@ static void tensor_types_and_rows(void **state)
 {
     (void)state;
     uint64_t dims[2] = {256, 1};
-    static const uint32_t unknown[] = {4, 5, 9, 15, 16, 23, 31, 39, 255, UINT32_MAX};
+    static const uint32_t unknown[] = {4,  5,  9,  15, 16, 19, 21,  22,        29,
+                                       31, 34, 38, 40, 41, 42, 255, UINT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         put_one_tensor(2, dims, unknown[i], 0);
         refused(RUNNEL_EUNSUPPORTED, "tensor \"t\": expected one of the types F32",
-                "Q3_K, found type number");
+                "MXFP4, found type number");
     }
-    static const uint32_t small[] = {TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0};
-    static const uint32_t large[] = {TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-    for (size_t i = 0; i < 5; i++) {
+    static const uint32_t small[] = {TENSOR_Q4_0, TENSOR_Q4_1,   TENSOR_Q5_0, TENSOR_Q5_1,
+                                     TENSOR_Q8_0, TENSOR_IQ4_NL, TENSOR_MXFP4};
+    static const uint32_t large[] = {TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K,
+                                     TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_IQ4_XS};
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
         uint64_t half_blocks[2] = {48, 2}; /* a whole number in all, but not in a row */
         put_one_tensor(2, half_blocks, small[i], 0);
         refused(RUNNEL_EFORMAT, "tensor \"t\"", "blocks of 32 values, found rows of 48");
-        half_blocks[0] = 128;
+    }
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        uint64_t half_blocks[2] = {128, 2};
         put_one_tensor(2, half_blocks, large[i], 0);
         refused(RUNNEL_EFORMAT, "tensor \"t\"", "blocks of 256 values, found rows of 128");
     }

@@ -39,10 +39,10 @@ static const struct {
     enum tensor_type type;
     const char *name;
 } all_types[] = {
-    {TENSOR_F32, "F32"},   {TENSOR_F16, "F16"},   {TENSOR_BF16, "BF16"}, {TENSOR_Q8_0, "Q8_0"},
-    {TENSOR_Q4_0, "Q4_0"}, {TENSOR_Q4_1, "Q4_1"}, {TENSOR_Q5_0, "Q5_0"}, {TENSOR_Q5_1, "Q5_1"},
-    {TENSOR_Q4_K, "Q4_K"}, {TENSOR_Q5_K, "Q5_K"}, {TENSOR_Q6_K, "Q6_K"}, {TENSOR_Q2_K, "Q2_K"},
-    {TENSOR_Q3_K, "Q3_K"},
+    {TENSOR_F32, "F32"},   {TENSOR_F16, "F16"},       {TENSOR_BF16, "BF16"},     {TENSOR_Q8_0, "Q8_0"},
+    {TENSOR_Q4_0, "Q4_0"}, {TENSOR_Q4_1, "Q4_1"},     {TENSOR_Q5_0, "Q5_0"},     {TENSOR_Q5_1, "Q5_1"},
+    {TENSOR_Q4_K, "Q4_K"}, {TENSOR_Q5_K, "Q5_K"},     {TENSOR_Q6_K, "Q6_K"},     {TENSOR_Q2_K, "Q2_K"},
+    {TENSOR_Q3_K, "Q3_K"}, {TENSOR_IQ4_NL, "IQ4_NL"}, {TENSOR_IQ4_XS, "IQ4_XS"}, {TENSOR_MXFP4, "MXFP4"},
 };
 enum { N_TYPES = sizeof all_types / sizeof *all_types };
 

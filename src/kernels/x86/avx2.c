@@ -8,6 +8,8 @@ void avx2_fill(struct kernels *kernels)
     fill_rows(kernels);
     avx2_fill_matmul(kernels);
     avx2_fill_matmul_q5k(kernels);
+    avx2_fill_matmul_q23k(kernels);
+    avx2_fill_matmul_iq4xs(kernels);
     avx2_fill_matmul_32(kernels);
     avx2_fill_matmul_float(kernels);
     avx2_fill_attention(kernels);

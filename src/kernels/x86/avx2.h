@@ -8,8 +8,10 @@ void avx2_fill(struct kernels *kernels); /* all of the following, and rows_body.
 
 void avx2_fill_matmul(struct kernels *kernels); /* Q4_K, Q6_K */
 void avx2_fill_matmul_q5k(struct kernels *kernels);
+void avx2_fill_matmul_q23k(struct kernels *kernels); /* Q2_K, Q3_K */
+void avx2_fill_matmul_iq4xs(struct kernels *kernels);
 void avx2_fill_matmul_32(struct kernels *kernels);    /* blocks of 32 values */
-void avx2_fill_matmul_float(struct kernels *kernels); /* all other types */
+void avx2_fill_matmul_float(struct kernels *kernels); /* F32, F16, BF16 */
 void avx2_fill_attention(struct kernels *kernels);
 
 #endif

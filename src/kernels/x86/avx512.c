@@ -8,6 +8,8 @@ void avx512_fill(struct kernels *kernels)
     fill_rows(kernels);
     avx512_fill_matmul(kernels);
     avx512_fill_matmul_q5k(kernels);
+    avx512_fill_matmul_q23k(kernels);
+    avx512_fill_matmul_iq4xs(kernels);
     avx512_fill_matmul_32(kernels);
     avx512_fill_matmul_float(kernels);
     avx512_fill_attention(kernels);

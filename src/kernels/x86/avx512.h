@@ -8,8 +8,10 @@ void avx512_fill(struct kernels *kernels); /* all of the following, and rows_bod
 
 void avx512_fill_matmul(struct kernels *kernels); /* Q4_K, Q6_K */
 void avx512_fill_matmul_q5k(struct kernels *kernels);
+void avx512_fill_matmul_q23k(struct kernels *kernels); /* Q2_K, Q3_K */
+void avx512_fill_matmul_iq4xs(struct kernels *kernels);
 void avx512_fill_matmul_32(struct kernels *kernels);    /* blocks of 32 values */
-void avx512_fill_matmul_float(struct kernels *kernels); /* all other types */
+void avx512_fill_matmul_float(struct kernels *kernels); /* F32, F16, BF16 */
 void avx512_fill_attention(struct kernels *kernels);
 
 #endif

@@ -11,25 +11,47 @@ enum {
     ACT_OFFSET = offsetof(struct act_q8_32, offset),
 };
 
+/* 16 upper halves of floats. */
+INLINE __m512 load_bf16(const uint8_t *p)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
 INLINE __m512 broadcast_f32(const void *p)
 {
     return _mm512_castsi512_ps(broadcast(p));
 }
 
-/* Bits a weight; how many bits too large the weights of the two blocks of a pair are used. */
+/* Bits a weight; how many bits too large the weights of the two blocks of a pair are used; what weights are looked up in a list
+ * by their nibbles, and then are 128 too high. */
 struct shape {
     int bits;
     bool has_m;
     int shift[2];
+    enum tensor_type listed; /* IQ4_NL or MXFP4; TENSOR_F32: none */
 };
 
+/* The 16 weights of nibbles, in each 128 bits. */
+INLINE __m512i listed_weights(const struct shape shape)
+{
+    if (shape.listed == TENSOR_F32)
+        return _mm512_setzero_si512();
+    __m512i listed = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)quant_codebook(shape.listed)));
+    return _mm512_xor_si512(listed, _mm512_set1_epi8((char)0x80));
+}
+
 /* Group g of block `second` of a pair. */
-INLINE __m512i group_of(const uint8_t *values, int second, int g, const struct shape shape)
+INLINE __m512i group_of(const uint8_t *values, int second, int g, const struct shape shape, __m512i listed)
 {
     if (shape.bits == 8)
         return load(values + 512 * second + 64 * g);
     const int shift = second ? 0 : shape.shift[0]; /* the second block's nibbles are used where they lie */
     __m512i nibbles = load(values + 64 * g);
+    if (shape.listed != TENSOR_F32) {
+        nibbles = second ? _mm512_srli_epi16(nibbles, 4) : nibbles;
+        return _mm512_shuffle_epi8(listed, _mm512_and_si512(nibbles, _mm512_set1_epi8(0x0f)));
+    }
     if (shift > 0)
         nibbles = _mm512_slli_epi16(nibbles, (unsigned)shift);
     nibbles = _mm512_and_si512(nibbles, _mm512_set1_epi8((char)(second ? 0xf0 : 0x0f << shift)));
@@ -50,6 +72,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
 {
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
     const uint8_t *pair = product_tile(p, tile), *acts[ROWS_AT_ONCE];
+    const __m512i listed = listed_weights(shape);
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++) {
@@ -73,12 +96,13 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
                                      : broadcast(acts[i] + scales + ACT_OFFSET + 4 * second);
             UNROLL
             for (int g = 0; g < 8; g++) {
-                __m512i w = group_of(values, second, g, shape);
+                __m512i w = group_of(values, second, g, shape, listed);
                 UNROLL
                 for (int i = 0; i < m; i++)
                     dot[i] = dot4(dot[i], w, acts[i] + q + 32 * second + 4 * g);
             }
-            __m512 d = load_f16(pair + 32 * second);
+            __m512 d =
+                shape.listed == TENSOR_MXFP4 ? load_bf16(pair + 32 * second) : load_f16(pair + 32 * second);
             if (shape.shift[second] > 0)
                 d = _mm512_mul_ps(d, _mm512_set1_ps(1.0f / (float)(1 << shape.shift[second])));
             __m512 offset = shape.has_m ? load_f16(pair + PAIR_M + 32 * second) : d;
@@ -95,11 +119,13 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
     store_sums(p, tile, row, m, sums);
 }
 
-ROWS_FUNCTIONS(q8_0, pair_rows, (struct shape){8, false, {0, 0}})
-ROWS_FUNCTIONS(q4_0, pair_rows, (struct shape){4, false, {4, 4}})
-ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true, {0, 4}})
-ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false, {3, 3}})
-ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}})
+ROWS_FUNCTIONS(q8_0, pair_rows, (struct shape){8, false, {0, 0}, TENSOR_F32})
+ROWS_FUNCTIONS(q4_0, pair_rows, (struct shape){4, false, {4, 4}, TENSOR_F32})
+ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true, {0, 4}, TENSOR_F32})
+ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false, {3, 3}, TENSOR_F32})
+ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}, TENSOR_F32})
+ROWS_FUNCTIONS(iq4_nl, pair_rows, (struct shape){4, false, {0, 0}, TENSOR_IQ4_NL})
+ROWS_FUNCTIONS(mxfp4, pair_rows, (struct shape){4, false, {0, 0}, TENSOR_MXFP4})
 
 #include "kernels/x86/matmul_32_body.h"
 

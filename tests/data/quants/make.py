@@ -17,6 +17,8 @@ HERE = pathlib.Path(__file__).parent
 # type: offsets of f16 scales in a block
 SCALES = {T.F32: [], T.F16: [], T.BF16: [], T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2],
           T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.Q2_K: [80, 82], T.Q3_K: [108]}
+# ... of types that came later, and are made last, so that the others' random bytes stay
+LATER = {T.IQ4_NL: [0], T.IQ4_XS: [0], T.MXFP4: []}
 EXTREME = [0.0, -0.0, 65504.0, -65504.0, 2.0 ** -24, -(2.0 ** -24), 1.0, -1.0]
 rng = np.random.default_rng(20250801)
 
@@ -37,14 +39,17 @@ def blocks_of(kind, block_bytes):
     blocks = rng.integers(0, 256, (n, block_bytes), dtype=np.uint8)
     for i, value in enumerate([0x00, 0xff, 0x80, 0x7f, 0x55, 0xaa, 0x0f, 0xf0]):
         blocks[i, :] = value
-    for at in SCALES[kind]:
+    if kind == T.MXFP4:  # the exponent: its ends, and about where the largest values overflow
+        blocks[:12, 0] = [0, 1, 2, 3, 126, 127, 128, 129, 251, 252, 253, 255]
+        blocks[12:, 0] = rng.integers(0, 256, n - 12)
+    for at in (SCALES | LATER)[kind]:
         for i in range(n):
             scale = EXTREME[(i + at // 2) % 8] if i < 16 else rng.standard_normal() * 0.01
             blocks[i, at:at + 2] = np.array([scale], np.float16).view(np.uint8)
     return blocks
 
 
-for kind in SCALES:
+def write(kind):
     block_values, block_bytes = GGML_QUANT_SIZES[kind]
     blocks = blocks_of(kind, block_bytes)
     values = dequantize(blocks.reshape(-1), kind) if kind != T.F32 else blocks.reshape(-1).view(np.float32)
@@ -52,6 +57,9 @@ for kind in SCALES:
     assert values.size == len(blocks) * block_values
     head = struct.pack("<4I", kind.value, block_values, block_bytes, len(blocks))
     (HERE / f"{kind.name}.bin").write_bytes(head + blocks.tobytes() + values.tobytes())
+
+for kind in SCALES:
+    write(kind)
 
 halves = np.arange(65536, dtype=np.uint16).view(np.float16)
 (HERE / "f16.bin").write_bytes(halves.astype(np.float32).tobytes())
@@ -69,3 +77,6 @@ values = np.concatenate([special, middle, np.nextafter(middle, np.float32(np.inf
 with np.errstate(over="ignore"):
     rounded = values.astype(np.float16)
 (HERE / "half.bin").write_bytes(struct.pack("<I", values.size) + values.tobytes() + rounded.tobytes())
+
+for kind in LATER:
+    write(kind)
