@@ -103,7 +103,12 @@ ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true, {0, 3}})
 
 #include "kernels/x86/matmul_32_body.h"
 
+void avx512_matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    matmul_32(args, tile_begin, tile_end);
+}
+
 void avx512_fill_matmul_32(struct kernels *kernels)
 {
-    kernels->matmul[TILE_32] = matmul_32;
+    kernels->matmul[TILE_32] = avx512_matmul_32;
 }
