@@ -1,7 +1,7 @@
 /* test_kernels.c: each function of the kernel table, in every instruction set that this machine has, on
  * random and extreme inputs and every tail. ref is compared with sums in double; the others must equal ref
  * bit for bit, and a row must not depend on its neighbours. `test_kernels --bench` measures instead
- * (helpers/kernel_bench.c). */
+ * (helpers/kernel_bench.c); `--level NAME` compares that instruction set alone (status 77: this machine has it not). */
 #include "helpers/kernel_bench.h"
 #include "helpers/kernel_check.h"
 #include "kernels/pack.h"
@@ -381,13 +381,24 @@ static void test_products_of_every_shape(void **state)
     }
 }
 
+/* Units that take many rows at once cut them into chunks and groups. */
+static void test_products_of_many_rows(void **state)
+{
+    (void)state;
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q5_1};
+    for (int t = 0; t < 5; t++)
+        for (uint32_t n_acts = 41; n_acts <= 300; n_acts += n_acts < 70 || n_acts % 128 < 4 ? 1 : 7)
+            check_product(types[t], 1 + random_below(40), 256 * (1 + random_below(3)), n_acts, FILL_RANDOM, 0);
+}
+
 static void test_products_of_extremes(void **state)
 {
     (void)state;
     for (int t = 0; t < N_TYPES; t++)
         for (enum fill fill = 0; fill < FILLS; fill++)
             for (enum extreme extreme = 0; extreme < EXTREMES; extreme++)
-                check_product(all_types[t], 33, 1024, 11, fill, extreme);
+                for (uint32_t n_acts = 11; n_acts <= 22; n_acts += 11) /* few, and many */
+                    check_product(all_types[t], 33, 1024, n_acts, fill, extreme);
 }
 
 static void test_not_finite_inputs_reach_the_output(void **state)
@@ -565,7 +576,9 @@ static void test_the_table_is_chosen(void **state)
     assert_non_null(strstr(message, "386"));
     assert_non_null(strstr(message, "ref"));
     assert_int_equal(unsetenv("RUNNEL_CPU"), 0);
-    assert_string_equal(kernels_get(message, sizeof message)->name, tables[n_tables - 1].name);
+    const struct kernels *all;
+    size_t n = kernels_possible(&all);
+    assert_string_equal(kernels_get(message, sizeof message)->name, all[n - 1].name);
 }
 
 int main(int argc, char **argv)
@@ -574,10 +587,15 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "",
                             argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
+    if (argc > 2 && strcmp(argv[1], "--level") == 0 && !keep_table(argv[2])) {
+        printf("skipped: this machine has no %s\n", argv[2]);
+        return 77;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_keeps_every_bit),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_products_of_every_shape),
+        cmocka_unit_test(test_products_of_many_rows),
         cmocka_unit_test(test_products_of_extremes),
         cmocka_unit_test(test_not_finite_inputs_reach_the_output),
         cmocka_unit_test(test_norm_and_silu),
