@@ -116,23 +116,32 @@ static void check_shapes(const struct tile *sum, const struct tile *a, const str
     require(a->row_bytes / 4 == b->n_rows, name, "a has as many columns as b rows");
 }
 
-/* Sums wrap. */
+/* Floats, which compilers multiply well, hold the sum of a row exactly: 64 * 128 * 255 is below 2^24. What it is added to wraps. */
 static void multiply_bytes(int sum_number, int a_number, int b_number, bool b_signed, const char *name)
 {
+    enum { LANES = MAX_ROW_BYTES / 4 };
     struct tile *sum = tile_of(sum_number, name);
     const struct tile *a = tile_of(a_number, name), *b = tile_of(b_number, name);
     check_shapes(sum, a, b, name);
+    float weights[MAX_ROW_BYTES][LANES];
+    for (unsigned k = 0; k < a->row_bytes; k++)
+        for (unsigned n = 0; n < LANES; n++) {
+            uint8_t byte = b->data[k / 4][4 * n + k % 4];
+            weights[k][n] = b_signed ? (int8_t)byte : byte;
+        }
     for (unsigned m = 0; m < sum->n_rows; m++) {
-        uint32_t sums[MAX_ROW_BYTES / 4];
-        memcpy(sums, sum->data[m], sizeof sums);
-        for (unsigned k = 0; k < b->n_rows; k++)
-            for (unsigned n = 0; n < MAX_ROW_BYTES / 4; n++)
-                for (unsigned i = 0; i < 4; i++) {
-                    uint8_t byte = b->data[k][4 * n + i];
-                    int weight = b_signed ? (int8_t)byte : byte;
-                    sums[n] += (uint32_t)((int8_t)a->data[m][4 * k + i] * weight);
-                }
-        memcpy(sum->data[m], sums, sum->row_bytes);
+        float sums[LANES] = {0};
+        for (unsigned k = 0; k < a->row_bytes; k++) {
+            float value = (int8_t)a->data[m][k];
+            for (unsigned n = 0; n < LANES; n++)
+                sums[n] += value * weights[k][n];
+        }
+        for (unsigned n = 0; n < sum->row_bytes / 4; n++) {
+            uint32_t lane;
+            memcpy(&lane, sum->data[m] + 4 * n, sizeof lane);
+            lane += (uint32_t)(int32_t)sums[n];
+            memcpy(sum->data[m] + 4 * n, &lane, sizeof lane);
+        }
     }
 }
 

@@ -388,7 +388,8 @@ static void test_products_of_many_rows(void **state)
     static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q5_1};
     for (int t = 0; t < 5; t++)
         for (uint32_t n_acts = 41; n_acts <= 300; n_acts += n_acts < 70 || n_acts % 128 < 4 ? 1 : 7)
-            check_product(types[t], 1 + random_below(40), 256 * (1 + random_below(3)), n_acts, FILL_RANDOM, 0);
+            check_product(types[t], 1 + random_below(40), 256 * (1 + random_below(3)), n_acts, FILL_RANDOM,
+                          0);
 }
 
 static void test_products_of_extremes(void **state)
