@@ -120,6 +120,10 @@ struct kernels {
     /* So many rows of activations at a time are multiplied fastest; 0: any number from 64 on is as good. */
     uint32_t prefers_rows;
 
+    /* For probe.c: multiplies bytes in registers for about a millisecond, as fast as the unit that products use can, and returns
+     * how many multiply-adds that was. NULL: probe.c knows how itself, by the name. */
+    uint64_t (*int8_peak)(void);
+
     /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
      * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);

@@ -15,14 +15,14 @@ static const struct kernels *amx;
 static const enum tensor_type tile_types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 enum { N_TYPES = sizeof tile_types / sizeof *tile_types };
 
-static struct packed_matrix make_matrix(enum tensor_type type, uint32_t n_columns)
+static struct packed_matrix make_matrix(enum tensor_type type, uint32_t n_rows, uint32_t n_columns)
 {
     struct packed_matrix w = {
         .type = type,
         .kind = pack_kind(type),
-        .n_rows = N_ROWS,
+        .n_rows = n_rows,
         .n_columns = n_columns,
-        .n_tiles = (N_ROWS + TILE_ROWS - 1) / TILE_ROWS,
+        .n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS,
         .tile_bytes = pack_tile_bytes(type, n_columns),
     };
     const struct quant_info *info = quant_find(type);
@@ -31,7 +31,7 @@ static struct packed_matrix make_matrix(enum tensor_type type, uint32_t n_column
     tiny_model_random_blocks(type, 7, 0.1f, (size_t)w.n_tiles * TILE_ROWS * n_columns, rows);
     w.data = allocate(w.n_tiles * w.tile_bytes);
     for (uint32_t tile = 0; tile < w.n_tiles; tile++) {
-        uint32_t n_left = N_ROWS - tile * TILE_ROWS;
+        uint32_t n_left = n_rows - tile * TILE_ROWS;
         pack_tile(type, rows + tile * TILE_ROWS * row_bytes, row_bytes,
                   n_left < TILE_ROWS ? n_left : TILE_ROWS, n_columns, w.data + tile * w.tile_bytes);
     }
@@ -63,7 +63,7 @@ static void any_number_of_rows_is_right(void **state)
     (void)state;
     static float expected[N_ACTS_MAX * N_ROWS], got[N_ACTS_MAX * N_ROWS];
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_COLUMNS);
+        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
         uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
         multiply(&tables[0], &w, acts, N_ACTS_MAX, expected);
         for (uint32_t n_acts = 1; n_acts <= N_ACTS_MAX; n_acts++) {
@@ -84,7 +84,7 @@ static void few_rows_use_no_tiles(void **state)
     (void)state;
     static float out[N_ACTS_MAX * N_ROWS];
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_COLUMNS);
+        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
         uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
         uint64_t before = emulated_tiles_n_stores();
         multiply(amx, &w, acts, 11, out);
@@ -108,11 +108,9 @@ static void wide_matrices_have_the_same_bits(void **state)
     static float expected[N_ACTS * N_ROWS], got[N_ACTS * N_ROWS];
     for (int t = 0; t < N_TYPES; t++)
         for (int i = 0; i < 3; i++) {
-            struct packed_matrix w = make_matrix(tile_types[t], widths[i].n_columns);
+            struct packed_matrix w = make_matrix(tile_types[t], TILE_ROWS, widths[i].n_columns);
             uint8_t *acts = make_acts(act_kind_of(w.kind), widths[i].n_columns);
             uint64_t before = emulated_tiles_n_stores();
-            w.n_tiles = 1; /* enough */
-            w.n_rows = TILE_ROWS;
             multiply(&tables[n_tables - 2], &w, acts, N_ACTS, expected);
             multiply(amx, &w, acts, N_ACTS, got);
             CHECK_SAME(got, expected, N_ACTS * TILE_ROWS, "%s, %u columns", quant_find(w.type)->name,
@@ -129,7 +127,7 @@ static void one_wrong_bit_is_seen(void **state)
     static float expected[N_ACTS_MAX * N_ROWS], got[N_ACTS_MAX * N_ROWS];
     enum { N_ACTS = 45 };
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_COLUMNS);
+        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
         uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
         multiply(amx, &w, acts, N_ACTS, expected);
         uint64_t n_stores = emulated_tiles_n_stores();
