@@ -386,10 +386,12 @@ static void test_products_of_many_rows(void **state)
 {
     (void)state;
     static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q5_1};
-    for (int t = 0; t < 5; t++)
+    for (int t = 0; t < 5; t++) {
+        const uint32_t block = quant_find(types[t])->block_values;
         for (uint32_t n_acts = 41; n_acts <= 300; n_acts += n_acts < 70 || n_acts % 128 < 4 ? 1 : 7)
-            check_product(types[t], 1 + random_below(40), 256 * (1 + random_below(3)), n_acts, FILL_RANDOM,
-                          0);
+            check_product(types[t], 1 + random_below(40), block * (1 + random_below(768 / block)), n_acts,
+                          FILL_RANDOM, 0);
+    }
 }
 
 static void test_products_of_extremes(void **state)
@@ -398,7 +400,7 @@ static void test_products_of_extremes(void **state)
     for (int t = 0; t < N_TYPES; t++)
         for (enum fill fill = 0; fill < FILLS; fill++)
             for (enum extreme extreme = 0; extreme < EXTREMES; extreme++)
-                for (uint32_t n_acts = 11; n_acts <= 22; n_acts += 11) /* few, and many */
+                for (uint32_t n_acts = 11; n_acts <= 33; n_acts += 22) /* few, and many */
                     check_product(all_types[t], 33, 1024, n_acts, fill, extreme);
 }
 
@@ -412,16 +414,30 @@ static void test_not_finite_inputs_reach_the_output(void **state)
             for (int j = 0; j < 3; j++) {
                 struct matrix m = make_matrix(types[i], 20, 512, FILL_RANDOM);
                 enum act_kind kind = act_kind_of(m.packed.kind);
-                uint8_t *acts = allocate(act_row_bytes(kind, 512));
-                float x[512], out[20];
-                random_floats(x, 512);
-                x[300] = bad[j];
-                tables[t].quantize[kind](x, 512, acts);
-                const struct matmul_args args = {
-                    .w = &m.packed, .acts = acts, .n_acts = 1, .out = out, .out_stride = 20};
+                enum { N_ACTS = 35, BAD = 33 };
+                const size_t stride = act_row_bytes(kind, 512);
+                uint8_t *acts = allocate(N_ACTS * stride);
+                float x[512], out[N_ACTS][20];
+                for (int i_act = 0; i_act < N_ACTS; i_act++) {
+                    random_floats(x, 512);
+                    if (i_act == BAD)
+                        x[300] = bad[j];
+                    tables[t].quantize[kind](x, 512, acts + i_act * stride);
+                }
+                struct matmul_args args = {.w = &m.packed,
+                                           .acts = acts,
+                                           .act_stride = stride,
+                                           .n_acts = N_ACTS,
+                                           .out = out[0],
+                                           .out_stride = 20};
+                tables[t].matmul[m.packed.kind](&args, 0, 2);
+                for (int row = 0; row < 20 * N_ACTS; row++)
+                    assert_int_equal(isfinite(out[row / 20][row % 20]) != 0, row / 20 != BAD);
+                args.acts = acts + BAD * stride;
+                args.n_acts = 1;
                 tables[t].matmul[m.packed.kind](&args, 0, 2);
                 for (int row = 0; row < 20; row++)
-                    assert_false(isfinite(out[row]));
+                    assert_false(isfinite(out[0][row]));
                 free(acts);
                 free_matrix(&m);
             }

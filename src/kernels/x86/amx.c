@@ -35,4 +35,5 @@ void amx_fill(struct kernels *kernels)
     kernels->prefers_rows = PREFERRED_ROWS;
     kernels->int8_peak = int8_peak;
     amx_fill_matmul(kernels);
+    amx_fill_matmul_32(kernels);
 }

@@ -6,6 +6,7 @@
 
 void amx_fill(struct kernels *kernels); /* all of the following, in a table of AVX-512's */
 
-void amx_fill_matmul(struct kernels *kernels); /* Q4_K, Q5_K, Q6_K */
+void amx_fill_matmul(struct kernels *kernels);    /* Q4_K, Q5_K, Q6_K */
+void amx_fill_matmul_32(struct kernels *kernels); /* blocks of 32 values */
 
 #endif

@@ -8,5 +8,5 @@ set(avx512_options
 set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS "${avx512_options}")
 
 # Tiles are assembly (amx_tiles.h) and need no option. amx_permission.c runs on every CPU.
-set(amx_sources ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx.c ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx_matmul.c)
+file(GLOB amx_sources ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx.c ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx_matmul*.c)
 set_source_files_properties(${amx_sources} PROPERTIES COMPILE_OPTIONS "${avx512_options}")

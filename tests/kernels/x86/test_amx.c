@@ -12,8 +12,14 @@ enum { N_ROWS = 40, N_COLUMNS = 768, N_ACTS_MAX = 300 };
 
 static const struct kernels *amx;
 
-static const enum tensor_type tile_types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-enum { N_TYPES = sizeof tile_types / sizeof *tile_types };
+static const struct {
+    enum tensor_type type;
+    uint32_t fewest_rows; /* for tiles */
+} types[] = {
+    {TENSOR_Q4_K, 12}, {TENSOR_Q5_K, 12}, {TENSOR_Q6_K, 12}, {TENSOR_Q8_0, 32},
+    {TENSOR_Q4_0, 32}, {TENSOR_Q4_1, 32}, {TENSOR_Q5_0, 32}, {TENSOR_Q5_1, 32},
+};
+enum { N_TYPES = sizeof types / sizeof *types, N_K_TYPES = 3 };
 
 static struct packed_matrix make_matrix(enum tensor_type type, uint32_t n_rows, uint32_t n_columns)
 {
@@ -39,11 +45,11 @@ static struct packed_matrix make_matrix(enum tensor_type type, uint32_t n_rows, 
     return w;
 }
 
-static uint8_t *make_acts(enum act_kind kind, uint32_t n_columns)
+static uint8_t *make_acts(enum act_kind kind, uint32_t n_rows, uint32_t n_columns)
 {
     float *x = allocate(n_columns * sizeof *x);
-    uint8_t *acts = allocate(act_bytes(kind, N_ACTS_MAX, n_columns));
-    for (uint32_t row = 0; row < N_ACTS_MAX; row++) {
+    uint8_t *acts = allocate(act_bytes(kind, n_rows, n_columns));
+    for (uint32_t row = 0; row < n_rows; row++) {
         random_floats(x, n_columns);
         act_quantize(&tables[0], kind, acts, n_columns, row, 0, x, n_columns);
     }
@@ -63,10 +69,10 @@ static void any_number_of_rows_is_right(void **state)
     (void)state;
     static float expected[N_ACTS_MAX * N_ROWS], got[N_ACTS_MAX * N_ROWS];
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
-        uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
+        struct packed_matrix w = make_matrix(types[t].type, N_ROWS, N_COLUMNS);
+        uint8_t *acts = make_acts(act_kind_of(w.kind), N_ACTS_MAX, N_COLUMNS);
         multiply(&tables[0], &w, acts, N_ACTS_MAX, expected);
-        for (uint32_t n_acts = 1; n_acts <= N_ACTS_MAX; n_acts++) {
+        for (uint32_t n_acts = 1; n_acts <= N_ACTS_MAX; n_acts += t < N_K_TYPES ? 1 : 5) {
             memset(got, 0xff, sizeof got);
             multiply(amx, &w, acts, n_acts, got);
             CHECK_SAME(got, expected, (size_t)n_acts * N_ROWS, "%s x %u", quant_find(w.type)->name, n_acts);
@@ -84,12 +90,12 @@ static void few_rows_use_no_tiles(void **state)
     (void)state;
     static float out[N_ACTS_MAX * N_ROWS];
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
-        uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
+        struct packed_matrix w = make_matrix(types[t].type, N_ROWS, N_COLUMNS);
+        uint8_t *acts = make_acts(act_kind_of(w.kind), N_ACTS_MAX, N_COLUMNS);
         uint64_t before = emulated_tiles_n_stores();
-        multiply(amx, &w, acts, 11, out);
+        multiply(amx, &w, acts, types[t].fewest_rows - 1, out);
         assert_int_equal(emulated_tiles_n_stores(), before);
-        multiply(amx, &w, acts, 12, out);
+        multiply(amx, &w, acts, types[t].fewest_rows, out);
         assert_true(emulated_tiles_n_stores() > before);
         free(w.data);
         free(acts);
@@ -100,16 +106,16 @@ static void few_rows_use_no_tiles(void **state)
 static void wide_matrices_have_the_same_bits(void **state)
 {
     (void)state;
-    enum { N_ACTS = 70 };
+    enum { N_ACTS = 40 };
     static const struct {
         uint32_t n_columns;
         bool uses_tiles;
-    } widths[] = {{256 * 73, true}, {256 * 300, true}, {256 * 321, false}};
+    } widths[] = {{256 * 171, true}, {256 * 300, true}, {256 * 321, false}};
     static float expected[N_ACTS * N_ROWS], got[N_ACTS * N_ROWS];
-    for (int t = 0; t < N_TYPES; t++)
+    for (int t = 0; t < N_K_TYPES; t++)
         for (int i = 0; i < 3; i++) {
-            struct packed_matrix w = make_matrix(tile_types[t], TILE_ROWS, widths[i].n_columns);
-            uint8_t *acts = make_acts(act_kind_of(w.kind), widths[i].n_columns);
+            struct packed_matrix w = make_matrix(types[t].type, TILE_ROWS, widths[i].n_columns);
+            uint8_t *acts = make_acts(act_kind_of(w.kind), N_ACTS, widths[i].n_columns);
             uint64_t before = emulated_tiles_n_stores();
             multiply(&tables[n_tables - 2], &w, acts, N_ACTS, expected);
             multiply(amx, &w, acts, N_ACTS, got);
@@ -127,8 +133,8 @@ static void one_wrong_bit_is_seen(void **state)
     static float expected[N_ACTS_MAX * N_ROWS], got[N_ACTS_MAX * N_ROWS];
     enum { N_ACTS = 45 };
     for (int t = 0; t < N_TYPES; t++) {
-        struct packed_matrix w = make_matrix(tile_types[t], N_ROWS, N_COLUMNS);
-        uint8_t *acts = make_acts(act_kind_of(w.kind), N_COLUMNS);
+        struct packed_matrix w = make_matrix(types[t].type, N_ROWS, N_COLUMNS);
+        uint8_t *acts = make_acts(act_kind_of(w.kind), N_ACTS_MAX, N_COLUMNS);
         multiply(amx, &w, acts, N_ACTS, expected);
         uint64_t n_stores = emulated_tiles_n_stores();
         multiply(amx, &w, acts, N_ACTS, got);
@@ -194,10 +200,10 @@ static void a_model_has_the_same_logits(void **state)
 {
     (void)state;
     for (int t = 0; t < N_TYPES; t++) {
-        struct logits expected = logits_with("ref", tile_types[t]), got = logits_with("amx", tile_types[t]);
+        struct logits expected = logits_with("ref", types[t].type), got = logits_with("amx", types[t].type);
         assert_int_equal(got.n_vocab, expected.n_vocab);
         CHECK_SAME(got.values, expected.values, N_IDS * expected.n_vocab, "%s",
-                   quant_find(tile_types[t])->name);
+                   quant_find(types[t].type)->name);
         free(expected.values);
         free(got.values);
     }
