@@ -75,7 +75,7 @@ INLINE __m512i both_halves(__m512i lanes, bool upper)
     return _mm512_shuffle_epi8(lanes, pattern);
 }
 
-INLINE void store(void *p, __m512i v)
+INLINE void store_group(void *p, __m512i v)
 {
     _mm512_store_si512(p, v);
 }
@@ -94,8 +94,8 @@ INLINE void unpack_k_scales(const uint8_t *block, struct q4k_scales *s, struct u
     _mm512_storeu_ps(out->dmin, load_f16(block + Q4K_DMIN));
     for (int p = 0; p < 4; p++) {
         __m512i pair = s->min_pairs[p];
-        store(out->mins[8 + 2 * p], bf16_pairs(_mm512_and_si512(pair, _mm512_set1_epi32(0xffff))));
-        store(out->mins[9 + 2 * p], bf16_pairs(_mm512_srli_epi32(pair, 16)));
+        store_group(out->mins[8 + 2 * p], bf16_pairs(_mm512_and_si512(pair, _mm512_set1_epi32(0xffff))));
+        store_group(out->mins[9 + 2 * p], bf16_pairs(_mm512_srli_epi32(pair, 16)));
     }
 }
 
@@ -117,14 +117,14 @@ INLINE struct cut_scale cut_scale_of(__m512i scale_pair, bool odd, unsigned shif
  * scales 2^(16 - n) too large come out in the upper half of the product. */
 INLINE void store_low_products(struct unpacked *out, int step, int row, __m512i w, struct cut_scale scale)
 {
-    store(out->planes[0][step][row], _mm512_mullo_epi16(w, scale.low));
-    store(out->planes[1][step][row], _mm512_mullo_epi16(w, scale.high));
+    store_group(out->planes[0][step][row], _mm512_mullo_epi16(w, scale.low));
+    store_group(out->planes[1][step][row], _mm512_mullo_epi16(w, scale.high));
 }
 
 INLINE void store_high_products(struct unpacked *out, int step, int row, __m512i w, struct cut_scale scale)
 {
-    store(out->planes[0][step][row], _mm512_mulhi_epu16(w, scale.low));
-    store(out->planes[1][step][row], _mm512_mulhi_epu16(w, scale.high));
+    store_group(out->planes[0][step][row], _mm512_mulhi_epu16(w, scale.low));
+    store_group(out->planes[1][step][row], _mm512_mulhi_epu16(w, scale.high));
 }
 
 static __attribute__((noinline)) void unpack_q4_k(const uint8_t *tile, size_t header_bytes, uint32_t b,
@@ -185,8 +185,10 @@ INLINE void unpack_q6_k_sub_block(const uint8_t *block, int c, const int k, stru
         even = _mm512_sub_epi16(_mm512_mullo_epi16(even, scale), start);
         odd = _mm512_sub_epi16(_mm512_mullo_epi16(odd, scale), start);
         const __mmask64 at_odd = 0xaaaaaaaaaaaaaaaa;
-        store(out->planes[0][c][4 * k + j], _mm512_mask_blend_epi8(at_odd, even, _mm512_slli_epi16(odd, 8)));
-        store(out->planes[1][c][4 * k + j], _mm512_mask_blend_epi8(at_odd, _mm512_srli_epi16(even, 8), odd));
+        store_group(out->planes[0][c][4 * k + j],
+                    _mm512_mask_blend_epi8(at_odd, even, _mm512_slli_epi16(odd, 8)));
+        store_group(out->planes[1][c][4 * k + j],
+                    _mm512_mask_blend_epi8(at_odd, _mm512_srli_epi16(even, 8), odd));
     }
 }
 

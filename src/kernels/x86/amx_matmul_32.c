@@ -46,8 +46,8 @@ INLINE __m512i group_of(const uint8_t *values, const int second, const int g, co
 }
 
 /* ahead: how far away the weights are that will be wanted next. */
-INLINE void unpack(const uint8_t *tile, uint32_t b, size_t ahead, struct unpacked *out,
-                   const struct shape shape)
+INLINE void unpack_values(const uint8_t *tile, uint32_t b, size_t ahead, struct unpacked *out,
+                          const struct shape shape)
 {
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
     const uint8_t *pair = tile + b * pair_bytes;
@@ -71,7 +71,7 @@ typedef void unpack_function(const uint8_t *tile, uint32_t b, size_t ahead, stru
     static __attribute__((noinline)) void name(const uint8_t *tile, uint32_t b, size_t ahead,                \
                                                struct unpacked *out)                                         \
     {                                                                                                        \
-        unpack(tile, b, ahead, out, (struct shape){__VA_ARGS__});                                            \
+        unpack_values(tile, b, ahead, out, (struct shape){__VA_ARGS__});                                     \
     }
 UNPACK(unpack_q8_0, 8, false)
 UNPACK(unpack_q4_0, 4, false)
