@@ -1,7 +1,7 @@
 /* amx.c: the table for CPUs with AMX: that of AVX-512, but that products of many rows are done by tiles. Owns nothing; any thread. */
 #include "kernels/x86/amx.h"
 
-#include "kernels/x86/amx_tiles.h"
+#include "kernels/x86/amx_rows.h"
 
 enum {
     PEAK_REPEATS = 25000,
@@ -14,12 +14,7 @@ enum {
 /* Four sums: enough to hide the latency of a product. */
 static uint64_t int8_peak(void)
 {
-    struct tiles_config config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.n_rows[i] = 16;
-    }
-    tiles_configure(&config);
+    configure_tiles(GROUP_ROWS, 64);
     for (int i = 0; i < PEAK_REPEATS; i++) {
         tile_add_signed_unsigned(0, 4, 6);
         tile_add_signed_unsigned(1, 4, 7);
@@ -27,7 +22,7 @@ static uint64_t int8_peak(void)
         tile_add_signed_unsigned(3, 5, 7);
     }
     tiles_release();
-    return (uint64_t)PEAK_REPEATS * 4 * 16 * 16 * 64;
+    return (uint64_t)PEAK_REPEATS * 4 * GROUP_ROWS * TILE_ROWS * 64;
 }
 
 void amx_fill(struct kernels *kernels)

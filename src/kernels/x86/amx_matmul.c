@@ -18,8 +18,6 @@
 enum {
     PLANES = 2,
     STEPS = ACT_BLOCK / 64, /* tiles of weights a block and plane */
-    PANEL_TILES = 2,
-    UNIT_GROUPS = 2,
     MIN_BYTES = 32, /* of a block and row of activations: a pair of bf16 (hi, lo) for each of 8 sums */
 
     /* Rows times blocks of a chunk: bounds what is prepared on the stack. 128 rows of 10,240 inputs. */
@@ -238,22 +236,15 @@ INLINE void prepare_chunk(struct chunk *c, uint32_t n_blocks, bool has_mins)
     }
 }
 
-/* Products. A unit is one tile of weights and up to two groups of rows. */
+/* Products. */
 
 struct unit_sums {
     _Alignas(64) int32_t planes[UNIT_GROUPS][PLANES][GROUP_ROWS][TILE_ROWS];
     float mins[UNIT_GROUPS][GROUP_ROWS][TILE_ROWS];
 };
 
-struct unit {
-    const struct unpacked *w;
-    float (*acc)[TILE_ROWS]; /* of the chunk's rows */
-    uint32_t n_groups;
-    struct group groups[UNIT_GROUPS];
-};
-
-INLINE void multiply_unit(struct chunk *c, uint32_t b, const struct unit *u, struct unit_sums *out,
-                          const struct kind kind)
+INLINE void multiply_unit(struct chunk *c, uint32_t b, const struct unit *u, const struct unpacked *w,
+                          struct unit_sums *out, const struct kind kind)
 {
     const uint8_t *a[UNIT_GROUPS];
     const bool two = u->n_groups == 2;
@@ -264,10 +255,10 @@ INLINE void multiply_unit(struct chunk *c, uint32_t b, const struct unit *u, str
     tile_zero(2);
     tile_zero(3);
     for (int step = 0; step < STEPS; step++) {
-        tile_load(6, u->w->planes[0][step], 64);
+        tile_load(6, w->planes[0][step], 64);
         tile_load(4, a[0] + 64 * step, c->act_stride);
         tile_add_signed_unsigned(0, 4, 6);
-        tile_load(7, u->w->planes[1][step], 64);
+        tile_load(7, w->planes[1][step], 64);
         kind.high_is_signed ? tile_add_signed_signed(1, 4, 7) : tile_add_signed_unsigned(1, 4, 7);
         if (two) {
             tile_load(5, a[1] + 64 * step, c->act_stride);
@@ -283,7 +274,7 @@ INLINE void multiply_unit(struct chunk *c, uint32_t b, const struct unit *u, str
     }
     if (!kind.has_mins)
         return;
-    tile_load(6, u->w->mins[b % 2 ? 0 : 8], 64);
+    tile_load(6, w->mins[b % 2 ? 0 : 8], 64);
     tile_zero(0);
     tile_load(4, sums_of(c, b & ~1u, u->groups[0].begin), 2 * MIN_BYTES);
     tile_add_bf16(0, 4, 6);
@@ -296,15 +287,15 @@ INLINE void multiply_unit(struct chunk *c, uint32_t b, const struct unit *u, str
     }
 }
 
-INLINE void flush_unit(const struct chunk *c, uint32_t b, const struct unit *u, const struct unit_sums *sums,
-                       const struct kind kind)
+INLINE void flush_unit(const struct chunk *c, uint32_t b, const struct unit *u, const struct unpacked *w,
+                       const struct unit_sums *sums, float (*chunk_acc)[TILE_ROWS], const struct kind kind)
 {
-    const __m512 d = _mm512_loadu_ps(u->w->d);
-    const __m512 dmin = kind.has_mins ? _mm512_loadu_ps(u->w->dmin) : _mm512_setzero_ps();
+    const __m512 d = _mm512_loadu_ps(w->d);
+    const __m512 dmin = kind.has_mins ? _mm512_loadu_ps(w->dmin) : _mm512_setzero_ps();
     const uint32_t n_rows = group_rows(c->rows.n);
     for (uint32_t g = 0; g < u->n_groups; g++) {
         const float *d_acts = c->d + (size_t)b * c->rows.n + u->groups[g].begin;
-        float(*acc)[TILE_ROWS] = u->acc + u->groups[g].begin;
+        float(*acc)[TILE_ROWS] = chunk_acc + u->groups[g].begin;
         for (uint32_t i = u->groups[g].n_again; i < n_rows; i++) {
             __m512i isum = _mm512_slli_epi32(load(sums->planes[g][1][i]), (unsigned)kind.high_bits);
             isum = _mm512_add_epi32(isum, load(sums->planes[g][0][i]));
@@ -317,34 +308,20 @@ INLINE void flush_unit(const struct chunk *c, uint32_t b, const struct unit *u, 
     }
 }
 
-/* Unit n of a panel: the tiles of weights change faster than the rows. */
-INLINE struct unit unit_at(const struct chunk *c, const struct unpacked *w, uint32_t n_tiles,
-                           float (*acc)[CHUNK_ROWS][TILE_ROWS], uint32_t n)
-{
-    const uint32_t group = n / n_tiles * UNIT_GROUPS, t = n % n_tiles;
-    const bool two = group + 1 < group_count(c->rows.n);
-    return (struct unit){
-        .w = &w[t],
-        .acc = acc[t],
-        .n_groups = two ? 2 : 1,
-        .groups = {group_at(c->rows.n, group), group_at(c->rows.n, two ? group + 1 : group)},
-    };
-}
-
 /* All groups of a chunk with block b of the tiles of a panel. */
 INLINE void multiply_block(struct chunk *c, uint32_t b, const struct unpacked *w, uint32_t n_tiles,
                            float (*acc)[CHUNK_ROWS][TILE_ROWS], const struct kind kind)
 {
-    const uint32_t n_units = (group_count(c->rows.n) + UNIT_GROUPS - 1) / UNIT_GROUPS * n_tiles;
+    const uint32_t n_units = unit_count(c->rows.n, n_tiles);
     struct unit_sums sums[2];
     for (uint32_t n = 0; n <= n_units; n++) {
         if (n < n_units) {
-            const struct unit unit = unit_at(c, w, n_tiles, acc, n);
-            multiply_unit(c, b, &unit, &sums[n % 2], kind);
+            const struct unit unit = unit_at(c->rows.n, n_tiles, n);
+            multiply_unit(c, b, &unit, &w[unit.tile], &sums[n % 2], kind);
         }
         if (n > 0) {
-            const struct unit unit = unit_at(c, w, n_tiles, acc, n - 1);
-            flush_unit(c, b, &unit, &sums[(n - 1) % 2], kind);
+            const struct unit unit = unit_at(c->rows.n, n_tiles, n - 1);
+            flush_unit(c, b, &unit, &w[unit.tile], &sums[(n - 1) % 2], acc[unit.tile], kind);
         }
     }
 }

@@ -9,8 +9,6 @@ enum {
      * 256 dot products, two a cycle, and 128 other operations: about 190 cycles; here 32 cycles of tile products, 26 of their
      * stores, and 96 operations for floats that mostly fit beside them: 100 to 130. Below 32 rows unpacking takes too large a share. */
     FEWEST_ROWS = 32,
-    PANEL_TILES = 2,
-    UNIT_GROUPS = 2,
     BLOCK_BYTES = 32,
 };
 
@@ -101,16 +99,9 @@ struct chunk {
     struct chunk_rows rows;
 };
 
-/* A unit is one tile of weights and up to two groups of rows; sums by group and block of the pair. */
+/* Sums by group and block of the pair. */
 struct unit_sums {
     _Alignas(64) int32_t blocks[UNIT_GROUPS][2][GROUP_ROWS][TILE_ROWS];
-};
-
-struct unit {
-    const struct unpacked *w;
-    float (*acc)[TILE_ROWS]; /* of the chunk's rows */
-    uint32_t n_groups;
-    struct group groups[UNIT_GROUPS];
 };
 
 INLINE const uint8_t *act_block(const struct chunk *c, uint32_t row, uint32_t b)
@@ -118,13 +109,14 @@ INLINE const uint8_t *act_block(const struct chunk *c, uint32_t row, uint32_t b)
     return c->acts + row * c->act_stride + b / 4 * sizeof(struct act_q8_32);
 }
 
-INLINE void multiply_unit(const struct chunk *c, uint32_t b, const struct unit *u, struct unit_sums *out)
+INLINE void multiply_unit(const struct chunk *c, uint32_t b, const struct unit *u, const struct unpacked *w,
+                          struct unit_sums *out)
 {
     const bool two = u->n_groups == 2;
     const uint8_t *a0 = act_block(c, u->groups[0].begin, b) + PAIR_VALUES * (b % 4);
     const uint8_t *a1 = act_block(c, u->groups[1].begin, b) + PAIR_VALUES * (b % 4);
-    tile_load(6, u->w->values[0], 64);
-    tile_load(7, u->w->values[1], 64);
+    tile_load(6, w->values[0], 64);
+    tile_load(7, w->values[1], 64);
     tile_zero(0);
     tile_zero(1);
     tile_load(4, a0, c->act_stride);
@@ -147,58 +139,44 @@ INLINE void multiply_unit(const struct chunk *c, uint32_t b, const struct unit *
     }
 }
 
-INLINE void flush_unit(const struct chunk *c, uint32_t b, const struct unit *u, const struct unit_sums *sums,
-                       const bool has_m)
+INLINE void flush_unit(const struct chunk *c, uint32_t b, const struct unit *u, const struct unpacked *w,
+                       const struct unit_sums *sums, float (*chunk_acc)[TILE_ROWS], const bool has_m)
 {
     const uint32_t n_rows = group_rows(c->rows.n);
     for (uint32_t g = 0; g < u->n_groups; g++) {
         const uint8_t *act = act_block(c, u->groups[g].begin, b);
-        float(*acc)[TILE_ROWS] = u->acc + u->groups[g].begin;
+        float(*acc)[TILE_ROWS] = chunk_acc + u->groups[g].begin;
         for (uint32_t i = u->groups[g].n_again; i < n_rows; i++) {
             const struct act_q8_32 *a = (const struct act_q8_32 *)(act + i * c->act_stride);
             __m512 sum = _mm512_load_ps(acc[i]);
             UNROLL
             for (uint32_t second = 0; second < 2; second++) {
                 const uint32_t of_act = b % 4 * 2 + second;
-                __m512 d = _mm512_mul_ps(_mm512_loadu_ps(u->w->d[second]), _mm512_set1_ps(a->d[of_act]));
+                __m512 d = _mm512_mul_ps(_mm512_loadu_ps(w->d[second]), _mm512_set1_ps(a->d[of_act]));
                 sum = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(load(sums->blocks[g][second][i])), sum);
                 if (has_m)
-                    sum = _mm512_fmadd_ps(_mm512_loadu_ps(u->w->m[second]), _mm512_set1_ps(a->d_sum[of_act]),
-                                          sum);
+                    sum =
+                        _mm512_fmadd_ps(_mm512_loadu_ps(w->m[second]), _mm512_set1_ps(a->d_sum[of_act]), sum);
             }
             _mm512_store_ps(acc[i], sum);
         }
     }
 }
 
-/* Unit n of a panel: the tiles of weights change faster than the rows. */
-INLINE struct unit unit_at(const struct chunk *c, const struct unpacked *w, uint32_t n_tiles,
-                           float (*acc)[CHUNK_ROWS][TILE_ROWS], uint32_t n)
-{
-    const uint32_t group = n / n_tiles * UNIT_GROUPS, t = n % n_tiles;
-    const bool two = group + 1 < group_count(c->rows.n);
-    return (struct unit){
-        .w = &w[t],
-        .acc = acc[t],
-        .n_groups = two ? 2 : 1,
-        .groups = {group_at(c->rows.n, group), group_at(c->rows.n, two ? group + 1 : group)},
-    };
-}
-
 /* All groups of a chunk with pair b of the tiles of a panel. */
 INLINE void multiply_pair(const struct chunk *c, uint32_t b, const struct unpacked *w, uint32_t n_tiles,
                           float (*acc)[CHUNK_ROWS][TILE_ROWS], const bool has_m)
 {
-    const uint32_t n_units = (group_count(c->rows.n) + UNIT_GROUPS - 1) / UNIT_GROUPS * n_tiles;
+    const uint32_t n_units = unit_count(c->rows.n, n_tiles);
     struct unit_sums sums[2];
     for (uint32_t n = 0; n <= n_units; n++) {
         if (n < n_units) {
-            const struct unit unit = unit_at(c, w, n_tiles, acc, n);
-            multiply_unit(c, b, &unit, &sums[n % 2]);
+            const struct unit unit = unit_at(c->rows.n, n_tiles, n);
+            multiply_unit(c, b, &unit, &w[unit.tile], &sums[n % 2]);
         }
         if (n > 0) {
-            const struct unit unit = unit_at(c, w, n_tiles, acc, n - 1);
-            flush_unit(c, b, &unit, &sums[(n - 1) % 2], has_m);
+            const struct unit unit = unit_at(c->rows.n, n_tiles, n - 1);
+            flush_unit(c, b, &unit, &w[unit.tile], &sums[(n - 1) % 2], acc[unit.tile], has_m);
         }
     }
 }

@@ -54,6 +54,32 @@ INLINE struct group group_at(uint32_t n, uint32_t i)
     return begin <= last ? (struct group){begin, 0} : (struct group){last, begin - last};
 }
 
+/* A unit of work is one tile of weights of a panel (1 or 2 of them) and up to two groups of rows. Weights change faster than rows. */
+enum { UNIT_GROUPS = 2, PANEL_TILES = 2 };
+
+struct unit {
+    uint32_t tile; /* of the panel */
+    uint32_t n_groups;
+    struct group groups[UNIT_GROUPS];
+};
+
+INLINE uint32_t unit_count(uint32_t n_rows, uint32_t n_tiles)
+{
+    return (group_count(n_rows) + UNIT_GROUPS - 1) / UNIT_GROUPS * n_tiles;
+}
+
+/* Unit i of a chunk of n_rows and a panel of n_tiles. */
+INLINE struct unit unit_at(uint32_t n_rows, uint32_t n_tiles, uint32_t i)
+{
+    const uint32_t first = (n_tiles == PANEL_TILES ? i / PANEL_TILES : i) * UNIT_GROUPS;
+    const bool two = first + 1 < group_count(n_rows);
+    return (struct unit){
+        .tile = n_tiles == PANEL_TILES ? i % PANEL_TILES : 0,
+        .n_groups = two ? 2 : 1,
+        .groups = {group_at(n_rows, first), group_at(n_rows, two ? first + 1 : first)},
+    };
+}
+
 /* Tiles 0 to 3 hold sums, 4 and 5 activations (a_bytes a row), 6 and 7 weights. */
 enum { TILE_SUM, TILE_A = 4, TILE_B = 6 };
 
