@@ -356,6 +356,8 @@ static void print_text(const struct bench *bench)
     const runnel_model_info *info = &bench->info;
     cli_print_text(info->name, strlen(info->name));
     printf(", %s kernels, %d threads\n", info->cpu, info->n_threads);
+    if (kernels_refused())
+        printf("%s\n", kernels_refused());
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s,
            bench->int8_gmac_s);
     printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,

@@ -10,6 +10,7 @@
 
 static struct kernels tables[1 + KERNELS_LEVELS_MAX]; /* of the possible levels, from the lowest up */
 static size_t n_tables;
+static char refusal[192]; /* "": nothing was refused */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fill_tables(void)
@@ -17,8 +18,12 @@ static void fill_tables(void)
     kernels_fill_ref(&tables[n_tables++]);
     for (size_t i = 0; i < KERNELS_LEVELS_MAX && kernels_machine_levels[i].name; i++) {
         const struct kernels_level *level = &kernels_machine_levels[i];
-        if (!level->is_possible())
+        if (!level->is_possible()) {
+            const char *why = level->why_refused ? level->why_refused() : NULL;
+            if (why)
+                snprintf(refusal, sizeof refusal, "%s: %s", level->name, why);
             continue;
+        }
         tables[n_tables] = tables[n_tables - 1];
         tables[n_tables].name = level->name;
         level->fill(&tables[n_tables++]);
@@ -30,6 +35,12 @@ size_t kernels_possible(const struct kernels **all)
     pthread_once(&once, fill_tables);
     *all = tables;
     return n_tables;
+}
+
+const char *kernels_refused(void)
+{
+    pthread_once(&once, fill_tables);
+    return *refusal ? refusal : NULL;
 }
 
 const struct kernels *kernels_get(char *message, size_t size)
@@ -47,6 +58,7 @@ const struct kernels *kernels_get(char *message, size_t size)
         length +=
             (size_t)snprintf(names + length, sizeof names - length, "%s%s", i > 0 ? ", " : "", all[i].name);
     if (size > 0)
-        snprintf(message, size, "RUNNEL_CPU is \"%.32s\", but this machine can do: %s", asked, names);
+        snprintf(message, size, "RUNNEL_CPU is \"%.32s\", but this machine can do: %s%s%s", asked, names,
+                 *refusal ? "; " : "", refusal);
     return NULL;
 }

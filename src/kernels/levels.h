@@ -12,6 +12,9 @@ struct kernels_level {
     bool (*is_possible)(void); /* the CPU has it, and the operating system saves its registers */
     /* Replaces what this level does better in a copy of the table of the best possible level below it. */
     void (*fill)(struct kernels *kernels);
+    /* Where is_possible says no: what stands in the way though the CPU has the instructions; NULL: it lacks them. Left out
+     * (NULL) where only the CPU decides. */
+    const char *(*why_refused)(void);
 };
 
 /* From the lowest up: the last possible one is taken where nobody asks for another. */

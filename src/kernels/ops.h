@@ -118,7 +118,14 @@ struct matmul_args {
 };
 
 struct kernels {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* "ref", "avx2", "avx512", "amx" */
+
+    /* So many rows of activations at a time are multiplied fastest; 0: any number from 64 on is as good. */
+    uint32_t prefers_rows;
+
+    /* For probe.c: multiplies bytes in registers for about a millisecond, as fast as the unit that products use can, and returns
+     * how many multiply-adds that was. NULL: probe.c knows how itself, by the name. */
+    uint64_t (*int8_peak)(void);
 
     /* What its products like: rows of activations in multiples of the first; with more of them than the second, a row takes
      * hardly less. */
@@ -164,11 +171,16 @@ struct kernels {
 };
 
 /* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,
- * avx512) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
- * possible). */
+ * avx512, amx) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+ * possible, and what kernels_refused says). The first call of any of these functions asks the system for what an instruction
+ * set needs, on behalf of all threads of the process: before there are other threads, if possible. */
 const struct kernels *kernels_get(char *message, size_t size);
 
 /* All tables that this machine can run, the plainest (ref) first; returns how many. They live as long as the program. */
 size_t kernels_possible(const struct kernels **all);
+
+/* An instruction set that the CPU has and the system did not let us use, and why: "amx: the system refused ..."; NULL: none. Lives
+ * as long as the program. */
+const char *kernels_refused(void);
 
 #endif

@@ -191,7 +191,9 @@ double probe_int8_gmac_s(struct team *team, const struct kernels *kernels)
 {
     struct int8_probe probe = {.multiply = multiply_plain};
 #if defined(__x86_64__)
-    if (!strcmp(kernels->name, "avx512"))
+    if (kernels->int8_peak)
+        probe.multiply = kernels->int8_peak;
+    else if (!strcmp(kernels->name, "avx512"))
         probe.multiply = multiply_avx512;
     else if (!strcmp(kernels->name, "avx2"))
         probe.multiply = multiply_avx2;

@@ -78,7 +78,7 @@ def test_threads_and_chunks_of_a_real_model(runnel, smollm2, tmp_path):
 def test_instruction_sets(runnel, tiny, tmp_path):
     """All that this machine has give the same integers, and nearly the same floats."""
     model, ids, found = tiny(), write_ids(tmp_path, 24), {}
-    for cpu in ("ref", "avx2", "avx512"):
+    for cpu in ("ref", "avx2", "avx512", "amx"):
         done = logits(runnel, model, ids, tmp_path / "out", env={**os.environ, "RUNNEL_CPU": cpu})
         if done.returncode:
             assert_fails(done, 1, cpu)  # names what is missing

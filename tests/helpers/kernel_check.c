@@ -13,6 +13,20 @@ void fill_tables(void)
     n_tables = (int)kernels_possible(&tables);
 }
 
+bool keep_table(const char *name)
+{
+    static struct kernels kept[2];
+    for (int t = 0; t < n_tables; t++)
+        if (strcmp(tables[t].name, name) == 0) {
+            kept[0] = tables[0];
+            kept[1] = tables[t];
+            tables = kept;
+            n_tables = 2;
+            return true;
+        }
+    return false;
+}
+
 static uint64_t random_state = 1;
 
 uint32_t random_u32(void)

@@ -19,6 +19,7 @@ enum { GUARD = 64 };
 extern const struct kernels *tables; /* "ref" first */
 extern int n_tables;
 void fill_tables(void);
+bool keep_table(const char *name); /* leaves that and "ref"; false: this machine has none of that name */
 
 /* Random numbers, the same in every run. */
 uint32_t random_u32(void);

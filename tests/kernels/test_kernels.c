@@ -1,7 +1,7 @@
 /* test_kernels.c: each function of the kernel table, in every instruction set that this machine has, on
  * random and extreme inputs and every tail. ref is compared with sums in double; the others must equal ref
  * bit for bit, and a row must not depend on its neighbours. `test_kernels --bench` measures instead
- * (helpers/kernel_bench.c). */
+ * (helpers/kernel_bench.c); `--level NAME` compares that instruction set alone (status 77: this machine has it not). */
 #include "helpers/kernel_bench.h"
 #include "helpers/kernel_check.h"
 #include "kernels/pack.h"
@@ -419,13 +419,27 @@ static void test_products_of_every_shape(void **state)
     }
 }
 
+/* Units that take many rows at once cut them into chunks and groups. */
+static void test_products_of_many_rows(void **state)
+{
+    (void)state;
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_0, TENSOR_Q5_1};
+    for (int t = 0; t < 5; t++) {
+        const uint32_t block = quant_find(types[t])->block_values;
+        for (uint32_t n_acts = 41; n_acts <= 300; n_acts += n_acts < 70 || n_acts % 128 < 4 ? 1 : 7)
+            check_product(types[t], 1 + random_below(40), block * (1 + random_below(768 / block)), n_acts,
+                          FILL_RANDOM, 0);
+    }
+}
+
 static void test_products_of_extremes(void **state)
 {
     (void)state;
     for (int t = 0; t < N_TYPES; t++)
         for (enum fill fill = 0; fill < FILLS; fill++)
             for (enum extreme extreme = 0; extreme < EXTREMES; extreme++)
-                check_product(all_types[t], 33, 1024, 11, fill, extreme);
+                for (uint32_t n_acts = 11; n_acts <= 33; n_acts += 22) /* few, and many */
+                    check_product(all_types[t], 33, 1024, n_acts, fill, extreme);
 }
 
 static void test_not_finite_inputs_reach_the_output(void **state)
@@ -440,16 +454,30 @@ static void test_not_finite_inputs_reach_the_output(void **state)
             for (int j = 0; j < 3; j++) {
                 struct matrix m = make_matrix(types[i], 20, 512, FILL_RANDOM);
                 enum act_kind kind = act_kind_of(m.packed.kind);
-                uint8_t *acts = allocate(act_row_bytes(kind, 512));
-                float x[512], out[20];
-                random_floats(x, 512);
-                x[300] = bad[j];
-                tables[t].quantize[kind](x, 512, acts);
-                const struct matmul_args args = {
-                    .w = &m.packed, .acts = acts, .n_acts = 1, .out = out, .out_stride = 20};
+                enum { N_ACTS = 35, BAD = 33 };
+                const size_t stride = act_row_bytes(kind, 512);
+                uint8_t *acts = allocate(N_ACTS * stride);
+                float x[512], out[N_ACTS][20];
+                for (int i_act = 0; i_act < N_ACTS; i_act++) {
+                    random_floats(x, 512);
+                    if (i_act == BAD)
+                        x[300] = bad[j];
+                    tables[t].quantize[kind](x, 512, acts + i_act * stride);
+                }
+                struct matmul_args args = {.w = &m.packed,
+                                           .acts = acts,
+                                           .act_stride = stride,
+                                           .n_acts = N_ACTS,
+                                           .out = out[0],
+                                           .out_stride = 20};
+                tables[t].matmul[m.packed.kind](&args, 0, 2);
+                for (int row = 0; row < 20 * N_ACTS; row++)
+                    assert_int_equal(isfinite(out[row / 20][row % 20]) != 0, row / 20 != BAD);
+                args.acts = acts + BAD * stride;
+                args.n_acts = 1;
                 tables[t].matmul[m.packed.kind](&args, 0, 2);
                 for (int row = 0; row < 20; row++)
-                    assert_false(isfinite(out[row]));
+                    assert_false(isfinite(out[0][row]));
                 free(acts);
                 free_matrix(&m);
             }
@@ -605,7 +633,9 @@ static void test_the_table_is_chosen(void **state)
     assert_non_null(strstr(message, "386"));
     assert_non_null(strstr(message, "ref"));
     assert_int_equal(unsetenv("RUNNEL_CPU"), 0);
-    assert_string_equal(kernels_get(message, sizeof message)->name, tables[n_tables - 1].name);
+    const struct kernels *all;
+    size_t n = kernels_possible(&all);
+    assert_string_equal(kernels_get(message, sizeof message)->name, all[n - 1].name);
 }
 
 int main(int argc, char **argv)
@@ -614,11 +644,16 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return kernel_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "",
                             argc > 4 ? (uint32_t)atoi(argv[4]) : 0);
+    if (argc > 2 && strcmp(argv[1], "--level") == 0 && !keep_table(argv[2])) {
+        printf("skipped: this machine has no %s\n", argv[2]);
+        return 77;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_keeps_every_bit),
         cmocka_unit_test(test_pack_keeps_every_exponent),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_products_of_every_shape),
+        cmocka_unit_test(test_products_of_many_rows),
         cmocka_unit_test(test_products_of_extremes),
         cmocka_unit_test(test_not_finite_inputs_reach_the_output),
         cmocka_unit_test(test_norm_and_silu),

@@ -3,6 +3,7 @@
  * has. */
 #include "engine/engine.h"
 #include "helpers/tiny_engine.h"
+#include "kernels/ops.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -270,11 +271,10 @@ static void generated_is_as_prompted(const char *path)
 
 static void with_every_instruction_set(void (*check)(const char *path))
 {
-    static const char *const cpus[] = {"ref", "avx2", "avx512"};
-    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++) {
-        if ((i == 1 && !__builtin_cpu_supports("avx2")) || (i == 2 && !__builtin_cpu_supports("avx512vnni")))
-            continue;
-        setenv("RUNNEL_CPU", cpus[i], 1);
+    const struct kernels *tables;
+    const size_t n_tables = kernels_possible(&tables);
+    for (size_t i = 0; i < n_tables; i++) {
+        setenv("RUNNEL_CPU", tables[i].name, 1);
         check(mixed_path);
         check(small_path);
     }
@@ -551,11 +551,10 @@ static void end_tokens_wait_for_min_tokens(void **state)
 static void numbers_that_are_not_finite_end_the_request_alone(void **state)
 {
     (void)state;
-    static const char *const cpus[] = {"ref", "avx2", "avx512"};
-    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++) {
-        if ((i == 1 && !__builtin_cpu_supports("avx2")) || (i == 2 && !__builtin_cpu_supports("avx512vnni")))
-            continue;
-        setenv("RUNNEL_CPU", cpus[i], 1);
+    const struct kernels *tables;
+    const size_t n_tables = kernels_possible(&tables);
+    for (size_t i = 0; i < n_tables; i++) {
+        setenv("RUNNEL_CPU", tables[i].name, 1);
         struct fixture fixture = open_model(poisoned_path, 1, 64, 1);
         const int32_t ids[] = {1, 2, 3};
         runnel_request request = request_of(&fixture, ids, 3);

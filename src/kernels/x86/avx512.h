@@ -1,4 +1,4 @@
-/* avx512.h: what avx512*.c give to each other and to levels.c. Private to src/kernels/x86. */
+/* avx512.h: what avx512*.c give to each other, to amx*.c and to levels.c. Private to src/kernels/x86. */
 #ifndef RUNNEL_KERNELS_X86_AVX512_H
 #define RUNNEL_KERNELS_X86_AVX512_H
 
@@ -13,5 +13,11 @@ void avx512_fill_matmul_iq4xs(struct kernels *kernels);
 void avx512_fill_matmul_32(struct kernels *kernels);    /* blocks of 32 values */
 void avx512_fill_matmul_float(struct kernels *kernels); /* F32, F16, BF16 */
 void avx512_fill_attention(struct kernels *kernels);
+
+/* Products of these, for the level above where it has few rows. */
+void avx512_matmul_q4_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
+void avx512_matmul_q6_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
+void avx512_matmul_q5_k(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
+void avx512_matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
 
 #endif

@@ -142,19 +142,6 @@ INLINE void q6k_unpack_scales(const uint8_t *block, __m512i pairs[8])
     }
 }
 
-/* Group j of sub-block k of a chunk; odd k: 4 times as large. */
-INLINE __m512i q6k_group(const uint8_t *chunk, int k, int j)
-{
-    __m512i nibbles = load(chunk + 64 * (k / 2 * 4 + j)), pairs = load(chunk + 64 * (8 + j));
-    if (k == 2)
-        pairs = _mm512_srli_epi16(pairs, 2);
-    if (k == 3)
-        pairs = _mm512_slli_epi16(pairs, 2);
-    nibbles = _mm512_and_si512(nibbles, _mm512_set1_epi8(k % 2 ? (char)0xf0 : 0x0f));
-    /* nibbles | (pairs & mask) */
-    return _mm512_ternarylogic_epi32(nibbles, pairs, _mm512_set1_epi8(k % 2 ? 0x0c : 0x30), 0xf8);
-}
-
 /* The scaled sum of a block and a row of activations of any size. */
 static __attribute__((noinline)) __m512i q6k_wide(const uint8_t *block, const struct act_q8_256 *a)
 {
@@ -263,11 +250,11 @@ ROWS_FUNCTIONS(q6k, q6k_rows)
 
 #include "kernels/x86/matmul_body.h"
 
-MATMUL_ENTRY(matmul_q4_k, ACT_BLOCK, q4k)
-MATMUL_ENTRY(matmul_q6_k, ACT_BLOCK, q6k)
+MATMUL_FUNCTION(avx512_matmul_q4_k, ACT_BLOCK, q4k)
+MATMUL_FUNCTION(avx512_matmul_q6_k, ACT_BLOCK, q6k)
 
 void avx512_fill_matmul(struct kernels *kernels)
 {
-    kernels->matmul[TILE_Q4_K] = matmul_q4_k;
-    kernels->matmul[TILE_Q6_K] = matmul_q6_k;
+    kernels->matmul[TILE_Q4_K] = avx512_matmul_q4_k;
+    kernels->matmul[TILE_Q6_K] = avx512_matmul_q6_k;
 }

@@ -129,7 +129,12 @@ ROWS_FUNCTIONS(mxfp4, pair_rows, (struct shape){4, false, {0, 0}, TENSOR_MXFP4})
 
 #include "kernels/x86/matmul_32_body.h"
 
+void avx512_matmul_32(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    matmul_32(args, tile_begin, tile_end);
+}
+
 void avx512_fill_matmul_32(struct kernels *kernels)
 {
-    kernels->matmul[TILE_32] = matmul_32;
+    kernels->matmul[TILE_32] = avx512_matmul_32;
 }

@@ -3,19 +3,6 @@
  * Values of odd sub-blocks are used where they lie, 8 times too large, which the scales of even ones even out. */
 #include "kernels/x86/avx512_vectors.h"
 
-/* Group g of sub-block `sub`; odd ones 8 times too large. */
-INLINE __m512i group_of(const uint8_t *nibbles, __m512i bits, int odd, int g)
-{
-    const int place = odd ? 3 : 4; /* where bit g of a byte has to go */
-    __m512i w = _mm512_and_si512(load(nibbles + 64 * g), _mm512_set1_epi8((char)(odd ? 0xf0 : 0x0f)));
-    if (g > place)
-        bits = _mm512_srli_epi16(bits, (unsigned)(g - place));
-    if (g < place)
-        bits = _mm512_slli_epi16(bits, (unsigned)(place - g));
-    /* w | (bits & mask) */
-    return _mm512_ternarylogic_epi32(w, bits, _mm512_set1_epi8((char)(1 << place)), 0xf8);
-}
-
 /* isum: 8 times the scaled sums of a block. */
 INLINE void q5k_block(const uint8_t *block, const uint8_t *const acts[], size_t at,
                       const struct q4k_scales *s, const int m, __m512i *isum)
@@ -38,7 +25,7 @@ INLINE void q5k_block(const uint8_t *block, const uint8_t *const acts[], size_t 
                 dot[i] = _mm512_setzero_si512();
             UNROLL
             for (int g = 0; g < 8; g++) {
-                __m512i w = group_of(nibbles, bits, odd, g);
+                __m512i w = q5k_group(nibbles, bits, odd, g);
                 UNROLL
                 for (int i = 0; i < m; i++)
                     dot[i] = dot4(dot[i], w, acts[i] + at + 64 * (size_t)p + 32 * odd + 4 * g);
@@ -87,9 +74,9 @@ ROWS_FUNCTIONS(q5k, q5k_rows)
 
 #include "kernels/x86/matmul_body.h"
 
-MATMUL_ENTRY(matmul_q5_k, ACT_BLOCK, q5k)
+MATMUL_FUNCTION(avx512_matmul_q5_k, ACT_BLOCK, q5k)
 
 void avx512_fill_matmul_q5k(struct kernels *kernels)
 {
-    kernels->matmul[TILE_Q5_K] = matmul_q5_k;
+    kernels->matmul[TILE_Q5_K] = avx512_matmul_q5_k;
 }

@@ -1,5 +1,5 @@
 /* avx512_vectors.h: what the products for AVX-512 VNNI share: loads, and functions for 1 to 8 rows of
- * activations. Private to avx512_*.c. Owns nothing; any thread. */
+ * activations. Private to avx512_*.c and amx_*.c. Owns nothing; any thread. */
 #ifndef RUNNEL_KERNELS_X86_AVX512_VECTORS_H
 #define RUNNEL_KERNELS_X86_AVX512_VECTORS_H
 
@@ -69,6 +69,32 @@ INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
         s->min_pairs[2 * i] = _mm512_and_si512(mins[i], even_bytes);
         s->min_pairs[2 * i + 1] = _mm512_srli_epi16(mins[i], 8);
     }
+}
+
+/* Group j of sub-block k of a chunk of Q6_K; odd k: 4 times as large. */
+INLINE __m512i q6k_group(const uint8_t *chunk, int k, int j)
+{
+    __m512i nibbles = load(chunk + 64 * (k / 2 * 4 + j)), pairs = load(chunk + 64 * (8 + j));
+    if (k == 2)
+        pairs = _mm512_srli_epi16(pairs, 2);
+    if (k == 3)
+        pairs = _mm512_slli_epi16(pairs, 2);
+    nibbles = _mm512_and_si512(nibbles, _mm512_set1_epi8(k % 2 ? (char)0xf0 : 0x0f));
+    /* nibbles | (pairs & mask) */
+    return _mm512_ternarylogic_epi32(nibbles, pairs, _mm512_set1_epi8(k % 2 ? 0x0c : 0x30), 0xf8);
+}
+
+/* Group g of an even or odd sub-block of Q5_K; odd ones 8 times too large. */
+INLINE __m512i q5k_group(const uint8_t *nibbles, __m512i bits, int odd, int g)
+{
+    const int place = odd ? 3 : 4; /* where bit g of a byte has to go */
+    __m512i w = _mm512_and_si512(load(nibbles + 64 * g), _mm512_set1_epi8((char)(odd ? 0xf0 : 0x0f)));
+    if (g > place)
+        bits = _mm512_srli_epi16(bits, (unsigned)(g - place));
+    if (g < place)
+        bits = _mm512_slli_epi16(bits, (unsigned)(place - g));
+    /* w | (bits & mask) */
+    return _mm512_ternarylogic_epi32(w, bits, _mm512_set1_epi8((char)(1 << place)), 0xf8);
 }
 
 #define ROWS_FUNCTIONS(name, body, ...) ROWS_FUNCTIONS_8(name, body, ##__VA_ARGS__)

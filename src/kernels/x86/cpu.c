@@ -2,13 +2,8 @@
 #include "kernels/x86/cpu.h"
 
 #include <cpuid.h>
-#include <stdint.h>
 
-struct cpu_features {
-    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, saved; /* saved: XCR0 */
-};
-
-static struct cpu_features cpu_features(void)
+struct cpu_features cpu_features(void)
 {
     struct cpu_features features = {0};
     uint32_t eax, ebx, ecx, edx;
@@ -17,6 +12,7 @@ static struct cpu_features cpu_features(void)
     if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
         features.leaf7_ebx = ebx;
         features.leaf7_ecx = ecx;
+        features.leaf7_edx = edx;
     }
     if (features.leaf1_ecx & 1u << 27) { /* OSXSAVE: xgetbv may be used */
         uint32_t low, high;

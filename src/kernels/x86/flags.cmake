@@ -3,5 +3,10 @@ file(GLOB avx2_sources ${PROJECT_SOURCE_DIR}/src/kernels/x86/avx2*.c)
 file(GLOB avx512_sources ${PROJECT_SOURCE_DIR}/src/kernels/x86/avx512*.c)
 set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS
     "-mavx2;-mfma;-mf16c;-mbmi2;${kernel_optimisation}")
-set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS
+set(avx512_options
     "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx2;-mfma;-mf16c;-mbmi2;-mprefer-vector-width=512;${kernel_optimisation}")
+set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS "${avx512_options}")
+
+# Tiles are assembly (amx_tiles.h) and need no option. amx_permission.c runs on every CPU.
+file(GLOB amx_sources ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx.c ${PROJECT_SOURCE_DIR}/src/kernels/x86/amx_matmul*.c)
+set_source_files_properties(${amx_sources} PROPERTIES COMPILE_OPTIONS "${avx512_options}")

@@ -21,8 +21,9 @@ static void matmul_tiles(const struct product *p, uint32_t tile_begin, uint32_t 
 }
 
 /* A function of the table, made of a list of functions for 1 to ROWS_AT_ONCE rows; inputs come in blocks of block_values. */
-#define MATMUL_ENTRY(name, block_values, functions)                                                          \
-    static void name(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)                 \
+#define MATMUL_ENTRY(name, block_values, functions) static MATMUL_FUNCTION(name, block_values, functions)
+#define MATMUL_FUNCTION(name, block_values, functions)                                                       \
+    void name(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end)                        \
     {                                                                                                        \
         const struct product p = product_of(args, block_values);                                             \
         matmul_tiles(&p, tile_begin, tile_end, args->n_acts, functions);                                     \
