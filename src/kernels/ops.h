@@ -117,6 +117,12 @@ struct matmul_args {
 struct kernels {
     const char *name; /* "ref", "avx2", "avx512" */
 
+    /* For probe.c: multiplies bytes in registers for about a millisecond, as fast as the unit that products use can, and returns
+     * how many multiply-adds that was. int8_unit names this unit for people: "AVX-512 VNNI". A level sets both or, where it
+     * multiplies with the same unit as the one below it, neither. */
+    const char *int8_unit;
+    uint64_t (*int8_peak)(void);
+
     /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
      * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);

@@ -11,5 +11,6 @@ void avx2_fill_matmul_q5k(struct kernels *kernels);
 void avx2_fill_matmul_32(struct kernels *kernels);    /* blocks of 32 values */
 void avx2_fill_matmul_float(struct kernels *kernels); /* all other types */
 void avx2_fill_attention(struct kernels *kernels);
+void avx2_fill_peak(struct kernels *kernels); /* int8_unit, int8_peak */
 
 #endif
