@@ -10,8 +10,10 @@
 enum {
     READ_BYTES = 512 << 20,
     READ_AHEAD = 4096, /* bytes: what a stream asks for before it needs it */
-    ROUNDS = 7,
+    ROUNDS = PROBE_ROUNDS,
     INT8_CALLS = 30, /* of int8_peak, a member in a round: some 30 ms */
+    INT8_CALLS_ALONE = 5,
+    WIDTH_REPEATS = 4000, /* of 64 instructions: some 70 microseconds */
 };
 
 /* The median: the fastest round would be what the machine can do for a moment, not what it sustains. */
@@ -109,9 +111,34 @@ int probe_read_gb_s(struct team *team, double *gb_s, runnel_error *error)
 
 /* Multiplying --------------------------------------------------------------------------------------------- */
 
+/* How many instructions a cycle this thread gets at most. An addition that waits for the one before takes a cycle, whoever else
+ * uses the core; of zeroings, which no unit executes, a core takes in as many as it is wide, and half of them while its other
+ * half is busy. 0: not known for this kind of machine. */
+static double measure_width(void)
+{
+#if defined(__x86_64__)
+    double samples[ROUNDS];
+    for (int sample = 0; sample < ROUNDS; sample++) {
+        uint64_t x = 0;
+        double start_ms = clock_ms();
+        for (int i = 0; i < WIDTH_REPEATS; i++)
+            __asm__ volatile(".rept 64\n\tadd $1, %0\n\t.endr" : "+r"(x));
+        double middle_ms = clock_ms();
+        for (int i = 0; i < WIDTH_REPEATS; i++)
+            __asm__ volatile(".rept 64\n\txor %%ecx, %%ecx\n\t.endr" ::: "rcx", "cc");
+        samples[sample] = (middle_ms - start_ms) / (clock_ms() - middle_ms);
+    }
+    return median(samples);
+#else
+    return 0;
+#endif
+}
+
 struct int8_probe {
     const struct kernels *kernels;
     atomic_ullong n_done;
+    unsigned member; /* that works alone */
+    struct neighbour_round *round;
 };
 
 static void int8_work(void *arg, unsigned member)
@@ -122,15 +149,33 @@ static void int8_work(void *arg, unsigned member)
         atomic_fetch_add(&probe->n_done, probe->kernels->int8_peak());
 }
 
-double probe_int8_gmac_s(struct team *team, const struct kernels *kernels)
+static void int8_work_alone(void *arg, unsigned member)
+{
+    struct int8_probe *probe = arg;
+    if (member != probe->member)
+        return;
+    probe->round->width = measure_width();
+    uint64_t n_done = 0;
+    double start_ms = clock_ms();
+    for (int i = 0; i < INT8_CALLS_ALONE; i++)
+        n_done += probe->kernels->int8_peak();
+    probe->round->alone = (double)n_done / (clock_ms() - start_ms) / 1e6;
+}
+
+double probe_int8_gmac_s(struct team *team, const struct kernels *kernels,
+                         struct neighbour_round rounds[PROBE_ROUNDS])
 {
     struct int8_probe probe = {.kernels = kernels};
-    double rounds[ROUNDS];
-    for (int i = 0; i < ROUNDS; i++) {
+    double together[ROUNDS];
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        probe.round = &rounds[i];
+        probe.member = i % team_size(team);
+        team_run(team, int8_work_alone, &probe);
         atomic_store(&probe.n_done, 0);
         double start_ms = clock_ms();
         team_run(team, int8_work, &probe);
-        rounds[i] = (double)atomic_load(&probe.n_done) / (clock_ms() - start_ms) / 1e6;
+        together[i] = (double)atomic_load(&probe.n_done) / (clock_ms() - start_ms) / 1e6;
+        rounds[i].together = together[i];
     }
-    return median(rounds);
+    return median(together);
 }

@@ -40,8 +40,11 @@ static void the_probe_asks_the_table(void **state)
     const struct kernels kernels = {.name = "avx512", .int8_unit = "made up", .int8_peak = counting_peak};
     struct team *team;
     assert_int_equal(team_create(1, &team, NULL), RUNNEL_OK);
-    assert_true(probe_int8_gmac_s(team, &kernels) > 0);
+    struct neighbour_round rounds[PROBE_ROUNDS] = {{0}};
+    assert_true(probe_int8_gmac_s(team, &kernels, rounds) > 0);
     assert_true(n_calls > 0);
+    for (int i = 0; i < PROBE_ROUNDS; i++)
+        assert_true(rounds[i].alone > 0 && rounds[i].together > 0 && rounds[i].width >= 0);
     team_free(team);
 }
 
