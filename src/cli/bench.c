@@ -352,6 +352,8 @@ static void print_text(const struct bench *bench)
     const runnel_model_info *info = &bench->info;
     cli_print_text(info->name, strlen(info->name));
     printf(", %s kernels, %d threads\n", info->cpu, info->n_threads);
+    if (*info->threads_why)
+        printf("threads: %s\n", info->threads_why);
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits, %s)\n", bench->read_gb_s,
            bench->int8_gmac_s, kernels_in_use()->int8_unit);
     char line[200];
@@ -412,6 +414,8 @@ static int print_json(const struct bench *bench)
     json_t *object = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "model", bench->info.name, "threads",
                                bench->info.n_threads, "machine", pack_machine(bench), "prefill", prefill,
                                "decode", decode, "batch", batch);
+    if (object && *bench->info.threads_why)
+        json_object_set_new(object, "threads_why", json_string(bench->info.threads_why));
     if (!object) {
         fprintf(stderr, "runnel: no memory for the report\n");
         return EXIT_FAILED;

@@ -344,6 +344,8 @@ static void on_ready(void *user, const struct server *server)
     runnel_model_get_info(serving->model, &info);
     if (*info.warning)
         log_say(server->log, "model", "The model's file, left out: %s", info.warning);
+    if (*info.threads_why)
+        log_say(server->log, "threads", "%s", info.threads_why);
     remark_max_tokens(serving, server);
     log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }
