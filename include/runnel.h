@@ -85,7 +85,8 @@ typedef struct runnel_model runnel_model;
 
 typedef struct runnel_model_options {
     size_t size;               /* sizeof(runnel_model_options) */
-    int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow */
+    int n_threads;             /* that load and compute; 0: as many as the CPU quota and the affinity allow,
+                                * or one fewer where a measurement shows that this is faster (threads_why) */
     const char *chat_template; /* "r1", "chatml": instead of the file's own; NULL: the file's own */
     /* Called on the opening thread while weights load, with the bytes done and in all; NULL: not called. */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
@@ -135,6 +136,7 @@ typedef struct runnel_model_info {
     uint64_t n_attention_products; /* multiplications of a token with each position before it */
     const char *
         warning; /* what the file says and could not be followed, "" if nothing; lives as long as the model */
+    const char *threads_why; /* where n_threads was measured: what was taken and why, "" where it was not; likewise */
 } runnel_model_info;
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);

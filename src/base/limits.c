@@ -139,25 +139,76 @@ double limits_cgroup_cpus(const char *cgroup_file, const char *cgroup_root)
     return search.cpus;
 }
 
-unsigned limits_affinity_cpus(void)
+/* The calling thread's mask, for *n_cpus CPUs at most, to be freed with CPU_FREE; NULL if it cannot be had. */
+static cpu_set_t *read_affinity(int *n_cpus)
 {
     /* The kernel refuses a mask shorter than its own: try longer ones. */
     for (int n = 1024; n <= 1024 * 1024; n *= 4) {
         cpu_set_t *set = CPU_ALLOC(n);
         if (!set)
-            return 0;
-        bool done = sched_getaffinity(0, CPU_ALLOC_SIZE(n), set) == 0;
-        int count = done ? CPU_COUNT_S(CPU_ALLOC_SIZE(n), set) : 0;
+            return NULL;
+        *n_cpus = n;
+        if (sched_getaffinity(0, CPU_ALLOC_SIZE(n), set) == 0)
+            return set;
         CPU_FREE(set);
-        if (done)
-            return (unsigned)count;
     }
-    return 0;
+    return NULL;
+}
+
+unsigned limits_affinity_cpus(void)
+{
+    int n_cpus;
+    cpu_set_t *set = read_affinity(&n_cpus);
+    int count = set ? CPU_COUNT_S(CPU_ALLOC_SIZE(n_cpus), set) : 0;
+    CPU_FREE(set);
+    return (unsigned)count;
+}
+
+/* The first CPU of the core that this one belongs to: itself where nothing else is said. The file is a list, "0,64" or "2-3". */
+static int first_sibling(const char *cpu_folder, int cpu)
+{
+    char path[PATH_MAX], line[128];
+    int first, len = snprintf(path, sizeof path, "%s/cpu%d/topology/thread_siblings_list", cpu_folder, cpu);
+    if (len < 0 || (size_t)len >= sizeof path || !read_line(path, line, sizeof line) ||
+        sscanf(line, "%d", &first) != 1 || first < 0 || first > cpu)
+        return cpu;
+    return first;
+}
+
+unsigned limits_cores_of(const char *cpu_folder)
+{
+    int n_cpus;
+    cpu_set_t *set = read_affinity(&n_cpus);
+    if (!set)
+        return 1;
+    size_t size = CPU_ALLOC_SIZE(n_cpus);
+    cpu_set_t *cores = CPU_ALLOC(n_cpus); /* each as its first CPU */
+    unsigned n_cores = (unsigned)CPU_COUNT_S(size, set);
+    if (cores) {
+        CPU_ZERO_S(size, cores);
+        for (int cpu = 0; cpu < n_cpus; cpu++)
+            if (CPU_ISSET_S((size_t)cpu, size, set))
+                CPU_SET_S((size_t)first_sibling(cpu_folder, cpu), size, cores);
+        n_cores = (unsigned)CPU_COUNT_S(size, cores);
+    }
+    CPU_FREE(cores);
+    CPU_FREE(set);
+    return n_cores;
+}
+
+unsigned limits_cores(void)
+{
+    return limits_cores_of("/sys/devices/system/cpu");
+}
+
+double limits_quota_cpus(void)
+{
+    return limits_cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
 }
 
 unsigned limits_cpus(void)
 {
-    double quota = limits_cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
+    double quota = limits_quota_cpus();
     unsigned n = limits_affinity_cpus();
     if (n == 0)
         n = 1;

@@ -9,6 +9,12 @@
  * root) allow, rounded up, at least 1. */
 unsigned limits_cpus(void);
 
+/* The quota alone, in CPUs (1.5: three halves); 0: none. */
+double limits_quota_cpus(void);
+
+/* Cores of the CPUs in the affinity mask: hyperthreads of one core count once. */
+unsigned limits_cores(void);
+
 /* The memory limit that is nearest: of this process's cgroups and all above them (v2 memory.max, v1
  * memory.limit_in_bytes), or the machine's memory; and what is in use of it. Files in the page cache that nobody used
  * lately do not count, as they give way. Both 0 if nothing can be read. */
@@ -29,6 +35,9 @@ struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *c
 
 /* The whole machine's, from "/proc/meminfo". */
 struct limits_memory limits_machine_memory(const char *meminfo_file);
+
+/* The same by the folder "/sys/devices/system/cpu"; a CPU that tells nothing there is a core of its own. */
+unsigned limits_cores_of(const char *cpu_folder);
 
 /* CPUs in the calling thread's affinity mask; 0 if it cannot be had. */
 unsigned limits_affinity_cpus(void);

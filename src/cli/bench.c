@@ -6,6 +6,7 @@
  * interleaved, and medians are shown: a limit measured in another minute than the figure says nothing where
  * the machine is shared. One thread, besides the engine's. */
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/options.h"
 #include "cli/cli.h"
 #include "kernels/probe.h"
@@ -44,7 +45,8 @@ static const struct option_spec bench_options[] = {
     {"shared", 0, OPTION_INT, "N",
      "tokens that all sequences of a batch begin with, as with one system prompt",
      OPTION_FIELD(struct bench_settings, n_shared), .minimum = 0, .maximum = 1 << 20, .default_text = "0"},
-    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+    {"threads", 't', OPTION_INT, "N",
+     "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
     {"repeat", 'r', OPTION_INT, "N", "repetitions; medians are shown",
      OPTION_FIELD(struct bench_settings, n_repetitions), .minimum = 1, .maximum = REPETITIONS_MAX,
@@ -84,8 +86,10 @@ struct bench {
     struct figure *figures;
     size_t n_figures;
     struct samples read_samples, int8_samples;
-    double read_gb_s, int8_gmac_s; /* their medians */
-    uint32_t next_prompt;          /* so that no two prompts begin alike */
+    double read_gb_s, int8_gmac_s;                                 /* their medians */
+    struct neighbour_round rounds[REPETITIONS_MAX * PROBE_ROUNDS]; /* of all repetitions */
+    struct neighbour neighbour;
+    uint32_t next_prompt; /* so that no two prompts begin alike */
 };
 
 /* Running ------------------------------------------------------------------------------------------------- */
@@ -257,18 +261,24 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What the machine can do at this moment. */
-static int probe(struct bench *bench, double *read_gb_s, double *int8_gmac_s, runnel_error *error)
+static const struct kernels *kernels_in_use(void)
 {
     char message[256];
-    const struct kernels *kernels = kernels_get(message, sizeof message);
+    return kernels_get(message, sizeof message);
+}
+
+/* What the machine can do at this moment. */
+static int probe(struct bench *bench, int repetition, runnel_error *error)
+{
+    const struct kernels *kernels = kernels_in_use();
     struct team *team;
     int failure = team_create((unsigned)bench->info.n_threads, &team, error);
     if (failure)
         return failure;
-    failure = probe_read_gb_s(team, read_gb_s, error);
-    if (!failure && kernels)
-        *int8_gmac_s = probe_int8_gmac_s(team, kernels);
+    failure = probe_read_gb_s(team, &bench->read_samples.values[repetition], error);
+    if (!failure)
+        bench->int8_samples.values[repetition] =
+            probe_int8_gmac_s(team, kernels, &bench->rounds[repetition * PROBE_ROUNDS]);
     team_free(team);
     return failure;
 }
@@ -279,12 +289,18 @@ static double median(struct samples *samples, int n)
     return (samples->values[(n - 1) / 2] + samples->values[n / 2]) / 2;
 }
 
+/* On how many cores this process may run at a time. */
+static double cores_at_once(void)
+{
+    double quota = limits_quota_cpus(), cores = limits_cores();
+    return quota > 0 && quota < cores ? quota : cores;
+}
+
 static int measure_all(struct bench *bench, runnel_error *error)
 {
     int n = bench->settings->n_repetitions;
     for (int repetition = 0; repetition < n; repetition++) {
-        int failure = probe(bench, &bench->read_samples.values[repetition],
-                            &bench->int8_samples.values[repetition], error);
+        int failure = probe(bench, repetition, error);
         for (size_t i = 0; i < bench->n_figures && !failure; i++) {
             struct figure *figure = &bench->figures[i];
             failure = measure(bench, figure, &figure->samples.values[repetition], error);
@@ -294,6 +310,8 @@ static int measure_all(struct bench *bench, runnel_error *error)
     }
     bench->read_gb_s = median(&bench->read_samples, n);
     bench->int8_gmac_s = median(&bench->int8_samples, n);
+    bench->neighbour = neighbour_judge(bench->rounds, (size_t)n * PROBE_ROUNDS,
+                                       (unsigned)bench->info.n_threads, cores_at_once());
     for (size_t i = 0; i < bench->n_figures; i++)
         bench->figures[i].tok_s = median(&bench->figures[i].samples, n);
     return RUNNEL_OK;
@@ -356,10 +374,16 @@ static void print_text(const struct bench *bench)
     const runnel_model_info *info = &bench->info;
     cli_print_text(info->name, strlen(info->name));
     printf(", %s kernels, %d threads\n", info->cpu, info->n_threads);
+    if (*info->threads_why)
+        printf("threads: %s\n", info->threads_why);
     if (kernels_refused())
         printf("%s\n", kernels_refused());
-    printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits)\n", bench->read_gb_s,
-           bench->int8_gmac_s);
+    printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits, %s)\n", bench->read_gb_s,
+           bench->int8_gmac_s, kernels_in_use()->int8_unit);
+    char line[200];
+    neighbour_describe(&bench->neighbour, line, sizeof line);
+    if (*line)
+        puts(line);
     printf("a token reads %.0f MB of weights and takes %.2f GMAC\n\n", (double)info->bytes_per_token / 1e6,
            (double)(info->n_layer_weights + info->n_head_weights) / 1e9);
     printf("%-8s %6s %10s %10s %8s %10s %8s\n", "work", "n", "tok/s", "limit", "reached", "ms", "GB/s");
@@ -387,6 +411,20 @@ static void print_text(const struct bench *bench)
         printf("\nNo measured batch has its tokens at most %d ms apart.\n", bench->settings->target_ms);
 }
 
+/* What the machine can do; NULL without memory. */
+static json_t *pack_machine(const struct bench *bench)
+{
+    static const char *const signs[] = {
+        [NEIGHBOUR_SIBLING] = "sibling", [NEIGHBOUR_AT_TIMES] = "at times", [NEIGHBOUR_SHARES] = "shares"};
+    const struct neighbour *neighbour = &bench->neighbour;
+    json_t *of_neighbour = neighbour->sign == NEIGHBOUR_NONE
+                               ? json_null()
+                               : json_pack("{s:s, s:f, s:f}", "sign", signs[neighbour->sign], "found",
+                                           neighbour->found, "possible", neighbour->possible);
+    return json_pack("{s:f, s:f, s:s, s:o}", "read_gb_s", bench->read_gb_s, "int8_gmac_s", bench->int8_gmac_s,
+                     "int8_unit", kernels_in_use()->int8_unit, "neighbour", of_neighbour);
+}
+
 static int print_json(const struct bench *bench)
 {
     json_t *prefill = json_array(), *batch = json_array(), *decode = NULL;
@@ -399,10 +437,11 @@ static int print_json(const struct bench *bench)
             json_array_append_new(figure->kind == FIGURE_PREFILL ? prefill : batch,
                                   json_pack("{s:i, s:f}", "n", (int)figure->n, "tok_s", figure->tok_s));
     }
-    json_t *object =
-        json_pack("{s:s, s:i, s:{s:f, s:f}, s:o, s:o, s:o}", "model", bench->info.name, "threads",
-                  bench->info.n_threads, "machine", "read_gb_s", bench->read_gb_s, "int8_gmac_s",
-                  bench->int8_gmac_s, "prefill", prefill, "decode", decode, "batch", batch);
+    json_t *object = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "model", bench->info.name, "threads",
+                               bench->info.n_threads, "machine", pack_machine(bench), "prefill", prefill,
+                               "decode", decode, "batch", batch);
+    if (object && *bench->info.threads_why)
+        json_object_set_new(object, "threads_why", json_string(bench->info.threads_why));
     if (!object) {
         fprintf(stderr, "runnel: no memory for the report\n");
         return EXIT_FAILED;

@@ -114,7 +114,8 @@ static const struct option_spec serve_options[] = {
     {"reasoning", 0, OPTION_STRING, "WHEN",
      "whether requests that do not say so are answered after a thought; auto: if the model thinks",
      OPTION_FIELD(struct serve_settings, reasoning), .choices = "on|off|auto", .default_text = "auto"},
-    {"threads", 't', OPTION_INT, "N", "compute threads; 0: as many as this process may use",
+    {"threads", 't', OPTION_INT, "N",
+     "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct serve_settings, n_threads), .minimum = 0, .maximum = 256, .group = "Speed"},
     {"cpu-affinity", 0, OPTION_STRING, "LIST",
      "run on these CPUs only, such as 0,2-3 (default: all that it may)",
@@ -344,6 +345,8 @@ static void on_ready(void *user, const struct server *server)
     runnel_model_get_info(serving->model, &info);
     if (*info.warning)
         log_say(server->log, "model", "The model's file, left out: %s", info.warning);
+    if (*info.threads_why)
+        log_say(server->log, "threads", "%s", info.threads_why);
     remark_max_tokens(serving, server);
     log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->url);
 }

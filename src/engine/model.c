@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/versioned.h"
 #include "engine/arguments.h"
+#include "engine/thread_trial.h"
 #include "model/sampling_keys.h"
 
 #include <stdio.h>
@@ -109,6 +110,19 @@ static int check_vocabulary(const struct runnel_model *model, runnel_error *erro
                      model->weights->config.n_vocab, n_tokens);
 }
 
+/* With how many threads engines will compute, where nobody has said it; the team is as large as this process may use. */
+static int choose_threads(struct team *team, struct runnel_model *model, runnel_error *error)
+{
+    struct thread_choice choice;
+    int failure =
+        thread_trial_choose(model->kernels, model->weights, team, limits_quota_cpus(), &choice, error);
+    if (failure)
+        return failure;
+    model->n_threads = choice.n_threads;
+    thread_choice_describe(&choice, model->threads_why, sizeof model->threads_why);
+    return RUNNEL_OK;
+}
+
 int runnel_model_open(const char *path, const runnel_model_options *given, runnel_model **out,
                       runnel_error *error)
 {
@@ -156,6 +170,8 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
         failure = weights_load(gguf, team, options.on_progress, options.user, &model->weights, error);
     if (!failure)
         failure = check_vocabulary(model, error);
+    if (!failure && !options.n_threads)
+        failure = choose_threads(team, model, error);
     if (failure)
         goto fail;
     choose_sampling(gguf, model);
@@ -229,6 +245,7 @@ void runnel_model_get_info(const runnel_model *model, runnel_model_info *info)
             UINT64_C(2) * sizeof(uint16_t) * config->n_layers * config->n_kv_heads * config->head_dim,
         .n_attention_products = UINT64_C(2) * config->n_layers * config->n_heads * config->head_dim,
         .warning = model->warning,
+        .threads_why = model->threads_why,
     };
     versioned_write(&full, sizeof full, info);
 }

@@ -20,6 +20,7 @@ struct runnel_model {
     char *name, *jinja;
     char warning[512]; /* which of the file's sampling values were left out, and why */
     unsigned n_threads;
+    char threads_why[128]; /* "": as many as it may use, or as it was told to */
     uint64_t file_bytes;
     double load_ms;
     atomic_uint n_holders; /* whoever opened it until runnel_model_close, and every engine on it */

@@ -120,16 +120,15 @@ struct matmul_args {
 struct kernels {
     const char *name; /* "ref", "avx2", "avx512", "amx" */
 
-    /* So many rows of activations at a time are multiplied fastest; 0: any number from 64 on is as good. */
-    uint32_t prefers_rows;
-
-    /* For probe.c: multiplies bytes in registers for about a millisecond, as fast as the unit that products use can, and returns
-     * how many multiply-adds that was. NULL: probe.c knows how itself, by the name. */
-    uint64_t (*int8_peak)(void);
-
     /* What its products like: rows of activations in multiples of the first; with more of them than the second, a row takes
      * hardly less. */
     uint32_t n_rows_together, n_rows_prompt;
+
+    /* For probe.c: multiplies bytes in registers for about a millisecond, as fast as the unit that products use can, and returns
+     * how many multiply-adds that was. int8_unit names this unit for people: "AVX-512 VNNI". A level sets both or, where it
+     * multiplies with the same unit as the one below it, neither. */
+    const char *int8_unit;
+    uint64_t (*int8_peak)(void);
 
     /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
      * output. */

@@ -7,15 +7,13 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 enum {
     READ_BYTES = 512 << 20,
     READ_AHEAD = 4096, /* bytes: what a stream asks for before it needs it */
-    ROUNDS = 7,
-    N_CHAINS = 12, /* independent accumulators: enough to hide any latency */
+    ROUNDS = PROBE_ROUNDS,
+    INT8_CALLS = 30, /* of int8_peak, a member in a round: some 30 ms */
+    INT8_CALLS_ALONE = 5,
+    WIDTH_REPEATS = 4000, /* of 64 instructions: some 70 microseconds */
 };
 
 /* The median: the fastest round would be what the machine can do for a moment, not what it sustains. */
@@ -113,99 +111,71 @@ int probe_read_gb_s(struct team *team, double *gb_s, runnel_error *error)
 
 /* Multiplying --------------------------------------------------------------------------------------------- */
 
-enum { INT8_REPEATS = 1000000 };
-
-/* Written out, because accumulators in an indexed array would live in memory. */
-#define FOR_EACH_CHAIN(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
-
+/* How many instructions a cycle this thread gets at most. An addition that waits for the one before takes a cycle, whoever else
+ * uses the core; of zeroings, which no unit executes, a core takes in as many as it is wide, and half of them while its other
+ * half is busy. 0: not known for this kind of machine. */
+static double measure_width(void)
+{
 #if defined(__x86_64__)
-
-/* Each returns the multiply-adds it did. The empty assembly keeps the compiler from leaving a step out. */
-__attribute__((target("avx512f,avx512vnni"), noinline)) static uint64_t multiply_avx512(void)
-{
-    __m512i sums[N_CHAINS], a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(1);
-#define START(j) sums[j] = _mm512_setzero_si512();
-    FOR_EACH_CHAIN(START)
-#undef START
-    for (int i = 0; i < INT8_REPEATS; i++) {
-#define STEP(j)                                                                                              \
-    sums[j] = _mm512_dpbusd_epi32(sums[j], a, b);                                                            \
-    __asm__ volatile("" : "+v"(sums[j]));
-        FOR_EACH_CHAIN(STEP)
-#undef STEP
+    double samples[ROUNDS];
+    for (int sample = 0; sample < ROUNDS; sample++) {
+        uint64_t x = 0;
+        double start_ms = clock_ms();
+        for (int i = 0; i < WIDTH_REPEATS; i++)
+            __asm__ volatile(".rept 64\n\tadd $1, %0\n\t.endr" : "+r"(x));
+        double middle_ms = clock_ms();
+        for (int i = 0; i < WIDTH_REPEATS; i++)
+            __asm__ volatile(".rept 64\n\txor %%ecx, %%ecx\n\t.endr" ::: "rcx", "cc");
+        samples[sample] = (middle_ms - start_ms) / (clock_ms() - middle_ms);
     }
-    return (uint64_t)INT8_REPEATS * N_CHAINS * 64;
-}
-
-__attribute__((target("avx2"), noinline)) static uint64_t multiply_avx2(void)
-{
-    __m256i sums[N_CHAINS], a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(1), ones = _mm256_set1_epi16(1);
-#define START(j) sums[j] = _mm256_setzero_si256();
-    FOR_EACH_CHAIN(START)
-#undef START
-    for (int i = 0; i < INT8_REPEATS; i++) {
-#define STEP(j)                                                                                              \
-    {                                                                                                        \
-        __m256i pairs = _mm256_maddubs_epi16(a, b);                                                          \
-        __asm__ volatile("" : "+x"(pairs));                                                                  \
-        sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(pairs, ones));                                 \
-        __asm__ volatile("" : "+x"(sums[j]));                                                                \
-    }
-        FOR_EACH_CHAIN(STEP)
-#undef STEP
-    }
-    return (uint64_t)INT8_REPEATS * N_CHAINS * 32;
-}
-
+    return median(samples);
+#else
+    return 0;
 #endif
-
-static uint64_t multiply_plain(void)
-{
-    enum { N = 64 };
-    uint8_t a[N];
-    int8_t b[N];
-    memset(a, 1, sizeof a);
-    memset(b, 1, sizeof b);
-    int32_t sum = 0;
-    for (int i = 0; i < INT8_REPEATS; i++) {
-        for (int j = 0; j < N; j++)
-            sum += a[j] * b[j];
-        __asm__ volatile("" : "+r"(sum) : "r"(a), "r"(b) : "memory");
-    }
-    return (uint64_t)INT8_REPEATS * N;
 }
 
 struct int8_probe {
-    uint64_t (*multiply)(void);
+    const struct kernels *kernels;
     atomic_ullong n_done;
+    unsigned member; /* that works alone */
+    struct neighbour_round *round;
 };
 
 static void int8_work(void *arg, unsigned member)
 {
     (void)member;
     struct int8_probe *probe = arg;
-    atomic_fetch_add(&probe->n_done, probe->multiply());
+    for (int i = 0; i < INT8_CALLS; i++)
+        atomic_fetch_add(&probe->n_done, probe->kernels->int8_peak());
 }
 
-double probe_int8_gmac_s(struct team *team, const struct kernels *kernels)
+static void int8_work_alone(void *arg, unsigned member)
 {
-    struct int8_probe probe = {.multiply = multiply_plain};
-#if defined(__x86_64__)
-    if (kernels->int8_peak)
-        probe.multiply = kernels->int8_peak;
-    else if (!strcmp(kernels->name, "avx512"))
-        probe.multiply = multiply_avx512;
-    else if (!strcmp(kernels->name, "avx2"))
-        probe.multiply = multiply_avx2;
-#else
-    (void)kernels;
-#endif
-    double rounds[ROUNDS];
-    for (int i = 0; i < ROUNDS; i++) {
+    struct int8_probe *probe = arg;
+    if (member != probe->member)
+        return;
+    probe->round->width = measure_width();
+    uint64_t n_done = 0;
+    double start_ms = clock_ms();
+    for (int i = 0; i < INT8_CALLS_ALONE; i++)
+        n_done += probe->kernels->int8_peak();
+    probe->round->alone = (double)n_done / (clock_ms() - start_ms) / 1e6;
+}
+
+double probe_int8_gmac_s(struct team *team, const struct kernels *kernels,
+                         struct neighbour_round rounds[PROBE_ROUNDS])
+{
+    struct int8_probe probe = {.kernels = kernels};
+    double together[ROUNDS];
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        probe.round = &rounds[i];
+        probe.member = i % team_size(team);
+        team_run(team, int8_work_alone, &probe);
         atomic_store(&probe.n_done, 0);
         double start_ms = clock_ms();
         team_run(team, int8_work, &probe);
-        rounds[i] = (double)atomic_load(&probe.n_done) / (clock_ms() - start_ms) / 1e6;
+        together[i] = (double)atomic_load(&probe.n_done) / (clock_ms() - start_ms) / 1e6;
+        rounds[i].together = together[i];
     }
-    return median(rounds);
+    return median(together);
 }

@@ -225,12 +225,30 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
+static uint64_t int8_peak(void)
+{
+    enum { N = 64, REPEATS = 100000 };
+    uint8_t a[N];
+    int8_t b[N];
+    memset(a, 1, sizeof a);
+    memset(b, 1, sizeof b);
+    int32_t sum = 0;
+    for (int i = 0; i < REPEATS; i++) {
+        for (int j = 0; j < N; j++)
+            sum += a[j] * b[j];
+        __asm__ volatile("" : "+r"(sum) : "r"(a), "r"(b) : "memory"); /* or a step could be left out */
+    }
+    return (uint64_t)REPEATS * N;
+}
+
 void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
         .name = "ref",
         .n_rows_together = 8,
         .n_rows_prompt = 64,
+        .int8_unit = "plain C",
+        .int8_peak = int8_peak,
         .quantize =
             {[ACT_Q8_256] = quantize_q8_256, [ACT_Q8_32] = quantize_q8_32, [ACT_F32] = quantize_f32_plain},
         .rms_norm = rms_norm,

@@ -1,6 +1,8 @@
 /* test_allocation_faults.c: the n-th allocation fails, once and from then on, for every n, in everything that
  * the library does: it says so, leaves outputs alone and memory as it was, and then does the same as if
  * nothing had happened. */
+#include "engine/model.h"
+#include "engine/thread_trial.h"
 #include "faults/faults.h"
 #include "helpers/tiny_model.h"
 #include "runnel.h"
@@ -82,6 +84,22 @@ static int act_open(struct result *result, runnel_error *error)
     add(result, &info.n_parameters, sizeof info.n_parameters);
     runnel_model_close(model);
     return RUNNEL_OK;
+}
+
+/* As opening does under a quota or beside a busy CPU. */
+static int act_measure_threads(struct result *result, runnel_error *error)
+{
+    struct team *team;
+    struct thread_choice choice;
+    int failure = team_create(N_THREADS, &team, error);
+    if (failure)
+        return failure;
+    failure = thread_trial_measure(shared_model->kernels, shared_model->weights, team, THREADS_BUSY_CPU, 0,
+                                   &choice, error);
+    team_free(team);
+    if (!failure)
+        add(result, &choice.cause, sizeof choice.cause);
+    return failure;
 }
 
 static int act_start(struct result *result, runnel_error *error)
@@ -353,6 +371,7 @@ static int tear_down(void **state)
 
 #define ACTION(name) static int (*const name##_action)(struct result *, runnel_error *) = name
 ACTION(act_open);
+ACTION(act_measure_threads);
 ACTION(act_start);
 ACTION(act_respond);
 ACTION(act_respond_many);
@@ -369,15 +388,11 @@ ACTION(act_format);
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FAIL_EVERY(act_open),
-        FAIL_EVERY(act_start),
-        FAIL_EVERY(act_respond),
-        FAIL_EVERY(act_respond_many),
-        FAIL_EVERY(act_generate),
-        FAIL_EVERY(act_logits),
-        FAIL_EVERY(act_tokens),
-        FAIL_EVERY(act_format),
-        cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
+        FAIL_EVERY(act_open),         FAIL_EVERY(act_measure_threads),
+        FAIL_EVERY(act_start),        FAIL_EVERY(act_respond),
+        FAIL_EVERY(act_respond_many), FAIL_EVERY(act_generate),
+        FAIL_EVERY(act_logits),       FAIL_EVERY(act_tokens),
+        FAIL_EVERY(act_format),       cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

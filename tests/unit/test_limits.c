@@ -184,6 +184,41 @@ static void test_memory_machine(void **state)
     assert_true(limits_memory().used_bytes > 0);
 }
 
+/* CPUs that say of each other that they are one core count once. */
+static void test_cores(void **state)
+{
+    (void)state;
+    cpu_set_t before, two;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    int cpus[2], n = 0;
+    CPU_ZERO(&two);
+    for (int cpu = 0; cpu < CPU_SETSIZE && n < 2; cpu++)
+        if (CPU_ISSET(cpu, &before)) {
+            CPU_SET(cpu, &two);
+            cpus[n++] = cpu;
+        }
+    if (n < 2)
+        skip();
+    assert_int_equal(sched_setaffinity(0, sizeof two, &two), 0);
+    char name[64], list[64];
+    assert_int_equal(limits_cores_of(root), 2); /* nothing is known */
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "cpu%d/topology/thread_siblings_list", cpus[i]);
+        snprintf(list, sizeof list, "%d,%d\n", cpus[0], cpus[1]);
+        put(name, list);
+    }
+    assert_int_equal(limits_cores_of(root), 1);
+    put(name, "rubbish\n");
+    assert_int_equal(limits_cores_of(root), 2);
+    put(name, "999999999\n");
+    assert_int_equal(limits_cores_of(root), 2);
+    snprintf(list, sizeof list, "%d-%d\n", cpus[1], cpus[1] + 1);
+    put(name, list);
+    assert_int_equal(limits_cores_of(root), 2);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+    assert_in_range(limits_cores(), 1, CPU_COUNT(&before));
+}
+
 static void test_affinity(void **state)
 {
     (void)state;
@@ -212,6 +247,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_memory_v2, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_memory_v1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_memory_machine, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_cores, make_root, remove_root),
         cmocka_unit_test(test_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,7 @@ struct unpacked {
 struct shape {
     int bits;
     bool has_m;
+    enum tensor_type listed; /* IQ4_NL or MXFP4: nibbles look weights up in a list; TENSOR_F32: they do not */
 };
 
 /* Group g of block `second` of a pair. */
@@ -31,6 +32,10 @@ INLINE __m512i group_of(const uint8_t *values, const int second, const int g, co
         return _mm512_xor_si512(load(values + 512 * second + 64 * g), _mm512_set1_epi8((char)0x80));
     __m512i w = load(values + 64 * g);
     w = _mm512_and_si512(second ? _mm512_srli_epi16(w, 4) : w, _mm512_set1_epi8(0x0f));
+    if (shape.listed != TENSOR_F32) {
+        __m128i listed = _mm_loadu_si128((const __m128i *)quant_codebook(shape.listed));
+        return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(listed), w);
+    }
     if (shape.bits == 5) {
         const int place = second ? 0 : 4; /* where bit g of a byte has to go */
         __m512i fifth = load(values + PAIR_BITS_VECTOR + 64 * second);
@@ -53,7 +58,8 @@ INLINE void unpack_values(const uint8_t *tile, uint32_t b, size_t ahead, struct 
         _mm_prefetch((const char *)pair + at + ahead, _MM_HINT_T1);
     UNROLL
     for (int second = 0; second < 2; second++) {
-        _mm512_storeu_ps(out->d[second], load_f16(pair + 32 * second));
+        _mm512_storeu_ps(out->d[second], shape.listed == TENSOR_MXFP4 ? load_bf16(pair + 32 * second)
+                                                                      : load_f16(pair + 32 * second));
         if (shape.has_m)
             _mm512_storeu_ps(out->m[second], load_f16(pair + PAIR_M + 32 * second));
         UNROLL
@@ -71,11 +77,13 @@ typedef void unpack_function(const uint8_t *tile, uint32_t b, size_t ahead, stru
     {                                                                                                        \
         unpack_values(tile, b, ahead, out, (struct shape){__VA_ARGS__});                                     \
     }
-UNPACK(unpack_q8_0, 8, false)
-UNPACK(unpack_q4_0, 4, false)
-UNPACK(unpack_q4_1, 4, true)
-UNPACK(unpack_q5_0, 5, false)
-UNPACK(unpack_q5_1, 5, true)
+UNPACK(unpack_q8_0, 8, false, TENSOR_F32)
+UNPACK(unpack_q4_0, 4, false, TENSOR_F32)
+UNPACK(unpack_q4_1, 4, true, TENSOR_F32)
+UNPACK(unpack_q5_0, 5, false, TENSOR_F32)
+UNPACK(unpack_q5_1, 5, true, TENSOR_F32)
+UNPACK(unpack_iq4_nl, 4, false, TENSOR_IQ4_NL)
+UNPACK(unpack_mxfp4, 4, false, TENSOR_MXFP4)
 
 static unpack_function *unpack_of(enum tensor_type type)
 {
@@ -88,6 +96,10 @@ static unpack_function *unpack_of(enum tensor_type type)
         return unpack_q5_0;
     case TENSOR_Q5_1:
         return unpack_q5_1;
+    case TENSOR_IQ4_NL:
+        return unpack_iq4_nl;
+    case TENSOR_MXFP4:
+        return unpack_mxfp4;
     default:
         return unpack_q8_0;
     }

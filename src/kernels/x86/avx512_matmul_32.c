@@ -11,13 +11,6 @@ enum {
     ACT_OFFSET = offsetof(struct act_q8_32, offset),
 };
 
-/* 16 upper halves of floats. */
-INLINE __m512 load_bf16(const uint8_t *p)
-{
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
-
 INLINE __m512 broadcast_f32(const void *p)
 {
     return _mm512_castsi512_ps(broadcast(p));

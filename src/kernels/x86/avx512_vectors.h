@@ -16,6 +16,13 @@ INLINE __m512i load(const void *p)
     return _mm512_loadu_si512(p);
 }
 
+/* 16 upper halves of floats. */
+INLINE __m512 load_bf16(const uint8_t *p)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
 INLINE __m512 load_f16(const uint8_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

@@ -16,8 +16,8 @@ static const struct {
     enum tensor_type type;
     uint32_t fewest_rows; /* for tiles */
 } types[] = {
-    {TENSOR_Q4_K, 12}, {TENSOR_Q5_K, 12}, {TENSOR_Q6_K, 12}, {TENSOR_Q8_0, 32},
-    {TENSOR_Q4_0, 32}, {TENSOR_Q4_1, 32}, {TENSOR_Q5_0, 32}, {TENSOR_Q5_1, 32},
+    {TENSOR_Q4_K, 12}, {TENSOR_Q5_K, 12}, {TENSOR_Q6_K, 12}, {TENSOR_Q8_0, 32},   {TENSOR_Q4_0, 32},
+    {TENSOR_Q4_1, 32}, {TENSOR_Q5_0, 32}, {TENSOR_Q5_1, 32}, {TENSOR_IQ4_NL, 32}, {TENSOR_MXFP4, 32},
 };
 enum { N_TYPES = sizeof types / sizeof *types, N_K_TYPES = 3 };
 
@@ -214,7 +214,7 @@ static void it_is_taken_where_nobody_asks(void **state)
     (void)state;
     char message[256];
     assert_ptr_equal(kernels_get(message, sizeof message), amx);
-    assert_int_equal(amx->prefers_rows, 128);
+    assert_int_equal(amx->n_rows_prompt, 128);
     assert_null(kernels_refused());
 }
 
