@@ -21,6 +21,7 @@
 enum {
     TILE_ROWS = 16,   /* weight rows a tile */
     ACT_BLOCK = 256,  /* inputs an activation block */
+    NORM_LANES = 64,  /* partial sums of a norm */
     KV_PAGE = 32,     /* positions a page of the KV cache */
     ATTN_BLOCK = 256, /* positions an attention partial: always aligned to multiples of 256 */
     ATTN_BLOCK_PAGES = ATTN_BLOCK / KV_PAGE,
@@ -124,7 +125,9 @@ struct kernels {
     /* The product on tiles [tile_begin, tile_end); see struct matmul_args. */
     void (*matmul[TILE_KINDS])(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
 
-    /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. */
+    /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. The order: lane i % NORM_LANES =
+     * fma(x[i], x[i], lane) in ascending i from lanes of 0; halves onto halves (lane l += lane l + 32, then + 16,
+     * 8, 4, 2, 1); scale = 1 / sqrt(lane 0 / n + epsilon); out = (x * scale) * weight. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *out);
 
     /* Rotates the first n_rot (even) values of each of n_heads heads of head_dim values. cosine, sine:

@@ -375,10 +375,10 @@ static void matmul_float(const struct matmul_args *args, uint32_t tile_begin, ui
 
 static void rms_norm(const float *x, const float *weight, uint32_t n, float epsilon, float *out)
 {
-    float lanes[16] = {0};
+    float lanes[NORM_LANES] = {0};
     for (uint32_t i = 0; i < n; i++)
-        lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
-    float scale = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + epsilon);
+        lanes[i % NORM_LANES] = fmaf(x[i], x[i], lanes[i % NORM_LANES]);
+    float scale = 1.0f / sqrtf(sum_lanes(lanes, NORM_LANES) / (float)n + epsilon);
     for (uint32_t i = 0; i < n; i++)
         out[i] = x[i] * scale * weight[i];
 }
@@ -488,7 +488,7 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
         lanes[i % 16] += p[i];
         p[i] *= ((const float *)scales)[i % KV_PAGE]; /* a value's scale joins its weight */
     }
-    partial.l = sum_lanes(lanes);
+    partial.l = sum_lanes(lanes, 16);
     float weight_scale = round_to_steps(p, n_visible, WEIGHT_STEPS, weights);
 
     float keep, take;
