@@ -115,10 +115,8 @@ static void attend_group(const struct cpu *cpu, unsigned member, uint32_t layer,
     for (uint32_t i = 0; i < n_q; i++) {
         float *out = cpu->attended + (size_t)(group.begin + i / n_sharing) * q_width + first_head +
                      (size_t)(i % n_sharing) * head_dim;
-        const float *acc = scratch->acc + (size_t)i * cpu->acc_stride;
-        float scale = 1.0f / scratch->states[i].l;
-        for (uint32_t j = 0; j < head_dim; j++)
-            out[j] = acc[j] * scale;
+        cpu->kernels->attention_finish(&scratch->states[i], scratch->acc + (size_t)i * cpu->acc_stride,
+                                       head_dim, out);
     }
 }
 

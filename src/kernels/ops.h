@@ -96,7 +96,7 @@ size_t kv_k_bytes(const struct kv_shape *shape);     /* a multiple of 64: V star
 size_t kv_block_bytes(const struct kv_shape *shape); /* a multiple of 64 */
 
 /* The running result of one query row's attention, merged block by block in ascending position. Start: m =
- * -INFINITY, l = 0, acc all 0. The result is acc / l. */
+ * -INFINITY, l = 0, acc all 0. attention_finish makes the result of it. */
 struct attn_state {
     float m; /* largest score so far */
     float l; /* sum of exp(score - m) */
@@ -157,6 +157,9 @@ struct kernels {
     /* Merges the partial of a later block into an earlier state, as attention() does; n values of acc. */
     void (*attention_merge)(struct attn_state *state, float *acc, const struct attn_state *later,
                             const float *later_acc, uint32_t n);
+
+    /* out = acc * (1 / l): one division, rounded, then a product for each of n values. The row has seen a position. */
+    void (*attention_finish)(const struct attn_state *state, const float *acc, uint32_t n, float *out);
 };
 
 /* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,

@@ -519,6 +519,13 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
+static void attention_finish(const struct attn_state *state, const float *acc, uint32_t n, float *out)
+{
+    float scale = 1.0f / state->l;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = acc[i] * scale;
+}
+
 void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
@@ -537,5 +544,6 @@ void kernels_fill_ref(struct kernels *kernels)
         .kv_store = kv_store,
         .attention = attention,
         .attention_merge = attention_merge,
+        .attention_finish = attention_finish,
     };
 }
