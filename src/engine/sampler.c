@@ -16,6 +16,8 @@
  * A struct sampler owns its scratch; one thread at a time. After every draw `counts` is all zero again. */
 #include "engine/sampler.h"
 
+#include "engine/softmax.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -37,12 +39,8 @@ struct sampler {
     uint32_t n_kept;
 };
 
-/* A 53-bit uniform number times a sum cannot reach weights that all together are less than 2^-53 of it: below
- * this scaled distance from the likeliest token, n_vocab of them are (for vocabularies up to 2^22). */
-#define NEGLIGIBLE (-52.0f)
-
 enum {
-    LANES = 4,  /* exp_weights computes so many at once */
+    LANES = 4,  /* of vectors */
     BLOCK = 64, /* tokens */
     PENALTY_MAX = 1000,
     SELECT_SLACK = 512, /* candidates collected beyond k before the worst are thrown out */
@@ -358,77 +356,23 @@ static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
     return n > k ? c[find_last(c, n, k)] : last;
 }
 
-/* What turns logits into weights: exp((logit - max) * inverse_temperature). */
-struct scale {
-    float max, inverse_temperature;
-};
-
-static struct scale scale_of(float max, float temperature)
-{
-    /* Bounded, so that 0 * inverse is 0 at temperatures next to 0. */
-    return (struct scale){max, fminf(1 / temperature, 1e30f)};
-}
-
-/* LANES weights; NEGLIGIBLE ones are 0. Written out because it is most of a draw's time, and so that all
- * machines draw the same: exp(x) = 2^n * exp(r), n = round(x / ln 2), r = x - n ln 2 (ln 2 in two parts),
- * exp(r) by its Taylor series: |r| <= 0.35 leaves an error of 5e-9. */
-static inline lanes exp_weights(lanes logits, struct scale scale)
-{
-    static const float ROUND = 0x1.8p23f; /* adding and subtracting it rounds to whole numbers */
-    lanes x = (logits - scale.max) * scale.inverse_temperature;
-    int_lanes counts = x >= NEGLIGIBLE;
-    x = (lanes)((int_lanes)x & counts);
-    lanes n = x * 0x1.715476p0f + ROUND - ROUND;
-    lanes r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
-    lanes e = r * (1.0f / 5040) + 1.0f / 720;
-    e = e * r + 1.0f / 120;
-    e = e * r + 1.0f / 24;
-    e = e * r + 1.0f / 6;
-    e = e * r + 0.5f;
-    e = e * r + 1.0f;
-    e = e * r + 1.0f;
-    lanes power = (lanes)((__builtin_convertvector(n, int_lanes) + 127) << 23);
-    return (lanes)((int_lanes)(e * power) & counts);
-}
-
-static float exp_weight(float logit, struct scale scale)
-{
-    return exp_weights((lanes){logit, logit, logit, logit}, scale)[0];
-}
-
-static double sum_of_weights(const float *logits, uint32_t n, struct scale scale)
-{
-    double sum = 0;
-    uint32_t i = 0;
-    for (; n - i >= 2 * LANES; i += 2 * LANES) {
-        lanes x, y;
-        memcpy(&x, logits + i, sizeof x);
-        memcpy(&y, logits + i + LANES, sizeof y);
-        lanes w = exp_weights(x, scale) + exp_weights(y, scale);
-        sum += (double)((w[0] + w[1]) + (w[2] + w[3]));
-    }
-    for (; i < n; i++)
-        sum += (double)exp_weight(logits[i], scale);
-    return sum;
-}
-
 /* Fills in the weights of kept; returns their sum. */
-static double weigh(struct sampler *s, struct scale scale)
+static double weigh(struct sampler *s, struct softmax_scale scale)
 {
     double sum = 0;
-    uint32_t i = 0;
-    for (; s->n_kept - i >= LANES; i += LANES) {
-        struct candidate *c = &s->kept[i];
-        lanes w = exp_weights((lanes){c[0].logit, c[1].logit, c[2].logit, c[3].logit}, scale);
-        c[0].weight = w[0];
-        c[1].weight = w[1];
-        c[2].weight = w[2];
-        c[3].weight = w[3];
-        sum += (double)((w[0] + w[1]) + (w[2] + w[3]));
-    }
-    for (; i < s->n_kept; i++) {
-        s->kept[i].weight = exp_weight(s->kept[i].logit, scale);
-        sum += (double)s->kept[i].weight;
+    float weights[BLOCK];
+    for (uint32_t begin = 0; begin < s->n_kept; begin += BLOCK) {
+        struct candidate *c = s->kept + begin;
+        uint32_t n = s->n_kept - begin < BLOCK ? s->n_kept - begin : BLOCK, i = 0;
+        for (uint32_t j = 0; j < n; j++)
+            weights[j] = c[j].logit;
+        softmax_weigh(weights, n, scale, weights);
+        for (uint32_t j = 0; j < n; j++)
+            c[j].weight = weights[j];
+        for (; n - i >= LANES; i += LANES)
+            sum += (double)((weights[i] + weights[i + 1]) + (weights[i + 2] + weights[i + 3]));
+        for (; i < n; i++)
+            sum += (double)weights[i];
     }
     return sum;
 }
@@ -442,9 +386,9 @@ static void keep_weight(struct sampler *s, double target)
 
 /* Sets kept to the nucleus of the whole vocabulary. It nearly always is close to the likeliest token: first
  * the tokens within 10 scaled units of it are looked at, then all. */
-static void gather_top_p(struct sampler *s, double p, struct scale scale)
+static void gather_top_p(struct sampler *s, double p, struct softmax_scale scale)
 {
-    double target = p * sum_of_weights(s->logits, s->n_vocab, scale);
+    double target = p * softmax_sum(s->logits, s->n_vocab, scale);
     float floor = fmaxf(scale.max - 10 / scale.inverse_temperature, KEEP_ALL.logit);
     gather(s, (struct candidate){.logit = floor, .id = INT32_MAX});
     if (weigh(s, scale) < target) {
@@ -473,7 +417,7 @@ static int32_t likeliest(const struct sampler *s)
 
 static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64_t position, float max)
 {
-    struct scale scale = scale_of(max, p->temperature);
+    struct softmax_scale scale = softmax_scale_of(max, p->temperature);
     double floor = p->min_p > 0 ? (double)max + (double)p->temperature * log((double)p->min_p) : -INFINITY;
     struct candidate last_of_min_p = {.logit = (float)fmax(floor, (double)KEEP_ALL.logit), .id = INT32_MAX};
 
@@ -518,7 +462,7 @@ static float log_probability(const float *logits, uint32_t n, int32_t token)
         max = logits[i] > max ? logits[i] : max;
     if (max == -INFINITY)
         return -INFINITY;
-    double sum = sum_of_weights(logits, n, scale_of(max, 1));
+    double sum = softmax_sum(logits, n, softmax_scale_of(max, 1));
     return (float)((double)logits[token] - (double)max - log(sum));
 }
 
