@@ -13,6 +13,10 @@
  * Few of the vocabulary's many tokens matter to a draw: the largest logit of each block of tokens is found first, and
  * blocks whose largest is out of the question are passed over.
  *
+ * Weights are added block by block in the order of softmax.h: those that a nucleus is a share of, those that a draw chooses
+ * from and those that it tells of. A draw finds its block by the sums of blocks, then its token within. (find_last adds in
+ * the order of its search, but all that it needs are the candidates that are left.)
+ *
  * A struct sampler owns its scratch; one thread at a time. After every draw `counts` is all zero again. */
 #include "engine/sampler.h"
 
@@ -40,8 +44,8 @@ struct sampler {
 };
 
 enum {
-    LANES = 4,  /* of vectors */
-    BLOCK = 64, /* tokens */
+    LANES = 4, /* of vectors */
+    BLOCK = LOGIT_BLOCK,
     PENALTY_MAX = 1000,
     SELECT_SLACK = 512, /* candidates collected beyond k before the worst are thrown out */
 };
@@ -356,25 +360,40 @@ static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
     return n > k ? c[find_last(c, n, k)] : last;
 }
 
+/* Sums of the weights of kept, in the order of softmax.h: those of one block from `begin` on. *end: the first candidate
+ * of another block. */
+static float sum_block(const struct sampler *s, uint32_t begin, uint32_t *end)
+{
+    float weights[BLOCK] = {0};
+    uint32_t block = (uint32_t)s->kept[begin].id / BLOCK, i = begin;
+    for (; i < s->n_kept && (uint32_t)s->kept[i].id / BLOCK == block; i++)
+        weights[s->kept[i].id % BLOCK] = s->kept[i].weight;
+    *end = i;
+    return softmax_sum_block(weights);
+}
+
+static double sum_kept(const struct sampler *s)
+{
+    double sum = 0;
+    for (uint32_t begin = 0, end; begin < s->n_kept; begin = end)
+        sum += (double)sum_block(s, begin, &end);
+    return sum;
+}
+
 /* Fills in the weights of kept; returns their sum. */
 static double weigh(struct sampler *s, struct softmax_scale scale)
 {
-    double sum = 0;
     float weights[BLOCK];
     for (uint32_t begin = 0; begin < s->n_kept; begin += BLOCK) {
         struct candidate *c = s->kept + begin;
-        uint32_t n = s->n_kept - begin < BLOCK ? s->n_kept - begin : BLOCK, i = 0;
-        for (uint32_t j = 0; j < n; j++)
-            weights[j] = c[j].logit;
+        uint32_t n = s->n_kept - begin < BLOCK ? s->n_kept - begin : BLOCK;
+        for (uint32_t i = 0; i < n; i++)
+            weights[i] = c[i].logit;
         softmax_weigh(weights, n, scale, weights);
-        for (uint32_t j = 0; j < n; j++)
-            c[j].weight = weights[j];
-        for (; n - i >= LANES; i += LANES)
-            sum += (double)((weights[i] + weights[i + 1]) + (weights[i + 2] + weights[i + 3]));
-        for (; i < n; i++)
-            sum += (double)weights[i];
+        for (uint32_t i = 0; i < n; i++)
+            c[i].weight = weights[i];
     }
-    return sum;
+    return sum_kept(s);
 }
 
 /* Narrows kept to its likeliest whose weights reach target. */
@@ -415,6 +434,38 @@ static int32_t likeliest(const struct sampler *s)
     return (int32_t)id;
 }
 
+/* Of the candidates [begin, end) the first at which weights, added one by one to `before`, come past point; the last that
+ * has a weight should rounding keep them from it. */
+static int32_t draw_within(const struct sampler *s, uint32_t begin, uint32_t end, double before, double point)
+{
+    int32_t id = -1;
+    for (uint32_t i = begin; i < end && before <= point; i++) {
+        if (s->kept[i].weight == 0)
+            continue;
+        id = s->kept[i].id;
+        before += (double)s->kept[i].weight;
+    }
+    return id;
+}
+
+/* Where a point from 0 to the sum of kept lies: in the first block whose sum, added to those before it, comes past it (or
+ * the last that has a weight), and there in a candidate. */
+static int32_t draw_kept(const struct sampler *s, double point)
+{
+    uint32_t first = 0, last = 0; /* of the block */
+    double before = 0, sum = 0;   /* without and with it */
+    for (uint32_t begin = 0, end; begin < s->n_kept && sum <= point; begin = end) {
+        double here = (double)sum_block(s, begin, &end);
+        if (here == 0)
+            continue;
+        first = begin;
+        last = end;
+        before = sum;
+        sum += here;
+    }
+    return draw_within(s, first, last, before, point);
+}
+
 static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64_t position, float max)
 {
     struct softmax_scale scale = softmax_scale_of(max, p->temperature);
@@ -433,18 +484,7 @@ static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64
         gather(s, last_of_min_p);
     }
 
-    double point = uniform(p->seed, position) * weigh(s, scale);
-    double sum = 0;
-    int32_t id = -1;
-    for (uint32_t i = 0; i < s->n_kept; i++) {
-        if (s->kept[i].weight == 0)
-            continue;
-        id = s->kept[i].id; /* the last one with a weight, should rounding carry point past the sum */
-        sum += s->kept[i].weight;
-        if (sum > point)
-            break;
-    }
-    return id;
+    return draw_kept(s, uniform(p->seed, position) * weigh(s, scale));
 }
 
 /* Where nothing is left to chance. */
@@ -515,13 +555,12 @@ size_t sampler_tell(const struct sampler *s, int32_t token, size_t n, struct sam
 {
     const struct candidate *heaviest[RUNNEL_LOGPROBS_MAX];
     size_t n_found = 0;
-    double sum = 0, weight = 0;
+    double sum = sum_kept(s), weight = 0;
     n = n < RUNNEL_LOGPROBS_MAX ? n : RUNNEL_LOGPROBS_MAX;
     for (uint32_t i = 0; i < s->n_kept; i++) {
         const struct candidate *candidate = &s->kept[i];
         if (candidate->weight == 0) /* never drawn */
             continue;
-        sum += (double)candidate->weight;
         if (candidate->id == token)
             weight = (double)candidate->weight;
         n_found = insert_heaviest(heaviest, n_found, n, candidate);

@@ -59,18 +59,28 @@ void softmax_weigh(const float *logits, uint32_t n, struct softmax_scale scale, 
         weights[i] = exp_weight(logits[i], scale);
 }
 
+float softmax_sum_block(const float weights[LOGIT_BLOCK])
+{
+    lanes sums[16 / LANES] = {{0}};
+    for (uint32_t i = 0; i < LOGIT_BLOCK; i += 16)
+        for (uint32_t j = 0; j < 16 / LANES; j++) {
+            lanes w;
+            memcpy(&w, weights + i + LANES * j, sizeof w);
+            sums[j] += w;
+        }
+    lanes four = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
 double softmax_sum(const float *logits, uint32_t n_vocab, struct softmax_scale scale)
 {
+    float weights[LOGIT_BLOCK];
     double sum = 0;
-    uint32_t i = 0;
-    for (; n_vocab - i >= 2 * LANES; i += 2 * LANES) {
-        lanes x, y;
-        memcpy(&x, logits + i, sizeof x);
-        memcpy(&y, logits + i + LANES, sizeof y);
-        lanes w = exp_weights(x, scale) + exp_weights(y, scale);
-        sum += (double)((w[0] + w[1]) + (w[2] + w[3]));
+    for (uint32_t begin = 0; begin < n_vocab; begin += LOGIT_BLOCK) {
+        uint32_t n = n_vocab - begin < LOGIT_BLOCK ? n_vocab - begin : LOGIT_BLOCK;
+        softmax_weigh(logits + begin, n, scale, weights);
+        memset(weights + n, 0, (LOGIT_BLOCK - n) * sizeof *weights);
+        sum += (double)softmax_sum_block(weights);
     }
-    for (; i < n_vocab; i++)
-        sum += (double)exp_weight(logits[i], scale);
     return sum;
 }

@@ -25,6 +25,7 @@ enum {
     KV_PAGE = 32,     /* positions a page of the KV cache */
     ATTN_BLOCK = 256, /* positions an attention partial: always aligned to multiples of 256 */
     ATTN_BLOCK_PAGES = ATTN_BLOCK / KV_PAGE,
+    LOGIT_BLOCK = 64, /* tokens of the vocabulary whose weights are added first (engine/softmax.h) */
 };
 
 /* How a matrix lies in memory. Layouts are described in pack.h. */
