@@ -33,6 +33,12 @@ struct candidate {
     int32_t id;
 };
 
+/* The candidates of one block of tokens, which follow each other. */
+struct run {
+    uint32_t end; /* of them in kept */
+    float sum;    /* of their weights */
+};
+
 struct sampler {
     uint32_t n_vocab;
     float *logits;             /* [n_vocab] after bias and penalties; -infinity where masked */
@@ -40,7 +46,8 @@ struct sampler {
     uint32_t *counts;          /* [n_vocab] how often a token was seen; zero between draws */
     struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids; stays after a draw */
     struct candidate *scratch; /* [n_vocab] for find_last, which changes the order */
-    uint32_t n_kept;
+    struct run *runs;          /* [blocks] of kept, once it is weighed */
+    uint32_t n_kept, n_runs;
 };
 
 enum {
@@ -66,10 +73,11 @@ int sampler_create(uint32_t n_vocab, struct sampler **sampler, runnel_error *err
     s->n_vocab = n_vocab;
     s->logits = malloc(n_vocab * sizeof *s->logits);
     s->largest = malloc(((size_t)n_vocab + BLOCK - 1) / BLOCK * sizeof *s->largest);
+    s->runs = malloc(((size_t)n_vocab + BLOCK - 1) / BLOCK * sizeof *s->runs);
     s->counts = calloc(n_vocab, sizeof *s->counts);
     s->kept = malloc(n_vocab * sizeof *s->kept);
     s->scratch = malloc(n_vocab * sizeof *s->scratch);
-    if (!s->logits || !s->largest || !s->counts || !s->kept || !s->scratch)
+    if (!s->logits || !s->largest || !s->runs || !s->counts || !s->kept || !s->scratch)
         goto fail;
     *sampler = s;
     return RUNNEL_OK;
@@ -85,6 +93,7 @@ void sampler_free(struct sampler *sampler)
         return;
     free(sampler->logits);
     free(sampler->largest);
+    free(sampler->runs);
     free(sampler->counts);
     free(sampler->kept);
     free(sampler->scratch);
@@ -360,40 +369,38 @@ static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
     return n > k ? c[find_last(c, n, k)] : last;
 }
 
-/* Sums of the weights of kept, in the order of softmax.h: those of one block from `begin` on. *end: the first candidate
- * of another block. */
-static float sum_block(const struct sampler *s, uint32_t begin, uint32_t *end)
+/* Fills in the weights of the candidates [begin, end), which are of one block; returns their sum. */
+static float weigh_run(struct candidate *kept, uint32_t begin, uint32_t end, struct softmax_scale scale)
 {
-    float weights[BLOCK] = {0};
-    uint32_t block = (uint32_t)s->kept[begin].id / BLOCK, i = begin;
-    for (; i < s->n_kept && (uint32_t)s->kept[i].id / BLOCK == block; i++)
-        weights[s->kept[i].id % BLOCK] = s->kept[i].weight;
-    *end = i;
-    return softmax_sum_block(weights);
+    float weights[BLOCK] = {0}, of_block[BLOCK] = {0};
+    struct candidate *c = kept + begin;
+    uint32_t n = end - begin;
+    for (uint32_t i = 0; i < n; i++)
+        weights[i] = c[i].logit;
+    softmax_weigh(weights, n, scale, weights);
+    for (uint32_t i = 0; i < n; i++)
+        c[i].weight = weights[i];
+    if (n == BLOCK) /* in their places as they are */
+        return softmax_sum_block(weights);
+    for (uint32_t i = 0; i < n; i++)
+        of_block[c[i].id % BLOCK] = weights[i];
+    return softmax_sum_block(of_block);
 }
 
-static double sum_kept(const struct sampler *s)
-{
-    double sum = 0;
-    for (uint32_t begin = 0, end; begin < s->n_kept; begin = end)
-        sum += (double)sum_block(s, begin, &end);
-    return sum;
-}
-
-/* Fills in the weights of kept; returns their sum. */
+/* Finds the runs of kept and fills in its weights; returns their sum. */
 static double weigh(struct sampler *s, struct softmax_scale scale)
 {
-    float weights[BLOCK];
-    for (uint32_t begin = 0; begin < s->n_kept; begin += BLOCK) {
-        struct candidate *c = s->kept + begin;
-        uint32_t n = s->n_kept - begin < BLOCK ? s->n_kept - begin : BLOCK;
-        for (uint32_t i = 0; i < n; i++)
-            weights[i] = c[i].logit;
-        softmax_weigh(weights, n, scale, weights);
-        for (uint32_t i = 0; i < n; i++)
-            c[i].weight = weights[i];
+    double sum = 0;
+    s->n_runs = 0;
+    for (uint32_t begin = 0, end; begin < s->n_kept; begin = end) {
+        int32_t block = s->kept[begin].id / BLOCK;
+        for (end = begin + 1; end < s->n_kept && s->kept[end].id / BLOCK == block; end++) {
+        }
+        struct run run = {end, weigh_run(s->kept, begin, end, scale)};
+        s->runs[s->n_runs++] = run;
+        sum += (double)run.sum;
     }
-    return sum_kept(s);
+    return sum;
 }
 
 /* Narrows kept to its likeliest whose weights reach target. */
@@ -454,14 +461,13 @@ static int32_t draw_kept(const struct sampler *s, double point)
 {
     uint32_t first = 0, last = 0; /* of the block */
     double before = 0, sum = 0;   /* without and with it */
-    for (uint32_t begin = 0, end; begin < s->n_kept && sum <= point; begin = end) {
-        double here = (double)sum_block(s, begin, &end);
-        if (here == 0)
+    for (uint32_t i = 0, begin = 0; i < s->n_runs && sum <= point; begin = s->runs[i++].end) {
+        if (s->runs[i].sum == 0)
             continue;
         first = begin;
-        last = end;
+        last = s->runs[i].end;
         before = sum;
-        sum += here;
+        sum += (double)s->runs[i].sum;
     }
     return draw_within(s, first, last, before, point);
 }
@@ -492,6 +498,8 @@ static void keep_only(struct sampler *s, int32_t id)
 {
     s->kept[0] = (struct candidate){.logit = s->logits[id], .weight = 1, .id = id};
     s->n_kept = 1;
+    s->runs[0] = (struct run){.end = 1, .sum = 1};
+    s->n_runs = 1;
 }
 
 /* Of the unchanged logits: x - log(sum of exp). */
@@ -555,8 +563,10 @@ size_t sampler_tell(const struct sampler *s, int32_t token, size_t n, struct sam
 {
     const struct candidate *heaviest[RUNNEL_LOGPROBS_MAX];
     size_t n_found = 0;
-    double sum = sum_kept(s), weight = 0;
+    double sum = 0, weight = 0;
     n = n < RUNNEL_LOGPROBS_MAX ? n : RUNNEL_LOGPROBS_MAX;
+    for (uint32_t i = 0; i < s->n_runs; i++)
+        sum += (double)s->runs[i].sum;
     for (uint32_t i = 0; i < s->n_kept; i++) {
         const struct candidate *candidate = &s->kept[i];
         if (candidate->weight == 0) /* never drawn */
