@@ -145,10 +145,8 @@ static void attend_task(const struct task *task, const struct cpu_member *scratc
     for (uint32_t i = 0; i < n_q; i++) {
         float *out = cpu->attended + (size_t)task->order[i / n_sharing] * q_width + first_head +
                      (size_t)(i % n_sharing) * head_dim;
-        const float *acc = scratch->acc + (size_t)i * cpu->acc_stride;
-        float scale = 1.0f / scratch->states[i].l;
-        for (uint32_t j = 0; j < head_dim; j++)
-            out[j] = acc[j] * scale;
+        cpu->kernels->attention_finish(&scratch->states[i], scratch->acc + (size_t)i * cpu->acc_stride,
+                                       head_dim, out);
     }
 }
 

@@ -13,8 +13,14 @@
  * Few of the vocabulary's many tokens matter to a draw: the largest logit of each block of tokens is found first, and
  * blocks whose largest is out of the question are passed over.
  *
+ * Weights are added block by block in the order of softmax.h: those that a nucleus is a share of, those that a draw chooses
+ * from and those that it tells of. A draw finds its block by the sums of blocks, then its token within. (find_last adds in
+ * the order of its search, but all that it needs are the candidates that are left.)
+ *
  * A struct sampler owns its scratch; one thread at a time. After every draw `counts` is all zero again. */
 #include "engine/sampler.h"
+
+#include "engine/softmax.h"
 
 #include <float.h>
 #include <math.h>
@@ -27,6 +33,12 @@ struct candidate {
     int32_t id;
 };
 
+/* The candidates of one block of tokens, which follow each other. */
+struct run {
+    uint32_t end; /* of them in kept */
+    float sum;    /* of their weights */
+};
+
 struct sampler {
     uint32_t n_vocab;
     float *logits;             /* [n_vocab] after bias and penalties; -infinity where masked */
@@ -34,16 +46,13 @@ struct sampler {
     uint32_t *counts;          /* [n_vocab] how often a token was seen; zero between draws */
     struct candidate *kept;    /* [n_vocab] what is left to draw from, in order of ids; stays after a draw */
     struct candidate *scratch; /* [n_vocab] for find_last, which changes the order */
-    uint32_t n_kept;
+    struct run *runs;          /* [blocks] of kept, once it is weighed */
+    uint32_t n_kept, n_runs;
 };
 
-/* A 53-bit uniform number times a sum cannot reach weights that all together are less than 2^-53 of it: below
- * this scaled distance from the likeliest token, n_vocab of them are (for vocabularies up to 2^22). */
-#define NEGLIGIBLE (-52.0f)
-
 enum {
-    LANES = 4,  /* exp_weights computes so many at once */
-    BLOCK = 64, /* tokens */
+    LANES = 4, /* of vectors */
+    BLOCK = LOGIT_BLOCK,
     PENALTY_MAX = 1000,
     SELECT_SLACK = 512, /* candidates collected beyond k before the worst are thrown out */
 };
@@ -64,10 +73,11 @@ int sampler_create(uint32_t n_vocab, struct sampler **sampler, runnel_error *err
     s->n_vocab = n_vocab;
     s->logits = malloc(n_vocab * sizeof *s->logits);
     s->largest = malloc(((size_t)n_vocab + BLOCK - 1) / BLOCK * sizeof *s->largest);
+    s->runs = malloc(((size_t)n_vocab + BLOCK - 1) / BLOCK * sizeof *s->runs);
     s->counts = calloc(n_vocab, sizeof *s->counts);
     s->kept = malloc(n_vocab * sizeof *s->kept);
     s->scratch = malloc(n_vocab * sizeof *s->scratch);
-    if (!s->logits || !s->largest || !s->counts || !s->kept || !s->scratch)
+    if (!s->logits || !s->largest || !s->runs || !s->counts || !s->kept || !s->scratch)
         goto fail;
     *sampler = s;
     return RUNNEL_OK;
@@ -83,6 +93,7 @@ void sampler_free(struct sampler *sampler)
         return;
     free(sampler->logits);
     free(sampler->largest);
+    free(sampler->runs);
     free(sampler->counts);
     free(sampler->kept);
     free(sampler->scratch);
@@ -358,77 +369,36 @@ static struct candidate last_of_top_k(struct sampler *s, uint32_t k)
     return n > k ? c[find_last(c, n, k)] : last;
 }
 
-/* What turns logits into weights: exp((logit - max) * inverse_temperature). */
-struct scale {
-    float max, inverse_temperature;
-};
-
-static struct scale scale_of(float max, float temperature)
+/* Fills in the weights of the candidates [begin, end), which are of one block; returns their sum. */
+static float weigh_run(struct candidate *kept, uint32_t begin, uint32_t end, struct softmax_scale scale)
 {
-    /* Bounded, so that 0 * inverse is 0 at temperatures next to 0. */
-    return (struct scale){max, fminf(1 / temperature, 1e30f)};
+    float weights[BLOCK] = {0}, of_block[BLOCK] = {0};
+    struct candidate *c = kept + begin;
+    uint32_t n = end - begin;
+    for (uint32_t i = 0; i < n; i++)
+        weights[i] = c[i].logit;
+    softmax_weigh(weights, n, scale, weights);
+    for (uint32_t i = 0; i < n; i++)
+        c[i].weight = weights[i];
+    if (n == BLOCK) /* in their places as they are */
+        return softmax_sum_block(weights);
+    for (uint32_t i = 0; i < n; i++)
+        of_block[c[i].id % BLOCK] = weights[i];
+    return softmax_sum_block(of_block);
 }
 
-/* LANES weights; NEGLIGIBLE ones are 0. Written out because it is most of a draw's time, and so that all
- * machines draw the same: exp(x) = 2^n * exp(r), n = round(x / ln 2), r = x - n ln 2 (ln 2 in two parts),
- * exp(r) by its Taylor series: |r| <= 0.35 leaves an error of 5e-9. */
-static inline lanes exp_weights(lanes logits, struct scale scale)
-{
-    static const float ROUND = 0x1.8p23f; /* adding and subtracting it rounds to whole numbers */
-    lanes x = (logits - scale.max) * scale.inverse_temperature;
-    int_lanes counts = x >= NEGLIGIBLE;
-    x = (lanes)((int_lanes)x & counts);
-    lanes n = x * 0x1.715476p0f + ROUND - ROUND;
-    lanes r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
-    lanes e = r * (1.0f / 5040) + 1.0f / 720;
-    e = e * r + 1.0f / 120;
-    e = e * r + 1.0f / 24;
-    e = e * r + 1.0f / 6;
-    e = e * r + 0.5f;
-    e = e * r + 1.0f;
-    e = e * r + 1.0f;
-    lanes power = (lanes)((__builtin_convertvector(n, int_lanes) + 127) << 23);
-    return (lanes)((int_lanes)(e * power) & counts);
-}
-
-static float exp_weight(float logit, struct scale scale)
-{
-    return exp_weights((lanes){logit, logit, logit, logit}, scale)[0];
-}
-
-static double sum_of_weights(const float *logits, uint32_t n, struct scale scale)
+/* Finds the runs of kept and fills in its weights; returns their sum. */
+static double weigh(struct sampler *s, struct softmax_scale scale)
 {
     double sum = 0;
-    uint32_t i = 0;
-    for (; n - i >= 2 * LANES; i += 2 * LANES) {
-        lanes x, y;
-        memcpy(&x, logits + i, sizeof x);
-        memcpy(&y, logits + i + LANES, sizeof y);
-        lanes w = exp_weights(x, scale) + exp_weights(y, scale);
-        sum += (double)((w[0] + w[1]) + (w[2] + w[3]));
-    }
-    for (; i < n; i++)
-        sum += (double)exp_weight(logits[i], scale);
-    return sum;
-}
-
-/* Fills in the weights of kept; returns their sum. */
-static double weigh(struct sampler *s, struct scale scale)
-{
-    double sum = 0;
-    uint32_t i = 0;
-    for (; s->n_kept - i >= LANES; i += LANES) {
-        struct candidate *c = &s->kept[i];
-        lanes w = exp_weights((lanes){c[0].logit, c[1].logit, c[2].logit, c[3].logit}, scale);
-        c[0].weight = w[0];
-        c[1].weight = w[1];
-        c[2].weight = w[2];
-        c[3].weight = w[3];
-        sum += (double)((w[0] + w[1]) + (w[2] + w[3]));
-    }
-    for (; i < s->n_kept; i++) {
-        s->kept[i].weight = exp_weight(s->kept[i].logit, scale);
-        sum += (double)s->kept[i].weight;
+    s->n_runs = 0;
+    for (uint32_t begin = 0, end; begin < s->n_kept; begin = end) {
+        int32_t block = s->kept[begin].id / BLOCK;
+        for (end = begin + 1; end < s->n_kept && s->kept[end].id / BLOCK == block; end++) {
+        }
+        struct run run = {end, weigh_run(s->kept, begin, end, scale)};
+        s->runs[s->n_runs++] = run;
+        sum += (double)run.sum;
     }
     return sum;
 }
@@ -442,9 +412,9 @@ static void keep_weight(struct sampler *s, double target)
 
 /* Sets kept to the nucleus of the whole vocabulary. It nearly always is close to the likeliest token: first
  * the tokens within 10 scaled units of it are looked at, then all. */
-static void gather_top_p(struct sampler *s, double p, struct scale scale)
+static void gather_top_p(struct sampler *s, double p, struct softmax_scale scale)
 {
-    double target = p * sum_of_weights(s->logits, s->n_vocab, scale);
+    double target = p * softmax_sum(s->logits, s->n_vocab, scale);
     float floor = fmaxf(scale.max - 10 / scale.inverse_temperature, KEEP_ALL.logit);
     gather(s, (struct candidate){.logit = floor, .id = INT32_MAX});
     if (weigh(s, scale) < target) {
@@ -471,9 +441,40 @@ static int32_t likeliest(const struct sampler *s)
     return (int32_t)id;
 }
 
+/* Of the candidates [begin, end) the first at which weights, added one by one to `before`, come past point; the last that
+ * has a weight should rounding keep them from it. */
+static int32_t draw_within(const struct sampler *s, uint32_t begin, uint32_t end, double before, double point)
+{
+    int32_t id = -1;
+    for (uint32_t i = begin; i < end && before <= point; i++) {
+        if (s->kept[i].weight == 0)
+            continue;
+        id = s->kept[i].id;
+        before += (double)s->kept[i].weight;
+    }
+    return id;
+}
+
+/* Where a point from 0 to the sum of kept lies: in the first block whose sum, added to those before it, comes past it (or
+ * the last that has a weight), and there in a candidate. */
+static int32_t draw_kept(const struct sampler *s, double point)
+{
+    uint32_t first = 0, last = 0; /* of the block */
+    double before = 0, sum = 0;   /* without and with it */
+    for (uint32_t i = 0, begin = 0; i < s->n_runs && sum <= point; begin = s->runs[i++].end) {
+        if (s->runs[i].sum == 0)
+            continue;
+        first = begin;
+        last = s->runs[i].end;
+        before = sum;
+        sum += (double)s->runs[i].sum;
+    }
+    return draw_within(s, first, last, before, point);
+}
+
 static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64_t position, float max)
 {
-    struct scale scale = scale_of(max, p->temperature);
+    struct softmax_scale scale = softmax_scale_of(max, p->temperature);
     double floor = p->min_p > 0 ? (double)max + (double)p->temperature * log((double)p->min_p) : -INFINITY;
     struct candidate last_of_min_p = {.logit = (float)fmax(floor, (double)KEEP_ALL.logit), .id = INT32_MAX};
 
@@ -489,18 +490,7 @@ static int32_t draw_filtered(struct sampler *s, const runnel_sampling *p, uint64
         gather(s, last_of_min_p);
     }
 
-    double point = uniform(p->seed, position) * weigh(s, scale);
-    double sum = 0;
-    int32_t id = -1;
-    for (uint32_t i = 0; i < s->n_kept; i++) {
-        if (s->kept[i].weight == 0)
-            continue;
-        id = s->kept[i].id; /* the last one with a weight, should rounding carry point past the sum */
-        sum += s->kept[i].weight;
-        if (sum > point)
-            break;
-    }
-    return id;
+    return draw_kept(s, uniform(p->seed, position) * weigh(s, scale));
 }
 
 /* Where nothing is left to chance. */
@@ -508,6 +498,8 @@ static void keep_only(struct sampler *s, int32_t id)
 {
     s->kept[0] = (struct candidate){.logit = s->logits[id], .weight = 1, .id = id};
     s->n_kept = 1;
+    s->runs[0] = (struct run){.end = 1, .sum = 1};
+    s->n_runs = 1;
 }
 
 /* Of the unchanged logits: x - log(sum of exp). */
@@ -518,7 +510,7 @@ static float log_probability(const float *logits, uint32_t n, int32_t token)
         max = logits[i] > max ? logits[i] : max;
     if (max == -INFINITY)
         return -INFINITY;
-    double sum = sum_of_weights(logits, n, scale_of(max, 1));
+    double sum = softmax_sum(logits, n, softmax_scale_of(max, 1));
     return (float)((double)logits[token] - (double)max - log(sum));
 }
 
@@ -573,11 +565,12 @@ size_t sampler_tell(const struct sampler *s, int32_t token, size_t n, struct sam
     size_t n_found = 0;
     double sum = 0, weight = 0;
     n = n < RUNNEL_LOGPROBS_MAX ? n : RUNNEL_LOGPROBS_MAX;
+    for (uint32_t i = 0; i < s->n_runs; i++)
+        sum += (double)s->runs[i].sum;
     for (uint32_t i = 0; i < s->n_kept; i++) {
         const struct candidate *candidate = &s->kept[i];
         if (candidate->weight == 0) /* never drawn */
             continue;
-        sum += (double)candidate->weight;
         if (candidate->id == token)
             weight = (double)candidate->weight;
         n_found = insert_heaviest(heaviest, n_found, n, candidate);

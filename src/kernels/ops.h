@@ -5,10 +5,15 @@
  * and pack.c look inside tiles, activation rows and KV blocks.
  *
  * One arithmetic: what a function computes for a row does not depend on how many rows it is given, on which
- * rows are beside it, or on which tiles a call covers. All products of a tile kind use the same integers;
- * blocks go in ascending order, each flushed into a float accumulator by one fused multiply-add per term
- * (fmaf in plain C), so every instruction set gives the same integers and, for matmul, the same floats as
- * ref.c within 1e-5 relative.
+ * rows are beside it, or on which tiles a call covers. And it is the same bit for bit in every instruction set,
+ * and can be on every device, by these rules:
+ *   - Sums of whole numbers are exact, and a maximum is one of its values: their order is free.
+ *   - Floats are added in the one order that stands at each function. Every operation is rounded to nearest by
+ *     itself; a multiply-add is fused where `fma` is written, and nowhere else; division and square root are
+ *     correctly rounded; exp is exp_f32 of shared.h, operation by operation. Whole numbers become floats rounded to
+ *     nearest; floats become whole numbers by rint: nearest, halves to even. Denormals are kept.
+ *   - NaN stays NaN; which NaN is left open.
+ * ref.c says the same in code.
  *
  * Functions never fail and never allocate. Any thread; the caller sees to it that outputs do not overlap. */
 #ifndef RUNNEL_KERNELS_OPS_H
@@ -21,9 +26,11 @@
 enum {
     TILE_ROWS = 16,   /* weight rows a tile */
     ACT_BLOCK = 256,  /* inputs an activation block */
+    NORM_LANES = 64,  /* partial sums of a norm */
     KV_PAGE = 32,     /* positions a page of the KV cache */
     ATTN_BLOCK = 256, /* positions an attention partial: always aligned to multiples of 256 */
     ATTN_BLOCK_PAGES = ATTN_BLOCK / KV_PAGE,
+    LOGIT_BLOCK = 64, /* tokens of the vocabulary whose weights are added first (engine/softmax.h) */
 };
 
 /* How a matrix lies in memory. Layouts are described in pack.h. */
@@ -57,7 +64,8 @@ enum act_kind {
     ACT_KINDS
 };
 
-/* 256 inputs with one scale: x = d * q, d = max |x| / 127, q rounded to nearest even: -127 .. 127. */
+/* 256 inputs with one scale: x = d * q, d = max |x| / 127, q = rint(x * (127 / max |x|)): -127 .. 127; all 0 where
+ * max |x| is below 1e-27. */
 struct act_q8_256 {
     int8_t q[256];
     int16_t sum16[16]; /* of q[16i .. 16i+15] */
@@ -98,14 +106,22 @@ size_t kv_k_bytes(const struct kv_shape *shape);     /* a multiple of 64: V star
 size_t kv_block_bytes(const struct kv_shape *shape); /* a multiple of 64 */
 
 /* The running result of one query row's attention, merged block by block in ascending position. Start: m =
- * -INFINITY, l = 0, acc all 0. The result is acc / l. */
+ * -INFINITY, l = 0, acc all 0. attention_finish makes the result of it. */
 struct attn_state {
     float m; /* largest score so far */
     float l; /* sum of exp(score - m) */
 };
 
 /* A product: out[r][16 * tile + i] (r < n_acts; columns of the tiles of a call, clipped to w's n_rows) =
- *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add). */
+ *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add).
+ * The order: from acc = 0, blocks of inputs in ascending order, with d of the activations and d, dmin, scales and mins of
+ * the weights (quants.c):
+ *   TILE_Q4_K, TILE_Q5_K   acc = fma(w.d * d, sum of scale * w * q, acc), acc = fma(-(w.dmin * d), sum of min * q, acc)
+ *   TILE_Q6_K              acc = fma(w.d * d, sum of scale * (w - 32) * q, acc)
+ *   TILE_32                each 32 inputs: acc = fma(w.d * d, sum of w * q, acc), w signed where the type has no minimum;
+ *                          with a minimum m then acc = fma(m, d * sum of q, acc)
+ *   TILE_FLOAT, TILE_FILE  each input: acc = fma(w, x, acc)
+ * where each sum is a whole number. Then acc + bias, and that + the old value. */
 struct matmul_args {
     const struct packed_matrix *w;
     const void *acts; /* n_acts rows of act_kind_of(w->kind), act_stride bytes apart */
@@ -137,15 +153,18 @@ struct kernels {
     /* The product on tiles [tile_begin, tile_end); see struct matmul_args. */
     void (*matmul[TILE_KINDS])(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
 
-    /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. */
+    /* out = x / sqrt(mean(x^2) + epsilon) * weight; all f32[n]; out may be x. The order: lane i % NORM_LANES =
+     * fma(x[i], x[i], lane) in ascending i from lanes of 0; halves onto halves (lane l += lane l + 32, then + 16,
+     * 8, 4, 2, 1); scale = 1 / sqrt(lane 0 / n + epsilon); out = (x * scale) * weight. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float epsilon, float *out);
 
     /* Rotates the first n_rot (even) values of each of n_heads heads of head_dim values. cosine, sine:
-     * f32[n_rot / 2]. Pair i is (x[i], x[i + n_rot/2]), or (x[2i], x[2i+1]) if interleaved. In place. */
+     * f32[n_rot / 2]. Pair i is (x[i], x[i + n_rot/2]), or (x[2i], x[2i+1]) if interleaved. In place. A pair (x, y)
+     * becomes fma(x, cosine, -(y * sine)), fma(x, sine, y * cosine). */
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine,
                  const float *sine, bool interleaved);
 
-    /* out = silu(gate) * up, silu(x) = x / (1 + exp(-x)); f32[n]; out may be gate. */
+    /* out = gate / (1 + exp(-gate)) * up, from left to right; f32[n]; out may be gate. */
     void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *out);
 
     /* Writes position slot (0 .. KV_PAGE-1) of a KV block. k, v: f32[head_dim]. */
@@ -158,7 +177,19 @@ struct kernels {
      * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k. n_visible[i]: row i sees
      * positions [0, n_visible[i]) of the block; 0: the row is skipped. states[i], acc + i * acc_stride
      * (floats): head_dim values rounded up to 16, padding stays 0. next_pages: like pages, the blocks that
-     * will be wanted next, to be fetched meanwhile; NULL: unknown. */
+     * will be wanted next, to be fetched meanwhile; NULL: unknown.
+     *
+     * The order, with the numbers of steps and dimensions that shared.h names:
+     *   queries  rint(q * (QUERY_STEPS / max |q|)), worth q_d = max |q| / QUERY_STEPS each; keys and values in kv_store
+     *            likewise
+     *   score    dot + sum of q * k for each SCORE_CHUNK dimensions in ascending order, from 0; dot * ((q_d * scale) *
+     *            k_d). With f32 keys dot = fma(q, k, dot), ascending, and dot * scale
+     *   m        the largest score of what is visible; e = exp(score - m)
+     *   l        lane position % 16 += e, ascending, from lanes of 0; then lane i += lane i + 8, then + 4, 2, 1
+     *   weight   e * v_d; rint(weight * (WEIGHT_STEPS / largest)), worth w_d = largest / WEIGHT_STEPS each
+     *   value    sum of weight * v for each page, added in ascending order, from 0; then * w_d
+     *   merge    into an empty state: a copy. Else m' = the larger m, keep = exp(m - m'), take = exp(later m - m'),
+     *            l = fma(l, keep, later l * take), acc = fma(acc, keep, later acc * take) */
     void (*attention)(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                       const void *const *next_pages, const float *q, size_t q_stride,
                       const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
@@ -167,6 +198,9 @@ struct kernels {
     /* Merges the partial of a later block into an earlier state, as attention() does; n values of acc. */
     void (*attention_merge)(struct attn_state *state, float *acc, const struct attn_state *later,
                             const float *later_acc, uint32_t n);
+
+    /* out = acc * (1 / l): one division, rounded, then a product for each of n values. The row has seen a position. */
+    void (*attention_finish)(const struct attn_state *state, const float *acc, uint32_t n, float *out);
 };
 
 /* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,

@@ -81,10 +81,10 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
 
 static void rms_norm(const float *x, const float *weight, uint32_t n, float epsilon, float *out)
 {
-    float lanes[16] = {0};
+    float lanes[NORM_LANES] = {0};
     for (uint32_t i = 0; i < n; i++)
-        lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
-    float scale = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + epsilon);
+        lanes[i % NORM_LANES] = fmaf(x[i], x[i], lanes[i % NORM_LANES]);
+    float scale = 1.0f / sqrtf(sum_lanes(lanes, NORM_LANES) / (float)n + epsilon);
     for (uint32_t i = 0; i < n; i++)
         out[i] = x[i] * scale * weight[i];
 }
@@ -194,7 +194,7 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
         lanes[i % 16] += p[i];
         p[i] *= ((const float *)scales)[i % KV_PAGE]; /* a value's scale joins its weight */
     }
-    partial.l = sum_lanes(lanes);
+    partial.l = sum_lanes(lanes, 16);
     float weight_scale = round_to_steps(p, n_visible, WEIGHT_STEPS, weights);
 
     float keep, take;
@@ -241,6 +241,13 @@ static uint64_t int8_peak(void)
     return (uint64_t)REPEATS * N;
 }
 
+static void attention_finish(const struct attn_state *state, const float *acc, uint32_t n, float *out)
+{
+    float scale = 1.0f / state->l;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = acc[i] * scale;
+}
+
 void kernels_fill_ref(struct kernels *kernels)
 {
     *kernels = (struct kernels){
@@ -257,6 +264,7 @@ void kernels_fill_ref(struct kernels *kernels)
         .kv_store = kv_store,
         .attention = attention,
         .attention_merge = attention_merge,
+        .attention_finish = attention_finish,
     };
     kernels_fill_ref_products(kernels);
 }

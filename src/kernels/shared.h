@@ -48,10 +48,10 @@ static inline float exp_f32(float x)
     return p * power;
 }
 
-/* Adds 16 lanes in the one order: halves onto halves. */
-static inline float sum_lanes(float lanes[16])
+/* Adds n lanes (a power of two) in the one order: halves onto halves. */
+static inline float sum_lanes(float *lanes, int n)
 {
-    for (int half = 8; half > 0; half /= 2)
+    for (int half = n / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)
             lanes[i] += lanes[i + half];
     return lanes[0];

@@ -170,6 +170,35 @@ static void check_attention(const struct kernels *kernels, const struct attentio
     free(before);
 }
 
+/* The end of a row: one division, then products; another order (a division for each value) gives other bits. */
+static void test_a_row_ends_in_the_agreed_order(void **state)
+{
+    (void)state;
+    enum { LARGEST = 258 };
+    static const uint32_t dims[] = {1, 2, 15, 16, 17, 33, 64, 80, 96, 128, LARGEST};
+    static float acc[LARGEST], expected[LARGEST], divided[LARGEST], out[LARGEST + GUARD];
+    uint32_t n_others = 0;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        uint32_t n = dims[i];
+        struct attn_state row = {.m = random_float(), .l = 1.0f + fabsf(random_float())};
+        float inverse = 1.0f / row.l;
+        random_floats(acc, n);
+        for (uint32_t j = 0; j < n; j++) {
+            expected[j] = acc[j] * inverse;
+            divided[j] = acc[j] / row.l;
+        }
+        n_others += !same_floats(divided, expected, n);
+        for (int t = 0; t < n_tables; t++) {
+            memset(out, 0, sizeof out);
+            tables[t].attention_finish(&row, acc, n, out);
+            CHECK_SAME(out, expected, n, "%s attention_finish %u", tables[t].name, n);
+            for (uint32_t j = n; j < n + GUARD; j++)
+                assert_true(out[j] == 0.0f);
+        }
+    }
+    assert_true(n_others > 5);
+}
+
 static void check_kv_store(const struct kernels *kernels, const struct attention_case *c)
 {
     size_t n_bytes = kv_block_bytes(&c->shape);
@@ -210,6 +239,7 @@ int main(int argc, char **argv)
         return attention_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? atoi(argv[3]) : 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_a_row_ends_in_the_agreed_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
  * asserts that the same draws fail against a slightly wrong distribution, so that the test itself is known to
  * see something. */
 #include "engine/sampler.h"
+#include "kernels/ops.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -569,6 +570,122 @@ static void test_real_size_and_repeatable(void **state)
     sampler_free(b);
 }
 
+/* The order of sums (softmax.h), written plainly ----------------------------------------------------------- */
+
+static float weight_as_agreed(float logit, float max, float temperature)
+{
+    float x = (logit - max) * fminf(1 / temperature, 1e30f);
+    if (!(x >= -52.0f))
+        return 0;
+    float n = x * 0x1.715476p0f + 0x1.8p23f - 0x1.8p23f;
+    float r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
+    float e = r * (1.0f / 5040) + 1.0f / 720;
+    e = e * r + 1.0f / 120;
+    e = e * r + 1.0f / 24;
+    e = e * r + 1.0f / 6;
+    e = e * r + 0.5f;
+    e = e * r + 1.0f;
+    e = e * r + 1.0f;
+    return ldexpf(e, (int)n);
+}
+
+/* The sum of n weights of a block in n_lanes lanes: 16 are agreed. */
+static float block_as_agreed(const float *weights, int n, int n_lanes)
+{
+    float sums[LOGIT_BLOCK] = {0};
+    for (int i = 0; i < n; i++)
+        sums[i % n_lanes] += weights[i];
+    for (int half = n_lanes / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            sums[lane] += sums[lane + half];
+    return sums[0];
+}
+
+static double sum_as_agreed(const float *weights, int n, int n_lanes)
+{
+    double sum = 0;
+    for (int begin = 0; begin < n; begin += LOGIT_BLOCK)
+        sum += (double)block_as_agreed(weights + begin, n - begin < LOGIT_BLOCK ? n - begin : LOGIT_BLOCK,
+                                       n_lanes);
+    return sum;
+}
+
+static int32_t draw_as_agreed(const float *weights, int n, double uniform)
+{
+    double point = uniform * sum_as_agreed(weights, n, 16), sum = 0;
+    for (int begin = 0; begin < n; begin += LOGIT_BLOCK) {
+        int n_here = n - begin < LOGIT_BLOCK ? n - begin : LOGIT_BLOCK;
+        double here = (double)block_as_agreed(weights + begin, n_here, 16);
+        for (int i = begin; sum + here > point && i < begin + n_here; i++)
+            if ((sum += (double)weights[i]) > point)
+                return i;
+        sum += here;
+    }
+    return -1;
+}
+
+/* One likely token and many that together have a hundredth of it: the log probability of the likely one then shows the
+ * last bits of a sum. Checked are the sum over the vocabulary (logprob), the one over a nucleus (what is told), and draws. That
+ * another number of lanes, or one sum over all, gives another result shows that the test sees an order. */
+static void test_sums_have_the_agreed_order(void **state)
+{
+    (void)state;
+    enum { MANY = 1000 };
+    static const int sizes[] = {1, 15, 64, 65, 130, 200, 640, MANY};
+    float logits[MANY], weights[MANY], logprob;
+    int n_other_lanes = 0, n_one_by_one = 0, n_nuclei = 0;
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++)
+        for (int repeat = 0; repeat < 5; repeat++) {
+            int n = sizes[size], likely = (int)(sampler_random(3, (uint64_t)repeat) % (uint64_t)n);
+            struct sampler *s;
+            assert_int_equal(sampler_create((uint32_t)n, &s, NULL), 0);
+            fill_logits(logits, n, 4);
+            for (int i = 0; i < n; i++)
+                logits[i] = logits[(i + 31 * repeat) % n] - 4 - logf((float)n);
+            logits[likely] = 0;
+
+            double one_by_one = 0;
+            for (int i = 0; i < n; i++)
+                one_by_one += (double)(weights[i] = weight_as_agreed(logits[i], 0, 1));
+            double sum = sum_as_agreed(weights, n, 16);
+            n_other_lanes += (float)-log(sum) != (float)-log(sum_as_agreed(weights, n, 8));
+            n_one_by_one += (float)-log(sum) != (float)-log(one_by_one);
+            runnel_sampling p = plain_sampling(1);
+            for (uint64_t position = 0; position < 200; position++) {
+                struct sampler_context context = {.position = position};
+                struct sampler_choice told;
+                int32_t token;
+                double uniform = (double)(sampler_random(p.seed, position) >> 11) * 0x1p-53;
+                assert_int_equal(sampler_draw(s, &p, &context, logits, &token, &logprob, NULL), 0);
+                assert_int_equal(token, draw_as_agreed(weights, n, uniform));
+                assert_true(logprob == (float)((double)logits[token] - log(sum)));
+                assert_true(sampler_tell(s, likely, 0, &told) == 1);
+                assert_true(told.logprob == (float)log(1 / sum));
+            }
+
+            /* Of a nucleus: its sum is over what it keeps, wherever that lies. */
+            p.temperature = 1.5f;
+            p.top_p = 0.97f;
+            for (int i = 0; i < n; i++)
+                weights[i] = weight_as_agreed(logits[i], 0, p.temperature);
+            double all = sum_as_agreed(weights, n, 16);
+            struct sampler_choice told;
+            struct sampler_context context = {.position = 7};
+            int32_t token;
+            assert_int_equal(sampler_draw(s, &p, &context, logits, &token, NULL, NULL), 0);
+            for (int i = 0; i < n; i++)
+                if (sampler_tell(s, i, 0, &told) == 1 && told.logprob == -INFINITY)
+                    weights[i] = 0;
+            double nucleus = sum_as_agreed(weights, n, 16);
+            n_nuclei += nucleus < all;
+            assert_true(sampler_tell(s, likely, 0, &told) == 1 && told.logprob == (float)log(1 / nucleus));
+            assert_int_equal(token,
+                             draw_as_agreed(weights, n, (double)(sampler_random(0, 7) >> 11) * 0x1p-53));
+            sampler_free(s);
+        }
+    assert_true(n_other_lanes > 5 && n_one_by_one > 10 && n_nuclei > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -581,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_check_names_the_field),
         cmocka_unit_test(test_independence),
         cmocka_unit_test(test_distribution_of_each_option),
+        cmocka_unit_test(test_sums_have_the_agreed_order),
         cmocka_unit_test(test_real_size_and_repeatable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -322,6 +322,13 @@ static void attention_merge(struct attn_state *state, float *acc, const struct a
     attention_merge_plain(state, acc, later, later_acc, n);
 }
 
+static void attention_finish(const struct attn_state *state, const float *acc, uint32_t n, float *out)
+{
+    vector16 scale = v_set(1.0f / state->l);
+    for (uint32_t i = 0; i < n; i += 16)
+        v_store_n(out + i, v_mul(v_load_n(acc + i, n - i), scale), n - i);
+}
+
 static void kv_store(const struct kv_shape *shape, void *block, uint32_t slot, const float *k, const float *v)
 {
     uint32_t padded = (shape->head_dim + 15) / 16 * 16;
@@ -346,5 +353,6 @@ static void fill_attention(struct kernels *kernels)
 {
     kernels->attention = attention;
     kernels->attention_merge = attention_merge;
+    kernels->attention_finish = attention_finish;
     kernels->kv_store = kv_store;
 }

@@ -69,18 +69,39 @@ static void quantize_q8_32(const float *x, uint32_t n, void *row)
     }
 }
 
+/* In NORM_LANES lanes, added halves onto halves. */
+INLINE float sum_of_squares(const float *x, uint32_t n)
+{
+    vector16 lanes[NORM_LANES / 16];
+    uint32_t begin = 0;
+    UNROLL
+    for (uint32_t j = 0; j < NORM_LANES / 16; j++)
+        lanes[j] = v_set(0.0f);
+    for (; n - begin >= NORM_LANES; begin += NORM_LANES) {
+        UNROLL
+        for (uint32_t j = 0; j < NORM_LANES / 16; j++) {
+            vector16 v = v_load(x + begin + 16 * j);
+            lanes[j] = v_fma(v, v, lanes[j]);
+        }
+    }
+    UNROLL
+    for (uint32_t j = 0; j < NORM_LANES / 16; j++)
+        if (begin + 16 * j < n) {
+            vector16 v = v_load_n(x + begin + 16 * j, n - begin - 16 * j);
+            lanes[j] = v_fma(v, v, lanes[j]);
+        }
+    return v_sum(v_add(v_add(lanes[0], lanes[2]), v_add(lanes[1], lanes[3])));
+}
+_Static_assert(NORM_LANES == 64, "sum_of_squares adds four vectors");
+
 static void rms_norm(const float *x, const float *weight, uint32_t n, float epsilon, float *out)
 {
-    vector16 lanes = v_set(0.0f);
-    for (uint32_t i = 0; i < n; i += 16) {
-        vector16 v = v_load_n(x + i, n - i);
-        lanes = v_fma(v, v, lanes);
-    }
-    vector16 scale = v_set(1.0f / sqrtf(v_sum(lanes) / (float)n + epsilon));
-    for (uint32_t i = 0; i < n; i += 16) {
-        vector16 scaled = v_mul(v_load_n(x + i, n - i), scale);
-        v_store_n(out + i, v_mul(scaled, v_load_n(weight + i, n - i)), n - i);
-    }
+    vector16 scale = v_set(1.0f / sqrtf(sum_of_squares(x, n) / (float)n + epsilon));
+    uint32_t i = 0;
+    for (; n - i >= 16; i += 16)
+        v_store(out + i, v_mul(v_mul(v_load(x + i), scale), v_load(weight + i)));
+    if (i < n)
+        v_store_n(out + i, v_mul(v_mul(v_load_n(x + i, n - i), scale), v_load_n(weight + i, n - i)), n - i);
 }
 
 static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)

@@ -417,7 +417,7 @@ INLINE void v_store_i16(int16_t *p, vector16 v)
 
 #endif
 
-/* sum_lanes of shared.h: halves onto halves. */
+/* sum_lanes of shared.h for 16 lanes: halves onto halves. */
 INLINE float v_sum(vector16 v)
 {
     __m256 eight = v_halves_added(v);
