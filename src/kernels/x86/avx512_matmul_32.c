@@ -85,7 +85,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
         const size_t block = b / 4 * sizeof(struct act_q8_32), q = block + 64 * (b % 4),
                      scales = block + 8 * (b % 4);
         UNROLL
-        for (size_t at = 0; at < pair_bytes; at += 64)
+        for (size_t at = 0; at < pair_bytes && m >= 3; at += 64)
             fetch_ahead(pair + at);
         UNROLL
         for (int second = 0; second < 2; second++) {
