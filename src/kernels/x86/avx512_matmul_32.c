@@ -63,6 +63,7 @@ INLINE __m512i group_of(const uint8_t *values, int second, int g, const struct s
 INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
                       const struct shape shape)
 {
+    const int fetching_rows = shape.bits == 8 ? 5 : 3; /* with fewer the hardware does better alone */
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
     const uint8_t *pair = product_tile(p, tile), *acts[ROWS_AT_ONCE];
     const __m512i listed = listed_weights(shape);
@@ -78,7 +79,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
         const size_t block = b / 4 * sizeof(struct act_q8_32), q = block + 64 * (b % 4),
                      scales = block + 8 * (b % 4);
         UNROLL
-        for (size_t at = 0; at < pair_bytes; at += 64)
+        for (size_t at = 0; at < pair_bytes && m >= fetching_rows; at += 64)
             fetch_ahead(pair + at);
         UNROLL
         for (int second = 0; second < 2; second++) {

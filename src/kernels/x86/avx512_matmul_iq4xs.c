@@ -61,7 +61,7 @@ INLINE void iq4xs_rows(const struct product *p, uint32_t tile, uint32_t row, con
             isum[i] = _mm512_setzero_si512();
         for (int pair = 0; pair < 4; pair++) {
             UNROLL
-            for (int i = 0; i < 9; i++)
+            for (int i = 0; i < 9 && m >= 3; i++) /* with fewer rows the hardware does better alone */
                 fetch_ahead(block + 576 * pair + 64 * i);
             add_pair(block + IQ4XS_NIBBLES + 512 * pair, listed, scales[pair], act + 64 * pair, stride, m,
                      isum);

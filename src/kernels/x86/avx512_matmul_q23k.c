@@ -136,7 +136,7 @@ INLINE void small_rows(const struct product *p, uint32_t tile, uint32_t row, con
             isum[i] = _mm512_setzero_si512();
         for (int c = 0; c < 4; c++) {
             UNROLL
-            for (int i = 0; i < fetched; i++)
+            for (int i = 0; i < fetched && m >= 3; i++) /* with fewer rows the hardware does better alone */
                 fetch_ahead(block + 64 * (fetched * c + i));
             UNROLL
             for (int k = 0; k < 2; k++) {
