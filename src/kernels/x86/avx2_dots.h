@@ -1,0 +1,47 @@
+/* avx2_dots.h: dot products of bytes for AVX2 without VNNI, as the 256-bit bodies (matmul_*_256.h) want them.
+ * Owns nothing; any thread.
+ *
+ * `vpmaddubsw` multiplies unsigned weights with 4 activations of each lane and adds pairs to 16 bits. So a dot product that
+ * is not done yet is two sums of 16 bits in each lane; how many groups they hold depends on the bits of a weight. */
+#ifndef RUNNEL_KERNELS_X86_AVX2_DOTS_H
+#define RUNNEL_KERNELS_X86_AVX2_DOTS_H
+
+#include "kernels/x86/vector16.h"
+
+enum {
+    /* 4 groups fit: 4 * 2 * 31 * 128 = 31744; of 4 bits all 8 of a sub-block: 8 * 2 * 15 * 128 = 30720 */
+    DOT_GROUPS_OF_5_BITS = 4,
+    DOT_8_BITS_TOO_HIGH = 0,  /* by how much dot_8_bits takes weights too high */
+    DOT_SCALES_ARE_TWICE = 1, /* a scale is in both 16-bit halves of a lane */
+};
+
+/* The first group of a dot product, and one that comes after others. */
+INLINE __m256i dot_first(__m256i w, __m256i a)
+{
+    return _mm256_maddubs_epi16(w, a);
+}
+
+INLINE __m256i dot_next(__m256i dot, __m256i w, __m256i a)
+{
+    return _mm256_add_epi16(dot, _mm256_maddubs_epi16(w, a));
+}
+
+/* sum + a dot product, which is done then, and the same with a scale. */
+INLINE __m256i dot_add(__m256i sum, __m256i dot)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(dot, _mm256_set1_epi16(1)));
+}
+
+INLINE __m256i dot_add_scaled(__m256i sum, __m256i dot, __m256i scale)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(dot, scale));
+}
+
+/* sum + a group of 8-bit weights that are 128 too high: |w| * (a with w's sign), 2 * 128 * 127 fits 16 bits. */
+INLINE __m256i dot_8_bits(__m256i sum, __m256i w, __m256i a)
+{
+    w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
+    return dot_add(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)));
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* matmul_32_256.h: products of the types with blocks of 32 values, with 256-bit vectors. The body of avx2_matmul_32.c and of
+ * avxvnni_matmul_32.c, which say before including it how dot products are made (avx2_dots.h, avxvnni_dots.h). */
+#include "kernels/x86/matmul_256.h"
+
+/* Bits a weight, and whether blocks have an m. */
+struct shape {
+    int bits;
+    bool has_m;
+};
+
+/* Group g of block `second` of a pair, 8 rows: whole numbers as in the file, but those of Q8_0 are 128 too high. */
+INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct shape shape)
+{
+    if (shape.bits == 8)
+        return load(values + 512 * second + 64 * g);
+    __m256i nibbles = load(values + 64 * g);
+    if (shape.bits == 4)
+        return _mm256_and_si256(second ? _mm256_srli_epi16(nibbles, 4) : nibbles, _mm256_set1_epi8(0x0f));
+    if (second)
+        nibbles = _mm256_srli_epi16(nibbles, 3);
+    nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(second ? 0x1e : 0x0f));
+    __m256i fifth = load(values + PAIR_BITS_VECTOR + 64 * second);
+    const int place = second ? 0 : 4; /* where bit g of a byte has to go */
+    if (g > place)
+        fifth = _mm256_srli_epi16(fifth, g - place);
+    if (g < place)
+        fifth = _mm256_slli_epi16(fifth, place - g);
+    return _mm256_or_si256(nibbles, _mm256_and_si256(fifth, _mm256_set1_epi8((char)(1 << place))));
+}
+
+/* 32 inputs of 8 rows and m rows of activations. */
+INLINE void block_dots(const uint8_t *values, int second, const uint8_t *q, size_t stride, const int m,
+                       const struct shape shape, __m256i *dot)
+{
+    const int n_groups = shape.bits == 5 ? DOT_GROUPS_OF_5_BITS : 8; /* of one dot product */
+    __m256i part[ROWS_AT_ONCE];
+    UNROLL
+    for (int i = 0; i < m; i++)
+        dot[i] = part[i] = _mm256_setzero_si256();
+    UNROLL
+    for (int g = 0; g < 8; g++) {
+        __m256i w = group_of(values, second, g, shape);
+        UNROLL
+        for (int i = 0; i < m; i++) {
+            __m256i a = broadcast(q + (size_t)i * stride + 4 * g);
+            if (shape.bits == 8) {
+                dot[i] = dot_8_bits(dot[i], w, a);
+                continue;
+            }
+            part[i] = g % n_groups == 0 ? dot_first(w, a) : dot_next(part[i], w, a);
+            if ((g + 1) % n_groups == 0)
+                dot[i] = dot_add(dot[i], part[i]);
+        }
+    }
+}
+
+/* One block of a pair, 8 rows of a tile: `pair` and `values` start at the first of the 8. */
+INLINE void block_rows(const uint8_t *pair, const uint8_t *values, int second, int half, const uint8_t *act,
+                       uint32_t block, size_t stride, const int m, const struct shape shape, __m256 *sums)
+{
+    __m256i dot[ROWS_AT_ONCE];
+    block_dots(values + 32 * half, second, act + 32 * block, stride, m, shape, dot);
+    const uint8_t *scales = pair + 32 * second + 16 * half;
+    __m256 d = load_8_f16(scales), offset = shape.has_m ? load_8_f16(scales + PAIR_M) : d;
+    UNROLL
+    for (int i = 0; i < m; i++) {
+        const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
+        if ((shape.bits < 8 || DOT_8_BITS_TOO_HIGH) && !shape.has_m) {
+            __m256i too_much = _mm256_srai_epi32(broadcast(&a->offset[block]), 8 - shape.bits);
+            dot[i] = _mm256_add_epi32(dot[i], too_much);
+        }
+        __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(a->d[block]));
+        sums[i] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot[i]), sums[i]);
+        if (shape.has_m)
+            sums[i] = _mm256_fmadd_ps(offset, _mm256_set1_ps(a->d_sum[block]), sums[i]);
+    }
+}
+
+INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, const int m,
+                      const struct shape shape)
+{
+    const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
+    const uint8_t *pair = product_tile(p, tile);
+    const uint8_t *acts = p->acts + row * p->act_stride;
+    tile_sums sums;
+    clear_sums(sums);
+    for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {
+        const uint8_t *act = acts + b / 4 * sizeof(struct act_q8_32);
+        for (size_t at = 0; at < pair_bytes; at += 64)
+            fetch_ahead(pair + at);
+        UNROLL
+        for (int second = 0; second < 2; second++)
+            for (int half = 0; half < 2; half++)
+                block_rows(pair, pair + values_at, second, half, act, b % 4 * 2 + (uint32_t)second,
+                           p->act_stride, m, shape, sums[half]);
+    }
+    store_sums(p, tile, row, m, sums);
+}
+
+ROWS_FUNCTIONS(q8_0, pair_rows, (struct shape){8, false})
+ROWS_FUNCTIONS(q4_0, pair_rows, (struct shape){4, false})
+ROWS_FUNCTIONS(q4_1, pair_rows, (struct shape){4, true})
+ROWS_FUNCTIONS(q5_0, pair_rows, (struct shape){5, false})
+ROWS_FUNCTIONS(q5_1, pair_rows, (struct shape){5, true})
+
+#include "kernels/x86/matmul_32_body.h"
