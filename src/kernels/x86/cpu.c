@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct cpu_features {
-    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, saved; /* saved: XCR0 */
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_1_eax, saved; /* saved: XCR0 */
 };
 
 static struct cpu_features cpu_features(void)
@@ -17,6 +17,8 @@ static struct cpu_features cpu_features(void)
     if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
         features.leaf7_ebx = ebx;
         features.leaf7_ecx = ecx;
+        if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) /* the last page of leaf 7 */
+            features.leaf7_1_eax = eax;
     }
     if (features.leaf1_ecx & 1u << 27) { /* OSXSAVE: xgetbv may be used */
         uint32_t low, high;
@@ -33,6 +35,11 @@ bool cpu_has_avx2(void)
     struct cpu_features features = cpu_features();
     return (features.leaf1_ecx & leaf1) == leaf1 && (features.leaf7_ebx & leaf7) == leaf7 &&
            (features.saved & 0x06) == 0x06;
+}
+
+bool cpu_has_avxvnni(void)
+{
+    return cpu_has_avx2() && cpu_features().leaf7_1_eax & 1u << 4;
 }
 
 bool cpu_has_avx512(void)

@@ -5,7 +5,8 @@
 
 #include <stdbool.h>
 
-bool cpu_has_avx2(void);   /* with FMA, F16C, BMI1 and BMI2 */
-bool cpu_has_avx512(void); /* F, DQ, BW, VL and VNNI, with all of cpu_has_avx2 */
+bool cpu_has_avx2(void);    /* with FMA, F16C, BMI1 and BMI2 */
+bool cpu_has_avxvnni(void); /* with all of cpu_has_avx2 */
+bool cpu_has_avx512(void);  /* F, DQ, BW, VL and VNNI, with all of cpu_has_avx2 */
 
 #endif

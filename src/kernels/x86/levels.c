@@ -2,9 +2,11 @@
 #include "kernels/levels.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/avx512.h"
+#include "kernels/x86/avxvnni.h"
 #include "kernels/x86/cpu.h"
 
 const struct kernels_level kernels_machine_levels[KERNELS_LEVELS_MAX] = {
     {"avx2", cpu_has_avx2, avx2_fill},
+    {"avxvnni", cpu_has_avxvnni, avxvnni_fill},
     {"avx512", cpu_has_avx512, avx512_fill},
 };
