@@ -157,6 +157,20 @@ __attribute__((target("avx2"), noinline)) static uint64_t multiply_avx2(void)
     return (uint64_t)INT8_REPEATS * N_CHAINS * 32;
 }
 
+__attribute__((target("avx2"), noinline)) static uint64_t multiply_avxvnni(void)
+{
+    __m256i sums[N_CHAINS], a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(1);
+#define START(j) sums[j] = _mm256_setzero_si256();
+    FOR_EACH_CHAIN(START)
+#undef START
+    for (int i = 0; i < INT8_REPEATS; i++) {
+#define STEP(j) __asm__ volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums[j]) : "x"(a), "x"(b));
+        FOR_EACH_CHAIN(STEP)
+#undef STEP
+    }
+    return (uint64_t)INT8_REPEATS * N_CHAINS * 32;
+}
+
 #endif
 
 static uint64_t multiply_plain(void)
@@ -193,6 +207,8 @@ double probe_int8_gmac_s(struct team *team, const struct kernels *kernels)
 #if defined(__x86_64__)
     if (!strcmp(kernels->name, "avx512"))
         probe.multiply = multiply_avx512;
+    else if (!strcmp(kernels->name, "avxvnni"))
+        probe.multiply = multiply_avxvnni;
     else if (!strcmp(kernels->name, "avx2"))
         probe.multiply = multiply_avx2;
 #else

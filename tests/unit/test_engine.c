@@ -2,6 +2,7 @@
  * cached or not), and what requests can ask for. On tiny models, with every instruction set that this machine
  * has. */
 #include "engine/engine.h"
+#include "helpers/cpu_levels.h"
 #include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
@@ -270,11 +271,10 @@ static void generated_is_as_prompted(const char *path)
 
 static void with_every_instruction_set(void (*check)(const char *path))
 {
-    static const char *const cpus[] = {"ref", "avx2", "avx512"};
-    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++) {
-        if ((i == 1 && !__builtin_cpu_supports("avx2")) || (i == 2 && !__builtin_cpu_supports("avx512vnni")))
+    for (size_t i = 0; i < N_CPU_LEVELS; i++) {
+        if (cpu_lacks_level(cpu_levels[i]))
             continue;
-        setenv("RUNNEL_CPU", cpus[i], 1);
+        setenv("RUNNEL_CPU", cpu_levels[i], 1);
         check(mixed_path);
         check(small_path);
     }
@@ -548,11 +548,10 @@ static void end_tokens_wait_for_min_tokens(void **state)
 static void numbers_that_are_not_finite_end_the_request_alone(void **state)
 {
     (void)state;
-    static const char *const cpus[] = {"ref", "avx2", "avx512"};
-    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++) {
-        if ((i == 1 && !__builtin_cpu_supports("avx2")) || (i == 2 && !__builtin_cpu_supports("avx512vnni")))
+    for (size_t i = 0; i < N_CPU_LEVELS; i++) {
+        if (cpu_lacks_level(cpu_levels[i]))
             continue;
-        setenv("RUNNEL_CPU", cpus[i], 1);
+        setenv("RUNNEL_CPU", cpu_levels[i], 1);
         struct fixture fixture = open_model(poisoned_path, 1, 64, 1);
         const int32_t ids[] = {1, 2, 3};
         runnel_request request = request_of(&fixture, ids, 3);
