@@ -115,7 +115,7 @@ typedef struct runnel_model_info {
     const char *architecture; /* "qwen2", "llama" */
     const char *
         chat_template; /* "r1", "chatml": its template renders such; "own": something else; "": there is none that can be run */
-    const char *cpu; /* kernels in use: "ref", "avx2", "avx512" */
+    const char *cpu; /* kernels in use: "ref", "avx2", "avxvnni", "avx512" */
     uint64_t n_parameters;
     uint64_t file_bytes;
     uint64_t weight_bytes;    /* packed, in memory */

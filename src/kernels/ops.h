@@ -115,7 +115,7 @@ struct matmul_args {
 };
 
 struct kernels {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* "ref", "avx2", "avxvnni", "avx512" */
 
     /* x f32[n] to one activation row. Not-finite inputs give d = NaN in their block, so that they reach the
      * output. */
@@ -157,7 +157,7 @@ struct kernels {
 };
 
 /* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,
- * avx512) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+ * avxvnni, avx512) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
  * possible). */
 const struct kernels *kernels_get(char *message, size_t size);
 

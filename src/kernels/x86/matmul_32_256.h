@@ -65,7 +65,7 @@ INLINE void block_rows(const uint8_t *pair, const uint8_t *values, int second, i
     UNROLL
     for (int i = 0; i < m; i++) {
         const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
-        if ((shape.bits < 8 || DOT_8_BITS_TOO_HIGH) && !shape.has_m) {
+        if ((shape.bits < 8 || DOT_8_BITS_TOO_HIGH > 0) && !shape.has_m) {
             __m256i too_much = _mm256_srai_epi32(broadcast(&a->offset[block]), 8 - shape.bits);
             dot[i] = _mm256_add_epi32(dot[i], too_much);
         }
