@@ -262,8 +262,13 @@ INLINE void v_store(float *p, vector16 v)
     _mm256_storeu_ps(p + 8, v.high);
 }
 
+/* Whole where it can be: AMD's CPUs take dozens of cycles for a masked store. */
 INLINE void v_store_n(float *p, vector16 v, uint32_t n)
 {
+    if (n >= 16) {
+        v_store(p, v);
+        return;
+    }
     _mm256_maskstore_ps(p, first_lanes(n), v.low);
     _mm256_maskstore_ps(p + 8, first_lanes(past_first_eight(n)), v.high);
 }
