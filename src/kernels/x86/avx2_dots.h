@@ -15,15 +15,21 @@ enum {
     DOT_SCALES_ARE_TWICE = 1, /* a scale is in both 16-bit halves of a lane */
 };
 
-/* The first group of a dot product, and one that comes after others. */
-INLINE __m256i dot_first(__m256i w, __m256i a)
+/* dots + w * the same 4 activations in every lane, for both halves of a tile. In assembly, as GCC 12 would put the products of all
+ * groups on the stack and add them in another order. */
+INLINE void dot_both(__m256i *dot0, __m256i *dot1, __m256i w0, __m256i w1, const void *q)
 {
-    return _mm256_maddubs_epi16(w, a);
-}
-
-INLINE __m256i dot_next(__m256i dot, __m256i w, __m256i a)
-{
-    return _mm256_add_epi16(dot, _mm256_maddubs_epi16(w, a));
+    const struct __attribute__((packed, may_alias)) {
+        int32_t four;
+    } *act = q;
+    __m256i a, b;
+    __asm__("vpbroadcastd %[q], %[a]\n\t"
+            "vpmaddubsw %[a], %[w0], %[b]\n\t"
+            "vpmaddubsw %[a], %[w1], %[a]\n\t"
+            "vpaddw %[b], %[dot0], %[dot0]\n\t"
+            "vpaddw %[a], %[dot1], %[dot1]"
+            : [dot0] "+x"(*dot0), [dot1] "+x"(*dot1), [a] "=&x"(a), [b] "=&x"(b)
+            : [w0] "x"(w0), [w1] "x"(w1), [q] "m"(*act));
 }
 
 /* sum + a dot product, which is done then, and the same with a scale. */

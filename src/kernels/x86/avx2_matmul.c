@@ -42,23 +42,6 @@ static void q4k_unpack(const uint8_t *block, struct q4k_unpacked *u)
     u->nibbles = block + Q4K_NIBBLES;
 }
 
-/* dots += w * 4 activations in every lane: two products in each 16 bits, for both halves of a tile. In
- * assembly, as GCC 12 would put the products of all groups on the stack and add them in another order. */
-INLINE void add_products(__m256i *dot0, __m256i *dot1, __m256i w0, __m256i w1, const void *q)
-{
-    const struct __attribute__((packed, may_alias)) {
-        int32_t four;
-    } *act = q;
-    __m256i a, b;
-    __asm__("vpbroadcastd %[q], %[a]\n\t"
-            "vpmaddubsw %[a], %[w0], %[b]\n\t"
-            "vpmaddubsw %[a], %[w1], %[a]\n\t"
-            "vpaddw %[b], %[dot0], %[dot0]\n\t"
-            "vpaddw %[a], %[dot1], %[dot1]"
-            : [dot0] "+x"(*dot0), [dot1] "+x"(*dot1), [a] "=&x"(a), [b] "=&x"(b)
-            : [w0] "x"(w0), [w1] "x"(w1), [q] "m"(*act));
-}
-
 INLINE void q4k_group(struct q4k_unpacked *u, const uint8_t *act, size_t stride, const int m,
                       __m256 (*sums)[2])
 {
@@ -81,7 +64,7 @@ INLINE void q4k_group(struct q4k_unpacked *u, const uint8_t *act, size_t stride,
                 for (int i = 0; i < m; i++) {
                     const uint8_t *four = q + (size_t)i * stride + 4 * g;
                     if (g > 0) {
-                        add_products(&dot0[i], &dot1[i], w0, w1, four);
+                        dot_both(&dot0[i], &dot1[i], w0, w1, four);
                         continue;
                     }
                     dot0[i] = _mm256_maddubs_epi16(w0, broadcast(four));
@@ -156,7 +139,7 @@ INLINE void q6k_group(struct q6k_unpacked *u, const starts_of_row *starts, const
             __m256i w0 = u->w[sub][j][0], w1 = u->w[sub][j][1];
             UNROLL
             for (int i = 0; i < m; i++)
-                add_products(&dot0[i], &dot1[i], w0, w1, q + (size_t)i * stride + 4 * j);
+                dot_both(&dot0[i], &dot1[i], w0, w1, q + (size_t)i * stride + 4 * j);
         }
         UNROLL
         for (int i = 0; i < m; i++) {

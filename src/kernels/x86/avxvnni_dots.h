@@ -15,15 +15,10 @@ enum {
     DOT_SCALES_ARE_TWICE = 0,  /* a scale is 32 bits */
 };
 
-/* The first group of a dot product, and one that comes after others. */
-INLINE __m256i dot_first(__m256i w, __m256i a)
+/* dots + w * the same 4 activations in every lane, for both halves of a tile. */
+INLINE void dot_both(__m256i *dot0, __m256i *dot1, __m256i w0, __m256i w1, const void *q)
 {
-    return vnni_dot_bytes(_mm256_setzero_si256(), w, a);
-}
-
-INLINE __m256i dot_next(__m256i dot, __m256i w, __m256i a)
-{
-    return vnni_dot_bytes(dot, w, a);
+    vnni_dot_both(dot0, dot1, w0, w1, q);
 }
 
 /* sum + a dot product, which is done then, and the same with a scale. */

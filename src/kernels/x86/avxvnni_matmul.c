@@ -90,7 +90,7 @@ INLINE void q4k_dots(const uint8_t *nibbles, __m256i mask, const uint8_t *q, siz
         __m256i w1 = _mm256_and_si256(load(nibbles + 64 * g + 32), mask);
         UNROLL
         for (int i = 0; i < m; i++)
-            vnni_dot_both(&dot0[i], &dot1[i], w0, w1, q + (size_t)i * stride + 4 * g);
+            dot_both(&dot0[i], &dot1[i], w0, w1, q + (size_t)i * stride + 4 * g);
     }
 }
 
@@ -174,7 +174,7 @@ INLINE void q6k_dots(struct q6k_unpacked *u, const starts_of_row *starts, int su
         __m256i w0 = u->w[sub][j][0], w1 = u->w[sub][j][1];
         UNROLL
         for (int i = 0; i < m; i++)
-            vnni_dot_both(&dot0[i], &dot1[i], w0, w1, act + (size_t)i * stride + 16 * sub + 4 * j);
+            dot_both(&dot0[i], &dot1[i], w0, w1, act + (size_t)i * stride + 16 * sub + 4 * j);
     }
 }
 

@@ -8,7 +8,7 @@ struct shape {
     bool has_m;
 };
 
-/* Group g of block `second` of a pair, 8 rows: whole numbers as in the file, but those of Q8_0 are 128 too high. */
+/* Group g of block `second` of a pair, 8 rows of a tile: whole numbers as in the file, but those of Q8_0 are 128 too high. */
 INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct shape shape)
 {
     if (shape.bits == 8)
@@ -28,39 +28,41 @@ INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct s
     return _mm256_or_si256(nibbles, _mm256_and_si256(fifth, _mm256_set1_epi8((char)(1 << place))));
 }
 
-/* 32 inputs of 8 rows and m rows of activations. */
+/* 32 inputs of both halves of a tile and m rows of activations. */
 INLINE void block_dots(const uint8_t *values, int second, const uint8_t *q, size_t stride, const int m,
-                       const struct shape shape, __m256i *dot)
+                       const struct shape shape, __m256i *dot0, __m256i *dot1)
 {
     const int n_groups = shape.bits == 5 ? DOT_GROUPS_OF_5_BITS : 8; /* of one dot product */
-    __m256i part[ROWS_AT_ONCE];
+    __m256i part0[ROWS_AT_ONCE], part1[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++)
-        dot[i] = part[i] = _mm256_setzero_si256();
+        dot0[i] = dot1[i] = part0[i] = part1[i] = _mm256_setzero_si256();
     UNROLL
     for (int g = 0; g < 8; g++) {
-        __m256i w = group_of(values, second, g, shape);
+        __m256i w0 = group_of(values, second, g, shape), w1 = group_of(values + 32, second, g, shape);
         UNROLL
         for (int i = 0; i < m; i++) {
-            __m256i a = broadcast(q + (size_t)i * stride + 4 * g);
+            const uint8_t *four = q + (size_t)i * stride + 4 * g;
             if (shape.bits == 8) {
-                dot[i] = dot_8_bits(dot[i], w, a);
+                __m256i a = broadcast(four);
+                dot0[i] = dot_8_bits(dot0[i], w0, a);
+                dot1[i] = dot_8_bits(dot1[i], w1, a);
                 continue;
             }
-            part[i] = g % n_groups == 0 ? dot_first(w, a) : dot_next(part[i], w, a);
-            if ((g + 1) % n_groups == 0)
-                dot[i] = dot_add(dot[i], part[i]);
+            dot_both(&part0[i], &part1[i], w0, w1, four);
+            if ((g + 1) % n_groups == 0) {
+                dot0[i] = dot_add(dot0[i], part0[i]);
+                dot1[i] = dot_add(dot1[i], part1[i]);
+                part0[i] = part1[i] = _mm256_setzero_si256();
+            }
         }
     }
 }
 
-/* One block of a pair, 8 rows of a tile: `pair` and `values` start at the first of the 8. */
-INLINE void block_rows(const uint8_t *pair, const uint8_t *values, int second, int half, const uint8_t *act,
-                       uint32_t block, size_t stride, const int m, const struct shape shape, __m256 *sums)
+/* What one block adds to the sums of half a tile; `scales` starts at those of the half. */
+INLINE void add_dots(const uint8_t *scales, const uint8_t *act, uint32_t block, size_t stride, const int m,
+                     const struct shape shape, __m256i *dot, __m256 *sums)
 {
-    __m256i dot[ROWS_AT_ONCE];
-    block_dots(values + 32 * half, second, act + 32 * block, stride, m, shape, dot);
-    const uint8_t *scales = pair + 32 * second + 16 * half;
     __m256 d = load_8_f16(scales), offset = shape.has_m ? load_8_f16(scales + PAIR_M) : d;
     UNROLL
     for (int i = 0; i < m; i++) {
@@ -80,8 +82,9 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
                       const struct shape shape)
 {
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
+    const size_t stride = p->act_stride;
     const uint8_t *pair = product_tile(p, tile);
-    const uint8_t *acts = p->acts + row * p->act_stride;
+    const uint8_t *acts = p->acts + row * stride;
     tile_sums sums;
     clear_sums(sums);
     for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {
@@ -89,10 +92,13 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
         for (size_t at = 0; at < pair_bytes; at += 64)
             fetch_ahead(pair + at);
         UNROLL
-        for (int second = 0; second < 2; second++)
-            for (int half = 0; half < 2; half++)
-                block_rows(pair, pair + values_at, second, half, act, b % 4 * 2 + (uint32_t)second,
-                           p->act_stride, m, shape, sums[half]);
+        for (int second = 0; second < 2; second++) {
+            const uint32_t block = b % 4 * 2 + (uint32_t)second;
+            __m256i dot0[ROWS_AT_ONCE], dot1[ROWS_AT_ONCE];
+            block_dots(pair + values_at, second, act + 32 * block, stride, m, shape, dot0, dot1);
+            add_dots(pair + 32 * second, act, block, stride, m, shape, dot0, sums[0]);
+            add_dots(pair + 32 * second + 16, act, block, stride, m, shape, dot1, sums[1]);
+        }
     }
     store_sums(p, tile, row, m, sums);
 }
