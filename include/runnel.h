@@ -116,7 +116,7 @@ typedef struct runnel_model_info {
     const char *architecture; /* "qwen2", "llama" */
     const char *
         chat_template; /* "r1", "chatml": its template renders such; "own": something else; "": there is none that can be run */
-    const char *cpu; /* kernels in use: "ref", "avx2", "avx512", "amx" */
+    const char *cpu; /* kernels in use: "ref", "avx2", "avxvnni", "avx512", "amx" */
     uint64_t n_parameters;
     uint64_t file_bytes;
     uint64_t weight_bytes;    /* packed, in memory */

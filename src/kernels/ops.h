@@ -134,7 +134,7 @@ struct matmul_args {
 };
 
 struct kernels {
-    const char *name; /* "ref", "avx2", "avx512", "amx" */
+    const char *name; /* "ref", "avx2", "avxvnni", "avx512", "amx" */
 
     /* What its products like: rows of activations in multiples of the first; with more of them than the second, a row takes
      * hardly less. */
@@ -204,7 +204,7 @@ struct kernels {
 };
 
 /* The table for this machine, chosen once by what the CPU has and the registers that the system saves; RUNNEL_CPU (ref, avx2,
- * avx512, amx) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
+ * avxvnni, avx512, amx) asks for another (an unknown or impossible one: NULL and a message of at most size bytes that names what is
  * possible, and what kernels_refused says). The first call of any of these functions asks the system for what an instruction
  * set needs, on behalf of all threads of the process: before there are other threads, if possible. */
 const struct kernels *kernels_get(char *message, size_t size);

@@ -3,7 +3,9 @@ import array
 import json
 import math
 import os
+import platform
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -75,21 +77,60 @@ def test_threads_and_chunks_of_a_real_model(runnel, smollm2, tmp_path):
     assert_one_arithmetic(runnel, smollm2, write_ids(tmp_path, 90, 40000), tmp_path, ways)
 
 
-def test_instruction_sets(runnel, tiny, tmp_path):
-    """All that this machine has give the same integers, and nearly the same floats."""
-    model, ids, found = tiny(), write_ids(tmp_path, 24), {}
-    for cpu in ("ref", "avx2", "avx512", "amx"):
+LEVELS = ("ref", "avx2", "avxvnni", "avx512", "amx")
+
+
+def logits_of_levels(runnel, model, ids, tmp_path):
+    """The bytes by instruction set, of all that this program can use here."""
+    found = {}
+    for cpu in LEVELS:
         done = logits(runnel, model, ids, tmp_path / "out", env={**os.environ, "RUNNEL_CPU": cpu})
         if done.returncode:
             assert_fails(done, 1, cpu)  # names what is missing
         else:
-            found[cpu] = array.array("f", (tmp_path / "out").read_bytes())
+            found[cpu] = (tmp_path / "out").read_bytes()
+    return found
+
+
+def assert_same_bits(found):
     assert "ref" in found
-    for values in found.values():
-        assert max(abs(a - b) for a, b in zip(values, found["ref"], strict=True)) < 0.02
+    for cpu, values in found.items():
+        assert values == found["ref"], f"{cpu} differs from plain C"
+
+
+def test_instruction_sets(runnel, tiny, tmp_path):
+    """All that this machine has give the same bits."""
+    model, ids = tiny(), write_ids(tmp_path, 24)
+    assert_same_bits(logits_of_levels(runnel, model, ids, tmp_path))
     done = logits(runnel, model, ids, tmp_path / "none", env={**os.environ, "RUNNEL_CPU": "z80"})
     assert_fails(done, 1, "RUNNEL_CPU", "z80", "avx2")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the CPU is no x86-64")
+def test_no_instruction_set_is_overlooked(runnel, tiny, tmp_path):
+    """What the system says of the CPU is found; it may know less than the program does."""
+    flags = set(re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    avx2 = {"avx2", "fma", "f16c", "bmi1", "bmi2"}
+    wanted = {"avx2": avx2, "avxvnni": avx2 | {"avx_vnni"},
+              "avx512": avx2 | {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"}}
+    done = logits(runnel, tiny(), write_ids(tmp_path, 3), tmp_path / "out", env={**os.environ, "RUNNEL_CPU": "z80"})
+    possible = done.stderr.rpartition("this machine can do: ")[2].strip().split(", ")
+    assert [level for level in LEVELS if level in possible] == possible  # in their order, the plainest first
+    assert {level for level, needs in wanted.items() if needs <= flags} <= set(possible)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "smollm2"])
+def test_emulated_instruction_sets(runnel, tiny, tmp_path, request, kind):
+    """Those that this machine lacks, without their instructions (tests/emulated): the same bits."""
+    emulated = Path(runnel).parent / "tests" / "runnel_emulated"
+    if not emulated.is_file():
+        pytest.skip("no emulated instruction sets for this kind of machine")
+    model = request.getfixturevalue("smollm2") if kind == "smollm2" else tiny(kind)
+    ids = write_ids(tmp_path, 24, 40000 if kind == "smollm2" else TOKENS)
+    found = logits_of_levels(emulated, model, ids, tmp_path)
+    assert_same_bits(found)
+    assert ("avxvnni" in found) == ("avx2" in found)
 
 
 @pytest.mark.parametrize("text, word", [

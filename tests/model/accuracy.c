@@ -6,6 +6,7 @@
  * an exact f32 forward pass of the dequantised weights, and llama.cpp's distance from that. Fails if the mean KL
  * divergence (over those 32 and one bucket for the rest) is above 1.15 x llama.cpp's, or if the likeliest token agrees
  * more than one point less often. Position 0 is left out, as in the reference. Exit status 77: no such model here. */
+#include "helpers/cpu_levels.h"
 #include "runnel.h"
 
 #include <jansson.h>
@@ -112,9 +113,7 @@ static bool measure(runnel_engine *engine, uint32_t n_vocab, json_t *passages, s
 static bool cpu_is_missing(void)
 {
     const char *cpu = getenv("RUNNEL_CPU");
-    if (cpu && !strcmp(cpu, "avx512"))
-        return !__builtin_cpu_supports("avx512vnni");
-    return cpu && !strcmp(cpu, "avx2") && !__builtin_cpu_supports("avx2");
+    return cpu && cpu_lacks_level(cpu);
 }
 
 /* Compares with llama.cpp's distance from the same reference. */

@@ -2,6 +2,7 @@
  * cached or not), and what requests can ask for. On tiny models, with every instruction set that this machine
  * has. */
 #include "engine/engine.h"
+#include "helpers/cpu_levels.h"
 #include "helpers/tiny_engine.h"
 #include "kernels/ops.h"
 

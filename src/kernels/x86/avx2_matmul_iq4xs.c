@@ -1,5 +1,7 @@
 /* avx2_matmul_iq4xs.c: products of IQ4_XS for AVX2; built like avx2_matmul.c. Owns nothing; any thread. */
-#include "kernels/x86/avx2_vectors.h"
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/avx2_dots.h"
+#include "kernels/x86/matmul_256.h"
 
 /* Adds the scaled dot products of a sub-block with m rows of activations: |w| * (a with w's sign). 2 * 127 * 127 fits 16 bits,
  * one group at a time. scale: twice in each lane. */

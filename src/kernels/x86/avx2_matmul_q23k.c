@@ -1,7 +1,9 @@
 /* avx2_matmul_q23k.c: products of Q2_K and Q3_K for AVX2; built like avx2_matmul.c. Owns nothing; any thread.
  *
  * Values of Q3_K are 4 too high, which is as if a sub-block's scale were its min, too. */
-#include "kernels/x86/avx2_vectors.h"
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/avx2_dots.h"
+#include "kernels/x86/matmul_256.h"
 
 /* Of the 16 sub-blocks of a block, 8 rows, as 16-bit pairs of sub-blocks 2p and 2p+1. */
 struct scales {

@@ -13,6 +13,8 @@ struct cpu_features cpu_features(void)
         features.leaf7_ebx = ebx;
         features.leaf7_ecx = ecx;
         features.leaf7_edx = edx;
+        if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) /* the last page of leaf 7 */
+            features.leaf7_1_eax = eax;
     }
     if (features.leaf1_ecx & 1u << 27) { /* OSXSAVE: xgetbv may be used */
         uint32_t low, high;
@@ -29,6 +31,11 @@ bool cpu_has_avx2(void)
     struct cpu_features features = cpu_features();
     return (features.leaf1_ecx & leaf1) == leaf1 && (features.leaf7_ebx & leaf7) == leaf7 &&
            (features.saved & 0x06) == 0x06;
+}
+
+bool cpu_has_avxvnni(void)
+{
+    return cpu_has_avx2() && cpu_features().leaf7_1_eax & 1u << 4;
 }
 
 bool cpu_has_avx512(void)

@@ -1,4 +1,4 @@
-/* matmul_32_body.h: which functions multiply which type of TILE_32. Included by avx2_matmul_32.c and avx512_matmul_32.c after
+/* matmul_32_body.h: which functions multiply which type of TILE_32. Included by matmul_32_256.h and avx512_matmul_32.c after
  * their ROWS_FUNCTIONS q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl and mxfp4. */
 #include "kernels/x86/matmul_body.h"
 

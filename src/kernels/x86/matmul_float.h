@@ -1,5 +1,5 @@
 /* matmul_float.h: products of TILE_FLOAT, written with vector16. Included once by each instruction
- * set, after its avx*_vectors.h. Each output is one chain of fused multiply-adds over ascending inputs, as ref.c
+ * set, after its vectors (avx512_vectors.h, matmul_256.h). Each output is one chain of fused multiply-adds over ascending inputs, as ref.c
  * has it. */
 #include "kernels/x86/matmul_body.h"
 

@@ -1,4 +1,4 @@
-/* matmul_product.h: what the products of avx2_matmul*.c and avx512_matmul*.c have in common before their inner
+/* matmul_product.h: what the products of all instruction sets (*_matmul*.c) have in common before their inner
  * loops; matmul_body.h is what comes after. */
 #ifndef RUNNEL_KERNELS_X86_MATMUL_PRODUCT_H
 #define RUNNEL_KERNELS_X86_MATMUL_PRODUCT_H

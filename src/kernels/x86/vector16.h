@@ -262,8 +262,13 @@ INLINE void v_store(float *p, vector16 v)
     _mm256_storeu_ps(p + 8, v.high);
 }
 
+/* Whole where it can be: AMD's CPUs take dozens of cycles for a masked store. */
 INLINE void v_store_n(float *p, vector16 v, uint32_t n)
 {
+    if (n >= 16) {
+        v_store(p, v);
+        return;
+    }
     _mm256_maskstore_ps(p, first_lanes(n), v.low);
     _mm256_maskstore_ps(p + 8, first_lanes(past_first_eight(n)), v.high);
 }
@@ -376,6 +381,16 @@ typedef struct whole16 {
     __m256i low, high;
 } whole16;
 
+/* sum + both products of each lane's 16-bit pairs. A file whose CPUs have one instruction for it says so before it includes
+ * this. */
+#if !defined(DOT_PAIRS)
+#define DOT_PAIRS dot_pairs
+INLINE __m256i dot_pairs(__m256i sum, __m256i a, __m256i b)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+#endif
+
 INLINE whole16 w_zero(void)
 {
     return (whole16){_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -395,8 +410,7 @@ INLINE whole16 w_pair(const int16_t *p)
 
 INLINE whole16 w_dot(whole16 sums, whole16 a, whole16 b)
 {
-    return (whole16){_mm256_add_epi32(sums.low, _mm256_madd_epi16(a.low, b.low)),
-                     _mm256_add_epi32(sums.high, _mm256_madd_epi16(a.high, b.high))};
+    return (whole16){DOT_PAIRS(sums.low, a.low, b.low), DOT_PAIRS(sums.high, a.high, b.high)};
 }
 
 INLINE whole16 w_dot_pair(whole16 sums, whole16 a, const int16_t *b)
