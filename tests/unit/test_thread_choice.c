@@ -102,8 +102,8 @@ static struct weights *load_weights(struct team *team, enum tensor_type type)
     options.n_ffn = 544; /* not whole blocks of activations */
     tiny_model_set_types(&options, type);
     runnel_error error;
-    struct gguf *gguf;
-    struct weights *weights;
+    struct gguf *gguf = NULL;
+    struct weights *weights = NULL;
     if (tiny_model_write(&options, path, &error) || gguf_open(path, &gguf, &error) ||
         weights_load(gguf, team, NULL, NULL, &weights, &error))
         fail_msg("%s", error.message);
