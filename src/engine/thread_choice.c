@@ -50,7 +50,7 @@ struct thread_choice thread_choice_take(enum thread_cause cause, double quota, u
 
 void thread_choice_describe(const struct thread_choice *choice, char *line, size_t size)
 {
-    char where[64] = "beside what keeps a CPU busy";
+    char where[64] = "while a CPU is busy or slow";
     if (choice->cause == THREADS_PLAIN) {
         snprintf(line, size, "%s", "");
         return;

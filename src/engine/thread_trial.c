@@ -14,6 +14,7 @@ enum {
     LOOK_MS = 20,           /* some turns of the system's scheduler */
     BUSY_MS = 60,           /* of each number of threads, BUSY_ROUNDS times in turn */
     BUSY_ROUNDS = 2,
+    BUSY_PAUSE_MS = 250,   /* before it is measured again whether fewer are faster */
     QUOTA_PERIOD_MS = 100, /* the usual one: after it the quota is whole again */
     QUOTA_MS = 3 * QUOTA_PERIOD_MS,
     ROWS = 8, /* of a batch */
@@ -138,6 +139,12 @@ static double run_layers(struct trial *trial, struct team *team, double ms)
     return n_layers / passed_ms;
 }
 
+static void pause_ms(int ms)
+{
+    const struct timespec time = {.tv_nsec = ms * 1000000L};
+    nanosleep(&time, NULL);
+}
+
 int thread_trial_measure(const struct kernels *kernels, const struct weights *weights, struct team *team,
                          enum thread_cause cause, double quota, struct thread_choice *choice,
                          runnel_error *error)
@@ -151,8 +158,7 @@ int thread_trial_measure(const struct kernels *kernels, const struct weights *we
     if (!failure) {
         double of_fewer = 0, of_all = 0;
         if (cause == THREADS_QUOTA) { /* fewer first: they leave the quota as it was */
-            const struct timespec period = {.tv_nsec = QUOTA_PERIOD_MS * 1000000L};
-            nanosleep(&period, NULL);
+            pause_ms(QUOTA_PERIOD_MS);
             of_fewer = run_layers(&trial, fewer, QUOTA_MS);
             of_all = run_layers(&trial, team, QUOTA_MS);
         } else {
@@ -186,5 +192,11 @@ int thread_trial_choose(const struct kernels *kernels, const struct weights *wei
     }
     if (cause == THREADS_PLAIN)
         return RUNNEL_OK;
-    return thread_trial_measure(kernels, weights, team, cause, quota, choice, error);
+    int failure = thread_trial_measure(kernels, weights, team, cause, quota, choice, error);
+    if (!failure && cause == THREADS_BUSY_CPU && choice->n_threads < n) {
+        /* The choice stays as long as the model is open: it must not be a moment's, so what is found again stands. */
+        pause_ms(BUSY_PAUSE_MS);
+        failure = thread_trial_measure(kernels, weights, team, cause, quota, choice, error);
+    }
+    return failure;
 }

@@ -66,9 +66,9 @@ static void what_is_faster_is_taken(void **state)
     expect(thread_choice_take(THREADS_QUOTA, 3.8, 4, 3.3, 3), 4,
            "4 threads, not 3: 1.10 times as fast under a quota of 3.8 CPUs");
     expect(thread_choice_take(THREADS_BUSY_CPU, 0, 2, 0.5, 1), 1,
-           "1 thread, not 2: 2.00 times as fast beside what keeps a CPU busy");
+           "1 thread, not 2: 2.00 times as fast while a CPU is busy or slow");
     expect(thread_choice_take(THREADS_BUSY_CPU, 0, 3, 1.5, 1), 3,
-           "3 threads, not 2: 1.50 times as fast beside what keeps a CPU busy");
+           "3 threads, not 2: 1.50 times as fast while a CPU is busy or slow");
 }
 
 /* Nearly as fast: under a quota the threads that are never stopped; else all, as who is busy now may soon be gone. */
@@ -80,7 +80,7 @@ static void where_there_is_hardly_a_difference(void **state)
     expect(thread_choice_take(THREADS_QUOTA, 1.5, 2, 1.06, 1), 2,
            "2 threads, not 1: 1.06 times as fast under a quota of 1.5 CPUs");
     expect(thread_choice_take(THREADS_BUSY_CPU, 0, 2, 1, 1.1), 2,
-           "2 threads, not 1: hardly a difference, 0.91 times as fast beside what keeps a CPU busy");
+           "2 threads, not 1: hardly a difference, 0.91 times as fast while a CPU is busy or slow");
 }
 
 static void nothing_to_say_where_nothing_was_measured(void **state)
@@ -102,8 +102,8 @@ static struct weights *load_weights(struct team *team, enum tensor_type type)
     options.n_ffn = 544; /* not whole blocks of activations */
     tiny_model_set_types(&options, type);
     runnel_error error;
-    struct gguf *gguf;
-    struct weights *weights;
+    struct gguf *gguf = NULL;
+    struct weights *weights = NULL;
     if (tiny_model_write(&options, path, &error) || gguf_open(path, &gguf, &error) ||
         weights_load(gguf, team, NULL, NULL, &weights, &error))
         fail_msg("%s", error.message);
