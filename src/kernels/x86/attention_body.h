@@ -19,8 +19,9 @@ struct group {
     size_t q_stride;
     float scale;
     uint32_t n_visible[GROUP_ROWS], most;
-    float q_scale[GROUP_ROWS]; /* what a one of q_whole is worth, times scale */
-    float weight_scale[GROUP_ROWS];
+    float q_scale[GROUP_ROWS];              /* what a one of q_whole is worth, times scale */
+    struct attn_state partials[GROUP_ROWS]; /* of this block */
+    struct act_scale weight_scales[GROUP_ROWS];
     _Alignas(64) int16_t q_whole[KV_HEAD_DIM_MAX / SCORE_CHUNK][GROUP_ROWS][SCORE_CHUNK];
     _Alignas(64) float p[GROUP_ROWS][ATTN_BLOCK]; /* scores, then their exponentials */
     _Alignas(64) int16_t weights[GROUP_ROWS][ATTN_BLOCK];
@@ -59,6 +60,31 @@ INLINE void prefetch(const uint8_t *p)
     _mm_prefetch((const char *)p, _MM_HINT_T1);
 }
 
+/* Asks for what the loops over keys and values do not fetch ahead: scales, of this block's values and of the next block's
+ * keys. */
+static void prefetch_scales(const struct group *g)
+{
+    const size_t n_bytes = KV_PAGE * sizeof(float);
+    for (uint32_t page = 0; page * KV_PAGE < g->most; page++)
+        for (size_t at = 0; at < n_bytes; at += 64) {
+            if (g->pages[page])
+                prefetch((const uint8_t *)g->pages[page] + g->v_scales_at + at);
+            if (g->next_pages && g->next_pages[page])
+                prefetch((const uint8_t *)g->next_pages[page] + g->k_scales_at + at);
+        }
+}
+
+/* Adds a chunk's sums to those of the chunks before (begin: there are some), and scales them after the last. */
+INLINE void store_scores(float *out, vector16 sums, bool begin, bool last, float q_scale,
+                         const float *k_scales)
+{
+    if (begin)
+        sums = v_add(v_load(out), sums);
+    if (last)
+        sums = v_mul(sums, v_mul(v_set(q_scale), v_load(k_scales)));
+    v_store(out, sums);
+}
+
 /* Scores of m rows at SCORE_VECTORS * 16 positions of a page, from slot on, with whole keys. ahead: what will
  * be read next, a line for each vector of keys. (Sums in two plain arrays and loops one deep: nested ones the
  * compiler leaves in memory.) */
@@ -89,20 +115,15 @@ INLINE void score_whole(struct group *g, const uint8_t *page, uint32_t slot, flo
                     high[i] = w_dot(high[i], high_keys, pair);
             }
         }
+        const bool last = begin + n == head_dim;
         UNROLL
         for (int i = 0; i < m; i++) {
             float *out = p + i * ATTN_BLOCK;
-            v_store(out, begin ? v_add(v_load(out), v_whole(low[i])) : v_whole(low[i]));
+            store_scores(out, v_whole(low[i]), begin, last, g->q_scale[i], k_scales);
             if (two)
-                v_store(out + 16, begin ? v_add(v_load(out + 16), v_whole(high[i])) : v_whole(high[i]));
+                store_scores(out + 16, v_whole(high[i]), begin, last, g->q_scale[i], k_scales + 16);
         }
     }
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < SCORE_VECTORS; j++) {
-            float *out = p + i * ATTN_BLOCK + 16 * j;
-            vector16 scale = v_mul(v_set(g->q_scale[i]), v_load(k_scales + 16 * j));
-            v_store(out, v_mul(v_load(out), scale));
-        }
 }
 
 /* The same with f32 keys. */
@@ -147,39 +168,66 @@ INLINE void score_rows(struct group *g, const int m)
     }
 }
 
-/* Scores of one row to weights; its largest score and the sum of exponentials. Weights of what it does not
- * see are 0. */
-static struct attn_state soften(struct group *g, int row)
+/* Scores to weights in three steps, each for all m rows: the maximum and the sums of a row are ready late, and the next
+ * row begins meanwhile. First the largest scores. */
+static void find_largest(struct group *g, int m)
 {
-    float *p = g->p[row];
-    int16_t *weights = g->weights[row];
-    uint32_t n = g->n_visible[row];
-    vector16 largest = v_set(-INFINITY), total = v_set(0.0f), largest_weight = v_set(0.0f);
-    for (uint32_t i = 0; i < n; i += 16)
-        if (g->pages[i / KV_PAGE])
-            largest = v_first(v_max(v_load(p + i), largest), largest, n - i);
-    vector16 m = v_set(v_largest(largest));
-    for (uint32_t i = 0; i < n; i += 16) {
-        const uint8_t *page = g->pages[i / KV_PAGE];
-        if (!page)
-            continue;
-        vector16 e = v_exp(v_sub(v_load(p + i), m));
-        vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
-        total = v_first(v_add(total, e), total, n - i);
-        weight = v_first(weight, v_set(0.0f), n - i);
-        largest_weight = v_max_bits(weight, largest_weight);
-        v_store(p + i, weight);
+    for (int row = 0; row < m; row++) {
+        const float *p = g->p[row];
+        uint32_t n = g->n_visible[row];
+        vector16 largest = v_set(-INFINITY);
+        for (uint32_t i = 0; i < n; i += 16) {
+            if (!g->pages[i / KV_PAGE])
+                continue;
+            vector16 scores = v_load(p + i);
+            if (n - i < 16)
+                scores = v_first(scores, v_set(-INFINITY), n - i);
+            largest = v_max(scores, largest);
+        }
+        g->partials[row].m = v_largest(largest);
     }
-    struct act_scale scale = whole_scale_of(v_largest_bits(largest_weight), WEIGHT_STEPS);
-    g->weight_scale[row] = scale.d;
-    uint32_t i = 0;
-    for (; scale.inverse != 0.0f && i < n; i += 16)
-        if (g->pages[i / KV_PAGE])
-            v_store_i16(weights + i, v_mul(v_load(p + i), v_set(scale.inverse)));
-    for (; i < g->most; i += 16)
-        v_store_i16(weights + i, v_set(0.0f));
-    float m_scalar = v_largest(largest);
-    return (struct attn_state){m_scalar, v_sum(total)};
+}
+
+/* Then exponentials and their sums, and from the largest weight the scale of all. */
+static void exponentiate(struct group *g, int m)
+{
+    for (int row = 0; row < m; row++) {
+        float *p = g->p[row];
+        uint32_t n = g->n_visible[row];
+        vector16 largest = v_set(g->partials[row].m), total = v_set(0.0f), largest_weight = v_set(0.0f);
+        for (uint32_t i = 0; i < n; i += 16) {
+            const uint8_t *page = g->pages[i / KV_PAGE];
+            if (!page)
+                continue;
+            vector16 e = v_exp(v_sub(v_load(p + i), largest));
+            vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
+            if (n - i < 16) {
+                e = v_first(e, v_set(0.0f), n - i);
+                weight = v_first(weight, v_set(0.0f), n - i);
+            }
+            total = v_add(total, e);
+            largest_weight = v_max_bits(weight, largest_weight);
+            v_store(p + i, weight);
+        }
+        g->partials[row].l = v_sum(total);
+        g->weight_scales[row] = whole_scale_of(v_largest_bits(largest_weight), WEIGHT_STEPS);
+    }
+}
+
+/* Then whole weights; those of what a row does not see are 0. */
+static void round_weights(struct group *g, int m)
+{
+    for (int row = 0; row < m; row++) {
+        const float *p = g->p[row];
+        int16_t *weights = g->weights[row];
+        vector16 inverse = v_set(g->weight_scales[row].inverse);
+        uint32_t n = g->weight_scales[row].inverse != 0.0f ? g->n_visible[row] : 0, i = 0;
+        for (; i < n; i += 16)
+            if (g->pages[i / KV_PAGE])
+                v_store_i16(weights + i, v_mul(v_load(p + i), inverse));
+        for (; i < g->most; i += 16)
+            v_store_i16(weights + i, v_set(0.0f));
+    }
 }
 
 INLINE void merge_vector(enum merge_case merge_case, float *acc, vector16 later, float keep, float take)
@@ -229,7 +277,7 @@ INLINE void value_columns(const struct group *g, uint32_t d, const int m, const 
     }
     UNROLL
     for (int i = 0; i < m; i++)
-        merge_vector(merges[i].merge_case, acc[i] + d, v_mul(values[i], v_set(g->weight_scale[i])),
+        merge_vector(merges[i].merge_case, acc[i] + d, v_mul(values[i], v_set(g->weight_scales[i].d)),
                      merges[i].keep, merges[i].take);
 }
 
@@ -240,10 +288,13 @@ INLINE void attend_rows(struct group *g, struct attn_state *states, float *acc, 
     float *acc_rows[GROUP_ROWS];
     if (!g->shape->k_f32)
         round_queries(g, m);
+    prefetch_scales(g);
     score_rows(g, m);
+    find_largest(g, m);
+    exponentiate(g, m);
+    round_weights(g, m);
     for (int i = 0; i < m; i++) {
-        struct attn_state partial = soften(g, i);
-        merges[i].merge_case = merge_states(&states[i], &partial, &merges[i].keep, &merges[i].take);
+        merges[i].merge_case = merge_states(&states[i], &g->partials[i], &merges[i].keep, &merges[i].take);
         acc_rows[i] = acc + (size_t)i * acc_stride;
     }
     for (uint32_t d = 0; d < g->padded; d += 16)
