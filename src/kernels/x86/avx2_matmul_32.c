@@ -2,7 +2,8 @@
  * nothing; any thread. */
 #include "kernels/x86/avx2_vectors.h"
 
-/* Bits a weight; whether blocks have an m; what signed weights are looked up in a list by their nibbles. */
+/* Bits a weight; whether blocks have an m; what weights are looked up in a list by their nibbles: signed ones of IQ4_NL, those of
+ * MXFP4 12 too high. */
 struct shape {
     int bits;
     bool has_m;
@@ -12,7 +13,7 @@ struct shape {
 /* Weights are signed bytes, unlike those of other types. */
 INLINE bool is_signed(const struct shape shape)
 {
-    return shape.bits == 8 || shape.listed != TENSOR_F32;
+    return shape.bits == 8 || shape.listed == TENSOR_IQ4_NL;
 }
 
 /* 8 upper halves of floats. */
@@ -27,7 +28,9 @@ INLINE __m256i listed_weights(const struct shape shape)
 {
     if (shape.listed == TENSOR_F32)
         return _mm256_setzero_si256();
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)quant_codebook(shape.listed)));
+    __m256i listed =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)quant_codebook(shape.listed)));
+    return shape.listed == TENSOR_MXFP4 ? _mm256_add_epi8(listed, _mm256_set1_epi8(12)) : listed;
 }
 
 /* Group g of block `second` of a pair, 8 rows: whole numbers as in the file, but signed bytes of Q8_0 and of the
@@ -58,7 +61,7 @@ INLINE int groups_in_16_bits(const struct shape shape)
 {
     if (shape.bits == 8 || shape.listed == TENSOR_IQ4_NL)
         return 1;
-    return shape.bits == 5 ? 4 : 8;
+    return shape.bits == 5 || shape.listed == TENSOR_MXFP4 ? 4 : 8; /* MXFP4: 4 * 2 * 24 * 128 = 24576 */
 }
 
 /* 32 inputs of 8 rows and m rows of activations. */
@@ -104,7 +107,11 @@ INLINE void block_rows(const uint8_t *pair, const uint8_t *values, int second, i
     for (int i = 0; i < m; i++) {
         const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
         if (!is_signed(shape) && !shape.has_m) {
-            __m256i too_much = _mm256_srai_epi32(broadcast(&a->offset[block]), 8 - shape.bits);
+            /* offset / 128 times what weights are too high by */
+            __m256i offset_of = broadcast(&a->offset[block]);
+            __m256i too_much = _mm256_srai_epi32(offset_of, 8 - shape.bits);
+            if (shape.listed == TENSOR_MXFP4) /* 8 and 4 */
+                too_much = _mm256_add_epi32(too_much, _mm256_srai_epi32(offset_of, 5));
             dot[i] = _mm256_add_epi32(dot[i], too_much);
         }
         __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(a->d[block]));
