@@ -116,11 +116,13 @@ struct attn_state {
  *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add).
  * The order: from acc = 0, blocks of inputs in ascending order, with d of the activations and d, dmin, scales and mins of
  * the weights (quants.c):
- *   TILE_Q4_K, TILE_Q5_K   acc = fma(w.d * d, sum of scale * w * q, acc), acc = fma(-(w.dmin * d), sum of min * q, acc)
- *   TILE_Q6_K              acc = fma(w.d * d, sum of scale * (w - 32) * q, acc)
+ *   TILE_Q4_K, TILE_Q5_K, TILE_Q2_K
+ *                          acc = fma(w.d * d, sum of scale * w * q, acc), acc = fma(-(w.dmin * d), sum of min * q, acc)
+ *   TILE_Q6_K, TILE_Q3_K, TILE_IQ4_XS
+ *                          acc = fma(w.d * d, sum of scale * w * q, acc), w signed
  *   TILE_32                each 32 inputs: acc = fma(w.d * d, sum of w * q, acc), w signed where the type has no minimum;
  *                          with a minimum m then acc = fma(m, d * sum of q, acc)
- *   TILE_FLOAT, TILE_FILE  each input: acc = fma(w, x, acc)
+ *   TILE_FLOAT             each input: acc = fma(w, x, acc)
  * where each sum is a whole number. Then acc + bias, and that + the old value. */
 struct matmul_args {
     const struct packed_matrix *w;

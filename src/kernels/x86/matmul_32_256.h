@@ -9,10 +9,10 @@ struct shape {
     enum tensor_type listed; /* IQ4_NL or MXFP4; TENSOR_F32: none */
 };
 
-/* Weights of all 8 bits, which are given 128 too high. */
+/* Weights of all 8 bits, which are given 128 too high. Those of MXFP4 are small: 12 too high, they have 5 bits. */
 INLINE bool is_wide(const struct shape shape)
 {
-    return shape.bits == 8 || shape.listed != TENSOR_F32;
+    return shape.bits == 8 || shape.listed == TENSOR_IQ4_NL;
 }
 
 /* 8 upper halves of floats. */
@@ -22,16 +22,17 @@ INLINE __m256 load_8_bf16(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
-/* The 16 weights of nibbles, 128 too high, in each 128 bits. */
+/* The 16 weights of nibbles, as much too high, in each 128 bits. */
 INLINE __m256i listed_weights(const struct shape shape)
 {
     if (shape.listed == TENSOR_F32)
         return _mm256_setzero_si256();
     __m128i listed = _mm_loadu_si128((const __m128i *)quant_codebook(shape.listed));
-    return _mm256_xor_si256(_mm256_broadcastsi128_si256(listed), _mm256_set1_epi8((char)0x80));
+    const char too_high = (char)(shape.listed == TENSOR_MXFP4 ? 12 : 0x80);
+    return _mm256_add_epi8(_mm256_broadcastsi128_si256(listed), _mm256_set1_epi8(too_high));
 }
 
-/* Group g of block `second` of a pair, 8 rows of a tile: whole numbers as in the file, but wide ones are 128 too high. */
+/* Group g of block `second` of a pair, 8 rows of a tile: whole numbers as in the file, but too high if wide or listed. */
 INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct shape shape, __m256i listed)
 {
     if (shape.bits == 8)
@@ -57,7 +58,8 @@ INLINE __m256i group_of(const uint8_t *values, int second, int g, const struct s
 INLINE void block_dots(const uint8_t *values, int second, const uint8_t *q, size_t stride, const int m,
                        const struct shape shape, __m256i listed, __m256i *dot0, __m256i *dot1)
 {
-    const int n_groups = shape.bits == 5 ? DOT_GROUPS_OF_5_BITS : 8; /* of one dot product */
+    const bool has_5_bits = shape.bits == 5 || shape.listed == TENSOR_MXFP4;
+    const int n_groups = has_5_bits ? DOT_GROUPS_OF_5_BITS : 8; /* of one dot product */
     __m256i part0[ROWS_AT_ONCE], part1[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++)
@@ -96,7 +98,10 @@ INLINE void add_dots(const uint8_t *scales, const uint8_t *act, uint32_t block, 
         const struct act_q8_32 *a = (const struct act_q8_32 *)(act + (size_t)i * stride);
         if ((!is_wide(shape) || DOT_8_BITS_TOO_HIGH > 0) && !shape.has_m) {
             const int n_bits = is_wide(shape) ? 8 : shape.bits;
-            __m256i too_much = _mm256_srai_epi32(broadcast(&a->offset[block]), 8 - n_bits);
+            const __m256i of_128 = broadcast(&a->offset[block]);
+            __m256i too_much = _mm256_srai_epi32(of_128, 8 - n_bits);
+            if (shape.listed == TENSOR_MXFP4) /* 8 and 4 */
+                too_much = _mm256_add_epi32(too_much, _mm256_srai_epi32(of_128, 5));
             dot[i] = _mm256_add_epi32(dot[i], too_much);
         }
         __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(a->d[block]));
