@@ -20,6 +20,7 @@ enum {
     REPETITIONS_MAX = 100,
     BATCH_PROMPT = 32, /* tokens of each sequence of a batch */
     SHARED_MARGIN = 3 * KV_PAGE,
+    BATCH_STEP_MS = 60000,
 };
 
 struct bench_settings {
@@ -81,7 +82,7 @@ struct figure {
 struct bench {
     const struct bench_settings *settings;
     runnel_model *model;
-    runnel_engine *engine;
+    runnel_engine *engine, *batch_engine; /* of prompts and one stream; of batches */
     runnel_model_info info;
     struct figure *figures;
     size_t n_figures;
@@ -192,7 +193,7 @@ static int run_requests(struct bench *bench, struct prompts prompts, uint32_t n_
         }
     }
     responses->size = sizeof *responses;
-    failure = runnel_respond_many(bench->engine, requests, n, responses, error);
+    failure = runnel_respond_many(watch ? bench->batch_engine : bench->engine, requests, n, responses, error);
     if (failure)
         goto end;
     *prefill_ms = responses[0].prefill_ms;
@@ -473,33 +474,47 @@ static int list_figures(struct bench *bench, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* An engine with room for the longest prompt and the largest batch, and no more. */
+/* An engine with room for the longest prompt, and no more. */
 static int start_engine(struct bench *bench, runnel_error *error)
 {
+    static const struct field_name names[] = {{"n_context", "the context that -p, -n and --depth want"},
+                                              {NULL, NULL}};
+    runnel_engine_options options;
+    runnel_engine_options_init(&options);
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        uint32_t n = figure->n + 1;
+        if (figure->kind == FIGURE_DECODE)
+            n += decode_prompt(bench);
+        if (figure->kind != FIGURE_BATCH && n > options.n_context)
+            options.n_context = n;
+    }
+    int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
+    if (failure)
+        cli_name_options(names, error);
+    return failure;
+}
+
+/* An engine with room for the largest batch, and no more. Its steps have time for many prompts beside those that decode
+ * already, so that all soon decode together, however slow the machine is. */
+static int start_batch_engine(struct bench *bench, runnel_error *error)
+{
     static const struct field_name names[] = {
-        {"n_context", "the context that -p, -n, --depth and --shared want"},
-        {"n_parallel", "--batch"},
-        {NULL, NULL}};
+        {"n_context", "the context that -n and --shared want"}, {"n_parallel", "--batch"}, {NULL, NULL}};
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens, n_shared = (uint32_t)bench->settings->n_shared;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
+    options.step_budget_ms = BATCH_STEP_MS;
     for (size_t i = 0; i < bench->n_figures; i++)
         if (bench->figures[i].kind == FIGURE_BATCH && bench->figures[i].n > options.n_parallel)
             options.n_parallel = bench->figures[i].n;
     /* What a sequence of a batch has of its own, rounded up to pages. */
     uint32_t n_sequence = BATCH_PROMPT + n_tokens + 1 + head_start(options.n_parallel) + KV_PAGE;
     options.n_context = n_shared + n_sequence;
-    for (size_t i = 0; i < bench->n_figures; i++) {
-        const struct figure *figure = &bench->figures[i];
-        if (figure->kind == FIGURE_PREFILL && figure->n + 1 > options.n_context)
-            options.n_context = figure->n + 1;
-        if (figure->kind == FIGURE_DECODE && decode_prompt(bench) + figure->n + 1 > options.n_context)
-            options.n_context = decode_prompt(bench) + figure->n + 1;
-    }
     options.n_kv_tokens = options.n_parallel * n_sequence;
     if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
         options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
-    int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
+    int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
     if (failure)
         cli_name_options(names, error);
     return failure;
@@ -519,6 +534,8 @@ static int run(const struct bench_settings *settings)
     if (!failure)
         failure = start_engine(&bench, &error);
     if (!failure)
+        failure = start_batch_engine(&bench, &error);
+    if (!failure)
         failure = measure_all(&bench, &error);
     int status = EXIT_DONE;
     if (failure)
@@ -529,6 +546,7 @@ static int run(const struct bench_settings *settings)
         print_text(&bench);
     free(bench.figures);
     runnel_engine_stop(bench.engine);
+    runnel_engine_stop(bench.batch_engine);
     runnel_model_close(bench.model);
     if (fflush(stdout) || ferror(stdout)) {
         fprintf(stderr, "runnel: stdout cannot be written\n");

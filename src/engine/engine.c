@@ -23,6 +23,7 @@ enum {
     REQUESTS_DEFAULT = 100,
     REQUESTS_MAX = 1 << 16,
     LOGITS_MIN = 8,          /* rows of logits: one pass of the head's weights serves as many */
+    WARM_UP_ROWS = 64,       /* of a prompt; more where the back end likes more */
     MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
 };
 
@@ -240,7 +241,9 @@ static int warm_up(struct runnel_engine *engine, runnel_error *error)
 {
     struct backend_preference preference;
     forward_get_preference(engine->forward, &preference);
-    uint32_t n_rows = engine->n_batch < preference.n_rows_prompt ? engine->n_batch : preference.n_rows_prompt;
+    uint32_t n_rows = preference.n_rows_prompt > WARM_UP_ROWS ? preference.n_rows_prompt : WARM_UP_ROWS;
+    if (n_rows > engine->n_batch)
+        n_rows = engine->n_batch;
     if (n_rows >= engine->limits.n_context)
         n_rows = engine->limits.n_context - 1;
     int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);

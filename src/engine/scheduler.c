@@ -14,7 +14,7 @@ enum {
     BATCH_DEFAULT = 512,
     REQUESTS_DEFAULT = 100,
     ROWS_TOGETHER_DEFAULT = 8,
-    ROWS_PROMPT_DEFAULT = 64,
+    ROWS_PROMPT_DEFAULT = 32,
     HEADROOM_TOKENS = 64, /* of each running sequence, at admission */
 };
 

@@ -36,7 +36,7 @@ struct scheduler_options {    /* 0: the default in brackets */
     uint32_t n_batch;         /* rows of a step, n_parallel at least [512] */
     uint32_t n_requests;      /* waiting or running, n_parallel at least [100] */
     uint32_t n_rows_together; /* what the back end likes, see backend.h [8] */
-    uint32_t n_rows_prompt;   /* likewise [64] */
+    uint32_t n_rows_prompt;   /* likewise [32] */
     double step_budget_ms;    /* of a step in which somebody decodes [60] */
     double prompt_budget_ms;  /* of one in which nobody does [4 step budgets] */
     double window_ms;         /* the first request of an idle engine waits for others [0: it does not] */
