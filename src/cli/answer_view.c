@@ -113,6 +113,11 @@ int answer_wait(runnel_engine *engine, const runnel_request *request, struct ans
     return failure;
 }
 
+bool answer_was_interrupted(void)
+{
+    return interrupted;
+}
+
 /* Streaming ----------------------------------------------------------------------------------------------- */
 
 /* Lines break between words where a person reads them; elsewhere not a byte changes. */

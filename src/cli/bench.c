@@ -530,10 +530,6 @@ static int run(const struct bench_settings *settings)
     free(bench.figures);
     runnel_engine_stop(bench.engine);
     runnel_model_close(bench.model);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "runnel: stdout cannot be written\n");
-        return EXIT_FAILED;
-    }
     return status;
 }
 

@@ -1,6 +1,7 @@
 /* run.c: the command `runnel run`: its options, and one answer; a chat is chat.c's.
  *
- * The answer goes to stdout as it is made. Ctrl-C ends the answer, a second one the program. One thread. */
+ * The answer goes to stdout as it is made. Ctrl-C ends the answer, and then the program; a second one ends the program at
+ * once. One thread. */
 #include "cli/run.h"
 
 #include "base/error.h"
@@ -177,9 +178,10 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
     runnel_engine_stop(engine);
     if (failure)
         return cli_fail(&error);
-    int status = EXIT_DONE;
+    int status = answer_was_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
     if (settings->json) {
-        status = answer_print_json(model, &response, settings->seed);
+        if (answer_print_json(model, &response, settings->seed))
+            status = EXIT_FAILED;
     } else {
         runnel_model_info info = {.size = sizeof info};
         runnel_model_get_info(model, &info);
@@ -187,10 +189,6 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         answer_remark_cut_thought(&response);
     }
     runnel_response_free(&response);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "runnel: stdout cannot be written\n");
-        return EXIT_FAILED;
-    }
     return status;
 }
 

@@ -1,6 +1,7 @@
 """runnel run: one answer, on tiny models and, where it is, on a real one. The chat is in test_chat.py."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -253,12 +254,31 @@ def test_more_threads_than_cpus_are_remarked(runnel, tiny):
 
 
 def test_an_interrupt_ends_the_answer(runnel, tiny):
+    """Half an answer is no success: the status is that of a shell for the signal. What came is written."""
     process = long_run(runnel, tiny("long"))
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     _, timings = process.communicate(timeout=30)
-    assert process.returncode == 0 and b"cancelled" in timings
+    assert process.returncode == 130 and b"cancelled" in timings
     assert time.monotonic() - started < 10
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return int(caught.group(1), 16) >> (number - 1) & 1
+
+
+def test_an_interrupted_object_says_so(runnel, tiny):
+    process = subprocess.Popen([runnel, "run", "-m", tiny("long"), "-p", "Tell me", "-n", "60000", "--ctx", "70000", *GREEDY, "--json"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not catches(process.pid, signal.SIGINT):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and json.loads(out)["finish_reason"] == "cancelled"
 
 
 def test_full_disk(runnel, tiny):
