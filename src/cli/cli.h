@@ -59,6 +59,10 @@ struct field_name {
 };
 void cli_name_options(const struct field_name *names, runnel_error *error);
 
+/* Refuses a text, which somebody gave by this name, unless all of it is UTF-8: some vocabularies have no tokens for other
+ * bytes, and the model would see a text without them. */
+int cli_check_utf8(const char *name, const char *text, size_t len, runnel_error *error);
+
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);
 

@@ -168,8 +168,20 @@ def test_wrong_prompts(runnel, tiny, tmp_path):
     (tmp_path / "blank.txt").write_text("")
     assert_fails(run(runnel, "-m", model, "-f", tmp_path / "blank.txt"), 1, "blank.txt", "expected a question")
     assert_fails(run(runnel, "-m", model, input=b"half of this\0would be lost"), 1, "stdin", "12")
-    # What is not UTF-8 goes in byte by byte.
-    assert answer(runnel, "-m", model, "--raw", "-n", "1", input=b"\xff\xfe\x80")["prompt_tokens"] == 3
+
+
+def test_texts_that_are_not_utf8(runnel, tiny, tmp_path):
+    """A vocabulary may have no tokens for such bytes: they must not vanish without a word."""
+    model, wrong, path = tiny(), b"caf\xe9", tmp_path / "latin1"
+    path.write_bytes(wrong)
+    for name, args, stdin in (("stdin", (), wrong), ("stdin", ("--raw",), wrong), ("stdin", ("-p", "x"), wrong), (str(path), ("-f", path), b""),
+                              ("-p", ("-p", wrong), b""), ("--system", ("-p", "x", "--system", wrong), b""),
+                              (str(path), ("-p", "x", "--system-file", path), b""), ("stdin", ("-p", "x", "--system-file", "-"), wrong),
+                              (str(path), ("-p", "x", "--chat-template-file", path), b"")):
+        done = subprocess.run([runnel, "run", model, *args], input=stdin, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (1, b""), (name, args)
+        assert done.stderr.decode() == f"runnel: {name}: expected UTF-8 text, found byte 0xE9 at offset 3\n", args
+    assert answer(runnel, "-m", model, "--raw", "-n", "1", input="é".encode())["prompt_tokens"] == 2
 
 
 def test_prompt_and_context(runnel, tiny):
