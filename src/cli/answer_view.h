@@ -39,8 +39,8 @@ bool answer_was_interrupted(void);
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose);
 
-/* Says on stderr that there is no answer, if the limit came within the thoughts. */
-void answer_remark_cut_thought(const runnel_response *response);
+/* Says on stderr why there is no answer, if all of it was thought. */
+void answer_remark_thought(const runnel_response *response);
 
 /* The object of --json, on stdout. Returns the exit status. */
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed);

@@ -93,6 +93,11 @@ static void say_what_is_missing(const struct chat *chat, const runnel_response *
         chat_say(
             "Cut off within its thoughts, so there is no answer: /set n-tokens N gives room for one, /set "
             "think off leaves the thoughts out, /retry then asks again.\n");
+    else if (response->finish_reason == RUNNEL_FINISH_STOP && response->reasoning_len && !response->text_len)
+        chat_say("The model ended %s, so there is no answer: /retry asks again, /set think off leaves the "
+                 "thoughts out.\n",
+                 response->thought_closed ? "behind its thought"
+                                          : "within its thought, which it never closed");
     else if (!response->text_len && !chat->replaced)
         chat_say("There is no answer: /retry asks again, another question takes its place.\n");
 }

@@ -186,7 +186,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         runnel_model_info info = {.size = sizeof info};
         runnel_model_get_info(model, &info);
         answer_print_timings(model, &response, info.load_ms, settings->verbose);
-        answer_remark_cut_thought(&response);
+        answer_remark_thought(&response);
     }
     runnel_response_free(&response);
     return status;
