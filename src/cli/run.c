@@ -30,7 +30,8 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
      .extra_hint = "a question goes behind -p, in quotes: -p \"...\""},
     {"prompt", 'p', OPTION_STRING, "TEXT",
-     "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these: a chat",
+     "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these, on a "
+     "terminal: a chat (with --raw or --json: what is typed until Ctrl-D)",
      OPTION_FIELD(struct run_settings, prompt), .once = true},
     {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",
      OPTION_FIELD(struct run_settings, prompt_file), .once = true},
