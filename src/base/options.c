@@ -161,8 +161,8 @@ static int read_value(const struct reading *r, const struct option_spec *spec, c
         return RUNNEL_OK;
     case OPTION_FLOAT:
         value->real = strtof(text, &end);
-        if (end == text || *end || isspace((unsigned char)*text) || !isfinite(value->real) ||
-            !in_bounds(spec, (double)value->real))
+        if (end == text || *end || strpbrk(text, "xX") || /* hexadecimal, as no other type takes it */
+            isspace((unsigned char)*text) || !isfinite(value->real) || !in_bounds(spec, (double)value->real))
             return wrong_value(r, spec, found, "a number");
         return RUNNEL_OK;
     case OPTION_FLAG:

@@ -69,20 +69,28 @@ size_t utf8_finish(struct utf8_assembler *a, char out[UTF8_PUSH_MAX])
     return sizeof REPLACEMENT;
 }
 
-bool utf8_valid(const char *text, size_t len)
+size_t utf8_find_wrong(const char *text, size_t len)
 {
     struct utf8_assembler a = {.n_bytes = 0};
+    size_t first = 0; /* of the character that byte i belongs to */
     for (size_t i = 0; i < len; i++) {
         uint8_t byte = (uint8_t)text[i];
         if (a.n_bytes) {
             if (byte < a.low || byte > a.high)
-                return false;
+                return first;
             a.low = 0x80;
             a.high = 0xbf;
             a.n_bytes = --a.n_missing ? a.n_bytes : 0;
-        } else if (byte >= 0x80 && !begin(&a, byte)) {
-            return false;
+            continue;
         }
+        first = i;
+        if (byte >= 0x80 && !begin(&a, byte))
+            return first;
     }
-    return a.n_bytes == 0;
+    return a.n_bytes ? first : len;
+}
+
+bool utf8_valid(const char *text, size_t len)
+{
+    return utf8_find_wrong(text, len) == len;
 }

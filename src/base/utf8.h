@@ -28,6 +28,9 @@ size_t utf8_push(struct utf8_assembler *assembler, uint8_t byte, char out[UTF8_P
  */
 size_t utf8_finish(struct utf8_assembler *assembler, char out[UTF8_PUSH_MAX]);
 
+/* Where the first bytes begin that are no whole, valid character; len: there are none. */
+size_t utf8_find_wrong(const char *text, size_t len);
+
 /* Whether text is nothing but whole, valid characters. */
 bool utf8_valid(const char *text, size_t len);
 

@@ -113,6 +113,11 @@ int answer_wait(runnel_engine *engine, const runnel_request *request, struct ans
     return failure;
 }
 
+bool answer_was_interrupted(void)
+{
+    return interrupted;
+}
+
 /* Streaming ----------------------------------------------------------------------------------------------- */
 
 /* Lines break between words where a person reads them; elsewhere not a byte changes. */
@@ -426,13 +431,24 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
     print_figures(&figures, n_columns);
 }
 
-void answer_remark_cut_thought(const runnel_response *response)
+void answer_remark_thought(const runnel_response *response)
 {
-    if (response->finish_reason == RUNNEL_FINISH_LENGTH && response->reasoning_len && !response->text_len)
+    if (!response->reasoning_len || response->text_len)
+        return;
+    if (response->finish_reason == RUNNEL_FINISH_LENGTH)
         wrap_print(
             stderr, 0,
             "runnel: cut off within its thoughts, so there is no answer: a larger -n (and --ctx) gives "
             "room for one, --no-think leaves the thoughts out\n");
+    else if (response->finish_reason == RUNNEL_FINISH_STOP && response->thought_closed)
+        wrap_print(stderr, 0,
+                   "runnel: the model ended behind its thought, so there is no answer: --no-think leaves the "
+                   "thoughts out\n");
+    else if (response->finish_reason == RUNNEL_FINISH_STOP)
+        wrap_print(
+            stderr, 0,
+            "runnel: the model ended within its thought, which it never closed, so there is no answer: "
+            "--no-think leaves the thoughts out\n");
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)

@@ -31,13 +31,16 @@ bool answer_view_show(struct answer_view *view, const runnel_event *event);
 int answer_wait(runnel_engine *engine, const runnel_request *request, struct answer_view *view,
                 void (*restore)(void), runnel_response *response, runnel_error *error);
 
+/* Whether Ctrl-C was pressed during the last answer_wait. */
+bool answer_was_interrupted(void);
+
 /* Counts and speeds on stderr, in a line of at most 80 columns, or all of them if verbose. load_ms 0: the model was
  * loaded before, for a conversation. */
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose);
 
-/* Says on stderr that there is no answer, if the limit came within the thoughts. */
-void answer_remark_cut_thought(const runnel_response *response);
+/* Says on stderr why there is no answer, if all of it was thought. */
+void answer_remark_thought(const runnel_response *response);
 
 /* The object of --json, on stdout. Returns the exit status. */
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed);

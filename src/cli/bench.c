@@ -548,10 +548,6 @@ static int run(const struct bench_settings *settings)
     runnel_engine_stop(bench.engine);
     runnel_engine_stop(bench.batch_engine);
     runnel_model_close(bench.model);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "runnel: stdout cannot be written\n");
-        return EXIT_FAILED;
-    }
     return status;
 }
 

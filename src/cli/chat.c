@@ -7,10 +7,12 @@
 #include "cli/cli.h"
 #include "cli/line_editor.h"
 #include "cli/line_history.h"
+#include "cli/line_terminal.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A text that somebody typed, to be freed; NULL at the end. */
 static char *read_question(struct line_editor *editor)
@@ -93,6 +95,11 @@ static void say_what_is_missing(const struct chat *chat, const runnel_response *
         chat_say(
             "Cut off within its thoughts, so there is no answer: /set n-tokens N gives room for one, /set "
             "think off leaves the thoughts out, /retry then asks again.\n");
+    else if (response->finish_reason == RUNNEL_FINISH_STOP && response->reasoning_len && !response->text_len)
+        chat_say("The model ended %s, so there is no answer: /retry asks again, /set think off leaves the "
+                 "thoughts out.\n",
+                 response->thought_closed ? "behind its thought"
+                                          : "within its thought, which it never closed");
     else if (!response->text_len && !chat->replaced)
         chat_say("There is no answer: /retry asks again, another question takes its place.\n");
 }
@@ -174,7 +181,15 @@ static int start_engine(struct chat *chat, runnel_error *error)
     runnel_engine_options_init(&options);
     options.n_context = chat->n_context = run_context_limit(chat->model, &chat->settings);
     int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
-    return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
+    if (failure)
+        return failure;
+    bool is_shown = isatty(STDERR_FILENO) && terminal_knows_commands();
+    if (is_shown) /* the memory of the context is taken now: seconds, on a busy machine */
+        fputs("preparing the context", stderr);
+    failure = runnel_engine_start(chat->model, &options, &chat->engine, error);
+    if (is_shown)
+        fputs("\r\033[K", stderr);
+    return failure;
 }
 
 int chat_open_editor(struct line_editor **editor, runnel_error *error)

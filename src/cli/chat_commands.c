@@ -530,11 +530,18 @@ static const struct command *find_command(const char *name, size_t len)
     return NULL;
 }
 
+/* Whatever is not ASCII counts as one: a slip of a keyboard with ä, a word of Chinese. */
+static bool is_letter(char c)
+{
+    return isalpha((unsigned char)c) || c == '-' || c == '_' || (unsigned char)c >= 0x80;
+}
+
 /* A first word of letters, perhaps with punctuation behind it, is meant as a command; a path or code is not. */
 static bool is_command_word(const char *word, size_t len)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
-    size_t n_letters = strspn(word, letters);
+    size_t n_letters = 0;
+    while (is_letter(word[n_letters]))
+        n_letters++;
     return n_letters && n_letters + strspn(word + n_letters, ".,:;!?") >= len;
 }
 

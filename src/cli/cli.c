@@ -1,7 +1,9 @@
 /* cli.c: what the commands share: errors, opening a model with a progress bar, reading files. */
 #include "cli/cli.h"
 
+#include "base/error.h"
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "cli/catalogue.h"
 #include "cli/environment.h"
 #include "cli/progress.h"
@@ -76,8 +78,12 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
             error_set(error, RUNNEL_EINVAL, "--chat-template and --chat-template-file: expected one of them");
     if (!failure && chat_template_file)
         failure = cli_read_file(chat_template_file, &text, &len, error);
-    if (failure)
+    if (!failure && text)
+        failure = cli_check_utf8(chat_template_file, text, len, error);
+    if (failure) {
+        free(text);
         return failure;
+    }
     struct progress progress;
     progress_start(&progress, "loading", 0);
     runnel_model_options options;
@@ -161,6 +167,15 @@ void cli_print_text(const char *text, size_t len)
         putchar(byte < 0x20 || byte == 0x7f || is_c1 ? '?' : byte);
         i += is_c1; /* U+0080 to U+009F take two bytes */
     }
+}
+
+int cli_check_utf8(const char *name, const char *text, size_t len, runnel_error *error)
+{
+    size_t wrong = utf8_find_wrong(text, len);
+    if (wrong == len)
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL, "%s: expected UTF-8 text, found byte 0x%02X at offset %zu", name,
+                     (unsigned char)text[wrong], wrong);
 }
 
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error)

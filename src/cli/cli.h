@@ -4,13 +4,15 @@
 
 #include "base/options.h"
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/* EXIT_INTERRUPTED: Ctrl-C ended it before it was done; what a shell says of a program that the signal ended. */
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /* The options of the commands. */
 extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
     logits_table, inspect_table, pull_table, list_table, rm_table;
 
-/* The commands: argv[0] is the command's name. Return the exit status. */
+/* The commands: argv[0] is the command's name. Return the exit status. main() tells of a stdout that could not be
+ * written, for all of them. */
 int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
 int command_bench(int argc, char **argv);
@@ -56,6 +58,10 @@ struct field_name {
     const char *field, *option;
 };
 void cli_name_options(const struct field_name *names, runnel_error *error);
+
+/* Refuses a text, which somebody gave by this name, unless all of it is UTF-8: some vocabularies have no tokens for other
+ * bytes, and the model would see a text without them. */
+int cli_check_utf8(const char *name, const char *text, size_t len, runnel_error *error);
 
 /* Reads a whole file ("-": stdin) into a zero-terminated buffer that the caller frees. */
 int cli_read_file(const char *path, char **text, size_t *len, runnel_error *error);

@@ -59,11 +59,20 @@ static int check_place(const char *path, runnel_error *error)
     return RUNNEL_OK;
 }
 
+static bool is_missing(const char *folder, size_t len)
+{
+    struct stat status;
+    char *path = strndup(folder, len ? len : 1); /* the folder of "/x" is "/" */
+    bool missing = path && stat(path, &status) && errno == ENOENT;
+    free(path);
+    return missing;
+}
+
 /* A folder that is missing is named, because "No such file" would be said of a file that was to be made. */
 static int fail_writing(const char *path, int reason, runnel_error *error)
 {
     const char *slash = strrchr(path, '/');
-    if (reason == ENOENT && slash)
+    if (reason == ENOENT && slash && is_missing(path, (size_t)(slash - path)))
         return error_set(error, RUNNEL_EIO, "%s: cannot be written: expected the folder %.*s, found none",
                          path, (int)(slash - path), path);
     return error_set(error, RUNNEL_EIO, "%s: cannot be written: %s", path, strerror(reason));
@@ -115,7 +124,7 @@ static const char *read_role(const struct conversation *read, const json_t *role
     return strcmp(text, expected) ? NULL : expected;
 }
 
-static int read_message(struct conversation *read, const json_t *message, const char *path,
+static int read_message(struct conversation *read, const json_t *message, bool is_last, const char *path,
                         runnel_error *error)
 {
     const json_t *role = json_object_get(message, "role"), *content = json_object_get(message, "content");
@@ -135,6 +144,14 @@ static int read_message(struct conversation *read, const json_t *message, const 
     if (!text)
         return error_set(error, RUNNEL_EFORMAT, "%s: message %zu: expected a text as its content, found %s",
                          path, read->n + 1, type_name(content));
+    bool is_empty_answer = !strcmp(known, "assistant") && !json_string_length(content);
+    if (is_empty_answer && !is_last)
+        return error_set(
+            error, RUNNEL_EFORMAT,
+            "%s: message %zu: expected an answer, found an empty one; only the last may be empty", path,
+            read->n + 1);
+    if (is_empty_answer) /* its question is one without an answer: the model never sees an empty one */
+        return RUNNEL_OK;
     if (!conversation_add(read, known, text, json_string_length(content)))
         return error_set(error, RUNNEL_ENOMEM, "%s: no memory for its messages", path);
     read->has_system |= !strcmp(known, "system");
@@ -172,8 +189,9 @@ int conversation_load(struct conversation *conversation, const char *path, runne
     if (!json_is_array(list))
         failure = error_set(error, RUNNEL_EFORMAT, "%s: expected a list of messages, found %s", path,
                             type_name(list));
-    for (size_t i = 0; !failure && i < json_array_size(list); i++)
-        failure = read_message(&read, json_array_get(list, i), path, error);
+    size_t n = json_array_size(list);
+    for (size_t i = 0; !failure && i < n; i++)
+        failure = read_message(&read, json_array_get(list, i), i + 1 == n, path, error);
     json_decref(object);
     if (failure) {
         conversation_free(&read);

@@ -285,9 +285,14 @@ static int print_json(const struct inspection *it)
         json_decref(shapes);
     } else
         json_object_set_new(object, "error", json_string(it->config_error.message));
-    int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2)) || putchar('\n') == EOF;
+    if (!object) {
+        fprintf(stderr, "runnel: the model cannot be described as JSON\n");
+        return EXIT_FAILED;
+    }
+    json_dumpf(object, stdout, JSON_INDENT(2));
+    putchar('\n');
     json_decref(object);
-    return failed;
+    return EXIT_DONE;
 }
 
 /* The command --------------------------------------------------------------------------------------------- */
@@ -318,17 +323,13 @@ static int run(const char *model, bool json)
     if (catalogue_resolve(model, path, sizeof path, &error) || gguf_open(path, &it.gguf, &error))
         return cli_fail(&error);
     gather(&it);
-    int failed = 0;
+    int status = EXIT_DONE;
     if (json)
-        failed = print_json(&it);
+        status = print_json(&it);
     else
         print_inspection(&it);
     gguf_close(it.gguf);
-    if (fflush(stdout) || failed) {
-        fprintf(stderr, "runnel: cannot write to stdout\n");
-        return EXIT_FAILED;
-    }
-    return EXIT_DONE;
+    return status;
 }
 
 int command_inspect(int argc, char **argv)

@@ -185,15 +185,28 @@ bool line_history_open(struct line_history *history, const char *path)
     return true;
 }
 
-/* In one write, so that lines of several chats do not mix. */
+/* Cuts the file to what is kept. */
+static void cut_oldest(int fd)
+{
+    struct text bytes = {0};
+    if (lseek(fd, 0, SEEK_SET) == 0 && read_all(fd, &bytes) && bytes.len) {
+        size_t begin = find_kept(&bytes);
+        if (begin)
+            cut(fd, bytes.bytes + begin, bytes.len - begin);
+    }
+    text_free(&bytes);
+}
+
+/* Under the lock, so that lines of several chats do not mix. */
 static void append(const char *path, const char *text)
 {
     struct text line = {0};
     escape(&line, text);
     make_folders(path);
-    int fd = line.failed ? -1 : open_locked(path, O_WRONLY | O_APPEND | O_CREAT);
+    int fd = line.failed ? -1 : open_locked(path, O_RDWR | O_CREAT);
     if (fd >= 0) {
-        write_all(fd, line.bytes, line.len);
+        if (lseek(fd, 0, SEEK_END) >= 0 && write_all(fd, line.bytes, line.len))
+            cut_oldest(fd);
         close(fd);
     }
     text_free(&line);

@@ -1,7 +1,7 @@
 /* line_history.h: what was asked before, over runs of the program.
  *
  * The file has a line for each text, the oldest first; "\n" and "\\" stand for newline and backslash in it. Several chats
- * may use it at once: each adds its own lines at the end, and whoever opens it cuts it to what is kept. What cannot be
+ * may use it at once: each adds its own lines at the end, and cuts the file to what is kept, as whoever opens it does. What cannot be
  * read or written is left alone without a word: the chat goes on, its history lasts as long as it does. One thread. */
 #ifndef RUNNEL_CLI_LINE_HISTORY_H
 #define RUNNEL_CLI_LINE_HISTORY_H
@@ -11,7 +11,7 @@
 
 enum {
     HISTORY_MAX_TEXTS = 1000,
-    HISTORY_MAX_BYTES = 4 << 20, /* of the file, when it is opened */
+    HISTORY_MAX_BYTES = 4 << 20, /* of the file */
 };
 
 struct line_history {

@@ -97,6 +97,7 @@ void terminal_open(int paste_fd)
     mark_fd = paste_fd;
     answering = found;
     answering.c_lflag &= (tcflag_t) ~(ICANON | ECHO);
+    answering.c_lflag |= NOFLSH; /* the Ctrl-C that stops an answer leaves what was typed meanwhile */
     answering.c_cc[VMIN] = 1;
     answering.c_cc[VTIME] = 0;
     reading = answering;

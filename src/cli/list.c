@@ -205,14 +205,24 @@ static void format_known_size(const struct catalogue_entry *known, char text[SIZ
         snprintf(text, SIZE_TEXT_BYTES, "%s%s", about ? "~" : "", about ? about + strlen(about_size) : "");
 }
 
-static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
+/* Of a file that is whole by its name, its header says what it is good for. */
+static enum model_content content_of(const struct stored *stored)
+{
+    return stored->kind == STORED_MODEL ? model_look(stored->path) : MODEL_WHOLE;
+}
 
-/* Why a file that is there cannot be run, if its header says so. */
-static const char *remark_content(const char *path)
+static char mark_of(const struct stored *stored, enum model_content content)
+{
+    static const char marks[] = {[STORED_MODEL] = '*', [STORED_PART] = '.', [STORED_DANGLING] = '!'};
+    return content == MODEL_CUT ? marks[STORED_PART] : marks[stored->kind];
+}
+
+/* Why a file that is there cannot be run. */
+static const char *remark_content(enum model_content content)
 {
     static const char *const remarks[] = {
         [MODEL_WHOLE] = "", [MODEL_VOCABULARY] = "vocabulary only: ", [MODEL_CUT] = "not a whole file: "};
-    return remarks[model_look(path)];
+    return remarks[content];
 }
 
 /* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
@@ -222,6 +232,7 @@ static void print_line(const char *name, const struct stored *stored, const stru
 {
     char size[SIZE_TEXT_BYTES] = "", line[6000], before[64] = "";
     uint64_t n_bytes_known = known ? known->n_bytes : 0;
+    enum model_content content = stored ? content_of(stored) : MODEL_WHOLE;
     bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
     if (stored && !dangles)
         size_text(stored->n_bytes, size);
@@ -235,11 +246,11 @@ static void print_line(const char *name, const struct stored *stored, const stru
     else if (dangles)
         snprintf(before, sizeof before, "a link to nothing: ");
     else if (stored)
-        snprintf(before, sizeof before, "%s", remark_content(stored->path));
+        snprintf(before, sizeof before, "%s", remark_content(content));
     const char *about = known ? strstr(text, about_size) : NULL;
-    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? marks[stored->kind] : ' ', NAME_COLUMNS,
-             name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text), text,
-             dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
+    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? mark_of(stored, content) : ' ',
+             NAME_COLUMNS, name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text),
+             text, dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
     if (known && strlen(line) > LINE_COLUMNS)
         line[LINE_COLUMNS] = 0;
     for (char *c = line; *c; c++)
@@ -283,8 +294,9 @@ static int add_object(json_t *list, const char *name, const struct stored *store
         list,
         json_pack("{s:s?, s:s?, s:I, s:b, s:b, s:s}", "name", utf8_valid(name, strlen(name)) ? name : NULL,
                   "path", is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
-                  "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "complete", is_here, "known",
-                  known != NULL, "text", known ? known->text : ""));
+                  "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "complete",
+                  is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
+                  known ? known->text : ""));
 }
 
 static int print_json(const struct store *store)
@@ -297,7 +309,8 @@ static int print_json(const struct store *store)
     for (size_t i = 0; !failed && i < store->n; i++)
         if (is_other(store, &store->models[i]))
             failed = add_object(list, store->models[i].name, &store->models[i], NULL);
-    failed = failed || json_dumpf(list, stdout, JSON_INDENT(2));
+    if (!failed)
+        json_dumpf(list, stdout, JSON_INDENT(2));
     json_decref(list);
     putchar('\n');
     return failed;

@@ -75,12 +75,9 @@ static int fill_closed_descriptors(void)
     return 0;
 }
 
-int main(int argc, char **argv)
+/* The exit status of what the command line says. */
+static int run_command(int argc, char **argv)
 {
-    if (fill_closed_descriptors())
-        return EXIT_FAILED;
-    signal(SIGXFSZ,
-           SIG_IGN); /* a file over the limit of sizes is an error of write(), not the end of the process */
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;
@@ -97,4 +94,23 @@ int main(int argc, char **argv)
     }
     const struct command *command = commands_find(argv[1]);
     return command ? command->run(argc - 1, argv + 1) : refuse_command(argv[1]);
+}
+
+/* What was written is the result: half of one is none. A command that failed has said why already. */
+static int check_stdout(int status)
+{
+    bool is_whole = fflush(stdout) == 0 && !ferror(stdout);
+    if (is_whole || (status != EXIT_DONE && status != EXIT_INTERRUPTED))
+        return status;
+    fprintf(stderr, "runnel: stdout could not be written\n");
+    return EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    if (fill_closed_descriptors())
+        return EXIT_FAILED;
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file over the limit of sizes is an error of write(), not the end of the process */
+    return check_stdout(run_command(argc, argv));
 }

@@ -1,6 +1,7 @@
 /* run.c: the command `runnel run`: its options, and one answer; a chat is chat.c's.
  *
- * The answer goes to stdout as it is made. Ctrl-C ends the answer, a second one the program. One thread. */
+ * The answer goes to stdout as it is made. Ctrl-C ends the answer, and then the program; a second one ends the program at
+ * once. One thread. */
 #include "cli/run.h"
 
 #include "base/error.h"
@@ -29,7 +30,8 @@ static const struct option_spec run_options[] = {
      OPTION_FIELD(struct run_settings, model), .required = true, .bare = true,
      .extra_hint = "a question goes behind -p, in quotes: -p \"...\""},
     {"prompt", 'p', OPTION_STRING, "TEXT",
-     "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these: a chat",
+     "answer this; behind it follow the file of -f and what is piped into stdin. Nothing of these, on a "
+     "terminal: a chat (with --raw or --json: what is typed until Ctrl-D)",
      OPTION_FIELD(struct run_settings, prompt), .once = true},
     {"file", 'f', OPTION_STRING, "FILE", "answer the text in FILE (-: stdin)",
      OPTION_FIELD(struct run_settings, prompt_file), .once = true},
@@ -177,20 +179,17 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
     runnel_engine_stop(engine);
     if (failure)
         return cli_fail(&error);
-    int status = EXIT_DONE;
+    int status = answer_was_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
     if (settings->json) {
-        status = answer_print_json(model, &response, settings->seed);
+        if (answer_print_json(model, &response, settings->seed))
+            status = EXIT_FAILED;
     } else {
         runnel_model_info info = {.size = sizeof info};
         runnel_model_get_info(model, &info);
         answer_print_timings(model, &response, info.load_ms, settings->verbose);
-        answer_remark_cut_thought(&response);
+        answer_remark_thought(&response);
     }
     runnel_response_free(&response);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "runnel: stdout cannot be written\n");
-        return EXIT_FAILED;
-    }
     return status;
 }
 

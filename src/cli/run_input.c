@@ -54,10 +54,14 @@ static int read_text(const char *path, bool may_be_blank, char **text, runnel_er
     if (strlen(*text) != len)
         failure = error_set(error, RUNNEL_EINVAL, "%s: expected text, found a zero byte at offset %zu",
                             name_of(path), strlen(*text));
+    else if (cli_check_utf8(name_of(path), *text, len, error))
+        failure = RUNNEL_EINVAL;
     else if (!may_be_blank && is_blank(*text))
         failure = error_set(error, RUNNEL_EINVAL, "%s: expected a question, found nothing", name_of(path));
-    if (failure)
+    if (failure) {
         free(*text);
+        *text = NULL;
+    }
     return failure;
 }
 
@@ -125,8 +129,10 @@ int run_input_question(const struct run_settings *settings, char **question, run
         is_stdin(file) || is_stdin(settings->system_file) || is_stdin(settings->chat_template_file);
     int failure = RUNNEL_OK;
     if (settings->prompt)
+        failure = cli_check_utf8("-p", settings->prompt, strlen(settings->prompt), error);
+    if (settings->prompt && !failure)
         text_add_string(&all, settings->prompt);
-    if (file)
+    if (file && !failure)
         failure = add_file(&all, file, false, error);
     if (!failure && !stdin_taken && (!has_text || is_something_piped()))
         failure = add_file(&all, "-", has_text, error);
@@ -150,6 +156,9 @@ int run_input_system(const struct run_settings *settings, char **system, runnel_
         if (failure)
             return failure;
     } else if (settings->system) {
+        int failure = cli_check_utf8("--system", settings->system, strlen(settings->system), error);
+        if (failure)
+            return failure;
         *system = strdup(settings->system);
         if (!*system)
             return error_set(error, RUNNEL_ENOMEM, "no memory for the system prompt");

@@ -59,6 +59,8 @@ static int open_template(const struct gguf *gguf, const char *file, struct chat_
         size_t len = 0;
         int code = cli_read_file(file, &text, &len, error);
         if (!code)
+            code = cli_check_utf8(file, text, len, error);
+        if (!code)
             code = chat_compile(text, len, &named, template, error);
         free(text);
         return code;
@@ -124,6 +126,8 @@ static int render(const struct settings *settings, const struct tm *now, runnel_
         code = open_template(gguf, settings->file, &template, error);
     if (!code)
         code = cli_read_file("-", &text, &len, error);
+    if (!code)
+        code = cli_check_utf8("stdin", text, len, error);
     if (!code)
         code = print_prompt(&template, text, len, now, error);
     free(text);

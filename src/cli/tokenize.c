@@ -1,5 +1,6 @@
 /* tokenize.c: the command `runnel tokenize`: text on stdin to token ids on stdout. Reads the model's
  * tokenizer and none of its weights. One thread. */
+#include "base/error.h"
 #include "base/options.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
@@ -31,8 +32,8 @@ static const struct option_spec specs[] = {
 const struct options_table tokenize_table = {
     "runnel tokenize",
     "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after, "
-    "and "
-    "the text is not normalised: an accented letter of one code point and of two have different ids.",
+    "and the text, which has to be UTF-8, is not normalised: an accented letter of one code point and of two "
+    "have different ids.",
     specs,
     OPTION_COUNT(specs),
 };
@@ -79,14 +80,17 @@ static int tokenize_line(const struct tokenizer *tokenizer, const char *line, si
                          bool special, runnel_error *error)
 {
     json_error_t where;
+    char name[48];
+    snprintf(name, sizeof name, "stdin, line %zu", number);
+    int code = cli_check_utf8(name, line, len, error);
+    if (code)
+        return code;
     json_t *value = json_loadb(line, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
     if (!json_is_string(value)) {
-        char message[128];
-        snprintf(message, sizeof message, "stdin, line %zu: a JSON string expected", number);
         json_decref(value);
-        return fail(error, RUNNEL_EINVAL, message);
+        return error_set(error, RUNNEL_EINVAL, "%s: a JSON string expected", name);
     }
-    int code = print_tokens(tokenizer, json_string_value(value), json_string_length(value), special, error);
+    code = print_tokens(tokenizer, json_string_value(value), json_string_length(value), special, error);
     json_decref(value);
     return code;
 }
@@ -110,6 +114,8 @@ static int tokenize_all(const struct tokenizer *tokenizer, bool special, runnel_
     char *text = NULL;
     size_t len = 0;
     int code = cli_read_file("-", &text, &len, error);
+    if (!code)
+        code = cli_check_utf8("stdin", text, len, error);
     if (!code)
         code = print_tokens(tokenizer, text, len, special, error);
     free(text);

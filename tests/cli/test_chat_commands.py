@@ -76,6 +76,10 @@ def test_help_names_every_command(chat, tiny):
     ("/set verbose ON", "verbose: on"),
     ("/set verbose yes", "/set: verbose: expected on, off or default, found 'yes'"),
     ("/save /no/such/talk.json", "/save: /no/such/talk.json: cannot be written: expected the folder /no/such, found none"),
+    ("/save /proc/talk.json", "/save: /proc/talk.json: cannot be written: No such file or directory"),
+    ("/läd talk.json", "/läd: no such command"),
+    ("/什么", "/什么: no such command; /? lists them. A space before it makes it a question."),
+    ("/set temp 0x10", "/set: temp: expected a number from 0 to 100, found '0x10'"),
     ("/load /no/such/talk.json", "/load: /no/such/talk.json: cannot be read: No such file or directory"),
     ("/reset", "/reset: no such command; did you mean /clear?"),
     ("/HALP", "/HALP: no such command; did you mean /help?"),
@@ -458,6 +462,41 @@ def test_load_shows_where_the_conversation_stood(chat, tiny, tmp_path, question,
     said = say(chat(tiny()), f"/load {path}")
     assert f"Loaded 2 turns from {path}" in said and "of old" not in said
     assert shown in said, said
+
+
+def test_an_empty_answer_in_a_file_is_none(chat, tiny, tmp_path):
+    """The model never sees one: at the end its question is one without an answer, before that the file is refused."""
+    terminal, path = chat(tiny(), *SEED), tmp_path / "talk.json"
+    asked = prompt_tokens(say(terminal, "Why?"))
+    path.write_text(json.dumps([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": ""}]))
+    assert "Loaded 1 turn" in (said := say(terminal, f"/load {path}")) and "The last question has no answer: /retry asks it" in said
+    assert saved(terminal, tmp_path / "other.json") == ["Why?"]
+    assert prompt_tokens(say(terminal, "/retry")) == asked
+    path.write_text(json.dumps([{"role": role, "content": text} for role, text in
+                                (("user", "Why?"), ("assistant", ""), ("user", "So?"), ("assistant", "Yes."))]))
+    assert "message 2: expected an answer, found an empty one; only the last may be empty" in say(terminal, f"/load {path}")
+
+
+def ending_seed(runnel, model, *options):
+    """A seed with which the model ends within its thought."""
+    for seed in map(str, range(1, 40)):
+        done = subprocess.run([runnel, "run", model, "-p", "Why?", *options, "--seed", seed, "--json"], capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=60, check=True)
+        answer = json.loads(done.stdout)
+        if answer["finish_reason"] == "stop" and answer["reasoning"] and not answer["text"] and "</think>" not in answer["reasoning"]:
+            if answer["reasoning_tokens"] + 1 >= answer["completion_tokens"]:
+                return seed
+    raise AssertionError("no answer ends within its thought")
+
+
+def test_an_answer_that_is_complete_and_all_thought(runnel, chat, tiny):
+    options, said = ("--temp", "100", "--top-k", "0", "--top-p", "1", "-n", "900"), "so there is no answer"
+    seed = ending_seed(runnel, tiny("r1"), *options)
+    done = subprocess.run([runnel, "run", tiny("r1"), "-p", "Why?", *options, "--seed", seed], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60)
+    words = " ".join(done.stderr.split())
+    assert done.returncode == 0 and "complete]" in words and "within its thought, which it never closed, " + said in words
+    assert "The model ended within its thought, which it never closed, " + said in say(chat(tiny("r1"), *options, "--seed", seed), "Why?")
 
 
 def stop_before_the_answer(terminal, line):

@@ -113,6 +113,17 @@ def test_insecure_that_changes_nothing_is_said(runnel, tiny, flags, why):
     assert done.returncode == 1 and f"--insecure changes nothing: {why}" in done.stderr
 
 
+@pytest.mark.parametrize("args", [("list",), ("list", "--json"), ("pull", "--list"), ("help",), ("help", "run"), ("--help",), ("run", "--help"),
+                                  ("--version",), ("version",), ("inspect", "MODEL"), ("inspect", "MODEL", "--json"),
+                                  ("template", "MODEL")])
+def test_a_stdout_that_cannot_be_written_is_told(runnel, tiny, args):
+    args = [tiny() if word == "MODEL" else word for word in args]
+    chat = '{"messages": [{"role": "user", "content": "x"}]}'
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([runnel, *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, input=chat)
+    assert (done.returncode, done.stderr) == (1, "runnel: stdout could not be written\n")
+
+
 def variables_told(done):
     return [line for line in done.stderr.splitlines() if "RUNNEL_" in line]
 

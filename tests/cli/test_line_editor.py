@@ -322,6 +322,21 @@ def test_what_is_typed_while_an_answer_streams_is_kept(chat, tmp_path):
     assert read_history(tmp_path / "history") == ["Tell me", "日本 early"]
 
 
+def test_what_was_typed_before_ctrl_c_stopped_the_answer_is_kept(chat, tmp_path):
+    terminal = chat("-n", "60000", "--ctx", "70000", kind="long")
+    terminal.type("Tell me\r")
+    terminal.wait_for(PASTE_OFF)
+    time.sleep(0.5)
+    terminal.type("typed early")
+    time.sleep(0.3)
+    terminal.type("\x03")
+    terminal.wait_for("cancelled")
+    terminal.wait_for("typed early")
+    terminal.type("\x15")  # Ctrl-U
+    leave(terminal)
+    assert read_history(tmp_path / "history") == ["Tell me"]
+
+
 def test_ctrl_c_throws_a_text_of_several_lines_away(chat, tmp_path):
     terminal = chat()
     terminal.type('"""\rsome\rlines')
@@ -440,7 +455,7 @@ def test_several_chats_share_the_history(chat, tmp_path):
     leave(first)
     leave(second)
     texts = read_history(path)
-    assert len(texts) == 1006 and texts[-6:] == [f"{who} {i}" for i in range(3) for who in ("first", "second")]
+    assert len(texts) == 1000 and texts[-7:-6] == ["old"] and texts[-6:] == [f"{who} {i}" for i in range(3) for who in ("first", "second")]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     leave(chat())
     assert len(read_history(path)) == 1000 and read_history(path)[-6:] == texts[-6:]

@@ -222,7 +222,9 @@ def test_a_file_that_cannot_be_run_is_told_apart(run, folders, tiny):
     (pulled / "smollm2-135m.gguf").write_bytes(header)
     result = run("list")
     assert line_of(result, "words") == f"* {'words':14} {len(header):6} B  vocabulary only: models/words.gguf"
-    assert line_of(result, "cut.bin").endswith("  not a whole file: models/cut.bin")
+    assert line_of(result, "cut.bin").endswith("  not a whole file: models/cut.bin") and line_of(result, "cut.bin").startswith(". ")
+    models = {model["name"]: model for model in json.loads(run("list", "--json").stdout)}
+    assert {name: models[name]["complete"] for name in ("words", "whole", "cut.bin")} == {"words": True, "whole": True, "cut.bin": False}
     assert line_of(result, "whole").endswith("B  models/whole.gguf")
     assert "  vocabulary only: SmolLM2" in line_of(result, "smollm2-135m")
     assert "truncated" in run("inspect", "cut.bin").stderr or "expected" in run("inspect", "cut.bin").stderr
@@ -232,7 +234,7 @@ def test_a_file_that_cannot_be_run_is_told_apart(run, folders, tiny):
 def test_a_name_does_not_command_the_terminal(run, folders):
     (folders[0] / "a\x1b[2Jb\n.gguf").write_bytes(b"GGUF")
     result = run("list")
-    assert "\x1b" not in result.stdout and line_of(result, "a?[2Jb?").startswith("* ")
+    assert "\x1b" not in result.stdout and line_of(result, "a?[2Jb?").startswith(". ")
 
 
 @pytest.mark.parametrize("typed", ["modle", "mode", "MODEL", "mo"])

@@ -1,6 +1,7 @@
 """runnel run: one answer, on tiny models and, where it is, on a real one. The chat is in test_chat.py."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -167,8 +168,20 @@ def test_wrong_prompts(runnel, tiny, tmp_path):
     (tmp_path / "blank.txt").write_text("")
     assert_fails(run(runnel, "-m", model, "-f", tmp_path / "blank.txt"), 1, "blank.txt", "expected a question")
     assert_fails(run(runnel, "-m", model, input=b"half of this\0would be lost"), 1, "stdin", "12")
-    # What is not UTF-8 goes in byte by byte.
-    assert answer(runnel, "-m", model, "--raw", "-n", "1", input=b"\xff\xfe\x80")["prompt_tokens"] == 3
+
+
+def test_texts_that_are_not_utf8(runnel, tiny, tmp_path):
+    """A vocabulary may have no tokens for such bytes: they must not vanish without a word."""
+    model, wrong, path = tiny(), b"caf\xe9", tmp_path / "latin1"
+    path.write_bytes(wrong)
+    for name, args, stdin in (("stdin", (), wrong), ("stdin", ("--raw",), wrong), ("stdin", ("-p", "x"), wrong), (str(path), ("-f", path), b""),
+                              ("-p", ("-p", wrong), b""), ("--system", ("-p", "x", "--system", wrong), b""),
+                              (str(path), ("-p", "x", "--system-file", path), b""), ("stdin", ("-p", "x", "--system-file", "-"), wrong),
+                              (str(path), ("-p", "x", "--chat-template-file", path), b"")):
+        done = subprocess.run([runnel, "run", model, *args], input=stdin, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (1, b""), (name, args)
+        assert done.stderr.decode() == f"runnel: {name}: expected UTF-8 text, found byte 0xE9 at offset 3\n", args
+    assert answer(runnel, "-m", model, "--raw", "-n", "1", input="é".encode())["prompt_tokens"] == 2
 
 
 def test_prompt_and_context(runnel, tiny):
@@ -253,12 +266,31 @@ def test_more_threads_than_cpus_are_remarked(runnel, tiny):
 
 
 def test_an_interrupt_ends_the_answer(runnel, tiny):
+    """Half an answer is no success: the status is that of a shell for the signal. What came is written."""
     process = long_run(runnel, tiny("long"))
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     _, timings = process.communicate(timeout=30)
-    assert process.returncode == 0 and b"cancelled" in timings
+    assert process.returncode == 130 and b"cancelled" in timings
     assert time.monotonic() - started < 10
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return int(caught.group(1), 16) >> (number - 1) & 1
+
+
+def test_an_interrupted_object_says_so(runnel, tiny):
+    process = subprocess.Popen([runnel, "run", "-m", tiny("long"), "-p", "Tell me", "-n", "60000", "--ctx", "70000", *GREEDY, "--json"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not catches(process.pid, signal.SIGINT):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and json.loads(out)["finish_reason"] == "cancelled"
 
 
 def test_full_disk(runnel, tiny):

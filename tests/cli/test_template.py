@@ -55,3 +55,12 @@ def test_a_template_that_refuses_is_one_line(tmp_path, text, said):
 def test_requests_that_are_wrong(request_text):
     done = template(request_text)
     assert done.returncode == 1 and not done.stdout and done.stderr.count(b"\n") == 1
+
+
+def test_what_is_not_utf8_is_refused(tmp_path):
+    file = tmp_path / "t.jinja"
+    file.write_bytes(b"caf\xe9")
+    for arguments, request, name in (((), b"caf\xe9", "stdin"), (("--file", str(file)), b"{}", str(file))):
+        done = subprocess.run([RUNNEL, "template", "-m", MODEL, *arguments], input=request, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"runnel: {name}: expected UTF-8 text, found byte 0xE9 at offset 3\n"

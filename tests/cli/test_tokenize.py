@@ -2,6 +2,8 @@
 import json
 import subprocess
 
+import pytest
+
 IM_START, IM_END, THINK = 281, 282, 287  # of the tiny vocabulary; the bytes are tokens 0 to 255
 
 
@@ -21,7 +23,20 @@ def test_text(runnel, tiny):
     assert ids(runnel, model, "~!") == [126, 33]
     assert ids(runnel, model, "東") == list("東".encode())
     assert ids(runnel, model, "") == []
-    assert json.loads(tokenize(runnel, model, b"\xff\0~").stdout) == [255, 0, 126]
+    assert json.loads(tokenize(runnel, model, b"\0~").stdout) == [0, 126]
+
+
+@pytest.mark.parametrize("text, byte, offset", [
+    (b"caf\xe9", "E9", 3), (b"caf\xe9 au lait", "E9", 3), (b"\xff\0~", "FF", 0), ("é".encode() + b"\xed\xa0\x80", "ED", 2), (b"a\xe6\x97", "E6", 1),
+])
+def test_what_is_not_utf8_is_refused(runnel, tiny, text, byte, offset):
+    """A vocabulary may have no tokens for such bytes: they must not vanish without a word."""
+    done = tokenize(runnel, tiny(), text)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == f"runnel: stdin: expected UTF-8 text, found byte 0x{byte} at offset {offset}\n"
+    done = tokenize(runnel, tiny(), b'"fine"\n"' + text.replace(b"\0", b"") + b'"\n', "--jsonl")
+    assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
+    assert done.stderr.decode() == f"runnel: stdin, line 2: expected UTF-8 text, found byte 0x{byte} at offset {offset + 1}\n"
 
 
 def test_not_normalised(runnel, tiny):

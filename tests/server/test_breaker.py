@@ -241,4 +241,8 @@ def test_what_is_used_from_the_start_does_not_degrade(serve, tiny):
         time.sleep(1.2)  # the memory was looked at
         assert serving.metric("deepseek_memory_percent") > 90
         assert serving.get("/health")[2] == {"status": "ok"}, limit
-        assert any("used already" in line["message"] for line in serving.events("memory"))
+        line, = [line["message"] for line in serving.events("memory") if "used already" in line["message"]]
+        if limit > base:
+            assert "answers become shorter (the server is degraded) only past" in line and f"is {limit} MiB" in line
+        else:
+            assert "such a limit changes nothing" in line and f"the limit of this process (--memory-limit-mib) is {limit} MiB" in line

@@ -155,6 +155,8 @@ static void test_refusals(void **state)
     refused("--top-p: expected a number from 0 to 1, found '1.01'", "--top-p", "1.01", NULL);
     refused("found 'nan'", "--top-p", "nan", NULL);
     refused("found 'inf'", "--top-p", "inf", NULL);
+    refused("found '0x1p-1'", "--top-p", "0x1p-1", NULL);
+    refused("found '0X0'", "--top-p", "0X0", NULL);
     refused("found '0.5 '", "--top-p", "0.5 ", NULL);
     refused("--seed: expected a whole number from 0 to 2^64 - 1, found '-1'", "--seed", "-1", NULL);
     refused("found '18446744073709551616'", "--seed", "18446744073709551616", NULL);

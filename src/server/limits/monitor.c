@@ -105,6 +105,28 @@ void monitor_stop(struct monitor *monitor)
     monitor->timer = NULL;
 }
 
+/* The mark was raised, as so much is used before the first request: says past what answers become shorter. */
+static void tell_raised_mark(const struct monitor *monitor)
+{
+    const struct memory_reading *memory = &monitor->memory;
+    unsigned long long used_mib = memory->used_bytes >> 20, limit_mib = memory->limit_bytes >> 20;
+    const char *whose =
+        monitor->options->memory_limit_bytes ? "this process (--memory-limit-mib)" : "the system";
+    if (memory->used_bytes >= memory->limit_bytes)
+        log_say(monitor->log, "memory",
+                "%llu MiB are used already, before the first request, and the limit of %s is %llu MiB: such "
+                "a limit "
+                "changes nothing, memory neither shortens answers nor refuses requests",
+                used_mib, whose, limit_mib);
+    else
+        log_say(
+            monitor->log, "memory",
+            "%.0f %% of the memory is used already, before the first request (%llu MiB; the limit of %s is "
+            "%llu MiB): answers become shorter (the server is degraded) only past %.1f %%, not past %.0f %%",
+            memory->percent, used_mib, whose, limit_mib, monitor->breaker.memory_mark,
+            monitor->options->breaker.memory_percent);
+}
+
 void monitor_ready(struct monitor *monitor, runnel_engine *engine)
 {
     monitor->engine = engine;
@@ -112,12 +134,8 @@ void monitor_ready(struct monitor *monitor, runnel_engine *engine)
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
     breaker_ready(&monitor->breaker, monitor->memory.percent);
-    double mark = monitor->breaker.memory_mark;
-    if (mark != monitor->options->breaker.memory_percent)
-        log_say(monitor->log, "memory",
-                "%.0f %% of the memory is used already: answers become shorter (are degraded) past %.1f %%, "
-                "not past %.0f %%",
-                monitor->memory.percent, mark, monitor->options->breaker.memory_percent);
+    if (monitor->breaker.memory_mark != monitor->options->breaker.memory_percent)
+        tell_raised_mark(monitor);
 }
 
 /* Requests ------------------------------------------------------------------------------------------------ */
