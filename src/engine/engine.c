@@ -35,6 +35,8 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
     int failure = engine_options_pages(options, forward_page_bytes(&all_layers, 1, model->weights),
                                        &cache.n_pages, error);
     if (!failure)
+        failure = engine_options_check_window(options, cache.n_positions, cache.n_pages, error);
+    if (!failure)
         failure = kvcache_create(&cache, &engine->cache, error);
     if (failure)
         return failure;

@@ -79,29 +79,32 @@ int engine_options_read(const struct runnel_model *model, const runnel_engine_op
     return failure;
 }
 
-/* Too few beside n_kv_bytes, which hold n_held tokens. */
+static uint64_t pages_of(uint64_t n_positions)
+{
+    return (n_positions + KV_PAGE - 1) / KV_PAGE;
+}
+
+/* n_kv_tokens are too few; n_kv_bytes, where they were given, hold n_held tokens. */
 static int refuse_kv_tokens(const runnel_engine_options *options, uint64_t n_held, runnel_error *error)
 {
-    char otherwise[64] = "";
-    if (n_held >= options->n_context)
+    char beside[64] = "", otherwise[64] = "";
+    if (options->n_kv_bytes)
+        snprintf(beside, sizeof beside, " beside n_kv_bytes, %llu", (unsigned long long)options->n_kv_bytes);
+    if (options->n_kv_bytes && n_held >= options->n_context)
         snprintf(otherwise, sizeof otherwise, ", or 0 for the %llu that n_kv_bytes hold",
                  (unsigned long long)n_held);
-    return error_set(
-        error, RUNNEL_EINVAL, "n_kv_tokens: %u beside n_kv_bytes, %llu, expected room for n_context, %u%s",
-        options->n_kv_tokens, (unsigned long long)options->n_kv_bytes, options->n_context, otherwise);
+    return error_set(error, RUNNEL_EINVAL, "n_kv_tokens: %u%s, expected room for n_context, %u%s",
+                     options->n_kv_tokens, beside, options->n_context, otherwise);
 }
 
 int engine_options_pages(const runnel_engine_options *options, size_t page_bytes, uint32_t *n_pages,
                          runnel_error *error)
 {
-    uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
-    uint64_t n = a_context * options->n_parallel;
+    uint64_t a_context = pages_of(options->n_context), n = a_context * options->n_parallel;
     if (options->n_kv_tokens)
-        n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
+        n = pages_of(options->n_kv_tokens);
     else if (options->n_kv_bytes)
         n = options->n_kv_bytes / page_bytes;
-    if (n < a_context && !options->n_kv_bytes)
-        n = a_context;
     if (n < a_context && options->n_kv_tokens)
         return refuse_kv_tokens(options, options->n_kv_bytes / page_bytes * KV_PAGE, error);
     if (n < a_context)
@@ -115,4 +118,32 @@ int engine_options_pages(const runnel_engine_options *options, size_t page_bytes
                          (unsigned long long)n, INT32_MAX);
     *n_pages = (uint32_t)n;
     return RUNNEL_OK;
+}
+
+/* What would do instead of a window that takes n_wanted pages. */
+static int refuse_window(const runnel_engine_options *options, uint64_t n_wanted, uint32_t n_pages,
+                         runnel_error *error)
+{
+    char expected[96] = "room for three pages at least";
+    uint64_t n_first = pages_of(options->keep_first);
+    if (n_first + 2 <= n_pages)
+        snprintf(expected, sizeof expected, "%u and at most %llu", options->keep_first,
+                 (unsigned long long)(n_pages - 1 - n_first) * KV_PAGE);
+    else if (n_pages > 2)
+        snprintf(expected, sizeof expected, "at most %llu and %d",
+                 (unsigned long long)(n_pages - 2) * KV_PAGE, KV_PAGE);
+    return error_set(
+        error, RUNNEL_EINVAL,
+        "keep_first and keep_last: %u and %u take %llu pages of %d tokens, each in whole pages and "
+        "one more, the KV cache has %u: expected %s",
+        options->keep_first, options->keep_last, (unsigned long long)n_wanted, KV_PAGE, n_pages, expected);
+}
+
+int engine_options_check_window(const runnel_engine_options *options, uint32_t n_positions, uint32_t n_pages,
+                                runnel_error *error)
+{
+    uint64_t n_wanted = pages_of(options->keep_first) + 1 + pages_of(options->keep_last);
+    if (!options->keep_last || n_wanted <= n_pages || pages_of(n_positions) <= n_pages)
+        return RUNNEL_OK;
+    return refuse_window(options, n_wanted, n_pages, error);
 }

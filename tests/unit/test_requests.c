@@ -250,6 +250,28 @@ static void a_window_bounds_memory(void **state)
     runnel_engine_stop(engine);
 }
 
+/* The largest windows that are taken: whole pages, the last of which are just enough. */
+static void a_window_as_large_as_the_cache(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[][3] = {{128, 4, 64}, {128, 64, 32}, {128, 0, 96},
+                                        {96, 4, 4},   {128, 33, 1},  {160, 32, 65}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const runnel_engine_options options = {
+            .n_context = sizes[i][0], .keep_first = sizes[i][1], .keep_last = sizes[i][2]};
+        runnel_engine *engine = tiny_engine_start(model, options);
+        int32_t ids[N_PROMPT_MAX];
+        runnel_request request = request_of(ids, 20, 500, 1);
+        runnel_response response = {.size = sizeof response};
+        runnel_error error;
+        if (runnel_respond(engine, &request, &response, &error))
+            fail_msg("%u, %u: %s", options.keep_first, options.keep_last, error.message);
+        assert_int_equal(response.n_tokens, 500);
+        runnel_response_free(&response);
+        runnel_engine_stop(engine);
+    }
+}
+
 enum { N_SUBMITTERS = 4, N_EACH = 6 };
 
 struct submitter {
@@ -320,6 +342,7 @@ int main(void)
         cmocka_unit_test(stopping_ends_what_runs),
         cmocka_unit_test(preempted_requests_give_the_same_answer),
         cmocka_unit_test(a_window_bounds_memory),
+        cmocka_unit_test(a_window_as_large_as_the_cache),
         cmocka_unit_test(threads_submit_at_once),
         cmocka_unit_test(a_batch_window_holds_the_first),
     };
