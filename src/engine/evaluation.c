@@ -30,6 +30,15 @@ struct evaluation {
     int failure;
 };
 
+/* runnel_engine_stop does not wait for the rest. */
+static int check_goes_on(struct runnel_engine *engine, const struct evaluation *evaluation)
+{
+    pthread_mutex_lock(&engine->lock);
+    bool stopping = engine->stopping;
+    pthread_mutex_unlock(&engine->lock);
+    return stopping ? error_set(evaluation->error, RUNNEL_ECANCELLED, ENGINE_IS_STOPPING) : RUNNEL_OK;
+}
+
 /* Hands out the logits of the rows that the last step kept, as many at a time as there is room for. */
 static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_index,
                     const struct evaluation *evaluation)
@@ -38,8 +47,11 @@ static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_
     for (uint32_t first = 0; first < n_kept; first += engine->n_logits) {
         uint32_t n = n_kept - first < engine->n_logits ? n_kept - first : engine->n_logits;
         float *logits;
+        int failure = check_goes_on(engine, evaluation);
+        if (failure)
+            return failure;
         forward_begin_logits(engine->forward, first, n);
-        int failure = forward_wait(engine->forward, &logits, evaluation->error);
+        failure = forward_wait(engine->forward, &logits, evaluation->error);
         if (failure)
             return failure;
         for (uint32_t i = 0; i < n; i++)
@@ -56,7 +68,10 @@ static int evaluate_chunk(struct runnel_engine *engine, const struct evaluation 
 {
     uint32_t n_left = evaluation->n_ids - done,
              n = n_left < evaluation->n_chunk ? n_left : evaluation->n_chunk;
-    int failure = kvcache_reserve(engine->cache, sequence, n);
+    int failure = check_goes_on(engine, evaluation);
+    if (failure)
+        return failure;
+    failure = kvcache_reserve(engine->cache, sequence, n);
     if (failure)
         return error_set(evaluation->error, failure, "no room in the KV cache for %u tokens",
                          evaluation->n_ids);
