@@ -177,10 +177,13 @@ typedef struct runnel_engine_options {
     uint32_t n_batch;      /* rows a step at most; 0: 512 */
     uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
     uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
-    uint32_t n_kv_tokens;  /* positions in the KV cache; 0: by n_kv_bytes, or n_context x n_parallel */
+    uint32_t n_kv_tokens;  /* positions in the KV cache, at least n_context; 0: by n_kv_bytes, or n_context x n_parallel */
     uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0, or beside n_kv_tokens: by these */
-    uint32_t keep_first;   /* with keep_last: a window. Long sequences keep their first and last positions */
-    uint32_t keep_last;    /* and drop whole pages between; answers may then pass n_context. 0: no window */
+    /* A window, with keep_last: long sequences keep their first and last positions and drop whole pages of 32 between;
+     * answers may then pass n_context. keep_last 0: no window. Both in whole pages, and one page more, must fit into the KV
+     * cache, or it is RUNNEL_EINVAL: in a cache of 128 positions keep_first 4 and keep_last 64 do, 4 and 65 do not. */
+    uint32_t keep_first;
+    uint32_t keep_last;
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
     float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
     float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */

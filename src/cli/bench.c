@@ -514,6 +514,8 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
     options.n_kv_tokens = options.n_parallel * n_sequence;
     if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
         options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
+    if (options.n_kv_tokens < options.n_context)
+        options.n_kv_tokens = options.n_context;
     int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
     if (failure)
         cli_name_options(names, error);

@@ -278,6 +278,8 @@ static const struct field_name engine_names[] = {
     {"n_batch", "--batch"},
     {"n_parallel", "--parallel"},
     {"n_requests", "--limit-concurrency"},
+    {"keep_first", "--keep-first"},
+    {"keep_last", "--keep-last"},
     {NULL, NULL},
 };
 

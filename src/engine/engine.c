@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include "engine/arguments.h"
+#include "engine/engine_options.h"
 #include "engine/sharing.h"
 #include "engine/step.h"
 
@@ -11,125 +12,16 @@
 
 #include <limits.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    CONTEXT_DEFAULT = 8192,
-    BATCH_DEFAULT = 512,
-    BATCH_MAX = 8192,
-    PARALLEL_MAX = 1024,
-    REQUESTS_DEFAULT = 100,
-    REQUESTS_MAX = 1 << 16,
     LOGITS_MIN = 8,          /* rows of logits: one pass of the head's weights serves as many */
     WARM_UP_ROWS = 64,       /* of a prompt; more where the back end likes more */
     MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
 };
 
 /* Starting ------------------------------------------------------------------------------------------------ */
-
-void runnel_engine_options_init_sized(void *options, size_t size)
-{
-    const runnel_engine_options defaults = {.size = sizeof defaults};
-    if (options)
-        versioned_init(&defaults, sizeof defaults, options, size);
-}
-
-static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t max, runnel_error *error)
-{
-    if (value >= min && value <= max)
-        return RUNNEL_OK;
-    return error_set(error, RUNNEL_EINVAL, "%s: %u, expected %u to %u", name, value, min, max);
-}
-
-static int check_ms(const char *name, float value, runnel_error *error)
-{
-    if (value >= 0 && isfinite(value))
-        return RUNNEL_OK;
-    return error_set(error, RUNNEL_EINVAL, "%s: %g, expected 0 or more", name, (double)value);
-}
-
-static int read_options(const struct runnel_model *model, const runnel_engine_options *given,
-                        runnel_engine_options *options, runnel_error *error)
-{
-    runnel_engine_options_init(options);
-    int failure =
-        given ? versioned_read("runnel_engine_options", given, options, sizeof *options, error) : RUNNEL_OK;
-    if (failure)
-        return failure;
-    uint32_t n_train = model->weights->config.n_context_train;
-    if (!options->n_context)
-        options->n_context = n_train < CONTEXT_DEFAULT ? n_train : CONTEXT_DEFAULT;
-    if (!options->n_batch)
-        options->n_batch = BATCH_DEFAULT;
-    if (!options->n_parallel)
-        options->n_parallel = 1;
-    if (!options->n_requests)
-        options->n_requests = REQUESTS_DEFAULT;
-    if (options->keep_first && !options->keep_last)
-        failure = error_set(error, RUNNEL_EINVAL,
-                            "keep_first: %u without keep_last, expected both: they make a window",
-                            options->keep_first);
-    if (!failure)
-        failure = check_range("n_context", options->n_context, 2, n_train, error);
-    if (!failure)
-        failure = check_range("n_batch", options->n_batch, 1, BATCH_MAX, error);
-    if (!failure)
-        failure = check_range("n_parallel", options->n_parallel, 1, PARALLEL_MAX, error);
-    if (!failure)
-        failure = check_range("n_requests", options->n_requests, 1, REQUESTS_MAX, error);
-    if (!failure)
-        failure = check_ms("step_budget_ms", options->step_budget_ms, error);
-    if (!failure)
-        failure = check_ms("batch_window_ms", options->batch_window_ms, error);
-    if (!failure)
-        failure = check_ms("max_wait_ms", options->max_wait_ms, error);
-    if (options->n_batch < options->n_parallel)
-        options->n_batch = options->n_parallel;
-    if (options->n_requests < options->n_parallel)
-        options->n_requests = options->n_parallel;
-    return failure;
-}
-
-/* Too few beside n_kv_bytes, which hold n_held tokens. */
-static int refuse_kv_tokens(const runnel_engine_options *options, uint64_t n_held, runnel_error *error)
-{
-    char otherwise[64] = "";
-    if (n_held >= options->n_context)
-        snprintf(otherwise, sizeof otherwise, ", or 0 for the %llu that n_kv_bytes hold",
-                 (unsigned long long)n_held);
-    return error_set(
-        error, RUNNEL_EINVAL, "n_kv_tokens: %u beside n_kv_bytes, %llu, expected room for n_context, %u%s",
-        options->n_kv_tokens, (unsigned long long)options->n_kv_bytes, options->n_context, otherwise);
-}
-
-/* How many pages the pool has: as many as asked for, one context at least. */
-static int count_pages(size_t page_bytes, const runnel_engine_options *options, uint32_t *n_pages,
-                       runnel_error *error)
-{
-    uint64_t a_context = ((uint64_t)options->n_context + KV_PAGE - 1) / KV_PAGE;
-    uint64_t n = a_context * options->n_parallel;
-    if (options->n_kv_tokens)
-        n = ((uint64_t)options->n_kv_tokens + KV_PAGE - 1) / KV_PAGE;
-    else if (options->n_kv_bytes)
-        n = options->n_kv_bytes / page_bytes;
-    if (n < a_context && !options->n_kv_bytes)
-        n = a_context;
-    if (n < a_context && options->n_kv_tokens)
-        return refuse_kv_tokens(options, options->n_kv_bytes / page_bytes * KV_PAGE, error);
-    if (n < a_context)
-        return error_set(error, RUNNEL_EINVAL,
-                         "n_kv_bytes: %llu MiB hold %llu tokens, expected room for n_context, %u (%llu MiB)",
-                         (unsigned long long)(options->n_kv_bytes >> 20), (unsigned long long)n * KV_PAGE,
-                         options->n_context,
-                         (unsigned long long)((a_context * page_bytes + (1 << 20) - 1) >> 20));
-    if (n > INT32_MAX)
-        return error_set(error, RUNNEL_EINVAL, "KV cache: %llu pages, expected at most %d",
-                         (unsigned long long)n, INT32_MAX);
-    *n_pages = (uint32_t)n;
-    return RUNNEL_OK;
-}
 
 /* The cache, and the forward pass that has its keys and values. */
 static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
@@ -141,8 +33,10 @@ static int create_cache(struct runnel_engine *engine, const runnel_engine_option
         .n_sequences = options->n_parallel + 1, /* one for calls */
         .n_positions = engine->limits.n_positions,
     };
-    int failure =
-        count_pages(forward_page_bytes(&all_layers, 1, model->weights), options, &cache.n_pages, error);
+    int failure = engine_options_pages(options, forward_page_bytes(&all_layers, 1, model->weights),
+                                       &cache.n_pages, error);
+    if (!failure)
+        failure = engine_options_check_window(options, cache.n_positions, cache.n_pages, error);
     if (!failure)
         failure = kvcache_create(&cache, &engine->cache, error);
     if (failure)
@@ -276,7 +170,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     runnel_engine_options options;
     int failure = arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(engine, out)), error);
     if (!failure)
-        failure = read_options(model, given, &options, error);
+        failure = engine_options_read(model, given, &options, error);
     if (failure)
         return failure;
     struct runnel_engine *engine = calloc(1, sizeof *engine);

@@ -86,6 +86,21 @@ static void limit_rows(struct runnel_engine *engine)
         }
 }
 
+/* There is no room for more of a sequence, not even alone. An answer ends there, as at the end of the context; a prompt
+ * has nothing to show. */
+static void end_for_room(struct runnel_engine *engine, struct runnel_future *future, int failure,
+                         uint32_t n_rows)
+{
+    runnel_error error;
+    error_set(&error, failure, "no room in the KV cache for %u more tokens", n_rows);
+    if (future->entry.n_drawn == 0) {
+        engine_fail(engine, future, &error);
+        return;
+    }
+    const struct answer_outcome outcome = answer_finish(&future->answer, RUNNEL_FINISH_LENGTH);
+    engine_retire(engine, future, &outcome);
+}
+
 /* Makes room for an item's rows; where pages run out, another request is put back and will be computed again. */
 static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
 {
@@ -96,13 +111,10 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
             return;
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
-        if (victim) {
+        if (victim)
             close_sequence(engine, engine_future_of(victim));
-        } else {
-            runnel_error error;
-            error_set(&error, failure, "no room in the KV cache for %u more tokens", item->n_rows);
-            engine_fail(engine, future, &error);
-        }
+        else
+            end_for_room(engine, future, failure, item->n_rows);
     }
 }
 

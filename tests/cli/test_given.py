@@ -76,6 +76,13 @@ def test_what_the_library_refuses_is_told_of_the_option(runnel, tiny, tmp_path):
         assert not any(field in done.stderr for field in ("n_kv_bytes", "n_context")), done.stderr
 
 
+def test_a_window_that_does_not_fit_the_cache(runnel, tiny):
+    """Answers would end with an error once the pages are used up."""
+    done = run(runnel, "serve", tiny("long"), "--port", "0", "--ctx", "256", "--kv-cache-mib", "1", "--keep-last", "1000")
+    assert done.returncode == 1 and "--keep-first and --keep-last: 64 and 1000 take 35 pages" in done.stderr
+    assert "expected 64 and at most 896" in done.stderr and "keep_" not in done.stderr
+
+
 def test_a_model_without_its_flag(runnel, tiny, tmp_path):
     model = tiny()
     assert run(runnel, "run", model, "-p", "Tell me", "-n", "3").returncode == 0

@@ -666,6 +666,8 @@ static void arguments_that_cannot_be(void **state)
         "n_kv_tokens: 64 beside n_kv_bytes, 1048576, expected room for n_context, 256, or 0 for the ");
     expect_no_engine((runnel_engine_options){.n_context = 256, .n_kv_tokens = 64, .n_kv_bytes = 1},
                      "n_kv_tokens: 64 beside n_kv_bytes, 1, expected room for n_context, 256");
+    expect_no_engine((runnel_engine_options){.n_context = 256, .n_kv_tokens = 64},
+                     "n_kv_tokens: 64, expected room for n_context, 256");
     assert_int_equal(runnel_logits_each(engine, ids, 2, 0, take_logits, NULL, error), RUNNEL_EINVAL);
     assert_non_null(strstr(error->message, "ids: token 1 is -1"));
     assert_int_equal(runnel_logits_each(engine, ids, 1, 1 << 20, take_logits, NULL, error), RUNNEL_EINVAL);
@@ -674,6 +676,25 @@ static void arguments_that_cannot_be(void **state)
     assert_non_null(strstr(error->message, "n_vocab"));
     assert_int_equal(runnel_detokenize(model, ids, 2, false, &text, &len, error), RUNNEL_EINVAL);
     assert_non_null(strstr(error->message, "ids: token 1 is -1"));
+}
+
+/* A window takes whole pages, and one more that is being filled. */
+static void windows_that_do_not_fit(void **state)
+{
+    (void)state;
+    expect_no_engine((runnel_engine_options){.n_context = 128, .keep_first = 4, .keep_last = 124},
+                     "keep_first and keep_last: 4 and 124 take 6 pages of 32 tokens, each in whole pages and "
+                     "one more, the KV cache has 4: expected 4 and at most 64");
+    expect_no_engine((runnel_engine_options){.n_context = 128, .keep_first = 64, .keep_last = 64},
+                     "expected 64 and at most 32");
+    expect_no_engine((runnel_engine_options){.n_context = 128, .keep_last = 97}, "expected 0 and at most 96");
+    expect_no_engine((runnel_engine_options){.n_context = 128, .keep_first = 100, .keep_last = 1},
+                     "expected at most 64 and 32");
+    expect_no_engine((runnel_engine_options){.n_context = 64, .keep_first = 4, .keep_last = 4},
+                     "the KV cache has 2: expected room for three pages at least");
+    expect_no_engine(
+        (runnel_engine_options){.n_context = 128, .keep_first = UINT32_MAX, .keep_last = UINT32_MAX},
+        "keep_first and keep_last: 4294967295 and 4294967295 take 268435457 pages");
 }
 
 static void two_chat_templates(void **state)
@@ -713,6 +734,7 @@ int main(void)
         cmocka_unit_test(times_that_are_none),
         cmocka_unit_test(options_that_cannot_be),
         cmocka_unit_test(arguments_that_cannot_be),
+        cmocka_unit_test(windows_that_do_not_fit),
         cmocka_unit_test(two_chat_templates),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -1,5 +1,6 @@
 /* test_requests.c: requests on their way through the engine's thread: submitted together or not at all, waited for, polled,
  * cancelled, freed early, put back when pages run out, in a window, from several threads. On a tiny model. */
+#include "engine/engine.h"
 #include "helpers/tiny_engine.h"
 
 #include <pthread.h>
@@ -250,6 +251,75 @@ static void a_window_bounds_memory(void **state)
     runnel_engine_stop(engine);
 }
 
+/* The largest windows that are taken: whole pages, the last of which are just enough. */
+static void a_window_as_large_as_the_cache(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[][3] = {{128, 4, 64}, {128, 64, 32}, {128, 0, 96},
+                                        {96, 4, 4},   {128, 33, 1},  {160, 32, 65}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const runnel_engine_options options = {
+            .n_context = sizes[i][0], .keep_first = sizes[i][1], .keep_last = sizes[i][2]};
+        runnel_engine *engine = tiny_engine_start(model, options);
+        int32_t ids[N_PROMPT_MAX];
+        runnel_request request = request_of(ids, 20, 500, 1);
+        runnel_response response = {.size = sizeof response};
+        runnel_error error;
+        if (runnel_respond(engine, &request, &response, &error))
+            fail_msg("%u, %u: %s", options.keep_first, options.keep_last, error.message);
+        assert_int_equal(response.n_tokens, 500);
+        runnel_response_free(&response);
+        runnel_engine_stop(engine);
+    }
+}
+
+/* Takes all pages that nobody has, from the answer's first token to its end. */
+struct page_taker {
+    runnel_engine *engine;
+    int sequence; /* -1: nothing is taken yet */
+};
+
+static bool take_pages(void *user, const runnel_event *event)
+{
+    struct page_taker *taker = user;
+    struct kvcache *cache = taker->engine->cache; /* this is its thread */
+    if (event->kind == RUNNEL_EVENT_TOKEN && taker->sequence < 0) {
+        struct kvcache_stats stats;
+        kvcache_get_stats(cache, &stats);
+        taker->sequence = kvcache_open(cache, 1, 0, 0);
+        assert_int_equal(kvcache_reserve(cache, taker->sequence, (stats.n_free + stats.n_cached) * KV_PAGE),
+                         RUNNEL_OK);
+    } else if (event->kind == RUNNEL_EVENT_FINISH && taker->sequence >= 0) {
+        kvcache_close(cache, taker->sequence);
+    }
+    return true;
+}
+
+static void an_answer_without_room_for_more_keeps_its_text(void **state)
+{
+    (void)state;
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256});
+    int32_t ids[N_PROMPT_MAX];
+    runnel_request request = request_of(ids, 20, KV_PAGE + 1 - 20, 1);
+    runnel_response shorter = {.size = sizeof shorter}, response = {.size = sizeof response};
+    assert_int_equal(runnel_respond(engine, &request, &shorter, NULL), RUNNEL_OK);
+    struct page_taker taker = {engine, -1};
+    request.max_tokens = 200;
+    request.wants_tokens = true;
+    request.on_event = take_pages;
+    request.user = &taker;
+    runnel_error error;
+    if (runnel_respond(engine, &request, &response, &error))
+        fail_msg("%s", error.message);
+    assert_true(taker.sequence >= 0);
+    assert_int_equal(response.finish_reason, RUNNEL_FINISH_LENGTH);
+    assert_int_equal(response.n_tokens, KV_PAGE + 1 - 20); /* the last one needs no place */
+    assert_string_equal(response.text, shorter.text);
+    runnel_response_free(&shorter);
+    runnel_response_free(&response);
+    runnel_engine_stop(engine);
+}
+
 enum { N_SUBMITTERS = 4, N_EACH = 6 };
 
 struct submitter {
@@ -320,6 +390,8 @@ int main(void)
         cmocka_unit_test(stopping_ends_what_runs),
         cmocka_unit_test(preempted_requests_give_the_same_answer),
         cmocka_unit_test(a_window_bounds_memory),
+        cmocka_unit_test(a_window_as_large_as_the_cache),
+        cmocka_unit_test(an_answer_without_room_for_more_keeps_its_text),
         cmocka_unit_test(threads_submit_at_once),
         cmocka_unit_test(a_batch_window_holds_the_first),
     };

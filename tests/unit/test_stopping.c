@@ -161,15 +161,17 @@ static void a_call_that_has_begun_is_waited_for(void **state)
 /* An engine's thread that is held up in a callback, and a thread that stops the engine meanwhile. */
 struct hold_up {
     runnel_engine *engine;
-    sem_t goes_on;
+    sem_t is_held, goes_on;
     unsigned n_held;
 };
 
 static bool wait_to_go_on(void *user, const runnel_event *event)
 {
     struct hold_up *hold_up = user;
-    if (event->kind == RUNNEL_EVENT_FINISH)
-        sem_wait(&hold_up->goes_on);
+    if (event->kind != RUNNEL_EVENT_FINISH)
+        return true;
+    sem_post(&hold_up->is_held);
+    sem_wait(&hold_up->goes_on);
     return true;
 }
 
@@ -203,6 +205,7 @@ static void calls_that_begin_during_a_stop(void **state)
     runnel_slot slot = {.size = sizeof slot};
     runnel_error error;
     pthread_t thread;
+    sem_init(&hold_up.is_held, 0, 0);
     sem_init(&hold_up.goes_on, 0, 0);
     runnel_request_init(&request);
     request.prompt_ids = ids;
@@ -227,6 +230,117 @@ static void calls_that_begin_during_a_stop(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(hold_up.n_held, 1);
     runnel_free(future);
+    sem_destroy(&hold_up.is_held);
+    sem_destroy(&hold_up.goes_on);
+}
+
+/* Long lists of tokens, whose logits somebody waits for in another thread. */
+enum { N_IDS = 2000 };
+
+struct measuring {
+    runnel_engine *engine;
+    size_t n_chunk;
+    sem_t has_begun;
+    size_t n_told;
+    int result;
+    runnel_error error;
+};
+
+/* The first one waits until the engine is being stopped. */
+static bool wait_for_the_stop(void *user, size_t index, const float *logits)
+{
+    (void)logits;
+    struct measuring *measuring = user;
+    measuring->n_told++;
+    if (index == 0) {
+        sem_post(&measuring->has_begun);
+        wait_until_stopping(measuring->engine);
+    }
+    return true;
+}
+
+static void *measure(void *user)
+{
+    struct measuring *measuring = user;
+    int32_t ids[N_IDS];
+    for (int i = 0; i < N_IDS; i++)
+        ids[i] = i % 200;
+    measuring->result = runnel_logits_each(measuring->engine, ids, N_IDS, measuring->n_chunk,
+                                           wait_for_the_stop, measuring, &measuring->error);
+    return NULL;
+}
+
+static void a_stop_ends_logits_between_chunks(void **state)
+{
+    (void)state;
+    for (size_t n_chunk = 0; n_chunk < 3; n_chunk++) { /* 0: whole batches, whose logits are many */
+        struct measuring measuring = {.engine = start_engine(), .n_chunk = n_chunk};
+        pthread_t thread;
+        sem_init(&measuring.has_begun, 0, 0);
+        assert_int_equal(pthread_create(&thread, NULL, measure, &measuring), 0);
+        sem_wait(&measuring.has_begun);
+        assert_int_equal(runnel_engine_stop(measuring.engine), 0);
+        pthread_join(thread, NULL);
+        assert_int_equal(measuring.result, RUNNEL_ECANCELLED);
+        assert_string_equal(measuring.error.message, "the engine is being stopped");
+        assert_in_range(measuring.n_told, 1, n_chunk ? n_chunk : 8);
+        sem_destroy(&measuring.has_begun);
+    }
+}
+
+static void *get_some_logits(void *user)
+{
+    struct measuring *measuring = user;
+    runnel_model_info info = {.size = sizeof info};
+    runnel_model_get_info(model, &info);
+    float *logits = calloc(info.n_vocab, sizeof *logits);
+    measuring->result =
+        runnel_get_logits(measuring->engine, "once upon", logits, info.n_vocab, &measuring->error);
+    free(logits);
+    return NULL;
+}
+
+static void wait_until_called(runnel_engine *engine)
+{
+    bool called = false;
+    while (!called) {
+        pthread_mutex_lock(&engine->lock);
+        called = engine->calls != NULL;
+        pthread_mutex_unlock(&engine->lock);
+        pause_ms(1);
+    }
+}
+
+/* They have not been begun when the stop comes, and are not any more. */
+static void a_stop_ends_logits_that_wait(void **state)
+{
+    (void)state;
+    struct hold_up hold_up = {.engine = start_engine()};
+    struct measuring measuring = {.engine = hold_up.engine};
+    const int32_t ids[] = {5, 6, 7};
+    runnel_request request;
+    runnel_future *future;
+    pthread_t stopper, asker;
+    sem_init(&hold_up.is_held, 0, 0);
+    sem_init(&hold_up.goes_on, 0, 0);
+    runnel_request_init(&request);
+    request.prompt_ids = ids;
+    request.n_prompt_ids = 3;
+    request.max_tokens = 1;
+    request.on_event = wait_to_go_on;
+    request.user = &hold_up;
+    assert_int_equal(runnel_submit(hold_up.engine, &request, 1, &future, NULL), RUNNEL_OK);
+    sem_wait(&hold_up.is_held); /* a call before that would be answered at once */
+    assert_int_equal(pthread_create(&asker, NULL, get_some_logits, &measuring), 0);
+    wait_until_called(hold_up.engine);
+    assert_int_equal(pthread_create(&stopper, NULL, stop, &hold_up), 0);
+    wait_until_stopping(hold_up.engine);
+    sem_post(&hold_up.goes_on);
+    pthread_join(asker, NULL);
+    pthread_join(stopper, NULL);
+    assert_int_equal(measuring.result, RUNNEL_ECANCELLED);
+    runnel_free(future);
+    sem_destroy(&hold_up.is_held);
     sem_destroy(&hold_up.goes_on);
 }
 
@@ -235,6 +349,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_has_begun_is_waited_for),
         cmocka_unit_test(calls_that_begin_during_a_stop),
+        cmocka_unit_test(a_stop_ends_logits_between_chunks),
+        cmocka_unit_test(a_stop_ends_logits_that_wait),
     };
     return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }
