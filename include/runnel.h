@@ -9,7 +9,7 @@
  *         runnel_engine_start(model, NULL, &engine, &error) ||
  *         runnel_generate(engine, "Why is the sky blue?", 512, 0.6f, &text, &error)) {
  *         fprintf(stderr, "%s\n", error.message);
- *         return 1;
+ *         return 1; // a program that goes on frees what it has, as below
  *     }
  *     puts(text);
  *     runnel_text_free(text);
@@ -19,8 +19,10 @@
  * Every function that can fail returns RUNNEL_OK (0) or a negative RUNNEL_E... and fills *error (which may be
  * NULL) with one line; on success *error is left alone. runnel_next and runnel_descriptor have none: RUNNEL_EINVAL of
  * theirs is one of the few mistakes that are named there. On failure the outputs are untouched, and there is nothing to
- * free. The library never exits, prints or raises a signal. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary without
- * such tokens leaves them out; what comes back is always UTF-8, with U+FFFD for bytes of the model's that are no character. What a function hands out is the caller's to free with the named function.
+ * free. The library never exits, prints or raises a signal. What a function hands out is the caller's to free with the named
+ * function. Text is UTF-8: the bytes of a prompt that are none go to the model as they are, a byte a token, and a vocabulary
+ * without such tokens leaves them out; what comes back is always UTF-8, with U+FFFD for bytes of the model's that are no
+ * character.
  *
  * NULL: options, error and user may be. Any other pointer that is NULL, an array that is NULL while its count is not 0,
  * and a NULL in an array of texts are RUNNEL_EINVAL with the name in the message. Functions without a result do nothing
@@ -30,8 +32,8 @@
  * against an older header of this soname goes on working: runnel_..._init sets it, as does
  * "runnel_response response = {.size = sizeof response};" (in C++ before C++20: "runnel_response response = {};
  * response.size = sizeof response;"). A size that cannot be one, such as 0, is RUNNEL_EINVAL. Of an
- * array the first element's size is the step from one to the next. What the library hands out has its own size there; read no further. runnel_error, runnel_message,
- * runnel_logit_bias and runnel_logprob stay as they are.
+ * array the first element's size is the step from one to the next. What the library hands out has its own size there; read no
+ * further. runnel_error, runnel_message, runnel_logit_bias and runnel_logprob stay as they are.
  *
  * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
  * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
@@ -261,7 +263,7 @@ enum runnel_finish_reason {
     RUNNEL_FINISH_STOP = 1, /* the model ended its answer, or a stop text appeared */
     RUNNEL_FINISH_LENGTH =
         2, /* max_tokens or the context is used up; half a character at the end is left out */
-    RUNNEL_FINISH_CANCELLED = 3, /* by on_event or runnel_cancel */
+    RUNNEL_FINISH_CANCELLED = 3, /* by on_event, runnel_cancel or runnel_engine_stop */
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
 
@@ -305,7 +307,7 @@ typedef struct runnel_request {
     size_t prompt_len;  /* bytes, for a prompt that may hold zeros; 0: up to its zero */
     const int32_t *prompt_ids; /* token ids that the model continues */
     size_t n_prompt_ids;
-    bool raw;         /* no template; control tokens in prompt are read as such */
+    bool raw;         /* with prompt only: no template; control tokens in it are read as such */
     bool no_thinking; /* do not open R1's <think> */
     /* After so many tokens of thoughts that are still open, the engine writes what closes them, as if the model had
      * drawn it, and the answer follows. 0: as no_thinking, and what the model opens itself is closed at once; -1: none. */
@@ -389,8 +391,8 @@ typedef struct runnel_response {
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
 typedef struct runnel_future runnel_future;
 
-/* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks, renders and encodes them on the
- * calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting (one that was
+/* Hands n requests to the engine, all or none, and gives a future for each; none of them (n 0) is done at once. Checks,
+ * renders and encodes them on the calling thread; what they point to is copied. RUNNEL_EBUSY if n_requests are running or waiting (one that was
  * cancelled or freed counts until the next step), RUNNEL_ECANCELLED while runnel_engine_stop ends what runs. If one of
  * several requests is at fault, the message begins with which, counted from 0: "requests[2]: ". Any thread. */
 RUNNEL_API int runnel_submit(runnel_engine *engine, const runnel_request *requests, size_t n,
@@ -402,8 +404,8 @@ RUNNEL_API int runnel_wait(runnel_future *future, runnel_response *response, run
 /* True once runnel_wait would not wait, as it would not for NULL. */
 RUNNEL_API bool runnel_poll(const runnel_future *future);
 /* Takes the next event of a request with wants_events, waiting for it timeout_ms at most: 0 does not wait, a negative
- * one waits as long as it takes. event->size is set by the caller. event->kind is RUNNEL_EVENT_NONE if none came in time, or the last one,
- * FINISH, was taken before. RUNNEL_EINVAL without wants_events, for a pointer that is NULL or a size that was not set, and on the
+ * one waits as long as it takes. event->size is set by the caller. event->kind is RUNNEL_EVENT_NONE if none came in time,
+ * or the last one, FINISH, was taken before. RUNNEL_EINVAL without wants_events, for a pointer that is NULL or a size that was not set, and on the
  * engine's own thread if it would wait. What the event points to is valid until the next call, the texts of FINISH's counts until
  * runnel_wait gives them away (they are NULL then), all of it until runnel_free. One thread at a time.
  *
@@ -449,7 +451,9 @@ RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float 
 
 /* The logits after every one of n_ids tokens, computed n_chunk (0: the engine's n_batch) tokens a step from
  * an empty cache: on_logits is called for each in order, on the engine's thread while this waits, with n_vocab floats
- * that are valid during the call, and returns false to end (RUNNEL_ECANCELLED). */
+ * that are valid during the call, and returns false to end (RUNNEL_ECANCELLED). A measuring tool: from the first token to
+ * the last it and runnel_get_logits have the engine to themselves, and requests wait. runnel_engine_stop ends them between
+ * two chunks (RUNNEL_ECANCELLED). */
 RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
                                   bool (*on_logits)(void *user, size_t index, const float *logits),
                                   void *user, runnel_error *error);

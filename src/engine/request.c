@@ -91,6 +91,8 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->max_tokens && request->min_tokens > request->max_tokens)
         return error_set(error, RUNNEL_EINVAL, "min_tokens: %d, expected at most max_tokens, %d",
                          request->min_tokens, request->max_tokens);
+    if (request->raw && request->n_messages)
+        return error_set(error, RUNNEL_EINVAL, "raw: given with messages, expected a prompt");
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);

@@ -332,6 +332,13 @@ static void wrong_requests_are_named(void **state)
     request.messages = &(const runnel_message){.role = "user", .content = "three"};
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "prompt_ids");
     request = good;
+    request.n_prompt_ids = 0;
+    request.prompt_ids = NULL;
+    request.n_messages = 1;
+    request.messages = &(const runnel_message){.role = "user", .content = "three"};
+    request.raw = true;
+    expect_failure(&fixture, &request, RUNNEL_EINVAL, "raw: given with messages");
+    request = good;
     request.encoded = true; /* from what? */
     expect_failure(&fixture, &request, RUNNEL_EINVAL, "prompt_ids");
     request = good;
