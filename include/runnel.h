@@ -138,7 +138,8 @@ typedef struct runnel_model_info {
     uint64_t n_attention_products; /* multiplications of a token with each position before it */
     const char *
         warning; /* what the file says and could not be followed, "" if nothing; lives as long as the model */
-    const char *threads_why; /* where n_threads was measured: what was taken and why, "" where it was not; likewise */
+    const char
+        *threads_why; /* where n_threads was measured: what was taken and why; "" elsewhere; likewise */
 } runnel_model_info;
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);
@@ -174,13 +175,14 @@ RUNNEL_API int runnel_chat_format(const runnel_model *model, const runnel_messag
 typedef struct runnel_engine runnel_engine;
 
 typedef struct runnel_engine_options {
-    size_t size;           /* sizeof(runnel_engine_options) */
-    uint32_t n_context;    /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
-    uint32_t n_batch;      /* rows a step at most; 0: 512 */
-    uint32_t n_parallel;   /* requests computed together at most; 0: 1 */
-    uint32_t n_requests;   /* running or waiting at most; 0: 100, or n_parallel if that is more */
-    uint32_t n_kv_tokens;  /* positions in the KV cache, at least n_context; 0: by n_kv_bytes, or n_context x n_parallel */
-    uint64_t n_kv_bytes;   /* of the KV cache, at least one context; 0, or beside n_kv_tokens: by these */
+    size_t size;         /* sizeof(runnel_engine_options) */
+    uint32_t n_context;  /* tokens of prompt and answer together; 0: 8192, or the model's if that is less */
+    uint32_t n_batch;    /* rows a step at most; 0: 512 */
+    uint32_t n_parallel; /* requests computed together at most; 0: 1 */
+    uint32_t n_requests; /* running or waiting at most; 0: 100, or n_parallel if that is more */
+    /* Positions in the KV cache, at least n_context; 0: by n_kv_bytes, or n_context x n_parallel. */
+    uint32_t n_kv_tokens;
+    uint64_t n_kv_bytes; /* of the KV cache, at least one context; 0, or beside n_kv_tokens: by these */
     /* A window, with keep_last: long sequences keep their first and last positions and drop whole pages of 32 between;
      * answers may then pass n_context. keep_last 0: no window. Both in whole pages, and one page more, must fit into the KV
      * cache, or it is RUNNEL_EINVAL: in a cache of 128 positions keep_first 4 and keep_last 64 do, 4 and 65 do not. */
