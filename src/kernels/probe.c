@@ -11,8 +11,8 @@ enum {
     READ_BYTES = 512 << 20,
     READ_AHEAD = 4096, /* bytes: what a stream asks for before it needs it */
     ROUNDS = PROBE_ROUNDS,
-    INT8_CALLS = 30, /* of int8_peak, a member in a round: some 30 ms */
-    INT8_CALLS_ALONE = 5,
+    INT8_MS = 30, /* of int8_peak, a member in a round */
+    INT8_MS_ALONE = 5,
     WIDTH_REPEATS = 4000, /* of 64 instructions: some 70 microseconds */
 };
 
@@ -136,16 +136,33 @@ static double measure_width(void)
 
 struct int8_probe {
     const struct kernels *kernels;
+    double call_ms; /* about what int8_peak takes */
     atomic_ullong n_done;
     unsigned member; /* that works alone */
     struct neighbour_round *round;
 };
 
+/* How often to call int8_peak, which takes a millisecond or, emulated, much longer: counted before, as whoever looks at the clock
+ * between calls does not compute. */
+static unsigned int8_calls(const struct int8_probe *probe, double ms)
+{
+    return probe->call_ms < ms ? (unsigned)(ms / probe->call_ms) : 1;
+}
+
+static double int8_call_ms(const struct kernels *kernels)
+{
+    kernels->int8_peak(); /* brings the CPU up to speed */
+    double start_ms = clock_ms();
+    kernels->int8_peak();
+    double took_ms = clock_ms() - start_ms;
+    return took_ms > 0.1 ? took_ms : 0.1;
+}
+
 static void int8_work(void *arg, unsigned member)
 {
     (void)member;
     struct int8_probe *probe = arg;
-    for (int i = 0; i < INT8_CALLS; i++)
+    for (unsigned n = int8_calls(probe, INT8_MS); n > 0; n--)
         atomic_fetch_add(&probe->n_done, probe->kernels->int8_peak());
 }
 
@@ -157,7 +174,7 @@ static void int8_work_alone(void *arg, unsigned member)
     probe->round->width = measure_width();
     uint64_t n_done = 0;
     double start_ms = clock_ms();
-    for (int i = 0; i < INT8_CALLS_ALONE; i++)
+    for (unsigned n = int8_calls(probe, INT8_MS_ALONE); n > 0; n--)
         n_done += probe->kernels->int8_peak();
     probe->round->alone = (double)n_done / (clock_ms() - start_ms) / 1e6;
 }
@@ -165,7 +182,7 @@ static void int8_work_alone(void *arg, unsigned member)
 double probe_int8_gmac_s(struct team *team, const struct kernels *kernels,
                          struct neighbour_round rounds[PROBE_ROUNDS])
 {
-    struct int8_probe probe = {.kernels = kernels};
+    struct int8_probe probe = {.kernels = kernels, .call_ms = int8_call_ms(kernels)};
     double together[ROUNDS];
     for (unsigned i = 0; i < ROUNDS; i++) {
         probe.round = &rounds[i];

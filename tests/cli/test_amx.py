@@ -23,7 +23,8 @@ def amx(tiny):
 
 
 def run(*args, **variables):
-    return subprocess.run(args, capture_output=True, text=True, timeout=280, env={**os.environ, **variables})
+    env = {name: value for name, value in os.environ.items() if name != "RUNNEL_AMX_MACHINE"} | variables
+    return subprocess.run(args, capture_output=True, text=True, timeout=280, env=env)
 
 
 def bench(amx, **variables):
