@@ -175,6 +175,29 @@ static bool wait_to_go_on(void *user, const runnel_event *event)
     return true;
 }
 
+/* Starts an engine and a request of one token, whose end holds it up. */
+static void start_hold_up(struct hold_up *hold_up, runnel_request *request, runnel_future **future)
+{
+    static const int32_t ids[] = {5, 6, 7};
+    hold_up->engine = start_engine();
+    sem_init(&hold_up->is_held, 0, 0);
+    sem_init(&hold_up->goes_on, 0, 0);
+    runnel_request_init(request);
+    request->prompt_ids = ids;
+    request->n_prompt_ids = 3;
+    request->max_tokens = 1;
+    request->on_event = wait_to_go_on;
+    request->user = hold_up;
+    assert_int_equal(runnel_submit(hold_up->engine, request, 1, future, NULL), RUNNEL_OK);
+}
+
+static void end_hold_up(struct hold_up *hold_up, runnel_future *future)
+{
+    runnel_free(future);
+    sem_destroy(&hold_up->is_held);
+    sem_destroy(&hold_up->goes_on);
+}
+
 static void *stop(void *user)
 {
     struct hold_up *hold_up = user;
@@ -196,8 +219,7 @@ static void wait_until_stopping(runnel_engine *engine)
 static void calls_that_begin_during_a_stop(void **state)
 {
     (void)state;
-    struct hold_up hold_up = {.engine = start_engine()};
-    const int32_t ids[] = {5, 6, 7};
+    struct hold_up hold_up;
     runnel_request request;
     runnel_future *future, *none = NULL;
     runnel_response response = {.size = sizeof response};
@@ -205,15 +227,7 @@ static void calls_that_begin_during_a_stop(void **state)
     runnel_slot slot = {.size = sizeof slot};
     runnel_error error;
     pthread_t thread;
-    sem_init(&hold_up.is_held, 0, 0);
-    sem_init(&hold_up.goes_on, 0, 0);
-    runnel_request_init(&request);
-    request.prompt_ids = ids;
-    request.n_prompt_ids = 3;
-    request.max_tokens = 1;
-    request.on_event = wait_to_go_on;
-    request.user = &hold_up;
-    assert_int_equal(runnel_submit(hold_up.engine, &request, 1, &future, NULL), RUNNEL_OK);
+    start_hold_up(&hold_up, &request, &future);
     assert_int_equal(pthread_create(&thread, NULL, stop, &hold_up), 0);
     wait_until_stopping(hold_up.engine);
 
@@ -229,9 +243,7 @@ static void calls_that_begin_during_a_stop(void **state)
     sem_post(&hold_up.goes_on);
     pthread_join(thread, NULL);
     assert_int_equal(hold_up.n_held, 1);
-    runnel_free(future);
-    sem_destroy(&hold_up.is_held);
-    sem_destroy(&hold_up.goes_on);
+    end_hold_up(&hold_up, future);
 }
 
 /* Long lists of tokens, whose logits somebody waits for in another thread. */
@@ -315,21 +327,12 @@ static void wait_until_called(runnel_engine *engine)
 static void a_stop_ends_logits_that_wait(void **state)
 {
     (void)state;
-    struct hold_up hold_up = {.engine = start_engine()};
-    struct measuring measuring = {.engine = hold_up.engine};
-    const int32_t ids[] = {5, 6, 7};
+    struct hold_up hold_up;
     runnel_request request;
     runnel_future *future;
     pthread_t stopper, asker;
-    sem_init(&hold_up.is_held, 0, 0);
-    sem_init(&hold_up.goes_on, 0, 0);
-    runnel_request_init(&request);
-    request.prompt_ids = ids;
-    request.n_prompt_ids = 3;
-    request.max_tokens = 1;
-    request.on_event = wait_to_go_on;
-    request.user = &hold_up;
-    assert_int_equal(runnel_submit(hold_up.engine, &request, 1, &future, NULL), RUNNEL_OK);
+    start_hold_up(&hold_up, &request, &future);
+    struct measuring measuring = {.engine = hold_up.engine};
     sem_wait(&hold_up.is_held); /* a call before that would be answered at once */
     assert_int_equal(pthread_create(&asker, NULL, get_some_logits, &measuring), 0);
     wait_until_called(hold_up.engine);
@@ -339,9 +342,7 @@ static void a_stop_ends_logits_that_wait(void **state)
     pthread_join(asker, NULL);
     pthread_join(stopper, NULL);
     assert_int_equal(measuring.result, RUNNEL_ECANCELLED);
-    runnel_free(future);
-    sem_destroy(&hold_up.is_held);
-    sem_destroy(&hold_up.goes_on);
+    end_hold_up(&hold_up, future);
 }
 
 int main(void)

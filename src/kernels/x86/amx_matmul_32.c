@@ -32,10 +32,8 @@ INLINE __m512i group_of(const uint8_t *values, const int second, const int g, co
         return _mm512_xor_si512(load(values + 512 * second + 64 * g), _mm512_set1_epi8((char)0x80));
     __m512i w = load(values + 64 * g);
     w = _mm512_and_si512(second ? _mm512_srli_epi16(w, 4) : w, _mm512_set1_epi8(0x0f));
-    if (shape.listed != TENSOR_F32) {
-        __m128i listed = _mm_loadu_si128((const __m128i *)quant_codebook(shape.listed));
-        return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(listed), w);
-    }
+    if (shape.listed != TENSOR_F32)
+        return _mm512_shuffle_epi8(listed_weights(shape.listed), w);
     if (shape.bits == 5) {
         const int place = second ? 0 : 4; /* where bit g of a byte has to go */
         __m512i fifth = load(values + PAIR_BITS_VECTOR + 64 * second);

@@ -51,8 +51,7 @@ INLINE void iq4xs_block(const uint8_t *block, const uint8_t *d_of_rows, __m256i 
 
 INLINE void iq4xs_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
-    const __m256i listed =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)quant_codebook(TENSOR_IQ4_XS)));
+    const __m256i listed = listed_weights(TENSOR_IQ4_XS);
     const uint8_t *d_of_blocks = product_tile(p, tile), *block = d_of_blocks + p->header_bytes;
     const uint8_t *act = p->acts + row * p->act_stride;
     tile_sums sums;

@@ -10,13 +10,6 @@ struct scales {
     __m256i scale_pairs[8], min_pairs[8];
 };
 
-/* Four bytes of a row, in pack.h's order 0 2 1 3, to two pairs. */
-INLINE void unsigned_pairs(__m256i bytes, __m256i pairs[2])
-{
-    pairs[0] = _mm256_and_si256(bytes, _mm256_set1_epi16(0x00ff));
-    pairs[1] = _mm256_srli_epi16(bytes, 8);
-}
-
 INLINE void q2k_unpack_scales(const uint8_t *words, struct scales *s)
 {
     const __m256i four = _mm256_set1_epi8(0x0f);
@@ -39,8 +32,7 @@ INLINE void q3k_unpack_scales(const uint8_t *words, struct scales *s)
     for (int c = 0; c < 4; c++) {
         __m256i bytes = _mm256_or_si256(_mm256_and_si256(low[c], four), _mm256_and_si256(upper[c], two));
         bytes = _mm256_sub_epi8(bytes, _mm256_set1_epi8(32));
-        s->scale_pairs[2 * c] = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
-        s->scale_pairs[2 * c + 1] = _mm256_srai_epi16(bytes, 8);
+        signed_pairs(bytes, s->scale_pairs + 2 * c);
     }
 }
 

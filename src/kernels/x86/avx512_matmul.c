@@ -135,11 +135,8 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
 INLINE void q6k_unpack_scales(const uint8_t *block, __m512i pairs[8])
 {
     UNROLL
-    for (int c = 0; c < 4; c++) {
-        __m512i word = load(block + 64 * c);
-        pairs[2 * c] = _mm512_srai_epi16(_mm512_slli_epi16(word, 8), 8);
-        pairs[2 * c + 1] = _mm512_srai_epi16(word, 8);
-    }
+    for (int c = 0; c < 4; c++)
+        signed_pairs(load(block + 64 * c), pairs + 2 * c);
 }
 
 /* The scaled sum of a block and a row of activations of any size. */

@@ -25,13 +25,12 @@ struct shape {
     enum tensor_type listed; /* IQ4_NL or MXFP4; TENSOR_F32: none */
 };
 
-/* The 16 weights of nibbles, in each 128 bits. */
-INLINE __m512i listed_weights(const struct shape shape)
+/* The weights that nibbles look up, 128 too high. */
+INLINE __m512i listed_of_shape(const struct shape shape)
 {
     if (shape.listed == TENSOR_F32)
         return _mm512_setzero_si512();
-    __m512i listed = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)quant_codebook(shape.listed)));
-    return _mm512_xor_si512(listed, _mm512_set1_epi8((char)0x80));
+    return _mm512_xor_si512(listed_weights(shape.listed), _mm512_set1_epi8((char)0x80));
 }
 
 /* Group g of block `second` of a pair. */
@@ -66,7 +65,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
     const int fetching_rows = shape.bits == 8 ? 5 : 3; /* with fewer the hardware does better alone */
     const size_t values_at = shape.has_m ? 128 : 64, pair_bytes = values_at + 128 * (size_t)shape.bits;
     const uint8_t *pair = product_tile(p, tile), *acts[ROWS_AT_ONCE];
-    const __m512i listed = listed_weights(shape);
+    const __m512i listed = listed_of_shape(shape);
     __m512 sums[ROWS_AT_ONCE];
     UNROLL
     for (int i = 0; i < m; i++) {

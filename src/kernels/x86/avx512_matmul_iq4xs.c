@@ -4,17 +4,6 @@
  * sums of activations times 128. */
 #include "kernels/x86/avx512_vectors.h"
 
-/* Scales of a block as 16-bit pairs of sub-blocks 2p and 2p+1. */
-INLINE void unpack_scales(const uint8_t *block, __m512i pairs[4])
-{
-    UNROLL
-    for (int c = 0; c < 2; c++) {
-        __m512i word = load(block + 64 * c);
-        pairs[2 * c] = _mm512_srai_epi16(_mm512_slli_epi16(word, 8), 8);
-        pairs[2 * c + 1] = _mm512_srai_epi16(word, 8);
-    }
-}
-
 /* isum += the scaled dot products of sub-blocks 2p and 2p+1 with m rows of activations. */
 INLINE void add_pair(const uint8_t *nibbles, __m512i listed, __m512i scales, const uint8_t *q, size_t stride,
                      const int m, __m512i *isum)
@@ -43,9 +32,7 @@ INLINE void add_pair(const uint8_t *nibbles, __m512i listed, __m512i scales, con
 
 INLINE void iq4xs_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
-    const __m512i listed = _mm512_xor_si512(
-        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)quant_codebook(TENSOR_IQ4_XS))),
-        _mm512_set1_epi8((char)0x80));
+    const __m512i listed = _mm512_xor_si512(listed_weights(TENSOR_IQ4_XS), _mm512_set1_epi8((char)0x80));
     const uint8_t *d_of_blocks = product_tile(p, tile), *block = d_of_blocks + p->header_bytes;
     const uint8_t *act = p->acts + row * p->act_stride;
     const size_t stride = p->act_stride;
@@ -55,7 +42,8 @@ INLINE void iq4xs_rows(const struct product *p, uint32_t tile, uint32_t row, con
         sums[i] = _mm512_setzero_ps();
     for (uint32_t b = 0; b < p->n_blocks; b++, block += IQ4XS_BLOCK_BYTES, act += sizeof(struct act_q8_256)) {
         __m512i scales[4], isum[ROWS_AT_ONCE];
-        unpack_scales(block, scales);
+        signed_pairs(load(block), scales);
+        signed_pairs(load(block + 64), scales + 2);
         UNROLL
         for (int i = 0; i < m; i++)
             isum[i] = _mm512_setzero_si512();

@@ -9,13 +9,6 @@ struct scales {
     __m512i scale_pairs[8], min_pairs[8];
 };
 
-/* Four bytes of a row, in pack.h's order 0 2 1 3, to two pairs. */
-INLINE void unsigned_pairs(__m512i bytes, __m512i pairs[2])
-{
-    pairs[0] = _mm512_and_si512(bytes, _mm512_set1_epi16(0x00ff));
-    pairs[1] = _mm512_srli_epi16(bytes, 8);
-}
-
 INLINE void q2k_unpack_scales(const uint8_t *block, struct scales *s)
 {
     const __m512i four = _mm512_set1_epi8(0x0f);
@@ -38,8 +31,7 @@ INLINE void q3k_unpack_scales(const uint8_t *block, struct scales *s)
     for (int c = 0; c < 4; c++) {
         __m512i bytes = _mm512_or_si512(_mm512_and_si512(low[c], four), _mm512_and_si512(upper[c], two));
         bytes = _mm512_sub_epi8(bytes, _mm512_set1_epi8(32));
-        s->scale_pairs[2 * c] = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
-        s->scale_pairs[2 * c + 1] = _mm512_srai_epi16(bytes, 8);
+        signed_pairs(bytes, s->scale_pairs + 2 * c);
     }
 }
 

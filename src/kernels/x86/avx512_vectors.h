@@ -36,6 +36,25 @@ INLINE __m512i broadcast(const void *p)
     return _mm512_set1_epi32(value);
 }
 
+/* Bytes of four sub-blocks of a row in each lane, in pack.h's order 0 2 1 3, as 16-bit pairs of sub-blocks 0 and 1, and 2 and 3. */
+INLINE void unsigned_pairs(__m512i bytes, __m512i pairs[2])
+{
+    pairs[0] = _mm512_and_si512(bytes, _mm512_set1_epi16(0x00ff));
+    pairs[1] = _mm512_srli_epi16(bytes, 8);
+}
+
+INLINE void signed_pairs(__m512i bytes, __m512i pairs[2])
+{
+    pairs[0] = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
+    pairs[1] = _mm512_srai_epi16(bytes, 8);
+}
+
+/* The 16 weights that nibbles of a type look up, in each 128 bits. */
+INLINE __m512i listed_weights(enum tensor_type type)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)quant_codebook(type)));
+}
+
 /* sum + weights * the same 4 activations in every lane. Written out because gcc 12 loads the 4 activations by
  * an instruction of their own; in this order, so that prefetches stay between the products. */
 INLINE __m512i dot4(__m512i sum, __m512i weights, const uint8_t *q)
@@ -59,7 +78,6 @@ struct q4k_scales {
 INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
 {
     const __m512i six = _mm512_set1_epi8(0x3f), four = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8(0x30);
-    const __m512i even_bytes = _mm512_set1_epi16(0x00ff);
     __m512i word0 = load(block + Q4K_SCALES), word1 = load(block + Q4K_SCALES + 64);
     __m512i word2 = load(block + Q4K_SCALES + 128);
     __m512i scales[2], mins[2];
@@ -71,10 +89,8 @@ INLINE void q4k_unpack_scales(const uint8_t *block, struct q4k_scales *s)
                               _mm512_and_si512(_mm512_srli_epi16(word1, 2), high));
     UNROLL
     for (int i = 0; i < 2; i++) {
-        s->scale_pairs[2 * i] = _mm512_and_si512(scales[i], even_bytes);
-        s->scale_pairs[2 * i + 1] = _mm512_srli_epi16(scales[i], 8);
-        s->min_pairs[2 * i] = _mm512_and_si512(mins[i], even_bytes);
-        s->min_pairs[2 * i + 1] = _mm512_srli_epi16(mins[i], 8);
+        unsigned_pairs(scales[i], s->scale_pairs + 2 * i);
+        unsigned_pairs(mins[i], s->min_pairs + 2 * i);
     }
 }
 

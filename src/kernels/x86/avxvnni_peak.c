@@ -1,26 +1,16 @@
 /* avxvnni_peak.c: how fast AVX-VNNI multiplies bytes, for probe.c. Owns nothing; any thread. */
 #include "kernels/x86/avxvnni.h"
-#include "kernels/x86/int8_peak.h"
 #include "kernels/x86/vnni_instructions.h"
 
-enum { REPEATS = 300000 };
+typedef __m256i peak_vector;
 
-static uint64_t int8_peak(void)
+static inline __attribute__((always_inline)) peak_vector peak_step(peak_vector sum, peak_vector a,
+                                                                   peak_vector b)
 {
-    __m256i sums[INT8_CHAINS], a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(1);
-#define START(j) sums[j] = _mm256_setzero_si256();
-    FOR_EACH_CHAIN(START)
-#undef START
-    for (int i = 0; i < REPEATS; i++) {
-        /* The empty assembly keeps the compiler from leaving a step out. */
-#define STEP(j)                                                                                              \
-    sums[j] = vnni_dot_bytes(sums[j], a, b);                                                                 \
-    __asm__ volatile("" : "+x"(sums[j]));
-        FOR_EACH_CHAIN(STEP)
-#undef STEP
-    }
-    return (uint64_t)REPEATS * INT8_CHAINS * sizeof a;
+    return vnni_dot_bytes(sum, a, b);
 }
+
+#include "kernels/x86/int8_peak.h"
 
 void avxvnni_fill_peak(struct kernels *kernels)
 {

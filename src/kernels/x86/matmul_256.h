@@ -32,6 +32,25 @@ INLINE __m256i broadcast(const void *p)
     return _mm256_set1_epi32(value);
 }
 
+/* Bytes of four sub-blocks of a row in each lane, in pack.h's order 0 2 1 3, as 16-bit pairs of sub-blocks 0 and 1, and 2 and 3. */
+INLINE void unsigned_pairs(__m256i bytes, __m256i pairs[2])
+{
+    pairs[0] = _mm256_and_si256(bytes, _mm256_set1_epi16(0x00ff));
+    pairs[1] = _mm256_srli_epi16(bytes, 8);
+}
+
+INLINE void signed_pairs(__m256i bytes, __m256i pairs[2])
+{
+    pairs[0] = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+    pairs[1] = _mm256_srai_epi16(bytes, 8);
+}
+
+/* The 16 weights that nibbles of a type look up, in each 128 bits. */
+INLINE __m256i listed_weights(enum tensor_type type)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)quant_codebook(type)));
+}
+
 INLINE void store_sums(const struct product *p, uint32_t tile, uint32_t row, int m, tile_sums sums)
 {
     for (int i = 0; i < m; i++)
@@ -79,10 +98,8 @@ INLINE struct six_bits unpack_six_bits(const uint8_t *words)
 INLINE void pairs_of_bytes(const __m256i bytes[2], __m256i pairs[4])
 {
     UNROLL
-    for (int i = 0; i < 2; i++) {
-        pairs[2 * i] = _mm256_and_si256(bytes[i], _mm256_set1_epi16(0x00ff));
-        pairs[2 * i + 1] = _mm256_srli_epi16(bytes[i], 8);
-    }
+    for (int i = 0; i < 2; i++)
+        unsigned_pairs(bytes[i], pairs + 2 * i);
 }
 
 /* What a block of Q4_K or Q5_K adds to a sum of 8 rows: its scaled whole numbers, and minus its mins. */

@@ -22,14 +22,13 @@ INLINE __m256 load_8_bf16(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
-/* The 16 weights of nibbles, as much too high, in each 128 bits. */
-INLINE __m256i listed_weights(const struct shape shape)
+/* The weights that nibbles look up, as much too high. */
+INLINE __m256i listed_of_shape(const struct shape shape)
 {
     if (shape.listed == TENSOR_F32)
         return _mm256_setzero_si256();
-    __m128i listed = _mm_loadu_si128((const __m128i *)quant_codebook(shape.listed));
     const char too_high = (char)(shape.listed == TENSOR_MXFP4 ? 12 : 0x80);
-    return _mm256_add_epi8(_mm256_broadcastsi128_si256(listed), _mm256_set1_epi8(too_high));
+    return _mm256_add_epi8(listed_weights(shape.listed), _mm256_set1_epi8(too_high));
 }
 
 /* Group g of block `second` of a pair, 8 rows of a tile: whole numbers as in the file, but too high if wide or listed. */
@@ -118,7 +117,7 @@ INLINE void pair_rows(const struct product *p, uint32_t tile, uint32_t row, cons
     const size_t stride = p->act_stride;
     const uint8_t *pair = product_tile(p, tile);
     const uint8_t *acts = p->acts + row * stride;
-    const __m256i listed = listed_weights(shape);
+    const __m256i listed = listed_of_shape(shape);
     tile_sums sums;
     clear_sums(sums);
     for (uint32_t b = 0; b < p->n_blocks; b++, pair += pair_bytes) {

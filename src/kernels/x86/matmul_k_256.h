@@ -62,9 +62,7 @@ INLINE void q6k_unpack_weights(const uint8_t *block, int half, __m256i (*weights
 /* The scales of sub-blocks 4c and 4c+1, and of 4c+2 and 4c+3, of half a tile as 16-bit pairs. */
 INLINE void q6k_unpack_scales(const uint8_t *block, int half, int c, __m256i pairs[2])
 {
-    __m256i word = load(block + 64 * c + 32 * half);
-    pairs[0] = _mm256_srai_epi16(_mm256_slli_epi16(word, 8), 8);
-    pairs[1] = _mm256_srai_epi16(word, 8);
+    signed_pairs(load(block + 64 * c + 32 * half), pairs);
 }
 
 #endif
