@@ -66,6 +66,10 @@ class Server:
 
             do_HEAD = do_GET
 
+            def end_headers(self):
+                self.send_header("Connection", "close")  # who is not told may ask again on a connection that is just closed
+                super().end_headers()
+
             def log_message(self, *_):
                 pass
 

@@ -11,6 +11,7 @@ from serving import BY_THEN, SANITIZED
 FINISH = "vllm:request_success_total"
 SLOW = (FINISH, "finished_reason=slow_reader")
 READERS = ("runnel_slow_readers_total",)
+LINGER_S = 0.9  # a server that ends gives its clients a second to read the rest
 # Whole answers of 25 MB: more than the system's buffers hold.
 BIG = {"prompt": ["once"] * 64, "max_tokens": 400, "ignore_eos": True, "logprobs": 20}
 
@@ -36,13 +37,13 @@ def get(path):
 
 def read_all(client):
     """What comes until the server closes, and whether that was a reset."""
-    got = b""
+    got = bytearray()
     try:
-        while more := client.recv(65536):
+        while more := client.recv(1 << 20):
             got += more
     except ConnectionResetError:
-        return got, True
-    return got, False
+        return bytes(got), True
+    return bytes(got), False
 
 
 def lines_of(serving, path, n=1):
@@ -138,12 +139,10 @@ def test_files_and_figures_that_are_not_read(serving, path):
     client.close()
 
 
-def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
-    """Its client wakes up when the time to drain is over: it gets whole events, an error event, and a clean end."""
-    if SANITIZED:
-        pytest.skip("too slow under a sanitizer")
-    serving = serve(tiny("long"), "--log-json", "--ctx", "65536", "--timeout-drain", "0.3", "--max-output-bytes", "100000000",
-                    kv_mib=128)
+def read_late(serve, model):
+    """What a client reads that wakes up when the time to drain is over, whether that was a reset, how long it took at most, and
+    the server."""
+    serving = serve(model, "--log-json", "--ctx", "65536", "--timeout-drain", "0.3", "--max-output-bytes", "100000000", kv_mib=128)
     client = connect(serving)
     client.sendall(post("/v1/completions", {"prompt": "once", "max_tokens": 60000, "ignore_eos": True, "stream": True,
                                             "logprobs": 20}))
@@ -152,16 +151,28 @@ def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
         before = unsent(serving)
         time.sleep(0.1)
         waits = waits + 1 if 0 < before == unsent(serving) else 0
+    drained = time.monotonic() + 0.3  # or later
     serving.signal()
     while serving.process.poll() is None and not any("time to drain is over" in line for line in serving.lines):
         time.sleep(0.005)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # it is quick now: it has a second
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     got, was_reset = read_all(client)
+    client.close()
+    return got, was_reset, time.monotonic() - drained, serving
+
+
+def test_a_stream_that_is_read_late_when_the_server_ends(serve, tiny):
+    """Its client is quick now: it gets whole events, an error event, and a clean end."""
+    if SANITIZED:
+        pytest.skip("too slow under a sanitizer")
+    for _ in range(5):
+        got, was_reset, seconds, serving = read_late(serve, tiny("long"))
+        if not was_reset or seconds < LINGER_S:
+            break  # else the machine was too busy for the client to be quick
     assert not was_reset and got.endswith(b"\r\n0\r\n\r\n")
     events = [line for line in got.split(b"\r\n") if line.startswith(b"data: ")]
     assert len(events) > 10 and all(json.loads(event[6:]) for event in events)
     assert "error" in json.loads(events[-1][6:])
-    client.close()
     assert serving.wait() == 0
 
 
