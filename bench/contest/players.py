@@ -16,6 +16,11 @@ BUILD = os.path.join(ROOT, "build")
 LLAMA_PACKAGE, OPENVINO_PACKAGE = "llama-cpp-python==0.3.36", "openvino-genai==2026.4.1.0"
 WITHOUT_AVX512 = ("-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF "
                   "-DLLAVA_BUILD=OFF")
+# On a CPU with AMX llama.cpp is compiled twice: by clang with all that the CPU has, as what gcc 12 makes of its AMX code ends with an
+# illegal instruction, and by the system's compiler with AVX-512 alone.
+WITH_AMX = "-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DLLAVA_BUILD=OFF"
+WITHOUT_AMX = ("-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON "
+               "-DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON -DLLAVA_BUILD=OFF")
 
 
 class Unable(Exception):
@@ -151,19 +156,26 @@ def wait_until_healthy(url, server):
     raise Unable("the server was not ready after a minute")
 
 
-def llama_settings(group, python):
-    return [Peer(group, f"{'repacked' if repack else 'not repacked'}, {'flash attention' if flash else 'plain attention'}",
+def llama_settings(group, python, build=""):
+    return [Peer(group, f"{build}{'repacked' if repack else 'not repacked'}, {'flash attention' if flash else 'plain attention'}",
                  python, "peer_llama_cpp.py", *([] if repack else ["--no-repack"]), *(["--flash"] if flash else []))
             for repack in (True, False) for flash in (True, False)]
 
 
-def line_up(with_avx2):
-    """All contestants, in the order of a round."""
-    python = environment("bench-venv", [LLAMA_PACKAGE, OPENVINO_PACKAGE], ["llama_cpp", "openvino_genai"])
+def line_up(with_avx2, has_amx, peers):
+    """All contestants, in the order of a round. `peers` are the names of those wanted beside Runnel."""
+    llama_flags = WITHOUT_AMX if has_amx else None
+    python = environment("bench-venv", [LLAMA_PACKAGE, OPENVINO_PACKAGE], ["llama_cpp", "openvino_genai"], llama_flags)
     cache = ["--cache", os.path.join(BUILD, "bench-openvino")]
-    players = [Runnel(RUNNEL, python), *llama_settings(LLAMA, python)]
-    players += [Peer(OPENVINO, f"{attention} attention", python, "peer_openvino.py", "--attention", attention, *cache)
-                for attention in ("paged", "sdpa")]
+    players = [Runnel(RUNNEL, python)]
+    if LLAMA in peers:
+        players += llama_settings(LLAMA, python)
+    if LLAMA in peers and has_amx:
+        python_amx = environment("bench-venv-amx", [LLAMA_PACKAGE], ["llama_cpp"], WITH_AMX)
+        players += llama_settings(LLAMA, python_amx, "AMX, ")
+    if OPENVINO in peers:
+        players += [Peer(OPENVINO, f"{attention} attention", python, "peer_openvino.py", "--attention", attention, *cache)
+                    for attention in ("paged", "sdpa")]
     if with_avx2:
         python_avx2 = environment("bench-venv-avx2", [LLAMA_PACKAGE], ["llama_cpp"], WITHOUT_AVX512)
         players += [Runnel(RUNNEL_AVX2, python, "avx2"), *llama_settings(LLAMA_AVX2, python_avx2)]

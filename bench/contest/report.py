@@ -2,7 +2,8 @@
 import statistics
 
 from contest.machine import Limits
-from contest.rows import GOALS, GOALS_OF_OTHER_MODELS, LLAMA, LLAMA_AVX2, OPENVINO, ROWS, RUNNEL, RUNNEL_AVX2, judge
+from contest.rows import (GOALS, GOALS_OF_OTHER_MODELS, GOALS_WITH_AMX, LLAMA, LLAMA_AVX2, OPENVINO, ROWS, RUNNEL,
+                          RUNNEL_AVX2, judge)
 
 
 def medians(rounds):
@@ -28,8 +29,8 @@ def best_settings(players):
 
 
 def consistent_ratios(results, players):
-    """A ratio of two works belongs to one setting: the one whose rate at 512 tokens or at depth 0 is the best."""
-    for ratio, base in (("prefill-ratio", "prefill"), ("decode-ratio", "decode")):
+    """A ratio of two works belongs to one setting: the one whose rate at 512 tokens, at depth 0 or of 16 streams is the best."""
+    for ratio, base in (("prefill-ratio", "prefill"), ("decode-ratio", "decode"), ("batch-ratio", "batch-16")):
         row = next(row for row in ROWS if row.name == ratio)
         for group, rows in results.items():
             if ratio not in rows or base not in rows:
@@ -40,7 +41,7 @@ def consistent_ratios(results, players):
                 rows[ratio] = {**rows[base], "value": value}
 
 
-def evaluate(model, is_first, options):
+def evaluate(model, is_first, isa, options):
     """Adds results, limits and goals to a model's part of the record."""
     players = model["players"]
     results = best_settings(players)
@@ -52,7 +53,8 @@ def evaluate(model, is_first, options):
     limit_figures = {work: limits.tok_s(work) for work in works}
     model["results"], model["speeds"] = results, speeds
     model["limits"] = {row.name: row.value(limit_figures) for row in ROWS if row.value(limit_figures) is not None}
-    goals = GOALS if is_first else GOALS_OF_OTHER_MODELS
+    goals_of_machine = GOALS_WITH_AMX if "amx_int8" in isa else GOALS
+    goals = goals_of_machine if is_first else GOALS_OF_OTHER_MODELS
     model["goals"] = [found for goal in goals if (found := judge(goal, results, speeds["decode_share"]))]
 
 
