@@ -45,8 +45,9 @@ test: packages-test packages-web models ## build all and run the tests
 CHECKS = lint test check-asan check-tsan check-clang check-valgrind check-fuzz check-long
 
 check-all: ## everything: run before a release. Says at the end how long each part took
-	@took=; for part in $(CHECKS); do \
-	    began=$$(date +%s); $(MAKE) $$part || exit; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
+	@took=; failed=; for part in $(CHECKS); do \
+	    began=$$(date +%s); $(MAKE) $$part || failed="$$failed $$part"; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
+	    [ -z "$$failed" ] || { echo "check-all: failed:$$failed (took:$$took)"; exit 1; }; \
 	    echo "check-all: all passed:$$took"
 
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
