@@ -149,6 +149,8 @@ static void the_level_is_emulated(void **state)
     for (enum tile_kind kind = 0; kind < TILE_KINDS; kind++)
         assert_int_equal(tables[2].matmul[kind] != tables[1].matmul[kind], is_replaced[kind]);
     assert_ptr_not_equal(tables[2].attention, tables[1].attention);
+    assert_string_equal(tables[2].int8_unit, "AVX-VNNI");
+    assert_true(tables[2].int8_peak != tables[1].int8_peak && tables[2].int8_peak() > 0);
 }
 
 int main(void)
