@@ -202,16 +202,20 @@ uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *token
     return kvcache_match_more(cache, sequence, tokens, n_tokens);
 }
 
-uint32_t kvcache_find(const struct kvcache *cache, uint64_t salt, const int32_t *tokens, uint32_t n_tokens)
+uint32_t kvcache_find(const struct kvcache *cache, uint64_t salt, const int32_t *tokens, uint32_t n_tokens,
+                      uint32_t *n_held)
 {
     uint64_t parent_id = 0;
-    uint32_t n = 0;
+    uint32_t n = 0, n_held_pages = 0;
     for (; n < pages_to_match(n_tokens); n++) {
         uint32_t page = pages_find(&cache->pages, salt, parent_id, tokens + (size_t)n * KV_PAGE);
         if (page == NO_PAGE)
             break;
         parent_id = cache->pages.page[page].id;
+        n_held_pages += cache->pages.page[page].n_references > 0;
     }
+    if (n_held)
+        *n_held = n_held_pages * KV_PAGE;
     return n * KV_PAGE;
 }
 

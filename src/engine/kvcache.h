@@ -47,8 +47,10 @@ uint32_t kvcache_match(struct kvcache *cache, int sequence, const int32_t *token
 /* The same on a sequence that has some positions and nothing reserved: takes the pages that others have computed
  * meanwhile, also in place of a page that it has begun itself. */
 uint32_t kvcache_match_more(struct kvcache *cache, int sequence, const int32_t *tokens, uint32_t n_tokens);
-/* How many positions kvcache_match would find now, without a window. */
-uint32_t kvcache_find(const struct kvcache *cache, uint64_t salt, const int32_t *tokens, uint32_t n_tokens);
+/* How many positions kvcache_match would find now, without a window. n_held (may be NULL): how many of these are in pages
+ * that open sequences have. */
+uint32_t kvcache_find(const struct kvcache *cache, uint64_t salt, const int32_t *tokens, uint32_t n_tokens,
+                      uint32_t *n_held);
 /* True if two sequences have the same whole pages and the page that comes next, whole, will be the same too:
  * whichever commits it first, the other one can take it. Both have KV_PAGE tokens for it. */
 bool kvcache_same_next(const struct kvcache *cache, int a, const int32_t *a_tokens, int b,

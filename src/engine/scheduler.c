@@ -190,19 +190,25 @@ static bool window_is_open(const struct scheduler *scheduler, double now_ms)
 static bool has_room(const struct scheduler *scheduler, const struct scheduler_entry *next,
                      uint64_t room_tokens)
 {
-    uint64_t needed = next->n_tokens + HEADROOM_TOKENS; /* what is cached is part of the room, too */
+    /* What is cached and held by nobody is part of the room, too. */
+    uint64_t needed = next->n_tokens - next->n_held + HEADROOM_TOKENS;
     for (const struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next)
         needed += entry_left(entry) + HEADROOM_TOKENS;
     return needed <= room_tokens;
 }
 
-struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens)
+struct scheduler_entry *scheduler_next(const struct scheduler *scheduler, double now_ms)
 {
-    forecast_follow_up(scheduler->forecast, now_ms);
     if (scheduler->waiting.n == 0 || scheduler->running.n >= scheduler->options.n_parallel ||
         window_is_open(scheduler, now_ms))
         return NULL;
-    struct scheduler_entry *entry = turns_pick(&scheduler->turns, &scheduler->waiting);
+    return turns_pick(&scheduler->turns, &scheduler->waiting);
+}
+
+struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens)
+{
+    forecast_follow_up(scheduler->forecast, now_ms);
+    struct scheduler_entry *entry = scheduler_next(scheduler, now_ms);
     if (!entry || (scheduler->running.n > 0 && !has_room(scheduler, entry, room_tokens)))
         return NULL;
     unlink_entry(&scheduler->waiting, entry);

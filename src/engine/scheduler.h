@@ -5,6 +5,7 @@
  * An entry waits, then has a sequence and runs: first its prompt, then one row a step. The loop:
  *
  *     scheduler_add(...)                                      for each new request
+ *     scheduler_next(s, now)->n_held = ...                    before each of the following
  *     while ((entry = scheduler_admit(s, now, room)))         open its sequence, match its prefix,
  *         entry->n_committed = what the cache had
  *     plan = scheduler_plan(s, now)                           no items: sleep until scheduler_wakeup_ms
@@ -61,10 +62,13 @@ enum scheduler_answer scheduler_add(struct scheduler *scheduler, struct schedule
 /* Finished or cancelled, waiting or running, even between plan and done. Its length teaches the forecast. */
 void scheduler_remove(struct scheduler *scheduler, struct scheduler_entry *entry);
 
-/* The next entry that gets a sequence, or NULL: none waits, no sequence is free, the window is open, or the
- * KV cache has too little room (room_tokens: positions it can still give, cached pages that may be evicted
- * included) for it and what the running ones still need; nobody overtakes it then. With nothing running, room
- * is not asked. The entry's n_committed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
+/* Who gets the next sequence, if there is room; NULL: none waits, no sequence is free, or the window is open. */
+struct scheduler_entry *scheduler_next(const struct scheduler *scheduler, double now_ms);
+
+/* The same entry, which now runs; or NULL, also if the KV cache has too little room (room_tokens: positions it can
+ * still give, cached pages that may be evicted included) for what it needs beside its n_held tokens and for what the
+ * running ones still need; nobody overtakes it then. With nothing running, room is not asked. The entry's
+ * n_committed is 0; the caller sets what the cache had, n_tokens - 1 at most. */
 struct scheduler_entry *scheduler_admit(struct scheduler *scheduler, double now_ms, uint64_t room_tokens);
 
 enum scheduler_phase {

@@ -19,6 +19,10 @@ struct scheduler_entry {
     uint32_t n_common;     /* how many tokens that is in this prompt */
     double arrival_ms;
 
+    /* May be set before each scheduler_admit: tokens of its beginning whose pages running entries hold, so that
+     * they take no room. */
+    uint32_t n_held;
+
     /* May be set before each plan: rows in one step at most (a window's cut); 0: no limit. */
     uint32_t n_rows_max;
     /* Likewise: the group of running prompts that want the same page of tokens next; 0: none. */

@@ -23,7 +23,7 @@ void engine_compare_prompt(struct runnel_engine *engine, struct runnel_future *f
     struct scheduler_entry *entry = &future->entry;
     uint32_t most = entry->n_prompt / KV_PAGE * KV_PAGE;
     entry->n_cached_likely =
-        kvcache_find(engine->cache, entry->key, future->answer.tokens.ids, entry->n_prompt);
+        kvcache_find(engine->cache, entry->key, future->answer.tokens.ids, entry->n_prompt, NULL);
     for (const struct runnel_future *other = engine->live; other && entry->n_common < most;
          other = other->next) {
         if (other == future || other->entry.key != entry->key || other->entry.state == SCHEDULER_OUT)

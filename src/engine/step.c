@@ -55,13 +55,24 @@ void engine_cancel(struct runnel_engine *engine, struct runnel_future *future)
 
 /* Room ---------------------------------------------------------------------------------------------------- */
 
+/* Pages that it has in common with what runs are there already: the scheduler counts them once. */
+static void tell_what_is_held(struct runnel_engine *engine, struct scheduler_entry *entry)
+{
+    const struct runnel_future *future = engine_future_of(entry);
+    kvcache_find(engine->cache, entry->key, future->answer.tokens.ids, (uint32_t)future->answer.tokens.n,
+                 &entry->n_held);
+}
+
 void engine_admit(struct runnel_engine *engine, double now_ms)
 {
     for (;;) {
         struct kvcache_stats stats;
         kvcache_get_stats(engine->cache, &stats);
         uint64_t room_tokens = (uint64_t)(stats.n_free + stats.n_cached) * KV_PAGE;
-        struct scheduler_entry *entry = scheduler_admit(engine->scheduler, now_ms, room_tokens);
+        struct scheduler_entry *entry = scheduler_next(engine->scheduler, now_ms);
+        if (entry)
+            tell_what_is_held(engine, entry);
+        entry = scheduler_admit(engine->scheduler, now_ms, room_tokens);
         if (!entry)
             return;
         struct runnel_future *future = engine_future_of(entry);

@@ -134,8 +134,8 @@ static void as_avx512(void **state)
     check_same(&vnni_emulated, &avx512, "AVX-512");
 }
 
-/* Programs linked with emulated/levels.c have the level wherever AVX2 is there, between AVX2 and AVX-512. */
-static void levels_are_emulated(void **state)
+/* Programs linked with levels.c have the level wherever AVX2 is there, between AVX2 and AVX-512. */
+static void the_level_is_emulated(void **state)
 {
     (void)state;
     if (!cpu_has_avx2())
@@ -149,6 +149,8 @@ static void levels_are_emulated(void **state)
     for (enum tile_kind kind = 0; kind < TILE_KINDS; kind++)
         assert_int_equal(tables[2].matmul[kind] != tables[1].matmul[kind], is_replaced[kind]);
     assert_ptr_not_equal(tables[2].attention, tables[1].attention);
+    assert_string_equal(tables[2].int8_unit, "AVX-VNNI");
+    assert_true(tables[2].int8_peak != tables[1].int8_peak && tables[2].int8_peak() > 0);
 }
 
 int main(void)
@@ -157,7 +159,7 @@ int main(void)
         cmocka_unit_test(as_plain_c),
         cmocka_unit_test(as_the_cpu),
         cmocka_unit_test(as_avx512),
-        cmocka_unit_test(levels_are_emulated),
+        cmocka_unit_test(the_level_is_emulated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

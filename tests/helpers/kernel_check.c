@@ -13,9 +13,12 @@ void fill_tables(void)
     n_tables = (int)kernels_possible(&tables);
 }
 
-bool keep_table(const char *name)
+bool keep_tables_asked_for(int argc, char **argv)
 {
     static struct kernels kept[2];
+    if (argc < 3 || strcmp(argv[1], "--level") != 0)
+        return true;
+    const char *name = argv[2];
     for (int t = 0; t < n_tables; t++)
         if (strcmp(tables[t].name, name) == 0) {
             kept[0] = tables[0];
@@ -24,6 +27,7 @@ bool keep_table(const char *name)
             n_tables = 2;
             return true;
         }
+    printf("skipped: this machine has no %s\n", name);
     return false;
 }
 

@@ -19,7 +19,8 @@ enum { GUARD = 64 };
 extern const struct kernels *tables; /* "ref" first */
 extern int n_tables;
 void fill_tables(void);
-bool keep_table(const char *name); /* leaves that and "ref"; false: this machine has none of that name */
+/* Where the arguments of a program are --level NAME: leaves that and "ref". false: this machine has none of that name. */
+bool keep_tables_asked_for(int argc, char **argv);
 
 /* Random numbers, the same in every run. */
 uint32_t random_u32(void);

@@ -237,6 +237,8 @@ int main(int argc, char **argv)
     fill_tables();
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return attention_bench(tables, n_tables, argc > 2 ? argv[2] : "", argc > 3 ? atoi(argv[3]) : 0);
+    if (!keep_tables_asked_for(argc, argv))
+        return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_a_row_ends_in_the_agreed_order),

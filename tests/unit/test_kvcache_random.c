@@ -150,12 +150,17 @@ static void random_match(struct world *w, int sequence)
             page++;
         sure = page > sure ? page : sure;
     }
-    uint32_t foreseen = kvcache_find(w->cache, m->salt, tokens, n);
+    uint32_t n_held, n_cached = kv_model_stats(w->cache).n_cached;
+    uint32_t foreseen = kvcache_find(w->cache, m->salt, tokens, n, &n_held);
     uint32_t found = kvcache_match(w->cache, sequence, tokens, n);
-    if (m->keep_last)
+    assert_true(n_held <= foreseen && n_held >= sure * KV_PAGE);
+    if (m->keep_last) {
         assert_true(found <= foreseen);
-    else
+    } else {
         assert_int_equal(found, foreseen);
+        n_cached -= kv_model_stats(w->cache).n_cached; /* what nobody held was cached */
+        assert_int_equal(n_held + n_cached * KV_PAGE, found);
+    }
     assert_int_equal(found % KV_PAGE, 0);
     assert_in_range(found, sure * KV_PAGE, n - 1);
     for (uint32_t i = 0; i < found; i++) {

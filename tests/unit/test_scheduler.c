@@ -313,6 +313,7 @@ static void test_preemption(void **state)
     world_check(&world);
     /* They come back in the order of their arrival, before the one that came later, and when there is room. */
     assert_null(scheduler_admit(s, 2100, 60));
+    assert_ptr_equal(scheduler_next(s, 2100), &middle);
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &middle);
     assert_ptr_equal(scheduler_admit(s, 2100, 10000), &young);
     assert_int_equal(young.n_preempted, 1);

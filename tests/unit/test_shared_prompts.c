@@ -202,6 +202,70 @@ static void a_small_pool_is_enough(void **state)
     runnel_engine_stop(engine);
 }
 
+static void wait_for(atomic_bool *flag)
+{
+    for (int i = 0; !atomic_load(flag); i++) {
+        if (i == 30000)
+            fail_msg("it did not happen within 30 s");
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* Two requests that begin alike, in a pool that has room for both only because they have pages in common. */
+struct pair {
+    atomic_bool begun, both_are_there;
+    bool first_has_ended; /* the engine's thread */
+    bool second_came_first;
+};
+
+static bool look_at_first(void *user, const runnel_event *event)
+{
+    struct pair *pair = user;
+    atomic_store(&pair->begun, true);
+    while (!atomic_load(&pair->both_are_there))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    pair->first_has_ended |= event->kind == RUNNEL_EVENT_FINISH;
+    return true;
+}
+
+static bool look_at_second(void *user, const runnel_event *event)
+{
+    struct pair *pair = user;
+    if (event->kind == RUNNEL_EVENT_FINISH)
+        pair->second_came_first = !pair->first_has_ended;
+    return true;
+}
+
+static void pages_in_common_take_room_once(void **state)
+{
+    (void)state;
+    runnel_engine *engine = tiny_engine_start(
+        model, (runnel_engine_options){.n_context = 640, .n_parallel = 2, .n_kv_tokens = 640});
+    static int32_t ids[2][N_PROMPT_MAX];
+    struct pair pair = {.first_has_ended = false};
+    runnel_request first = request_of(ids[0], 310, 320, 0), second = request_of(ids[1], 310, 330, 1);
+    first.max_tokens = 200;
+    first.wants_tokens = true;
+    second.max_tokens = 4;
+    first.user = second.user = &pair;
+    first.on_event = look_at_first;
+    second.on_event = look_at_second;
+    runnel_future *futures[2];
+    assert_int_equal(runnel_submit(engine, &first, 1, &futures[0], NULL), RUNNEL_OK);
+    wait_for(&pair.begun);
+    assert_int_equal(runnel_submit(engine, &second, 1, &futures[1], NULL), RUNNEL_OK);
+    atomic_store(&pair.both_are_there, true);
+    runnel_response responses[2] = {{.size = sizeof *responses}, {.size = sizeof *responses}};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(runnel_wait(futures[i], &responses[i], NULL), RUNNEL_OK);
+        expect_as_alone(i ? &second : &first, &responses[i]);
+        assert_int_equal(responses[i].n_preempted, 0);
+        runnel_response_free(&responses[i]);
+    }
+    assert_true(pair.second_came_first);
+    runnel_engine_stop(engine);
+}
+
 /* Somebody who computes for others goes away ------------------------------------------------------------ */
 
 /* A stream that runs beside, whose events come on the engine's thread between two steps. */
@@ -237,15 +301,6 @@ static bool look_at_leader(void *user, const runnel_event *event)
         pthread_mutex_unlock(&witness->engine->lock);
     }
     return true;
-}
-
-static void wait_for(atomic_bool *flag)
-{
-    for (int i = 0; !atomic_load(flag); i++) {
-        if (i == 30000)
-            fail_msg("it did not happen within 30 s");
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
 }
 
 /* Puts the leader back, and nobody else: it came last. */
@@ -327,6 +382,7 @@ int main(void)
         cmocka_unit_test(keys_do_not_share),
         cmocka_unit_test(a_window_shares_as_well),
         cmocka_unit_test(a_small_pool_is_enough),
+        cmocka_unit_test(pages_in_common_take_room_once),
         cmocka_unit_test(others_go_on_when_one_is_cancelled),
         cmocka_unit_test(others_go_on_when_one_is_put_back),
     };

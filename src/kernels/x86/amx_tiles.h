@@ -1,5 +1,5 @@
 /* amx_tiles.h: the tile instructions of AMX, as functions. The only file that knows them: tests replace it by plain C
- * (tests/helpers/amx), so that the products are tested on machines without AMX.
+ * (tests/emulated), so that the products are tested on machines without AMX.
  *
  * Written as assembly: gcc 12's own functions do not tell the compiler which memory they read and write. No flag for AMX is
  * needed, but some optimisation. Tiles are numbered 0 to 7, by constants. Every function but tiles_configure may only be called between that and

@@ -19,13 +19,9 @@ struct q4k_unpacked {
 
 struct q6k_unpacked {
     __m256i scale[Q6K_SUBS][2];
-    __m256i w[Q6K_SUBS][4][2]; /* 0 .. 63 */
-    __m256 d[2];
+    struct q6k_weights weights;
     struct fetch fetch;
 };
-
-/* What a row's block of activations starts each sub-block of Q6_K from, see q6k_starts. */
-typedef int32_t starts_of_row[Q6K_SUBS];
 
 static void q4k_unpack(const uint8_t *block, struct q4k_unpacked *u)
 {
@@ -99,8 +95,7 @@ static void q6k_unpack(const uint8_t *d, const uint8_t *block, struct q6k_unpack
                 u->scale[4 * c + k + 1][half] = _mm256_blend_epi16(pair, _mm256_srli_epi32(pair, 16), 0x55);
             }
         }
-        q6k_unpack_weights(block, half, u->w);
-        u->d[half] = load_8_f16(d + 16 * half);
+        q6k_unpack_weights(d, block, half, &u->weights);
     }
 }
 
@@ -136,7 +131,7 @@ INLINE void q6k_group(struct q6k_unpacked *u, const starts_of_row *starts, const
             dot0[i] = dot1[i] = broadcast(&starts[i][sub]);
         UNROLL
         for (int j = 0; j < 4; j++) {
-            __m256i w0 = u->w[sub][j][0], w1 = u->w[sub][j][1];
+            __m256i w0 = u->weights.w[sub][j][0], w1 = u->weights.w[sub][j][1];
             UNROLL
             for (int i = 0; i < m; i++)
                 dot_both(&dot0[i], &dot1[i], w0, w1, q + (size_t)i * stride + 4 * j);
@@ -152,8 +147,7 @@ INLINE void q6k_group(struct q6k_unpacked *u, const starts_of_row *starts, const
         __m256 d_act = _mm256_set1_ps(act_of_row(act, stride, i)->d);
         UNROLL
         for (int half = 0; half < 2; half++)
-            sums[i][half] = _mm256_fmadd_ps(_mm256_mul_ps(u->d[half], d_act),
-                                            _mm256_cvtepi32_ps(isum[i][half]), sums[i][half]);
+            sums[i][half] = q6k_add_block(sums[i][half], isum[i][half], u->weights.d[half], d_act);
     }
 }
 

@@ -22,13 +22,9 @@ struct q4k_unpacked {
 
 struct q6k_unpacked {
     __m256i scale_pairs[2][Q6K_SUBS / 2];
-    __m256i w[Q6K_SUBS][4][2]; /* 0 .. 63 */
-    __m256 d[2];
+    struct q6k_weights weights;
     struct fetch fetch;
 };
-
-/* What the dot products of each sub-block of Q6_K start from: minus what weights that are 32 too high add. */
-typedef int32_t starts_of_row[Q6K_SUBS];
 
 /* Whole numbers of up to 6 rows and both halves of a tile. In memory: registers are for the dot products under way. */
 typedef __m256i group_sums[ROWS_OF_GROUP][2];
@@ -134,8 +130,7 @@ static void q6k_unpack(const uint8_t *d, const uint8_t *block, struct q6k_unpack
     for (int half = 0; half < 2; half++) {
         for (int c = 0; c < 4; c++)
             q6k_unpack_scales(block, half, c, u->scale_pairs[half] + 2 * c);
-        q6k_unpack_weights(block, half, u->w);
-        u->d[half] = load_8_f16(d + 16 * half);
+        q6k_unpack_weights(d, block, half, &u->weights);
     }
 }
 
@@ -156,7 +151,7 @@ static __attribute__((noinline)) __m256i q6k_wide(const struct q6k_unpacked *u, 
     for (int sub = 0; sub < Q6K_SUBS; sub++) {
         __m256i dot = _mm256_set1_epi32(-32 * a->sum16[sub]);
         for (int j = 0; j < 4; j++)
-            dot = vnni_dot_bytes(dot, u->w[sub][j][half], broadcast(a->q + 16 * sub + 4 * j));
+            dot = vnni_dot_bytes(dot, u->weights.w[sub][j][half], broadcast(a->q + 16 * sub + 4 * j));
         sum = dot_add_scaled(sum, dot, scale_of_pair(u->scale_pairs[half][sub / 2], sub));
     }
     return sum;
@@ -171,7 +166,7 @@ INLINE void q6k_dots(struct q6k_unpacked *u, const starts_of_row *starts, int su
         dot0[i] = dot1[i] = broadcast(&starts[i][sub]);
     UNROLL
     for (int j = 0; j < 4; j++) {
-        __m256i w0 = u->w[sub][j][0], w1 = u->w[sub][j][1];
+        __m256i w0 = u->weights.w[sub][j][0], w1 = u->weights.w[sub][j][1];
         UNROLL
         for (int i = 0; i < m; i++)
             dot_both(&dot0[i], &dot1[i], w0, w1, act + (size_t)i * stride + 16 * sub + 4 * j);
@@ -210,8 +205,7 @@ INLINE void q6k_group(struct q6k_unpacked *u, const starts_of_row *starts, const
         UNROLL
         for (int half = 0; half < 2; half++) {
             __m256i whole = is_wide ? q6k_wide(u, half, a) : isum[i][half];
-            sums[i][half] =
-                _mm256_fmadd_ps(_mm256_mul_ps(u->d[half], d_act), _mm256_cvtepi32_ps(whole), sums[i][half]);
+            sums[i][half] = q6k_add_block(sums[i][half], whole, u->weights.d[half], d_act);
         }
     }
 }

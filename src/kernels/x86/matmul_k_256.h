@@ -35,14 +35,24 @@ INLINE const struct act_q8_256 *act_of_row(const uint8_t *act, size_t stride, in
     return (const struct act_q8_256 *)(act + (size_t)i * stride);
 }
 
-/* The weights of half a tile, 0 .. 63: w[sub-block][group][half]. */
-INLINE void q6k_unpack_weights(const uint8_t *block, int half, __m256i (*weights)[4][2])
+/* A block of a tile of Q6_K but for its scales, which each file keeps as it applies them. */
+struct q6k_weights {
+    __m256i w[Q6K_SUBS][4][2]; /* 0 .. 63; [sub-block][group][half] */
+    __m256 d[2];
+};
+
+/* What a row's block of activations starts the dot products of each sub-block of Q6_K from: minus what weights that are 32 too
+ * high add. */
+typedef int32_t starts_of_row[Q6K_SUBS];
+
+/* Of half a tile. */
+INLINE void q6k_unpack_weights(const uint8_t *d, const uint8_t *block, int half, struct q6k_weights *weights)
 {
     const __m256i bits0_3 = _mm256_set1_epi8(0x0f), bits2_5 = _mm256_set1_epi8(0x3c),
                   bits4_5 = _mm256_set1_epi8(0x30), bits0_1 = _mm256_set1_epi8(0x03);
     for (int c = 0; c < 4; c++) {
         const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c + 32 * half;
-        __m256i(*w)[4][2] = weights + 4 * c;
+        __m256i(*w)[4][2] = weights->w + 4 * c;
         UNROLL
         for (int j = 0; j < 4; j++) {
             __m256i nibbles0 = load(chunk + 64 * j), nibbles1 = load(chunk + 64 * (4 + j));
@@ -57,6 +67,13 @@ INLINE void q6k_unpack_weights(const uint8_t *block, int half, __m256i (*weights
                                             _mm256_and_si256(two, bits0_1));
         }
     }
+    weights->d[half] = load_8_f16(d + 16 * half);
+}
+
+/* sum + the scaled sum of half a tile's block and a row of activations, in whole numbers; d_act: of that row, in all lanes. */
+INLINE __m256 q6k_add_block(__m256 sum, __m256i whole, __m256 d, __m256 d_act)
+{
+    return _mm256_fmadd_ps(_mm256_mul_ps(d, d_act), _mm256_cvtepi32_ps(whole), sum);
 }
 
 /* The scales of sub-blocks 4c and 4c+1, and of 4c+2 and 4c+3, of half a tile as 16-bit pairs. */

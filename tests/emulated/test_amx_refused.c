@@ -1,6 +1,6 @@
-/* test_amx_refused.c: on a machine with AMX (helpers/amx_machine.h) whose system refuses it, the level below computes, and whoever
+/* test_amx_refused.c: on a machine with AMX (emulated/levels.h) whose system refuses it, the level below computes, and whoever
  * asks learns why. */
-#include "helpers/amx_machine.h"
+#include "emulated/levels.h"
 #include "helpers/kernel_check.h"
 #include "kernels/x86/cpu.h"
 
@@ -32,7 +32,7 @@ int main(void)
         printf("skipped: the kernels for AMX want AVX-512, too\n");
         return 77;
     }
-    if (setenv(AMX_MACHINE_REFUSAL, "the system refused it for a test", 1))
+    if (setenv(EMULATED_AMX_REFUSAL, "the system refused it for a test", 1))
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_level_below_computes),

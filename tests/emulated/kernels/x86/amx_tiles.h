@@ -1,9 +1,9 @@
 /* amx_tiles.h: stands in for src/kernels/x86/amx_tiles.h where the kernels for AMX are compiled for tests: the same functions on
- * the emulation of helpers/amx_emulation.h. Owns nothing; any thread. */
+ * the emulation of emulated/amx_emulation.h. Owns nothing; any thread. */
 #ifndef RUNNEL_KERNELS_X86_AMX_TILES_H
 #define RUNNEL_KERNELS_X86_AMX_TILES_H
 
-#include "helpers/amx_emulation.h"
+#include "emulated/amx_emulation.h"
 
 struct tiles_config {
     uint8_t palette;

@@ -1,6 +1,6 @@
 /* test_amx_tiles.c: the emulation of AMX's tiles: against sums written down plainly; what the CPU refuses, it refuses; and, where the
  * CPU has AMX, against the instructions, bit for bit. */
-#include "helpers/amx_emulation.h"
+#include "emulated/amx_emulation.h"
 #include "helpers/kernel_check.h"
 #include "kernels/x86/amx_permission.h"
 #include "kernels/x86/amx_tiles.h"

@@ -3,8 +3,8 @@
  * program with a message. test_amx_tiles.c compares it with the instructions where the CPU has them.
  *
  * Each thread has its own tiles, as on the CPU. */
-#ifndef RUNNEL_TESTS_AMX_EMULATION_H
-#define RUNNEL_TESTS_AMX_EMULATION_H
+#ifndef TESTS_EMULATED_AMX_EMULATION_H
+#define TESTS_EMULATED_AMX_EMULATION_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
-/* test_amx.c: what is AMX's own, on a machine with it (helpers/amx_machine.h): when tiles are used, that they are released, that one
- * wrong bit in a tile is seen, and a whole model. test_kernels_amx compares its products with plain C in every shape. */
-#include "helpers/amx_emulation.h"
+/* test_amx.c: what is AMX's own, on a machine with it (levels.h): when tiles are used, that they are released, that one
+ * wrong bit in a tile is seen, and a whole model. test_kernels compares its products with plain C in every shape. */
+#include "emulated/amx_emulation.h"
 #include "helpers/kernel_check.h"
 #include "helpers/tiny_engine.h"
 #include "kernels/act.h"

@@ -1,5 +1,5 @@
 /* amx_emulation.c: see amx_emulation.h. */
-#include "helpers/amx_emulation.h"
+#include "emulated/amx_emulation.h"
 
 #include <float.h>
 #include <math.h>
