@@ -357,6 +357,11 @@ typedef struct runnel_request {
      * that brought it further, until counts->n_computed_tokens is n_prompt_tokens; the first TOKEN and the first text come
      * after that. n_computed_tokens grows with each: what is computed again for want of pages is not told again. */
     bool wants_progress;
+    bool unused[6];
+    /* For runnel_prompt_tokens and runnel_prompt_text, which know no engine: the context that the prompt is to fit, tokens;
+     * 0: the model's. With it they tell a text that can never fit from one that only the chat template makes too much of:
+     * where a template passes its bounds, the first is RUNNEL_ECONTEXT and the other one RUNNEL_EINVAL. */
+    uint32_t n_context;
 } runnel_request;
 
 /* Fills request with the defaults. */

@@ -148,8 +148,14 @@ static int render_messages(const struct chat_template *template, const runnel_me
                 (!thinking || dict_set_text(&arena, inputs.dict, "enable_thinking", value_bool(*thinking)));
     for (size_t i = 0; made && i < n_messages; i++)
         made = add_message(&arena, list.list, &messages[i]);
-    int code = made ? render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error)
-                    : out_of_memory(error);
+    int code;
+    if (made)
+        code = render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error);
+    else if (arena.over_the_limit)
+        code = error_set(error, TEMPLATE_EBOUND, "the chat template's messages take more than %zu bytes",
+                         arena.limit);
+    else
+        code = out_of_memory(error);
     template_arena_free(&arena);
     return code;
 }

@@ -57,7 +57,7 @@ enum chat_opening {
     CHAT_CONTINUING,
 };
 
-/* Renders messages, then the opening of the assistant's answer. */
+/* Renders messages, then the opening of the assistant's answer. TEMPLATE_EBOUND: it takes too much of the template. */
 int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
                 enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
 /* Renders what a chat request holds: a dict with messages, and perhaps tools, documents, add_generation_prompt and

@@ -337,6 +337,14 @@ def test_little_memory(runnel, tiny):
     assert failed
 
 
+def test_a_text_that_is_too_much_for_the_template(runnel, tiny, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages[0].content }}{% if messages[0].content|length > 100 %}{{ 'x' * 1000000000 }}{% endif %}")
+    long, short = (run(runnel, "-m", tiny(), "-p", n * "a", "--ctx", "100", "--chat-template-file", str(template)) for n in (20000, 101))
+    assert long.returncode == 1 and b"the prompt has 20000 bytes, the context of 100 tokens has room for" in long.stderr
+    assert short.returncode == 1 and b"chat template, line 1: more than" in short.stderr
+
+
 def test_environment_and_config_file(runnel, tiny, tmp_path):
     config = tmp_path / "runnel.conf"
     config.write_text(f"model = {tiny()}\nn-tokens = 3\ntemp = 0\n")

@@ -349,6 +349,32 @@ def test_a_template_from_a_file_and_thoughts_off(tmp_path):
         serving.stop()
 
 
+@pytest.mark.parametrize("path, body, field", [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),
+    ("/apply-template", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),
+    ("/generate", {"prompt": "TEXT"}, "prompt"),
+    ("/generate-batch", [{"prompt": "Hello"}, {"prompt": "TEXT"}], "requests[1].prompt"),
+])
+def test_a_text_that_is_too_much_for_the_template(tmp_path, path, body, field):
+    """One that could never fit is told as all prompts that are too long; one that might, as the template's failure."""
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for m in messages %}{{ m.content }}{% if m.content|length > 100 %}{{ 'x' * 1000000000 }}{% endif %}{% endfor %}")
+    serving = Serving(make_tiny_model(tmp_path, "qwen2"), "--ctx", "128", "--chat-template-file", str(file))
+    try:
+        def error(text):
+            status, _, answer = serving.post(path, json.loads(json.dumps(body).replace("TEXT", text)))
+            assert status == 400
+            return answer["error"]
+        long, short = error(100000 * "a"), error(101 * "a")
+        assert (long["type"], long["param"], long["n_ctx"]) == ("exceed_context_size_error", field, 128)
+        assert long["n_prompt_tokens"] >= 128 and long["code"] == 400
+        assert "has 100000 bytes" in long["message"] and "(context_length_exceeded)" in long["message"]
+        assert "exceeds the available context size" in long["message"]
+        assert short["type"] == "invalid_request_error" and "chat template, line 1: more than" in short["message"]
+    finally:
+        serving.stop()
+
+
 # /props, /slots --------------------------------------------------------------------------------------------------
 
 
