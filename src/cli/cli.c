@@ -66,6 +66,13 @@ int cli_find_model(const char *name, runnel_error *error)
     return catalogue_resolve(name, path, sizeof path, error);
 }
 
+void cli_name_template_options(runnel_error *error)
+{
+    static const struct field_name names[] = {
+        {"chat_template_text", "--chat-template-file"}, {"chat_template", "--chat-template"}, {NULL, NULL}};
+    error_name_options(names, error);
+}
+
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error)
 {
@@ -95,6 +102,8 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     failure = runnel_model_open(path, &options, model, error);
     progress_end(&progress);
     free(text);
+    if (failure)
+        cli_name_template_options(error);
     return failure;
 }
 

@@ -50,6 +50,9 @@ int cli_find_model(const char *name, runnel_error *error);
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 
+/* Names the options that choose a template in an error that opening a model or making a prompt gave. */
+void cli_name_template_options(runnel_error *error);
+
 /* Text that a model's file or its name has, to stdout: control characters, which a terminal would obey, become '?'. */
 void cli_print_text(const char *text, size_t len);
 

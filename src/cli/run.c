@@ -175,8 +175,10 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         request.prompt = question;
     }
     request.wants_logits_hash = settings->json;
-    if (start_for_request(model, settings, &request, &engine, &error))
+    if (start_for_request(model, settings, &request, &engine, &error)) {
+        cli_name_template_options(&error);
         return cli_fail(&error);
+    }
     int failure = answer_wait(engine, &request, settings->json ? NULL : &view, NULL, &response, &error);
     runnel_engine_stop(engine);
     if (failure)

@@ -67,14 +67,14 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     const struct chat_tokens tokens = chat_tokens_of(model->tokenizer);
     if (options->chat_template)
         return chat_open_by_name(options->chat_template, &tokens, &model->chat, error);
-    if (options->chat_template_text)
-        return chat_open(options->chat_template_text, strlen(options->chat_template_text), &tokens,
-                         &model->chat, error);
+    if (options->chat_template_text) {
+        int wrong = chat_open(options->chat_template_text, strlen(options->chat_template_text), &tokens,
+                              &model->chat, error);
+        return wrong ? error_prefix(error, "chat_template_text") : RUNNEL_OK;
+    }
     struct gguf_string jinja;
     if (!gguf_has_key(gguf, "tokenizer.chat_template")) {
-        error_set(&model->chat_error, RUNNEL_EUNSUPPORTED,
-                  "the model has no chat template; choose one of %s, or send the prompt raw",
-                  chat_known_names());
+        chat_refuse_none(&model->chat_error);
         return RUNNEL_OK;
     }
     int failure = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);

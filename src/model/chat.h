@@ -37,6 +37,8 @@ int chat_compile(const char *jinja, size_t len, const struct chat_tokens *tokens
 int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,
                       runnel_error *error);
 void chat_close(struct chat_template *template);
+/* Fills error: there is no template, and how to choose one. */
+int chat_refuse_none(runnel_error *error);
 /* "r1, chatml": for messages. */
 const char *chat_known_names(void);
 

@@ -349,6 +349,18 @@ def test_a_template_from_a_file_and_thoughts_off(tmp_path):
         serving.stop()
 
 
+def test_a_model_without_a_template(tmp_path):
+    serving = Serving(make_tiny_model(tmp_path, "bare"))
+    try:
+        for path, body in (("/v1/chat/completions", {"messages": MESSAGES}), ("/generate", {"prompt": "Hello"}), ("/apply-template", {"messages": MESSAGES})):
+            status, _, answer = serving.post(path, body)
+            assert status == 400, path
+            assert answer["error"]["message"] == ("the model has no chat template: choose one with --chat-template (r1, chatml), "
+                                                  "or send the prompt raw"), path
+    finally:
+        serving.stop()
+
+
 @pytest.mark.parametrize("path, body, field", [
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),
     ("/apply-template", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),

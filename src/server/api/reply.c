@@ -2,6 +2,7 @@
 #include "server/api/reply.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "server/core/job.h"
 #include "server/core/json_write.h"
 
@@ -93,7 +94,10 @@ int reply_status(const runnel_error *error)
 
 int reply_refuse_error(const runnel_error *error, struct refusal *refusal)
 {
-    refuse(refusal, NULL, "%.230s", error->message);
+    static const struct field_name names[] = {{"chat_template", "--chat-template"}, {NULL, NULL}};
+    runnel_error named = *error;
+    error_name_options(names, &named); /* whoever started the server can do something about it */
+    refuse(refusal, NULL, "%.230s", named.message);
     refusal->status = reply_status(error);
     return -1;
 }
