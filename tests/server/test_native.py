@@ -387,6 +387,33 @@ def test_a_text_that_is_too_much_for_the_template(tmp_path, path, body, field):
         serving.stop()
 
 
+NOTHING = [[token, False] for token in range(289)]  # of the tiny vocabulary: no token is left to draw
+
+
+@pytest.mark.parametrize("path, body, named", [
+    ("/v1/completions", {"prompt": ["a", "b"]}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": ["a", "b"], "n": 2}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": "a", "n": 2}, "choices[0]: "),
+    ("/v1/chat/completions", {"messages": MESSAGES, "n": 2}, "choices[0]: "),
+    ("/completion", {"prompt": ["a", "b"]}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": "a"}, ""),
+    ("/v1/chat/completions", {"messages": MESSAGES}, ""),
+])
+def test_what_fails_while_it_is_computed_says_which(server, path, body, named):
+    body = {**body, "logit_bias": NOTHING, "max_tokens": 4}
+    message = named + "logits: expected a token that is possible"
+    status, _, answer = server.post(path, body)
+    assert status == 500 and answer["error"]["message"].startswith(message)
+    stream = server.post(path, {**body, "stream": True})[2].decode()
+    assert json.loads(stream.rstrip().rsplit("data: ", 1)[1])["error"]["message"].startswith(message)
+
+
+def test_what_fails_of_a_batch_says_which(server):
+    batch = [{"prompt": "a", "max_tokens": 4}, {"prompt": "b", "max_tokens": 4, "logit_bias": NOTHING}, {"prompt": "c", "max_tokens": 4}]
+    status, _, answer = server.post("/generate-batch", batch)
+    assert status == 500 and answer["error"]["message"].startswith("requests[1]: logits: expected a token that is possible")
+
+
 # /props, /slots --------------------------------------------------------------------------------------------------
 
 
