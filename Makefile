@@ -11,6 +11,8 @@ RUNNEL_MODELS_DIR ?= $(CURDIR)/models
 export RUNNEL_TEST_MODELS
 override RUNNEL_MODELS_DIR := $(abspath $(RUNNEL_MODELS_DIR))
 export RUNNEL_MODELS_DIR
+# The program tells of each RUNNEL_ variable that it does not know.
+NOT_THE_PROGRAMS = -u RUNNEL_MODELS_DIR -u RUNNEL_TEST_MODELS
 
 CONFIGURE = cmake --log-level=WARNING --preset
 BUILD = cmake --build
@@ -94,7 +96,7 @@ install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 bench: all ## this machine's speed with the 1.5B test model
 	@$(MAKE) --no-print-directory build/venv/ready
 	@build/venv/bin/python scripts/fetch-models coder-1.5b.gguf
-	@build/runnel bench -m $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf
+	@env $(NOT_THE_PROGRAMS) build/runnel bench -m $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf
 
 reference: packages-test ## docs/reference.md anew, from what the program says of itself
 	@$(CONFIGURE) release

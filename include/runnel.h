@@ -255,8 +255,9 @@ enum runnel_event_kind {
     RUNNEL_EVENT_THOUGHT = 1, /* text of the reasoning */
     RUNNEL_EVENT_ANSWER = 2,  /* text of the answer */
     RUNNEL_EVENT_FINISH = 3,  /* the last event: finish_reason, or error, is set */
-    RUNNEL_EVENT_TOKEN =
-        4, /* a token and its alternatives, before its text; with n_logprobs or wants_tokens only */
+    /* A token and its alternatives, before its text; the end token, too, which has none. With n_logprobs or wants_tokens
+     * only. */
+    RUNNEL_EVENT_TOKEN = 4,
     RUNNEL_EVENT_PROMPT = 5, /* more of the prompt is computed; with wants_progress only */
     RUNNEL_EVENT_TAKEN = 6,  /* the first one: as on_taken says; with wants_events only */
 };
@@ -357,6 +358,11 @@ typedef struct runnel_request {
      * that brought it further, until counts->n_computed_tokens is n_prompt_tokens; the first TOKEN and the first text come
      * after that. n_computed_tokens grows with each: what is computed again for want of pages is not told again. */
     bool wants_progress;
+    bool unused[6];
+    /* For runnel_prompt_tokens and runnel_prompt_text, which know no engine: the context that the prompt is to fit, tokens;
+     * 0: the model's. With it they tell a text that can never fit from one that only the chat template makes too much of:
+     * where a template passes its bounds, the first is RUNNEL_ECONTEXT and the other one RUNNEL_EINVAL. */
+    uint32_t n_context;
 } runnel_request;
 
 /* Fills request with the defaults. */
@@ -374,7 +380,10 @@ typedef struct runnel_response {
     enum runnel_finish_reason finish_reason;
     int stop_index; /* which stop text ended the answer; -1: none of them */
     int slot;       /* where it was computed, see runnel_slots; -1: nowhere yet */
-    uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
+    uint32_t n_prompt_tokens, n_cached_tokens;
+    /* Of the answer, drawn or written by a thinking_budget, with the end token and those of a stop text: as many as there
+     * are TOKEN events. */
+    uint32_t n_tokens;
     uint32_t
         n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
     double queue_ms;        /* waiting for a place */

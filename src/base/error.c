@@ -1,7 +1,9 @@
 /* error.c: filling a runnel_error. Owns nothing; any thread. */
 #include "base/error.h"
 
+#include <ctype.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,4 +47,23 @@ int error_prefix(runnel_error *error, const char *format, ...)
     }
     replace_control_bytes(error->message);
     return error->code;
+}
+
+static bool is_of_name(char c)
+{
+    return isalnum((unsigned char)c) || c == '_';
+}
+
+void error_name_options(const struct field_name *names, runnel_error *error)
+{
+    for (; names->field; names++) {
+        char renamed[sizeof error->message];
+        size_t len = strlen(names->field);
+        const char *found = strstr(error->message, names->field);
+        if (!found || (found > error->message && is_of_name(found[-1])) || is_of_name(found[len]))
+            continue;
+        snprintf(renamed, sizeof renamed, "%.*s%s%s", (int)(found - error->message), error->message,
+                 names->option, found + len);
+        memcpy(error->message, renamed, sizeof renamed);
+    }
 }

@@ -16,4 +16,10 @@ int error_set(runnel_error *error, int code, const char *format, ...) __attribut
 /* Puts a formatted prefix and ": " before the message that is already in error. Returns error's code. */
 int error_prefix(runnel_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The library names its fields; a person gave a command's options: {"n_context", "--ctx"}, ..., {NULL, NULL}. */
+struct field_name {
+    const char *field, *option;
+};
+void error_name_options(const struct field_name *names, runnel_error *error);
+
 #endif

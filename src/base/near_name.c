@@ -22,6 +22,7 @@ static const struct {
     {"temperature", "temp"}, {"num-threads", "threads"}, {"system-prompt", "system"}, {"batch-size", "batch"},
     {"ctx-size", "ctx"}, {"context", "ctx"}, {"context-size", "ctx"}, {"context-length", "ctx"}, {"max-model-len", "ctx"},
     {"n-predict", "n-tokens"}, {"max-tokens", "n-tokens"}, {"max-new-tokens", "n-tokens"},
+    {"models-dir", "models"}, {"model-dir", "models"},
     {"n-predict", "max-tokens"}, {"max-new-tokens", "max-tokens"}, {"n-tokens", "max-tokens"},
     /* clang-format on */
 };

@@ -6,6 +6,7 @@
  * interleaved, and medians are shown: a limit measured in another minute than the figure says nothing where
  * the machine is shared. One thread, besides the engine's. */
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/limits.h"
 #include "base/options.h"
 #include "cli/cli.h"
@@ -491,7 +492,7 @@ static int start_engine(struct bench *bench, runnel_error *error)
     }
     int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
     if (failure)
-        cli_name_options(names, error);
+        error_name_options(names, error);
     return failure;
 }
 
@@ -518,7 +519,7 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
         options.n_kv_tokens = options.n_context;
     int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
     if (failure)
-        cli_name_options(names, error);
+        error_name_options(names, error);
     return failure;
 }
 

@@ -147,6 +147,7 @@ static void take_turn(struct chat *chat, const char *question)
     chat->retry_refused = false;
     int failure = ask(chat, question, &response, &error);
     if (failure) {
+        cli_name_template_options(&error);
         refuse(chat, question, failure, &error);
     } else {
         answer_print_timings(chat->model, &response, 0, chat->settings.verbose);

@@ -65,11 +65,13 @@ static size_t count_tokens(const struct chat *chat, size_t n_dropped, const char
     runnel_request request = run_make_request(chat->model, &chat->settings, &sampling);
     request.messages = messages;
     request.n_messages = n;
+    request.n_context = chat->n_context;
     int32_t *ids;
-    if (runnel_prompt_tokens(chat->model, &request, &ids, &n_tokens, NULL))
-        n_tokens = 0;
-    else
+    int failure = runnel_prompt_tokens(chat->model, &request, &ids, &n_tokens, NULL);
+    if (!failure)
         runnel_tokens_free(ids);
+    else /* more than fit, or nothing is known */
+        n_tokens = failure == RUNNEL_ECONTEXT ? chat->n_context : 0;
     free(messages);
     return n_tokens;
 }

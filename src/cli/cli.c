@@ -8,7 +8,6 @@
 #include "cli/environment.h"
 #include "cli/progress.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -67,6 +66,13 @@ int cli_find_model(const char *name, runnel_error *error)
     return catalogue_resolve(name, path, sizeof path, error);
 }
 
+void cli_name_template_options(runnel_error *error)
+{
+    static const struct field_name names[] = {
+        {"chat_template_text", "--chat-template-file"}, {"chat_template", "--chat-template"}, {NULL, NULL}};
+    error_name_options(names, error);
+}
+
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error)
 {
@@ -96,6 +102,8 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     failure = runnel_model_open(path, &options, model, error);
     progress_end(&progress);
     free(text);
+    if (failure)
+        cli_name_template_options(error);
     return failure;
 }
 
@@ -122,25 +130,6 @@ void cli_tell_warning(const runnel_model *model)
     runnel_model_get_info(model, &info);
     if (*info.warning)
         fprintf(stderr, "The model's file, left out: %s\n", info.warning);
-}
-
-static bool is_of_name(char c)
-{
-    return isalnum((unsigned char)c) || c == '_';
-}
-
-void cli_name_options(const struct field_name *names, runnel_error *error)
-{
-    for (; names->field; names++) {
-        char renamed[sizeof error->message];
-        size_t len = strlen(names->field);
-        const char *found = strstr(error->message, names->field);
-        if (!found || (found > error->message && is_of_name(found[-1])) || is_of_name(found[len]))
-            continue;
-        snprintf(renamed, sizeof renamed, "%.*s%s%s", (int)(found - error->message), error->message,
-                 names->option, found + len);
-        memcpy(error->message, renamed, sizeof renamed);
-    }
 }
 
 static int fail_file(runnel_error *error, const char *path, const char *what)

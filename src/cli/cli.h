@@ -50,14 +50,11 @@ int cli_find_model(const char *name, runnel_error *error);
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 
+/* Names the options that choose a template in an error that opening a model or making a prompt gave. */
+void cli_name_template_options(runnel_error *error);
+
 /* Text that a model's file or its name has, to stdout: control characters, which a terminal would obey, become '?'. */
 void cli_print_text(const char *text, size_t len);
-
-/* The library names its fields; a person gave a command's options: {"n_context", "--ctx"}, ..., {NULL, NULL}. */
-struct field_name {
-    const char *field, *option;
-};
-void cli_name_options(const struct field_name *names, runnel_error *error);
 
 /* Refuses a text, which somebody gave by this name, unless all of it is UTF-8: some vocabularies have no tokens for other
  * bytes, and the model would see a text without them. */

@@ -10,11 +10,8 @@
 
 static const char prefix[] = "RUNNEL_";
 
-/* Variables that are no option's, without RUNNEL_. */
-static const char *const others[] = {
-    "CPU",        "HISTORY",     "MODELS", /* the program reads them */
-    "MODELS_DIR", "TEST_MODELS",           /* its tests and scripts do */
-};
+/* Variables that are no option's and that the program reads, without RUNNEL_. */
+static const char *const others[] = {"CPU", "HISTORY", "MODELS"};
 
 /* Kubernetes sets variables that begin so in each container, where a service is called runnel. */
 static const char *const beginnings[] = {"PORT_", "SERVICE_"};

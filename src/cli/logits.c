@@ -1,5 +1,6 @@
 /* logits.c: the command `runnel logits`: the logits after every token of a list, as raw floats in a file. One
  * thread. */
+#include "base/error.h"
 #include "base/options.h"
 #include "cli/cli.h"
 
@@ -123,7 +124,7 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     options.n_batch = (uint32_t)settings->chunk;
     int failure = runnel_engine_start(model, &options, &engine, error);
     if (failure) {
-        cli_name_options(names, error);
+        error_name_options(names, error);
         return failure;
     }
     failure = write_output(engine, settings->output, info.n_vocab, ids, n_ids, error);

@@ -138,12 +138,14 @@ static int start_for_request(const runnel_model *model, const struct run_setting
 {
     int32_t *ids;
     size_t n_prompt;
-    int failure = runnel_prompt_tokens(model, request, &ids, &n_prompt, error);
+    uint32_t limit = run_context_limit(model, settings);
+    runnel_request asked = *request;
+    asked.n_context = limit;
+    int failure = runnel_prompt_tokens(model, &asked, &ids, &n_prompt, error);
     if (failure)
         return failure;
     runnel_tokens_free(ids);
     uint64_t wanted = n_prompt + (uint64_t)request->max_tokens + ROOM_FOR_TEMPLATE;
-    uint32_t limit = run_context_limit(model, settings);
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = wanted < limit ? (uint32_t)wanted : limit;
@@ -173,8 +175,10 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         request.prompt = question;
     }
     request.wants_logits_hash = settings->json;
-    if (start_for_request(model, settings, &request, &engine, &error))
+    if (start_for_request(model, settings, &request, &engine, &error)) {
+        cli_name_template_options(&error);
         return cli_fail(&error);
+    }
     int failure = answer_wait(engine, &request, settings->json ? NULL : &view, NULL, &response, &error);
     runnel_engine_stop(engine);
     if (failure)

@@ -2,6 +2,7 @@
  *
  * Prints one line on stderr once it can be asked. The model is opened on the server's opening thread; the rest is the
  * main thread's. */
+#include "base/error.h"
 #include "base/options.h"
 #include "cli/affinity.h"
 #include "cli/cli.h"
@@ -318,7 +319,7 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     if (!failure)
         failure = runnel_engine_start(model, &options, &serving->engine, error);
     if (failure) {
-        cli_name_options(engine_names, error);
+        error_name_options(engine_names, error);
         return failure;
     }
     serving->options.n_context = options.n_context;

@@ -155,6 +155,7 @@ static int submit(struct runnel_engine *engine, const runnel_request *requests, 
     for (; !failure && n_made < n; n_made += !failure) {
         struct full_request full;
         failure = read_request(request_at(requests, n_made), engine->model, &full, error);
+        full.request.n_context = engine->limits.n_context;
         if (!failure)
             failure = request_create(engine->model, &engine->limits, engine->memory, &full.request,
                                      &made[n_made], error);

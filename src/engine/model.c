@@ -67,14 +67,14 @@ static int choose_template(const struct gguf *gguf, const runnel_model_options *
     const struct chat_tokens tokens = chat_tokens_of(model->tokenizer);
     if (options->chat_template)
         return chat_open_by_name(options->chat_template, &tokens, &model->chat, error);
-    if (options->chat_template_text)
-        return chat_open(options->chat_template_text, strlen(options->chat_template_text), &tokens,
-                         &model->chat, error);
+    if (options->chat_template_text) {
+        int wrong = chat_open(options->chat_template_text, strlen(options->chat_template_text), &tokens,
+                              &model->chat, error);
+        return wrong ? error_prefix(error, "chat_template_text") : RUNNEL_OK;
+    }
     struct gguf_string jinja;
     if (!gguf_has_key(gguf, "tokenizer.chat_template")) {
-        error_set(&model->chat_error, RUNNEL_EUNSUPPORTED,
-                  "the model has no chat template; choose one of %s, or send the prompt raw",
-                  chat_known_names());
+        chat_refuse_none(&model->chat_error);
         return RUNNEL_OK;
     }
     int failure = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);
@@ -326,17 +326,48 @@ void runnel_text_free(char *text)
     free(text);
 }
 
-int model_render_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
+/* The most bytes that so many tokens can have. */
+static uint64_t bytes_at_most(const struct runnel_model *model, uint32_t n_tokens)
 {
+    size_t longest = 0;
+    for (size_t id = 0; id < tokenizer_n_tokens(model->tokenizer); id++) {
+        size_t len = tokenizer_piece(model->tokenizer, (int32_t)id).len;
+        longest = len > longest ? len : longest;
+    }
+    return (uint64_t)n_tokens * longest;
+}
+
+/* A conversation that was too much for the template: for the context too, or does the template only waste what it may take? */
+static int refuse_bound(const struct runnel_model *model, const struct model_chat *chat,
+                        const runnel_error *bound, runnel_error *error)
+{
+    uint32_t n_context = chat->n_context ? chat->n_context : model->weights->config.n_context_train;
+    uint64_t n_bytes = 0, at_most = bytes_at_most(model, n_context);
+    for (size_t i = 0; i < chat->n_messages; i++)
+        n_bytes += chat_content_len(&chat->messages[i]);
+    if (n_bytes <= at_most)
+        return error_set(error, RUNNEL_EINVAL, "%s", bound->message);
+    return error_set(error, RUNNEL_ECONTEXT,
+                     "the prompt has %llu bytes, the context of %u tokens has room for %llu at most",
+                     (unsigned long long)n_bytes, n_context, (unsigned long long)at_most);
+}
+
+int model_render_chat(const struct runnel_model *model, const struct model_chat *chat,
+                      struct chat_prompt *prompt, runnel_error *error)
+{
+    runnel_error why;
     if (!model->chat.template)
         return error_set(error, model->chat_error.code, "%s", model->chat_error.message);
-    return chat_render(&model->chat, messages, n_messages, opening, prompt, error);
+    int failure = chat_render(&model->chat, chat->messages, chat->n_messages, chat->opening, prompt, &why);
+    if (failure == TEMPLATE_EBOUND)
+        return refuse_bound(model, chat, &why, error);
+    return failure ? error_set(error, failure, "%s", why.message) : RUNNEL_OK;
 }
 
 int runnel_chat_format(const runnel_model *model, const runnel_message *messages, size_t n_messages,
                        bool thinking, char **text, runnel_error *error)
 {
+    const struct model_chat chat = {messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING, 0};
     struct chat_prompt prompt;
     int failure =
         arguments_check(__func__,
@@ -344,8 +375,7 @@ int runnel_chat_format(const runnel_model *model, const runnel_message *messages
                                   POINTER(text, text)),
                         error);
     if (!failure)
-        failure = model_render_chat(model, messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING,
-                                    &prompt, error);
+        failure = model_render_chat(model, &chat, &prompt, error);
     if (failure)
         return failure;
     *text = prompt.text;
@@ -354,11 +384,11 @@ int runnel_chat_format(const runnel_model *model, const runnel_message *messages
     return RUNNEL_OK;
 }
 
-int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      enum chat_opening opening, struct token_list *tokens, runnel_error *error)
+int model_encode_chat(const struct runnel_model *model, const struct model_chat *chat,
+                      struct token_list *tokens, runnel_error *error)
 {
     struct chat_prompt prompt;
-    int failure = model_render_chat(model, messages, n_messages, opening, &prompt, error);
+    int failure = model_render_chat(model, chat, &prompt, error);
     if (failure)
         return failure;
     failure = tokenizer_encode(model->tokenizer, prompt.text, prompt.len, prompt.control, prompt.n_control,

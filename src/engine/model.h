@@ -31,13 +31,21 @@ const struct runnel_model *model_hold(const struct runnel_model *model);
 /* The last one to let go frees it. */
 void model_let_go(const struct runnel_model *model);
 
+struct model_chat {
+    const runnel_message *messages;
+    size_t n_messages;
+    enum chat_opening opening;
+    uint32_t n_context; /* that the prompt is to fit; 0: the model's */
+};
+
 /* Renders messages as the template has it and encodes them. Appends to tokens. RUNNEL_EUNSUPPORTED if there
- * is no known template. */
-int model_encode_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      enum chat_opening opening, struct token_list *tokens, runnel_error *error);
+ * is no known template. Where it takes more than a template may take, RUNNEL_ECONTEXT if the messages have more bytes than
+ * n_context of the longest tokens, else RUNNEL_EINVAL. */
+int model_encode_chat(const struct runnel_model *model, const struct model_chat *chat,
+                      struct token_list *tokens, runnel_error *error);
 /* The text of that; *prompt to be freed with chat_prompt_free. */
-int model_render_chat(const struct runnel_model *model, const runnel_message *messages, size_t n_messages,
-                      enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
+int model_render_chat(const struct runnel_model *model, const struct model_chat *chat,
+                      struct chat_prompt *prompt, runnel_error *error);
 
 /* The tokens that close a thought, as the template has them. Appends to tokens. */
 int model_encode_thought_end(const struct runnel_model *model, struct token_list *tokens,

@@ -138,9 +138,14 @@ static size_t prompt_len(const runnel_request *request)
     return request->prompt_len ? request->prompt_len : strlen(request->prompt);
 }
 
-static runnel_message user_message(const runnel_request *request)
+/* What the template is given; *user: for a prompt, which is the user's only message. */
+static struct model_chat chat_of(const runnel_request *request, runnel_message *user)
 {
-    return (runnel_message){.role = "user", .content = request->prompt, .content_len = request->prompt_len};
+    *user = (runnel_message){.role = "user", .content = request->prompt, .content_len = request->prompt_len};
+    return (struct model_chat){.messages = request->messages ? request->messages : user,
+                               .n_messages = request->messages ? request->n_messages : 1,
+                               .opening = opening_of(request),
+                               .n_context = request->n_context};
 }
 
 static int copy_ids(const runnel_request *request, struct token_list *tokens, runnel_error *error)
@@ -161,12 +166,10 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
         return failure;
     if (request->prompt_ids)
         return copy_ids(request, tokens, error);
-    if (request->messages)
-        return model_encode_chat(model, request->messages, request->n_messages, opening_of(request), tokens,
-                                 error);
-    if (request->prompt && !request->raw) {
-        const runnel_message message = user_message(request);
-        return model_encode_chat(model, &message, 1, opening_of(request), tokens, error);
+    if (uses_template(request)) {
+        runnel_message user;
+        const struct model_chat chat = chat_of(request, &user);
+        return model_encode_chat(model, &chat, tokens, error);
     }
     struct text_span all = {0, prompt_len(request)};
     return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
@@ -187,8 +190,8 @@ static int copy_text(const char *bytes, size_t n, char **text, size_t *len, runn
 int request_render(const struct runnel_model *model, const runnel_request *request, char **text, size_t *len,
                    runnel_error *error)
 {
-    const runnel_message message = user_message(request);
     struct chat_prompt prompt;
+    runnel_message user;
     int failure = check_input(model, request, error);
     if (failure)
         return failure;
@@ -196,9 +199,8 @@ int request_render(const struct runnel_model *model, const runnel_request *reque
         return runnel_detokenize(model, request->prompt_ids, request->n_prompt_ids, true, text, len, error);
     if (!uses_template(request))
         return copy_text(request->prompt, prompt_len(request), text, len, error);
-    failure = request->messages ? model_render_chat(model, request->messages, request->n_messages,
-                                                    opening_of(request), &prompt, error)
-                                : model_render_chat(model, &message, 1, opening_of(request), &prompt, error);
+    const struct model_chat chat = chat_of(request, &user);
+    failure = model_render_chat(model, &chat, &prompt, error);
     if (failure)
         return failure;
     *text = prompt.text;

@@ -85,12 +85,11 @@ static struct chat_prompt prompt_of(struct template_output *output)
     return prompt;
 }
 
-static int no_template(runnel_error *error)
+int chat_refuse_none(runnel_error *error)
 {
     return error_set(
         error, RUNNEL_EUNSUPPORTED,
-        "the model has no chat template: choose one with --chat-template NAME (in the library: the option "
-        "chat_template); known ones are %s",
+        "the model has no chat template: choose one with chat_template (%s), or send the prompt raw",
         chat_known_names());
 }
 
@@ -148,8 +147,14 @@ static int render_messages(const struct chat_template *template, const runnel_me
                 (!thinking || dict_set_text(&arena, inputs.dict, "enable_thinking", value_bool(*thinking)));
     for (size_t i = 0; made && i < n_messages; i++)
         made = add_message(&arena, list.list, &messages[i]);
-    int code = made ? render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error)
-                    : out_of_memory(error);
+    int code;
+    if (made)
+        code = render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error);
+    else if (arena.over_the_limit)
+        code = error_set(error, TEMPLATE_EBOUND, "the chat template's messages take more than %zu bytes",
+                         arena.limit);
+    else
+        code = out_of_memory(error);
     template_arena_free(&arena);
     return code;
 }
@@ -252,7 +257,7 @@ int chat_render(const struct chat_template *template, const runnel_message *mess
     struct chat_prompt rendered = {0};
     int code = check_messages(messages, n_messages, opening, error);
     if (!code && !template->template)
-        code = no_template(error);
+        code = chat_refuse_none(error);
     if (code)
         return code;
     const runnel_message *begun = opening == CHAT_CONTINUING ? &messages[--n_messages] : NULL;
@@ -293,7 +298,7 @@ int chat_render_request(const struct chat_template *template, struct template_ar
     const struct value *messages = dict_get_text(request, "messages"),
                        *arguments = dict_get_text(request, "chat_template_kwargs");
     if (!template->template)
-        return no_template(error);
+        return chat_refuse_none(error);
     if (!messages || messages->kind != VALUE_LIST)
         return error_set(error, RUNNEL_EINVAL, "messages: expected a list");
     if (arguments && arguments->kind != VALUE_DICT && arguments->kind != VALUE_NONE)
@@ -405,11 +410,9 @@ int chat_open(const char *jinja, size_t len, const struct chat_tokens *tokens, s
     chat_close(&opened);
     if (code == RUNNEL_ENOMEM)
         return error_set(error, code, "%s", why.message);
-    return error_set(
-        error, RUNNEL_EUNSUPPORTED,
-        "the model's chat template cannot be run (%.300s): choose another (%s) with --chat-template NAME (in "
-        "the library: the option chat_template)",
-        why.message, chat_known_names());
+    return error_set(error, RUNNEL_EUNSUPPORTED,
+                     "the chat template cannot be run (%.300s): choose another with chat_template (%s)",
+                     why.message, chat_known_names());
 }
 
 int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,

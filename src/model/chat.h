@@ -37,6 +37,8 @@ int chat_compile(const char *jinja, size_t len, const struct chat_tokens *tokens
 int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,
                       runnel_error *error);
 void chat_close(struct chat_template *template);
+/* Fills error: there is no template, and how to choose one. */
+int chat_refuse_none(runnel_error *error);
 /* "r1, chatml": for messages. */
 const char *chat_known_names(void);
 
@@ -57,7 +59,7 @@ enum chat_opening {
     CHAT_CONTINUING,
 };
 
-/* Renders messages, then the opening of the assistant's answer. */
+/* Renders messages, then the opening of the assistant's answer. TEMPLATE_EBOUND: it takes too much of the template. */
 int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
                 enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
 /* Renders what a chat request holds: a dict with messages, and perhaps tools, documents, add_generation_prompt and

@@ -2,10 +2,14 @@
 import http.server
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from models_folder import real_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +33,6 @@ def tiny(runnel, tmp_path):
         return str(path)
 
     return make
-
-
-def real_model(name):
-    """The path of a real model in the folder of test models; the test is skipped where it is not there."""
-    folder = Path(os.environ.get("RUNNEL_MODELS_DIR", Path(__file__).resolve().parents[2] / "models"))
-    path = folder / f"{name}.gguf"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    return str(path)
 
 
 @pytest.fixture

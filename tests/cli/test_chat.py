@@ -167,6 +167,14 @@ def test_thoughts_are_dimmed(chat, tiny):
     assert "\033[2m" not in plain
 
 
+def test_a_model_without_a_template(chat, tiny):
+    terminal = chat(tiny("bare"), "-n", "4")
+    terminal.type("Hello\r")
+    assert "choose one with --chat-template (r1, chatml)" in " ".join(terminal.wait_for("send the prompt raw").split())
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0
+
+
 def test_a_question_that_is_too_long(chat, tiny):
     terminal = chat(tiny(), "-n", "4", "--ctx", "130")
     ask(terminal, "Tell me")

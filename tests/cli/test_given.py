@@ -137,7 +137,7 @@ def variables_told(done):
 
 @pytest.mark.parametrize("name, near", [
     ("RUNNEL_NTOKENS", "RUNNEL_N_TOKENS"), ("RUNNEL_TEMPP", "RUNNEL_TEMP"), ("RUNNEL_PROT", "RUNNEL_PORT"), ("RUNNEL_HISTROY", "RUNNEL_HISTORY"),
-    ("RUNNEL_MODEL_DIR", "RUNNEL_MODELS_DIR"), ("RUNNEL_APIKEY", "RUNNEL_API_KEY"), ("RUNNEL_ZEBRA", None), ("RUNNEL_", None),
+    ("RUNNEL_MODELS_DIR", "RUNNEL_MODELS"), ("RUNNEL_MODEL_DIR", "RUNNEL_MODELS"), ("RUNNEL_TEST_MODELS", None), ("RUNNEL_APIKEY", "RUNNEL_API_KEY"), ("RUNNEL_ZEBRA", None), ("RUNNEL_", None),
     ("RUNNEL_" + "Z" * 300, None),
 ])
 @pytest.mark.parametrize("command", [("run", "MODEL", "-p", "x", "-n", "1"), ("list",), ("inspect", "MODEL"), ("pull",), ("run", "--nonsense"),
@@ -153,10 +153,10 @@ def test_a_variable_that_nobody_reads_is_told(runnel, tiny, name, near, command)
     assert command[0] == "run" or done.stdout == plain.stdout
 
 
-@pytest.mark.parametrize("name", ["RUNNEL_KV_CACHE_MIB", "RUNNEL_RAW", "RUNNEL_MODELS_DIR", "RUNNEL_CPU", "RUNNEL_TEST_MODELS", "RUNNEL_CONFIG",
+@pytest.mark.parametrize("name", ["RUNNEL_KV_CACHE_MIB", "RUNNEL_RAW", "RUNNEL_MODELS", "RUNNEL_CPU", "RUNNEL_CONFIG",
                                   "RUNNEL_SERVICE_HOST", "RUNNEL_PORT_8080_TCP", "NOT_RUNNEL_X", "RUNNELX"])
 def test_a_variable_that_somebody_reads_is_not_told(runnel, name):
-    """Another command's option, what tests and scripts read, and what Kubernetes sets for a service that is called runnel."""
+    """Another command's option, what is no option but read, and what Kubernetes sets for a service that is called runnel."""
     done = run(runnel, "list", env={**os.environ, name: "1"})
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import real_model
+from models_folder import real_model
 
 OLD_CPU = "Opteron_G1"  # the first x86-64: no SSE3, no AVX
 LONG = os.environ.get("OLD_CPU") == "long"

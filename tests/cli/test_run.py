@@ -337,6 +337,27 @@ def test_little_memory(runnel, tiny):
     assert failed
 
 
+def test_a_template_that_is_missing_or_cannot_be_run(runnel, tiny, tmp_path):
+    """The library names its fields, the command its options."""
+    template = tmp_path / "t.jinja"
+    template.write_text("a\n{% if x %}")
+    done = run(runnel, "-m", tiny("bare"), "-p", "x")
+    assert (done.returncode, done.stderr) == (1, b"runnel: the model has no chat template: choose one with --chat-template (r1, chatml), "
+                                                 b"or send the prompt raw\n")
+    done = run(runnel, "-m", tiny(), "-p", "x", "--chat-template-file", str(template))
+    assert done.returncode == 1
+    assert b".gguf: --chat-template-file: the chat template cannot be run (chat template, line 2: " in done.stderr
+    assert done.stderr.endswith(b"): choose another with --chat-template (r1, chatml)\n")
+
+
+def test_a_text_that_is_too_much_for_the_template(runnel, tiny, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages[0].content }}{% if messages[0].content|length > 100 %}{{ 'x' * 1000000000 }}{% endif %}")
+    long, short = (run(runnel, "-m", tiny(), "-p", n * "a", "--ctx", "100", "--chat-template-file", str(template)) for n in (20000, 101))
+    assert long.returncode == 1 and b"the prompt has 20000 bytes, the context of 100 tokens has room for" in long.stderr
+    assert short.returncode == 1 and b"chat template, line 1: more than" in short.stderr
+
+
 def test_environment_and_config_file(runnel, tiny, tmp_path):
     config = tmp_path / "runnel.conf"
     config.write_text(f"model = {tiny()}\nn-tokens = 3\ntemp = 0\n")

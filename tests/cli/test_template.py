@@ -4,12 +4,12 @@ import os
 import subprocess
 
 import pytest
+from models_folder import MODELS
 
 RUNNEL = os.environ["RUNNEL"]
-MODELS = os.environ.get("RUNNEL_MODELS_DIR", os.path.join(os.path.dirname(__file__), "..", "..", "models"))
-MODEL = os.path.join(MODELS, "smollm2-135m.gguf")
+MODEL = MODELS / "smollm2-135m.gguf"
 
-pytestmark = pytest.mark.skipif(not os.path.exists(MODEL), reason="smollm2-135m.gguf is not there")
+pytestmark = pytest.mark.skipif(not MODEL.is_file(), reason="smollm2-135m.gguf is not there")
 
 
 def template(request, *arguments):

@@ -6,12 +6,15 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from models_folder import MODELS, real_model  # noqa: E402, F401: for who imports this module
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
@@ -32,15 +35,6 @@ def make_tiny_model(folder, kind):
     path = Path(folder) / f"{kind}.gguf"
     if not path.exists():
         subprocess.run([RUNNEL.parent / "tests" / "make_tiny_model", path, kind], check=True)
-    return str(path)
-
-
-def real_model(name):
-    """The path of a real model in the folder of test models; the test is skipped where it is not there."""
-    folder = Path(os.environ.get("RUNNEL_MODELS_DIR", ROOT / "models"))
-    path = folder / f"{name}.gguf"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
     return str(path)
 
 

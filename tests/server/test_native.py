@@ -349,6 +349,71 @@ def test_a_template_from_a_file_and_thoughts_off(tmp_path):
         serving.stop()
 
 
+def test_a_model_without_a_template(tmp_path):
+    serving = Serving(make_tiny_model(tmp_path, "bare"))
+    try:
+        for path, body in (("/v1/chat/completions", {"messages": MESSAGES}), ("/generate", {"prompt": "Hello"}), ("/apply-template", {"messages": MESSAGES})):
+            status, _, answer = serving.post(path, body)
+            assert status == 400, path
+            assert answer["error"]["message"] == ("the model has no chat template: choose one with --chat-template (r1, chatml), "
+                                                  "or send the prompt raw"), path
+    finally:
+        serving.stop()
+
+
+@pytest.mark.parametrize("path, body, field", [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),
+    ("/apply-template", {"messages": [{"role": "user", "content": "TEXT"}]}, "messages"),
+    ("/generate", {"prompt": "TEXT"}, "prompt"),
+    ("/generate-batch", [{"prompt": "Hello"}, {"prompt": "TEXT"}], "requests[1].prompt"),
+])
+def test_a_text_that_is_too_much_for_the_template(tmp_path, path, body, field):
+    """One that could never fit is told as all prompts that are too long; one that might, as the template's failure."""
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for m in messages %}{{ m.content }}{% if m.content|length > 100 %}{{ 'x' * 1000000000 }}{% endif %}{% endfor %}")
+    serving = Serving(make_tiny_model(tmp_path, "qwen2"), "--ctx", "128", "--chat-template-file", str(file))
+    try:
+        def error(text):
+            status, _, answer = serving.post(path, json.loads(json.dumps(body).replace("TEXT", text)))
+            assert status == 400
+            return answer["error"]
+        long, short = error(100000 * "a"), error(101 * "a")
+        assert (long["type"], long["param"], long["n_ctx"]) == ("exceed_context_size_error", field, 128)
+        assert long["n_prompt_tokens"] >= 128 and long["code"] == 400
+        assert "has 100000 bytes" in long["message"] and "(context_length_exceeded)" in long["message"]
+        assert "exceeds the available context size" in long["message"]
+        assert short["type"] == "invalid_request_error" and "chat template, line 1: more than" in short["message"]
+    finally:
+        serving.stop()
+
+
+NOTHING = [[token, False] for token in range(289)]  # of the tiny vocabulary: no token is left to draw
+
+
+@pytest.mark.parametrize("path, body, named", [
+    ("/v1/completions", {"prompt": ["a", "b"]}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": ["a", "b"], "n": 2}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": "a", "n": 2}, "choices[0]: "),
+    ("/v1/chat/completions", {"messages": MESSAGES, "n": 2}, "choices[0]: "),
+    ("/completion", {"prompt": ["a", "b"]}, "prompt[0]: "),
+    ("/v1/completions", {"prompt": "a"}, ""),
+    ("/v1/chat/completions", {"messages": MESSAGES}, ""),
+])
+def test_what_fails_while_it_is_computed_says_which(server, path, body, named):
+    body = {**body, "logit_bias": NOTHING, "max_tokens": 4}
+    message = named + "logits: expected a token that is possible"
+    status, _, answer = server.post(path, body)
+    assert status == 500 and answer["error"]["message"].startswith(message)
+    stream = server.post(path, {**body, "stream": True})[2].decode()
+    assert json.loads(stream.rstrip().rsplit("data: ", 1)[1])["error"]["message"].startswith(message)
+
+
+def test_what_fails_of_a_batch_says_which(server):
+    batch = [{"prompt": "a", "max_tokens": 4}, {"prompt": "b", "max_tokens": 4, "logit_bias": NOTHING}, {"prompt": "c", "max_tokens": 4}]
+    status, _, answer = server.post("/generate-batch", batch)
+    assert status == 500 and answer["error"]["message"].startswith("requests[1]: logits: expected a token that is possible")
+
+
 # /props, /slots --------------------------------------------------------------------------------------------------
 
 

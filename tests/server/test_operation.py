@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from serving import ROOT, RUNNEL
+from serving import ROOT, RUNNEL, run_serve
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 OPTION = r"(?<![\w-])--[a-z][a-z0-9-]+"
@@ -55,6 +55,15 @@ def test_every_option_that_is_named_exists():
     named = {(page.name, option) for page in pages for option in re.findall(OPTION, page.read_text())}
     assert len(named) > 50
     assert {(page, option) for page, option in named if option not in existing | of_others} == set()
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name(serve, tiny):
+    """The message is in the table as the program prints it, and the command line goes before such a variable."""
+    links = {"RUNNEL_PORT": "tcp://10.96.0.12:8080", "RUNNEL_SERVICE_HOST": "10.96.0.12", "RUNNEL_PORT_8080_TCP": "tcp://10.96.0.12:8080"}
+    done = run_serve("-m", tiny(), env=links)
+    text = (ROOT / "docs" / "operation.md").read_text()
+    assert done.returncode == 2 and f"`{done.stderr.strip()}`" in text and "`enableServiceLinks: false`" in text
+    assert not any("RUNNEL_" in line for line in serve(tiny(), env=links).lines)
 
 
 def test_headers_and_fields_of_the_log_are_explained():

@@ -175,6 +175,13 @@ def test_wrong_flags(tiny, flags, named):
     assert ended.returncode == 2 and named in ended.stderr and ended.stderr.count("\n") == 1
 
 
+def test_a_template_that_is_not_utf8(tiny, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_bytes(b"{{ messages }} caf\xe9")
+    ended = run_serve("-m", tiny(), "--port", "0", "--chat-template-file", str(template))
+    assert (ended.returncode, ended.stderr) == (1, f"runnel: {template}: expected UTF-8 text, found byte 0xE9 at offset 18\n")
+
+
 def test_no_model():
     ended = run_serve()
     assert ended.returncode == 2 and "--model" in ended.stderr

@@ -382,6 +382,65 @@ static void a_batch_window_holds_the_first(void **state)
     runnel_engine_stop(engine);
 }
 
+enum { N_COUNTED = 8 };
+
+struct told_tokens {
+    int32_t ids[N_COUNTED];
+    size_t n, n_end_bytes,
+        n_wanted; /* tokens told, bytes of the last one, after how many the answer shall end */
+};
+
+static bool note_tokens(void *user, const runnel_event *event)
+{
+    struct told_tokens *counted = user;
+    if (event->kind != RUNNEL_EVENT_TOKEN)
+        return true;
+    assert_true(counted->n < N_COUNTED);
+    counted->ids[counted->n++] = event->logprobs[0].token;
+    counted->n_end_bytes = event->logprobs[0].n_bytes;
+    return counted->n != counted->n_wanted;
+}
+
+/* runnel.h says which tokens n_tokens and the TOKEN events have: the end token is one of them. */
+static void the_end_token_is_told_and_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        int max_tokens;
+        bool ignore_eos;
+        size_t n_wanted, n_told;
+        uint32_t n_tokens;
+        enum runnel_finish_reason reason;
+    } cases[] = {{0, false, 0, 4, 4, RUNNEL_FINISH_STOP},
+                 {3, false, 0, 3, 3, RUNNEL_FINISH_LENGTH},
+                 {6, true, 0, 6, 6, RUNNEL_FINISH_LENGTH},
+                 {0, false, 2, 2, 2, RUNNEL_FINISH_CANCELLED}};
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256});
+    static const runnel_logit_bias to_the_end = {TINY_TOKEN_IM_END, 1e4f};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t ids[N_PROMPT_MAX];
+        struct told_tokens counted = {.n_wanted = cases[i].n_wanted};
+        runnel_response response = {.size = sizeof response};
+        runnel_request request = request_of(ids, 10, cases[i].max_tokens, 1);
+        request.ignore_eos = cases[i].ignore_eos;
+        request.min_tokens = 3;
+        request.wants_tokens = true;
+        request.on_event = note_tokens;
+        request.user = &counted;
+        own_sampling(model, &request)->logit_bias = &to_the_end;
+        own_sampling(model, &request)->n_logit_bias = 1;
+        assert_int_equal(runnel_respond(engine, &request, &response, NULL), RUNNEL_OK);
+        assert_int_equal(counted.n, cases[i].n_told);
+        assert_int_equal(response.n_tokens, cases[i].n_tokens);
+        assert_int_equal(response.finish_reason, cases[i].reason);
+        bool has_end = counted.n > 3;
+        assert_int_equal(counted.ids[counted.n - 1] == TINY_TOKEN_IM_END, has_end);
+        assert_int_equal(has_end ? counted.n_end_bytes : 0, 0);
+        runnel_response_free(&response);
+    }
+    runnel_engine_stop(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +453,7 @@ int main(void)
         cmocka_unit_test(an_answer_without_room_for_more_keeps_its_text),
         cmocka_unit_test(threads_submit_at_once),
         cmocka_unit_test(a_batch_window_holds_the_first),
+        cmocka_unit_test(the_end_token_is_told_and_counted),
     };
     return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }

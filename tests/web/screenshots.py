@@ -5,7 +5,6 @@
 
 Answers and their times are made up, so that the pictures are the same each time; the dashboard is that of a server with
 work to do. What it says about the model is true."""
-import os
 import sys
 import tempfile
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from browser import Browser, start_chromium  # noqa: E402
-from serving import ROOT, Serving, make_tiny_model  # noqa: E402
+from serving import MODELS, ROOT, Serving, make_tiny_model  # noqa: E402
 
 THOUGHT = """The year is a leap year if it is divisible by 4, but not if it is divisible by 100, unless it is also divisible by 400.
 
@@ -96,8 +95,7 @@ def dashboard(browser, server, folder, seconds):
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images"
     Path(folder).mkdir(parents=True, exist_ok=True)
-    models = Path(os.environ.get("RUNNEL_MODELS_DIR", ROOT / "models"))
-    real = models / "smollm2-135m.gguf"
+    real = MODELS / "smollm2-135m.gguf"
     server = Serving(str(real) if real.is_file() else make_tiny_model(tempfile.mkdtemp(), "qwen2"), "--parallel", "6",
                      "--ctx", "2048", kv_mib=64)
     browser = Browser(start_chromium())

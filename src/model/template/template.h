@@ -17,6 +17,9 @@
 
 struct template;
 
+/* Of template_render: steps, memory or output passed their bound. Beside the RUNNEL_E... */
+enum { TEMPLATE_EBOUND = -200 };
+
 struct template_limits {
     size_t n_steps;
     size_t memory_bytes;
@@ -41,7 +44,8 @@ struct template_output {
 void template_output_free(struct template_output *output);
 
 /* Renders with the names of `inputs`, which lives in `arena`, as all that is made on the way. now: for strftime_now; NULL:
- * it fails. RUNNEL_EINVAL: the template refuses, or a bound was passed; the message names the line. */
+ * it fails. RUNNEL_EINVAL: the template refuses, or nests too deep; TEMPLATE_EBOUND: another bound was passed. The message names
+ * the line. */
 int template_render(const struct template *template, struct template_arena *arena,
                     const struct template_limits *limits, const struct dict *inputs, const struct tm *now,
                     struct template_output *output, runnel_error *error);

@@ -19,6 +19,14 @@ bool run_fail(struct run *run, const char *format, ...)
     return false;
 }
 
+bool run_fail_bound(struct run *run, size_t bound, const char *what)
+{
+    if (!run->code)
+        run->code = error_set(run->error, TEMPLATE_EBOUND, "chat template, line %u: more than %zu %s",
+                              run->line, bound, what);
+    return false;
+}
+
 bool run_step(struct run *run, size_t n)
 {
     if (run->code)
@@ -28,9 +36,9 @@ bool run_step(struct run *run, size_t n)
         return false;
     }
     if (run->arena->over_the_limit)
-        return run_fail(run, "more than %zu bytes of memory", run->arena->limit);
+        return run_fail_bound(run, run->arena->limit, "bytes of memory");
     if (n > run->limits->n_steps - run->n_steps)
-        return run_fail(run, "more than %zu steps", run->limits->n_steps);
+        return run_fail_bound(run, run->limits->n_steps, "steps");
     run->n_steps += n;
     return true;
 }

@@ -86,6 +86,8 @@ struct template_function {
 
 /* Failure: "chat template, line N: ...". The message must not hold what came from outside. Returns false. */
 bool run_fail(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same with TEMPLATE_EBOUND: "... more than BOUND WHAT". */
+bool run_fail_bound(struct run *run, size_t bound, const char *what);
 /* Takes n steps; false when there are no more, or memory ran out. */
 bool run_step(struct run *run, size_t n);
 bool run_enter(struct run *run);

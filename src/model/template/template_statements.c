@@ -106,7 +106,7 @@ static bool print(struct run *run, struct string text)
 {
     builder_add(run->out, text);
     if (run->out->len > run->limits->output_bytes)
-        return run_fail(run, "more than %zu bytes of output", run->limits->output_bytes);
+        return run_fail_bound(run, run->limits->output_bytes, "bytes of output");
     return run_step(run, 1 + text.len / 32);
 }
 

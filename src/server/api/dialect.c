@@ -80,13 +80,32 @@ static void send_piece(struct job *job, struct dialect_answer *answer)
     answer->piece.len = 0;
 }
 
+/* The library and jobs say which of several requests is at fault; here several are choices of a prompt, or of some prompts.
+ * What is wrong with a request before it is computed is so with all choices of its prompt. */
+static void name_prompt(size_t n, size_t n_per_prompt, bool names_choice, runnel_error *error)
+{
+    const runnel_error named = *error;
+    size_t index;
+    int len = 0;
+    if (sscanf(named.message, "requests[%zu]: %n", &index, &len) < 1 || !len)
+        return;
+    if (n > n_per_prompt)
+        error_set(error, named.code, "prompt[%zu]: %s", index / n_per_prompt, named.message + len);
+    else if (names_choice)
+        error_set(error, named.code, "choices[%zu]: %s", index, named.message + len);
+    else
+        error_set(error, named.code, "%s", named.message + len);
+}
+
 /* Tells a stream that something failed, once, and gives the rest up. */
 static void fail_stream(struct job *job, struct dialect_answer *answer, const runnel_error *error)
 {
     if (answer->status != 200)
         return;
+    runnel_error named = *error;
+    name_prompt(answer->n, answer->n_per_prompt, true, &named);
     text_add_string(&answer->piece, "data: {\"error\":");
-    reply_add_error(&answer->piece, reply_status(error), error->message, "");
+    reply_add_error(&answer->piece, reply_status(error), named.message, "");
     text_add_string(&answer->piece, "}}\n\n");
     send_piece(job, answer);
     answer->status = reply_status(error);
@@ -237,6 +256,7 @@ static void end_whole(struct job *job, struct dialect_answer *answer)
         answer->dialect->whole(answer, responses, &answer->piece);
         reply_json(exchange, &answer->piece);
     } else {
+        name_prompt(answer->n, answer->n_per_prompt, true, &error);
         reply_engine_error(job_server(job), exchange, NULL, 0, &error);
     }
     free(responses);
@@ -312,20 +332,6 @@ static runnel_request *make_requests(const struct server *server, const struct p
     return requests;
 }
 
-/* The library says which of several requests is at fault; here several are choices of a prompt, or of some prompts. */
-static void name_prompt(size_t n_prompts, size_t n_per_prompt, runnel_error *error)
-{
-    const runnel_error named = *error;
-    size_t index;
-    int len = 0;
-    if (sscanf(named.message, "requests[%zu]: %n", &index, &len) < 1 || !len)
-        return;
-    if (n_prompts > 1)
-        error_set(error, named.code, "prompt[%zu]: %s", index / n_per_prompt, named.message + len);
-    else
-        error_set(error, named.code, "%s", named.message + len);
-}
-
 /* Gives the exchange to a job, or answers that it cannot. */
 static void start_answer(struct server *server, struct exchange *exchange, struct dialect_request *request)
 {
@@ -342,7 +348,7 @@ static void start_answer(struct server *server, struct exchange *exchange, struc
     }
     size_t n = answer->n, n_per_prompt = answer->n_per_prompt;
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) { /* frees the answer */
-        name_prompt(request->params.n_prompts, n_per_prompt, &error);
+        name_prompt(n, n_per_prompt, false, &error);
         reply_engine_error(server, exchange, requests, n, &error);
     }
     free(requests);

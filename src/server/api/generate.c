@@ -262,7 +262,7 @@ static void start_answer(struct server *server, struct exchange *exchange, const
 /* Says which entry of a batch is refused. */
 static void name_entry(size_t index, struct refusal *refusal)
 {
-    struct refusal named = {.status = refusal->status};
+    struct refusal named = {.status = refusal->status, .n_context = refusal->n_context};
     const char *message = refusal->message;
     int len = snprintf(named.param, sizeof named.param, "requests[%zu]", index);
     if (*refusal->param)

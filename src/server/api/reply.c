@@ -2,6 +2,7 @@
 #include "server/api/reply.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "server/core/job.h"
 #include "server/core/json_write.h"
 
@@ -42,6 +43,17 @@ static int send_error(struct exchange *exchange, int status, struct text *body)
     return status;
 }
 
+/* Clients that shorten their history look for the words that OpenAI and llama-server have for it. */
+static void add_context_error(struct text *out, const char *why, const char *param, size_t n_prompt_tokens,
+                              uint32_t n_context)
+{
+    char message[sizeof((runnel_error *)0)->message + 96];
+    snprintf(message, sizeof message, "%s: it exceeds the available context size (context_length_exceeded)",
+             why);
+    add_error(out, 400, "exceed_context_size_error", message, param);
+    json_add_format(out, ",\"n_prompt_tokens\":%zu,\"n_ctx\":%u", n_prompt_tokens, n_context);
+}
+
 int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
 {
     struct text body = {0};
@@ -50,7 +62,10 @@ int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
         return 499;
     }
     text_add_string(&body, "{\"error\":");
-    reply_add_error(&body, refusal->status, refusal->message, refusal->param);
+    if (refusal->n_context) /* nobody has counted them; the least that does not fit */
+        add_context_error(&body, refusal->message, refusal->param, refusal->n_context, refusal->n_context);
+    else
+        reply_add_error(&body, refusal->status, refusal->message, refusal->param);
     text_add_string(&body, "}}");
     return send_error(exchange, refusal->status, &body);
 }
@@ -79,8 +94,27 @@ int reply_status(const runnel_error *error)
 
 int reply_refuse_error(const runnel_error *error, struct refusal *refusal)
 {
-    refuse(refusal, NULL, "%.230s", error->message);
+    static const struct field_name names[] = {{"chat_template", "--chat-template"}, {NULL, NULL}};
+    runnel_error named = *error;
+    error_name_options(names, &named); /* whoever started the server can do something about it */
+    refuse(refusal, NULL, "%.230s", named.message);
     refusal->status = reply_status(error);
+    return -1;
+}
+
+/* What the prompt of a request came in. */
+static const char *prompt_field(const runnel_request *request)
+{
+    return request->messages ? "messages" : "prompt";
+}
+
+int reply_refuse_prompt(const runnel_request *request, const runnel_error *error, struct refusal *refusal)
+{
+    reply_refuse_error(error, refusal);
+    if (error->code == RUNNEL_ECONTEXT) {
+        refusal->n_context = request->n_context;
+        snprintf(refusal->param, sizeof refusal->param, "%s", prompt_field(request));
+    }
     return -1;
 }
 
@@ -89,28 +123,24 @@ int reply_encode(const struct server *server, struct params *params, struct refu
     runnel_request *request = &params->request;
     runnel_error error;
     if (runnel_prompt_tokens(server->model, request, &params->encoded, &request->n_prompt_ids, &error))
-        return reply_refuse_error(&error, refusal);
+        return reply_refuse_prompt(request, &error, refusal);
     request->prompt_ids = params->encoded;
     request->encoded = true;
     return 0;
 }
 
-/* Of several prompts the longest one is told. Clients that shorten their history look for the words that OpenAI and
- * llama-server have for it. */
+/* Of several prompts the longest one is told. */
 static int send_context_error(struct server *server, struct exchange *exchange,
                               const runnel_request *requests, size_t n, const runnel_error *error)
 {
     struct text body = {0};
-    char message[sizeof error->message + 96];
     size_t most = 0;
-    snprintf(message, sizeof message, "%s: it exceeds the available context size (context_length_exceeded)",
-             error->message);
     for (size_t i = 0; i < n; i++)
         if (requests[i].n_prompt_ids > most)
             most = requests[i].n_prompt_ids;
     text_add_string(&body, "{\"error\":");
-    add_error(&body, 400, "exceed_context_size_error", message, requests[0].messages ? "messages" : "prompt");
-    json_add_format(&body, ",\"n_prompt_tokens\":%zu,\"n_ctx\":%u}}", most, server->options->n_context);
+    add_context_error(&body, error->message, prompt_field(&requests[0]), most, server->options->n_context);
+    text_add_string(&body, "}}");
     return send_error(exchange, 400, &body);
 }
 
@@ -154,6 +184,7 @@ struct params_limits reply_limits(const struct server *server)
     limits.defaults.no_thinking = server->options->no_thinking;
     limits.defaults.sampling = &server->options->sampling;
     limits.defaults.max_tokens = server->options->max_tokens;
+    limits.defaults.n_context = server->options->n_context;
     return limits;
 }
 

@@ -32,6 +32,8 @@ uint64_t reply_seed(const struct server *server, const struct params *params);
 
 /* Fills the refusal with an error of the engine. Returns -1. Any thread. */
 int reply_refuse_error(const runnel_error *error, struct refusal *refusal);
+/* The same with an error that runnel_prompt_tokens or runnel_prompt_text gave. */
+int reply_refuse_prompt(const runnel_request *request, const runnel_error *error, struct refusal *refusal);
 
 /* Makes the tokens of a request's prompt, which the engine then takes as they are: 0, or -1 and the refusal. Any
  * thread. */

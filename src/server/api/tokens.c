@@ -164,7 +164,7 @@ static int apply_template(const struct server *server, json_t *root, struct text
         return -1;
     int failure = runnel_prompt_text(server->model, &params.request, &text, &len, &error);
     if (failure)
-        failure = reply_refuse_error(&error, refusal);
+        failure = reply_refuse_prompt(&params.request, &error, refusal);
     params_free(&params);
     if (failure)
         return failure;

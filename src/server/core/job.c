@@ -137,6 +137,15 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *user)
     fail_job(job, &error);
 }
 
+/* Of several requests, says which one failed, as runnel_submit does; one that would wait too long says so for all. */
+static void fail_request(struct job *job, size_t index, const runnel_error *error)
+{
+    runnel_error named = *error;
+    if (job->n > 1 && error->code != RUNNEL_ESLOW)
+        error_prefix(&named, "requests[%zu]", index);
+    fail_job(job, &named);
+}
+
 /* What a request's end means for the job; what was cancelled because the job failed ends with its error. */
 static void take_end(struct job *job, struct job_request *request, runnel_event *event)
 {
@@ -146,7 +155,8 @@ static void take_end(struct job *job, struct job_request *request, runnel_event 
         exchange_set_retry(job->exchange,
                            (unsigned)ceil(fmin(request->response.predicted_wait_ms / 1e3, 86400)));
     if (event->error) {
-        fail_job(job, event->error);
+        fail_request(job, (size_t)(request - job->requests), event->error);
+        event->error = &job->error;
     } else if (job->failed) {
         event->error = &job->error;
         event->finish_reason = request->response.finish_reason = RUNNEL_FINISH_ERROR;

@@ -37,7 +37,7 @@ struct exchange *job_exchange(const struct job *job);
 void *job_state(const struct job *job);
 
 /* In on_end: the response of request `index` (its texts live until on_end returns), or NULL and *error if it failed or was cancelled for
- * lack of memory. */
+ * lack of memory. The error is that of the first one that failed, "requests[2]: ..." where there are several. */
 const runnel_response *job_response(struct job *job, size_t index, runnel_error *error);
 
 /* Takes n places of the server's for a key (admit_give gives them back): 0, or RUNNEL_EBUSY and who has them. */

@@ -16,7 +16,8 @@ enum { JSON_MAX_DEPTH = 64 };
 struct refusal {
     int status;
     char message[240];
-    char param[64]; /* the field; "": none in particular */
+    char param[64];     /* the field; "": none in particular */
+    uint32_t n_context; /* the prompt cannot fit a context of so many tokens; 0: something else is wrong */
 };
 
 /* Fills the refusal: status 400, the message "PARAM: ..." if a field is named. Returns -1. */
