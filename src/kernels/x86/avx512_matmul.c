@@ -65,6 +65,14 @@ static __attribute__((noinline)) __m512i q4k_wide(const uint8_t *block, const st
     return sum;
 }
 
+INLINE void q4k_fetch(const uint8_t *line, const int m)
+{
+    if (m == 1)
+        fetch_in_order(line, 5);
+    else if (m >= 3) /* with two rows the hardware does better alone */
+        fetch(line);
+}
+
 INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
     const __m512i low = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8((char)0xf0);
@@ -84,16 +92,14 @@ INLINE void q4k_rows(const struct product *p, uint32_t tile, uint32_t row, const
             isum[i] = _mm512_setzero_si512();
         for (int pair = 0; pair < 4; pair++) {
             const uint8_t *nibbles = block + Q4K_NIBBLES + 512 * pair, *q = act + 64 * pair;
-            if (m >= 3) /* with one row or two the hardware does better alone */
-                fetch(block + 64 * pair);
+            q4k_fetch(block + 64 * pair, m);
             UNROLL
             for (int i = 0; i < m; i++)
                 odd[i] = _mm512_setzero_si512();
             UNROLL
             for (int g = 0; g < 8; g++) {
                 __m512i w = _mm512_and_si512(load(nibbles + 64 * g), high);
-                if (m >= 3) /* with one row or two the hardware does better alone */
-                    fetch(nibbles + 64 * g);
+                q4k_fetch(nibbles + 64 * g, m);
                 UNROLL
                 for (int i = 0; i < m; i++)
                     odd[i] = dot4(odd[i], w, q + (size_t)i * stride + 32 + 4 * g);
@@ -175,6 +181,15 @@ INLINE void q6k_starts(const struct act_q8_256 *a, struct q6k_starts *starts)
     _mm256_store_si256((__m256i *)starts->odd, _mm256_slli_epi32(_mm256_srli_epi32(sums, 16), 2));
 }
 
+/* A line that will be wanted: called for the lines of a block as they lie. */
+INLINE void q6k_fetch(const uint8_t *line, const int m)
+{
+    if (m == 1)
+        fetch_in_order(line, 8);
+    else
+        fetch(line);
+}
+
 INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const int m)
 {
     const uint8_t *d_of_blocks = product_tile(p, tile);
@@ -196,7 +211,7 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
         for (int c = 0; c < 4; c++) {
             const uint8_t *chunk = block + Q6K_CHUNKS + Q6K_CHUNK_BYTES * c, *q = act + 64 * c;
             __m512i word = load(block + 64 * c);
-            fetch(block + 64 * c);
+            q6k_fetch(block + 64 * c, m);
             UNROLL
             for (int k = 0; k < 4; k += 2, q += 32) {
                 UNROLL
@@ -205,7 +220,7 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
                 UNROLL
                 for (int j = 0; j < 4; j++) {
                     __m512i w = q6k_group(chunk, k + 1, j);
-                    fetch(chunk + 64 * (6 * (k / 2) + j));
+                    q6k_fetch(chunk + 64 * (6 * (k / 2) + j), m);
                     UNROLL
                     for (int i = 0; i < m; i++)
                         odd[i] = dot4(odd[i], w, q + (size_t)i * stride + 16 + 4 * j);
@@ -217,7 +232,7 @@ INLINE void q6k_rows(const struct product *p, uint32_t tile, uint32_t row, const
                 for (int j = 0; j < 4; j++) {
                     __m512i w = q6k_group(chunk, k, j);
                     if (j < 2)
-                        fetch(chunk + 64 * (6 * (k / 2) + 4 + j));
+                        q6k_fetch(chunk + 64 * (6 * (k / 2) + 4 + j), m);
                     UNROLL
                     for (int i = 0; i < m; i++)
                         even[i] = dot4(even[i], w, q + (size_t)i * stride + 4 * j);

@@ -13,8 +13,13 @@ INLINE void q5k_block(const uint8_t *block, const uint8_t *const acts[], size_t 
     for (int p = 0; p < 4; p++) {
         const uint8_t *nibbles = block + Q4K_NIBBLES + 512 * p;
         UNROLL
-        for (int i = 0; i < 11; i++)
-            fetch_ahead(block + 704 * p + 64 * i);
+        for (int i = 0; i < 11; i++) {
+            const uint8_t *line = block + 704 * p + 64 * i;
+            if (m <= 2)
+                fetch_in_order(line, 8);
+            else
+                fetch_ahead(line);
+        }
         UNROLL
         for (int odd = 0; odd < 2; odd++) {
             __m512i dot[ROWS_AT_ONCE], bits = load(block + Q5K_BITS + 128 * p + 64 * odd);
