@@ -163,6 +163,7 @@ static int warm_up(struct runnel_engine *engine, runnel_error *error)
 }
 
 static void *engine_main(void *arg);
+static void publish_stats(struct runnel_engine *engine);
 
 int runnel_engine_start(const runnel_model *model, const runnel_engine_options *given, runnel_engine **out,
                         runnel_error *error)
@@ -199,6 +200,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     if (!failure)
         failure = warm_up(engine, error);
     if (!failure) {
+        publish_stats(engine); /* the thread may take a while to do so */
         int problem = thread_start(&engine->thread, engine_main, engine);
         engine->has_thread = problem == 0;
         if (problem)

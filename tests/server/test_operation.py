@@ -88,9 +88,9 @@ def test_systemd_reads_the_unit(tmp_path):
     assert done.returncode == 0 and "runnel.service" not in done.stderr, done.stderr
 
 
-# Of the texts below: names and numbers, which the program fills in, and what is left out.
+# Of the texts below: names (also of options, for the library's fields) and numbers, which the program fills in, and what is left out.
 FILLED_IN = (r"^runnel: \S+ |\.\.\.|--host [\d.]+|string, but only [0-9]+ bytes are left in the file|\b\d[\d.]*\b|'NAME'|\"\S+\"|"
-             r"\(r1, chatml\)|Permission denied|: ")
+             r"--chat-template|\(r1, chatml\)|Permission denied|^runnel serve: |RUNNEL_PORT|'tcp://\S+'|: ")
 
 
 def test_texts_of_the_troubleshooting_table_are_in_the_program():

@@ -48,6 +48,18 @@ static runnel_stats_values stats_of(runnel_engine *engine)
     return stats;
 }
 
+/* Before its thread has had a turn. */
+static void stats_as_soon_as_it_is_started(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        runnel_engine *engine =
+            tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 2});
+        assert_int_equal(stats_of(engine).n_kv_pages, 2 * 512 / KV_PAGE);
+        runnel_engine_stop(engine);
+    }
+}
+
 static void all_or_none(void **state)
 {
     (void)state;
@@ -444,6 +456,7 @@ static void the_end_token_is_told_and_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stats_as_soon_as_it_is_started),
         cmocka_unit_test(all_or_none),
         cmocka_unit_test(cancelled_requests_give_all_back),
         cmocka_unit_test(stopping_ends_what_runs),
