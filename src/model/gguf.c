@@ -1,7 +1,7 @@
 /* gguf.c: opening a GGUF file, finding keys and tensors in it, reading from it. The parsing is in
  * gguf_parse.c.
  *
- * Owns the descriptor and all that was parsed. Nothing changes after gguf_open, so any number of threads may
+ * Owns the descriptors and all that was parsed. Nothing changes after gguf_open, so any number of threads may
  * ask. Keys and tensors are found by binary search. */
 #include "model/gguf_parse.h"
 
@@ -18,9 +18,9 @@
 
 /* A regular file, open for reading. O_NONBLOCK: a FIFO without a writer would else hold us in open() for
  * ever. */
-static int open_file(const char *path, int *fd, uint64_t *file_bytes, runnel_error *error)
+static int open_file(struct gguf_part *part, runnel_error *error)
 {
-    int opened = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    int opened = open(part->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (opened < 0)
         return error_set(error, RUNNEL_EIO, "cannot open: %m");
     struct stat status;
@@ -38,34 +38,38 @@ static int open_file(const char *path, int *fd, uint64_t *file_bytes, runnel_err
         close(opened);
         return code;
     }
-    *fd = opened;
-    *file_bytes = (uint64_t)status.st_size;
+    part->fd = opened;
+    part->n_bytes = (uint64_t)status.st_size;
     return RUNNEL_OK;
+}
+
+/* Makes room for the file at path, as the only part. */
+static int add_part(struct gguf *gguf, const char *path, runnel_error *error)
+{
+    gguf->parts = calloc(1, sizeof *gguf->parts);
+    if (!gguf->parts)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *gguf->parts);
+    gguf->n_parts = 1;
+    gguf->parts->fd = -1;
+    gguf->parts->path = strdup(path);
+    return gguf->parts->path ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for a path");
 }
 
 static int open_gguf(const char *path, bool keys_only, struct gguf **gguf, runnel_error *error)
 {
     struct gguf *opened = calloc(1, sizeof *opened);
-    int code;
-    if (!opened) {
-        code = error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *opened);
-        goto fail;
-    }
-    opened->fd = -1;
-    opened->path = strdup(path);
-    if (!opened->path) {
-        code = error_set(error, RUNNEL_ENOMEM, "no memory for a path");
-        goto fail;
-    }
-    code = open_file(path, &opened->fd, &opened->file_bytes, error);
+    int code = opened ? add_part(opened, path, error)
+                      : error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *opened);
     if (!code)
+        code = open_file(opened->parts, error);
+    if (!code) {
+        opened->file_bytes = opened->parts->n_bytes;
         code = gguf_parse(opened, keys_only, error);
-    if (code)
-        goto fail;
-    *gguf = opened;
-    return RUNNEL_OK;
-
-fail:
+    }
+    if (!code) {
+        *gguf = opened;
+        return RUNNEL_OK;
+    }
     gguf_close(opened);
     size_t len = strlen(path), shown = 160; /* the end of a long path says most */
     error_prefix(error, "%s%s", len > shown ? "..." : "", len > shown ? path + len - shown : path);
@@ -86,23 +90,30 @@ void gguf_close(struct gguf *gguf)
 {
     if (!gguf)
         return;
-    if (gguf->fd >= 0)
-        close(gguf->fd);
+    for (size_t i = 0; i < gguf->n_parts; i++) {
+        if (gguf->parts[i].fd >= 0)
+            close(gguf->parts[i].fd);
+        free(gguf->parts[i].path);
+    }
     gguf_chunks_free(gguf->chunks);
+    free(gguf->parts);
     free(gguf->keys);
     free(gguf->keys_by_name);
     free(gguf->tensors);
     free(gguf->tensors_by_name);
-    free(gguf->path);
     free(gguf);
 }
 
-int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+/* Reading ------------------------------------------------------------------------------------------------- */
+
+/* Of a part, at an offset of its own. */
+static int read_part(const struct gguf_part *part, uint64_t offset, void *buffer, size_t n,
+                     runnel_error *error)
 {
     unsigned char *to = buffer;
     while (n) {
         /* One call moves at most 2 GiB - 4 KiB; asking for more is allowed and gives a short read. */
-        ssize_t got = pread(gguf->fd, to, n, (off_t)offset);
+        ssize_t got = pread(part->fd, to, n, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -111,7 +122,7 @@ int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, 
             return error_set(error, RUNNEL_EIO,
                              "expected %zu more bytes at offset %" PRIu64
                              ", found the end: the file shrank from %" PRIu64 " bytes",
-                             n, offset, gguf->file_bytes);
+                             n, offset, part->n_bytes);
         to += got;
         n -= (size_t)got;
         offset += (uint64_t)got;
@@ -119,11 +130,30 @@ int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, 
     return RUNNEL_OK;
 }
 
+const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset)
+{
+    size_t low = 0, high = gguf->n_parts; /* the one that is looked for is in [low, high) */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (gguf->parts[middle].start <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &gguf->parts[low];
+}
+
+int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+{
+    const struct gguf_part *part = gguf_find_part(gguf, offset);
+    return read_part(part, offset - part->start, buffer, n, error);
+}
+
 /* What the file holds ------------------------------------------------------------------------------------- */
 
 const char *gguf_path(const struct gguf *gguf)
 {
-    return gguf->path;
+    return gguf->parts->path;
 }
 
 uint64_t gguf_file_bytes(const struct gguf *gguf)

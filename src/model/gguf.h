@@ -1,6 +1,7 @@
 /* gguf.h: reads GGUF files, versions 2 and 3, and trusts nothing in them.
  *
- * A struct gguf owns the file descriptor, the parsed keys and the tensor list. It is immutable after gguf_open; any
+ * A struct gguf owns the descriptors of its files, the parsed keys and the tensor list. A model may lie in several files;
+ * readers see one, in which the bytes of all stand one after the other. It is immutable after gguf_open; any
  * number of threads may call the other functions. Files are read with pread through bounded buffers, never mapped. What
  * is refused is listed in docs/model-files.md; each refusal is one line that names the key or tensor. */
 #ifndef RUNNEL_MODEL_GGUF_H
@@ -46,7 +47,7 @@ struct gguf_tensor {
     enum tensor_type type;
     uint32_t n_dims;
     uint64_t dims[4]; /* dims[0] is the length of a row; unused ones are 1 */
-    uint64_t offset;  /* from the start of the file */
+    uint64_t offset;  /* from the start of the file; for gguf_read */
     uint64_t n_bytes;
     uint64_t row_bytes; /* of dims[0] values */
 };

@@ -23,10 +23,17 @@ struct gguf_key {
 
 struct gguf_chunk; /* of memory for names and values */
 
-struct gguf {
-    int fd;
+struct gguf_part { /* a file */
     char *path;
-    uint64_t file_bytes;
+    int fd;         /* -1: not open */
+    uint64_t start; /* of its bytes, where those of all parts stand one after the other */
+    uint64_t n_bytes;
+};
+
+struct gguf {
+    struct gguf_part *parts; /* one, but for a model in several files */
+    size_t n_parts;
+    uint64_t file_bytes; /* of all parts */
     uint32_t version;
     uint32_t alignment;
     struct gguf_key *keys; /* in the file's order */
@@ -54,6 +61,9 @@ int gguf_index_keys(struct gguf *gguf, runnel_error *error);
 int gguf_index_tensors(struct gguf *gguf, runnel_error *error);
 /* Refuses tensors that share bytes. After offsets and sizes are known not to overflow. */
 int gguf_check_overlaps(struct gguf *gguf, runnel_error *error);
+
+/* The part that the byte at this offset lies in. */
+const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset);
 
 /* The key of that name; NULL: there is none. */
 const struct gguf_key *gguf_find_key(const struct gguf *gguf, const char *name);
