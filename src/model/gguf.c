@@ -55,7 +55,8 @@ static int add_part(struct gguf *gguf, const char *path, runnel_error *error)
     return gguf->parts->path ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for a path");
 }
 
-static int open_gguf(const char *path, bool keys_only, struct gguf **gguf, runnel_error *error)
+int gguf_open_file(const char *path, bool keys_only, uint64_t max_bytes, struct gguf **gguf,
+                   runnel_error *error)
 {
     struct gguf *opened = calloc(1, sizeof *opened);
     int code = opened ? add_part(opened, path, error)
@@ -64,26 +65,45 @@ static int open_gguf(const char *path, bool keys_only, struct gguf **gguf, runne
         code = open_file(opened->parts, error);
     if (!code) {
         opened->file_bytes = opened->parts->n_bytes;
-        code = gguf_parse(opened, keys_only, error);
+        code = gguf_parse(opened, keys_only, max_bytes, error);
     }
     if (!code) {
         *gguf = opened;
         return RUNNEL_OK;
     }
     gguf_close(opened);
+    gguf_name_file(path, error);
+    return code;
+}
+
+void gguf_name_file(const char *path, runnel_error *error)
+{
     size_t len = strlen(path), shown = 160; /* the end of a long path says most */
     error_prefix(error, "%s%s", len > shown ? "..." : "", len > shown ? path + len - shown : path);
-    return code;
 }
 
 int gguf_open(const char *path, struct gguf **gguf, runnel_error *error)
 {
-    return open_gguf(path, false, gguf, error);
+    struct gguf *opened;
+    int code = gguf_open_part(path, &opened, error);
+    if (code)
+        return code;
+    code = gguf_open_others(opened, error);
+    if (code)
+        gguf_close(opened);
+    else
+        *gguf = opened;
+    return code;
+}
+
+int gguf_open_part(const char *path, struct gguf **gguf, runnel_error *error)
+{
+    return gguf_open_file(path, false, GGUF_METADATA_MAX_BYTES, gguf, error);
 }
 
 int gguf_open_keys_only(const char *path, struct gguf **gguf, runnel_error *error)
 {
-    return open_gguf(path, true, gguf, error);
+    return gguf_open_file(path, true, GGUF_METADATA_MAX_BYTES, gguf, error);
 }
 
 void gguf_close(struct gguf *gguf)
@@ -146,7 +166,10 @@ const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset)
 int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
 {
     const struct gguf_part *part = gguf_find_part(gguf, offset);
-    return read_part(part, offset - part->start, buffer, n, error);
+    int code = read_part(part, offset - part->start, buffer, n, error);
+    if (code && gguf->n_parts > 1) /* whoever asks knows the name of the first */
+        gguf_name_file(part->path, error);
+    return code;
 }
 
 /* What the file holds ------------------------------------------------------------------------------------- */
@@ -159,6 +182,21 @@ const char *gguf_path(const struct gguf *gguf)
 uint64_t gguf_file_bytes(const struct gguf *gguf)
 {
     return gguf->file_bytes;
+}
+
+size_t gguf_n_parts(const struct gguf *gguf)
+{
+    return gguf->n_parts;
+}
+
+const char *gguf_part_path(const struct gguf *gguf, size_t i)
+{
+    return gguf->parts[i].path;
+}
+
+uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i)
+{
+    return gguf->parts[i].n_bytes;
 }
 
 uint32_t gguf_version(const struct gguf *gguf)

@@ -54,13 +54,23 @@ struct gguf_tensor {
 
 struct gguf;
 
-/* Opens and checks the file. Close with gguf_close. */
+/* Opens and checks the file, and where it is the first of a model in parts (NAME-00001-of-00003.gguf) the others beside
+ * it. Close with gguf_close. */
 int gguf_open(const char *path, struct gguf **gguf, runnel_error *error);
 void gguf_close(struct gguf *gguf);
 
-const char *gguf_path(const struct gguf *gguf);
-uint64_t gguf_file_bytes(const struct gguf *gguf);
-uint32_t gguf_version(const struct gguf *gguf);
+/* Opens one file alone, though it may be a part: to check it before the others are there. */
+int gguf_open_part(const char *path, struct gguf **gguf, runnel_error *error);
+
+/* Which part a file is that was opened alone: *number from 1 on, of *count. A file that is whole is part 1 of 1. */
+int gguf_get_split(const struct gguf *gguf, uint32_t *number, uint32_t *count, runnel_error *error);
+
+const char *gguf_path(const struct gguf *gguf);    /* of the first part */
+uint64_t gguf_file_bytes(const struct gguf *gguf); /* of all parts */
+uint32_t gguf_version(const struct gguf *gguf);    /* of the first part */
+size_t gguf_n_parts(const struct gguf *gguf);      /* files that are open; 1: the model is in one */
+const char *gguf_part_path(const struct gguf *gguf, size_t i);
+uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i);
 
 /* Keys in the file's order, for `inspect`. */
 size_t gguf_n_keys(const struct gguf *gguf);
@@ -82,7 +92,7 @@ size_t gguf_n_tensors(const struct gguf *gguf);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i); /* in the file's order */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name); /* NULL: not there */
 
-/* Reads exactly n bytes at an absolute offset. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the
+/* Reads exactly n bytes at an offset: of the bytes of all parts, one part after the other. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the
  * offset. Thread safe. */
 int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error);
 

@@ -43,15 +43,31 @@ struct gguf {
     size_t n_tensors;
     uint32_t *tensors_by_name;
     struct gguf_chunk *chunks;
+    uint64_t metadata_bytes; /* of all parts */
 };
 
-/* Fills version .. chunks from the file, which must be open, with the rest zeroed; with keys_only no
- * tensors. On failure what was
- * allocated so far stays in gguf, to be freed by gguf_close. */
-int gguf_parse(struct gguf *gguf, bool keys_only, runnel_error *error);
+enum { GGUF_METADATA_MAX_BYTES = 256 << 20 }; /* of all parts; the largest vocabularies take 10 MiB */
+
+/* Fills version .. metadata_bytes from the one file, which must be open, with the rest zeroed; with keys_only no tensors.
+ * max_bytes: what its metadata may take. On failure what was allocated so far stays in gguf, to be freed by
+ * gguf_close. */
+int gguf_parse(struct gguf *gguf, bool keys_only, uint64_t max_bytes, runnel_error *error);
 
 /* Frees the chunks. */
 void gguf_chunks_free(struct gguf_chunk *chunk);
+
+/* Gives the chunks of a list to another. */
+void gguf_chunks_move(struct gguf_chunk **from, struct gguf_chunk **to);
+
+/* Opens one file, whatever it says of others, and names it in errors. */
+int gguf_open_file(const char *path, bool keys_only, uint64_t max_bytes, struct gguf **gguf,
+                   runnel_error *error);
+
+/* Puts the path of a file before the message, or the end of a long one. */
+void gguf_name_file(const char *path, runnel_error *error);
+
+/* Opens the other files of a model whose first one is open, if it is in several, and makes them parts of it: gguf_parts.c. */
+int gguf_open_others(struct gguf *gguf, runnel_error *error);
 
 /* "u32": for messages. */
 const char *gguf_type_name(enum gguf_type type);
