@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/near_name.h"
+#include "base/split_name.h"
 
 static const char EXTENSION[] = ".gguf";
 static const char FOLDER_HERE[] = "models";
@@ -92,6 +93,9 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
 size_t catalogue_stem(const char *name)
 {
     size_t len = strlen(name), n = strlen(EXTENSION);
+    struct split_name part;
+    if (split_name_read(name, len, &part))
+        return part.stem_len;
     return len > n && !strcmp(name + len - n, EXTENSION) ? len - n : len;
 }
 
@@ -152,6 +156,28 @@ static bool is_there(char *path, size_t size, const char *folder, const char *na
     return len >= 0 && (size_t)len < size && !stat(path, &status) && !S_ISDIR(status.st_mode);
 }
 
+/* Likewise of a model in parts, whose first is NAME-00001-of-00003.gguf: the one of the fewest parts, if there are several of
+ * that name. */
+static bool is_there_in_parts(char *path, size_t size, const char *folder, const char *name)
+{
+    DIR *dir = opendir(folder);
+    unsigned fewest = 0;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct split_name part;
+        char found[4096];
+        if (!split_name_read(entry->d_name, strlen(entry->d_name), &part) || part.number != 1 ||
+            part.stem_len != strlen(name) || memcmp(entry->d_name, name, part.stem_len) != 0 ||
+            (fewest && part.count >= fewest) || !is_there(found, sizeof found, folder, entry->d_name, "") ||
+            strlen(found) >= size)
+            continue;
+        strcpy(path, found);
+        fewest = part.count;
+    }
+    if (dir)
+        closedir(dir);
+    return fewest > 0;
+}
+
 static int take_path(const char *from, char *path, size_t size, runnel_error *error)
 {
     size_t len = strlen(from);
@@ -206,7 +232,8 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     const char *const folders[] = {FOLDER_HERE, folder};
     for (size_t i = no_folder ? 1 : 2; *model && i > 0; i--)
         if (is_there(found, sizeof found, folders[i - 1], model, EXTENSION) ||
-            is_there(found, sizeof found, folders[i - 1], model, ""))
+            is_there(found, sizeof found, folders[i - 1], model, "") ||
+            is_there_in_parts(found, sizeof found, folders[i - 1], model))
             return take_path(found, path, size, error);
     if (exists) /* a folder, as whoever opens it will say */
         return take_path(model, path, size, error);

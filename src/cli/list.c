@@ -2,7 +2,7 @@
  *
  * Names are looked for in two folders, as -m does: that of pulled models, and `models` where the program is run. A file
  * NAME.gguf.part is a download that has not ended, and so is NAME.gguf.part.wheel, the package at hand of one that comes
- * in packages. One thread. */
+ * in packages. The files of a model in parts are one model. One thread. */
 #include "cli/list.h"
 
 #include <dirent.h>
@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/near_name.h"
+#include "base/split_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "cli/beginning.h"
@@ -41,6 +42,9 @@ struct stored {
     uint64_t n_bytes;
     enum stored_kind kind;
     bool bare; /* the file has no .gguf at its end */
+    unsigned n_parts,
+        n_whole; /* of a model in parts: how many there are, and how many are here whole; else 0. path is that
+                                  of the first, n_bytes of all that is here */
 };
 
 struct store {
@@ -76,7 +80,13 @@ static bool read_file_name(const char *file, struct stored *model)
     if (ends_with(file, ".part.wheel"))
         cut_ending(model->name, ".wheel");
     model->kind = cut_ending(model->name, ".part") ? STORED_PART : STORED_MODEL;
-    model->bare = !cut_ending(model->name, ".gguf");
+    struct split_name part;
+    if (split_name_read(model->name, strlen(model->name), &part) && part.count > 1) {
+        model->n_parts = part.count;
+        model->name[part.stem_len] = 0;
+    } else {
+        model->bare = !cut_ending(model->name, ".gguf");
+    }
     return true;
 }
 
@@ -109,7 +119,28 @@ static int append(struct store *store, const struct stored *model, runnel_error 
     return RUNNEL_OK;
 }
 
-static int add_file(struct store *store, const char *folder, const char *file, runnel_error *error)
+/* One file more of a model in parts, of which others may be in the list from `first` on. */
+static int add_part(struct store *store, size_t first, struct stored *file, runnel_error *error)
+{
+    struct split_name part;
+    for (size_t i = first; i < store->n; i++) {
+        struct stored *model = &store->models[i];
+        if (model->n_parts != file->n_parts || strcmp(model->name, file->name) != 0)
+            continue;
+        model->n_bytes += file->n_bytes;
+        model->n_whole += file->kind == STORED_MODEL;
+        return RUNNEL_OK;
+    }
+    cut_ending(file->path, ".part");
+    if (split_name_read(file->path, strlen(file->path), &part))
+        split_name_renumber(file->path, &part, 1);
+    file->n_whole = file->kind == STORED_MODEL;
+    file->kind = STORED_PART;
+    return append(store, file, error);
+}
+
+static int add_file(struct store *store, size_t first, const char *folder, const char *file,
+                    runnel_error *error)
 {
     struct stored model = {.kind = STORED_MODEL};
     if (strlen(file) >= sizeof model.name || !read_file_name(file, &model))
@@ -125,17 +156,20 @@ static int add_file(struct store *store, const char *folder, const char *file, r
     }
     if (model.kind == STORED_PART)
         model.n_bytes = part_kept_bytes(model.path);
-    return append(store, &model, error);
+    return model.n_parts ? add_part(store, first, &model, error) : append(store, &model, error);
 }
 
-/* NAME.gguf before NAME, as -m looks for them, and what is whole before what is not. */
+/* NAME.gguf before NAME, and that before one in parts, the fewest first, as -m looks for them; what is whole before what is
+ * not. */
 static int by_name(const void *a, const void *b)
 {
     const struct stored *one = a, *other = b;
     int order = strcmp(one->name, other->name);
     if (order == 0)
         order = (int)one->kind - (int)other->kind;
-    return order ? order : (int)one->bare - (int)other->bare;
+    if (order == 0)
+        order = (int)one->bare - (int)other->bare;
+    return order ? order : (int)one->n_parts - (int)other->n_parts;
 }
 
 static int read_folder(struct store *store, const char *folder, runnel_error *error)
@@ -148,8 +182,11 @@ static int read_folder(struct store *store, const char *folder, runnel_error *er
                    ? RUNNEL_OK
                    : error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", folder, strerror(errno));
     for (struct dirent *entry; !failure && (entry = readdir(dir));)
-        failure = add_file(store, folder, entry->d_name, error);
+        failure = add_file(store, first, folder, entry->d_name, error);
     closedir(dir);
+    for (size_t i = first; i < store->n; i++)
+        if (store->models[i].n_parts && store->models[i].n_whole == store->models[i].n_parts)
+            store->models[i].kind = STORED_MODEL;
     if (store->n > first)
         qsort(store->models + first, store->n - first, sizeof *store->models, by_name);
     return failure;
@@ -179,6 +216,12 @@ static int read_store(struct store *store, runnel_error *error)
 
 static bool has_name(const struct stored *model, const char *name)
 {
+    if (model->n_parts) { /* by the model's name, or by that of the first file */
+        const char *file = strrchr(model->path, '/') + 1;
+        size_t len = strlen(file) - (ends_with(name, ".gguf") ? 0 : strlen(".gguf"));
+        return !strcmp(model->name, name) || (strlen(name) == len && !memcmp(file, name, len));
+    }
+
     size_t len = strlen(name) - (!model->bare && ends_with(name, ".gguf") ? strlen(".gguf") : 0);
     return strlen(model->name) == len && !memcmp(model->name, name, len);
 }
@@ -238,13 +281,17 @@ static void print_line(const char *name, const struct stored *stored, const stru
         size_text(stored->n_bytes, size);
     else if (known)
         format_known_size(known, size);
-    if (is_part && n_bytes_known)
+    if (is_part && stored->n_parts)
+        snprintf(before, sizeof before, "%u of %u parts are here: ", stored->n_whole, stored->n_parts);
+    else if (is_part && n_bytes_known)
         snprintf(before, sizeof before,
                  "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)n_bytes_known);
     else if (is_part)
         snprintf(before, sizeof before, "a part has come: ");
     else if (dangles)
         snprintf(before, sizeof before, "a link to nothing: ");
+    else if (stored && stored->n_parts)
+        snprintf(before, sizeof before, "%sin %u parts: ", remark_content(content), stored->n_parts);
     else if (stored)
         snprintf(before, sizeof before, "%s", remark_content(content));
     const char *about = known ? strstr(text, about_size) : NULL;
@@ -291,12 +338,13 @@ static int add_object(json_t *list, const char *name, const struct stored *store
 {
     bool is_here = stored && stored->kind == STORED_MODEL;
     return json_array_append_new(
-        list,
-        json_pack("{s:s?, s:s?, s:I, s:b, s:b, s:s}", "name", utf8_valid(name, strlen(name)) ? name : NULL,
-                  "path", is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
-                  "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "complete",
-                  is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
-                  known ? known->text : ""));
+        list, json_pack("{s:s?, s:s?, s:I, s:i, s:b, s:b, s:s}", "name",
+                        utf8_valid(name, strlen(name)) ? name : NULL, "path",
+                        is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
+                        "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "parts",
+                        stored && stored->n_parts ? (int)stored->n_parts : 1, "complete",
+                        is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
+                        known ? known->text : ""));
 }
 
 static int print_json(const struct store *store)
@@ -336,7 +384,7 @@ struct list_settings {
 };
 
 static const struct option_spec list_options[] = {
-    {"json", 0, OPTION_FLAG, NULL, "print a list of objects: name, path, bytes, complete, known, text",
+    {"json", 0, OPTION_FLAG, NULL, "print a list of objects: name, path, bytes, parts, complete, known, text",
      OPTION_FIELD(struct list_settings, json)},
 };
 
@@ -396,8 +444,54 @@ static int refuse_busy(const struct stored *model, runnel_error *error)
                      model->name);
 }
 
+static int remove_file(const char *path, runnel_error *error)
+{
+    return unlink(path) && errno != ENOENT
+               ? error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", path, strerror(errno))
+               : RUNNEL_OK;
+}
+
+/* The path of a part of a model, and that of the download that is to become it. */
+struct part_paths {
+    char whole[4200], part[4300];
+};
+
+static void find_part(const struct stored *model, unsigned number, struct part_paths *paths)
+{
+    struct split_name name;
+    snprintf(paths->whole, sizeof paths->whole, "%s", model->path);
+    if (split_name_read(paths->whole, strlen(paths->whole), &name))
+        split_name_renumber(paths->whole, &name, number);
+    snprintf(paths->part, sizeof paths->part, "%s.part", paths->whole);
+}
+
+/* All or, while one is being downloaded, none: a pull holds the first of them as long as it runs. */
+static int remove_parts(const struct stored *model, runnel_error *error)
+{
+    struct part_paths paths;
+    char size[SIZE_TEXT_BYTES];
+    int failure = RUNNEL_OK;
+    for (unsigned number = 1; number <= model->n_parts; number++) {
+        find_part(model, number, &paths);
+        if (part_check_free(paths.whole, error) || part_check_free(paths.part, error))
+            return refuse_busy(model, error);
+    }
+    for (unsigned number = 1; !failure && number <= model->n_parts; number++) {
+        find_part(model, number, &paths);
+        failure = part_remove(paths.part, error);
+        if (!failure)
+            failure = remove_file(paths.whole, error);
+    }
+    if (failure)
+        return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
+    fprintf(stderr, "%s: all parts are removed (%s)\n", model->path, size_text(model->n_bytes, size));
+    return RUNNEL_OK;
+}
+
 static int remove_model(const struct stored *model, runnel_error *error)
 {
+    if (model->n_parts)
+        return remove_parts(model, error);
     char part[4200], size[SIZE_TEXT_BYTES];
     bool is_part = model->kind == STORED_PART;
     snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");

@@ -65,7 +65,7 @@ def test_json(run, folders):
     assert models["coder-0.5b"]["path"] == str(pulled / "coder-0.5b.gguf") and models["coder-0.5b"]["complete"]
     assert models["coder-0.5b"]["bytes"] == 1000 and models["coder-0.5b"]["known"]
     assert models["r1-1.5b"]["path"] is None and not models["r1-1.5b"]["complete"] and models["r1-1.5b"]["bytes"] == 0
-    assert models["other"] == {"name": "other", "path": None, "bytes": 500, "complete": False, "known": False, "text": ""}
+    assert models["other"] == {"name": "other", "path": None, "bytes": 500, "parts": 1, "complete": False, "known": False, "text": ""}
 
 
 def test_a_folder_that_is_not_there_yet(run, folders):

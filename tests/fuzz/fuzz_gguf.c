@@ -88,8 +88,9 @@ static void open_model(const char *path)
     read_sum = sum;
 }
 
-/* Parts need names, so they are files in a folder of this process. */
+/* Parts need names: links in a folder, to files in memory that are used again and again. */
 static char folder[] = "/tmp/runnel-fuzz-XXXXXX";
+static int part_fds[MAX_PARTS];
 static bool has_folder;
 
 static void part_path(char *path, size_t size, unsigned number, unsigned count)
@@ -108,19 +109,26 @@ static void remove_folder(void)
     rmdir(folder);
 }
 
-static void write_part(const uint8_t *data, size_t size, unsigned number, unsigned count)
+static void make_folder(void)
 {
-    char path[128];
-    if (!has_folder) {
-        check(mkdtemp(folder) != NULL);
-        has_folder = true;
-        atexit(remove_folder);
+    char path[128], memory_path[MAX_PARTS][MEMORY_FILE_PATH];
+    check(mkdtemp(folder) != NULL);
+    has_folder = true;
+    atexit(remove_folder);
+    for (unsigned i = 0; i < MAX_PARTS; i++) {
+        part_fds[i] = memory_file_create("", 0, memory_path[i]);
+        check(part_fds[i] >= 0);
     }
-    part_path(path, sizeof path, number, count);
-    FILE *file = fopen(path, "wb");
-    check(file != NULL);
-    check(fwrite(data, 1, size, file) == size);
-    check(!fclose(file));
+    for (unsigned count = 2; count <= MAX_PARTS; count++)
+        for (unsigned number = 1; number <= count; number++) {
+            part_path(path, sizeof path, number, count);
+            check(!symlink(memory_path[number - 1], path));
+        }
+}
+
+static void write_part(const uint8_t *data, size_t size, unsigned i)
+{
+    check(!ftruncate(part_fds[i], 0) && pwrite(part_fds[i], data, size, 0) == (ssize_t)size);
 }
 
 /* Where the parts of the input begin; the first one at 0. */
@@ -148,8 +156,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         close(fd);
         return 0;
     }
+    if (!has_folder)
+        make_folder();
     for (unsigned i = 0; i < n; i++)
-        write_part(data + begins[i], begins[i + 1] - begins[i], i + 1, n);
+        write_part(data + begins[i], begins[i + 1] - begins[i], i);
     part_path(path, sizeof path, 1, n);
     open_model(path);
     return 0;
