@@ -1,18 +1,12 @@
 /* list.c: the commands `runnel list` and `runnel rm`: what models are known, which are there, and removing some.
- *
- * Names are looked for in two folders, as -m does: that of pulled models, and `models` where the program is run. A file
- * NAME.gguf.part is a download that has not ended, and so is NAME.gguf.part.wheel, the package at hand of one that comes
- * in packages. The files of a model in parts are one model. One thread. */
+ One thread. */
 #include "cli/list.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -20,221 +14,17 @@
 #include "base/split_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
-#include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "cli/model_check.h"
 #include "cli/part.h"
 #include "cli/size_text.h"
+#include "cli/stored.h"
 
-enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
+enum { NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
 
 /* In models.tsv, at the end of a text: the size of what has no known one. */
 static const char about_size[] = ", about ";
-
-enum stored_kind { STORED_MODEL, STORED_PART, STORED_DANGLING /* a link to what is not there */ };
-
-/* A file of a model, or what has come of it so far. */
-struct stored {
-    char name[256]; /* as -m takes it: the file's without .gguf */
-    char path[4096];
-    char target[1024]; /* of a link; "": it is none */
-    uint64_t n_bytes;
-    enum stored_kind kind;
-    bool bare; /* the file has no .gguf at its end */
-    unsigned n_parts,
-        n_whole; /* of a model in parts: how many there are, and how many are here whole; else 0. path is that
-                                  of the first, n_bytes of all that is here */
-};
-
-struct store {
-    struct stored *models; /* sorted by folder, then by name; the caller's to free */
-    size_t n, cap;
-    char folders[N_FOLDERS][3072];
-    size_t n_folders, n_pulled; /* n_pulled: 1 if the first one is that of pulled models, else 0 */
-};
-
-/* What is there --------------------------------------------------------------------------------------------- */
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t len = strlen(text), end_len = strlen(end);
-    return len > end_len && !strcmp(text + len - end_len, end);
-}
-
-/* Takes an ending away if it is there. */
-static bool cut_ending(char *text, const char *ending)
-{
-    if (!ends_with(text, ending))
-        return false;
-    text[strlen(text) - strlen(ending)] = 0;
-    return true;
-}
-
-/* The name and kind of model that a file's name says; false: it is a companion of another file, or hidden. */
-static bool read_file_name(const char *file, struct stored *model)
-{
-    snprintf(model->name, sizeof model->name, "%s", file);
-    if (*file == '.' || strstr(file, ".part.from") || strstr(file, ".part.wheel.from"))
-        return false;
-    if (ends_with(file, ".part.wheel"))
-        cut_ending(model->name, ".wheel");
-    model->kind = cut_ending(model->name, ".part") ? STORED_PART : STORED_MODEL;
-    struct split_name part;
-    if (split_name_read(model->name, strlen(model->name), &part) && part.count > 1) {
-        model->n_parts = part.count;
-        model->name[part.stem_len] = 0;
-    } else {
-        model->bare = !cut_ending(model->name, ".gguf");
-    }
-    return true;
-}
-
-/* Looks at the file: is there something that -m could open, or could if it were whole? */
-static bool look_at_file(struct stored *model)
-{
-    struct stat status;
-    ssize_t len = readlink(model->path, model->target, sizeof model->target - 1);
-    model->target[len > 0 ? len : 0] = 0;
-    if (stat(model->path, &status)) {
-        model->kind = STORED_DANGLING;
-        return errno == ENOENT && len > 0;
-    }
-    model->n_bytes = (uint64_t)status.st_size;
-    return S_ISREG(status.st_mode) &&
-           (!model->bare || beginning_check_file(BEGINNING_GGUF, model->path, NULL) == RUNNEL_OK);
-}
-
-static int append(struct store *store, const struct stored *model, runnel_error *error)
-{
-    if (store->n == store->cap) {
-        size_t cap = store->cap * 2 + 16;
-        struct stored *grown = realloc(store->models, cap * sizeof *grown);
-        if (!grown)
-            return error_set(error, RUNNEL_ENOMEM, "no memory for a list of models");
-        store->models = grown;
-        store->cap = cap;
-    }
-    store->models[store->n++] = *model;
-    return RUNNEL_OK;
-}
-
-/* One file more of a model in parts, of which others may be in the list from `first` on. */
-static int add_part(struct store *store, size_t first, struct stored *file, runnel_error *error)
-{
-    struct split_name part;
-    for (size_t i = first; i < store->n; i++) {
-        struct stored *model = &store->models[i];
-        if (model->n_parts != file->n_parts || strcmp(model->name, file->name) != 0)
-            continue;
-        model->n_bytes += file->n_bytes;
-        model->n_whole += file->kind == STORED_MODEL;
-        return RUNNEL_OK;
-    }
-    cut_ending(file->path, ".part");
-    if (split_name_read(file->path, strlen(file->path), &part))
-        split_name_renumber(file->path, &part, 1);
-    file->n_whole = file->kind == STORED_MODEL;
-    file->kind = STORED_PART;
-    return append(store, file, error);
-}
-
-static int add_file(struct store *store, size_t first, const char *folder, const char *file,
-                    runnel_error *error)
-{
-    struct stored model = {.kind = STORED_MODEL};
-    if (strlen(file) >= sizeof model.name || !read_file_name(file, &model))
-        return RUNNEL_OK;
-    int len = snprintf(model.path, sizeof model.path, "%s/%s", folder, file);
-    if (len < 0 || (size_t)len >= sizeof model.path || !look_at_file(&model))
-        return RUNNEL_OK;
-    if (model.kind == STORED_PART &&
-        ends_with(file, ".wheel")) { /* it stands beside the part, if there is one */
-        model.path[(size_t)len - strlen(".wheel")] = 0;
-        if (access(model.path, F_OK) == 0)
-            return RUNNEL_OK;
-    }
-    if (model.kind == STORED_PART)
-        model.n_bytes = part_kept_bytes(model.path);
-    return model.n_parts ? add_part(store, first, &model, error) : append(store, &model, error);
-}
-
-/* NAME.gguf before NAME, and that before one in parts, the fewest first, as -m looks for them; what is whole before what is
- * not. */
-static int by_name(const void *a, const void *b)
-{
-    const struct stored *one = a, *other = b;
-    int order = strcmp(one->name, other->name);
-    if (order == 0)
-        order = (int)one->kind - (int)other->kind;
-    if (order == 0)
-        order = (int)one->bare - (int)other->bare;
-    return order ? order : (int)one->n_parts - (int)other->n_parts;
-}
-
-static int read_folder(struct store *store, const char *folder, runnel_error *error)
-{
-    DIR *dir = opendir(folder);
-    size_t first = store->n;
-    int failure = RUNNEL_OK;
-    if (!dir) /* nothing was ever pulled */
-        return errno == ENOENT || errno == ENOTDIR
-                   ? RUNNEL_OK
-                   : error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", folder, strerror(errno));
-    for (struct dirent *entry; !failure && (entry = readdir(dir));)
-        failure = add_file(store, first, folder, entry->d_name, error);
-    closedir(dir);
-    for (size_t i = first; i < store->n; i++)
-        if (store->models[i].n_parts && store->models[i].n_whole == store->models[i].n_parts)
-            store->models[i].kind = STORED_MODEL;
-    if (store->n > first)
-        qsort(store->models + first, store->n - first, sizeof *store->models, by_name);
-    return failure;
-}
-
-static bool same_folder(const char *a, const char *b)
-{
-    struct stat one, other;
-    return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-static int read_store(struct store *store, runnel_error *error)
-{
-    *store = (struct store){.n_folders = 0};
-    if (catalogue_folder(store->folders[0], sizeof store->folders[0], NULL) == RUNNEL_OK)
-        store->n_folders = 1;
-    store->n_pulled = store->n_folders;
-    if (!store->n_folders || !same_folder(store->folders[0], "models"))
-        strcpy(store->folders[store->n_folders++], "models");
-    int failure = RUNNEL_OK;
-    for (size_t i = 0; !failure && i < store->n_folders; i++)
-        failure = read_folder(store, store->folders[i], error);
-    if (failure)
-        free(store->models);
-    return failure;
-}
-
-static bool has_name(const struct stored *model, const char *name)
-{
-    if (model->n_parts) { /* by the model's name, or by that of the first file */
-        const char *file = strrchr(model->path, '/') + 1;
-        size_t len = strlen(file) - (ends_with(name, ".gguf") ? 0 : strlen(".gguf"));
-        return !strcmp(model->name, name) || (strlen(name) == len && !memcmp(file, name, len));
-    }
-
-    size_t len = strlen(name) - (!model->bare && ends_with(name, ".gguf") ? strlen(".gguf") : 0);
-    return strlen(model->name) == len && !memcmp(model->name, name, len);
-}
-
-/* The file that -m would open by this name, or if there is none, what has come of it, or a link by its name. */
-static const struct stored *find_stored(const struct store *store, const char *name)
-{
-    for (enum stored_kind kind = STORED_MODEL; kind <= STORED_DANGLING; kind++)
-        for (size_t i = 0; i < store->n; i++)
-            if (store->models[i].kind == kind && has_name(&store->models[i], name))
-                return &store->models[i];
-    return NULL;
-}
 
 /* The list ---------------------------------------------------------------------------------------------------- */
 
@@ -310,7 +100,7 @@ static void print_line(const char *name, const struct stored *stored, const stru
 static bool is_other(const struct store *store, const struct stored *model)
 {
     struct catalogue_entry known;
-    return catalogue_find(model->name, &known, NULL) || find_stored(store, model->name) != model;
+    return catalogue_find(model->name, &known, NULL) || stored_find(store, model->name) != model;
 }
 
 static void print_text(const struct store *store)
@@ -318,7 +108,7 @@ static void print_text(const struct store *store)
     struct catalogue_entry entry;
     bool dangles = false;
     for (const char *cursor = NULL; catalogue_next(&cursor, &entry);)
-        print_line(entry.name, find_stored(store, entry.name), &entry, entry.text);
+        print_line(entry.name, stored_find(store, entry.name), &entry, entry.text);
     for (size_t i = 0; i < store->n; i++) {
         const struct stored *model = &store->models[i];
         if (is_other(store, model))
@@ -353,7 +143,7 @@ static int print_json(const struct store *store)
     json_t *list = json_array();
     int failed = !list;
     for (const char *cursor = NULL; !failed && catalogue_next(&cursor, &entry);)
-        failed = add_object(list, entry.name, find_stored(store, entry.name), &entry);
+        failed = add_object(list, entry.name, stored_find(store, entry.name), &entry);
     for (size_t i = 0; !failed && i < store->n; i++)
         if (is_other(store, &store->models[i]))
             failed = add_object(list, store->models[i].name, &store->models[i], NULL);
@@ -368,7 +158,7 @@ int list_models(bool as_json)
 {
     struct store store;
     runnel_error error;
-    if (read_store(&store, &error))
+    if (stored_read(&store, &error))
         return cli_fail(&error);
     int failure = RUNNEL_OK;
     if (!as_json)
@@ -517,10 +307,10 @@ static int remove_name(const char *name, runnel_error *error)
                          "'%s': expected a name that `runnel list` shows, found a path; the "
                          "shell's own rm removes a file",
                          name);
-    int failure = read_store(&store, error);
+    int failure = stored_read(&store, error);
     if (failure)
         return failure;
-    const struct stored *model = find_stored(&store, name);
+    const struct stored *model = stored_find(&store, name);
     failure = model ? remove_model(model, error) : refuse_name(&store, name, error);
     free(store.models);
     return failure;
