@@ -26,6 +26,7 @@ enum {
     COLUMN_SHA256,
     COLUMN_TEXT,
     COLUMN_SOURCES,
+    COLUMN_SHAPE,
     N_COLUMNS
 };
 
@@ -50,6 +51,17 @@ static void split_sources(const char *text, size_t len, struct catalogue_entry *
         text += step;
         len -= step;
     }
+}
+
+/* Numbers divided by colons; "-": none are known. */
+static void read_shape(const char *text, size_t len, struct memory_shape *shape)
+{
+    char numbers[128];
+    *shape = (struct memory_shape){.n_layers = 0};
+    copy_text(numbers, sizeof numbers, text, len);
+    if (sscanf(numbers, "%u:%u:%u:%u:%u:%u:%u", &shape->n_layers, &shape->n_hidden, &shape->n_ffn,
+               &shape->n_heads, &shape->n_kv_heads, &shape->head_size, &shape->n_vocab) != 7)
+        *shape = (struct memory_shape){.n_layers = 0};
 }
 
 /* Lines for tests only are passed over. */
@@ -85,6 +97,7 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
             entry->sha256[0] = 0;
         entry->n_bytes = strtoull(columns[COLUMN_BYTES], NULL, 10);
         split_sources(columns[COLUMN_SOURCES], lens[COLUMN_SOURCES], entry);
+        read_shape(columns[COLUMN_SHAPE], lens[COLUMN_SHAPE], &entry->shape);
         return true;
     }
     return false;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli/memory_need.h"
 #include "runnel.h"
 
 enum { CATALOGUE_MAX_SOURCES = 8 };
@@ -21,6 +22,7 @@ struct catalogue_entry {
     char text[160];                           /* for people */
     char sources[CATALOGUE_MAX_SOURCES][256]; /* hf:..., ms:..., pypi:..., tried in this order */
     int n_sources;
+    struct memory_shape shape; /* n_layers 0: not known */
 };
 
 /* Finds the entry of a name. Returns 0, or RUNNEL_EINVAL with a message that lists the known names and suggests one. */

@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/near_name.h"
 #include "base/split_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
+#include "cli/memory_need.h"
 #include "cli/model_check.h"
 #include "cli/part.h"
 #include "cli/size_text.h"
@@ -58,42 +60,98 @@ static const char *remark_content(enum model_content content)
     return remarks[content];
 }
 
-/* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
- * terminal. */
-static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
-                       const char *text)
+/* "4.7 GB" at the end of a known model's text, as bytes; 0: it says none. */
+static uint64_t about_bytes(const struct catalogue_entry *known)
 {
-    char size[SIZE_TEXT_BYTES] = "", line[6000], before[64] = "";
-    uint64_t n_bytes_known = known ? known->n_bytes : 0;
-    enum model_content content = stored ? content_of(stored) : MODEL_WHOLE;
-    bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
-    if (stored && !dangles)
-        size_text(stored->n_bytes, size);
-    else if (known)
-        format_known_size(known, size);
-    if (is_part && stored->n_parts)
-        snprintf(before, sizeof before, "%u of %u parts are here: ", stored->n_whole, stored->n_parts);
-    else if (is_part && n_bytes_known)
-        snprintf(before, sizeof before,
-                 "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)n_bytes_known);
-    else if (is_part)
-        snprintf(before, sizeof before, "a part has come: ");
-    else if (dangles)
-        snprintf(before, sizeof before, "a link to nothing: ");
-    else if (stored && stored->n_parts)
-        snprintf(before, sizeof before, "%sin %u parts: ", remark_content(content), stored->n_parts);
-    else if (stored)
-        snprintf(before, sizeof before, "%s", remark_content(content));
-    const char *about = known ? strstr(text, about_size) : NULL;
-    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? mark_of(stored, content) : ' ',
-             NAME_COLUMNS, name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text),
-             text, dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
-    if (known && strlen(line) > LINE_COLUMNS)
-        line[LINE_COLUMNS] = 0;
+    const char *about = strstr(known->text, about_size);
+    if (!about)
+        return 0;
+    char *unit;
+    double value = strtod(about + strlen(about_size), &unit);
+    return (uint64_t)(value * (strstr(unit, "GB") ? 1e9 : 1e6));
+}
+
+/* The memory that a known model needs; 0: nobody knows. */
+static uint64_t need_of(const struct catalogue_entry *known, const struct stored *stored)
+{
+    uint64_t weight_bytes = known->n_bytes ? known->n_bytes : about_bytes(known);
+    if (stored && stored->kind == STORED_MODEL)
+        weight_bytes = stored->n_bytes;
+    return known->shape.n_layers && weight_bytes ? memory_need(&known->shape, weight_bytes) : 0;
+}
+
+/* What there is to say of a file, before its text. */
+static void remark(const struct stored *stored, const struct catalogue_entry *known,
+                   enum model_content content, char *text, size_t size)
+{
+    *text = 0;
+    if (stored->kind == STORED_PART && stored->n_parts)
+        snprintf(text, size, "%u of %u parts are here: ", stored->n_whole, stored->n_parts);
+    else if (stored->kind == STORED_PART && known && known->n_bytes)
+        snprintf(text, size, "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)known->n_bytes);
+    else if (stored->kind == STORED_PART)
+        snprintf(text, size, "a part has come: ");
+    else if (stored->kind == STORED_DANGLING)
+        snprintf(text, size, "a link to nothing: ");
+    else if (stored->n_parts)
+        snprintf(text, size, "%sin %u parts: ", remark_content(content), stored->n_parts);
+    else
+        snprintf(text, size, "%s", remark_content(content));
+}
+
+/* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. */
+static void print_columns(char mark, const char *name, const char *size, const char *before, const char *text,
+                          int text_len, const char *after)
+{
+    char line[6000];
+    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s", mark, NAME_COLUMNS, name, SIZE_COLUMNS, size, before,
+             text_len, text, after);
     for (char *c = line; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f) /* of a file's name: a terminal would do what it says */
             *c = '?';
     puts(line);
+}
+
+/* The text is cut where the line would be longer than a terminal, but not what the model needs. */
+static void print_known(const struct catalogue_entry *known, const struct stored *stored,
+                        uint64_t limit_bytes)
+{
+    char size[SIZE_TEXT_BYTES], before[64] = "", needs[64] = "";
+    enum model_content content = stored ? content_of(stored) : MODEL_WHOLE;
+    const char *about = strstr(known->text, about_size);
+    int len = about ? (int)(about - known->text) : (int)strlen(known->text);
+    uint64_t need = need_of(known, stored);
+    if (need) {
+        size_text(need, size);
+        snprintf(needs, sizeof needs, "; needs %s%s", size,
+                 limit_bytes && need > limit_bytes ? ", too much" : "");
+    }
+    if (stored && stored->kind != STORED_DANGLING)
+        size_text(stored->n_bytes, size);
+    else
+        format_known_size(known, size);
+    if (stored)
+        remark(stored, known, content, before, sizeof before);
+    int room =
+        LINE_COLUMNS - (2 + NAME_COLUMNS + 1 + SIZE_COLUMNS + 2) - (int)strlen(before) - (int)strlen(needs);
+    print_columns(stored ? mark_of(stored, content) : ' ', known->name, size, before, known->text,
+                  len < room ? len
+                  : room > 0 ? room
+                             : 0,
+                  needs);
+}
+
+static void print_other(const struct stored *stored)
+{
+    char size[SIZE_TEXT_BYTES] = "", before[64], target[sizeof stored->target + 8] = "";
+    enum model_content content = content_of(stored);
+    if (stored->kind == STORED_DANGLING)
+        snprintf(target, sizeof target, " -> %s", stored->target);
+    else
+        size_text(stored->n_bytes, size);
+    remark(stored, NULL, content, before, sizeof before);
+    print_columns(mark_of(stored, content), stored->name, size, before, stored->path,
+                  (int)strlen(stored->path), target);
 }
 
 /* Not a model that is known by name, or a second file of one. */
@@ -107,17 +165,21 @@ static void print_text(const struct store *store)
 {
     struct catalogue_entry entry;
     bool dangles = false;
+    uint64_t limit_bytes = limits_memory().limit_bytes;
     for (const char *cursor = NULL; catalogue_next(&cursor, &entry);)
-        print_line(entry.name, stored_find(store, entry.name), &entry, entry.text);
+        print_known(&entry, stored_find(store, entry.name), limit_bytes);
     for (size_t i = 0; i < store->n; i++) {
         const struct stored *model = &store->models[i];
         if (is_other(store, model))
-            print_line(model->name, model, NULL, model->path);
+            print_other(model);
         dangles = dangles || model->kind == STORED_DANGLING;
     }
     printf(
         "\n*: it is here; .: a part of it is%s.\n`runnel pull NAME` gets one, `runnel rm NAME` removes it.\n",
         dangles ? "; !: a link, but what it points to is gone" : "");
+    char limit[SIZE_TEXT_BYTES];
+    printf("needs: memory for weights, a context of %d tokens and work%s%s.\n", MEMORY_NEED_CONTEXT,
+           limit_bytes ? "; there are " : "", limit_bytes ? size_text(limit_bytes, limit) : "");
     if (store->n_pulled)
         printf("Pulled models are kept in %s\n", store->folders[0]);
 }
@@ -127,12 +189,13 @@ static int add_object(json_t *list, const char *name, const struct stored *store
                       const struct catalogue_entry *known)
 {
     bool is_here = stored && stored->kind == STORED_MODEL;
+    uint64_t need = known ? need_of(known, stored) : 0;
     return json_array_append_new(
-        list, json_pack("{s:s?, s:s?, s:I, s:i, s:b, s:b, s:s}", "name",
+        list, json_pack("{s:s?, s:s?, s:I, s:I, s:i, s:b, s:b, s:s}", "name",
                         utf8_valid(name, strlen(name)) ? name : NULL, "path",
                         is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
-                        "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "parts",
-                        stored && stored->n_parts ? (int)stored->n_parts : 1, "complete",
+                        "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "memory_bytes", (json_int_t)need,
+                        "parts", stored && stored->n_parts ? (int)stored->n_parts : 1, "complete",
                         is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
                         known ? known->text : ""));
 }
@@ -174,7 +237,9 @@ struct list_settings {
 };
 
 static const struct option_spec list_options[] = {
-    {"json", 0, OPTION_FLAG, NULL, "print a list of objects: name, path, bytes, parts, complete, known, text",
+    {"json", 0, OPTION_FLAG, NULL,
+     "print a list of objects: name, path, bytes, memory_bytes (what it needs; 0: not "
+     "known), parts, complete, known, text",
      OPTION_FIELD(struct list_settings, json)},
 };
 
