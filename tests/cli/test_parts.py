@@ -77,7 +77,10 @@ def test_bench(runnel, parts):
 
 
 def test_serve(runnel, parts):
-    process = subprocess.Popen([runnel, "serve", "-m", "m", "--port", "0", "--ctx", "128"], cwd=parts, stderr=subprocess.PIPE,
+    """Its name is that which the parts have in common, where the file says none."""
+    first = parts / part_name(1, 3)
+    first.write_bytes(first.read_bytes().replace(b"general.name", b"general.nama"))
+    process = subprocess.Popen([runnel, "serve", "-m", "./m-00001-of-00003.gguf", "--port", "0", "--ctx", "128"], cwd=parts, stderr=subprocess.PIPE,
                                stdin=subprocess.DEVNULL, text=True, env={**os.environ, "RUNNEL_MODELS": str(parts)})
     try:
         address = next(line.split("http://")[1].split()[0].rstrip("/,.") for line in process.stderr if "http://" in line)
@@ -89,7 +92,7 @@ def test_serve(runnel, parts):
             except urllib.error.HTTPError:  # it is loading
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-        assert models["data"]
+        assert models["data"][0]["id"] == "m"
         open_files = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.exists()]
         assert not [path for path in open_files if path.endswith(".gguf")], "a loaded model holds no files"
     finally:
