@@ -153,8 +153,8 @@ static void parts_hold_what_the_whole_does(void **state)
 static void get_logits(const char *path, float logits[TINY_MODEL_TOKENS])
 {
     runnel_error error;
-    runnel_model *model;
-    runnel_engine *engine;
+    runnel_model *model = NULL;
+    runnel_engine *engine = NULL;
     runnel_model_options options;
     runnel_model_options_init(&options);
     options.n_threads = 2;

@@ -29,9 +29,9 @@ static void write_model(const struct tiny_model_options *options)
 static void measure(struct memory_shape *shape, struct backend_memory *memory)
 {
     struct gguf *gguf;
-    struct team *team;
-    struct weights *weights;
-    struct backend *backend;
+    struct team *team = NULL;
+    struct weights *weights = NULL;
+    struct backend *backend = NULL;
     runnel_error error;
     char message[256];
     if (gguf_open(path, &gguf, &error) || team_create(2, &team, &error) ||
