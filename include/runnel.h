@@ -105,8 +105,9 @@ static inline void runnel_model_options_init(runnel_model_options *options)
     runnel_model_options_init_sized(options, sizeof *options);
 }
 
-/* Opens a GGUF file, checks it, packs its weights into memory. options may be NULL. The file is closed on
- * return. Close with runnel_model_close. */
+/* Opens a GGUF file, checks it, packs its weights into memory. Of a model in parts path is the first
+ * (NAME-00001-of-00003.gguf); the others are opened beside it. options may be NULL. Files are closed on return. Close with
+ * runnel_model_close. */
 RUNNEL_API int runnel_model_open(const char *path, const runnel_model_options *options, runnel_model **model,
                                  runnel_error *error);
 /* The model may not be used any more, but by engines that run on it: they keep it, and the last one to stop frees it. */

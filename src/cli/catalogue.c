@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/near_name.h"
+#include "base/split_name.h"
 
 static const char EXTENSION[] = ".gguf";
 static const char FOLDER_HERE[] = "models";
@@ -25,6 +26,7 @@ enum {
     COLUMN_SHA256,
     COLUMN_TEXT,
     COLUMN_SOURCES,
+    COLUMN_SHAPE,
     N_COLUMNS
 };
 
@@ -49,6 +51,17 @@ static void split_sources(const char *text, size_t len, struct catalogue_entry *
         text += step;
         len -= step;
     }
+}
+
+/* Numbers divided by colons; "-": none are known. */
+static void read_shape(const char *text, size_t len, struct memory_shape *shape)
+{
+    char numbers[128];
+    *shape = (struct memory_shape){.n_layers = 0};
+    copy_text(numbers, sizeof numbers, text, len);
+    if (sscanf(numbers, "%u:%u:%u:%u:%u:%u:%u", &shape->n_layers, &shape->n_hidden, &shape->n_ffn,
+               &shape->n_heads, &shape->n_kv_heads, &shape->head_size, &shape->n_vocab) != 7)
+        *shape = (struct memory_shape){.n_layers = 0};
 }
 
 /* Lines for tests only are passed over. */
@@ -84,6 +97,7 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
             entry->sha256[0] = 0;
         entry->n_bytes = strtoull(columns[COLUMN_BYTES], NULL, 10);
         split_sources(columns[COLUMN_SOURCES], lens[COLUMN_SOURCES], entry);
+        read_shape(columns[COLUMN_SHAPE], lens[COLUMN_SHAPE], &entry->shape);
         return true;
     }
     return false;
@@ -92,6 +106,9 @@ bool catalogue_next(const char **cursor, struct catalogue_entry *entry)
 size_t catalogue_stem(const char *name)
 {
     size_t len = strlen(name), n = strlen(EXTENSION);
+    struct split_name part;
+    if (split_name_read(name, len, &part))
+        return part.stem_len;
     return len > n && !strcmp(name + len - n, EXTENSION) ? len - n : len;
 }
 
@@ -152,6 +169,28 @@ static bool is_there(char *path, size_t size, const char *folder, const char *na
     return len >= 0 && (size_t)len < size && !stat(path, &status) && !S_ISDIR(status.st_mode);
 }
 
+/* Likewise of a model in parts, whose first is NAME-00001-of-00003.gguf: the one of the fewest parts, if there are several of
+ * that name. */
+static bool is_there_in_parts(char *path, size_t size, const char *folder, const char *name)
+{
+    DIR *dir = opendir(folder);
+    unsigned fewest = 0;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct split_name part;
+        char found[4096];
+        if (!split_name_read(entry->d_name, strlen(entry->d_name), &part) || part.number != 1 ||
+            part.stem_len != strlen(name) || memcmp(entry->d_name, name, part.stem_len) != 0 ||
+            (fewest && part.count >= fewest) || !is_there(found, sizeof found, folder, entry->d_name, "") ||
+            strlen(found) >= size)
+            continue;
+        strcpy(path, found);
+        fewest = part.count;
+    }
+    if (dir)
+        closedir(dir);
+    return fewest > 0;
+}
+
 static int take_path(const char *from, char *path, size_t size, runnel_error *error)
 {
     size_t len = strlen(from);
@@ -206,7 +245,8 @@ int catalogue_resolve(const char *model, char *path, size_t size, runnel_error *
     const char *const folders[] = {FOLDER_HERE, folder};
     for (size_t i = no_folder ? 1 : 2; *model && i > 0; i--)
         if (is_there(found, sizeof found, folders[i - 1], model, EXTENSION) ||
-            is_there(found, sizeof found, folders[i - 1], model, ""))
+            is_there(found, sizeof found, folders[i - 1], model, "") ||
+            is_there_in_parts(found, sizeof found, folders[i - 1], model))
             return take_path(found, path, size, error);
     if (exists) /* a folder, as whoever opens it will say */
         return take_path(model, path, size, error);

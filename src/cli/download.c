@@ -446,7 +446,7 @@ int download_text(const char *url, const char *accept, size_t max_bytes, char **
     return code;
 }
 
-int download_check(const char *url, const char *token, runnel_error *error)
+int download_check(const char *url, const char *token, uint64_t *n_bytes, runnel_error *error)
 {
     char curl_error[CURL_ERROR_SIZE];
     CURL *curl = new_request(url, token, curl_error);
@@ -462,6 +462,11 @@ int download_check(const char *url, const char *token, runnel_error *error)
         code = error_set(error, RUNNEL_EINVAL,
                          "%s: expected a file, found an HTML page (of a network that wants a login, perhaps)",
                          url);
+    curl_off_t length = 0;
+    if (code == RUNNEL_OK) {
+        curl_easy_getinfo(curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        *n_bytes = length > 0 ? (uint64_t)length : 0;
+    }
     curl_easy_cleanup(curl);
     return code;
 }

@@ -43,7 +43,8 @@ int download_run(const struct download *download, struct download_result *result
  * NULL: any. Free *text with free(). */
 int download_text(const char *url, const char *accept, size_t max_bytes, char **text, runnel_error *error);
 
-/* Does url answer: a connection within 5 s, no error status, and not the page of a login? Downloads nothing. */
-int download_check(const char *url, const char *token, runnel_error *error);
+/* Does url answer: a connection within 5 s, no error status, and not the page of a login? Downloads nothing. *n_bytes: how
+ * long it says that the file is; 0: it does not. */
+int download_check(const char *url, const char *token, uint64_t *n_bytes, runnel_error *error);
 
 #endif

@@ -183,7 +183,10 @@ static void print_inspection(const struct inspection *it)
     line_text("architecture", it->architecture);
     label("file");
     cli_print_text(gguf_path(it->gguf), strlen(gguf_path(it->gguf)));
-    printf(", GGUF version %" PRIu32 "\n", gguf_version(it->gguf));
+    printf(", GGUF version %" PRIu32, gguf_version(it->gguf));
+    if (gguf_n_parts(it->gguf) > 1)
+        printf(", in %zu parts", gguf_n_parts(it->gguf));
+    putchar('\n');
     line_bytes("file size", gguf_file_bytes(it->gguf));
     if (it->runs)
         print_shapes(it);
@@ -273,12 +276,12 @@ static int print_json(const struct inspection *it)
                                                json_count(it->types[t].n_bytes)));
     struct gguf_string path = {.bytes = gguf_path(it->gguf), .len = strlen(gguf_path(it->gguf))};
     json_t *object = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "path", json_text(path), "name",
-        json_text(it->name), "architecture", json_text(it->architecture), "gguf_version",
-        json_count(gguf_version(it->gguf)), "file_bytes", json_count(gguf_file_bytes(it->gguf)), "runs",
-        (int)it->runs, "parameters", json_count(it->n_parameters), "weight_bytes",
-        json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token), "types", types,
-        "tokenizer", json_tokenizer(it), "chat_template", it->chat, "warning", it->warning);
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "path", json_text(path),
+        "name", json_text(it->name), "architecture", json_text(it->architecture), "gguf_version",
+        json_count(gguf_version(it->gguf)), "file_bytes", json_count(gguf_file_bytes(it->gguf)), "parts",
+        json_count(gguf_n_parts(it->gguf)), "runs", (int)it->runs, "parameters", json_count(it->n_parameters),
+        "weight_bytes", json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token),
+        "types", types, "tokenizer", json_tokenizer(it), "chat_template", it->chat, "warning", it->warning);
     if (it->runs) {
         json_t *shapes = json_shapes(&it->config);
         json_object_update(object, shapes);

@@ -1,197 +1,32 @@
 /* list.c: the commands `runnel list` and `runnel rm`: what models are known, which are there, and removing some.
- *
- * Names are looked for in two folders, as -m does: that of pulled models, and `models` where the program is run. A file
- * NAME.gguf.part is a download that has not ended, and so is NAME.gguf.part.wheel, the package at hand of one that comes
- * in packages. One thread. */
+ One thread. */
 #include "cli/list.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/near_name.h"
+#include "base/split_name.h"
 #include "base/text.h"
 #include "base/utf8.h"
-#include "cli/beginning.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
+#include "cli/memory_need.h"
 #include "cli/model_check.h"
 #include "cli/part.h"
 #include "cli/size_text.h"
+#include "cli/stored.h"
 
-enum { N_FOLDERS = 2, NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
+enum { NAME_COLUMNS = 14, SIZE_COLUMNS = 8, LINE_COLUMNS = 80 };
 
 /* In models.tsv, at the end of a text: the size of what has no known one. */
 static const char about_size[] = ", about ";
-
-enum stored_kind { STORED_MODEL, STORED_PART, STORED_DANGLING /* a link to what is not there */ };
-
-/* A file of a model, or what has come of it so far. */
-struct stored {
-    char name[256]; /* as -m takes it: the file's without .gguf */
-    char path[4096];
-    char target[1024]; /* of a link; "": it is none */
-    uint64_t n_bytes;
-    enum stored_kind kind;
-    bool bare; /* the file has no .gguf at its end */
-};
-
-struct store {
-    struct stored *models; /* sorted by folder, then by name; the caller's to free */
-    size_t n, cap;
-    char folders[N_FOLDERS][3072];
-    size_t n_folders, n_pulled; /* n_pulled: 1 if the first one is that of pulled models, else 0 */
-};
-
-/* What is there --------------------------------------------------------------------------------------------- */
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t len = strlen(text), end_len = strlen(end);
-    return len > end_len && !strcmp(text + len - end_len, end);
-}
-
-/* Takes an ending away if it is there. */
-static bool cut_ending(char *text, const char *ending)
-{
-    if (!ends_with(text, ending))
-        return false;
-    text[strlen(text) - strlen(ending)] = 0;
-    return true;
-}
-
-/* The name and kind of model that a file's name says; false: it is a companion of another file, or hidden. */
-static bool read_file_name(const char *file, struct stored *model)
-{
-    snprintf(model->name, sizeof model->name, "%s", file);
-    if (*file == '.' || strstr(file, ".part.from") || strstr(file, ".part.wheel.from"))
-        return false;
-    if (ends_with(file, ".part.wheel"))
-        cut_ending(model->name, ".wheel");
-    model->kind = cut_ending(model->name, ".part") ? STORED_PART : STORED_MODEL;
-    model->bare = !cut_ending(model->name, ".gguf");
-    return true;
-}
-
-/* Looks at the file: is there something that -m could open, or could if it were whole? */
-static bool look_at_file(struct stored *model)
-{
-    struct stat status;
-    ssize_t len = readlink(model->path, model->target, sizeof model->target - 1);
-    model->target[len > 0 ? len : 0] = 0;
-    if (stat(model->path, &status)) {
-        model->kind = STORED_DANGLING;
-        return errno == ENOENT && len > 0;
-    }
-    model->n_bytes = (uint64_t)status.st_size;
-    return S_ISREG(status.st_mode) &&
-           (!model->bare || beginning_check_file(BEGINNING_GGUF, model->path, NULL) == RUNNEL_OK);
-}
-
-static int append(struct store *store, const struct stored *model, runnel_error *error)
-{
-    if (store->n == store->cap) {
-        size_t cap = store->cap * 2 + 16;
-        struct stored *grown = realloc(store->models, cap * sizeof *grown);
-        if (!grown)
-            return error_set(error, RUNNEL_ENOMEM, "no memory for a list of models");
-        store->models = grown;
-        store->cap = cap;
-    }
-    store->models[store->n++] = *model;
-    return RUNNEL_OK;
-}
-
-static int add_file(struct store *store, const char *folder, const char *file, runnel_error *error)
-{
-    struct stored model = {.kind = STORED_MODEL};
-    if (strlen(file) >= sizeof model.name || !read_file_name(file, &model))
-        return RUNNEL_OK;
-    int len = snprintf(model.path, sizeof model.path, "%s/%s", folder, file);
-    if (len < 0 || (size_t)len >= sizeof model.path || !look_at_file(&model))
-        return RUNNEL_OK;
-    if (model.kind == STORED_PART &&
-        ends_with(file, ".wheel")) { /* it stands beside the part, if there is one */
-        model.path[(size_t)len - strlen(".wheel")] = 0;
-        if (access(model.path, F_OK) == 0)
-            return RUNNEL_OK;
-    }
-    if (model.kind == STORED_PART)
-        model.n_bytes = part_kept_bytes(model.path);
-    return append(store, &model, error);
-}
-
-/* NAME.gguf before NAME, as -m looks for them, and what is whole before what is not. */
-static int by_name(const void *a, const void *b)
-{
-    const struct stored *one = a, *other = b;
-    int order = strcmp(one->name, other->name);
-    if (order == 0)
-        order = (int)one->kind - (int)other->kind;
-    return order ? order : (int)one->bare - (int)other->bare;
-}
-
-static int read_folder(struct store *store, const char *folder, runnel_error *error)
-{
-    DIR *dir = opendir(folder);
-    size_t first = store->n;
-    int failure = RUNNEL_OK;
-    if (!dir) /* nothing was ever pulled */
-        return errno == ENOENT || errno == ENOTDIR
-                   ? RUNNEL_OK
-                   : error_set(error, RUNNEL_EIO, "%s: cannot be read: %s", folder, strerror(errno));
-    for (struct dirent *entry; !failure && (entry = readdir(dir));)
-        failure = add_file(store, folder, entry->d_name, error);
-    closedir(dir);
-    if (store->n > first)
-        qsort(store->models + first, store->n - first, sizeof *store->models, by_name);
-    return failure;
-}
-
-static bool same_folder(const char *a, const char *b)
-{
-    struct stat one, other;
-    return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-static int read_store(struct store *store, runnel_error *error)
-{
-    *store = (struct store){.n_folders = 0};
-    if (catalogue_folder(store->folders[0], sizeof store->folders[0], NULL) == RUNNEL_OK)
-        store->n_folders = 1;
-    store->n_pulled = store->n_folders;
-    if (!store->n_folders || !same_folder(store->folders[0], "models"))
-        strcpy(store->folders[store->n_folders++], "models");
-    int failure = RUNNEL_OK;
-    for (size_t i = 0; !failure && i < store->n_folders; i++)
-        failure = read_folder(store, store->folders[i], error);
-    if (failure)
-        free(store->models);
-    return failure;
-}
-
-static bool has_name(const struct stored *model, const char *name)
-{
-    size_t len = strlen(name) - (!model->bare && ends_with(name, ".gguf") ? strlen(".gguf") : 0);
-    return strlen(model->name) == len && !memcmp(model->name, name, len);
-}
-
-/* The file that -m would open by this name, or if there is none, what has come of it, or a link by its name. */
-static const struct stored *find_stored(const struct store *store, const char *name)
-{
-    for (enum stored_kind kind = STORED_MODEL; kind <= STORED_DANGLING; kind++)
-        for (size_t i = 0; i < store->n; i++)
-            if (store->models[i].kind == kind && has_name(&store->models[i], name))
-                return &store->models[i];
-    return NULL;
-}
 
 /* The list ---------------------------------------------------------------------------------------------------- */
 
@@ -225,62 +60,126 @@ static const char *remark_content(enum model_content content)
     return remarks[content];
 }
 
-/* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. Cut where the line would be longer than a
- * terminal. */
-static void print_line(const char *name, const struct stored *stored, const struct catalogue_entry *known,
-                       const char *text)
+/* "4.7 GB" at the end of a known model's text, as bytes; 0: it says none. */
+static uint64_t about_bytes(const struct catalogue_entry *known)
 {
-    char size[SIZE_TEXT_BYTES] = "", line[6000], before[64] = "";
-    uint64_t n_bytes_known = known ? known->n_bytes : 0;
-    enum model_content content = stored ? content_of(stored) : MODEL_WHOLE;
-    bool is_part = stored && stored->kind == STORED_PART, dangles = stored && stored->kind == STORED_DANGLING;
-    if (stored && !dangles)
-        size_text(stored->n_bytes, size);
-    else if (known)
-        format_known_size(known, size);
-    if (is_part && n_bytes_known)
-        snprintf(before, sizeof before,
-                 "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)n_bytes_known);
-    else if (is_part)
-        snprintf(before, sizeof before, "a part has come: ");
-    else if (dangles)
-        snprintf(before, sizeof before, "a link to nothing: ");
-    else if (stored)
-        snprintf(before, sizeof before, "%s", remark_content(content));
-    const char *about = known ? strstr(text, about_size) : NULL;
-    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s%s", stored ? mark_of(stored, content) : ' ',
-             NAME_COLUMNS, name, SIZE_COLUMNS, size, before, about ? (int)(about - text) : (int)strlen(text),
-             text, dangles && !known ? " -> " : "", dangles && !known ? stored->target : "");
-    if (known && strlen(line) > LINE_COLUMNS)
-        line[LINE_COLUMNS] = 0;
+    const char *about = strstr(known->text, about_size);
+    if (!about)
+        return 0;
+    char *unit;
+    double value = strtod(about + strlen(about_size), &unit);
+    return (uint64_t)(value * (strstr(unit, "GB") ? 1e9 : 1e6));
+}
+
+/* The memory that a known model needs; 0: nobody knows. */
+static uint64_t need_of(const struct catalogue_entry *known, const struct stored *stored)
+{
+    uint64_t weight_bytes = known->n_bytes ? known->n_bytes : about_bytes(known);
+    if (stored && stored->kind == STORED_MODEL)
+        weight_bytes = stored->n_bytes;
+    return known->shape.n_layers && weight_bytes ? memory_need(&known->shape, weight_bytes) : 0;
+}
+
+/* What there is to say of a file, before its text. */
+static void remark(const struct stored *stored, const struct catalogue_entry *known,
+                   enum model_content content, char *text, size_t size)
+{
+    *text = 0;
+    if (stored->kind == STORED_PART && stored->n_parts)
+        snprintf(text, size, "%u of %u parts are here: ", stored->n_whole, stored->n_parts);
+    else if (stored->kind == STORED_PART && known && known->n_bytes)
+        snprintf(text, size, "%.0f %% has come: ", 1e2 * (double)stored->n_bytes / (double)known->n_bytes);
+    else if (stored->kind == STORED_PART)
+        snprintf(text, size, "a part has come: ");
+    else if (stored->kind == STORED_DANGLING)
+        snprintf(text, size, "a link to nothing: ");
+    else if (stored->n_parts)
+        snprintf(text, size, "%sin %u parts: ", remark_content(content), stored->n_parts);
+    else
+        snprintf(text, size, "%s", remark_content(content));
+}
+
+/* `* NAME   SIZE  TEXT`: * where it is there, . where a part of it is. */
+static void print_columns(char mark, const char *name, const char *size, const char *before, const char *text,
+                          int text_len, const char *after)
+{
+    char line[6000];
+    snprintf(line, sizeof line, "%c %-*s %*s  %s%.*s%s", mark, NAME_COLUMNS, name, SIZE_COLUMNS, size, before,
+             text_len, text, after);
     for (char *c = line; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f) /* of a file's name: a terminal would do what it says */
             *c = '?';
     puts(line);
 }
 
+/* The text is cut where the line would be longer than a terminal, but not what the model needs. */
+static void print_known(const struct catalogue_entry *known, const struct stored *stored,
+                        uint64_t limit_bytes)
+{
+    char size[SIZE_TEXT_BYTES], before[64] = "", needs[64] = "";
+    enum model_content content = stored ? content_of(stored) : MODEL_WHOLE;
+    const char *about = strstr(known->text, about_size);
+    int len = about ? (int)(about - known->text) : (int)strlen(known->text);
+    uint64_t need = need_of(known, stored);
+    if (need) {
+        size_text(need, size);
+        snprintf(needs, sizeof needs, "; needs %s%s", size,
+                 limit_bytes && need > limit_bytes ? ", too much" : "");
+    }
+    if (stored && stored->kind != STORED_DANGLING)
+        size_text(stored->n_bytes, size);
+    else
+        format_known_size(known, size);
+    if (stored)
+        remark(stored, known, content, before, sizeof before);
+    int room =
+        LINE_COLUMNS - (2 + NAME_COLUMNS + 1 + SIZE_COLUMNS + 2) - (int)strlen(before) - (int)strlen(needs);
+    print_columns(stored ? mark_of(stored, content) : ' ', known->name, size, before, known->text,
+                  len < room ? len
+                  : room > 0 ? room
+                             : 0,
+                  needs);
+}
+
+static void print_other(const struct stored *stored)
+{
+    char size[SIZE_TEXT_BYTES] = "", before[64], target[sizeof stored->target + 8] = "";
+    enum model_content content = content_of(stored);
+    if (stored->kind == STORED_DANGLING)
+        snprintf(target, sizeof target, " -> %s", stored->target);
+    else
+        size_text(stored->n_bytes, size);
+    remark(stored, NULL, content, before, sizeof before);
+    print_columns(mark_of(stored, content), stored->name, size, before, stored->path,
+                  (int)strlen(stored->path), target);
+}
+
 /* Not a model that is known by name, or a second file of one. */
 static bool is_other(const struct store *store, const struct stored *model)
 {
     struct catalogue_entry known;
-    return catalogue_find(model->name, &known, NULL) || find_stored(store, model->name) != model;
+    return catalogue_find(model->name, &known, NULL) || stored_find(store, model->name) != model;
 }
 
 static void print_text(const struct store *store)
 {
     struct catalogue_entry entry;
     bool dangles = false;
+    uint64_t limit_bytes = limits_memory().limit_bytes;
     for (const char *cursor = NULL; catalogue_next(&cursor, &entry);)
-        print_line(entry.name, find_stored(store, entry.name), &entry, entry.text);
+        print_known(&entry, stored_find(store, entry.name), limit_bytes);
     for (size_t i = 0; i < store->n; i++) {
         const struct stored *model = &store->models[i];
         if (is_other(store, model))
-            print_line(model->name, model, NULL, model->path);
+            print_other(model);
         dangles = dangles || model->kind == STORED_DANGLING;
     }
     printf(
         "\n*: it is here; .: a part of it is%s.\n`runnel pull NAME` gets one, `runnel rm NAME` removes it.\n",
         dangles ? "; !: a link, but what it points to is gone" : "");
+    char limit[SIZE_TEXT_BYTES];
+    printf("needs: memory for weights, a context of %d tokens and work%s%s.\n", MEMORY_NEED_CONTEXT,
+           limit_bytes ? "; there are " : "", limit_bytes ? size_text(limit_bytes, limit) : "");
     if (store->n_pulled)
         printf("Pulled models are kept in %s\n", store->folders[0]);
 }
@@ -290,13 +189,15 @@ static int add_object(json_t *list, const char *name, const struct stored *store
                       const struct catalogue_entry *known)
 {
     bool is_here = stored && stored->kind == STORED_MODEL;
+    uint64_t need = known ? need_of(known, stored) : 0;
     return json_array_append_new(
-        list,
-        json_pack("{s:s?, s:s?, s:I, s:b, s:b, s:s}", "name", utf8_valid(name, strlen(name)) ? name : NULL,
-                  "path", is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
-                  "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "complete",
-                  is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
-                  known ? known->text : ""));
+        list, json_pack("{s:s?, s:s?, s:I, s:I, s:i, s:b, s:b, s:s}", "name",
+                        utf8_valid(name, strlen(name)) ? name : NULL, "path",
+                        is_here && utf8_valid(stored->path, strlen(stored->path)) ? stored->path : NULL,
+                        "bytes", (json_int_t)(stored ? stored->n_bytes : 0), "memory_bytes", (json_int_t)need,
+                        "parts", stored && stored->n_parts ? (int)stored->n_parts : 1, "complete",
+                        is_here && content_of(stored) != MODEL_CUT, "known", known != NULL, "text",
+                        known ? known->text : ""));
 }
 
 static int print_json(const struct store *store)
@@ -305,7 +206,7 @@ static int print_json(const struct store *store)
     json_t *list = json_array();
     int failed = !list;
     for (const char *cursor = NULL; !failed && catalogue_next(&cursor, &entry);)
-        failed = add_object(list, entry.name, find_stored(store, entry.name), &entry);
+        failed = add_object(list, entry.name, stored_find(store, entry.name), &entry);
     for (size_t i = 0; !failed && i < store->n; i++)
         if (is_other(store, &store->models[i]))
             failed = add_object(list, store->models[i].name, &store->models[i], NULL);
@@ -320,7 +221,7 @@ int list_models(bool as_json)
 {
     struct store store;
     runnel_error error;
-    if (read_store(&store, &error))
+    if (stored_read(&store, &error))
         return cli_fail(&error);
     int failure = RUNNEL_OK;
     if (!as_json)
@@ -336,7 +237,9 @@ struct list_settings {
 };
 
 static const struct option_spec list_options[] = {
-    {"json", 0, OPTION_FLAG, NULL, "print a list of objects: name, path, bytes, complete, known, text",
+    {"json", 0, OPTION_FLAG, NULL,
+     "print a list of objects: name, path, bytes, memory_bytes (what it needs; 0: not "
+     "known), parts, complete, known, text",
      OPTION_FIELD(struct list_settings, json)},
 };
 
@@ -396,8 +299,54 @@ static int refuse_busy(const struct stored *model, runnel_error *error)
                      model->name);
 }
 
+static int remove_file(const char *path, runnel_error *error)
+{
+    return unlink(path) && errno != ENOENT
+               ? error_set(error, RUNNEL_EIO, "%s: cannot be removed: %s", path, strerror(errno))
+               : RUNNEL_OK;
+}
+
+/* The path of a part of a model, and that of the download that is to become it. */
+struct part_paths {
+    char whole[4200], part[4300];
+};
+
+static void find_part(const struct stored *model, unsigned number, struct part_paths *paths)
+{
+    struct split_name name;
+    snprintf(paths->whole, sizeof paths->whole, "%s", model->path);
+    if (split_name_read(paths->whole, strlen(paths->whole), &name))
+        split_name_renumber(paths->whole, &name, number);
+    snprintf(paths->part, sizeof paths->part, "%s.part", paths->whole);
+}
+
+/* All or, while one is being downloaded, none: a pull holds the first of them as long as it runs. */
+static int remove_parts(const struct stored *model, runnel_error *error)
+{
+    struct part_paths paths;
+    char size[SIZE_TEXT_BYTES];
+    int failure = RUNNEL_OK;
+    for (unsigned number = 1; number <= model->n_parts; number++) {
+        find_part(model, number, &paths);
+        if (part_check_free(paths.whole, error) || part_check_free(paths.part, error))
+            return refuse_busy(model, error);
+    }
+    for (unsigned number = 1; !failure && number <= model->n_parts; number++) {
+        find_part(model, number, &paths);
+        failure = part_remove(paths.part, error);
+        if (!failure)
+            failure = remove_file(paths.whole, error);
+    }
+    if (failure)
+        return failure == RUNNEL_EBUSY ? refuse_busy(model, error) : failure;
+    fprintf(stderr, "%s: all parts are removed (%s)\n", model->path, size_text(model->n_bytes, size));
+    return RUNNEL_OK;
+}
+
 static int remove_model(const struct stored *model, runnel_error *error)
 {
+    if (model->n_parts)
+        return remove_parts(model, error);
     char part[4200], size[SIZE_TEXT_BYTES];
     bool is_part = model->kind == STORED_PART;
     snprintf(part, sizeof part, "%s%s", model->path, is_part ? "" : ".part");
@@ -423,10 +372,10 @@ static int remove_name(const char *name, runnel_error *error)
                          "'%s': expected a name that `runnel list` shows, found a path; the "
                          "shell's own rm removes a file",
                          name);
-    int failure = read_store(&store, error);
+    int failure = stored_read(&store, error);
     if (failure)
         return failure;
-    const struct stored *model = find_stored(&store, name);
+    const struct stored *model = stored_find(&store, name);
     failure = model ? remove_model(model, error) : refuse_name(&store, name, error);
     free(store.models);
     return failure;

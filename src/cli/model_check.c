@@ -58,7 +58,7 @@ static int check_extent(const char *path, runnel_error *error)
     struct gguf *gguf;
     uint64_t end = 0;
     runnel_error found;
-    int code = gguf_open(path, &gguf, &found);
+    int code = gguf_open_part(path, &gguf, &found);
     if (code == RUNNEL_EUNSUPPORTED)
         return RUNNEL_OK;
     if (code)
@@ -89,7 +89,15 @@ enum model_content model_look(const char *path)
     return content;
 }
 
-int model_check(const char *path, uint64_t n_bytes, const char *sha256, char found[65], runnel_error *error)
+static void describe_split(unsigned number, unsigned count, char text[64])
+{
+    if (count == 1)
+        strcpy(text, "a model in one file");
+    else
+        snprintf(text, 64, "part %u of %u of a model", number, count);
+}
+
+int model_check(const char *path, uint64_t n_bytes, const char *sha256, char *found, runnel_error *error)
 {
     struct stat status;
     if (stat(path, &status))
@@ -97,12 +105,42 @@ int model_check(const char *path, uint64_t n_bytes, const char *sha256, char fou
     if (n_bytes && (uint64_t)status.st_size != n_bytes)
         return error_set(error, RUNNEL_EFORMAT, "expected a file of %llu bytes, found %llu",
                          (unsigned long long)n_bytes, (unsigned long long)status.st_size);
+    char hash[65];
     int code = check_magic(path, error);
     if (!code && !*sha256)
         code = check_extent(path, error);
-    if (!code)
-        code = file_sha256(path, found, error);
-    if (!code && *sha256 && strcmp(found, sha256) != 0)
-        code = error_set(error, RUNNEL_EFORMAT, "expected sha256 %s, found %s", sha256, found);
+    if (code || (!*sha256 && !found))
+        return code;
+    code = file_sha256(path, hash, error);
+    if (!code && *sha256 && strcmp(hash, sha256) != 0)
+        code = error_set(error, RUNNEL_EFORMAT, "expected sha256 %s, found %s", sha256, hash);
+    if (!code && found)
+        memcpy(found, hash, sizeof hash);
     return code;
+}
+
+int model_check_split(const char *path, unsigned number, unsigned count, runnel_error *error)
+{
+    struct gguf *gguf;
+    uint32_t found_number, found_count;
+    if (gguf_open_part(path, &gguf, NULL)) /* what cannot be read here may still be the right file */
+        return RUNNEL_OK;
+    int code = gguf_get_split(gguf, &found_number, &found_count, error);
+    gguf_close(gguf);
+    if (code || (found_number == number && found_count == count))
+        return code;
+    char expected[64], found[64];
+    describe_split(number, count, expected);
+    describe_split(found_number, found_count, found);
+    return error_set(error, RUNNEL_EFORMAT, "expected %s, found %s", expected, found);
+}
+
+int model_check_whole(const char *path, runnel_error *error)
+{
+    struct gguf *gguf;
+    int code = gguf_open(path, &gguf, error);
+    if (code)
+        return code == RUNNEL_EUNSUPPORTED ? RUNNEL_OK : code;
+    gguf_close(gguf);
+    return RUNNEL_OK;
 }

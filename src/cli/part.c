@@ -159,6 +159,30 @@ uint64_t part_kept_bytes(const char *path)
     return file_bytes(path) + file_bytes(wheel);
 }
 
+int part_hold(const char *path, int *fd, runnel_error *error)
+{
+    int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (opened < 0)
+        return error_set(error, RUNNEL_EINVAL, "%s: cannot be opened: %s", path, strerror(errno));
+    int code = lock(opened, path, error);
+    if (code == RUNNEL_EBUSY) {
+        close(opened);
+        return code;
+    }
+    *fd = opened; /* a file system without locks is no reason to stop */
+    return RUNNEL_OK;
+}
+
+int part_check_free(const char *path, runnel_error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return RUNNEL_OK;
+    int code = lock(fd, path, error);
+    close(fd);
+    return code == RUNNEL_EBUSY ? code : RUNNEL_OK;
+}
+
 int part_remove(const char *path, runnel_error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

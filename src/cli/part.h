@@ -41,6 +41,13 @@ void part_note_path(const char *path, char *text, size_t size);
 /* Gives it its name in the end, to: nothing stays at its path or beside it. It stays open. */
 int part_rename(struct part *part, const char *to, runnel_error *error);
 
+/* Locks the file at path, which is whole, while others of the same model come; *fd: to be closed in the end. RUNNEL_EBUSY:
+ * another holds it. */
+int part_hold(const char *path, int *fd, runnel_error *error);
+
+/* RUNNEL_EBUSY if a download holds the file at path, a part or a whole one. */
+int part_check_free(const char *path, runnel_error *error);
+
 /* How many bytes are kept at path and in the package beside it; 0: nothing. */
 uint64_t part_kept_bytes(const char *path);
 

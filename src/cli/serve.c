@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "cli/affinity.h"
+#include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "cli/context_room.h"
 #include "cli/environment.h"
@@ -247,9 +248,7 @@ static void set_name(struct serving *serving, const runnel_model_info *info)
         const char *slash = strrchr(serving->settings->model, '/');
         snprintf(serving->own_name, sizeof serving->own_name, "%s",
                  slash ? slash + 1 : serving->settings->model);
-        char *suffix = strstr(serving->own_name, ".gguf");
-        if (suffix && suffix != serving->own_name)
-            *suffix = 0;
+        serving->own_name[catalogue_stem(serving->own_name)] = 0;
         serving->options.alias = serving->own_name;
     }
 }

@@ -1,7 +1,7 @@
 /* gguf.c: opening a GGUF file, finding keys and tensors in it, reading from it. The parsing is in
  * gguf_parse.c.
  *
- * Owns the descriptor and all that was parsed. Nothing changes after gguf_open, so any number of threads may
+ * Owns the descriptors and all that was parsed. Nothing changes after gguf_open, so any number of threads may
  * ask. Keys and tensors are found by binary search. */
 #include "model/gguf_parse.h"
 
@@ -18,9 +18,9 @@
 
 /* A regular file, open for reading. O_NONBLOCK: a FIFO without a writer would else hold us in open() for
  * ever. */
-static int open_file(const char *path, int *fd, uint64_t *file_bytes, runnel_error *error)
+static int open_file(struct gguf_part *part, runnel_error *error)
 {
-    int opened = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    int opened = open(part->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (opened < 0)
         return error_set(error, RUNNEL_EIO, "cannot open: %m");
     struct stat status;
@@ -38,71 +38,102 @@ static int open_file(const char *path, int *fd, uint64_t *file_bytes, runnel_err
         close(opened);
         return code;
     }
-    *fd = opened;
-    *file_bytes = (uint64_t)status.st_size;
+    part->fd = opened;
+    part->n_bytes = (uint64_t)status.st_size;
     return RUNNEL_OK;
 }
 
-static int open_gguf(const char *path, bool keys_only, struct gguf **gguf, runnel_error *error)
+/* Makes room for the file at path, as the only part. */
+static int add_part(struct gguf *gguf, const char *path, runnel_error *error)
+{
+    gguf->parts = calloc(1, sizeof *gguf->parts);
+    if (!gguf->parts)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *gguf->parts);
+    gguf->n_parts = 1;
+    gguf->parts->fd = -1;
+    gguf->parts->path = strdup(path);
+    return gguf->parts->path ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for a path");
+}
+
+int gguf_open_file(const char *path, bool keys_only, uint64_t max_bytes, struct gguf **gguf,
+                   runnel_error *error)
 {
     struct gguf *opened = calloc(1, sizeof *opened);
-    int code;
-    if (!opened) {
-        code = error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *opened);
-        goto fail;
-    }
-    opened->fd = -1;
-    opened->path = strdup(path);
-    if (!opened->path) {
-        code = error_set(error, RUNNEL_ENOMEM, "no memory for a path");
-        goto fail;
-    }
-    code = open_file(path, &opened->fd, &opened->file_bytes, error);
+    int code = opened ? add_part(opened, path, error)
+                      : error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *opened);
     if (!code)
-        code = gguf_parse(opened, keys_only, error);
-    if (code)
-        goto fail;
-    *gguf = opened;
-    return RUNNEL_OK;
-
-fail:
+        code = open_file(opened->parts, error);
+    if (!code) {
+        opened->file_bytes = opened->parts->n_bytes;
+        code = gguf_parse(opened, keys_only, max_bytes, error);
+    }
+    if (!code) {
+        *gguf = opened;
+        return RUNNEL_OK;
+    }
     gguf_close(opened);
+    gguf_name_file(path, error);
+    return code;
+}
+
+void gguf_name_file(const char *path, runnel_error *error)
+{
     size_t len = strlen(path), shown = 160; /* the end of a long path says most */
     error_prefix(error, "%s%s", len > shown ? "..." : "", len > shown ? path + len - shown : path);
-    return code;
 }
 
 int gguf_open(const char *path, struct gguf **gguf, runnel_error *error)
 {
-    return open_gguf(path, false, gguf, error);
+    struct gguf *opened;
+    int code = gguf_open_part(path, &opened, error);
+    if (code)
+        return code;
+    code = gguf_open_others(opened, error);
+    if (code)
+        gguf_close(opened);
+    else
+        *gguf = opened;
+    return code;
+}
+
+int gguf_open_part(const char *path, struct gguf **gguf, runnel_error *error)
+{
+    return gguf_open_file(path, false, GGUF_METADATA_MAX_BYTES, gguf, error);
 }
 
 int gguf_open_keys_only(const char *path, struct gguf **gguf, runnel_error *error)
 {
-    return open_gguf(path, true, gguf, error);
+    return gguf_open_file(path, true, GGUF_METADATA_MAX_BYTES, gguf, error);
 }
 
 void gguf_close(struct gguf *gguf)
 {
     if (!gguf)
         return;
-    if (gguf->fd >= 0)
-        close(gguf->fd);
+    for (size_t i = 0; i < gguf->n_parts; i++) {
+        if (gguf->parts[i].fd >= 0)
+            close(gguf->parts[i].fd);
+        free(gguf->parts[i].path);
+    }
     gguf_chunks_free(gguf->chunks);
+    free(gguf->parts);
     free(gguf->keys);
     free(gguf->keys_by_name);
     free(gguf->tensors);
     free(gguf->tensors_by_name);
-    free(gguf->path);
     free(gguf);
 }
 
-int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+/* Reading ------------------------------------------------------------------------------------------------- */
+
+/* Of a part, at an offset of its own. */
+static int read_part(const struct gguf_part *part, uint64_t offset, void *buffer, size_t n,
+                     runnel_error *error)
 {
     unsigned char *to = buffer;
     while (n) {
         /* One call moves at most 2 GiB - 4 KiB; asking for more is allowed and gives a short read. */
-        ssize_t got = pread(gguf->fd, to, n, (off_t)offset);
+        ssize_t got = pread(part->fd, to, n, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -111,7 +142,7 @@ int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, 
             return error_set(error, RUNNEL_EIO,
                              "expected %zu more bytes at offset %" PRIu64
                              ", found the end: the file shrank from %" PRIu64 " bytes",
-                             n, offset, gguf->file_bytes);
+                             n, offset, part->n_bytes);
         to += got;
         n -= (size_t)got;
         offset += (uint64_t)got;
@@ -119,16 +150,53 @@ int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, 
     return RUNNEL_OK;
 }
 
+const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset)
+{
+    size_t low = 0, high = gguf->n_parts; /* the one that is looked for is in [low, high) */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (gguf->parts[middle].start <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &gguf->parts[low];
+}
+
+int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+{
+    const struct gguf_part *part = gguf_find_part(gguf, offset);
+    int code = read_part(part, offset - part->start, buffer, n, error);
+    if (code && gguf->n_parts > 1) /* whoever asks knows the name of the first */
+        gguf_name_file(part->path, error);
+    return code;
+}
+
 /* What the file holds ------------------------------------------------------------------------------------- */
 
 const char *gguf_path(const struct gguf *gguf)
 {
-    return gguf->path;
+    return gguf->parts->path;
 }
 
 uint64_t gguf_file_bytes(const struct gguf *gguf)
 {
     return gguf->file_bytes;
+}
+
+size_t gguf_n_parts(const struct gguf *gguf)
+{
+    return gguf->n_parts;
+}
+
+const char *gguf_part_path(const struct gguf *gguf, size_t i)
+{
+    return gguf->parts[i].path;
+}
+
+uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i)
+{
+    return gguf->parts[i].n_bytes;
 }
 
 uint32_t gguf_version(const struct gguf *gguf)

@@ -1,6 +1,7 @@
 /* gguf.h: reads GGUF files, versions 2 and 3, and trusts nothing in them.
  *
- * A struct gguf owns the file descriptor, the parsed keys and the tensor list. It is immutable after gguf_open; any
+ * A struct gguf owns the descriptors of its files, the parsed keys and the tensor list. A model may lie in several files;
+ * readers see one, in which the bytes of all stand one after the other. It is immutable after gguf_open; any
  * number of threads may call the other functions. Files are read with pread through bounded buffers, never mapped. What
  * is refused is listed in docs/model-files.md; each refusal is one line that names the key or tensor. */
 #ifndef RUNNEL_MODEL_GGUF_H
@@ -46,20 +47,30 @@ struct gguf_tensor {
     enum tensor_type type;
     uint32_t n_dims;
     uint64_t dims[4]; /* dims[0] is the length of a row; unused ones are 1 */
-    uint64_t offset;  /* from the start of the file */
+    uint64_t offset;  /* from the start of the file; for gguf_read */
     uint64_t n_bytes;
     uint64_t row_bytes; /* of dims[0] values */
 };
 
 struct gguf;
 
-/* Opens and checks the file. Close with gguf_close. */
+/* Opens and checks the file, and where it is the first of a model in parts (NAME-00001-of-00003.gguf) the others beside
+ * it. Close with gguf_close. */
 int gguf_open(const char *path, struct gguf **gguf, runnel_error *error);
 void gguf_close(struct gguf *gguf);
 
-const char *gguf_path(const struct gguf *gguf);
-uint64_t gguf_file_bytes(const struct gguf *gguf);
-uint32_t gguf_version(const struct gguf *gguf);
+/* Opens one file alone, though it may be a part: to check it before the others are there. */
+int gguf_open_part(const char *path, struct gguf **gguf, runnel_error *error);
+
+/* Which part a file is that was opened alone: *number from 1 on, of *count. A file that is whole is part 1 of 1. */
+int gguf_get_split(const struct gguf *gguf, uint32_t *number, uint32_t *count, runnel_error *error);
+
+const char *gguf_path(const struct gguf *gguf);    /* of the first part */
+uint64_t gguf_file_bytes(const struct gguf *gguf); /* of all parts */
+uint32_t gguf_version(const struct gguf *gguf);    /* of the first part */
+size_t gguf_n_parts(const struct gguf *gguf);      /* files that are open; 1: the model is in one */
+const char *gguf_part_path(const struct gguf *gguf, size_t i);
+uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i);
 
 /* Keys in the file's order, for `inspect`. */
 size_t gguf_n_keys(const struct gguf *gguf);
@@ -81,7 +92,7 @@ size_t gguf_n_tensors(const struct gguf *gguf);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i); /* in the file's order */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name); /* NULL: not there */
 
-/* Reads exactly n bytes at an absolute offset. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the
+/* Reads exactly n bytes at an offset: of the bytes of all parts, one part after the other. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the
  * offset. Thread safe. */
 int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error);
 

@@ -54,6 +54,22 @@ int gguf_index_keys(struct gguf *gguf, runnel_error *error)
     return RUNNEL_OK;
 }
 
+static int fail_twice(const struct gguf *gguf, const struct gguf_tensor *one, const struct gguf_tensor *other,
+                      runnel_error *error)
+{
+    if (gguf->n_parts == 1)
+        return error_set(error, RUNNEL_EFORMAT, "tensor \"%s\": expected once, found twice", one->name);
+    const struct gguf_part *first = gguf_find_part(gguf, one->offset),
+                           *second = gguf_find_part(gguf, other->offset);
+    if (first > second) {
+        const struct gguf_part *later = first;
+        first = second;
+        second = later;
+    }
+    return error_set(error, RUNNEL_EFORMAT, "tensor \"%s\": expected once, found in part %zu and in part %zu",
+                     one->name, (size_t)(first - gguf->parts) + 1, (size_t)(second - gguf->parts) + 1);
+}
+
 int gguf_index_tensors(struct gguf *gguf, runnel_error *error)
 {
     int code = sort_indices(gguf, gguf->n_tensors, compare_tensor_names, &gguf->tensors_by_name, error);
@@ -61,8 +77,8 @@ int gguf_index_tensors(struct gguf *gguf, runnel_error *error)
         return code;
     for (size_t i = 1; i < gguf->n_tensors; i++)
         if (!compare_tensor_names(&gguf->tensors_by_name[i - 1], &gguf->tensors_by_name[i], gguf))
-            return error_set(error, RUNNEL_EFORMAT, "tensor \"%s\": expected once, found twice",
-                             gguf->tensors[gguf->tensors_by_name[i]].name);
+            return fail_twice(gguf, &gguf->tensors[gguf->tensors_by_name[i - 1]],
+                              &gguf->tensors[gguf->tensors_by_name[i]], error);
     return RUNNEL_OK;
 }
 

@@ -5,7 +5,7 @@
  * data. Strings are a u64 length and bytes; arrays an element type u32, a u64 count, elements.
  *
  * What always holds: every length and count is compared with the bytes that are left before anything is
- * multiplied or reserved, and metadata may take METADATA_MAX_BYTES at most, so that memory stays in
+ * multiplied or reserved, and metadata may take GGUF_METADATA_MAX_BYTES at most, so that memory stays in
  * proportion to what was read. Runs on the thread that opens the file. */
 #include "model/gguf_parse.h"
 
@@ -16,10 +16,9 @@
 #include <string.h>
 
 enum {
-    METADATA_MAX_BYTES = 256 << 20, /* the largest vocabularies take 10 MiB */
-    KEY_NAME_MAX_BYTES = 65535,     /* as the format says */
-    TENSOR_NAME_MAX_BYTES = 64,     /* as the format says */
-    ALIGNMENT_DEFAULT = 32,         /* as the format says */
+    KEY_NAME_MAX_BYTES = 65535, /* as the format says */
+    TENSOR_NAME_MAX_BYTES = 64, /* as the format says */
+    ALIGNMENT_DEFAULT = 32,     /* as the format says */
     ALIGNMENT_MAX = 64 << 10,
     KEY_MIN_BYTES = 8 + 1 + 4 + 1,            /* name length, name, type, value */
     TENSOR_MIN_BYTES = 8 + 1 + 4 + 8 + 4 + 8, /* name length, name, count, one dimension, type, offset */
@@ -43,6 +42,16 @@ void gguf_chunks_free(struct gguf_chunk *chunk)
         free(chunk);
         chunk = next;
     }
+}
+
+void gguf_chunks_move(struct gguf_chunk **from, struct gguf_chunk **to)
+{
+    struct gguf_chunk **last = from;
+    while (*last)
+        last = &(*last)->next;
+    *last = *to;
+    *to = *from;
+    *from = NULL;
 }
 
 /* n bytes, aligned to 8; NULL if there is no memory. */
@@ -117,7 +126,7 @@ static int fail_beyond_end(const struct parse *parse, uint64_t n, const char *wh
     if (parse->end < parse->gguf->file_bytes)
         return fail_at(parse, RUNNEL_EFORMAT, error,
                        "%s of %" PRIu64 " bytes at offset %" PRIu64 ", expected metadata of at most %d MiB",
-                       what, n, parse->offset, METADATA_MAX_BYTES >> 20);
+                       what, n, parse->offset, GGUF_METADATA_MAX_BYTES >> 20);
     return fail_at(parse, RUNNEL_EFORMAT, error,
                    "truncated: %s at offset %" PRIu64 " needs %" PRIu64 " bytes, the file has %" PRIu64
                    " left",
@@ -581,14 +590,14 @@ static int read_tensors(struct parse *parse, uint64_t n_tensors, runnel_error *e
     return gguf_index_tensors(gguf, error);
 }
 
-int gguf_parse(struct gguf *gguf, bool keys_only, runnel_error *error)
+int gguf_parse(struct gguf *gguf, bool keys_only, uint64_t max_bytes, runnel_error *error)
 {
     struct parse *parse = malloc(sizeof *parse);
     if (!parse)
         return error_set(error, RUNNEL_ENOMEM, "no memory for %zu bytes", sizeof *parse);
     memset(parse, 0, offsetof(struct parse, window));
     parse->gguf = gguf;
-    parse->end = gguf->file_bytes < METADATA_MAX_BYTES ? gguf->file_bytes : METADATA_MAX_BYTES;
+    parse->end = gguf->file_bytes < max_bytes ? gguf->file_bytes : max_bytes;
     uint64_t n_tensors, n_keys;
     int code = read_header(parse, keys_only, &n_tensors, &n_keys, error);
     if (!code)
@@ -602,6 +611,7 @@ int gguf_parse(struct gguf *gguf, bool keys_only, runnel_error *error)
         if (!code)
             code = gguf_check_overlaps(gguf, error);
     }
+    gguf->metadata_bytes = parse->offset;
     free(parse);
     return code;
 }

@@ -61,13 +61,13 @@ def send_range(handler, body=MODEL, etag=ETAG, cut=None, **headers):
                 Content_Range=f"bytes {first}-{len(body) - 1}/{len(body)}", **headers)
 
 
-def send_slowly(handler, n_bytes=200_000):
+def send_slowly(handler, n_bytes=200_000, body=MODEL, etag=ETAG):
     """The beginning of the model; then nothing, until the client has gone."""
     handler.send_response(200)
-    handler.send_header("ETag", ETAG)
-    handler.send_header("Content-Length", str(len(MODEL)))
+    handler.send_header("ETag", etag)
+    handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
-    handler.wfile.write(MODEL[:n_bytes])
+    handler.wfile.write(body[:n_bytes])
     handler.wfile.flush()
     handler.connection.settimeout(120)
     handler.connection.recv(1)
@@ -127,3 +127,21 @@ def gguf(n_bytes):
     header += struct.pack("<Q", 20) + b"general.architecture" + struct.pack("<IQ", 8, 5) + b"qwen2"
     header += struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, n_bytes // 4, 0, 0)
     return header + b"\0" * (-len(header) % 32) + b"\1" * n_bytes
+
+
+def gguf_part(number, count, n_tensors=None, n_bytes=300_000, name=None):
+    """A part of a model of `count` parts as gguf-split writes it (number from 1 on), with one tensor of n_bytes."""
+    name = (name or f"blk.{number}.weight").encode()
+    keys = [(b"split.no", 2, struct.pack("<H", number - 1)), (b"split.count", 2, struct.pack("<H", count)),
+            (b"split.tensors.count", 5, struct.pack("<i", count if n_tensors is None else n_tensors))]
+    if number == 1:
+        keys.insert(0, (b"general.architecture", 8, struct.pack("<Q", 5) + b"qwen2"))
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, len(keys))
+    for key, kind, value in keys:
+        header += struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+    header += struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, n_bytes // 4, 0, 0)
+    return header + b"\0" * (-len(header) % 32) + bytes([number]) * n_bytes
+
+
+def part_name(number, count, stem="m"):
+    return f"{stem}-{number:05}-of-{count:05}.gguf"

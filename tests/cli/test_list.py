@@ -1,6 +1,7 @@
 """`runnel list` and `runnel rm`: which models are known, which are here, and removing one."""
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -65,7 +66,24 @@ def test_json(run, folders):
     assert models["coder-0.5b"]["path"] == str(pulled / "coder-0.5b.gguf") and models["coder-0.5b"]["complete"]
     assert models["coder-0.5b"]["bytes"] == 1000 and models["coder-0.5b"]["known"]
     assert models["r1-1.5b"]["path"] is None and not models["r1-1.5b"]["complete"] and models["r1-1.5b"]["bytes"] == 0
-    assert models["other"] == {"name": "other", "path": None, "bytes": 500, "complete": False, "known": False, "text": ""}
+    assert models["other"] == {"name": "other", "path": None, "bytes": 500, "memory_bytes": 0, "parts": 1, "complete": False, "known": False, "text": ""}
+
+
+def test_what_each_needs(run, folders):
+    """Weights, a cache for 8192 tokens, work. What needs more than this machine has is marked."""
+    result = run("list")
+    models = {model["name"]: model for model in json.loads(run("list", "--json").stdout)}
+    there = re.search(r"needs: memory for weights, a context of 8192 tokens and work; there are ([\d.]+) GB\.", result.stdout)
+    for name, low, high in (("smollm2-135m", 0.35e9, 0.4e9), ("r1-1.5b", 1.4e9, 1.8e9), ("r1-7b", 5.2e9, 6.0e9), ("r1-32b", 22e9, 24e9),
+                            ("r1-llama-8b", 6.0e9, 6.9e9), ("r1-llama-70b", 45e9, 47.5e9), ("r1-0528-8b", 6.3e9, 7.0e9)):
+        need = models[name]["memory_bytes"]
+        assert low < need < high, (name, need)
+        said = re.search(r"; needs ([\d.]+) ([MG]B)(, too much)?$", line_of(result, name))
+        assert abs(float(said[1]) * {"MB": 1e6, "GB": 1e9}[said[2]] - need) < 0.06 * need
+        assert bool(said[3]) == (need > float(there[1]) * 1e9) or abs(need / 1e9 - float(there[1])) < 0.6
+    fill(folders[0] / "r1-1.5b.gguf", 3_000_000_000)  # of another type
+    here = {model["name"]: model for model in json.loads(run("list", "--json").stdout)}["r1-1.5b"]["memory_bytes"]
+    assert here - models["r1-1.5b"]["memory_bytes"] == 1_900_000_000
 
 
 def test_a_folder_that_is_not_there_yet(run, folders):
@@ -126,7 +144,9 @@ def test_a_size_is_shown_once(run, folders):
             if here:
                 fill(folders[0] / f"{name}.gguf", size)
             line = line_of(run("list"), name)
-            assert line.count("GB") == 1 and line[:25].endswith("1.1 GB"), line
+            said, needs = line.split("; needs ")
+            assert said.count("GB") == 1 and line[:25].endswith("1.1 GB"), line
+            assert needs == "1.5 GB", line
 
 
 def test_a_file_without_gguf_at_its_end(run, folders):

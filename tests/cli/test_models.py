@@ -29,8 +29,8 @@ def rows():
 def test_list_is_well_formed():
     assert len(rows()) >= 5
     for row in rows():
-        assert len(row) == 7, row
-        name, file, in_set, size, sha256, text, sources = row
+        assert len(row) == 8, row
+        name, file, in_set, size, sha256, text, sources, shape = row
         # The sizes of struct catalogue_entry.
         assert len(name) < 64 and len(file) < 128 and len(text) < 160, f"{file} does not fit the catalogue"
         assert len(sources.split()) <= 8 and all(len(source) < 256 for source in sources.split())
@@ -38,6 +38,7 @@ def test_list_is_well_formed():
         assert size.isdigit()
         assert sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256)
         assert name == "-" or file == f"{name}.gguf", "a pulled model is found by its name"
+        assert re.fullmatch(r"[1-9]\d*(:[1-9]\d*){6}", shape) if name != "-" else shape == "-"
         for source in sources.split():
             assert re.fullmatch(r"(hf|ms):[^/]+/[^/]+/.+|pypi:[a-z0-9-]+(\[\d+-\d+\])?:[^:]+", source)
             assert not source.startswith("pypi:") or (sha256 != "-" and int(size)), "wheels do not announce checksums"
@@ -45,12 +46,16 @@ def test_list_is_well_formed():
 
 def test_list_is_built_in(runnel):
     listing = subprocess.run([runnel, "pull", "--list"], capture_output=True, text=True, check=True).stdout
-    for name, _, _, size, _, text, _ in rows():
+    for name, _, _, size, _, text, _, _ in rows():
         if name == "-":
             continue
         text, about, _ = text.partition(", about ")
         assert bool(about) == (size == "0") and not re.search("[MG]B", text), "a size is said once"
-        assert re.search(rf"^[ *.] {re.escape(name)} +~?[\d.]+ [MG]B +{re.escape(text)}$", listing, re.M)
+        assert re.search(rf"^[ *.] {re.escape(name)} +~?[\d.]+ [MG]B +{re.escape(text)}; needs [\d.]+ [MG]B(, too much)?$", listing,
+                         re.M)
+    family = {"r1-1.5b", "r1-7b", "r1-14b", "r1-32b", "r1-llama-8b", "r1-llama-70b", "r1-0528-8b", "qwen3-0.6b", "qwen3-1.7b",
+              "qwen3-4b", "llama3.2-1b", "llama3.2-3b", "gemma3-270m", "gemma3-1b"}
+    assert family <= {row[0] for row in rows()}
 
 
 def test_small_set_is_small(fetch):

@@ -4,6 +4,7 @@
 #include "engine/model.h"
 #include "engine/thread_trial.h"
 #include "faults/faults.h"
+#include "helpers/split_model.h"
 #include "helpers/tiny_model.h"
 #include "runnel.h"
 
@@ -16,9 +17,10 @@
 
 #include <cmocka.h>
 
-enum { N_THREADS = 2, MORE_THAN_ENOUGH = 10000 };
+enum { N_THREADS = 2, N_PARTS = 3, MORE_THAN_ENOUGH = 10000 };
 
 static char path[] = "/tmp/runnel-faults-XXXXXX";
+static char parts_path[64]; /* of the first of the same model in parts */
 static runnel_model *shared_model;
 static runnel_engine *shared_engine;
 
@@ -46,16 +48,21 @@ static void assert_untouched(const void *output, size_t n)
 /* Actions: each runs one thing, and frees all that it got. *result is changed only by a success.
  * ------------- */
 
-static int open_model(runnel_model **model, runnel_error *error)
+static int open_model_at(const char *model_path, runnel_model **model, runnel_error *error)
 {
     runnel_model_options options;
     runnel_model_options_init(&options);
     options.n_threads = N_THREADS;
     memset(model, 0xa5, sizeof *model);
-    int failure = runnel_model_open(path, &options, model, error);
+    int failure = runnel_model_open(model_path, &options, model, error);
     if (failure)
         assert_untouched(model, sizeof *model);
     return failure;
+}
+
+static int open_model(runnel_model **model, runnel_error *error)
+{
+    return open_model_at(path, model, error);
 }
 
 static int start_engine(runnel_engine **engine, runnel_error *error)
@@ -76,6 +83,21 @@ static int act_open(struct result *result, runnel_error *error)
     runnel_model *model;
     runnel_model_info info = {.size = sizeof info};
     int failure = open_model(&model, error);
+    if (failure)
+        return failure;
+    runnel_model_get_info(model, &info);
+    add(result, info.name, strlen(info.name));
+    add(result, info.chat_template, strlen(info.chat_template));
+    add(result, &info.n_parameters, sizeof info.n_parameters);
+    runnel_model_close(model);
+    return RUNNEL_OK;
+}
+
+static int act_open_parts(struct result *result, runnel_error *error)
+{
+    runnel_model *model;
+    runnel_model_info info = {.size = sizeof info};
+    int failure = open_model_at(parts_path, &model, error);
     if (failure)
         return failure;
     runnel_model_get_info(model, &info);
@@ -347,8 +369,11 @@ static int set_up(void **state)
     tiny_model_defaults(&options);
     options.chat = "r1";
     options.pre = "deepseek-r1-qwen";
-    if (tiny_model_write(&options, path, &error) || open_model(&shared_model, &error) ||
-        start_engine(&shared_engine, &error)) {
+    struct split_model_options split;
+    split_model_defaults(&split, N_PARTS);
+    split_model_path(path, 1, N_PARTS, parts_path, sizeof parts_path);
+    if (tiny_model_write(&options, path, &error) || split_model_write(&split, path, path, &error) ||
+        open_model(&shared_model, &error) || start_engine(&shared_engine, &error)) {
         print_error("%s\n", error.message);
         return -1;
     }
@@ -361,6 +386,10 @@ static int tear_down(void **state)
     runnel_engine_stop(shared_engine);
     runnel_model_close(shared_model);
     unlink(path);
+    for (unsigned part = 1; part <= N_PARTS; part++) {
+        split_model_path(path, part, N_PARTS, parts_path, sizeof parts_path);
+        unlink(parts_path);
+    }
     if (faults_live_pieces() || faults_mapped_bytes()) {
         print_error("%zu pieces and %zu mapped bytes are left\n", faults_live_pieces(),
                     faults_mapped_bytes());
@@ -371,6 +400,7 @@ static int tear_down(void **state)
 
 #define ACTION(name) static int (*const name##_action)(struct result *, runnel_error *) = name
 ACTION(act_open);
+ACTION(act_open_parts);
 ACTION(act_measure_threads);
 ACTION(act_start);
 ACTION(act_respond);
@@ -388,11 +418,17 @@ ACTION(act_format);
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FAIL_EVERY(act_open),         FAIL_EVERY(act_measure_threads),
-        FAIL_EVERY(act_start),        FAIL_EVERY(act_respond),
-        FAIL_EVERY(act_respond_many), FAIL_EVERY(act_generate),
-        FAIL_EVERY(act_logits),       FAIL_EVERY(act_tokens),
-        FAIL_EVERY(act_format),       cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
+        FAIL_EVERY(act_open),
+        FAIL_EVERY(act_open_parts),
+        FAIL_EVERY(act_measure_threads),
+        FAIL_EVERY(act_start),
+        FAIL_EVERY(act_respond),
+        FAIL_EVERY(act_respond_many),
+        FAIL_EVERY(act_generate),
+        FAIL_EVERY(act_logits),
+        FAIL_EVERY(act_tokens),
+        FAIL_EVERY(act_format),
+        cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,6 +1,7 @@
 /* test_read_faults.c: every read of a model file in turn is short, interrupted, fails, or finds the end. What
  * can be repeated is repeated; all else is an error that says where, and nothing is half loaded. */
 #include "faults/faults.h"
+#include "helpers/split_model.h"
 #include "helpers/tiny_model.h"
 #include "runnel.h"
 
@@ -13,9 +14,11 @@
 
 #include <cmocka.h>
 
-enum { N_THREADS = 2, MORE_THAN_ENOUGH = 10000 };
+enum { N_THREADS = 2, N_PARTS = 3, MORE_THAN_ENOUGH = 10000 };
 
-static char path[] = "/tmp/runnel-reads-XXXXXX";
+static char whole[] = "/tmp/runnel-reads-XXXXXX"; /* also the beginning of the names of its parts */
+static char parts[N_PARTS][64];
+static const char *path = whole; /* of what is opened: the model in one file, or in parts */
 static float expected[TINY_MODEL_TOKENS];
 
 static int open_model(runnel_model **model, runnel_error *error)
@@ -117,7 +120,7 @@ static void final_faults(enum fault_kind kind, const char *words)
             if (failure != RUNNEL_EIO || error.code != failure)
                 fail_msg("read %u: code %d, error.code %d, expected %d: %s", n, failure, error.code,
                          RUNNEL_EIO, error.message);
-            if (!strstr(error.message, path) || !strstr(error.message, " at offset ") ||
+            if (!strstr(error.message, whole) || !strstr(error.message, " at offset ") ||
                 !strstr(error.message, words))
                 fail_msg("read %u: expected the path, the offset and '%s', found: %s", n, words,
                          error.message);
@@ -146,12 +149,17 @@ static int set_up(void **state)
     runnel_error error;
     runnel_model *model;
     struct tiny_model_options options;
-    int fd = mkstemp(path);
+    struct split_model_options split;
+    int fd = mkstemp(whole);
     if (fd < 0)
         return -1;
     close(fd);
     tiny_model_defaults(&options);
-    if (tiny_model_write(&options, path, &error) || open_model(&model, &error)) {
+    split_model_defaults(&split, N_PARTS);
+    for (unsigned part = 0; part < N_PARTS; part++)
+        split_model_path(whole, part + 1, N_PARTS, parts[part], sizeof parts[part]);
+    if (tiny_model_write(&options, whole, &error) || split_model_write(&split, whole, whole, &error) ||
+        open_model(&model, &error)) {
         print_error("%s\n", error.message);
         return -1;
     }
@@ -163,16 +171,34 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    return unlink(path);
+    for (unsigned part = 0; part < N_PARTS; part++)
+        unlink(parts[part]);
+    return unlink(whole);
 }
+
+static int use_whole(void **state)
+{
+    (void)state;
+    path = whole;
+    return 0;
+}
+
+static int use_parts(void **state)
+{
+    (void)state;
+    path = parts[0];
+    return 0;
+}
+
+#define OF_BOTH(name) cmocka_unit_test_setup(name, use_whole), cmocka_unit_test_setup(name, use_parts)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(short_reads_go_on),
-        cmocka_unit_test(interrupted_reads_are_repeated),
-        cmocka_unit_test(a_failing_disk_is_an_error),
-        cmocka_unit_test(a_shrunk_file_is_an_error),
+        OF_BOTH(short_reads_go_on),
+        OF_BOTH(interrupted_reads_are_repeated),
+        OF_BOTH(a_failing_disk_is_an_error),
+        OF_BOTH(a_shrunk_file_is_an_error),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

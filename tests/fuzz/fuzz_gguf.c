@@ -1,11 +1,14 @@
 /* fuzz_gguf.c: any bytes as a model file: opened or refused, never a crash; what is accepted can be read
- * through. */
+ * through. What follows a second "GGUF" is the second of two parts, and so on. */
 #include "helpers/memory_file.h"
 #include "model/gguf_raw.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { MAX_PARTS = 4 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,14 +64,13 @@ static void read_tensors(const struct gguf *gguf)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Opens the model at path in both ways. */
+static void open_model(const char *path)
 {
-    char path[MEMORY_FILE_PATH];
     struct gguf *gguf;
     runnel_error error = {0};
     uint64_t sum = 0;
-    int fd = memory_file_create(data, size, path);
-    check(fd >= 0);
+    uint32_t number, count;
     int code = gguf_open(path, &gguf, &error);
     if (code)
         check(code == error.code && error.message[0] && !strchr(error.message, '\n'));
@@ -79,9 +81,86 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (!gguf_open_keys_only(path, &gguf, &error)) {
         sum += read_keys(gguf);
+        if (!gguf_get_split(gguf, &number, &count, &error))
+            check(number >= 1 && number <= count);
         gguf_close(gguf);
     }
-    close(fd);
     read_sum = sum;
+}
+
+/* Parts need names: links in a folder, to files in memory that are used again and again. */
+static char folder[] = "/tmp/runnel-fuzz-XXXXXX";
+static int part_fds[MAX_PARTS];
+static bool has_folder;
+
+static void part_path(char *path, size_t size, unsigned number, unsigned count)
+{
+    snprintf(path, size, "%s/m-%05u-of-%05u.gguf", folder, number, count);
+}
+
+static void remove_folder(void)
+{
+    char path[128];
+    for (unsigned count = 2; count <= MAX_PARTS; count++)
+        for (unsigned number = 1; number <= count; number++) {
+            part_path(path, sizeof path, number, count);
+            unlink(path);
+        }
+    rmdir(folder);
+}
+
+static void make_folder(void)
+{
+    char path[128], memory_path[MAX_PARTS][MEMORY_FILE_PATH];
+    check(mkdtemp(folder) != NULL);
+    has_folder = true;
+    atexit(remove_folder);
+    for (unsigned i = 0; i < MAX_PARTS; i++) {
+        part_fds[i] = memory_file_create("", 0, memory_path[i]);
+        check(part_fds[i] >= 0);
+    }
+    for (unsigned count = 2; count <= MAX_PARTS; count++)
+        for (unsigned number = 1; number <= count; number++) {
+            part_path(path, sizeof path, number, count);
+            check(!symlink(memory_path[number - 1], path));
+        }
+}
+
+static void write_part(const uint8_t *data, size_t size, unsigned i)
+{
+    check(!ftruncate(part_fds[i], 0) && pwrite(part_fds[i], data, size, 0) == (ssize_t)size);
+}
+
+/* Where the parts of the input begin; the first one at 0. */
+static unsigned find_parts(const uint8_t *data, size_t size, size_t begins[MAX_PARTS + 1])
+{
+    unsigned n = 1;
+    begins[0] = 0;
+    for (size_t i = 1; i + 4 <= size && n < MAX_PARTS; i++)
+        if (!memcmp(data + i, "GGUF", 4))
+            begins[n++] = i;
+    begins[n] = size;
+    return n;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t begins[MAX_PARTS + 1];
+    unsigned n = find_parts(data, size, begins);
+    char path[128];
+    if (n == 1) {
+        char memory_path[MEMORY_FILE_PATH];
+        int fd = memory_file_create(data, size, memory_path);
+        check(fd >= 0);
+        open_model(memory_path);
+        close(fd);
+        return 0;
+    }
+    if (!has_folder)
+        make_folder();
+    for (unsigned i = 0; i < n; i++)
+        write_part(data + begins[i], begins[i + 1] - begins[i], i);
+    part_path(path, sizeof path, 1, n);
+    open_model(path);
     return 0;
 }
