@@ -6,7 +6,6 @@
 #include "base/region.h"
 #include "kernels/act.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { SCRATCH_ALIGN = 64 };
@@ -146,9 +145,7 @@ static int create_scratch(struct cpu *cpu, runnel_error *error)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of steps of %u rows",
                          cpu->n_rows_max);
     lay_out(cpu);
-    const struct model_config *config = &cpu->weights->config;
-    for (uint32_t i = 0; i < config->n_rot / 2; i++)
-        cpu->frequencies[i] = pow((double)config->rope_base, -2.0 * i / config->n_rot);
+    cpu->rotation = rotation_create(cpu->weights, cpu->frequencies);
     return RUNNEL_OK;
 }
 

@@ -2,7 +2,6 @@
 #include "backend/cpu_step.h"
 #include "kernels/pack.h"
 
-#include <math.h>
 #include <string.h>
 
 /* What the first layer of the range reads of a row: the token's embedding, or what the layers before have made of it. */
@@ -19,12 +18,8 @@ static void begin_row(const struct cpu *cpu, uint32_t row)
 /* The rotation of a row's position. */
 static void find_rotation(const struct cpu *cpu, uint32_t row)
 {
-    uint32_t n_pairs = cpu->weights->config.n_rot / 2;
-    for (uint32_t i = 0; i < n_pairs; i++) {
-        double angle = cpu->step.rows[row].position * cpu->frequencies[i];
-        cpu->cosine[(size_t)row * n_pairs + i] = (float)cos(angle);
-        cpu->sine[(size_t)row * n_pairs + i] = (float)sin(angle);
-    }
+    size_t at = (size_t)row * cpu->rotation.n_pairs;
+    rotation_compute(&cpu->rotation, cpu->step.rows[row].position, cpu->cosine + at, cpu->sine + at);
 }
 
 static void begin_rows(const struct cpu *cpu, unsigned member)

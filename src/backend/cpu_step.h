@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu_pages.h"
+#include "backend/rotation.h"
 
 #include <stdatomic.h>
 
@@ -57,11 +58,12 @@ struct cpu {
     float *gate, *up;            /* gate becomes silu(gate) * up */
     float *hidden;               /* [R, n_hidden]: normalised final states of the rows that want logits */
     float *cosine, *sine;        /* [R, n_rot / 2] */
-    double *frequencies;         /* [n_rot / 2]: radians a position */
-    struct cpu_acts activated;   /* R rows of n_ffn values: what `down` multiplies */
-    struct cpu_acts acts;        /* R rows of n_hidden or n_heads * head_dim values */
-    atomic_uint *n_activated; /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
-    float *logits;            /* [n_logits_max, n_vocab] */
+    double *frequencies;         /* [n_rot / 2]: the rotation's */
+    struct rotation rotation;
+    struct cpu_acts activated; /* R rows of n_ffn values: what `down` multiplies */
+    struct cpu_acts acts;      /* R rows of n_hidden or n_heads * head_dim values */
+    atomic_uint *n_activated;  /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
+    float *logits;             /* [n_logits_max, n_vocab] */
     struct cpu_row_group *groups;             /* [R] of the order */
     struct cpu_row_group *sequences, *merged; /* [R] scratch of cpu_group_rows */
     uint32_t
