@@ -8,12 +8,13 @@
 struct rotation {
     uint32_t n_pairs;          /* rotated pairs of values of a head */
     const double *frequencies; /* [n_pairs]: radians a position */
+    double magnitude;          /* rotated values are multiplied with it */
 };
 
 /* Computes the frequencies of a model into the caller's table, double [n_rot / 2], which lives longer than the rotation. */
 struct rotation rotation_create(const struct weights *weights, double *frequencies);
 
-/* The cosines and sines of a position; f32 [n_pairs] each. */
+/* The cosines and sines of a position, times the magnitude; f32 [n_pairs] each. */
 void rotation_compute(const struct rotation *rotation, uint32_t position, float *cosine, float *sine);
 
 #endif

@@ -9,6 +9,7 @@
 enum architecture_trait {
     TRAIT_INTERLEAVED_ROPE = 1u << 0, /* rotated pairs are (2i, 2i + 1); without it (i, i + n_rot / 2) */
     TRAIT_QKV_BIASES = 1u << 1,       /* queries, keys and values may have biases */
+    TRAIT_ROPE_FACTORS = 1u << 2,     /* each rotated pair may have a factor (Llama 3) */
 };
 
 struct architecture {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What the rows and columns of tensors are counted in. */
-enum extent { ONE, HIDDEN, QUERIES, KEYS, FFN, VOCAB, N_EXTENTS };
+enum extent { ONE, HIDDEN, QUERIES, KEYS, PAIRS, FFN, VOCAB, N_EXTENTS };
 
 /* A tensor: its name, the kind and the place of its field, its shape. */
 struct row {
@@ -30,6 +30,7 @@ static const struct row rows[] = {
     {"token_embd.weight",  MODEL_MATRIX(embedding),   VOCAB,   HIDDEN,  NEEDED,   0},
     {"output_norm.weight", MODEL_VECTOR(output_norm), ONE,     HIDDEN,  NEEDED,   0},
     {"output.weight",      MODEL_MATRIX(output),      VOCAB,   HIDDEN,  OPTIONAL, 0}, /* without it the embedding is the head */
+    {"rope_freqs.weight",  MODEL_VECTOR(rope_factors), ONE,    PAIRS,   OPTIONAL, TRAIT_ROPE_FACTORS},
 
     {"attn_norm.weight",   LAYER_VECTOR(attn_norm),   ONE,     HIDDEN,  NEEDED,   0},
     {"attn_q.weight",      LAYER_MATRIX(q),           QUERIES, HIDDEN,  NEEDED,   0},
@@ -57,6 +58,7 @@ static uint32_t size_of(enum extent extent, const struct model_config *config)
         [HIDDEN] = config->n_hidden,
         [QUERIES] = config->n_heads * config->head_dim,
         [KEYS] = config->n_kv_heads * config->head_dim,
+        [PAIRS] = config->n_rot / 2,
         [FFN] = config->n_ffn,
         [VOCAB] = config->n_vocab,
     };

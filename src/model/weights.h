@@ -10,6 +10,18 @@
 #include "model/architectures.h"
 #include "model/gguf.h"
 
+/* How positions become angles; backend/rotation.c has the formulas. */
+struct rope_config {
+    float base;
+    enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN } scaling;
+    float factor;           /* the context is stretched so many times; 1 without scaling */
+    float attention_factor; /* rotated values are multiplied with it; 1: the file says none */
+    /* YaRN's: pairs that turn beta_fast times or more over the original context keep their frequency, those that turn beta_slow
+     * times or less are stretched. */
+    uint32_t n_context_original;
+    float beta_fast, beta_slow;
+};
+
 struct model_config {
     const struct architecture *architecture;
     uint32_t n_layers;
@@ -21,7 +33,7 @@ struct model_config {
     uint32_t n_vocab;         /* rows of the embedding and of the output head */
     uint32_t n_context_train; /* tokens */
     uint32_t n_rot;           /* values of a head that are rotated; even, at most head_dim */
-    float rope_base;
+    struct rope_config rope;
     float norm_epsilon;
     bool tied; /* the output head is the embedding */
 };
@@ -43,6 +55,7 @@ struct weights {
     struct packed_matrix embedding; /* [n_vocab, n_hidden] */
     struct packed_matrix output;    /* [n_vocab, n_hidden]; the embedding's memory if tied */
     const float *output_norm;       /* [n_hidden] */
+    const float *rope_factors;      /* [n_rot / 2]: each pair's frequency is divided by its own; NULL: none */
     struct layer_weights *layers;   /* [n_layers] */
     struct kv_shape *kv_shapes;     /* [n_layers] */
     bool acts[ACT_KINDS];           /* the kinds of activation rows that the matrices are multiplied with */
@@ -56,6 +69,9 @@ struct weights {
 /* Reads the hyperparameters alone. RUNNEL_EUNSUPPORTED for an architecture that is not known, naming the
  * known ones. */
 int model_config_read(const struct gguf *gguf, struct model_config *config, runnel_error *error);
+
+/* As files name it: "none", "linear", "yarn". */
+const char *rope_scaling_name(enum rope_scaling scaling);
 
 /* Reads, checks and packs on all members of the team. on_progress (may be NULL) is called on the calling
  * thread. */
