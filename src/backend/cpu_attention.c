@@ -11,10 +11,19 @@ static void *block_of(const struct cpu *cpu, const struct backend_row *row, uint
     return cpu_pages_block(&cpu->pages, row->pages[index], layer - cpu->first_layer, kv_head);
 }
 
-/* Rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
+/* Normalises heads, one after the other, where the architecture does. */
+static void normalize_heads(const struct cpu *cpu, float *x, uint32_t n_heads, const float *weight)
+{
+    const struct model_config *config = &cpu->weights->config;
+    for (uint32_t head = 0; head < n_heads && weight; head++, x += config->head_dim)
+        cpu->kernels->rms_norm(x, weight, config->head_dim, config->norm_epsilon, x);
+}
+
+/* Normalises and rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
 static void store_row(const struct cpu *cpu, uint32_t layer, uint32_t row, uint32_t kv_head)
 {
     const struct model_config *config = &cpu->weights->config;
+    const struct layer_weights *weights = &cpu->weights->layers[layer];
     const struct kernels *kernels = cpu->kernels;
     const struct backend_row *place = &cpu->step.rows[row];
     uint32_t head_dim = config->head_dim, n_pairs = config->n_rot / 2;
@@ -23,6 +32,8 @@ static void store_row(const struct cpu *cpu, uint32_t layer, uint32_t row, uint3
     float *q = cpu->q + ((size_t)row * config->n_heads + (size_t)kv_head * n_sharing) * head_dim;
     size_t kv_at = ((size_t)row * config->n_kv_heads + kv_head) * head_dim;
 
+    normalize_heads(cpu, q, n_sharing, weights->q_norm);
+    normalize_heads(cpu, cpu->k + kv_at, 1, weights->k_norm);
     bool interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE;
     kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, interleaved);
     kernels->rope(cpu->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, interleaved);

@@ -124,7 +124,7 @@ bool cpu_rows_see_same(const struct backend_row *a, const struct backend_row *b,
 
 /* cpu_attention.c */
 
-/* Rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
+/* Normalises heads, rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
 void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer);
 
 /* cpu_layers.c: what the team runs, with the struct cpu as its argument. */

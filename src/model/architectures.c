@@ -7,6 +7,7 @@
 static const struct architecture architectures[] = {
     {"qwen2", TRAIT_QKV_BIASES},
     {"llama", TRAIT_INTERLEAVED_ROPE | TRAIT_QKV_BIASES | TRAIT_ROPE_FACTORS},
+    {"qwen3", TRAIT_HEAD_NORMS},
 };
 
 enum { N_ARCHITECTURES = sizeof architectures / sizeof *architectures };

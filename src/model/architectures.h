@@ -10,6 +10,7 @@ enum architecture_trait {
     TRAIT_INTERLEAVED_ROPE = 1u << 0, /* rotated pairs are (2i, 2i + 1); without it (i, i + n_rot / 2) */
     TRAIT_QKV_BIASES = 1u << 1,       /* queries, keys and values may have biases */
     TRAIT_ROPE_FACTORS = 1u << 2,     /* each rotated pair may have a factor (Llama 3) */
+    TRAIT_HEAD_NORMS = 1u << 3,       /* each head of queries and of keys is normalised before its rotation */
 };
 
 struct architecture {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What the rows and columns of tensors are counted in. */
-enum extent { ONE, HIDDEN, QUERIES, KEYS, PAIRS, FFN, VOCAB, N_EXTENTS };
+enum extent { ONE, HIDDEN, QUERIES, KEYS, HEAD, PAIRS, FFN, VOCAB, N_EXTENTS };
 
 /* A tensor: its name, the kind and the place of its field, its shape. */
 struct row {
@@ -39,6 +39,8 @@ static const struct row rows[] = {
     {"attn_q.bias",        LAYER_VECTOR(q_bias),      ONE,     QUERIES, OPTIONAL, TRAIT_QKV_BIASES},
     {"attn_k.bias",        LAYER_VECTOR(k_bias),      ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
     {"attn_v.bias",        LAYER_VECTOR(v_bias),      ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
+    {"attn_q_norm.weight", LAYER_VECTOR(q_norm),      ONE,     HEAD,    NEEDED,   TRAIT_HEAD_NORMS},
+    {"attn_k_norm.weight", LAYER_VECTOR(k_norm),      ONE,     HEAD,    NEEDED,   TRAIT_HEAD_NORMS},
     {"attn_output.weight", LAYER_MATRIX(attn_output), HIDDEN,  QUERIES, NEEDED,   0},
     {"ffn_norm.weight",    LAYER_VECTOR(ffn_norm),    ONE,     HIDDEN,  NEEDED,   0},
     {"ffn_gate.weight",    LAYER_MATRIX(gate),        FFN,     HIDDEN,  NEEDED,   0},
@@ -58,6 +60,7 @@ static uint32_t size_of(enum extent extent, const struct model_config *config)
         [HIDDEN] = config->n_hidden,
         [QUERIES] = config->n_heads * config->head_dim,
         [KEYS] = config->n_kv_heads * config->head_dim,
+        [HEAD] = config->head_dim,
         [PAIRS] = config->n_rot / 2,
         [FFN] = config->n_ffn,
         [VOCAB] = config->n_vocab,

@@ -44,6 +44,7 @@ struct layer_weights {
     struct packed_matrix k, v; /* [n_kv_heads * head_dim, n_hidden] */
     const float *q_bias;       /* [n_heads * head_dim]; NULL: none; likewise the next two */
     const float *k_bias, *v_bias;
+    const float *q_norm, *k_norm;     /* [head_dim], of every head; NULL: heads are not normalised */
     struct packed_matrix attn_output; /* [n_hidden, n_heads * head_dim] */
     const float *ffn_norm;            /* [n_hidden] */
     struct packed_matrix gate, up;    /* [n_ffn, n_hidden] */

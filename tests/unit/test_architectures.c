@@ -43,6 +43,9 @@ static const struct shape {
     {"qwen2, yarn", "qwen2", 2, 96, 4, 2, .n_ffn = 200, .scaling = {"yarn", 4, 64}},
     {"qwen2, yarn that stretches little", "qwen2", 2, 64, 2, 1, .head_dim = 80, .n_ffn = 100, .n_rot = 40,
      .tied = true, .scaling = {"yarn", 1.5f, 200}},
+    {"qwen3", "qwen3", 2, 128, 4, 2, .head_dim = 64, .n_ffn = 256},
+    {"qwen3, odd and tied", "qwen3", 2, 90, 3, 1, .head_dim = 22, .n_ffn = 130, .tied = true},
+    {"qwen3, yarn", "qwen3", 2, 96, 4, 2, .head_dim = 32, .n_ffn = 200, .scaling = {"yarn", 4, 64}},
 };
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };

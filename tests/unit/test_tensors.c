@@ -195,7 +195,7 @@ static void unknown_architectures_are_named(void **state)
     assert_int_equal(gguf_open(path, &gguf, &error), RUNNEL_OK);
     assert_int_equal(model_config_read(gguf, &config, &error), RUNNEL_EUNSUPPORTED);
     assert_string_equal(error.message,
-                        "key general.architecture: \"starfish\" is not known, expected qwen2 or llama");
+                        "key general.architecture: \"starfish\" is not known, expected qwen2, llama or qwen3");
     gguf_close(gguf);
     close(fd);
     free(file.bytes);
