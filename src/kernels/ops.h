@@ -169,6 +169,10 @@ struct kernels {
     /* out = gate / (1 + exp(-gate)) * up, from left to right; f32[n]; out may be gate. */
     void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *out);
 
+    /* The same with GELU in its tanh form, which is gate / (1 + exp(-(gate * t))), t = 2 sqrt(2 / pi) (1 + 0.044715 gate^2) =
+     * fma(gate * gate, GELU_SQUARE, GELU_ONE) of shared.h. */
+    void (*gelu_mul)(const float *gate, const float *up, uint32_t n, float *out);
+
     /* Writes position slot (0 .. KV_PAGE-1) of a KV block. k, v: f32[head_dim]. */
     void (*kv_store)(const struct kv_shape *shape, void *block, uint32_t slot, const float *k,
                      const float *v);

@@ -101,6 +101,14 @@ static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
         out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
 }
 
+static void gelu_mul(const float *gate, const float *up, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float t = fmaf(gate[i] * gate[i], GELU_SQUARE, GELU_ONE);
+        out[i] = gate[i] / (1.0f + exp_f32(-(gate[i] * t))) * up[i];
+    }
+}
+
 /* To whole numbers of up to `steps`. Returns d. */
 static float round_to_steps(const float *x, uint32_t n, int steps, int16_t *whole)
 {
@@ -261,6 +269,7 @@ void kernels_fill_ref(struct kernels *kernels)
         .rms_norm = rms_norm,
         .rope = rope,
         .silu_mul = silu_mul,
+        .gelu_mul = gelu_mul,
         .kv_store = kv_store,
         .attention = attention,
         .attention_merge = attention_merge,
