@@ -118,7 +118,7 @@ static size_t lay_out(struct cpu *cpu)
         scratch->q = take(cpu, &used, n_task_q * config->head_dim * sizeof(float));
         scratch->acc = take(cpu, &used, n_task_q * cpu->acc_stride * sizeof(float));
         scratch->states = take(cpu, &used, n_task_q * sizeof(struct attn_state));
-        scratch->n_visible = take(cpu, &used, n_task_q * sizeof(uint32_t));
+        scratch->visible = take(cpu, &used, n_task_q * sizeof(struct attn_span));
     }
     return used;
 }

@@ -117,11 +117,11 @@ static void attend_part(const struct task *task, const struct cpu_member *scratc
     uint32_t first = part->begin * n_sharing, n_q = part->n * n_sharing;
     for (uint32_t i = 0; i < n_q; i++) {
         uint32_t position = row_of(task, part->begin + i / n_sharing)->position;
-        uint32_t n_visible = position < part->start ? 0 : position - part->start + 1;
-        scratch->n_visible[i] = n_visible < ATTN_BLOCK ? n_visible : ATTN_BLOCK;
+        uint32_t end = position < part->start ? 0 : position - part->start + 1;
+        scratch->visible[i] = (struct attn_span){0, end < ATTN_BLOCK ? end : ATTN_BLOCK};
     }
     cpu->kernels->attention(&cpu->weights->kv_shapes[task->layer], part->pages, next ? next->pages : NULL,
-                            scratch->q + (size_t)first * head_dim, head_dim, scratch->n_visible, n_q,
+                            scratch->q + (size_t)first * head_dim, head_dim, scratch->visible, n_q,
                             1.0f / sqrtf((float)head_dim), scratch->states + first,
                             scratch->acc + (size_t)first * cpu->acc_stride, cpu->acc_stride);
 }

@@ -41,7 +41,7 @@ struct cpu_member {
     float *q;             /* [CPU_ATTENTION_ROWS * heads per KV head, head_dim] */
     float *acc;           /* the same rows, head_dim rounded up to 16 */
     struct attn_state *states;
-    uint32_t *n_visible;
+    struct attn_span *visible;
 };
 
 struct cpu {

@@ -24,11 +24,10 @@ static struct {
 
 static void count_attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                             const void *const *next_pages, const float *q, size_t q_stride,
-                            const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
-                            float *acc, size_t acc_stride)
+                            const struct attn_span *visible, uint32_t n_q, float scale,
+                            struct attn_state *states, float *acc, size_t acc_stride)
 {
-    spy.real->attention(shape, pages, next_pages, q, q_stride, n_visible, n_q, scale, states, acc,
-                        acc_stride);
+    spy.real->attention(shape, pages, next_pages, q, q_stride, visible, n_q, scale, states, acc, acc_stride);
     atomic_fetch_add(&spy.n_calls, 1);
     atomic_fetch_add(&spy.n_rows, n_q);
     for (uint32_t i = 0; i < shape->head_dim && spy.plant_from_rows && n_q >= spy.plant_from_rows; i++)
