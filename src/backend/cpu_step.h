@@ -21,6 +21,7 @@ enum {
     CPU_ATTENTION_ROWS = 8, /* rows that a task attends together */
     /* Up to so many rows, every member prepares all of them itself: sooner done than a barrier. */
     CPU_ALONE_ROWS = 4,
+    CPU_ROTATIONS = 2,
 };
 
 /* Activation rows in each kind that the model's matrices want, NULL for the others. */
@@ -55,11 +56,14 @@ struct cpu {
 
     float *x;                    /* the residual stream */
     float *q, *k, *v, *attended; /* attended has q's shape */
-    float *gate, *up;            /* gate becomes silu(gate) * up */
+    float *gate, *up;            /* gate becomes activation(gate) * up */
+    float *added;                /* [R, n_hidden]: what is normalised before x += it; NULL: nothing is */
     float *hidden;               /* [R, n_hidden]: normalised final states of the rows that want logits */
-    float *cosine, *sine;        /* [R, n_rot / 2] */
-    double *frequencies;         /* [n_rot / 2]: the rotation's */
-    struct rotation rotation;
+    float *cosine, *sine;        /* [n_rotations, R, n_rot / 2] */
+    double *frequencies;         /* [n_rotations, n_rot / 2] */
+    struct rotation rotations[CPU_ROTATIONS]; /* of layers that see all positions; of those with a window */
+    uint32_t n_rotations;
+    void (*activation_mul)(const float *gate, const float *up, uint32_t n, float *out); /* the kernels' */
     struct cpu_acts activated; /* R rows of n_ffn values: what `down` multiplies */
     struct cpu_acts acts;      /* R rows of n_hidden or n_heads * head_dim values */
     atomic_uint *n_activated;  /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
@@ -123,6 +127,12 @@ void cpu_group_rows(struct cpu *cpu);
 bool cpu_rows_see_same(const struct backend_row *a, const struct backend_row *b, uint32_t start);
 
 /* cpu_attention.c */
+
+/* Where cosines and sines of a row's position begin, of one of the rotations. */
+static inline size_t cpu_rotation_at(const struct cpu *cpu, uint32_t rotation, uint32_t row)
+{
+    return ((size_t)rotation * cpu->n_rows_max + row) * cpu->rotations[0].n_pairs;
+}
 
 /* Normalises heads, rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
 void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer);

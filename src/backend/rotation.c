@@ -24,10 +24,10 @@ static double kept_share(const struct model_config *config, const struct rope_co
     return 1 - fmin(fmax(way, 0), 1);
 }
 
-struct rotation rotation_create(const struct weights *weights, double *frequencies)
+struct rotation rotation_create(const struct weights *weights, const struct rope_config *rope,
+                                double *frequencies)
 {
     const struct model_config *config = &weights->config;
-    const struct rope_config *rope = &config->rope;
     uint32_t n_pairs = config->n_rot / 2;
     double factor = (double)rope->factor, magnitude = (double)rope->attention_factor;
     for (uint32_t i = 0; i < n_pairs; i++) {

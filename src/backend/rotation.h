@@ -11,8 +11,10 @@ struct rotation {
     double magnitude;          /* rotated values are multiplied with it */
 };
 
-/* Computes the frequencies of a model into the caller's table, double [n_rot / 2], which lives longer than the rotation. */
-struct rotation rotation_create(const struct weights *weights, double *frequencies);
+/* Computes the frequencies of a model's layers that have this rope_config into the caller's table, double [n_rot / 2], which lives
+ * longer than the rotation. */
+struct rotation rotation_create(const struct weights *weights, const struct rope_config *rope,
+                                double *frequencies);
 
 /* The cosines and sines of a position, times the magnitude; f32 [n_pairs] each. */
 void rotation_compute(const struct rotation *rotation, uint32_t position, float *cosine, float *sine);

@@ -192,6 +192,58 @@ static int read_heads(const struct gguf *gguf, struct model_config *config, runn
     return RUNNEL_OK;
 }
 
+/* The window of the layers that have one, and their rotation. */
+static int read_windows(const struct gguf *gguf, struct model_config *config, runnel_error *error)
+{
+    config->window_period = config->architecture->window_period;
+    if (!config->window_period)
+        return RUNNEL_OK;
+    config->window_rope = (struct rope_config){.base = 10000, .factor = 1, .attention_factor = 1};
+    int failure = read_u32(gguf, config, "attention.sliding_window", CONTEXT_MAX, &config->n_window, error);
+    if (!failure)
+        failure = read_u32(gguf, config, "attention.sliding_window_pattern", LAYERS_MAX,
+                           &config->window_period, error);
+    if (!failure)
+        failure = read_f32(gguf, config, "rope.freq_base_swa", &config->window_rope.base, error);
+    return failure;
+}
+
+uint32_t model_config_window(const struct model_config *config, uint32_t layer)
+{
+    return config->n_window && (layer + 1) % config->window_period ? config->n_window : 0;
+}
+
+static void choose_scales(struct model_config *config)
+{
+    const struct architecture *architecture = config->architecture;
+    uint32_t n_scaled = config->n_layers == architecture->n_layers_scaled_by_width
+                            ? config->n_hidden / config->n_heads
+                            : config->head_dim;
+    config->attention_scale = 1.0f / sqrtf((float)n_scaled);
+    config->embedding_scale =
+        architecture->traits & TRAIT_SCALED_EMBEDDING ? sqrtf((float)config->n_hidden) : 1;
+}
+
+/* Caps that no architecture here has: computing without them would be another model. */
+static int check_no_caps(const struct gguf *gguf, const struct model_config *config, runnel_error *error)
+{
+    static const char *const names[] = {"attn_logit_softcapping", "final_logit_softcapping"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char key[128];
+        float cap;
+        snprintf(key, sizeof key, "%s.%s", config->architecture->name, names[i]);
+        if (!gguf_has_key(gguf, key))
+            continue;
+        int failure = gguf_get_f32(gguf, key, &cap, error);
+        if (failure)
+            return failure;
+        if (cap != 0)
+            return error_set(error, RUNNEL_EUNSUPPORTED, "key %s: %g is not supported, expected 0", key,
+                             (double)cap);
+    }
+    return RUNNEL_OK;
+}
+
 int model_config_read(const struct gguf *gguf, struct model_config *out, runnel_error *error)
 {
     struct model_config config = {.architecture = NULL};
@@ -210,9 +262,14 @@ int model_config_read(const struct gguf *gguf, struct model_config *out, runnel_
         failure = read_heads(gguf, &config, error);
     if (!failure)
         failure = read_rope(gguf, &config, &config.rope, error);
+    if (!failure)
+        failure = read_windows(gguf, &config, error);
+    if (!failure)
+        failure = check_no_caps(gguf, &config, error);
     if (failure)
         return failure;
 
+    choose_scales(&config);
     const struct gguf_tensor *embedding = gguf_find_tensor(gguf, "token_embd.weight");
     if (!embedding)
         return error_set(error, RUNNEL_EFORMAT, "tensor token_embd.weight: not in the file");

@@ -30,10 +30,15 @@ struct model_config {
     uint32_t n_kv_heads; /* of keys and values; divides n_heads */
     uint32_t head_dim;   /* even */
     uint32_t n_ffn;
-    uint32_t n_vocab;         /* rows of the embedding and of the output head */
-    uint32_t n_context_train; /* tokens */
-    uint32_t n_rot;           /* values of a head that are rotated; even, at most head_dim */
-    struct rope_config rope;
+    uint32_t n_vocab;               /* rows of the embedding and of the output head */
+    uint32_t n_context_train;       /* tokens */
+    uint32_t n_rot;                 /* values of a head that are rotated; even, at most head_dim */
+    struct rope_config rope;        /* of layers that see all positions */
+    struct rope_config window_rope; /* of layers with a window */
+    uint32_t n_window; /* positions that a row of these layers sees, its own included; 0: none has a window */
+    uint32_t window_period; /* of so many layers the last one sees all positions */
+    float attention_scale;  /* scores are multiplied with it */
+    float embedding_scale;  /* likewise embeddings; 1: as they are */
     float norm_epsilon;
     bool tied; /* the output head is the embedding */
 };
@@ -46,9 +51,11 @@ struct layer_weights {
     const float *k_bias, *v_bias;
     const float *q_norm, *k_norm;     /* [head_dim], of every head; NULL: heads are not normalised */
     struct packed_matrix attn_output; /* [n_hidden, n_heads * head_dim] */
+    const float *attn_output_norm;    /* [n_hidden]; NULL: what attention gives is added as it is */
     const float *ffn_norm;            /* [n_hidden] */
     struct packed_matrix gate, up;    /* [n_ffn, n_hidden] */
     struct packed_matrix down;        /* [n_hidden, n_ffn] */
+    const float *ffn_output_norm;     /* [n_hidden]; NULL: likewise */
 };
 
 struct weights {
@@ -70,6 +77,9 @@ struct weights {
 /* Reads the hyperparameters alone. RUNNEL_EUNSUPPORTED for an architecture that is not known, naming the
  * known ones. */
 int model_config_read(const struct gguf *gguf, struct model_config *config, runnel_error *error);
+
+/* How many positions up to its own a row of the layer sees; 0: all. */
+uint32_t model_config_window(const struct model_config *config, uint32_t layer);
 
 /* As files name it: "none", "linear", "yarn". */
 const char *rope_scaling_name(enum rope_scaling scaling);

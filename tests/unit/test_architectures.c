@@ -45,6 +45,11 @@ static const struct shape {
      .tied = true, .scaling = {"yarn", 1.5f, 200}},
     {"qwen3", "qwen3", 2, 128, 4, 2, .head_dim = 64, .n_ffn = 256},
     {"qwen3, odd and tied", "qwen3", 2, 90, 3, 1, .head_dim = 22, .n_ffn = 130, .tied = true},
+    {"gemma3", "gemma3", 7, 96, 4, 2, .head_dim = 32, .n_ffn = 160, .window = 64, .tied = true},
+    {"gemma3, odd", "gemma3", 8, 90, 3, 1, .head_dim = 22, .n_ffn = 130, .window = 37, .tied = true},
+    {"gemma3, linear, a window of a block and more", "gemma3", 6, 64, 4, 1, .head_dim = 64, .n_ffn = 100,
+     .window = 257, .tied = true, .scaling = {"linear", 8}},
+    {"gemma3, every row sees itself alone", "gemma3", 7, 60, 2, 2, .head_dim = 30, .n_ffn = 100, .window = 1},
     {"qwen3, yarn", "qwen3", 2, 96, 4, 2, .head_dim = 32, .n_ffn = 200, .scaling = {"yarn", 4, 64}},
 };
 
@@ -84,22 +89,22 @@ static struct tiny_model_options options_of(const struct shape *shape)
     options.biases = !strcmp(shape->architecture, "qwen2");
     options.rope_factors = shape->rope_factors;
     options.window = shape->window;
+    options.window_rope_base = shape->window ? 100 : 0;
     options.add_keys = add_scaling;
     options.user = (void *)(uintptr_t)shape;
     return options;
 }
 
-/* A model in a file of its own, and what double precision makes of the ids. */
+/* A model in a file of its own, and tokens. */
 struct fixture {
     char path[32];
     int32_t ids[N_IDS];
-    double *expected; /* [N_IDS, n_vocab] */
     size_t n_vocab;
 };
 
 static struct fixture make_fixture(const struct shape *shape)
 {
-    struct fixture fixture = {.path = "/tmp/runnel-test-XXXXXX"};
+    struct fixture fixture = {.path = "/tmp/runnel-test-XXXXXX", .n_vocab = TINY_MODEL_TOKENS};
     struct tiny_model_options options = options_of(shape);
     runnel_error error;
     int fd = mkstemp(fixture.path);
@@ -109,15 +114,7 @@ static struct fixture make_fixture(const struct shape *shape)
         fail_msg("%s: %s", shape->name, error.message);
     for (int i = 0; i < N_IDS; i++)
         fixture.ids[i] = (i * 37 + i * i % 91 + 11) % TINY_MODEL_TOKENS;
-    fixture.expected = dense_model_logits(fixture.path, fixture.ids, N_IDS, &fixture.n_vocab);
-    assert_non_null(fixture.expected);
     return fixture;
-}
-
-static void free_fixture(struct fixture *fixture)
-{
-    unlink(fixture->path);
-    free(fixture->expected);
 }
 
 struct destination {
@@ -192,21 +189,26 @@ static void models_in_f32_are_the_same(void **state)
     (void)state;
     for (int s = 0; s < N_SHAPES; s++) {
         struct fixture fixture = make_fixture(&shapes[s]);
+        size_t n_vocab;
+        double *all = dense_model_logits(fixture.path, fixture.ids, N_IDS, &n_vocab), sum = 0;
         float *logits = compute_logits(&shapes[s], &fixture, steps[0]);
-        double sum = 0;
+        assert_non_null(all);
+        assert_int_equal(n_vocab, fixture.n_vocab);
         for (size_t i = 0; i < N_IDS; i++) {
-            const double *expected = fixture.expected + i * fixture.n_vocab;
-            sum += divergence(expected, logits + i * fixture.n_vocab, fixture.n_vocab);
-            check_likeliest(shapes[s].name, i, expected, logits + i * fixture.n_vocab, fixture.n_vocab);
+            const double *expected = all + i * n_vocab;
+            sum += divergence(expected, logits + i * n_vocab, n_vocab);
+            check_likeliest(shapes[s].name, i, expected, logits + i * n_vocab, n_vocab);
         }
         if (!(sum / N_IDS < 1e-6))
             fail_msg("%s: mean KL %g", shapes[s].name, sum / N_IDS);
         free(logits);
-        free_fixture(&fixture);
+        free(all);
+        unlink(fixture.path);
     }
 }
 
-static void steps_of_any_length_give_the_same_bits(void **state)
+/* All lengths on the best instruction set, one on each. */
+static void steps_and_instruction_sets_change_no_bit(void **state)
 {
     (void)state;
     const struct kernels *levels;
@@ -217,7 +219,7 @@ static void steps_of_any_length_give_the_same_bits(void **state)
         setenv("RUNNEL_CPU", levels[0].name, 1);
         float *expected = compute_logits(&shapes[s], &fixture, steps[0]);
         for (size_t level = 0; level < n_levels; level++)
-            for (int i = 0; i < N_STEPS; i++) {
+            for (int i = level + 1 < n_levels ? N_STEPS - 1 : 0; i < N_STEPS; i++) {
                 setenv("RUNNEL_CPU", levels[level].name, 1);
                 float *logits = compute_logits(&shapes[s], &fixture, steps[i]);
                 if (memcmp(logits, expected, n_bytes))
@@ -227,7 +229,7 @@ static void steps_of_any_length_give_the_same_bits(void **state)
             }
         unsetenv("RUNNEL_CPU");
         free(expected);
-        free_fixture(&fixture);
+        unlink(fixture.path);
     }
 }
 
@@ -250,6 +252,10 @@ static const struct refusal {
      "key llama.rope.scaling.factor: inf, expected a finite number above 0"},
     {"llama.rope.scaling.attn_factor", NULL, 0, RUNNEL_EFORMAT,
      "key llama.rope.scaling.attn_factor: 0, expected a finite number above 0"},
+    {"llama.final_logit_softcapping", NULL, 30, RUNNEL_EUNSUPPORTED,
+     "key llama.final_logit_softcapping: 30 is not supported, expected 0"},
+    {"llama.attn_logit_softcapping", NULL, 50, RUNNEL_EUNSUPPORTED,
+     "key llama.attn_logit_softcapping: 50 is not supported, expected 0"},
 };
 
 static void add_refused(struct gguf_writer *writer, void *user)
@@ -272,22 +278,54 @@ static void refused(const char *path, int code, const char *message)
         fail_msg("expected code %d and \"%s\", found %d \"%s\"", code, message, found, error.message);
 }
 
+static void model_is_refused(const struct tiny_model_options *options, int code, const char *message)
+{
+    char path[] = "/tmp/runnel-test-XXXXXX";
+    runnel_error error;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tiny_model_write(options, path, &error), RUNNEL_OK);
+    refused(path, code, message);
+    unlink(path);
+}
+
 static void unknown_scaling_is_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         struct tiny_model_options options = options_of(&shapes[0]);
-        char path[] = "/tmp/runnel-test-XXXXXX";
-        runnel_error error;
-        int fd = mkstemp(path);
-        assert_true(fd >= 0);
-        close(fd);
         options.add_keys = add_refused;
         options.user = (void *)(uintptr_t)&refusals[i];
-        assert_int_equal(tiny_model_write(&options, path, &error), RUNNEL_OK);
-        refused(path, refusals[i].code, refusals[i].message);
-        unlink(path);
+        model_is_refused(&options, refusals[i].code, refusals[i].message);
     }
+}
+
+static void add_ext_factor(struct gguf_writer *writer, void *user)
+{
+    add_scaling(writer, user);
+    gguf_writer_add_f32(writer, "qwen2.rope.scaling.yarn_ext_factor", 0.5f);
+}
+
+static void half_of_yarn_is_refused(void **state)
+{
+    (void)state;
+    struct shape shape = shapes[0];
+    shape.architecture = "qwen2";
+    shape.scaling = (struct scaling){"yarn", 4, 64};
+    struct tiny_model_options options = options_of(&shape);
+    options.add_keys = add_ext_factor;
+    model_is_refused(&options, RUNNEL_EUNSUPPORTED,
+                     "key qwen2.rope.scaling.yarn_ext_factor: 0.5 is not supported, expected 1");
+}
+
+static void windows_must_be_said(void **state)
+{
+    (void)state;
+    struct shape shape = shapes[0];
+    shape.architecture = "gemma3";
+    struct tiny_model_options options = options_of(&shape);
+    model_is_refused(&options, RUNNEL_EFORMAT, "key \"gemma3.attention.sliding_window\" is missing");
 }
 
 static void factors_are_numbers_above_zero(void **state)
@@ -323,8 +361,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_in_f32_are_the_same),
-        cmocka_unit_test(steps_of_any_length_give_the_same_bits),
+        cmocka_unit_test(steps_and_instruction_sets_change_no_bit),
         cmocka_unit_test(unknown_scaling_is_refused),
+        cmocka_unit_test(half_of_yarn_is_refused),
+        cmocka_unit_test(windows_must_be_said),
         cmocka_unit_test(factors_are_numbers_above_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
