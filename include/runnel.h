@@ -116,7 +116,7 @@ RUNNEL_API void runnel_model_close(runnel_model *model);
 typedef struct runnel_model_info {
     size_t size;              /* sizeof(runnel_model_info), set by the caller */
     const char *name;         /* as the file gives it, "" if it does not; lives as long as the model */
-    const char *architecture; /* "qwen2", "llama" */
+    const char *architecture; /* "qwen2", "llama", "qwen3", "gemma3" */
     const char *
         chat_template; /* "r1", "chatml": its template renders such; "own": something else; "": there is none that can be run */
     const char *cpu; /* kernels in use: "ref", "avx2", "avxvnni", "avx512", "amx" */

@@ -6,7 +6,6 @@
 #include "base/region.h"
 #include "kernels/act.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { SCRATCH_ALIGN = 64 };
@@ -92,9 +91,11 @@ static size_t lay_out(struct cpu *cpu)
     cpu->gate = take(cpu, &used, n_rows * config->n_ffn * sizeof(float));
     cpu->up = take(cpu, &used, n_rows * config->n_ffn * sizeof(float));
     cpu->hidden = take(cpu, &used, n_rows * config->n_hidden * sizeof(float));
-    cpu->cosine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
-    cpu->sine = take(cpu, &used, n_rows * n_pairs * sizeof(float));
-    cpu->frequencies = take(cpu, &used, n_pairs * sizeof(double));
+    if (config->architecture->traits & TRAIT_OUTPUT_NORMS)
+        cpu->added = take(cpu, &used, n_rows * config->n_hidden * sizeof(float));
+    cpu->cosine = take(cpu, &used, cpu->n_rotations * n_rows * n_pairs * sizeof(float));
+    cpu->sine = take(cpu, &used, cpu->n_rotations * n_rows * n_pairs * sizeof(float));
+    cpu->frequencies = take(cpu, &used, cpu->n_rotations * n_pairs * sizeof(double));
     cpu->groups = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
     cpu->sequences = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
     cpu->merged = take(cpu, &used, n_rows * sizeof(struct cpu_row_group));
@@ -119,7 +120,7 @@ static size_t lay_out(struct cpu *cpu)
         scratch->q = take(cpu, &used, n_task_q * config->head_dim * sizeof(float));
         scratch->acc = take(cpu, &used, n_task_q * cpu->acc_stride * sizeof(float));
         scratch->states = take(cpu, &used, n_task_q * sizeof(struct attn_state));
-        scratch->n_visible = take(cpu, &used, n_task_q * sizeof(uint32_t));
+        scratch->visible = take(cpu, &used, n_task_q * sizeof(struct attn_span));
     }
     return used;
 }
@@ -147,8 +148,9 @@ static int create_scratch(struct cpu *cpu, runnel_error *error)
                          cpu->n_rows_max);
     lay_out(cpu);
     const struct model_config *config = &cpu->weights->config;
-    for (uint32_t i = 0; i < config->n_rot / 2; i++)
-        cpu->frequencies[i] = pow((double)config->rope_base, -2.0 * i / config->n_rot);
+    for (uint32_t i = 0; i < cpu->n_rotations; i++)
+        cpu->rotations[i] = rotation_create(cpu->weights, i ? &config->window_rope : &config->rope,
+                                            cpu->frequencies + i * (size_t)config->n_rot / 2);
     return RUNNEL_OK;
 }
 
@@ -167,6 +169,9 @@ static int cpu_open(const struct backend_options *options, struct backend **back
     cpu->end_layer = options->end_layer;
     cpu->n_rows_max = options->n_rows_max;
     cpu->n_logits_max = options->end_layer == weights->config.n_layers ? options->n_logits_max : 0;
+    cpu->n_rotations = weights->config.n_window ? 2 : 1;
+    cpu->activation_mul = weights->config.architecture->traits & TRAIT_GELU ? options->kernels->gelu_mul
+                                                                            : options->kernels->silu_mul;
     cpu->acc_stride = (weights->config.head_dim + 15) / 16 * 16;
     int failure = cpu_pages_create(&cpu->pages, weights->kv_shapes + options->first_layer,
                                    options->end_layer - options->first_layer, weights->config.n_kv_heads,

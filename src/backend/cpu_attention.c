@@ -11,18 +11,29 @@ static void *block_of(const struct cpu *cpu, const struct backend_row *row, uint
     return cpu_pages_block(&cpu->pages, row->pages[index], layer - cpu->first_layer, kv_head);
 }
 
-/* Rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
+/* Normalises heads, one after the other, where the architecture does. */
+static void normalize_heads(const struct cpu *cpu, float *x, uint32_t n_heads, const float *weight)
+{
+    const struct model_config *config = &cpu->weights->config;
+    for (uint32_t head = 0; head < n_heads && weight; head++, x += config->head_dim)
+        cpu->kernels->rms_norm(x, weight, config->head_dim, config->norm_epsilon, x);
+}
+
+/* Normalises and rotates a row's query heads that share a KV head, and its key; stores key and value in the cache. */
 static void store_row(const struct cpu *cpu, uint32_t layer, uint32_t row, uint32_t kv_head)
 {
     const struct model_config *config = &cpu->weights->config;
+    const struct layer_weights *weights = &cpu->weights->layers[layer];
     const struct kernels *kernels = cpu->kernels;
     const struct backend_row *place = &cpu->step.rows[row];
-    uint32_t head_dim = config->head_dim, n_pairs = config->n_rot / 2;
-    uint32_t n_sharing = config->n_heads / config->n_kv_heads;
-    const float *cosine = cpu->cosine + (size_t)row * n_pairs, *sine = cpu->sine + (size_t)row * n_pairs;
+    uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
+    size_t rotation_at = cpu_rotation_at(cpu, model_config_window(config, layer) > 0, row);
+    const float *cosine = cpu->cosine + rotation_at, *sine = cpu->sine + rotation_at;
     float *q = cpu->q + ((size_t)row * config->n_heads + (size_t)kv_head * n_sharing) * head_dim;
     size_t kv_at = ((size_t)row * config->n_kv_heads + kv_head) * head_dim;
 
+    normalize_heads(cpu, q, n_sharing, weights->q_norm);
+    normalize_heads(cpu, cpu->k + kv_at, 1, weights->k_norm);
     bool interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE;
     kernels->rope(q, n_sharing, head_dim, config->n_rot, cosine, sine, interleaved);
     kernels->rope(cpu->k + kv_at, 1, head_dim, config->n_rot, cosine, sine, interleaved);
@@ -48,16 +59,16 @@ static void store_rows(const struct cpu *cpu, unsigned member, uint32_t layer)
 struct task {
     const struct cpu *cpu;
     uint32_t layer, kv_head;
-    const uint32_t *order; /* [n]: its rows of the step */
-    uint32_t n, last_position;
+    uint32_t window;                           /* positions up to its own that a row sees; 0: all */
+    const uint32_t *order;                     /* [n]: its rows of the step */
+    uint32_t n, first_position, last_position; /* of what rows see */
 };
 
 /* A part of a task: the rows of it that find the same pages in one block of positions. */
 struct part {
-    uint32_t start;    /* of the block */
-    uint32_t begin, n; /* rows, counted in the task */
-    const void
-        *pages[ATTN_BLOCK_PAGES]; /* NULL past the last row's position, or where a window dropped them */
+    uint32_t start;                      /* of the block */
+    uint32_t begin, n;                   /* rows, counted in the task */
+    const void *pages[ATTN_BLOCK_PAGES]; /* NULL where no row sees anything, or where a window dropped them */
 };
 
 static const struct backend_row *row_of(const struct task *task, uint32_t i)
@@ -65,14 +76,25 @@ static const struct backend_row *row_of(const struct task *task, uint32_t i)
     return &task->cpu->step.rows[task->order[i]];
 }
 
+/* The first position that a row sees. */
+static uint32_t first_visible(const struct task *task, const struct backend_row *row)
+{
+    return task->window && row->position >= task->window ? row->position - task->window + 1 : 0;
+}
+
 /* Finds the part's pages. Returns whether there are any. */
 static bool find_pages(const struct task *task, struct part *part)
 {
     const struct backend_row *last = row_of(task, part->begin + part->n - 1);
+    uint32_t first = first_visible(task, last);
     bool any = false;
+    for (uint32_t i = part->begin; i + 1 < part->begin + part->n && first; i++) {
+        uint32_t visible = first_visible(task, row_of(task, i));
+        first = visible < first ? visible : first;
+    }
     for (uint32_t i = 0; i < ATTN_BLOCK_PAGES; i++) {
         uint32_t page = part->start / KV_PAGE + i;
-        part->pages[i] = page <= last->position / KV_PAGE
+        part->pages[i] = page >= first / KV_PAGE && page <= last->position / KV_PAGE
                              ? block_of(task->cpu, last, page, task->layer, task->kv_head)
                              : NULL;
         any = any || part->pages[i];
@@ -97,6 +119,16 @@ static bool next_part(const struct task *task, const struct part *before, struct
     return false;
 }
 
+/* What a row sees of a block. */
+static struct attn_span visible_span(const struct task *task, const struct backend_row *row, uint32_t start)
+{
+    uint32_t first = first_visible(task, row), end = row->position + 1;
+    struct attn_span span = {first > start ? first - start : 0, end > start ? end - start : 0};
+    if (span.end > ATTN_BLOCK)
+        span.end = ATTN_BLOCK;
+    return span.begin < span.end ? span : (struct attn_span){0, 0};
+}
+
 static void attend_part(const struct task *task, const struct cpu_member *scratch, const struct part *part,
                         const struct part *next)
 {
@@ -104,21 +136,18 @@ static void attend_part(const struct task *task, const struct cpu_member *scratc
     const struct model_config *config = &cpu->weights->config;
     uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
     uint32_t first = part->begin * n_sharing, n_q = part->n * n_sharing;
-    for (uint32_t i = 0; i < n_q; i++) {
-        uint32_t position = row_of(task, part->begin + i / n_sharing)->position;
-        uint32_t n_visible = position < part->start ? 0 : position - part->start + 1;
-        scratch->n_visible[i] = n_visible < ATTN_BLOCK ? n_visible : ATTN_BLOCK;
-    }
+    for (uint32_t i = 0; i < n_q; i++)
+        scratch->visible[i] = visible_span(task, row_of(task, part->begin + i / n_sharing), part->start);
     cpu->kernels->attention(&cpu->weights->kv_shapes[task->layer], part->pages, next ? next->pages : NULL,
-                            scratch->q + (size_t)first * head_dim, head_dim, scratch->n_visible, n_q,
-                            1.0f / sqrtf((float)head_dim), scratch->states + first,
+                            scratch->q + (size_t)first * head_dim, head_dim, scratch->visible, n_q,
+                            config->attention_scale, scratch->states + first,
                             scratch->acc + (size_t)first * cpu->acc_stride, cpu->acc_stride);
 }
 
 /* Each row's blocks of positions in ascending order, whatever rows are beside it. */
 static void attend_parts(const struct task *task, const struct cpu_member *scratch)
 {
-    const struct part none = {.n = 0};
+    const struct part none = {.start = task->first_position / ATTN_BLOCK * ATTN_BLOCK};
     struct part parts[2]; /* this one and the next one */
     bool has_next = next_part(task, &none, &parts[0]);
     for (unsigned now = 0; has_next; now = !now) {
@@ -153,11 +182,18 @@ static void attend_task(const struct task *task, const struct cpu_member *scratc
 static struct task task_of(const struct cpu *cpu, uint32_t layer, const struct cpu_row_group *group,
                            uint32_t kv_head)
 {
-    struct task task = {
-        .cpu = cpu, .layer = layer, .kv_head = kv_head, .order = cpu->order + group->begin, .n = group->n};
+    struct task task = {.cpu = cpu,
+                        .layer = layer,
+                        .kv_head = kv_head,
+                        .window = model_config_window(&cpu->weights->config, layer),
+                        .order = cpu->order + group->begin,
+                        .n = group->n,
+                        .first_position = UINT32_MAX};
     for (uint32_t i = 0; i < task.n; i++) {
-        uint32_t position = row_of(&task, i)->position;
-        task.last_position = position > task.last_position ? position : task.last_position;
+        const struct backend_row *row = row_of(&task, i);
+        uint32_t first = first_visible(&task, row);
+        task.first_position = first < task.first_position ? first : task.first_position;
+        task.last_position = row->position > task.last_position ? row->position : task.last_position;
     }
     return task;
 }

@@ -2,7 +2,6 @@
 #include "backend/cpu_step.h"
 #include "kernels/pack.h"
 
-#include <math.h>
 #include <string.h>
 
 /* What the first layer of the range reads of a row: the token's embedding, or what the layers before have made of it. */
@@ -10,20 +9,21 @@ static void begin_row(const struct cpu *cpu, uint32_t row)
 {
     uint32_t n_hidden = cpu->weights->config.n_hidden;
     float *x = cpu->x + (size_t)row * n_hidden;
-    if (cpu->first_layer == 0)
+    if (cpu->first_layer == 0) {
+        float scale = cpu->weights->config.embedding_scale;
         pack_row_f32(&cpu->weights->embedding, (uint32_t)cpu->step.rows[row].token, x);
-    else
+        for (uint32_t i = 0; i < n_hidden && scale != 1; i++)
+            x[i] *= scale;
+    } else
         memcpy(x, cpu->step.hidden_in + (size_t)row * n_hidden, n_hidden * sizeof *x);
 }
 
-/* The rotation of a row's position. */
-static void find_rotation(const struct cpu *cpu, uint32_t row)
+/* The rotations of a row's position. */
+static void find_rotations(const struct cpu *cpu, uint32_t row)
 {
-    uint32_t n_pairs = cpu->weights->config.n_rot / 2;
-    for (uint32_t i = 0; i < n_pairs; i++) {
-        double angle = cpu->step.rows[row].position * cpu->frequencies[i];
-        cpu->cosine[(size_t)row * n_pairs + i] = (float)cos(angle);
-        cpu->sine[(size_t)row * n_pairs + i] = (float)sin(angle);
+    for (uint32_t i = 0; i < cpu->n_rotations; i++) {
+        size_t at = cpu_rotation_at(cpu, i, row);
+        rotation_compute(&cpu->rotations[i], cpu->step.rows[row].position, cpu->cosine + at, cpu->sine + at);
     }
 }
 
@@ -33,19 +33,19 @@ static void begin_rows(const struct cpu *cpu, unsigned member)
     while (team_next(cpu->team, member, &loop))
         for (uint32_t row = loop.begin; row < loop.end; row++) {
             begin_row(cpu, row);
-            find_rotation(cpu, row);
+            find_rotations(cpu, row);
         }
     team_barrier(cpu->team);
 }
 
-/* gate = silu(gate) * up for one block of columns of all rows, quantised for the product with `down`. */
+/* gate = activation(gate) * up for one block of columns of all rows, quantised for the product with `down`. */
 static void activate_block(const struct cpu *cpu, uint32_t block, const struct cpu_product *down)
 {
     uint32_t n_ffn = cpu->weights->config.n_ffn, begin = block * ACT_BLOCK;
     uint32_t n = n_ffn - begin < ACT_BLOCK ? n_ffn - begin : ACT_BLOCK;
     for (uint32_t row = 0; row < cpu->step.n_rows; row++) {
         float *gate = cpu->gate + (size_t)row * n_ffn + begin;
-        cpu->kernels->silu_mul(gate, cpu->up + (size_t)row * n_ffn + begin, n, gate);
+        cpu->activation_mul(gate, cpu->up + (size_t)row * n_ffn + begin, n, gate);
         cpu_quantize(cpu, gate, n, &cpu->activated, n_ffn, row, begin, down, 1);
     }
 }
@@ -86,17 +86,43 @@ static void project_qkv(const struct cpu *cpu, unsigned member, const struct lay
                  cpu->step.n_rows, false);
 }
 
+/* x += norm(added). */
+static void add_normalised(const struct cpu *cpu, unsigned member, const float *weight)
+{
+    const struct model_config *config = &cpu->weights->config;
+    struct team_loop loop = {.n = cpu->step.n_rows, .grain = 1};
+    while (team_next(cpu->team, member, &loop))
+        for (uint32_t row = loop.begin; row < loop.end; row++) {
+            float *x = cpu->x + (size_t)row * config->n_hidden,
+                  *added = cpu->added + (size_t)row * config->n_hidden;
+            cpu->kernels->rms_norm(added, weight, config->n_hidden, config->norm_epsilon, added);
+            for (uint32_t i = 0; i < config->n_hidden; i++)
+                x[i] += added[i];
+        }
+    team_barrier(cpu->team);
+}
+
+/* x += the rows times the matrix, normalised before if there is a weight for it. */
+static void add_product(const struct cpu *cpu, unsigned member, const struct packed_matrix *matrix,
+                        const struct cpu_acts *acts, const float *norm_weight)
+{
+    const struct cpu_product product = {matrix, norm_weight ? cpu->added : cpu->x, NULL};
+    cpu_multiply(cpu, member, &product, 1, acts, cpu->step.n_rows, !norm_weight);
+    if (norm_weight)
+        add_normalised(cpu, member, norm_weight);
+}
+
 /* x += attended times its matrix. */
 static void add_attended(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
 {
     const struct model_config *config = &cpu->weights->config;
-    const struct cpu_product output = {&layer->attn_output, cpu->x, NULL};
+    const struct cpu_product output = {&layer->attn_output, NULL, NULL};
     const struct cpu_rows attended = {cpu->attended, config->n_heads * config->head_dim, NULL, &output, 1};
-    cpu_multiply(cpu, member, &output, 1, cpu_prepare_rows(cpu, member, &attended, cpu->step.n_rows),
-                 cpu->step.n_rows, true);
+    add_product(cpu, member, &layer->attn_output, cpu_prepare_rows(cpu, member, &attended, cpu->step.n_rows),
+                layer->attn_output_norm);
 }
 
-/* gate = silu(gate) * up, with gate and up = norm(x) times their matrices; quantised for the product with `down`. */
+/* gate = activation(gate) * up, with gate and up = norm(x) times their matrices; quantised for the product with `down`. */
 static void activate(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
 {
     const struct cpu_product gate_up[] = {{&layer->gate, cpu->gate, NULL}, {&layer->up, cpu->up, NULL}};
@@ -108,12 +134,11 @@ static void activate(const struct cpu *cpu, unsigned member, const struct layer_
 /* x += gate times its matrix. */
 static void add_activated(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
 {
-    const struct cpu_product down = {&layer->down, cpu->x, NULL};
-    cpu_multiply(cpu, member, &down, 1, &cpu->activated, cpu->step.n_rows, true);
+    add_product(cpu, member, &layer->down, &cpu->activated, layer->ffn_output_norm);
 }
 
-/* Five phases, each of which ends with a barrier; with more rows than CPU_ALONE_ROWS, three have one before their products
- * too, and prompts one before attention. */
+/* Five phases, each of which ends with a barrier, and two more where results are normalised before they are added; with more rows
+ * than CPU_ALONE_ROWS, three have one before their products too, and prompts one before attention. */
 static void compute_layer(const struct cpu *cpu, unsigned member, uint32_t index)
 {
     const struct layer_weights *layer = &cpu->weights->layers[index];

@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu_pages.h"
+#include "backend/rotation.h"
 
 #include <stdatomic.h>
 
@@ -20,6 +21,7 @@ enum {
     CPU_ATTENTION_ROWS = 8, /* rows that a task attends together */
     /* Up to so many rows, every member prepares all of them itself: sooner done than a barrier. */
     CPU_ALONE_ROWS = 4,
+    CPU_ROTATIONS = 2,
 };
 
 /* Activation rows in each kind that the model's matrices want, NULL for the others. */
@@ -40,7 +42,7 @@ struct cpu_member {
     float *q;             /* [CPU_ATTENTION_ROWS * heads per KV head, head_dim] */
     float *acc;           /* the same rows, head_dim rounded up to 16 */
     struct attn_state *states;
-    uint32_t *n_visible;
+    struct attn_span *visible;
 };
 
 struct cpu {
@@ -54,14 +56,18 @@ struct cpu {
 
     float *x;                    /* the residual stream */
     float *q, *k, *v, *attended; /* attended has q's shape */
-    float *gate, *up;            /* gate becomes silu(gate) * up */
+    float *gate, *up;            /* gate becomes activation(gate) * up */
+    float *added;                /* [R, n_hidden]: what is normalised before x += it; NULL: nothing is */
     float *hidden;               /* [R, n_hidden]: normalised final states of the rows that want logits */
-    float *cosine, *sine;        /* [R, n_rot / 2] */
-    double *frequencies;         /* [n_rot / 2]: radians a position */
-    struct cpu_acts activated;   /* R rows of n_ffn values: what `down` multiplies */
-    struct cpu_acts acts;        /* R rows of n_hidden or n_heads * head_dim values */
-    atomic_uint *n_activated; /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
-    float *logits;            /* [n_logits_max, n_vocab] */
+    float *cosine, *sine;        /* [n_rotations, R, n_rot / 2] */
+    double *frequencies;         /* [n_rotations, n_rot / 2] */
+    struct rotation rotations[CPU_ROTATIONS]; /* of layers that see all positions; of those with a window */
+    uint32_t n_rotations;
+    void (*activation_mul)(const float *gate, const float *up, uint32_t n, float *out); /* the kernels' */
+    struct cpu_acts activated; /* R rows of n_ffn values: what `down` multiplies */
+    struct cpu_acts acts;      /* R rows of n_hidden or n_heads * head_dim values */
+    atomic_uint *n_activated;  /* [blocks of a row of n_ffn values]: tiles of the block that are multiplied */
+    float *logits;             /* [n_logits_max, n_vocab] */
     struct cpu_row_group *groups;             /* [R] of the order */
     struct cpu_row_group *sequences, *merged; /* [R] scratch of cpu_group_rows */
     uint32_t
@@ -122,7 +128,13 @@ bool cpu_rows_see_same(const struct backend_row *a, const struct backend_row *b,
 
 /* cpu_attention.c */
 
-/* Rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
+/* Where cosines and sines of a row's position begin, of one of the rotations. */
+static inline size_t cpu_rotation_at(const struct cpu *cpu, uint32_t rotation, uint32_t row)
+{
+    return ((size_t)rotation * cpu->n_rows_max + row) * cpu->rotations[0].n_pairs;
+}
+
+/* Normalises heads, rotates q and k, stores k and v in the pages, and attends: attended = softmax(q k) v. */
 void cpu_attend(const struct cpu *cpu, unsigned member, uint32_t layer);
 
 /* cpu_layers.c: what the team runs, with the struct cpu as its argument. */

@@ -168,7 +168,16 @@ static void print_shapes(const struct inspection *it)
     printf("%" PRIu32 " of size %" PRIu32 " over %" PRIu32 " of keys and values\n", config->n_heads,
            config->head_dim, config->n_kv_heads);
     label("rotation");
-    printf("%" PRIu32 " values a head, base %g\n", config->n_rot, (double)config->rope_base);
+    printf("%" PRIu32 " values a head, base %g", config->n_rot, (double)config->rope.base);
+    if (config->rope.factor != 1)
+        printf(", context stretched %g times (%s)", (double)config->rope.factor,
+               rope_scaling_name(config->rope.scaling));
+    printf("\n");
+    if (config->n_window) {
+        label("window");
+        printf("%" PRIu32 " tokens, base %g, in %" PRIu32 " layers of %" PRIu32 "\n", config->n_window,
+               (double)config->window_rope.base, config->window_period - 1, config->window_period);
+    }
     label("norm epsilon");
     printf("%g\n", (double)config->norm_epsilon);
     label("output head");
@@ -246,14 +255,15 @@ static json_t *json_count(uint64_t value)
 
 static json_t *json_shapes(const struct model_config *config)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:b, s:I}", "layers",
-                     (json_int_t)config->n_layers, "hidden", (json_int_t)config->n_hidden, "heads",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:I, s:I, s:f, s:b, s:I}",
+                     "layers", (json_int_t)config->n_layers, "hidden", (json_int_t)config->n_hidden, "heads",
                      (json_int_t)config->n_heads, "kv_heads", (json_int_t)config->n_kv_heads, "head_dim",
                      (json_int_t)config->head_dim, "ffn", (json_int_t)config->n_ffn, "vocab",
                      (json_int_t)config->n_vocab, "context", (json_int_t)config->n_context_train, "rope_base",
-                     (double)config->rope_base, "rope_dimensions", (json_int_t)config->n_rot, "norm_epsilon",
-                     (double)config->norm_epsilon, "tied", (int)config->tied, "kv_bytes_per_token",
-                     (json_int_t)kv_bytes_per_token(config));
+                     (double)config->rope.base, "rope_scaling", rope_scaling_name(config->rope.scaling),
+                     "rope_factor", (double)config->rope.factor, "rope_dimensions", (json_int_t)config->n_rot,
+                     "window", (json_int_t)config->n_window, "norm_epsilon", (double)config->norm_epsilon,
+                     "tied", (int)config->tied, "kv_bytes_per_token", (json_int_t)kv_bytes_per_token(config));
 }
 
 static json_t *json_tokenizer(const struct inspection *it)

@@ -112,6 +112,11 @@ struct attn_state {
     float l; /* sum of exp(score - m) */
 };
 
+/* The positions [begin, end) of a block; none if both are equal. */
+struct attn_span {
+    uint32_t begin, end;
+};
+
 /* A product: out[r][16 * tile + i] (r < n_acts; columns of the tiles of a call, clipped to w's n_rows) =
  *     sum over inputs of w * act (+ bias[column] if bias) (+ the old value if add).
  * The order: from acc = 0, blocks of inputs in ascending order, with d of the activations and d, dmin, scales and mins of
@@ -169,15 +174,19 @@ struct kernels {
     /* out = gate / (1 + exp(-gate)) * up, from left to right; f32[n]; out may be gate. */
     void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *out);
 
+    /* The same with GELU in its tanh form, which is gate / (1 + exp(-(gate * t))), t = 2 sqrt(2 / pi) (1 + 0.044715 gate^2) =
+     * fma(gate * gate, GELU_SQUARE, GELU_ONE) of shared.h. */
+    void (*gelu_mul)(const float *gate, const float *up, uint32_t n, float *out);
+
     /* Writes position slot (0 .. KV_PAGE-1) of a KV block. k, v: f32[head_dim]. */
     void (*kv_store)(const struct kv_shape *shape, void *block, uint32_t slot, const float *k,
                      const float *v);
 
     /* Attends n_q query rows to one aligned block of ATTN_BLOCK positions and merges the partial into the
      * states. pages: ATTN_BLOCK_PAGES KV blocks of one KV head; NULL where a page is not visible (dropped by
-     * a window, or past the end). At least one page that a row can see is not NULL. q: f32, row i at q + i *
-     * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k. n_visible[i]: row i sees
-     * positions [0, n_visible[i]) of the block; 0: the row is skipped. states[i], acc + i * acc_stride
+     * a window, or outside of what all rows see). At least one page that a row can see is not NULL. q: f32, row i at q + i *
+     * q_stride (floats), head_dim values, not yet scaled; score = scale * q . k. visible[i]: the positions
+     * of the block that row i sees; none: the row is skipped. states[i], acc + i * acc_stride
      * (floats): head_dim values rounded up to 16, padding stays 0. next_pages: like pages, the blocks that
      * will be wanted next, to be fetched meanwhile; NULL: unknown.
      *
@@ -194,7 +203,7 @@ struct kernels {
      *            l = fma(l, keep, later l * take), acc = fma(acc, keep, later acc * take) */
     void (*attention)(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                       const void *const *next_pages, const float *q, size_t q_stride,
-                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      const struct attn_span *visible, uint32_t n_q, float scale, struct attn_state *states,
                       float *acc, size_t acc_stride);
 
     /* Merges the partial of a later block into an earlier state, as attention() does; n values of acc. */

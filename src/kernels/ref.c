@@ -101,6 +101,14 @@ static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
         out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
 }
 
+static void gelu_mul(const float *gate, const float *up, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float t = fmaf(gate[i] * gate[i], GELU_SQUARE, GELU_ONE);
+        out[i] = gate[i] / (1.0f + exp_f32(-(gate[i] * t))) * up[i];
+    }
+}
+
 /* To whole numbers of up to `steps`. Returns d. */
 static float round_to_steps(const float *x, uint32_t n, int steps, int16_t *whole)
 {
@@ -152,16 +160,16 @@ static float score_whole(const struct kv_shape *shape, const void *page, uint32_
     return dot * (q_scale * k_scale);
 }
 
-/* weights * V at 16 dimensions from `begin` on. */
+/* weights * V at 16 dimensions from `begin` on; the weights of what is not visible are 0. */
 static void add_values(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
-                       const int16_t *weights, uint32_t n_visible, uint32_t begin, float values[16])
+                       const int16_t *weights, struct attn_span visible, uint32_t begin, float values[16])
 {
-    for (uint32_t page = 0; page * KV_PAGE < n_visible; page++) {
+    for (uint32_t page = 0; page * KV_PAGE < visible.end; page++) {
         int32_t sums[16] = {0};
         if (!pages[page])
             continue;
         const int16_t *v = (const int16_t *)((const uint8_t *)pages[page] + kv_k_bytes(shape));
-        for (uint32_t slot = 0; slot < KV_PAGE && page * KV_PAGE + slot < n_visible; slot++)
+        for (uint32_t slot = 0; slot < KV_PAGE && page * KV_PAGE + slot < visible.end; slot++)
             for (uint32_t j = 0; j < 16; j++)
                 sums[j] += weights[page * KV_PAGE + slot] * v[v_at(begin + j, slot)];
         for (uint32_t j = 0; j < 16; j++)
@@ -171,14 +179,14 @@ static void add_values(const struct kv_shape *shape, const void *const pages[ATT
 
 /* One query row: the block's partial from scratch, then the merge. Lanes of sums are positions modulo 16. */
 static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES], const float *q,
-                   uint32_t n_visible, float scale, struct attn_state *state, float *acc)
+                   struct attn_span visible, float scale, struct attn_state *state, float *acc)
 {
     uint32_t padded = (shape->head_dim + 15) / 16 * 16;
     float p[ATTN_BLOCK] = {0}, lanes[16] = {0};
     int16_t q_whole[KV_HEAD_DIM_MAX], weights[ATTN_BLOCK];
     struct attn_state partial = {-INFINITY, 0.0f};
     float q_scale = round_to_steps(q, shape->head_dim, QUERY_STEPS, q_whole) * scale;
-    for (uint32_t i = 0; i < n_visible; i++) {
+    for (uint32_t i = visible.begin; i < visible.end; i++) {
         const void *page = pages[i / KV_PAGE];
         if (!page)
             continue;
@@ -186,7 +194,7 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
                             : score_whole(shape, page, i % KV_PAGE, q_whole, q_scale);
         partial.m = p[i] > partial.m ? p[i] : partial.m;
     }
-    for (uint32_t i = 0; i < n_visible; i++) {
+    for (uint32_t i = visible.begin; i < visible.end; i++) {
         if (!pages[i / KV_PAGE])
             continue;
         const uint8_t *scales = (const uint8_t *)pages[i / KV_PAGE] + v_scales_at(shape);
@@ -195,13 +203,13 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
         p[i] *= ((const float *)scales)[i % KV_PAGE]; /* a value's scale joins its weight */
     }
     partial.l = sum_lanes(lanes, 16);
-    float weight_scale = round_to_steps(p, n_visible, WEIGHT_STEPS, weights);
+    float weight_scale = round_to_steps(p, visible.end, WEIGHT_STEPS, weights);
 
     float keep, take;
     enum merge_case merge_case = merge_states(state, &partial, &keep, &take);
     for (uint32_t begin = 0; begin < padded; begin += 16) {
         float values[16] = {0};
-        add_values(shape, pages, weights, n_visible, begin, values);
+        add_values(shape, pages, weights, visible, begin, values);
         for (uint32_t j = 0; j < 16; j++)
             values[j] *= weight_scale;
         merge_values(merge_case, acc + begin, values, 16, keep, take);
@@ -210,13 +218,13 @@ static void attend(const struct kv_shape *shape, const void *const pages[ATTN_BL
 
 static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                       const void *const *next_pages, const float *q, size_t q_stride,
-                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      const struct attn_span *visible, uint32_t n_q, float scale, struct attn_state *states,
                       float *acc, size_t acc_stride)
 {
     (void)next_pages;
     for (uint32_t i = 0; i < n_q; i++)
-        if (n_visible[i] > 0)
-            attend(shape, pages, q + i * q_stride, n_visible[i], scale, &states[i], acc + i * acc_stride);
+        if (visible[i].begin < visible[i].end)
+            attend(shape, pages, q + i * q_stride, visible[i], scale, &states[i], acc + i * acc_stride);
 }
 
 static void attention_merge(struct attn_state *state, float *acc, const struct attn_state *later,
@@ -261,6 +269,7 @@ void kernels_fill_ref(struct kernels *kernels)
         .rms_norm = rms_norm,
         .rope = rope,
         .silu_mul = silu_mul,
+        .gelu_mul = gelu_mul,
         .kv_store = kv_store,
         .attention = attention,
         .attention_merge = attention_merge,

@@ -48,6 +48,10 @@ static inline float exp_f32(float x)
     return p * power;
 }
 
+/* x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 = x / (1 + exp(-x (GELU_ONE + GELU_SQUARE x^2))). */
+#define GELU_ONE    1.59576912f
+#define GELU_SQUARE 0.0713548163f
+
 /* Adds n lanes (a power of two) in the one order: halves onto halves. */
 static inline float sum_lanes(float *lanes, int n)
 {

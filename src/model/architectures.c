@@ -5,8 +5,13 @@
 #include <string.h>
 
 static const struct architecture architectures[] = {
-    {"qwen2", TRAIT_QKV_BIASES},
-    {"llama", TRAIT_INTERLEAVED_ROPE | TRAIT_QKV_BIASES},
+    {.name = "qwen2", .traits = TRAIT_QKV_BIASES},
+    {.name = "llama", .traits = TRAIT_INTERLEAVED_ROPE | TRAIT_QKV_BIASES | TRAIT_ROPE_FACTORS},
+    {.name = "qwen3", .traits = TRAIT_HEAD_NORMS},
+    {.name = "gemma3",
+     .traits = TRAIT_HEAD_NORMS | TRAIT_OUTPUT_NORMS | TRAIT_GELU | TRAIT_SCALED_EMBEDDING,
+     .window_period = 6,
+     .n_layers_scaled_by_width = 62},
 };
 
 enum { N_ARCHITECTURES = sizeof architectures / sizeof *architectures };

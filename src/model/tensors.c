@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What the rows and columns of tensors are counted in. */
-enum extent { ONE, HIDDEN, QUERIES, KEYS, FFN, VOCAB, N_EXTENTS };
+enum extent { ONE, HIDDEN, QUERIES, KEYS, HEAD, PAIRS, FFN, VOCAB, N_EXTENTS };
 
 /* A tensor: its name, the kind and the place of its field, its shape. */
 struct row {
@@ -27,22 +27,27 @@ struct row {
 
 // clang-format off
 static const struct row rows[] = {
-    {"token_embd.weight",  MODEL_MATRIX(embedding),   VOCAB,   HIDDEN,  NEEDED,   0},
-    {"output_norm.weight", MODEL_VECTOR(output_norm), ONE,     HIDDEN,  NEEDED,   0},
-    {"output.weight",      MODEL_MATRIX(output),      VOCAB,   HIDDEN,  OPTIONAL, 0}, /* without it the embedding is the head */
+    {"token_embd.weight",          MODEL_MATRIX(embedding),        VOCAB,   HIDDEN,  NEEDED,   0},
+    {"output_norm.weight",         MODEL_VECTOR(output_norm),      ONE,     HIDDEN,  NEEDED,   0},
+    {"output.weight",              MODEL_MATRIX(output),           VOCAB,   HIDDEN,  OPTIONAL, 0}, /* without it the embedding is the head */
+    {"rope_freqs.weight",          MODEL_VECTOR(rope_factors),     ONE,     PAIRS,   OPTIONAL, TRAIT_ROPE_FACTORS},
 
-    {"attn_norm.weight",   LAYER_VECTOR(attn_norm),   ONE,     HIDDEN,  NEEDED,   0},
-    {"attn_q.weight",      LAYER_MATRIX(q),           QUERIES, HIDDEN,  NEEDED,   0},
-    {"attn_k.weight",      LAYER_MATRIX(k),           KEYS,    HIDDEN,  NEEDED,   0},
-    {"attn_v.weight",      LAYER_MATRIX(v),           KEYS,    HIDDEN,  NEEDED,   0},
-    {"attn_q.bias",        LAYER_VECTOR(q_bias),      ONE,     QUERIES, OPTIONAL, TRAIT_QKV_BIASES},
-    {"attn_k.bias",        LAYER_VECTOR(k_bias),      ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
-    {"attn_v.bias",        LAYER_VECTOR(v_bias),      ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
-    {"attn_output.weight", LAYER_MATRIX(attn_output), HIDDEN,  QUERIES, NEEDED,   0},
-    {"ffn_norm.weight",    LAYER_VECTOR(ffn_norm),    ONE,     HIDDEN,  NEEDED,   0},
-    {"ffn_gate.weight",    LAYER_MATRIX(gate),        FFN,     HIDDEN,  NEEDED,   0},
-    {"ffn_up.weight",      LAYER_MATRIX(up),          FFN,     HIDDEN,  NEEDED,   0},
-    {"ffn_down.weight",    LAYER_MATRIX(down),        HIDDEN,  FFN,     NEEDED,   0},
+    {"attn_norm.weight",           LAYER_VECTOR(attn_norm),        ONE,     HIDDEN,  NEEDED,   0},
+    {"attn_q.weight",              LAYER_MATRIX(q),                QUERIES, HIDDEN,  NEEDED,   0},
+    {"attn_k.weight",              LAYER_MATRIX(k),                KEYS,    HIDDEN,  NEEDED,   0},
+    {"attn_v.weight",              LAYER_MATRIX(v),                KEYS,    HIDDEN,  NEEDED,   0},
+    {"attn_q.bias",                LAYER_VECTOR(q_bias),           ONE,     QUERIES, OPTIONAL, TRAIT_QKV_BIASES},
+    {"attn_k.bias",                LAYER_VECTOR(k_bias),           ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
+    {"attn_v.bias",                LAYER_VECTOR(v_bias),           ONE,     KEYS,    OPTIONAL, TRAIT_QKV_BIASES},
+    {"attn_q_norm.weight",         LAYER_VECTOR(q_norm),           ONE,     HEAD,    NEEDED,   TRAIT_HEAD_NORMS},
+    {"attn_k_norm.weight",         LAYER_VECTOR(k_norm),           ONE,     HEAD,    NEEDED,   TRAIT_HEAD_NORMS},
+    {"attn_output.weight",         LAYER_MATRIX(attn_output),      HIDDEN,  QUERIES, NEEDED,   0},
+    {"post_attention_norm.weight", LAYER_VECTOR(attn_output_norm), ONE,     HIDDEN,  NEEDED,   TRAIT_OUTPUT_NORMS},
+    {"ffn_norm.weight",            LAYER_VECTOR(ffn_norm),         ONE,     HIDDEN,  NEEDED,   0},
+    {"ffn_gate.weight",            LAYER_MATRIX(gate),             FFN,     HIDDEN,  NEEDED,   0},
+    {"ffn_up.weight",              LAYER_MATRIX(up),               FFN,     HIDDEN,  NEEDED,   0},
+    {"ffn_down.weight",            LAYER_MATRIX(down),             HIDDEN,  FFN,     NEEDED,   0},
+    {"post_ffw_norm.weight",       LAYER_VECTOR(ffn_output_norm),  ONE,     HIDDEN,  NEEDED,   TRAIT_OUTPUT_NORMS},
 };
 // clang-format on
 
@@ -57,6 +62,8 @@ static uint32_t size_of(enum extent extent, const struct model_config *config)
         [HIDDEN] = config->n_hidden,
         [QUERIES] = config->n_heads * config->head_dim,
         [KEYS] = config->n_kv_heads * config->head_dim,
+        [HEAD] = config->head_dim,
+        [PAIRS] = config->n_rot / 2,
         [FFN] = config->n_ffn,
         [VOCAB] = config->n_vocab,
     };

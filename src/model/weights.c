@@ -204,6 +204,18 @@ static void choose_kv_shapes(struct weights *weights)
     }
 }
 
+/* Frequencies are divided by them. */
+static int check_rope_factors(const struct weights *weights, runnel_error *error)
+{
+    uint32_t n_pairs = weights->config.n_rot / 2;
+    for (uint32_t i = 0; weights->rope_factors && i < n_pairs; i++)
+        if (!isfinite(weights->rope_factors[i]) || weights->rope_factors[i] <= 0)
+            return error_set(error, RUNNEL_EFORMAT,
+                             "tensor rope_freqs.weight: value %u is %g, expected a finite number above 0", i,
+                             (double)weights->rope_factors[i]);
+    return RUNNEL_OK;
+}
+
 int weights_load(const struct gguf *gguf, struct team *team,
                  void (*on_progress)(void *user, uint64_t done, uint64_t total), void *user,
                  struct weights **out, runnel_error *error)
@@ -239,6 +251,8 @@ int weights_load(const struct gguf *gguf, struct team *team,
     }
     place_in_region(&list, weights->region);
     failure = load_all(&loading, error);
+    if (!failure)
+        failure = check_rope_factors(weights, error);
     if (failure)
         goto fail;
     if (weights->config.tied)

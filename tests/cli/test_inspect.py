@@ -49,6 +49,23 @@ def test_text(runnel, tiny):
         assert words in done.stdout
 
 
+@pytest.mark.parametrize("kind, scaling, factor, window, words", [
+    ("llama3", "none", 1, 0, "architecture    llama"),
+    ("qwen3", "yarn", 4, 0, "rotation        128 values a head, base 10000, context stretched 4 times (yarn)"),
+    ("gemma3", "none", 1, 24, "window          24 tokens, base 10000, in 5 layers of 6"),
+])
+def test_every_architecture_opens(runnel, tiny, kind, scaling, factor, window, words):
+    """Inspected, and answered from."""
+    path = tiny(kind)
+    found = json.loads(inspect(runnel, path, "--json").stdout)
+    assert found["runs"] is True
+    assert (found["rope_scaling"], found["rope_factor"], found["window"]) == (scaling, factor, window)
+    assert words in inspect(runnel, path).stdout
+    done = subprocess.run([runnel, "run", path, "-p", "hello", "-n", "40", "--seed", "1", "--temp", "0"], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("of_type", ["Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"])
 def test_every_type_opens(runnel, tiny, of_type):
     """Inspected, and answered from."""

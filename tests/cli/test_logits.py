@@ -65,7 +65,7 @@ def assert_one_arithmetic(runnel, model, ids, tmp_path, ways):
         assert found == expected, f"other bits with {args}"
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "llama3", "qwen3", "gemma3"])
 def test_threads_and_chunks_change_nothing(runnel, tiny, tmp_path, kind):
     ways = [("--threads", threads, "--chunk", chunk) for threads in (1, 2, 4) for chunk in (1, 37, 64, 512)]
     assert_one_arithmetic(runnel, tiny(kind), write_ids(tmp_path, 300), tmp_path, ways)
@@ -120,7 +120,7 @@ def test_no_instruction_set_is_overlooked(runnel, tiny, tmp_path):
     assert {level for level, needs in wanted.items() if needs <= flags} <= set(possible)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama", "smollm2"])
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "qwen3", "gemma3", "smollm2"])
 def test_emulated_instruction_sets(runnel, tiny, tmp_path, request, kind):
     """Those that this machine lacks, without their instructions (tests/emulated): the same bits."""
     emulated = Path(runnel).parent / "tests" / "runnel_emulated"

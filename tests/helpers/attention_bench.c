@@ -30,7 +30,8 @@ static double seconds(void)
 /* All blocks once, as contexts of n positions, as the forward pass goes through them. */
 static double run(struct bench *b, uint32_t n_q, uint32_t n)
 {
-    uint32_t head_dim = b->shape.head_dim, padded = (head_dim + 15) / 16 * 16, visible[N_Q_MAX];
+    uint32_t head_dim = b->shape.head_dim, padded = (head_dim + 15) / 16 * 16;
+    struct attn_span visible[N_Q_MAX];
     uint32_t n_pages = (n + KV_PAGE - 1) / KV_PAGE;
     size_t block_bytes = kv_block_bytes(&b->shape);
     double start = seconds();
@@ -44,7 +45,7 @@ static double run(struct bench *b, uint32_t n_q, uint32_t n)
                 pages[i] = page < n_pages ? b->blocks + (at + page) * block_bytes : NULL;
             }
             for (uint32_t i = 0; i < n_q; i++)
-                visible[i] = n - begin < ATTN_BLOCK ? n - begin : ATTN_BLOCK;
+                visible[i] = (struct attn_span){0, n - begin < ATTN_BLOCK ? n - begin : ATTN_BLOCK};
             b->kernels->attention(&b->shape, pages, pages + ATTN_BLOCK_PAGES, b->q, head_dim, visible, n_q,
                                   0.088f, b->states, b->acc, padded);
         }

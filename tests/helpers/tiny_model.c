@@ -305,6 +305,21 @@ static void add_layer_tensor(struct tiny_model *model, uint32_t layer, const cha
     add_tensor(model, name, type, columns, rows, deviation, mean);
 }
 
+/* What a layer has beyond matrices, two norms and biases. */
+static void add_further_norms(struct tiny_model *model, uint32_t layer, uint32_t head_dim)
+{
+    const struct tiny_model_options *o = model->options;
+    bool is_gemma3 = !strcmp(o->architecture, "gemma3");
+    if (is_gemma3 || !strcmp(o->architecture, "qwen3")) {
+        add_layer_tensor(model, layer, "attn_q_norm.weight", TENSOR_F32, head_dim, 0, 0.1f, 1);
+        add_layer_tensor(model, layer, "attn_k_norm.weight", TENSOR_F32, head_dim, 0, 0.1f, 1);
+    }
+    if (is_gemma3) {
+        add_layer_tensor(model, layer, "post_attention_norm.weight", TENSOR_F32, o->n_hidden, 0, 0.1f, 1);
+        add_layer_tensor(model, layer, "post_ffw_norm.weight", TENSOR_F32, o->n_hidden, 0, 0.1f, 1);
+    }
+}
+
 static void add_layer(struct tiny_model *model, uint32_t layer, uint32_t head_dim)
 {
     const struct tiny_model_options *o = model->options;
@@ -322,6 +337,7 @@ static void add_layer(struct tiny_model *model, uint32_t layer, uint32_t head_di
         add_layer_tensor(model, layer, "attn_k.bias", TENSOR_F32, kv, 0, k_bias, 0);
         add_layer_tensor(model, layer, "attn_v.bias", TENSOR_F32, kv, 0, 0.1f, 0);
     }
+    add_further_norms(model, layer, head_dim);
     add_layer_tensor(model, layer, "attn_output.weight", o->o, query, hidden, of_query, 0);
     add_layer_tensor(model, layer, "ffn_norm.weight", TENSOR_F32, hidden, 0, 0.1f, 1);
     add_layer_tensor(model, layer, "ffn_gate.weight", o->gate, hidden, o->n_ffn, of_hidden, 0);
@@ -350,6 +366,14 @@ static void add_keys(struct tiny_model *model, uint32_t n_vocab)
     }
     snprintf(key, sizeof key, "%s.rope.freq_base", o->architecture);
     gguf_writer_add_f32(writer, key, o->rope_base);
+    if (o->window_rope_base > 0) {
+        snprintf(key, sizeof key, "%s.rope.freq_base_swa", o->architecture);
+        gguf_writer_add_f32(writer, key, o->window_rope_base);
+    }
+    if (o->window) {
+        snprintf(key, sizeof key, "%s.attention.sliding_window", o->architecture);
+        gguf_writer_add_u32(writer, key, o->window);
+    }
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", o->architecture);
     gguf_writer_add_f32(writer, key, o->epsilon);
     if (o->rope_dimension_count) {
@@ -369,7 +393,7 @@ static void add_keys(struct tiny_model *model, uint32_t n_vocab)
 
 int tiny_model_write(const struct tiny_model_options *options, const char *path, runnel_error *error)
 {
-    struct tiny_model model = {.options = options, .data_cap = 3 + (size_t)options->n_layers * 12};
+    struct tiny_model model = {.options = options, .data_cap = 4 + (size_t)options->n_layers * 16};
     uint32_t n_vocab = options->n_vocab < TINY_MODEL_TOKENS ? TINY_MODEL_TOKENS : options->n_vocab;
     uint32_t head_dim = options->head_dim ? options->head_dim : options->n_hidden / options->n_heads;
     int code;
@@ -381,6 +405,10 @@ int tiny_model_write(const struct tiny_model_options *options, const char *path,
     }
     add_keys(&model, n_vocab);
     add_tensor(&model, "token_embd.weight", options->embed, options->n_hidden, n_vocab, 0.2f, 0);
+    if (options->rope_factors)
+        add_tensor(&model, "rope_freqs.weight", TENSOR_F32,
+                   (options->rope_dimension_count ? options->rope_dimension_count : head_dim) / 2, 0, 0.3f,
+                   3);
     for (uint32_t layer = 0; layer < options->n_layers; layer++)
         add_layer(&model, layer, head_dim);
     add_tensor(&model, "output_norm.weight", TENSOR_F32, options->n_hidden, 0, 0.1f, 1);

@@ -25,12 +25,15 @@ enum tiny_token {
 };
 
 struct tiny_model_options {
-    const char *architecture; /* "qwen2", "llama" */
+    const char *architecture; /* "qwen2", "llama", "qwen3", "gemma3" */
     uint32_t n_layers, n_hidden, n_heads, n_kv_heads, n_ffn, n_context;
     uint32_t head_dim; /* 0: n_hidden / n_heads; another value is written as attention.key_length */
     uint32_t n_vocab;  /* rows of the embedding, at least TINY_MODEL_TOKENS; 0: as many */
     uint32_t rope_dimension_count; /* 0: the key is absent */
     float rope_base, epsilon;
+    bool rope_factors;      /* a tensor of a factor for each rotated pair */
+    uint32_t window;        /* attention.sliding_window; 0: the key is absent */
+    float window_rope_base; /* rope.freq_base_swa; 0: the key is absent */
     enum tensor_type q, k, v, o, gate, up, down, embed, output;
     bool tied;        /* no output.weight */
     bool biases;      /* on Q, K and V */

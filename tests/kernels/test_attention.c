@@ -17,10 +17,29 @@ struct attention_case {
     float *k, *v; /* [256, head_dim], as given to kv_store */
     float *q;
     float size; /* of q: scores grow with it, and so does what rounding does to their exponentials */
-    uint32_t n_visible[N_Q];
+    struct attn_span visible[N_Q];
 };
 
-static struct attention_case make_attention(uint32_t head_dim, bool k_f32, bool holes, float size)
+/* Whether there is a page of what the row may see. */
+static bool sees_something(const struct attention_case *c, int row)
+{
+    for (uint32_t i = c->visible[row].begin; i < c->visible[row].end; i++)
+        if (c->pages[i / KV_PAGE])
+            return true;
+    return false;
+}
+
+/* Lets a row see no positions before a chosen one, if it then still sees some. */
+static void begin_later(struct attention_case *c, int row, uint32_t begin)
+{
+    uint32_t before = c->visible[row].begin;
+    c->visible[row].begin = begin;
+    if (!sees_something(c, row))
+        c->visible[row].begin = before;
+}
+
+static struct attention_case make_attention(uint32_t head_dim, bool k_f32, bool holes, bool windows,
+                                            float size)
 {
     struct attention_case c = {.shape = {head_dim, k_f32}, .padded = (head_dim + 15) / 16 * 16, .size = size};
     c.k = malloc(ATTN_BLOCK * head_dim * sizeof *c.k);
@@ -44,7 +63,9 @@ static struct attention_case make_attention(uint32_t head_dim, bool k_f32, bool 
         }
     }
     for (int i = 0; i < N_Q; i++)
-        c.n_visible[i] = i % 7 == 3 ? 0 : i % 4 ? 1 + random_below(last + 1) : last + 1;
+        c.visible[i].end = i % 7 == 3 ? 0 : i % 4 ? 1 + random_below(last + 1) : last + 1;
+    for (int i = 0; i < N_Q && windows; i++)
+        begin_later(&c, i, i % 5 == 2 && c.visible[i].end ? c.visible[i].end - 1 : random_below(last + 1));
     return c;
 }
 
@@ -76,10 +97,10 @@ static void check_attention_in_double(const struct attention_case *c, int row, f
     double scores[ATTN_BLOCK], largest = -INFINITY, total = 0, q[HEAD_DIM_TESTED], k[HEAD_DIM_TESTED];
     static double v[ATTN_BLOCK][HEAD_DIM_TESTED];
     double v_step[ATTN_BLOCK], largest_weight = 0;
-    uint32_t dim = c->shape.head_dim, n = c->n_visible[row];
+    uint32_t dim = c->shape.head_dim, begin = c->visible[row].begin, n = c->visible[row].end;
     const float *q_row = c->q + (uint32_t)row * dim;
     rounded(q_row, dim, 4095.0f, q);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = begin; i < n; i++) {
         scores[i] = 0;
         rounded(c->k + i * dim, dim, 4095.0f, k);
         v_step[i] = rounded(c->v + i * dim, dim, 4095.0f, v[i]);
@@ -88,14 +109,14 @@ static void check_attention_in_double(const struct attention_case *c, int row, f
         if (c->pages[i / KV_PAGE])
             largest = fmax(largest, scores[i]);
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = begin; i < n; i++)
         if (c->pages[i / KV_PAGE]) {
             total += exp(scores[i] - largest);
             largest_weight = fmax(largest_weight, exp(scores[i] - largest) * v_step[i]);
         }
     for (uint32_t j = 0; j < dim; j++) {
         double sum = 0, error = 1e-9;
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = begin; i < n; i++)
             if (c->pages[i / KV_PAGE]) {
                 double part = exp(scores[i] - largest) / total * v[i][j];
                 sum += part;
@@ -123,15 +144,15 @@ static void check_attention(const struct kernels *kernels, const struct attentio
         states[i] = expected_states[i] = (struct attn_state){-INFINITY, 0.0f};
 
     /* From scratch: right, and as ref has it. */
-    tables[0].attention(&c->shape, pages, NULL, c->q, dim, c->n_visible, N_Q, scale, expected_states,
-                        expected, c->padded);
-    kernels->attention(&c->shape, pages, NULL, c->q, dim, c->n_visible, N_Q, scale, states, acc, c->padded);
+    tables[0].attention(&c->shape, pages, NULL, c->q, dim, c->visible, N_Q, scale, expected_states, expected,
+                        c->padded);
+    kernels->attention(&c->shape, pages, NULL, c->q, dim, c->visible, N_Q, scale, states, acc, c->padded);
     CHECK_SAME(acc, expected, n, "%s attention, head_dim %u", kernels->name, dim);
     for (int i = 0; i < GUARD; i++)
         assert_true(acc[n + (uint32_t)i] == 0.0f);
     for (int i = 0; i < N_Q; i++) {
         assert_true(states[i].m == expected_states[i].m && states[i].l == expected_states[i].l);
-        if (c->n_visible[i] > 0)
+        if (sees_something(c, i))
             check_attention_in_double(c, i, scale, &states[i], acc + (uint32_t)i * c->padded);
         else
             assert_true(states[i].l == 0.0f);
@@ -145,14 +166,14 @@ static void check_attention(const struct kernels *kernels, const struct attentio
             before[i * c->padded + j] = 0.0f;
     }
     for (uint32_t i = 0; i < N_Q; i++) {
-        if (c->n_visible[i] == 0)
+        if (!sees_something(c, (int)i))
             continue;
         struct attn_state direct = earlier[i], merged = earlier[i], first = {-INFINITY, 0.0f};
         float *row_direct = calloc(3 * c->padded, sizeof *row_direct), *row_merged = row_direct + c->padded;
         assert_non_null(row_direct);
         memcpy(row_direct, before + i * c->padded, c->padded * sizeof *row_direct);
         memcpy(row_merged, before + i * c->padded, c->padded * sizeof *row_direct);
-        kernels->attention(&c->shape, pages, NULL, c->q + i * dim, 0, &c->n_visible[i], 1, scale, &direct,
+        kernels->attention(&c->shape, pages, NULL, c->q + i * dim, 0, &c->visible[i], 1, scale, &direct,
                            row_direct, 0);
         kernels->attention_merge(&merged, row_merged, &states[i], acc + i * c->padded, c->padded);
         CHECK_SAME(row_merged, row_direct, c->padded, "%s merged or direct, head_dim %u", kernels->name, dim);
@@ -223,9 +244,9 @@ static void test_attention(void **state)
     static const uint32_t dims[] = {2, 6, 16, 30, 64, 80, 96, 128, 256, 258};
     for (int t = 0; t < n_tables; t++)
         for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-            for (int variant = 0; variant < 8; variant++) {
-                struct attention_case c =
-                    make_attention(dims[i], variant & 1, variant & 2, variant & 4 ? 30.0f : 1.0f);
+            for (int variant = 0; variant < 16; variant++) {
+                struct attention_case c = make_attention(dims[i], variant & 1, variant & 2, variant & 8,
+                                                         variant & 4 ? 30.0f : 1.0f);
                 check_kv_store(&tables[t], &c);
                 check_attention(&tables[t], &c);
                 free_attention(&c);

@@ -547,28 +547,52 @@ static void check_rms_norm(const struct kernels *kernels, uint32_t n, float *x, 
     free(out);
 }
 
-static void check_silu(const struct kernels *kernels, uint32_t n, float *gate, const float *up)
+static double silu(double x)
+{
+    return x / (1.0 + exp(-x));
+}
+
+static double gelu(double x)
+{
+    return 0.5 * x * (1.0 + tanh(sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+typedef void activation_mul(const float *gate, const float *up, uint32_t n, float *out);
+
+/* An activation of a table and of plain C, and what they are within rounding. tolerance: absolute, where the tanh of what is right
+ * is so near to -1 that doubles no longer have the difference. */
+static void check_activation(const char *name, activation_mul *tested, activation_mul *ref,
+                             double (*right_of)(double), double tolerance, uint32_t n, const float *gate,
+                             const float *up)
 {
     float *expected = malloc(n * sizeof *expected), *out = malloc((n + 1) * sizeof *out);
     assert_true(expected && out);
-    tables[0].silu_mul(gate, up, n, expected);
+    ref(gate, up, n, expected);
     for (uint32_t i = 0; i < n; i++) {
-        double right = gate[i] / (1.0 + exp(-(double)gate[i])) * up[i];
-        if (!(fabs(expected[i] - right) <= 1e-6 * fabs(right) + 1e-30))
-            fail_msg("silu(%g) * %g is %g, expected %g", (double)gate[i], (double)up[i], (double)expected[i],
-                     right);
+        double right = right_of(gate[i]) * up[i];
+        if (!(fabs(expected[i] - right) <= 1e-6 * fabs(right) + tolerance))
+            fail_msg("%s(%g) * %g is %g, expected %g", name, (double)gate[i], (double)up[i],
+                     (double)expected[i], right);
     }
     out[n] = 5.0f;
-    kernels->silu_mul(gate, up, n, out);
-    CHECK_SAME(out, expected, n, "%s silu_mul %u", kernels->name, n);
+    tested(gate, up, n, out);
+    CHECK_SAME(out, expected, n, "%s %u", name, n);
     assert_true(out[n] == 5.0f);
-    kernels->silu_mul(gate, up, n, gate);
-    CHECK_SAME(gate, expected, n, "%s silu_mul %u in place", kernels->name, n);
+    memcpy(out, gate, n * sizeof *out);
+    tested(out, up, n, out);
+    CHECK_SAME(out, expected, n, "%s %u in place", name, n);
     free(expected);
     free(out);
 }
 
-static void test_norm_and_silu(void **state)
+static void check_not_finite(activation_mul *tested)
+{
+    float gate[3] = {NAN, INFINITY, -INFINITY}, up[3] = {1.0f, 1.0f, 1.0f}, out[3];
+    tested(gate, up, 3, out);
+    assert_true(isnan(out[0]) && isinf(out[1]) && !isfinite(out[2]));
+}
+
+static void test_norm_and_activations(void **state)
 {
     (void)state;
     static float a[1600], b[1600];
@@ -579,12 +603,12 @@ static void test_norm_and_silu(void **state)
             check_rms_norm(&tables[t], n, a, b);
             for (uint32_t i = 0; i < n; i++)
                 a[i] = random_float() * (i % 5 == 0 ? 30.0f : 2.0f);
-            check_silu(&tables[t], n, a, b);
+            check_activation("silu", tables[t].silu_mul, tables[0].silu_mul, silu, 1e-30, n, a, b);
+            check_activation("gelu", tables[t].gelu_mul, tables[0].gelu_mul, gelu, 1e-9, n, a, b);
         }
-    float gate[3] = {NAN, INFINITY, -INFINITY}, up[3] = {1.0f, 1.0f, 1.0f}, out[3];
     for (int t = 0; t < n_tables; t++) {
-        tables[t].silu_mul(gate, up, 3, out);
-        assert_true(isnan(out[0]) && isinf(out[1]) && !isfinite(out[2]));
+        check_not_finite(tables[t].silu_mul);
+        check_not_finite(tables[t].gelu_mul);
     }
 }
 
@@ -697,7 +721,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_products_of_many_rows),
         cmocka_unit_test(test_products_of_extremes),
         cmocka_unit_test(test_not_finite_inputs_reach_the_output),
-        cmocka_unit_test(test_norm_and_silu),
+        cmocka_unit_test(test_norm_and_activations),
         cmocka_unit_test(test_norms_add_in_the_agreed_order),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_the_table_is_chosen),

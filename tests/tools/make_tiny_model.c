@@ -1,10 +1,8 @@
 /* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
  *
- *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot | bare] [TYPE]
+ *     make_tiny_model OUT_GGUF [KIND] [TYPE]
  *
- * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template; long: qwen2 with a context
- * that takes long to fill; hot: qwen2 with a temperature that no request could have; bare: without a chat template.
- * TYPE, as "Q3_K": of all matrices. */
+ * KIND is one of the table below; qwen2 if it is not given. TYPE, as "Q3_K": of all matrices. */
 #include "helpers/tiny_model.h"
 
 #include <math.h>
@@ -15,6 +13,105 @@ static void add_temperature(struct gguf_writer *writer, void *user)
 {
     (void)user;
     gguf_writer_add_f32(writer, "general.sampling.temp", INFINITY);
+}
+
+static void add_yarn(struct gguf_writer *writer, void *user)
+{
+    (void)user;
+    gguf_writer_add_string(writer, "qwen3.rope.scaling.type", "yarn");
+    gguf_writer_add_f32(writer, "qwen3.rope.scaling.factor", 4);
+    gguf_writer_add_u32(writer, "qwen3.rope.scaling.original_context_length", 256);
+}
+
+/* Kinds ----------------------------------------------------------------------------------------------------- */
+
+/* With biases, ChatML. */
+static void make_qwen2(struct tiny_model_options *options)
+{
+    (void)options;
+}
+
+/* Tied, Q8_0. */
+static void make_llama(struct tiny_model_options *options)
+{
+    options->architecture = "llama";
+    options->pre = "smollm";
+    options->tied = true;
+    options->biases = false;
+    tiny_model_set_types(options, TENSOR_Q8_0);
+}
+
+/* llama with a factor for each rotated pair. */
+static void make_llama3(struct tiny_model_options *options)
+{
+    make_llama(options);
+    options->rope_factors = true;
+}
+
+/* Heads of a size of their own, YaRN. */
+static void make_qwen3(struct tiny_model_options *options)
+{
+    options->architecture = "qwen3";
+    options->biases = false;
+    options->head_dim = 128;
+    options->add_keys = add_yarn;
+}
+
+/* A window in five layers of six, another base there. */
+static void make_gemma3(struct tiny_model_options *options)
+{
+    options->architecture = "gemma3";
+    options->biases = false;
+    options->tied = true;
+    options->n_layers = 7;
+    options->head_dim = 128;
+    options->window = 24;
+    options->rope_base = 1e6f;
+    options->window_rope_base = 1e4f;
+}
+
+/* qwen2 with R1's template. */
+static void make_r1(struct tiny_model_options *options)
+{
+    options->chat = "r1";
+    options->pre = "deepseek-r1-qwen";
+}
+
+/* qwen2 with a context that takes long to fill. */
+static void make_long(struct tiny_model_options *options)
+{
+    options->n_context = 1 << 17;
+}
+
+/* qwen2 with a temperature that no request could have. */
+static void make_hot(struct tiny_model_options *options)
+{
+    options->add_keys = add_temperature;
+}
+
+/* qwen2 without a chat template. */
+static void make_bare(struct tiny_model_options *options)
+{
+    options->chat = NULL;
+}
+
+static const struct kind {
+    const char *name;
+    void (*make)(struct tiny_model_options *options);
+} kinds[] = {
+    {"qwen2", make_qwen2}, {"llama", make_llama},   {"llama3", make_llama3},
+    {"qwen3", make_qwen3}, {"gemma3", make_gemma3}, {"r1", make_r1},
+    {"long", make_long},   {"hot", make_hot},       {"bare", make_bare},
+};
+
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static const struct kind *find_kind(const char *name)
+{
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (!strcmp(kinds[i].name, name))
+            return &kinds[i];
+    return NULL;
 }
 
 /* The type of a name, or -1. */
@@ -32,31 +129,17 @@ int main(int argc, char **argv)
 {
     struct tiny_model_options options;
     runnel_error error;
-    const char *kind = argc > 2 ? argv[2] : "qwen2";
+    const struct kind *kind = find_kind(argc > 2 ? argv[2] : "qwen2");
     if (argc < 2 || argc > 4 || *argv[1] == '-' || /* an option is no name for a file */
-        (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long") &&
-         strcmp(kind, "hot") && strcmp(kind, "bare")) ||
-        (argc > 3 && find_type(argv[3]) < 0)) {
-        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot | bare] [TYPE]\n");
+        !kind || (argc > 3 && find_type(argv[3]) < 0)) {
+        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [KIND] [TYPE], where KIND is one of:");
+        for (size_t i = 0; i < N_KINDS; i++)
+            fprintf(stderr, " %s", kinds[i].name);
+        fprintf(stderr, "\n");
         return 2;
     }
     tiny_model_defaults(&options);
-    if (!strcmp(kind, "r1")) {
-        options.chat = "r1";
-        options.pre = "deepseek-r1-qwen";
-    } else if (!strcmp(kind, "llama")) {
-        options.architecture = "llama";
-        options.pre = "smollm";
-        options.tied = true;
-        options.biases = false;
-        tiny_model_set_types(&options, TENSOR_Q8_0);
-    } else if (!strcmp(kind, "long")) {
-        options.n_context = 1 << 17;
-    } else if (!strcmp(kind, "hot")) {
-        options.add_keys = add_temperature;
-    } else if (!strcmp(kind, "bare")) {
-        options.chat = NULL;
-    }
+    kind->make(&options);
     if (argc > 3)
         tiny_model_set_types(&options, (enum tensor_type)find_type(argv[3]));
     if (tiny_model_write(&options, argv[1], &error)) {

@@ -567,9 +567,8 @@ static void check_copies(const runnel_model *model, const float *logits)
 }
 
 /* Wherever the layers are cut, the logits are the same bits. */
-static void ranges_change_no_bit(void **state)
+static void check_ranges(const runnel_model *model)
 {
-    (void)state;
     static const struct {
         size_t n;
         struct forward_part parts[N_LAYERS];
@@ -579,15 +578,6 @@ static void ranges_change_no_bit(void **state)
         {3, {{&cpu_backend, 2}, {&cpu_backend, 4}, {&cpu_backend, 5}}},
         {5, {{&cpu_backend, 1}, {&cpu_backend, 2}, {&cpu_backend, 3}, {&cpu_backend, 4}, {&cpu_backend, 5}}},
     };
-    struct tiny_model_options options;
-    tiny_model_defaults(&options);
-    options.n_layers = N_LAYERS;
-    options.k_bias = 64.5f; /* about where keys in 16 bits become too coarse: layers differ */
-    runnel_model *model = tiny_engine_open(&options);
-    unsigned n_k_f32 = 0;
-    for (int i = 0; i < N_LAYERS; i++)
-        n_k_f32 += model->weights->kv_shapes[i].k_f32;
-    assert_in_range(n_k_f32, 1, N_LAYERS - 1);
     size_t n_bytes;
     float *expected = logits_of_parts(model, cuts[0].parts, cuts[0].n, &n_bytes);
     check_copies(model, expected);
@@ -597,6 +587,43 @@ static void ranges_change_no_bit(void **state)
         free(logits);
     }
     free(expected);
+}
+
+static void ranges_change_no_bit(void **state)
+{
+    (void)state;
+    struct tiny_model_options options;
+    tiny_model_defaults(&options);
+    options.n_layers = N_LAYERS;
+    options.k_bias = 64.5f; /* about where keys in 16 bits become too coarse: layers differ */
+    runnel_model *model = tiny_engine_open(&options);
+    unsigned n_k_f32 = 0;
+    for (int i = 0; i < N_LAYERS; i++)
+        n_k_f32 += model->weights->kv_shapes[i].k_f32;
+    assert_in_range(n_k_f32, 1, N_LAYERS - 1);
+    check_ranges(model);
+    runnel_model_close(model);
+}
+
+static void add_period(struct gguf_writer *writer, void *user)
+{
+    (void)user;
+    gguf_writer_add_u32(writer, "gemma3.attention.sliding_window_pattern", 3);
+}
+
+/* Which layers have a window is counted from the model's first one; embeddings are scaled once. */
+static void ranges_of_layers_with_windows_change_no_bit(void **state)
+{
+    (void)state;
+    struct tiny_model_options options;
+    tiny_model_defaults(&options);
+    options.architecture = "gemma3";
+    options.biases = false;
+    options.n_layers = N_LAYERS;
+    options.window = 60;
+    options.add_keys = add_period;
+    runnel_model *model = tiny_engine_open(&options);
+    check_ranges(model);
     runnel_model_close(model);
 }
 
@@ -608,6 +635,7 @@ int main(void)
         cmocka_unit_test(failed_steps_are_answers),
         cmocka_unit_test(failed_logits_are_told),
         cmocka_unit_test(ranges_change_no_bit),
+        cmocka_unit_test(ranges_of_layers_with_windows_change_no_bit),
         cmocka_unit_test(the_first_step_is_as_long_as_is_liked),
         cmocka_unit_test(steps_have_the_rows_that_are_liked),
     };

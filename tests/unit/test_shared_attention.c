@@ -24,11 +24,10 @@ static struct {
 
 static void count_attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                             const void *const *next_pages, const float *q, size_t q_stride,
-                            const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
-                            float *acc, size_t acc_stride)
+                            const struct attn_span *visible, uint32_t n_q, float scale,
+                            struct attn_state *states, float *acc, size_t acc_stride)
 {
-    spy.real->attention(shape, pages, next_pages, q, q_stride, n_visible, n_q, scale, states, acc,
-                        acc_stride);
+    spy.real->attention(shape, pages, next_pages, q, q_stride, visible, n_q, scale, states, acc, acc_stride);
     atomic_fetch_add(&spy.n_calls, 1);
     atomic_fetch_add(&spy.n_rows, n_q);
     for (uint32_t i = 0; i < shape->head_dim && spy.plant_from_rows && n_q >= spy.plant_from_rows; i++)
@@ -217,6 +216,29 @@ static runnel_model *open_model(void)
     return model;
 }
 
+static void add_period(struct gguf_writer *writer, void *user)
+{
+    (void)user;
+    gguf_writer_add_u32(writer, "gemma3.attention.sliding_window_pattern", N_LAYERS);
+}
+
+/* Of which all layers but the last see a window. */
+static runnel_model *open_model_with_window(uint32_t window)
+{
+    struct tiny_model_options options = tiny_engine_model();
+    options.architecture = "gemma3";
+    options.n_layers = N_LAYERS;
+    options.n_hidden = options.n_ffn = 96;
+    options.biases = false;
+    options.window = window;
+    options.add_keys = add_period;
+    tiny_model_set_types(&options, TENSOR_Q8_0);
+    runnel_model *model = tiny_engine_open(&options);
+    for (uint32_t i = 0; i < N_LAYERS; i++)
+        assert_int_equal(model_config_window(&model->weights->config, i), i + 1 < N_LAYERS ? window : 0);
+    return model;
+}
+
 static size_t bytes_of(const runnel_model *model)
 {
     return (size_t)N_ROWS * model->weights->config.n_vocab * sizeof(float);
@@ -247,6 +269,28 @@ static void the_same_bits_and_fewer_readings(void **state)
         free(alone);
     }
     runnel_model_close(model);
+}
+
+/* Rows of one task may see different parts of a block, and blocks that other rows do not see. */
+static void windows_give_the_same_bits(void **state)
+{
+    (void)state;
+    static const uint32_t windows[] = {40, 300};
+    const struct kernels *all;
+    size_t n_levels = kernels_possible(&all);
+    spy.real = &all[n_levels - 1];
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        runnel_model *model = open_model_with_window(windows[i]);
+        unsigned n_alone, n_together;
+        float *alone = last_step(model, false, 2, 0, &n_alone),
+              *together = last_step(model, true, 2, 0, &n_together);
+        if (memcmp(together, alone, bytes_of(model)) != 0)
+            fail_msg("window of %u: logits are others together", windows[i]);
+        assert_true(n_together < n_alone);
+        free(alone);
+        free(together);
+        runnel_model_close(model);
+    }
 }
 
 /* The comparison above would tell if a row's result depended on the rows beside it in a bit. */
@@ -286,6 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_bits_and_fewer_readings),
+        cmocka_unit_test(windows_give_the_same_bits),
         cmocka_unit_test(a_planted_bit_is_seen),
         cmocka_unit_test(many_threads_have_work),
     };

@@ -5,6 +5,7 @@
 #include "model/tensors.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -123,6 +124,62 @@ static void whole_files_are_bound(void **state)
     }
 }
 
+/* What traits bring beyond biases: norms of heads, norms of what is added, factors of rotation. */
+static void norms_and_factors_are_bound(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *architecture;
+        bool rope_factors;
+        uint32_t n_head_norms, n_wide_norms; /* of a layer */
+    } cases[] = {{"qwen3", false, 2, 2}, {"gemma3", false, 2, 4}, {"llama", true, 0, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tiny_model_options options;
+        tiny_model_defaults(&options);
+        options.architecture = cases[i].architecture;
+        options.rope_factors = cases[i].rope_factors;
+        options.head_dim = 128;
+        options.window = 64;
+        options.biases = false;
+        options.tied = true;
+        struct file file = read_tiny_model(&options);
+        struct weights weights;
+        size_t n_bound;
+        runnel_error error;
+        if (bind(&file, NULL, &weights, &n_bound, &error))
+            fail_msg("%s", error.message);
+        uint32_t n_norms = cases[i].n_head_norms + cases[i].n_wide_norms;
+        assert_int_equal(n_bound, N_LAYERS * (N_MATRICES + n_norms) + 2 + cases[i].rope_factors);
+        assert_int_equal(weights.n_parameters,
+                         weights.n_layer_weights + options.n_hidden * (uint64_t)(TINY_MODEL_TOKENS + 1) +
+                             (cases[i].rope_factors ? options.head_dim / 2 : 0) +
+                             N_LAYERS * ((uint64_t)cases[i].n_head_norms * options.head_dim +
+                                         (uint64_t)cases[i].n_wide_norms * options.n_hidden));
+        free(file.bytes);
+    }
+}
+
+/* A norm of another width than a head's, and factors where the architecture has none. */
+static void norms_and_factors_have_shapes(void **state)
+{
+    (void)state;
+    struct tiny_model_options options;
+    tiny_model_defaults(&options);
+    options.architecture = "qwen3";
+    options.biases = false;
+    options.head_dim = 128;
+    struct file file = read_tiny_model(&options);
+    rename_tensor(&file, "blk.0.attn_q_norm.weight", "blk.0.attn_?_norm.weight");
+    refused(&file, NULL, RUNNEL_EFORMAT,
+            "tensor blk.0.attn_q_norm.weight: not in the file, expected [128, 1]");
+    free(file.bytes);
+    options.rope_factors = true;
+    file = read_tiny_model(&options);
+    refused(&file, NULL, RUNNEL_EUNSUPPORTED,
+            "tensor rope_freqs.weight: not part of a qwen3 model as it is known here");
+    free(file.bytes);
+}
+
 static void other_lists_are_refused(void **state)
 {
     (void)state;
@@ -180,6 +237,36 @@ static void traits_bring_tensors(void **state)
     free(file.bytes);
 }
 
+/* Scores of Gemma's largest model, known by its layers, are divided by another root. */
+static void scores_of_62_layers_are_scaled_by_the_width(void **state)
+{
+    (void)state;
+    for (uint32_t n_layers = 61; n_layers <= 63; n_layers++) {
+        struct tiny_model_options options;
+        tiny_model_defaults(&options);
+        tiny_model_set_types(&options, TENSOR_F32);
+        options.architecture = "gemma3";
+        options.n_layers = n_layers;
+        options.n_hidden = 64;
+        options.n_ffn = 32;
+        options.head_dim = 32;
+        options.window = 8;
+        options.biases = false;
+        struct file file = read_tiny_model(&options);
+        struct weights weights;
+        size_t n_bound;
+        runnel_error error;
+        if (bind(&file, NULL, &weights, &n_bound, &error))
+            fail_msg("%s", error.message);
+        assert_true(weights.config.attention_scale == 1.0f / sqrtf(n_layers == 62 ? 64 / 4 : 32));
+        assert_true(weights.config.embedding_scale == 8);
+        assert_true(weights.config.window_rope.base == 10000);
+        assert_int_equal(model_config_window(&weights.config, 4), 8);
+        assert_int_equal(model_config_window(&weights.config, 5), 0);
+        free(file.bytes);
+    }
+}
+
 static void unknown_architectures_are_named(void **state)
 {
     (void)state;
@@ -194,8 +281,9 @@ static void unknown_architectures_are_named(void **state)
     runnel_error error;
     assert_int_equal(gguf_open(path, &gguf, &error), RUNNEL_OK);
     assert_int_equal(model_config_read(gguf, &config, &error), RUNNEL_EUNSUPPORTED);
-    assert_string_equal(error.message,
-                        "key general.architecture: \"starfish\" is not known, expected qwen2 or llama");
+    assert_string_equal(
+        error.message,
+        "key general.architecture: \"starfish\" is not known, expected qwen2, llama, qwen3 or gemma3");
     gguf_close(gguf);
     close(fd);
     free(file.bytes);
@@ -205,8 +293,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_files_are_bound),
+        cmocka_unit_test(norms_and_factors_are_bound),
+        cmocka_unit_test(norms_and_factors_have_shapes),
         cmocka_unit_test(other_lists_are_refused),
         cmocka_unit_test(traits_bring_tensors),
+        cmocka_unit_test(scores_of_62_layers_are_scaled_by_the_width),
         cmocka_unit_test(unknown_architectures_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,8 @@ struct group {
     const float *q;  /* first row */
     size_t q_stride;
     float scale;
-    uint32_t n_visible[GROUP_ROWS], most;
+    struct attn_span visible[GROUP_ROWS];
+    uint32_t least, most;                   /* of all rows' positions; the first one of its page */
     float q_scale[GROUP_ROWS];              /* what a one of q_whole is worth, times scale */
     struct attn_state partials[GROUP_ROWS]; /* of this block */
     struct act_scale weight_scales[GROUP_ROWS];
@@ -65,7 +66,7 @@ INLINE void prefetch(const uint8_t *p)
 static void prefetch_scales(const struct group *g)
 {
     const size_t n_bytes = KV_PAGE * sizeof(float);
-    for (uint32_t page = 0; page * KV_PAGE < g->most; page++)
+    for (uint32_t page = g->least / KV_PAGE; page * KV_PAGE < g->most; page++)
         for (size_t at = 0; at < n_bytes; at += 64) {
             if (g->pages[page])
                 prefetch((const uint8_t *)g->pages[page] + g->v_scales_at + at);
@@ -155,7 +156,7 @@ INLINE void score_f32(struct group *g, const uint8_t *page, uint32_t slot, float
 
 INLINE void score_rows(struct group *g, const int m)
 {
-    for (uint32_t position = 0; position < g->most; position += 16 * SCORE_VECTORS) {
+    for (uint32_t position = g->least; position < g->most; position += 16 * SCORE_VECTORS) {
         const uint8_t *page = g->pages[position / KV_PAGE];
         uint32_t slot = position % KV_PAGE;
         if (!page)
@@ -174,12 +175,14 @@ static void find_largest(struct group *g, int m)
 {
     for (int row = 0; row < m; row++) {
         const float *p = g->p[row];
-        uint32_t n = g->n_visible[row];
+        uint32_t begin = g->visible[row].begin, n = g->visible[row].end;
         vector16 largest = v_set(-INFINITY);
-        for (uint32_t i = 0; i < n; i += 16) {
+        for (uint32_t i = begin / 16 * 16; i < n; i += 16) {
             if (!g->pages[i / KV_PAGE])
                 continue;
             vector16 scores = v_load(p + i);
+            if (i < begin)
+                scores = v_first(v_set(-INFINITY), scores, begin - i);
             if (n - i < 16)
                 scores = v_first(scores, v_set(-INFINITY), n - i);
             largest = v_max(scores, largest);
@@ -193,14 +196,18 @@ static void exponentiate(struct group *g, int m)
 {
     for (int row = 0; row < m; row++) {
         float *p = g->p[row];
-        uint32_t n = g->n_visible[row];
+        uint32_t begin = g->visible[row].begin, n = g->visible[row].end;
         vector16 largest = v_set(g->partials[row].m), total = v_set(0.0f), largest_weight = v_set(0.0f);
-        for (uint32_t i = 0; i < n; i += 16) {
+        for (uint32_t i = begin / 16 * 16; i < n; i += 16) {
             const uint8_t *page = g->pages[i / KV_PAGE];
             if (!page)
                 continue;
             vector16 e = v_exp(v_sub(v_load(p + i), largest));
             vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
+            if (i < begin) {
+                e = v_first(v_set(0.0f), e, begin - i);
+                weight = v_first(v_set(0.0f), weight, begin - i);
+            }
             if (n - i < 16) {
                 e = v_first(e, v_set(0.0f), n - i);
                 weight = v_first(weight, v_set(0.0f), n - i);
@@ -221,7 +228,10 @@ static void round_weights(struct group *g, int m)
         const float *p = g->p[row];
         int16_t *weights = g->weights[row];
         vector16 inverse = v_set(g->weight_scales[row].inverse);
-        uint32_t n = g->weight_scales[row].inverse != 0.0f ? g->n_visible[row] : 0, i = 0;
+        uint32_t begin = g->visible[row].begin, i = g->least;
+        uint32_t n = g->weight_scales[row].inverse != 0.0f ? g->visible[row].end : 0;
+        for (; i + 16 <= begin; i += 16)
+            v_store_i16(weights + i, v_set(0.0f));
         for (; i < n; i += 16)
             if (g->pages[i / KV_PAGE])
                 v_store_i16(weights + i, v_mul(v_load(p + i), inverse));
@@ -251,7 +261,7 @@ INLINE void value_columns(const struct group *g, uint32_t d, const int m, const 
     UNROLL
     for (int i = 0; i < m; i++)
         values[i] = v_set(0.0f);
-    for (uint32_t position = 0; position < g->most; position += KV_PAGE) {
+    for (uint32_t position = g->least; position < g->most; position += KV_PAGE) {
         const uint8_t *page = g->pages[position / KV_PAGE];
         if (!page)
             continue;
@@ -323,7 +333,7 @@ ATTEND(12)
 
 static void attention(const struct kv_shape *shape, const void *const pages[ATTN_BLOCK_PAGES],
                       const void *const *next_pages, const float *q, size_t q_stride,
-                      const uint32_t *n_visible, uint32_t n_q, float scale, struct attn_state *states,
+                      const struct attn_span *visible, uint32_t n_q, float scale, struct attn_state *states,
                       float *acc, size_t acc_stride)
 {
     static void (*const attend[GROUP_ROWS])(struct group *, struct attn_state *, float *, size_t) = {
@@ -355,10 +365,13 @@ static void attention(const struct kv_shape *shape, const void *const pages[ATTN
     for (uint32_t i = 0; i < n_q;) {
         uint32_t first = i;
         g.most = 0;
-        for (; i < n_q && i - first < GROUP_ROWS && n_visible[i] > 0; i++) {
-            g.n_visible[i - first] = n_visible[i];
-            g.most = n_visible[i] > g.most ? n_visible[i] : g.most;
+        g.least = ATTN_BLOCK;
+        for (; i < n_q && i - first < GROUP_ROWS && visible[i].begin < visible[i].end; i++) {
+            g.visible[i - first] = visible[i];
+            g.least = visible[i].begin < g.least ? visible[i].begin : g.least;
+            g.most = visible[i].end > g.most ? visible[i].end : g.most;
         }
+        g.least -= g.least % KV_PAGE;
         g.q = q + first * q_stride;
         if (i > first)
             attend[i - first - 1](&g, states + first, acc + first * acc_stride, acc_stride);

@@ -1,4 +1,4 @@
-/* rows_body.h: what is done to single rows: quantisation, norm, rotation, SiLU. The body of avx2.c and of
+/* rows_body.h: what is done to single rows: quantisation, norm, rotation, SiLU and GELU. The body of avx2.c and of
  * avx512.c, each compiled for its own vectors; same operations in the same order as ref.c. */
 #include "kernels/x86/vector16.h"
 
@@ -113,6 +113,16 @@ static void silu_mul(const float *gate, const float *up, uint32_t n, float *out)
     }
 }
 
+static void gelu_mul(const float *gate, const float *up, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i += 16) {
+        vector16 x = v_load_n(gate + i, n - i);
+        vector16 t = v_fma(v_mul(x, x), v_set(GELU_SQUARE), v_set(GELU_ONE));
+        vector16 gelu = v_div(x, v_add(v_set(1.0f), v_exp(v_negative(v_mul(x, t)))));
+        v_store_n(out + i, v_mul(gelu, v_load_n(up + i, n - i)), n - i);
+    }
+}
+
 static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cosine,
                  const float *sine, bool interleaved)
 {
@@ -138,4 +148,5 @@ static void fill_rows(struct kernels *kernels)
     kernels->rms_norm = rms_norm;
     kernels->rope = rope;
     kernels->silu_mul = silu_mul;
+    kernels->gelu_mul = gelu_mul;
 }
