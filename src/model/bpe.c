@@ -1,6 +1,8 @@
 /* bpe.c: the merge rules and the merge queue. See bpe.h. */
 #include "model/bpe.h"
 
+#include "model/merge_queue.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,51 +137,6 @@ static int scratch_reserve(struct bpe_scratch *scratch, size_t n, runnel_error *
     return RUNNEL_OK;
 }
 
-int token_list_reserve(struct token_list *list, size_t n, runnel_error *error)
-{
-    if (n <= list->cap - list->n)
-        return RUNNEL_OK;
-    size_t cap = list->cap ? list->cap : 64;
-    while (cap < list->n + n)
-        cap += cap / 2;
-    int32_t *ids = realloc(list->ids, cap * sizeof *ids);
-    if (!ids)
-        return error_set(error, RUNNEL_ENOMEM, "out of memory for %zu tokens", list->n + n);
-    list->ids = ids;
-    list->cap = cap;
-    return RUNNEL_OK;
-}
-
-static void sift_down(uint64_t *queue, size_t n, size_t i)
-{
-    uint64_t entry = queue[i];
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && queue[child + 1] < queue[child])
-            child++;
-        if (entry <= queue[child])
-            break;
-        queue[i] = queue[child];
-    }
-    queue[i] = entry;
-}
-
-static void push(uint64_t *queue, size_t *n, uint64_t entry)
-{
-    size_t i = (*n)++;
-    for (size_t parent; i > 0 && queue[parent = (i - 1) / 2] > entry; i = parent)
-        queue[i] = queue[parent];
-    queue[i] = entry;
-}
-
-static uint64_t pop(uint64_t *queue, size_t *n)
-{
-    uint64_t first = queue[0];
-    queue[0] = queue[--*n];
-    if (*n)
-        sift_down(queue, *n, 0);
-    return first;
-}
-
 /* The pair that starts at place, if there is a rule for it. */
 static bool pair_entry(const struct bpe *bpe, const struct bpe_symbol *symbols, uint32_t place,
                        uint64_t *entry)
@@ -188,23 +145,22 @@ static bool pair_entry(const struct bpe *bpe, const struct bpe_symbol *symbols, 
     if (next == NONE)
         return false;
     uint32_t rank = find_rank(bpe, symbols[place].token, symbols[next].token);
-    *entry = (uint64_t)rank << 32 | place;
+    *entry = merge_entry(rank, place);
     return rank != NONE;
 }
 
 /* Merges until no rule applies. The queue holds at most n - 1 entries at first and grows by one with a merge,
  * of which there are at most n - 1. An entry whose symbols have changed since is passed over. */
-static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_t n, uint64_t *queue)
+static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_t n, uint64_t *entries)
 {
-    size_t n_queue = 0;
+    struct merge_queue queue = {entries, 0};
     uint64_t entry;
     for (uint32_t i = 0; i < n; i++)
         if (pair_entry(bpe, symbols, i, &entry))
-            queue[n_queue++] = entry;
-    for (size_t i = n_queue / 2; i-- > 0;)
-        sift_down(queue, n_queue, i);
-    while (n_queue) {
-        entry = pop(queue, &n_queue);
+            queue.entries[queue.n++] = entry;
+    merge_queue_arrange(&queue);
+    while (queue.n) {
+        entry = merge_queue_pop(&queue);
         const struct bpe_rule *rule = &bpe->rules[entry >> 32];
         uint32_t place = (uint32_t)entry;
         struct bpe_symbol *left = &symbols[place];
@@ -217,9 +173,9 @@ static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_
         if (left->next != NONE)
             symbols[left->next].previous = place;
         if (left->previous != NONE && pair_entry(bpe, symbols, left->previous, &entry))
-            push(queue, &n_queue, entry);
+            merge_queue_push(&queue, entry);
         if (pair_entry(bpe, symbols, place, &entry))
-            push(queue, &n_queue, entry);
+            merge_queue_push(&queue, entry);
     }
 }
 

@@ -5,6 +5,7 @@
 #ifndef RUNNEL_MODEL_BPE_H
 #define RUNNEL_MODEL_BPE_H
 
+#include "model/token_list.h"
 #include "model/vocabulary.h"
 
 struct bpe_rule { /* left and right, side by side, become merged; the rule's index is its rank */
@@ -45,8 +46,5 @@ void bpe_scratch_free(struct bpe_scratch *scratch);
 /* Appends the tokens of one word of less than 2^31 bytes. Bytes that the vocabulary has no token for are left out. */
 int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_scratch *scratch,
                struct token_list *out, runnel_error *error);
-
-/* Makes room for n more tokens. */
-int token_list_reserve(struct token_list *list, size_t n, runnel_error *error);
 
 #endif

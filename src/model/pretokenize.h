@@ -19,11 +19,14 @@ struct cutter;
 int cutter_create(const struct pretokenizer *pretokenizer, struct cutter **cutter, runnel_error *error);
 void cutter_free(struct cutter *cutter);
 
-/* The length of the word that begins at offset, which is less than len and at a character's start. text must be valid
- * UTF-8. Negative: an error. */
-int64_t cutter_next(struct cutter *cutter, const char *text, size_t len, size_t offset, runnel_error *error);
+struct word {
+    const char *text; /* within the text that is cut */
+    size_t len;       /* never 0 */
+};
 
-/* How many bytes from text on are valid UTF-8: whole characters, no surrogates, nothing over-long. */
-size_t utf8_valid_prefix(const char *text, size_t len);
+/* Begins to cut a text, which must be valid UTF-8 and stay until its last word. */
+void cutter_begin(struct cutter *cutter, const char *text, size_t len);
+/* The next word: they follow each other without a gap. 1: there is one; 0: the text has ended; negative: an error. */
+int cutter_next(struct cutter *cutter, struct word *word, runnel_error *error);
 
 #endif

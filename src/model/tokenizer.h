@@ -1,12 +1,13 @@
-/* tokenizer.h: byte-level BPE, text to token ids and back.
+/* tokenizer.h: text to token ids and back.
  *
  * A struct tokenizer owns its tables, copied from the file; immutable after creation, any number of threads may use it.
- * Pre-tokenizers: deepseek-r1-qwen, qwen2, smollm. Encoding takes time linear in the text (a merge queue). */
+ * The ways of encoding are listed in tokenizer.c. Encoding a text of n bytes takes time n log n at most. */
 #ifndef RUNNEL_MODEL_TOKENIZER_H
 #define RUNNEL_MODEL_TOKENIZER_H
 
 #include "base/text.h"
 #include "model/gguf.h"
+#include "model/token_list.h"
 
 enum token_kind {
     TOKEN_NORMAL = 1,
@@ -23,7 +24,7 @@ int tokenizer_create(const struct gguf *gguf, struct tokenizer **tokenizer, runn
 void tokenizer_free(struct tokenizer *tokenizer);
 
 size_t tokenizer_n_tokens(const struct tokenizer *tokenizer);
-const char *tokenizer_pre(const struct tokenizer *tokenizer); /* "qwen2" */
+const char *tokenizer_pre(const struct tokenizer *tokenizer); /* "qwen2"; "": has no pre-tokenizer */
 int32_t tokenizer_bos(const struct tokenizer *tokenizer);     /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);     /* -1: none */
 /* True if the file wants bos before texts that have no template. Encoding does not add it. */
@@ -35,11 +36,6 @@ const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 /* The id of the token whose text is exactly this, of any kind; -1: none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len);
-
-struct token_list { /* grows by realloc; starts zeroed; free(ids) */
-    int32_t *ids;
-    size_t n, cap;
-};
 
 /* Appends the tokens of text to out. A control token is recognised only where it lies whole in one of the spans (in
  * ascending order); user-defined tokens match everywhere; all else is ordinary text, split and merged across the

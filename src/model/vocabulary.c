@@ -94,7 +94,8 @@ static int parse_byte_token(struct gguf_string text)
 
 /* Writes the bytes of one token to out, which has room for its text. Returns how many, or a negative error.
  */
-static int64_t decode_token(struct gguf_string text, int32_t kind, size_t id, char *out, runnel_error *error)
+static int64_t decode_token(enum token_spelling spelling, struct gguf_string text, int32_t kind, size_t id,
+                            char *out, runnel_error *error)
 {
     if (text.len == 0)
         return error_set(error, RUNNEL_EFORMAT, "tokenizer.ggml.tokens: token %zu is empty", id);
@@ -105,7 +106,7 @@ static int64_t decode_token(struct gguf_string text, int32_t kind, size_t id, ch
     if (kind < TOKEN_NORMAL || kind > TOKEN_BYTE)
         return error_set(error, RUNNEL_EFORMAT,
                          "tokenizer.ggml.token_type: token %zu has type %d, 1 to 6 expected", id, (int)kind);
-    if (kind == TOKEN_NORMAL)
+    if (kind == TOKEN_NORMAL && spelling == SPELLED_BYTE_LEVEL)
         return (int64_t)byte_level_decode(text.bytes, text.len, out);
     if (kind == TOKEN_BYTE) {
         int byte = parse_byte_token(text);
@@ -174,8 +175,8 @@ static int allocate(struct vocabulary *vocabulary, const struct gguf_string *tex
     return RUNNEL_OK;
 }
 
-int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *texts, const int32_t *kinds,
-                     size_t n, runnel_error *error)
+int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling,
+                     const struct gguf_string *texts, const int32_t *kinds, size_t n, runnel_error *error)
 {
     *vocabulary = (struct vocabulary){0};
     int code = allocate(vocabulary, texts, n, error);
@@ -184,7 +185,7 @@ int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *te
     vocabulary->offsets[0] = 0;
     for (size_t id = 0; id < n; id++) {
         uint32_t begin = vocabulary->offsets[id];
-        int64_t len = decode_token(texts[id], kinds[id], id, vocabulary->bytes + begin, error);
+        int64_t len = decode_token(spelling, texts[id], kinds[id], id, vocabulary->bytes + begin, error);
         if (len < 0) {
             code = (int)len;
             goto fail;

@@ -10,6 +10,11 @@
 
 enum { TOKEN_MAX_BYTES = 1024 }; /* of one token's text in the file; the longest known ones have 256 */
 
+/* How a file writes the bytes of ordinary tokens. */
+enum token_spelling {
+    SPELLED_BYTE_LEVEL, /* every byte as one printable character */
+};
+
 #define KIND_BIT(kind) (1u << (kind))
 #define KIND_ANY       0xffu
 
@@ -25,8 +30,8 @@ struct vocabulary {
 
 /* Fills *vocabulary from the file's lists, which have n entries each. Free with vocabulary_free, also after a failure
  * (then it is empty). */
-int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *texts, const int32_t *kinds,
-                     size_t n, runnel_error *error);
+int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling,
+                     const struct gguf_string *texts, const int32_t *kinds, size_t n, runnel_error *error);
 void vocabulary_free(struct vocabulary *vocabulary);
 
 /* The bytes of token id, which must be in range. */
