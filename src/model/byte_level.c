@@ -14,11 +14,14 @@ struct byte_level {
     struct encoding encoding;
     struct bpe bpe;
     struct pretokenizer *pretokenizer;
+    const struct vocabulary
+        *whole_words; /* where words are looked up before they are merged; NULL: nowhere */
 };
 
 struct byte_level_session {
     struct encoding_session session;
     const struct bpe *bpe;
+    const struct vocabulary *whole_words;
     struct cutter *cutter;
     struct bpe_scratch scratch;
 };
@@ -56,8 +59,13 @@ static int byte_level_create(const struct gguf *gguf, const struct vocabulary *v
         byte_level_free(&byte_level->encoding);
         return code;
     }
-    byte_level->encoding.kind = &encoding_byte_level;
-    byte_level->encoding.pre = pretokenizer_name(byte_level->pretokenizer);
+    const struct pretokenizer *pretokenizer = byte_level->pretokenizer;
+    byte_level->encoding = (struct encoding){
+        .kind = &encoding_byte_level,
+        .pre = pretokenizer_name(pretokenizer),
+        .adds_bos = pretokenizer_adds_bos(pretokenizer),
+    };
+    byte_level->whole_words = pretokenizer_keeps_words(pretokenizer) ? vocabulary : NULL;
     *out = &byte_level->encoding;
     return RUNNEL_OK;
 }
@@ -81,6 +89,7 @@ static int byte_level_begin(const struct encoding *encoding, struct encoding_ses
         return error_set(error, RUNNEL_ENOMEM, "out of memory for cutting text into words");
     session->session.encoding = encoding;
     session->bpe = &byte_level->bpe;
+    session->whole_words = byte_level->whole_words;
     int code = cutter_create(byte_level->pretokenizer, &session->cutter, error);
     if (code) {
         byte_level_end(&session->session);
@@ -93,6 +102,10 @@ static int byte_level_begin(const struct encoding *encoding, struct encoding_ses
 static int encode_word(struct byte_level_session *session, const char *word, size_t len,
                        struct token_list *out, runnel_error *error)
 {
+    int32_t whole =
+        session->whole_words ? vocabulary_find(session->whole_words, word, len, KIND_BIT(TOKEN_NORMAL)) : -1;
+    if (whole >= 0)
+        return token_list_add(out, whole, error);
     return bpe_encode(session->bpe, word, len, &session->scratch, out, error);
 }
 
@@ -111,9 +124,10 @@ static int encode_words(struct byte_level_session *session, const char *text, si
 }
 
 static int byte_level_encode(struct encoding_session *encoding_session, const char *text, size_t len,
-                             struct token_list *out, runnel_error *error)
+                             bool is_spaced, struct token_list *out, runnel_error *error)
 {
     struct byte_level_session *session = (struct byte_level_session *)encoding_session;
+    (void)is_spaced; /* never asked for */
     while (len) {
         size_t valid = utf8_find_wrong(text, len);
         int code = encode_words(session, text, valid, out, error);

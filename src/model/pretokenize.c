@@ -1,9 +1,9 @@
 /* pretokenize.c: the regular expressions of the known tokenizers, compiled by PCRE2. See pretokenize.h.
  *
- * The expressions are those of the models' own Hugging Face tokenizers, with two changes that keep their
- * meaning: \s is written out as Unicode's White_Space (PCRE2's \s has U+180E besides), and the two steps of
- * smollm (cut out every digit, then GPT-2's expression within what is left) are one expression. Every
- * character is matched by one of the alternatives, so a match always begins where the last one ended. */
+ * The expressions are those of the models' own Hugging Face tokenizers, with changes that keep their meaning: \s is written
+ * out as Unicode's White_Space (PCRE2's \s has U+180E besides), two steps of which the first cuts out every digit are one
+ * expression, and what could scan the same spaces from each of them does not. A match takes time linear in what it passes:
+ * cutting is linear in the text. */
 #include "model/pretokenize.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -17,23 +17,58 @@ enum { STAGES_MAX = 7 /* one more than any family has: the last is NULL */ };
 #define SPACE                                                                                                \
     "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-#define QWEN2                                                                                                \
+/* clang-format off */
+#define LIKE_QWEN2(LETTER, MARK, NUMBER)                                                                     \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)"                                                                           \
-    "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"                                                                         \
-    "|\\p{N}"                                                                                                \
-    "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*"                                                                  \
+    "|[^\\r\\n\\p{L}\\p{N}]?" LETTER "+"                                                                     \
+    "|" NUMBER                                                                                               \
+    "| ?[^" SPACE "\\p{L}" MARK "\\p{N}]+[\\r\\n]*"                                                           \
     "|[" SPACE "]*[\\r\\n]+"                                                                                 \
     "|[" SPACE "]+(?![^" SPACE "])"                                                                          \
     "|[" SPACE "]+"
+#define QWEN2  LIKE_QWEN2("\\p{L}", "", "\\p{N}")
+#define QWEN35 LIKE_QWEN2("[\\p{L}\\p{M}]", "\\p{M}", "\\p{N}")
+#define LLAMA3 LIKE_QWEN2("\\p{L}", "", "\\p{N}{1,3}")
 
-/* A digit ends what came before it like the end of the text does: spaces before one are not split. */
-#define SMOLLM                                                                                               \
+#define LIKE_GPT2(NUMBER, END)                                                                               \
     "'s|'t|'re|'ve|'m|'ll|'d"                                                                                \
     "| ?\\p{L}+"                                                                                             \
-    "|\\p{N}"                                                                                                \
+    "|" NUMBER                                                                                               \
     "| ?[^" SPACE "\\p{L}\\p{N}]+"                                                                           \
-    "|[" SPACE "]+(?![^" SPACE "\\p{N}])"                                                                    \
+    "|[" SPACE "]+(?![^" SPACE END "])"                                                                      \
     "|[" SPACE "]+"
+#define GPT2 LIKE_GPT2(" ?\\p{N}+", "")
+/* Digits are cut out first, each alone. One ends what came before it like the end of the text does: spaces before one are
+ * not split. */
+#define DIGITS_AND_GPT2 LIKE_GPT2("\\p{N}", "\\p{N}")
+
+#define NEWLINE       "[\\r\\n]"
+#define PUNCTUATION   "[\\p{P}$+<=>^~|`]+"
+#define THREE_DIGITS  "[0-9]{3}"
+#define SPACES_AT_END "(?<![" SPACE "])[" SPACE "]++\\z"
+#define CHINESE       "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
+/* Of alphabets with capitals, as a list that one model's tokenizer has. */
+#define DEEPSEEK_LETTERS                                                                                     \
+    "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}" \
+    "\\x{295}-\\x{2af}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}" \
+    "\\x{38c}\\x{38e}-\\x{3a1}\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}" \
+    "\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}" \
+    "\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}" \
+    "\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}\\x{1f5d}" \
+    "\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}" \
+    "\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}" \
+    "\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}" \
+    "\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}\\x{213c}-\\x{213f}" \
+    "\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}" \
+    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}" \
+    "\\x{a771}-\\x{a787}\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}" \
+    "\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}" \
+    "\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}" \
+    "\\x{1e900}-\\x{1e943}"
+#define DEEPSEEK_WORD        "[" SPACE "]?[" DEEPSEEK_LETTERS "]+"
+#define DEEPSEEK_PUNCTUATION                                                                                 \
+    "[" SPACE "]?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3000}-\\x{3002}]+"
+/* clang-format on */
 
 /* Each expression of a family cuts the pieces that the one before it left, the first the whole text: what it matches becomes
  * a piece, and so does what lies between two matches. Matches never reach over the ends of a piece. The last pieces are
@@ -42,10 +77,26 @@ static const struct family {
     const char *name;
     const char *patterns[STAGES_MAX];
     bool leaves_nothing; /* the last pattern matches wherever it is tried: no text lies between its matches */
+    bool keeps_words;    /* a word that is a token is not merged */
+    bool adds_bos;       /* texts begin with the bos token unless the file says otherwise */
 } families[] = {
-    {"deepseek-r1-qwen", {QWEN2}, true},
-    {"qwen2", {QWEN2}, true},
-    {"smollm", {SMOLLM}, true},
+    {"command-r", {DIGITS_AND_GPT2}, .leaves_nothing = true},
+    {"deepseek-coder",
+     {NEWLINE, "[" SPACE "]?\\p{L}+", "[" SPACE "]?\\p{P}+", CHINESE, "\\p{N}"},
+     .leaves_nothing = false},
+    {"deepseek-llm",
+     {NEWLINE, DEEPSEEK_WORD, DEEPSEEK_PUNCTUATION, SPACES_AT_END, CHINESE, "\\p{N}+"},
+     .leaves_nothing = false},
+    {"deepseek-r1-qwen", {QWEN2}, .leaves_nothing = true},
+    {"falcon", {PUNCTUATION, GPT2, THREE_DIGITS}, .leaves_nothing = false},
+    {"gpt-2", {GPT2}, .leaves_nothing = true},
+    {"llama-bpe", {LLAMA3}, .leaves_nothing = true, .keeps_words = true, .adds_bos = true},
+    {"mpt", {GPT2}, .leaves_nothing = true},
+    {"qwen2", {QWEN2}, .leaves_nothing = true},
+    {"qwen35", {QWEN35}, .leaves_nothing = true},
+    {"refact", {DIGITS_AND_GPT2}, .leaves_nothing = true},
+    {"smollm", {DIGITS_AND_GPT2}, .leaves_nothing = true},
+    {"starcoder", {DIGITS_AND_GPT2}, .leaves_nothing = true},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -141,6 +192,16 @@ void pretokenizer_free(struct pretokenizer *pretokenizer)
 const char *pretokenizer_name(const struct pretokenizer *pretokenizer)
 {
     return pretokenizer->family->name;
+}
+
+bool pretokenizer_keeps_words(const struct pretokenizer *pretokenizer)
+{
+    return pretokenizer->family->keeps_words;
+}
+
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer)
+{
+    return pretokenizer->family->adds_bos;
 }
 
 int cutter_create(const struct pretokenizer *pretokenizer, struct cutter **out, runnel_error *error)

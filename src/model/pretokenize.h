@@ -13,6 +13,10 @@ struct pretokenizer;
 int pretokenizer_create(struct gguf_string name, struct pretokenizer **pretokenizer, runnel_error *error);
 void pretokenizer_free(struct pretokenizer *pretokenizer);
 const char *pretokenizer_name(const struct pretokenizer *pretokenizer);
+/* A word that is a token as a whole is not merged. */
+bool pretokenizer_keeps_words(const struct pretokenizer *pretokenizer);
+/* Texts begin with the bos token where the file does not say whether they do. */
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer);
 
 /* What one thread needs while it cuts. */
 struct cutter;

@@ -15,13 +15,16 @@
 
 /* What ends an answer: tokens that the file names by these keys, and tokens of these names. */
 static const char *const end_keys[] = {KEY_PREFIX "eos_token_id", KEY_PREFIX "eot_token_id"};
-static const char *const end_names[] = {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"};
+static const char *const end_names[] = {
+    "<|im_end|>", "<|endoftext|>",   "<｜end▁of▁sentence｜>", "<|eot_id|>",
+    "<|eom_id|>", "<|end_of_text|>", "<end_of_turn>",         "<|end|>",
+};
 enum {
     N_END_KEYS = sizeof end_keys / sizeof *end_keys,
     N_END_NAMES = sizeof end_names / sizeof *end_names,
 };
 
-static const struct encoding_kind *const encodings[] = {&encoding_byte_level};
+static const struct encoding_kind *const encodings[] = {&encoding_byte_level, &encoding_sentencepiece};
 enum { N_ENCODINGS = sizeof encodings / sizeof *encodings };
 
 struct tokenizer {
@@ -76,7 +79,7 @@ static int read_vocabulary(const struct gguf *gguf, enum token_spelling spelling
                          KEY_PREFIX "token_type has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
                          types.n, tokens.n);
     if (gguf_has_key(gguf,
-                     KEY_PREFIX "scores")) { /* not used by BPE, but a list that belongs to the tokens */
+                     KEY_PREFIX "scores")) { /* not used by all, but a list that belongs to the tokens */
         code = gguf_get_array(gguf, KEY_PREFIX "scores", GGUF_F32, &scores, error);
         if (code)
             return code;
@@ -120,9 +123,25 @@ static void add_end(struct tokenizer *tokenizer, int32_t id)
         tokenizer->ends[tokenizer->n_ends++] = id;
 }
 
+/* The token that begins or ends texts where the file does not name it, if there is such a control token. */
+static int32_t default_id(const struct tokenizer *tokenizer, int32_t id)
+{
+    return id && tokenizer_kind(tokenizer, id) == TOKEN_CONTROL ? id : -1;
+}
+
+/* A token that begins or ends texts is a control token, also where the file has it found in anybody's text. */
+static void keep_from_text(struct tokenizer *tokenizer, int32_t id)
+{
+    if (tokenizer_kind(tokenizer, id) == TOKEN_USER_DEFINED)
+        tokenizer->vocabulary.kinds[id] = TOKEN_CONTROL;
+}
+
 static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
 {
     static const char suffix[] = "_token_id";
+    const struct encoding *encoding = tokenizer->encoding;
+    tokenizer->bos = default_id(tokenizer, encoding->kind->bos);
+    tokenizer->eos = default_id(tokenizer, encoding->kind->eos);
     /* Every id is checked, also those that are not used here. */
     for (size_t i = 0; i < gguf_n_keys(gguf); i++) {
         const char *key = gguf_key_name(gguf, i);
@@ -140,12 +159,17 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
             tokenizer->eos = id;
         if (is_end_key(key))
             add_end(tokenizer, id);
+        if (is_end_key(key) || strcmp(key, KEY_PREFIX "bos_token_id") == 0)
+            keep_from_text(tokenizer, id);
     }
-    if (tokenizer->bos >= 0 && gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
-        int code = gguf_get_bool(gguf, KEY_PREFIX "add_bos_token", &tokenizer->adds_bos, error);
+    bool adds_bos = encoding->adds_bos;
+    if (gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
+        int code = gguf_get_bool(gguf, KEY_PREFIX "add_bos_token", &adds_bos, error);
         if (code)
             return code;
     }
+    tokenizer->adds_bos = tokenizer->bos >= 0 && adds_bos;
+    add_end(tokenizer, tokenizer->eos);
     for (size_t i = 0; i < N_END_NAMES; i++)
         add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
                                            KIND_BIT(TOKEN_CONTROL)));
@@ -154,7 +178,7 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
 
 int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_error *error)
 {
-    const struct encoding_kind *kind;
+    const struct encoding_kind *kind = NULL;
     int code = find_encoding(gguf, &kind, error);
     if (code)
         return code;
@@ -245,28 +269,52 @@ struct gguf_string tokenizer_piece(const struct tokenizer *tokenizer, int32_t id
                                    : (struct gguf_string){"", 0};
 }
 
-/* Ordinary text and tokens that stand for themselves, in turns. */
+bool tokenizer_has_text(const struct tokenizer *tokenizer, int32_t id)
+{
+    enum token_kind kind = tokenizer_kind(tokenizer, id);
+    return kind != TOKEN_CONTROL && kind != TOKEN_UNKNOWN;
+}
+
+/* Whether ordinary text after this token was encoded with a space before it. */
+static bool spaces_follow(const struct tokenizer *tokenizer, int32_t id)
+{
+    return tokenizer->encoding->adds_space_prefix &&
+           (!tokenizer_has_text(tokenizer, id) || tokenizer_kind(tokenizer, id) == TOKEN_USER_DEFINED);
+}
+
+struct gguf_string tokenizer_text(const struct tokenizer *tokenizer, int32_t before, int32_t id)
+{
+    struct gguf_string text = tokenizer_piece(tokenizer, id);
+    enum token_kind kind = tokenizer_kind(tokenizer, id);
+    bool is_spaced = (kind == TOKEN_NORMAL || kind == TOKEN_BYTE) && text.len && *text.bytes == ' ';
+    if (is_spaced && (before < 0 ? tokenizer->encoding->adds_space_prefix : spaces_follow(tokenizer, before)))
+        return (struct gguf_string){text.bytes + 1, text.len - 1};
+    return text;
+}
+
+/* Ordinary text and tokens that stand for themselves, in turns. is_spaced: with a space before the first text. */
 static int encode_text(const struct tokenizer *tokenizer, struct encoding_session *session, const char *text,
-                       size_t len, const struct text_span *spans, size_t n_spans, struct token_list *out,
-                       runnel_error *error)
+                       size_t len, const struct text_span *spans, size_t n_spans, bool is_spaced,
+                       struct token_list *out, runnel_error *error)
 {
     const struct encoding_kind *kind = tokenizer->encoding->kind;
     struct special_match match;
     size_t done = 0, span = 0;
     while (special_set_next(&tokenizer->special, text, len, done, spans, n_spans, &span, &match)) {
-        int code = kind->encode(session, text + done, match.begin - done, out, error);
+        int code = kind->encode(session, text + done, match.begin - done, is_spaced, out, error);
         if (!code)
             code = token_list_add(out, match.id, error);
         if (code)
             return code;
         done = match.end;
+        is_spaced = tokenizer->encoding->adds_space_prefix;
     }
-    return kind->encode(session, text + done, len - done, out, error);
+    return kind->encode(session, text + done, len - done, is_spaced, out, error);
 }
 
-int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len,
-                     const struct text_span *spans, size_t n_spans, struct token_list *out,
-                     runnel_error *error)
+static int encode(const struct tokenizer *tokenizer, const char *text, size_t len,
+                  const struct text_span *spans, size_t n_spans, bool is_spaced, struct token_list *out,
+                  runnel_error *error)
 {
     struct encoding_session *session = NULL;
     if (!len)
@@ -276,9 +324,23 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     size_t n_before = out->n;
     int code = tokenizer->encoding->kind->begin(tokenizer->encoding, &session, error);
     if (!code)
-        code = encode_text(tokenizer, session, text, len, spans, n_spans, out, error);
+        code = encode_text(tokenizer, session, text, len, spans, n_spans, is_spaced, out, error);
     if (code)
         out->n = n_before;
     tokenizer->encoding->kind->end(session);
     return code;
+}
+
+int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len,
+                     const struct text_span *spans, size_t n_spans, struct token_list *out,
+                     runnel_error *error)
+{
+    return encode(tokenizer, text, len, spans, n_spans, tokenizer->encoding->adds_space_prefix, out, error);
+}
+
+int tokenizer_encode_on(const struct tokenizer *tokenizer, const char *text, size_t len,
+                        const struct text_span *spans, size_t n_spans, struct token_list *out,
+                        runnel_error *error)
+{
+    return encode(tokenizer, text, len, spans, n_spans, false, out, error);
 }

@@ -50,7 +50,8 @@ static int byte_of_code_point(unsigned code_point)
     return (int)(i <= 32 ? i : i < 67 ? 127 + (i - 33) : 173);
 }
 
-size_t byte_level_decode(const char *text, size_t len, char *out)
+/* False: the text is not written in the alphabet, and out holds anything. */
+static bool decode_letters(const char *text, size_t len, char *out, size_t *n_out)
 {
     size_t n = 0;
     for (size_t i = 0; i < len;) {
@@ -62,13 +63,33 @@ size_t byte_level_decode(const char *text, size_t len, char *out)
             width = 2;
         }
         int byte = width == 1 && first >= 0x80 ? -1 : byte_of_code_point(code_point);
-        if (byte < 0) {
-            memcpy(out, text, len);
-            return len;
-        }
+        if (byte < 0)
+            return false;
         out[n++] = (char)byte;
         i += width;
     }
+    *n_out = n;
+    return true;
+}
+
+size_t byte_level_decode(const char *text, size_t len, char *out)
+{
+    size_t n;
+    if (decode_letters(text, len, out, &n))
+        return n;
+    memcpy(out, text, len);
+    return len;
+}
+
+size_t space_decode(const char *text, size_t len, char *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        if (text[i] == '\xe2' && len - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
+            out[n++] = ' ';
+            i += 2;
+        } else
+            out[n++] = text[i];
     return n;
 }
 
@@ -108,6 +129,8 @@ static int64_t decode_token(enum token_spelling spelling, struct gguf_string tex
                          "tokenizer.ggml.token_type: token %zu has type %d, 1 to 6 expected", id, (int)kind);
     if (kind == TOKEN_NORMAL && spelling == SPELLED_BYTE_LEVEL)
         return (int64_t)byte_level_decode(text.bytes, text.len, out);
+    if (spelling == SPELLED_WITH_U2581 && (kind == TOKEN_NORMAL || kind == TOKEN_USER_DEFINED))
+        return (int64_t)space_decode(text.bytes, text.len, out);
     if (kind == TOKEN_BYTE) {
         int byte = parse_byte_token(text);
         if (byte < 0)
@@ -175,6 +198,16 @@ static int allocate(struct vocabulary *vocabulary, const struct gguf_string *tex
     return RUNNEL_OK;
 }
 
+/* A file may have a character as such among tokens that are written in the byte-level alphabet, beside the token of its bytes:
+ * only the latter is what merges make. */
+static bool is_misspelled(enum token_spelling spelling, struct gguf_string text, int32_t kind)
+{
+    char bytes[TOKEN_MAX_BYTES];
+    size_t n;
+    return spelling == SPELLED_BYTE_LEVEL && kind == TOKEN_NORMAL &&
+           !decode_letters(text.bytes, text.len, bytes, &n);
+}
+
 int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling,
                      const struct gguf_string *texts, const int32_t *kinds, size_t n, runnel_error *error)
 {
@@ -192,8 +225,12 @@ int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling
         }
         vocabulary->offsets[id + 1] = begin + (uint32_t)len;
         vocabulary->kinds[id] = (uint8_t)kinds[id];
-        enter_token(vocabulary, (int32_t)id);
+        if (!is_misspelled(spelling, texts[id], kinds[id]))
+            enter_token(vocabulary, (int32_t)id);
     }
+    for (size_t id = 0; id < n; id++)
+        if (is_misspelled(spelling, texts[id], kinds[id]))
+            enter_token(vocabulary, (int32_t)id);
     return RUNNEL_OK;
 fail:
     vocabulary_free(vocabulary);

@@ -1,9 +1,10 @@
 /* make_tiny_model.c: writes a tiny random model, for tests that are not written in C.
  *
- *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot] [TYPE]
+ *     make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot | sentencepiece] [TYPE]
  *
  * qwen2: with biases, ChatML; llama: tied, Q8_0; r1: qwen2 with R1's template; long: qwen2 with a context
- * that takes long to fill; hot: qwen2 with a temperature that no request could have. TYPE, as "Q3_K": of all matrices. */
+ * that takes long to fill; hot: qwen2 with a temperature that no request could have; sentencepiece: llama with
+ * SentencePiece's tokenizer. TYPE, as "Q3_K": of all matrices. */
 #include "helpers/tiny_model.h"
 
 #include <math.h>
@@ -34,18 +35,19 @@ int main(int argc, char **argv)
     const char *kind = argc > 2 ? argv[2] : "qwen2";
     if (argc < 2 || argc > 4 || *argv[1] == '-' || /* an option is no name for a file */
         (strcmp(kind, "qwen2") && strcmp(kind, "llama") && strcmp(kind, "r1") && strcmp(kind, "long") &&
-         strcmp(kind, "hot")) ||
+         strcmp(kind, "hot") && strcmp(kind, "sentencepiece")) ||
         (argc > 3 && find_type(argv[3]) < 0)) {
-        fprintf(stderr, "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot] [TYPE]\n");
+        fprintf(stderr,
+                "usage: make_tiny_model OUT_GGUF [qwen2 | llama | r1 | long | hot | sentencepiece] [TYPE]\n");
         return 2;
     }
     tiny_model_defaults(&options);
     if (!strcmp(kind, "r1")) {
         options.chat = "r1";
         options.pre = "deepseek-r1-qwen";
-    } else if (!strcmp(kind, "llama")) {
+    } else if (!strcmp(kind, "llama") || !strcmp(kind, "sentencepiece")) {
         options.architecture = "llama";
-        options.pre = "smollm";
+        options.pre = strcmp(kind, "llama") ? kind : "smollm";
         options.tied = true;
         options.biases = false;
         tiny_model_set_types(&options, TENSOR_Q8_0);
