@@ -1,6 +1,7 @@
 /* bpe.c: the merge rules and the merge queue. See bpe.h. */
 #include "model/bpe.h"
 
+#include "base/utf8.h"
 #include "model/merge_queue.h"
 
 #include <stdlib.h>
@@ -9,7 +10,8 @@
 #define NONE UINT32_MAX /* no symbol; no rule */
 
 /* What merges are made of and make. A control token among them would let plain text become one. */
-#define MERGEABLE (KIND_BIT(TOKEN_NORMAL) | KIND_BIT(TOKEN_USER_DEFINED) | KIND_BIT(TOKEN_BYTE))
+#define CHARACTERS (KIND_BIT(TOKEN_NORMAL) | KIND_BIT(TOKEN_USER_DEFINED))
+#define BYTES      (CHARACTERS | KIND_BIT(TOKEN_BYTE))
 
 static size_t slot_of(const struct bpe *bpe, int32_t left, int32_t right)
 {
@@ -38,9 +40,12 @@ static void enter_rule(struct bpe *bpe, uint32_t rank)
     bpe->slots[slot] = (struct bpe_slot){rule->left, rule->right, rank + 1};
 }
 
-static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string merge, size_t i,
-                      struct bpe_rule *rule, runnel_error *error)
+static int parse_rule(const struct vocabulary *vocabulary, enum token_spelling spelling,
+                      struct gguf_string merge, size_t i, struct bpe_rule *rule, runnel_error *error)
 {
+    bool of_bytes = spelling == SPELLED_BYTE_LEVEL;
+    size_t (*decode)(const char *, size_t, char *) = of_bytes ? byte_level_decode : space_decode;
+    unsigned kinds = of_bytes ? BYTES : CHARACTERS;
     char bytes[2 * TOKEN_MAX_BYTES];
     const char *space = merge.len > 2 ? memchr(merge.bytes + 1, ' ', merge.len - 2) : NULL;
     size_t left_len = space ? (size_t)(space - merge.bytes) : 0;
@@ -50,11 +55,11 @@ static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string me
             error, RUNNEL_EFORMAT,
             "tokenizer.ggml.merges: merge %zu is \"%.*s\", two tokens with a space between expected", i,
             (int)(merge.len < 64 ? merge.len : 64), merge.bytes);
-    size_t n_left = byte_level_decode(merge.bytes, left_len, bytes);
-    size_t n_right = byte_level_decode(space + 1, right_len, bytes + n_left);
-    rule->left = vocabulary_find(vocabulary, bytes, n_left, MERGEABLE);
-    rule->right = vocabulary_find(vocabulary, bytes + n_left, n_right, MERGEABLE);
-    rule->merged = vocabulary_find(vocabulary, bytes, n_left + n_right, MERGEABLE);
+    size_t n_left = decode(merge.bytes, left_len, bytes);
+    size_t n_right = decode(space + 1, right_len, bytes + n_left);
+    rule->left = vocabulary_find(vocabulary, bytes, n_left, kinds);
+    rule->right = vocabulary_find(vocabulary, bytes + n_left, n_right, kinds);
+    rule->merged = vocabulary_find(vocabulary, bytes, n_left + n_right, kinds);
     if (rule->left < 0 || rule->right < 0 || rule->merged < 0)
         return error_set(
             error, RUNNEL_EFORMAT,
@@ -66,22 +71,27 @@ static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string me
     return RUNNEL_OK;
 }
 
-int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct gguf_string *merges,
-              size_t n_merges, runnel_error *error)
+static void find_byte_tokens(struct bpe *bpe, const struct vocabulary *vocabulary)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        char text = (char)byte;
+        int32_t normal = bpe->characters ? -1 : vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_NORMAL));
+        bpe->byte_tokens[byte] =
+            normal >= 0 ? normal : vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_BYTE));
+    }
+}
+
+int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, enum token_spelling spelling,
+              const struct gguf_string *merges, size_t n_merges, runnel_error *error)
 {
     int code;
-    *bpe = (struct bpe){0};
+    *bpe = (struct bpe){.characters = spelling == SPELLED_BYTE_LEVEL ? NULL : vocabulary};
     if (n_merges > INT32_MAX / 4) {
         code =
             error_set(error, RUNNEL_EFORMAT, "tokenizer.ggml.merges: %zu merges are more than fit", n_merges);
         goto fail;
     }
-    for (int byte = 0; byte < 256; byte++) {
-        char text = (char)byte;
-        bpe->byte_tokens[byte] = vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_NORMAL));
-        if (bpe->byte_tokens[byte] < 0)
-            bpe->byte_tokens[byte] = vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_BYTE));
-    }
+    find_byte_tokens(bpe, vocabulary);
     size_t n_slots = 16;
     while (n_slots * 2 < n_merges * 3) /* at most two thirds full */
         n_slots *= 2;
@@ -94,7 +104,7 @@ int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct
         goto fail;
     }
     for (size_t i = 0; i < n_merges; i++) {
-        code = parse_rule(vocabulary, merges[i], i, &bpe->rules[i], error);
+        code = parse_rule(vocabulary, spelling, merges[i], i, &bpe->rules[i], error);
         if (code)
             goto fail;
         enter_rule(bpe, (uint32_t)i);
@@ -179,6 +189,35 @@ static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_
     }
 }
 
+/* Puts a symbol behind the n that are there; a token that the vocabulary lacks is left out. */
+static uint32_t add_symbol(struct bpe_symbol *symbols, uint32_t n, int32_t token)
+{
+    if (token < 0)
+        return n;
+    symbols[n] = (struct bpe_symbol){token, n ? n - 1 : NONE, n + 1};
+    return n + 1;
+}
+
+static uint32_t add_bytes(const struct bpe *bpe, const char *bytes, size_t len, struct bpe_symbol *symbols,
+                          uint32_t n)
+{
+    for (size_t i = 0; i < len; i++)
+        n = add_symbol(symbols, n, bpe->byte_tokens[(unsigned char)bytes[i]]);
+    return n;
+}
+
+static uint32_t add_characters(const struct bpe *bpe, const char *word, size_t len,
+                               struct bpe_symbol *symbols)
+{
+    uint32_t n = 0;
+    for (size_t i = 0, width; i < len; i += width) {
+        width = utf8_width(word[i]);
+        int32_t token = vocabulary_find(bpe->characters, word + i, width, CHARACTERS);
+        n = token >= 0 ? add_symbol(symbols, n, token) : add_bytes(bpe, word + i, width, symbols, n);
+    }
+    return n;
+}
+
 int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_scratch *scratch,
                struct token_list *out, runnel_error *error)
 {
@@ -186,14 +225,8 @@ int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_s
     if (code)
         return code;
     struct bpe_symbol *symbols = scratch->symbols;
-    uint32_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t token = bpe->byte_tokens[(unsigned char)word[i]];
-        if (token < 0)
-            continue;
-        symbols[n] = (struct bpe_symbol){token, n ? n - 1 : NONE, n + 1};
-        n++;
-    }
+    uint32_t n =
+        bpe->characters ? add_characters(bpe, word, len, symbols) : add_bytes(bpe, word, len, symbols, 0);
     if (!n)
         return RUNNEL_OK;
     symbols[n - 1].next = NONE;

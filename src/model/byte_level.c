@@ -41,7 +41,7 @@ static int read_merges(const struct gguf *gguf, const struct vocabulary *vocabul
 {
     struct gguf_array merges;
     int code = gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, &merges, error);
-    return code ? code : bpe_build(bpe, vocabulary, merges.values, merges.n, error);
+    return code ? code : bpe_build(bpe, vocabulary, SPELLED_BYTE_LEVEL, merges.values, merges.n, error);
 }
 
 static int byte_level_create(const struct gguf *gguf, const struct vocabulary *vocabulary,

@@ -6,6 +6,7 @@
 #ifndef RUNNEL_MODEL_ENCODING_H
 #define RUNNEL_MODEL_ENCODING_H
 
+#include "base/text.h"
 #include "model/gguf.h"
 #include "model/token_list.h"
 #include "model/vocabulary.h"
@@ -41,6 +42,9 @@ struct encoding_kind {
     void (*end)(struct encoding_session *session); /* NULL: nothing */
 };
 
-extern const struct encoding_kind encoding_byte_level, encoding_sentencepiece;
+/* Makes copy, which may hold an earlier text, the text with spaces for U+2581, and perhaps one before it. */
+int encoding_copy_text(struct text *copy, const char *text, size_t len, bool is_spaced, runnel_error *error);
+
+extern const struct encoding_kind encoding_byte_level, encoding_sentencepiece, encoding_lines;
 
 #endif

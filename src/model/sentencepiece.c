@@ -40,8 +40,7 @@ struct symbol {
 struct sentencepiece_session {
     struct encoding_session session;
     const struct sentencepiece *sentencepiece;
-    char *text; /* with spaces for U+2581 */
-    size_t text_cap;
+    struct text text; /* with spaces for U+2581 */
     struct symbol *symbols;
     uint64_t *entries; /* twice as many */
     size_t symbols_cap;
@@ -89,12 +88,6 @@ static int32_t find_unknown(const struct gguf *gguf, const struct vocabulary *vo
         if (vocabulary->kinds[id] == TOKEN_UNKNOWN)
             return (int32_t)id;
     return -1;
-}
-
-static size_t width_of(char first)
-{
-    unsigned char byte = (unsigned char)first;
-    return byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 }
 
 static bool begins_character(char byte)
@@ -162,7 +155,7 @@ static void sentencepiece_end(struct encoding_session *encoding_session)
     struct sentencepiece_session *session = (struct sentencepiece_session *)encoding_session;
     if (!session)
         return;
-    free(session->text);
+    text_free(&session->text);
     free(session->symbols);
     free(session->entries);
     free(session);
@@ -237,7 +230,7 @@ static void find_symbols(struct piece *piece)
     uint32_t previous = NONE;
     uint64_t entry;
     for (uint32_t i = 0; i < piece->len;) {
-        uint32_t end = i + (uint32_t)width_of(piece->text[i]);
+        uint32_t end = i + (uint32_t)utf8_width(piece->text[i]);
         piece->symbols[i] = (struct symbol){
             .token = find_normal(piece->sentencepiece, piece->text + i, end - i),
             .merged = -1,
@@ -308,8 +301,9 @@ static int add_symbols(const struct sentencepiece_session *session, const struct
     int code = RUNNEL_OK;
     for (uint32_t i = 0; i != NONE && !code; i = piece->symbols[i].next) {
         const struct symbol *symbol = &piece->symbols[i];
-        code = symbol->token >= 0 ? token_list_add(out, symbol->token, error)
-                                  : add_bytes(session, piece->text + i, width_of(piece->text[i]), out, error);
+        code = symbol->token >= 0
+                   ? token_list_add(out, symbol->token, error)
+                   : add_bytes(session, piece->text + i, utf8_width(piece->text[i]), out, error);
     }
     return code;
 }
@@ -330,31 +324,14 @@ static int encode_piece(struct sentencepiece_session *session, const char *text,
 /* The length of the piece that text, valid UTF-8 of at least a byte, begins with. */
 static size_t piece_len(const struct sentencepiece *sentencepiece, const char *text, size_t len)
 {
-    size_t i = width_of(*text);
+    size_t i = utf8_width(*text);
     while (i < len) {
         unsigned char left = (unsigned char)text[i - 1], right = (unsigned char)text[i];
         if (!(sentencepiece->joined[left][right / 64] >> right % 64 & 1))
             break;
-        i += width_of(text[i]);
+        i += utf8_width(text[i]);
     }
     return i;
-}
-
-/* Copies text with spaces for U+2581, and perhaps one before it. Returns the length, or a negative error. */
-static int64_t copy_text(struct sentencepiece_session *session, const char *text, size_t len, bool is_spaced,
-                         runnel_error *error)
-{
-    if (len + 1 > session->text_cap) {
-        free(session->text);
-        session->text_cap = 0;
-        session->text = malloc(len + 1);
-        if (!session->text)
-            return error_set(error, RUNNEL_ENOMEM, "out of memory for a text of %zu bytes", len);
-        session->text_cap = len + 1;
-    }
-    if (is_spaced)
-        session->text[0] = ' ';
-    return is_spaced + (int64_t)space_decode(text, len, session->text + is_spaced);
 }
 
 static int sentencepiece_encode(struct encoding_session *encoding_session, const char *text, size_t len,
@@ -363,14 +340,13 @@ static int sentencepiece_encode(struct encoding_session *encoding_session, const
     struct sentencepiece_session *session = (struct sentencepiece_session *)encoding_session;
     if (!len)
         return RUNNEL_OK;
-    int64_t copied = copy_text(session, text, len, is_spaced, error);
-    if (copied < 0)
-        return (int)copied;
+    int code = encoding_copy_text(&session->text, text, len, is_spaced, error);
+    if (code)
+        return code;
     session->n_before = out->n;
     size_t n;
-    for (text = session->text, len = (size_t)copied; len; text += n, len -= n) {
+    for (text = session->text.bytes, len = session->text.len; len; text += n, len -= n) {
         size_t valid = utf8_find_wrong(text, len);
-        int code;
         for (n = 0; n < valid;) {
             size_t piece = piece_len(session->sentencepiece, text + n, valid - n);
             if ((code = encode_piece(session, text + n, piece, out, error)))

@@ -24,7 +24,8 @@ enum {
     N_END_NAMES = sizeof end_names / sizeof *end_names,
 };
 
-static const struct encoding_kind *const encodings[] = {&encoding_byte_level, &encoding_sentencepiece};
+static const struct encoding_kind *const encodings[] = {&encoding_byte_level, &encoding_sentencepiece,
+                                                        &encoding_lines};
 enum { N_ENCODINGS = sizeof encodings / sizeof *encodings };
 
 struct tokenizer {

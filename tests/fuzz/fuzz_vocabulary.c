@@ -63,6 +63,7 @@ static struct tokenizer *make_tokenizer(struct input *input)
 {
     static const char *const pres[] = {"qwen2",     "falcon", "deepseek-llm",
                                        "llama-bpe", "gpt-2",  "deepseek-coder"};
+    static const char *const models[] = {"gpt2", "llama", "gemma4"};
     char path[] = "/tmp/fuzz_vocabulary_XXXXXX";
     int descriptor = mkstemp(path);
     struct gguf_writer *writer = gguf_writer_create();
@@ -71,9 +72,9 @@ static struct tokenizer *make_tokenizer(struct input *input)
     if (descriptor < 0 || !writer)
         abort();
     uint8_t kind = take(input);
-    gguf_writer_add_string(writer, "tokenizer.ggml.model", kind & 1 ? "llama" : "gpt2");
-    gguf_writer_add_string(writer, "tokenizer.ggml.pre", pres[kind / 4 % 6]);
-    gguf_writer_add_bool(writer, "tokenizer.ggml.add_space_prefix", kind & 2);
+    gguf_writer_add_string(writer, "tokenizer.ggml.model", models[kind % 3]);
+    gguf_writer_add_string(writer, "tokenizer.ggml.pre", pres[kind / 3 % 6]);
+    gguf_writer_add_bool(writer, "tokenizer.ggml.add_space_prefix", kind & 128);
     gguf_writer_add_u32(writer, "tokenizer.ggml.eos_token_id", take(input) % 16);
     add_tokens(input, writer);
     add_merges(input, writer);

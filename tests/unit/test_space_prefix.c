@@ -19,7 +19,7 @@ static int open_all(void **state)
     struct tiny_model_options options = tiny_engine_model();
     options.pre = "sentencepiece";
     model = tiny_engine_open(&options);
-    engine = tiny_engine_start(model, (runnel_engine_options){.n_threads = 1});
+    engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256});
     return 0;
 }
 
@@ -91,7 +91,7 @@ static bool hear(void *user, const runnel_event *event)
 /* The model says nothing but one token. */
 static void check_answer(const char *prompt, int32_t token, const char *expected)
 {
-    struct heard heard = {""};
+    struct heard heard = {.text = ""};
     int32_t ids[64];
     size_t n_ids = encode(prompt, ids);
     const runnel_logit_bias bias = {token, 1000};
