@@ -178,9 +178,7 @@ static int reserve_symbols(struct sentencepiece_session *session, size_t n, runn
 {
     if (n <= session->symbols_cap)
         return RUNNEL_OK;
-    size_t cap = session->symbols_cap ? session->symbols_cap : 64;
-    while (cap < n)
-        cap *= 2;
+    size_t cap = n > 2 * session->symbols_cap ? n : 2 * session->symbols_cap;
     free(session->symbols);
     free(session->entries);
     session->symbols_cap = 0;

@@ -79,8 +79,7 @@ static int read_vocabulary(const struct gguf *gguf, enum token_spelling spelling
         return error_set(error, RUNNEL_EFORMAT,
                          KEY_PREFIX "token_type has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
                          types.n, tokens.n);
-    if (gguf_has_key(gguf,
-                     KEY_PREFIX "scores")) { /* not used by all, but a list that belongs to the tokens */
+    if (gguf_has_key(gguf, KEY_PREFIX "scores")) { /* not all use it, but it belongs to the tokens */
         code = gguf_get_array(gguf, KEY_PREFIX "scores", GGUF_F32, &scores, error);
         if (code)
             return code;
@@ -137,12 +136,12 @@ static void keep_from_text(struct tokenizer *tokenizer, int32_t id)
         tokenizer->vocabulary.kinds[id] = TOKEN_CONTROL;
 }
 
-static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+static int read_special_ids(const struct gguf *gguf, const struct encoding_kind *kind,
+                            struct tokenizer *tokenizer, runnel_error *error)
 {
     static const char suffix[] = "_token_id";
-    const struct encoding *encoding = tokenizer->encoding;
-    tokenizer->bos = default_id(tokenizer, encoding->kind->bos);
-    tokenizer->eos = default_id(tokenizer, encoding->kind->eos);
+    tokenizer->bos = default_id(tokenizer, kind->bos);
+    tokenizer->eos = default_id(tokenizer, kind->eos);
     /* Every id is checked, also those that are not used here. */
     for (size_t i = 0; i < gguf_n_keys(gguf); i++) {
         const char *key = gguf_key_name(gguf, i);
@@ -163,18 +162,20 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
         if (is_end_key(key) || strcmp(key, KEY_PREFIX "bos_token_id") == 0)
             keep_from_text(tokenizer, id);
     }
-    bool adds_bos = encoding->adds_bos;
-    if (gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
-        int code = gguf_get_bool(gguf, KEY_PREFIX "add_bos_token", &adds_bos, error);
-        if (code)
-            return code;
-    }
-    tokenizer->adds_bos = tokenizer->bos >= 0 && adds_bos;
     add_end(tokenizer, tokenizer->eos);
     for (size_t i = 0; i < N_END_NAMES; i++)
         add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
                                            KIND_BIT(TOKEN_CONTROL)));
     return RUNNEL_OK;
+}
+
+static int read_adds_bos(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+{
+    static const char key[] = KEY_PREFIX "add_bos_token";
+    bool adds_bos = tokenizer->encoding->adds_bos;
+    int code = gguf_has_key(gguf, key) ? gguf_get_bool(gguf, key, &adds_bos, error) : RUNNEL_OK;
+    tokenizer->adds_bos = tokenizer->bos >= 0 && adds_bos;
+    return code;
 }
 
 int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_error *error)
@@ -188,8 +189,9 @@ int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_err
         return error_set(error, RUNNEL_ENOMEM, "out of memory for the tokenizer");
     tokenizer->bos = tokenizer->eos = -1;
     if ((code = read_vocabulary(gguf, kind->spelling, &tokenizer->vocabulary, error)) ||
+        (code = read_special_ids(gguf, kind, tokenizer, error)) ||
         (code = kind->create(gguf, &tokenizer->vocabulary, &tokenizer->encoding, error)) ||
-        (code = read_special_ids(gguf, tokenizer, error)) ||
+        (code = read_adds_bos(gguf, tokenizer, error)) ||
         (code = special_set_build(&tokenizer->special, &tokenizer->vocabulary, error)))
         goto fail;
     *out = tokenizer;

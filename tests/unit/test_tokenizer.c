@@ -190,6 +190,11 @@ static void test_ids_of_the_file_are_control_tokens(void **state)
         vocabulary_file_check_ids(tokenizer, "a<t>b", 0, 0, "0 1 ");
         vocabulary_file_check_ids(tokenizer, "a<t>b", 0, 5, "0 8 1 ");
         tokenizer_free(tokenizer);
+        keys.types[4] = TOKEN_USER_DEFINED; /* ab, which a merge makes */
+        keys.id = 4;
+        runnel_error error;
+        assert_int_equal(vocabulary_file_open(&keys, &tokenizer, &error), RUNNEL_EFORMAT);
+        assert_non_null(strstr(error.message, "merge 0"));
     }
 }
 
