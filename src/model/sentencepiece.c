@@ -78,12 +78,24 @@ static int read_scores(const struct gguf *gguf, struct sentencepiece *sentencepi
     return RUNNEL_OK;
 }
 
-/* The token that a character without any other becomes: the file's, or the first of its kind. */
+static bool begins_or_ends_texts(const struct gguf *gguf, uint32_t id)
+{
+    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                       "tokenizer.ggml.eot_token_id"};
+    uint32_t other;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!gguf_get_u32(gguf, keys[i], &other, NULL) && other == id)
+            return true;
+    return false;
+}
+
+/* The token that a character without any other becomes: the file's, or the first of its kind. Nobody's text becomes the token that
+ * begins or ends texts: where a file gives it for unknown characters, they are left out. */
 static int32_t find_unknown(const struct gguf *gguf, const struct vocabulary *vocabulary)
 {
     uint32_t id;
     if (!gguf_get_u32(gguf, "tokenizer.ggml.unknown_token_id", &id, NULL))
-        return id < vocabulary->n ? (int32_t)id : -1;
+        return id < vocabulary->n && !begins_or_ends_texts(gguf, id) ? (int32_t)id : -1;
     for (id = 0; id < vocabulary->n; id++)
         if (vocabulary->kinds[id] == TOKEN_UNKNOWN)
             return (int32_t)id;

@@ -51,6 +51,8 @@ int vocabulary_file_open(const struct vocabulary_file *file, struct tokenizer **
         gguf_writer_add_array(writer, "tokenizer.ggml.scores", GGUF_F32, file->n_scores, file->scores);
     if (file->id_key)
         gguf_writer_add_u32(writer, file->id_key, file->id);
+    if (file->unknown_key)
+        gguf_writer_add_u32(writer, file->unknown_key, file->id);
     if (file->bool_key)
         gguf_writer_add_bool(writer, file->bool_key, file->is);
     return vocabulary_file_open_keys(writer, tokenizer, error);

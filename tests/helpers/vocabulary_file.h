@@ -17,7 +17,8 @@ struct vocabulary_file {
     size_t n_tokens, n_types, n_scores, n_merges;
     const char *id_key; /* one more key, with the value id */
     uint32_t id;
-    const char *bool_key; /* and one with the value is */
+    const char *unknown_key; /* and another one with the same id */
+    const char *bool_key;    /* and one with the value is */
     bool is;
 };
 

@@ -125,6 +125,23 @@ static void bytes_and_unknown_characters(void **state)
     tokenizer_free(tokenizer);
 }
 
+/* The file says that unknown characters are the token that ends texts. */
+static void unknown_characters_end_no_text(void **state)
+{
+    (void)state;
+    static const char *const named[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                        "tokenizer.ggml.eot_token_id"};
+    for (size_t i = 0; i < 3; i++) {
+        struct vocabulary_file file = good;
+        file.id_key = named[i];
+        file.unknown_key = "tokenizer.ggml.unknown_token_id";
+        file.id = 2;
+        struct tokenizer *tokenizer = open_file(&file);
+        check_plain(tokenizer, "xa", "3 4 ");
+        tokenizer_free(tokenizer);
+    }
+}
+
 /* The letters of a control token merge to its name in other tokenizers: </s and > are tokens. */
 static void users_text_never_becomes_control(void **state)
 {
@@ -391,6 +408,7 @@ int main(void)
         cmocka_unit_test(spaces),
         cmocka_unit_test(a_space_is_set_before_texts),
         cmocka_unit_test(bytes_and_unknown_characters),
+        cmocka_unit_test(unknown_characters_end_no_text),
         cmocka_unit_test(users_text_never_becomes_control),
         cmocka_unit_test(texts_come_back),
         cmocka_unit_test(what_the_file_does_not_say),
