@@ -152,6 +152,32 @@ static void test_pieces_and_kinds(void **state)
     tokenizer_free(tokenizer);
 }
 
+/* Llama 3: a word that is a token is taken whole, also where no merge leads to it. A control token is not. */
+static void test_whole_words(void **state)
+{
+    (void)state;
+    struct vocabulary_file keys = good;
+    struct tokenizer *tokenizer;
+    keys.tokens[13] = "cab";
+    keys.n_merges = 5;
+    keys.id_key = "tokenizer.ggml.bos_token_id";
+    keys.id = 7;
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "2 4 ");
+    assert_false(tokenizer_adds_bos(tokenizer));
+    tokenizer_free(tokenizer);
+    keys.pre = "llama-bpe";
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "13 ");
+    vocabulary_file_check_ids(tokenizer, "cabab", 0, 0, "2 4 4 ");
+    assert_true(tokenizer_adds_bos(tokenizer)); /* the file does not say */
+    tokenizer_free(tokenizer);
+    keys.types[13] = TOKEN_CONTROL;
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "2 4 ");
+    tokenizer_free(tokenizer);
+}
+
 /* Of two tokens with the same bytes the one that is written in the byte-level alphabet is what merges make, whichever comes
  * first: real vocabularies have a character as such beside it. */
 static void test_misspelled_tokens_are_not_merged(void **state)
@@ -326,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_refused_files),
         cmocka_unit_test(test_equal_tokens_load_quickly),
         cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_whole_words),
         cmocka_unit_test(test_misspelled_tokens_are_not_merged),
         cmocka_unit_test(test_ids_of_the_file_are_control_tokens),
     };
