@@ -131,7 +131,7 @@ typedef struct runnel_model_info {
     uint32_t n_context_train; /* longest context the model was trained for, tokens */
     uint32_t n_layers, n_hidden;
     int32_t eos_token, bos_token; /* -1: none */
-    bool adds_bos;                /* the file wants bos_token before texts that have no template */
+    bool adds_bos;                /* the model wants bos_token before texts that have no template */
     const char *jinja; /* the file's own chat template, "" if it has none; lives as long as the model */
     int n_threads;
     double load_ms;
@@ -148,14 +148,16 @@ RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_in
 /* Text and tokens ----------------------------------------------------------------------------------------- */
 
 /* Text to token ids. Control tokens in the text are read as such only if special is true; user-defined ones
- * (R1's <think>) always are. Nothing is added before or after. Text is not normalised: an e with a combining
- * accent and the one code point have different tokens, as in llama.cpp. *ids is to be freed with runnel_tokens_free. */
+ * (R1's <think>) always are. Nothing is added before or after, but for the space that some models have set before
+ * texts (SentencePiece). Text is not normalised: an e with a combining accent and the one code point have different tokens, as in
+ * llama.cpp. *ids is to be freed with runnel_tokens_free. */
 RUNNEL_API int runnel_tokenize(const runnel_model *model, const char *text, size_t len, bool special,
                                int32_t **ids, size_t *n_ids, runnel_error *error);
 RUNNEL_API void runnel_tokens_free(int32_t *ids);
 
 /* Token ids to bytes (zero-terminated, *len without the zero; may hold incomplete UTF-8 if the ids do).
- * Control tokens give their names if special is true, else nothing. Free with runnel_text_free. */
+ * Control tokens give their names if special is true, else nothing. The space that was set before a text is not given. Free with
+ * runnel_text_free. */
 RUNNEL_API int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_ids, bool special,
                                  char **text, size_t *len, runnel_error *error);
 RUNNEL_API void runnel_text_free(char *text);

@@ -71,23 +71,28 @@ size_t utf8_finish(struct utf8_assembler *a, char out[UTF8_PUSH_MAX])
 
 size_t utf8_find_wrong(const char *text, size_t len)
 {
-    struct utf8_assembler a = {.n_bytes = 0};
-    size_t first = 0; /* of the character that byte i belongs to */
-    for (size_t i = 0; i < len; i++) {
-        uint8_t byte = (uint8_t)text[i];
-        if (a.n_bytes) {
-            if (byte < a.low || byte > a.high)
-                return first;
-            a.low = 0x80;
-            a.high = 0xbf;
-            a.n_bytes = --a.n_missing ? a.n_bytes : 0;
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t i = 0;
+    while (i < len) {
+        unsigned char first = bytes[i];
+        if (first < 0x80) {
+            i++;
             continue;
         }
-        first = i;
-        if (byte >= 0x80 && !begin(&a, byte))
-            return first;
+        size_t width = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+        if (first < 0xc2 || first > 0xf4 || len - i < width)
+            return i;
+        /* The second byte says whether a character is over-long, a surrogate or past U+10FFFF. */
+        unsigned char low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+        unsigned char high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+        if (bytes[i + 1] < low || bytes[i + 1] > high)
+            return i;
+        for (size_t k = 2; k < width; k++)
+            if ((bytes[i + k] & 0xc0) != 0x80)
+                return i;
+        i += width;
     }
-    return a.n_bytes ? first : len;
+    return i;
 }
 
 bool utf8_valid(const char *text, size_t len)

@@ -28,6 +28,13 @@ size_t utf8_push(struct utf8_assembler *assembler, uint8_t byte, char out[UTF8_P
  */
 size_t utf8_finish(struct utf8_assembler *assembler, char out[UTF8_PUSH_MAX]);
 
+/* How many bytes a character has that begins with this one, of valid UTF-8. */
+static inline size_t utf8_width(char first)
+{
+    unsigned char byte = (unsigned char)first;
+    return byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+}
+
 /* Where the first bytes begin that are no whole, valid character; len: there are none. */
 size_t utf8_find_wrong(const char *text, size_t len);
 

@@ -46,14 +46,10 @@ static struct gguf_string token_text(const struct gguf *gguf, const struct gguf_
     return ((const struct gguf_string *)tokens->values)[id];
 }
 
-static int open_template(const struct gguf *gguf, const char *file, struct chat_template *template,
-                         runnel_error *error)
+static int compile_template(const struct gguf *gguf, const char *file, const struct chat_tokens *named,
+                            struct chat_template *template, runnel_error *error)
 {
-    struct gguf_array tokens = {0};
     struct gguf_string jinja;
-    gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, NULL);
-    const struct chat_tokens named = {token_text(gguf, &tokens, "tokenizer.ggml.bos_token_id"),
-                                      token_text(gguf, &tokens, "tokenizer.ggml.eos_token_id"), false};
     if (file) {
         char *text = NULL;
         size_t len = 0;
@@ -61,12 +57,30 @@ static int open_template(const struct gguf *gguf, const char *file, struct chat_
         if (!code)
             code = cli_check_utf8(file, text, len, error);
         if (!code)
-            code = chat_compile(text, len, &named, template, error);
+            code = chat_compile(text, len, named, template, error);
         free(text);
         return code;
     }
     int code = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);
-    return code ? code : chat_compile(jinja.bytes, jinja.len, &named, template, error);
+    return code ? code : chat_compile(jinja.bytes, jinja.len, named, template, error);
+}
+
+/* With the tokens that the model's tokenizer begins and ends texts with; what the file's keys name, if it is not a known one. */
+static int open_template(const struct gguf *gguf, const char *file, struct chat_template *template,
+                         runnel_error *error)
+{
+    struct tokenizer *tokenizer;
+    struct gguf_array tokens = {0};
+    if (!tokenizer_create(gguf, &tokenizer, NULL)) {
+        const struct chat_tokens named = chat_tokens_of(tokenizer);
+        int code = compile_template(gguf, file, &named, template, error);
+        tokenizer_free(tokenizer);
+        return code;
+    }
+    gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, NULL);
+    const struct chat_tokens named = {token_text(gguf, &tokens, "tokenizer.ggml.bos_token_id"),
+                                      token_text(gguf, &tokens, "tokenizer.ggml.eos_token_id"), false};
+    return compile_template(gguf, file, &named, template, error);
 }
 
 static int read_time(const char *text, struct tm *now, runnel_error *error)

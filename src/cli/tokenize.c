@@ -19,7 +19,8 @@ struct settings {
 };
 
 static const struct option_spec specs[] = {
-    {"model", 'm', OPTION_STRING, "MODEL", "a GGUF file or the name of a pulled model",
+    {"model", 'm', OPTION_STRING, "MODEL",
+     "a GGUF file or the name of a pulled model; a vocabulary alone will do",
      OPTION_FIELD(struct settings, model), .required = true, .bare = true,
      .extra_hint = "the text is read from stdin: printf '...' | runnel tokenize MODEL"},
     {"special", 0, OPTION_FLAG, NULL,
@@ -31,9 +32,9 @@ static const struct option_spec specs[] = {
 
 const struct options_table tokenize_table = {
     "runnel tokenize",
-    "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after, "
-    "and the text, which has to be UTF-8, is not normalised: an accented letter of one code point and of two "
-    "have different ids.",
+    "Turns the text on stdin into a JSON array of token ids on stdout. No token is added before or after "
+    "(SentencePiece's models have a space set before the text, though), and the text, which has to be UTF-8, "
+    "is not normalised: an accented letter of one code point and of two have different ids.",
     specs,
     OPTION_COUNT(specs),
 };

@@ -230,18 +230,24 @@ static int draw_token(struct answer *answer, struct answer_scratch *scratch, con
     return sampler_draw(scratch->sampler, &answer->sampling, &context, logits, token, logprob, error);
 }
 
-/* The text of a token in an answer: a control token has none. */
-static struct gguf_string text_of(const struct answer *answer, int32_t token)
+/* The text of a token in an answer, after the token before it: a control token has none. */
+static struct gguf_string text_of(const struct answer *answer, int32_t before, int32_t token)
 {
-    if (tokenizer_kind(answer->tokenizer, token) == TOKEN_CONTROL)
+    if (!tokenizer_has_text(answer->tokenizer, token))
         return (struct gguf_string){.bytes = "", .len = 0};
-    return tokenizer_piece(answer->tokenizer, token);
+    return tokenizer_text(answer->tokenizer, before, token);
+}
+
+/* -1: none. */
+static int32_t latest_token(const struct answer *answer)
+{
+    return answer->tokens.n ? answer->tokens.ids[answer->tokens.n - 1] : -1;
 }
 
 /* Goes on from a token that was drawn or forced. */
 static void accept_token(struct answer *answer, int32_t id, struct answer_place before)
 {
-    struct gguf_string text = text_of(answer, id);
+    struct gguf_string text = text_of(answer, latest_token(answer), id);
     struct thought_tags *tags = &answer->place.tags;
     struct constraint_token token = {
         .id = id, .bytes = text.bytes, .len = text.len, .is_thought = tags->phase == IN_THOUGHT};
@@ -270,6 +276,7 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
     if (draw->failure)
         return;
     draw->token = forced >= 0 ? forced : drawn;
+    draw->before = latest_token(answer);
     draw->is_forced = forced >= 0;
     draw->is_thought = before.tags.phase == IN_THOUGHT;
     if (tells_model)
@@ -304,11 +311,11 @@ int32_t answer_forced_token(const struct answer *answer)
 /* Telling ------------------------------------------------------------------------------------------------- */
 
 /* A drawn control token is no text; as an alternative it has its name. */
-static runnel_logprob describe_choice(const struct answer *answer, struct sampler_choice choice,
-                                      bool is_drawn)
+static runnel_logprob describe_choice(const struct answer *answer, const struct answer_draw *draw,
+                                      struct sampler_choice choice, bool is_drawn)
 {
-    struct gguf_string piece = tokenizer_piece(answer->tokenizer, choice.token);
-    bool is_silent = is_drawn && tokenizer_kind(answer->tokenizer, choice.token) == TOKEN_CONTROL;
+    struct gguf_string piece = tokenizer_text(answer->tokenizer, draw->before, choice.token);
+    bool is_silent = is_drawn && !tokenizer_has_text(answer->tokenizer, choice.token);
     return (runnel_logprob){
         .token = choice.token,
         .logprob = choice.logprob,
@@ -321,9 +328,9 @@ static runnel_logprob describe_choice(const struct answer *answer, struct sample
 static bool tell_token(struct answer *answer, const struct answer_draw *draw)
 {
     runnel_logprob logprobs[RUNNEL_LOGPROBS_MAX + 1] = {
-        describe_choice(answer, (struct sampler_choice){.token = draw->token}, true)};
+        describe_choice(answer, draw, (struct sampler_choice){.token = draw->token}, true)};
     for (size_t i = 0; i < draw->n_choices; i++)
-        logprobs[i] = describe_choice(answer, draw->choices[i], i == 0);
+        logprobs[i] = describe_choice(answer, draw, draw->choices[i], i == 0);
     const runnel_event event = {
         .kind = RUNNEL_EVENT_TOKEN,
         .text = "",
@@ -387,7 +394,7 @@ struct answer_outcome answer_tell(struct answer *answer, const struct answer_dra
     count_token(answer, draw);
     if (!answer->ignore_eos && tokenizer_is_end(answer->tokenizer, draw->token))
         return answer_finish(answer, RUNNEL_FINISH_STOP);
-    struct gguf_string text = text_of(answer, draw->token);
+    struct gguf_string text = text_of(answer, draw->before, draw->token);
     if (draw->is_forced && text.len && !continues_character(text.bytes[0]))
         output_cut_character(answer->output);
     switch (output_push(answer->output, text.bytes, text.len, on_text, answer)) {

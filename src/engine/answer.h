@@ -84,6 +84,7 @@ struct answer_draw {
     int failure; /* of the draw: error says which, and there is no token */
     runnel_error error;
     int32_t token;
+    int32_t before;  /* the token before it; -1: none */
     bool is_forced;  /* it comes whatever the model would have drawn */
     bool is_thought; /* its text begins within a thought */
     /* Only if it is to be told: the token, then the likeliest ones. */

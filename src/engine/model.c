@@ -309,11 +309,11 @@ int runnel_detokenize(const runnel_model *model, const int32_t *ids, size_t n_id
         return error_set(error, RUNNEL_ENOMEM, "no memory for a text of %zu bytes", total);
     size_t used = 0;
     for (size_t i = 0; i < n_ids; i++) {
-        if (!special && tokenizer_kind(model->tokenizer, ids[i]) == TOKEN_CONTROL)
+        if (!special && !tokenizer_has_text(model->tokenizer, ids[i]))
             continue;
-        struct gguf_string piece = tokenizer_piece(model->tokenizer, ids[i]);
-        memcpy(bytes + used, piece.bytes, piece.len);
-        used += piece.len;
+        struct gguf_string part = tokenizer_text(model->tokenizer, i ? ids[i - 1] : -1, ids[i]);
+        memcpy(bytes + used, part.bytes, part.len);
+        used += part.len;
     }
     bytes[used] = 0;
     *text = bytes;
@@ -401,5 +401,5 @@ int model_encode_thought_end(const struct runnel_model *model, struct token_list
 {
     size_t len = strlen(chat_thought_end);
     struct text_span all = {0, len};
-    return tokenizer_encode(model->tokenizer, chat_thought_end, len, &all, 1, tokens, error);
+    return tokenizer_encode_on(model->tokenizer, chat_thought_end, len, &all, 1, tokens, error);
 }

@@ -1,13 +1,17 @@
 /* bpe.c: the merge rules and the merge queue. See bpe.h. */
 #include "model/bpe.h"
 
+#include "base/utf8.h"
+#include "model/merge_queue.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define NONE UINT32_MAX /* no symbol; no rule */
 
 /* What merges are made of and make. A control token among them would let plain text become one. */
-#define MERGEABLE (KIND_BIT(TOKEN_NORMAL) | KIND_BIT(TOKEN_USER_DEFINED) | KIND_BIT(TOKEN_BYTE))
+#define CHARACTERS (KIND_BIT(TOKEN_NORMAL) | KIND_BIT(TOKEN_USER_DEFINED))
+#define BYTES      (CHARACTERS | KIND_BIT(TOKEN_BYTE))
 
 static size_t slot_of(const struct bpe *bpe, int32_t left, int32_t right)
 {
@@ -36,9 +40,12 @@ static void enter_rule(struct bpe *bpe, uint32_t rank)
     bpe->slots[slot] = (struct bpe_slot){rule->left, rule->right, rank + 1};
 }
 
-static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string merge, size_t i,
-                      struct bpe_rule *rule, runnel_error *error)
+static int parse_rule(const struct vocabulary *vocabulary, enum token_spelling spelling,
+                      struct gguf_string merge, size_t i, struct bpe_rule *rule, runnel_error *error)
 {
+    bool of_bytes = spelling == SPELLED_BYTE_LEVEL;
+    size_t (*decode)(const char *, size_t, char *) = of_bytes ? byte_level_decode : space_decode;
+    unsigned kinds = of_bytes ? BYTES : CHARACTERS;
     char bytes[2 * TOKEN_MAX_BYTES];
     const char *space = merge.len > 2 ? memchr(merge.bytes + 1, ' ', merge.len - 2) : NULL;
     size_t left_len = space ? (size_t)(space - merge.bytes) : 0;
@@ -48,11 +55,11 @@ static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string me
             error, RUNNEL_EFORMAT,
             "tokenizer.ggml.merges: merge %zu is \"%.*s\", two tokens with a space between expected", i,
             (int)(merge.len < 64 ? merge.len : 64), merge.bytes);
-    size_t n_left = byte_level_decode(merge.bytes, left_len, bytes);
-    size_t n_right = byte_level_decode(space + 1, right_len, bytes + n_left);
-    rule->left = vocabulary_find(vocabulary, bytes, n_left, MERGEABLE);
-    rule->right = vocabulary_find(vocabulary, bytes + n_left, n_right, MERGEABLE);
-    rule->merged = vocabulary_find(vocabulary, bytes, n_left + n_right, MERGEABLE);
+    size_t n_left = decode(merge.bytes, left_len, bytes);
+    size_t n_right = decode(space + 1, right_len, bytes + n_left);
+    rule->left = vocabulary_find(vocabulary, bytes, n_left, kinds);
+    rule->right = vocabulary_find(vocabulary, bytes + n_left, n_right, kinds);
+    rule->merged = vocabulary_find(vocabulary, bytes, n_left + n_right, kinds);
     if (rule->left < 0 || rule->right < 0 || rule->merged < 0)
         return error_set(
             error, RUNNEL_EFORMAT,
@@ -64,22 +71,27 @@ static int parse_rule(const struct vocabulary *vocabulary, struct gguf_string me
     return RUNNEL_OK;
 }
 
-int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct gguf_string *merges,
-              size_t n_merges, runnel_error *error)
+static void find_byte_tokens(struct bpe *bpe, const struct vocabulary *vocabulary)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        char text = (char)byte;
+        int32_t normal = bpe->characters ? -1 : vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_NORMAL));
+        bpe->byte_tokens[byte] =
+            normal >= 0 ? normal : vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_BYTE));
+    }
+}
+
+int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, enum token_spelling spelling,
+              const struct gguf_string *merges, size_t n_merges, runnel_error *error)
 {
     int code;
-    *bpe = (struct bpe){0};
+    *bpe = (struct bpe){.characters = spelling == SPELLED_BYTE_LEVEL ? NULL : vocabulary};
     if (n_merges > INT32_MAX / 4) {
         code =
             error_set(error, RUNNEL_EFORMAT, "tokenizer.ggml.merges: %zu merges are more than fit", n_merges);
         goto fail;
     }
-    for (int byte = 0; byte < 256; byte++) {
-        char text = (char)byte;
-        bpe->byte_tokens[byte] = vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_NORMAL));
-        if (bpe->byte_tokens[byte] < 0)
-            bpe->byte_tokens[byte] = vocabulary_find(vocabulary, &text, 1, KIND_BIT(TOKEN_BYTE));
-    }
+    find_byte_tokens(bpe, vocabulary);
     size_t n_slots = 16;
     while (n_slots * 2 < n_merges * 3) /* at most two thirds full */
         n_slots *= 2;
@@ -92,7 +104,7 @@ int bpe_build(struct bpe *bpe, const struct vocabulary *vocabulary, const struct
         goto fail;
     }
     for (size_t i = 0; i < n_merges; i++) {
-        code = parse_rule(vocabulary, merges[i], i, &bpe->rules[i], error);
+        code = parse_rule(vocabulary, spelling, merges[i], i, &bpe->rules[i], error);
         if (code)
             goto fail;
         enter_rule(bpe, (uint32_t)i);
@@ -135,51 +147,6 @@ static int scratch_reserve(struct bpe_scratch *scratch, size_t n, runnel_error *
     return RUNNEL_OK;
 }
 
-int token_list_reserve(struct token_list *list, size_t n, runnel_error *error)
-{
-    if (n <= list->cap - list->n)
-        return RUNNEL_OK;
-    size_t cap = list->cap ? list->cap : 64;
-    while (cap < list->n + n)
-        cap += cap / 2;
-    int32_t *ids = realloc(list->ids, cap * sizeof *ids);
-    if (!ids)
-        return error_set(error, RUNNEL_ENOMEM, "out of memory for %zu tokens", list->n + n);
-    list->ids = ids;
-    list->cap = cap;
-    return RUNNEL_OK;
-}
-
-static void sift_down(uint64_t *queue, size_t n, size_t i)
-{
-    uint64_t entry = queue[i];
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && queue[child + 1] < queue[child])
-            child++;
-        if (entry <= queue[child])
-            break;
-        queue[i] = queue[child];
-    }
-    queue[i] = entry;
-}
-
-static void push(uint64_t *queue, size_t *n, uint64_t entry)
-{
-    size_t i = (*n)++;
-    for (size_t parent; i > 0 && queue[parent = (i - 1) / 2] > entry; i = parent)
-        queue[i] = queue[parent];
-    queue[i] = entry;
-}
-
-static uint64_t pop(uint64_t *queue, size_t *n)
-{
-    uint64_t first = queue[0];
-    queue[0] = queue[--*n];
-    if (*n)
-        sift_down(queue, *n, 0);
-    return first;
-}
-
 /* The pair that starts at place, if there is a rule for it. */
 static bool pair_entry(const struct bpe *bpe, const struct bpe_symbol *symbols, uint32_t place,
                        uint64_t *entry)
@@ -188,23 +155,22 @@ static bool pair_entry(const struct bpe *bpe, const struct bpe_symbol *symbols, 
     if (next == NONE)
         return false;
     uint32_t rank = find_rank(bpe, symbols[place].token, symbols[next].token);
-    *entry = (uint64_t)rank << 32 | place;
+    *entry = merge_entry(rank, place);
     return rank != NONE;
 }
 
 /* Merges until no rule applies. The queue holds at most n - 1 entries at first and grows by one with a merge,
  * of which there are at most n - 1. An entry whose symbols have changed since is passed over. */
-static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_t n, uint64_t *queue)
+static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_t n, uint64_t *entries)
 {
-    size_t n_queue = 0;
+    struct merge_queue queue = {entries, 0};
     uint64_t entry;
     for (uint32_t i = 0; i < n; i++)
         if (pair_entry(bpe, symbols, i, &entry))
-            queue[n_queue++] = entry;
-    for (size_t i = n_queue / 2; i-- > 0;)
-        sift_down(queue, n_queue, i);
-    while (n_queue) {
-        entry = pop(queue, &n_queue);
+            queue.entries[queue.n++] = entry;
+    merge_queue_arrange(&queue);
+    while (queue.n) {
+        entry = merge_queue_pop(&queue);
         const struct bpe_rule *rule = &bpe->rules[entry >> 32];
         uint32_t place = (uint32_t)entry;
         struct bpe_symbol *left = &symbols[place];
@@ -217,10 +183,39 @@ static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, uint32_
         if (left->next != NONE)
             symbols[left->next].previous = place;
         if (left->previous != NONE && pair_entry(bpe, symbols, left->previous, &entry))
-            push(queue, &n_queue, entry);
+            merge_queue_push(&queue, entry);
         if (pair_entry(bpe, symbols, place, &entry))
-            push(queue, &n_queue, entry);
+            merge_queue_push(&queue, entry);
     }
+}
+
+/* Puts a symbol behind the n that are there; a token that the vocabulary lacks is left out. */
+static uint32_t add_symbol(struct bpe_symbol *symbols, uint32_t n, int32_t token)
+{
+    if (token < 0)
+        return n;
+    symbols[n] = (struct bpe_symbol){token, n ? n - 1 : NONE, n + 1};
+    return n + 1;
+}
+
+static uint32_t add_bytes(const struct bpe *bpe, const char *bytes, size_t len, struct bpe_symbol *symbols,
+                          uint32_t n)
+{
+    for (size_t i = 0; i < len; i++)
+        n = add_symbol(symbols, n, bpe->byte_tokens[(unsigned char)bytes[i]]);
+    return n;
+}
+
+static uint32_t add_characters(const struct bpe *bpe, const char *word, size_t len,
+                               struct bpe_symbol *symbols)
+{
+    uint32_t n = 0;
+    for (size_t i = 0, width; i < len; i += width) {
+        width = utf8_width(word[i]);
+        int32_t token = vocabulary_find(bpe->characters, word + i, width, CHARACTERS);
+        n = token >= 0 ? add_symbol(symbols, n, token) : add_bytes(bpe, word + i, width, symbols, n);
+    }
+    return n;
 }
 
 int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_scratch *scratch,
@@ -230,14 +225,8 @@ int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_s
     if (code)
         return code;
     struct bpe_symbol *symbols = scratch->symbols;
-    uint32_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t token = bpe->byte_tokens[(unsigned char)word[i]];
-        if (token < 0)
-            continue;
-        symbols[n] = (struct bpe_symbol){token, n ? n - 1 : NONE, n + 1};
-        n++;
-    }
+    uint32_t n =
+        bpe->characters ? add_characters(bpe, word, len, symbols) : add_bytes(bpe, word, len, symbols, 0);
     if (!n)
         return RUNNEL_OK;
     symbols[n - 1].next = NONE;

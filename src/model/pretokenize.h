@@ -13,17 +13,24 @@ struct pretokenizer;
 int pretokenizer_create(struct gguf_string name, struct pretokenizer **pretokenizer, runnel_error *error);
 void pretokenizer_free(struct pretokenizer *pretokenizer);
 const char *pretokenizer_name(const struct pretokenizer *pretokenizer);
+/* A word that is a token as a whole is not merged. */
+bool pretokenizer_keeps_words(const struct pretokenizer *pretokenizer);
+/* Texts begin with the bos token where the file does not say whether they do. */
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer);
 
 /* What one thread needs while it cuts. */
 struct cutter;
 int cutter_create(const struct pretokenizer *pretokenizer, struct cutter **cutter, runnel_error *error);
 void cutter_free(struct cutter *cutter);
 
-/* The length of the word that begins at offset, which is less than len and at a character's start. text must be valid
- * UTF-8. Negative: an error. */
-int64_t cutter_next(struct cutter *cutter, const char *text, size_t len, size_t offset, runnel_error *error);
+struct word {
+    const char *text; /* within the text that is cut */
+    size_t len;       /* never 0 */
+};
 
-/* How many bytes from text on are valid UTF-8: whole characters, no surrogates, nothing over-long. */
-size_t utf8_valid_prefix(const char *text, size_t len);
+/* Begins to cut a text, which must be valid UTF-8 and stay until its last word. */
+void cutter_begin(struct cutter *cutter, const char *text, size_t len);
+/* The next word: they follow each other without a gap. 1: there is one; 0: the text has ended; negative: an error. */
+int cutter_next(struct cutter *cutter, struct word *word, runnel_error *error);
 
 #endif

@@ -1,4 +1,4 @@
-/* special.c: control and user-defined tokens in a text. See special.h.
+/* special.c: tokens that stand for themselves in a text. See special.h.
  *
  * The sorted list serves as a prefix tree: with every byte of the text the range of tokens that begin so is
  * narrowed by binary search, until it is empty. A token is at most TOKEN_MAX_BYTES long, which bounds the
@@ -26,10 +26,17 @@ static int compare_entries(const void *a, const void *b)
 
 static bool is_special(const struct vocabulary *vocabulary, size_t id)
 {
-    return vocabulary->kinds[id] == TOKEN_CONTROL || vocabulary->kinds[id] == TOKEN_USER_DEFINED;
+    unsigned special = KIND_BIT(TOKEN_CONTROL) | KIND_BIT(TOKEN_UNKNOWN) | KIND_BIT(TOKEN_USER_DEFINED);
+    return KIND_BIT(vocabulary->kinds[id]) & special;
 }
 
-/* Whether the set has the same bytes already, as a token of the same kind or of one that matches everywhere:
+/* Anybody's text may hold it. */
+static bool matches_everywhere(const struct vocabulary *vocabulary, int32_t id)
+{
+    return vocabulary->kinds[id] == TOKEN_USER_DEFINED;
+}
+
+/* Whether the set has the same bytes already, as a token that matches everywhere or, like this one, in spans alone:
  * of equal tokens at most two are entered, however many a file has. */
 static bool repeats(const struct vocabulary *vocabulary, const struct special_set *set,
                     const struct sort_entry *entry)
@@ -39,8 +46,7 @@ static bool repeats(const struct vocabulary *vocabulary, const struct special_se
         struct gguf_string piece = vocabulary_piece(vocabulary, id);
         if (piece.len != entry->piece.len || memcmp(piece.bytes, entry->piece.bytes, piece.len) != 0)
             return false;
-        if (vocabulary->kinds[id] == vocabulary->kinds[entry->id] ||
-            vocabulary->kinds[id] == TOKEN_USER_DEFINED)
+        if (matches_everywhere(vocabulary, id) || !matches_everywhere(vocabulary, entry->id))
             return true;
     }
     return false;
@@ -106,8 +112,8 @@ static int32_t longest_at(const struct special_set *set, const char *text, size_
     for (size_t depth = 1; low < high && depth <= len; depth++) {
         /* Those that end here sort first; of equal ones, each is tried. */
         for (; low < high && vocabulary_piece(set->vocabulary, set->ids[low]).len == depth; low++) {
-            bool control = set->vocabulary->kinds[set->ids[low]] == TOKEN_CONTROL;
-            if (*match_len != depth && (!control || depth <= control_len)) {
+            bool anywhere = matches_everywhere(set->vocabulary, set->ids[low]);
+            if (*match_len != depth && (anywhere || depth <= control_len)) {
                 found = set->ids[low];
                 *match_len = depth;
             }

@@ -1,4 +1,4 @@
-/* special.h: finds the tokens that stand for themselves in a text: control and user-defined ones.
+/* special.h: finds the tokens that stand for themselves in a text: control tokens, the unknown token, user-defined ones.
  *
  * A struct special_set owns a sorted list of them; immutable once built, any number of threads may read it. */
 #ifndef RUNNEL_MODEL_SPECIAL_H
@@ -22,8 +22,8 @@ struct special_match {
     int32_t id;
 };
 
-/* The first match at or after from, the longest of those that begin there. Control tokens count only where they lie
- * whole in one of the spans; *span is the first span that has not ended before from, kept from call to call (0 at
+/* The first match at or after from, the longest of those that begin there. All but user-defined tokens count only where they
+ * lie whole in one of the spans; *span is the first span that has not ended before from, kept from call to call (0 at
  * first). False: none. Time is linear in the bytes passed over. */
 bool special_set_next(const struct special_set *set, const char *text, size_t len, size_t from,
                       const struct text_span *spans, size_t n_spans, size_t *span,

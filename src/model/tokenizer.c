@@ -1,15 +1,13 @@
 /* tokenizer.c: reads a model's tokenizer and turns text into token ids. See tokenizer.h.
  *
- * Text is cut three times: at control and user-defined tokens (special.c), into words (pretokenize.c), and
- * each word into tokens by merges (bpe.c). A byte that is no part of valid UTF-8 is a word of its own, so it
- * becomes that byte's token, and the text on either side is cut as if it ended there. Text is not normalised.
- */
+ * Text is cut at control and user-defined tokens (special.c); what lies between is ordinary text, which one of the encodings
+ * (encoding.h) turns into tokens. */
 #include "model/tokenizer.h"
 
-#include "model/bpe.h"
-#include "model/pretokenize.h"
+#include "model/encoding.h"
 #include "model/special.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,37 +15,56 @@
 
 /* What ends an answer: tokens that the file names by these keys, and tokens of these names. */
 static const char *const end_keys[] = {KEY_PREFIX "eos_token_id", KEY_PREFIX "eot_token_id"};
-static const char *const end_names[] = {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"};
+static const char *const end_names[] = {
+    "<|im_end|>", "<|endoftext|>",   "<｜end▁of▁sentence｜>", "<|eot_id|>",
+    "<|eom_id|>", "<|end_of_text|>", "<end_of_turn>",         "<|end|>",
+};
 enum {
     N_END_KEYS = sizeof end_keys / sizeof *end_keys,
     N_END_NAMES = sizeof end_names / sizeof *end_names,
 };
 
+static const struct encoding_kind *const encodings[] = {&encoding_byte_level, &encoding_sentencepiece,
+                                                        &encoding_lines};
+enum { N_ENCODINGS = sizeof encodings / sizeof *encodings };
+
 struct tokenizer {
     struct vocabulary vocabulary;
-    struct bpe bpe;
     struct special_set special;
-    struct pretokenizer *pretokenizer;
+    struct encoding *encoding;
     int32_t bos, eos; /* -1: none */
     bool adds_bos;
     int32_t ends[N_END_KEYS + N_END_NAMES]; /* the tokens that end an answer */
     size_t n_ends;
 };
 
-static int check_model(const struct gguf *gguf, runnel_error *error)
+static int unknown_model(struct gguf_string model, runnel_error *error)
+{
+    char known[256] = "";
+    for (size_t i = 0, len = 0; i < N_ENCODINGS; i++)
+        len += (size_t)snprintf(known + len, sizeof known - len, "%s%s (%s)", i ? ", " : "",
+                                encodings[i]->name, encodings[i]->title);
+    return error_set(error, RUNNEL_EUNSUPPORTED, KEY_PREFIX "model is \"%.*s\": known tokenizers are %s",
+                     (int)(model.len < 64 ? model.len : 64), model.bytes, known);
+}
+
+static int find_encoding(const struct gguf *gguf, const struct encoding_kind **kind, runnel_error *error)
 {
     struct gguf_string model;
     int code = gguf_get_string(gguf, KEY_PREFIX "model", &model, error);
     if (code)
         return code;
-    if (model.len != 4 || memcmp(model.bytes, "gpt2", 4) != 0)
-        return error_set(error, RUNNEL_EUNSUPPORTED,
-                         KEY_PREFIX "model is \"%.*s\": the known tokenizer is gpt2 (byte-level BPE)",
-                         (int)(model.len < 64 ? model.len : 64), model.bytes);
-    return RUNNEL_OK;
+    for (size_t i = 0; i < N_ENCODINGS; i++)
+        if (model.len == strlen(encodings[i]->name) &&
+            memcmp(model.bytes, encodings[i]->name, model.len) == 0) {
+            *kind = encodings[i];
+            return RUNNEL_OK;
+        }
+    return unknown_model(model, error);
 }
 
-static int read_vocabulary(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+static int read_vocabulary(const struct gguf *gguf, enum token_spelling spelling,
+                           struct vocabulary *vocabulary, runnel_error *error)
 {
     struct gguf_array tokens, types, scores;
     int code = gguf_get_array(gguf, KEY_PREFIX "tokens", GGUF_STRING, &tokens, error);
@@ -62,8 +79,7 @@ static int read_vocabulary(const struct gguf *gguf, struct tokenizer *tokenizer,
         return error_set(error, RUNNEL_EFORMAT,
                          KEY_PREFIX "token_type has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
                          types.n, tokens.n);
-    if (gguf_has_key(gguf,
-                     KEY_PREFIX "scores")) { /* not used by BPE, but a list that belongs to the tokens */
+    if (gguf_has_key(gguf, KEY_PREFIX "scores")) { /* not all use it, but it belongs to the tokens */
         code = gguf_get_array(gguf, KEY_PREFIX "scores", GGUF_F32, &scores, error);
         if (code)
             return code;
@@ -72,14 +88,7 @@ static int read_vocabulary(const struct gguf *gguf, struct tokenizer *tokenizer,
                              KEY_PREFIX "scores has %zu entries, %zu expected as in " KEY_PREFIX "tokens",
                              scores.n, tokens.n);
     }
-    return vocabulary_build(&tokenizer->vocabulary, tokens.values, types.values, tokens.n, error);
-}
-
-static int read_merges(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
-{
-    struct gguf_array merges;
-    int code = gguf_get_array(gguf, KEY_PREFIX "merges", GGUF_STRING, &merges, error);
-    return code ? code : bpe_build(&tokenizer->bpe, &tokenizer->vocabulary, merges.values, merges.n, error);
+    return vocabulary_build(vocabulary, spelling, tokens.values, types.values, tokens.n, error);
 }
 
 /* Reads the id that key holds, checked against the vocabulary; leaves *id alone where there is no such key.
@@ -114,9 +123,25 @@ static void add_end(struct tokenizer *tokenizer, int32_t id)
         tokenizer->ends[tokenizer->n_ends++] = id;
 }
 
-static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+/* The token that begins or ends texts where the file does not name it, if there is such a control token. */
+static int32_t default_id(const struct tokenizer *tokenizer, int32_t id)
+{
+    return id && tokenizer_kind(tokenizer, id) == TOKEN_CONTROL ? id : -1;
+}
+
+/* A token that begins or ends texts is a control token, also where the file has it found in anybody's text. */
+static void keep_from_text(struct tokenizer *tokenizer, int32_t id)
+{
+    if (tokenizer_kind(tokenizer, id) == TOKEN_USER_DEFINED)
+        tokenizer->vocabulary.kinds[id] = TOKEN_CONTROL;
+}
+
+static int read_special_ids(const struct gguf *gguf, const struct encoding_kind *kind,
+                            struct tokenizer *tokenizer, runnel_error *error)
 {
     static const char suffix[] = "_token_id";
+    tokenizer->bos = default_id(tokenizer, kind->bos);
+    tokenizer->eos = default_id(tokenizer, kind->eos);
     /* Every id is checked, also those that are not used here. */
     for (size_t i = 0; i < gguf_n_keys(gguf); i++) {
         const char *key = gguf_key_name(gguf, i);
@@ -134,34 +159,39 @@ static int read_special_ids(const struct gguf *gguf, struct tokenizer *tokenizer
             tokenizer->eos = id;
         if (is_end_key(key))
             add_end(tokenizer, id);
+        if (is_end_key(key) || strcmp(key, KEY_PREFIX "bos_token_id") == 0)
+            keep_from_text(tokenizer, id);
     }
-    if (tokenizer->bos >= 0 && gguf_has_key(gguf, KEY_PREFIX "add_bos_token")) {
-        int code = gguf_get_bool(gguf, KEY_PREFIX "add_bos_token", &tokenizer->adds_bos, error);
-        if (code)
-            return code;
-    }
+    add_end(tokenizer, tokenizer->eos);
     for (size_t i = 0; i < N_END_NAMES; i++)
         add_end(tokenizer, vocabulary_find(&tokenizer->vocabulary, end_names[i], strlen(end_names[i]),
                                            KIND_BIT(TOKEN_CONTROL)));
     return RUNNEL_OK;
 }
 
+static int read_adds_bos(const struct gguf *gguf, struct tokenizer *tokenizer, runnel_error *error)
+{
+    static const char key[] = KEY_PREFIX "add_bos_token";
+    bool adds_bos = tokenizer->encoding->adds_bos;
+    int code = gguf_has_key(gguf, key) ? gguf_get_bool(gguf, key, &adds_bos, error) : RUNNEL_OK;
+    tokenizer->adds_bos = tokenizer->bos >= 0 && adds_bos;
+    return code;
+}
+
 int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_error *error)
 {
-    struct gguf_string pre;
-    int code = check_model(gguf, error);
-    if (code)
-        return code;
-    code = gguf_get_string(gguf, KEY_PREFIX "pre", &pre, error);
+    const struct encoding_kind *kind = NULL;
+    int code = find_encoding(gguf, &kind, error);
     if (code)
         return code;
     struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (!tokenizer)
         return error_set(error, RUNNEL_ENOMEM, "out of memory for the tokenizer");
     tokenizer->bos = tokenizer->eos = -1;
-    if ((code = pretokenizer_create(pre, &tokenizer->pretokenizer, error)) ||
-        (code = read_vocabulary(gguf, tokenizer, error)) || (code = read_merges(gguf, tokenizer, error)) ||
-        (code = read_special_ids(gguf, tokenizer, error)) ||
+    if ((code = read_vocabulary(gguf, kind->spelling, &tokenizer->vocabulary, error)) ||
+        (code = read_special_ids(gguf, kind, tokenizer, error)) ||
+        (code = kind->create(gguf, &tokenizer->vocabulary, &tokenizer->encoding, error)) ||
+        (code = read_adds_bos(gguf, tokenizer, error)) ||
         (code = special_set_build(&tokenizer->special, &tokenizer->vocabulary, error)))
         goto fail;
     *out = tokenizer;
@@ -175,10 +205,10 @@ void tokenizer_free(struct tokenizer *tokenizer)
 {
     if (!tokenizer)
         return;
+    if (tokenizer->encoding)
+        tokenizer->encoding->kind->free(tokenizer->encoding);
     special_set_free(&tokenizer->special);
-    bpe_free(&tokenizer->bpe);
     vocabulary_free(&tokenizer->vocabulary);
-    pretokenizer_free(tokenizer->pretokenizer);
     free(tokenizer);
 }
 
@@ -189,7 +219,7 @@ size_t tokenizer_n_tokens(const struct tokenizer *tokenizer)
 
 const char *tokenizer_pre(const struct tokenizer *tokenizer)
 {
-    return pretokenizer_name(tokenizer->pretokenizer);
+    return tokenizer->encoding->pre;
 }
 
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)
@@ -242,81 +272,78 @@ struct gguf_string tokenizer_piece(const struct tokenizer *tokenizer, int32_t id
                                    : (struct gguf_string){"", 0};
 }
 
-/* What one call of tokenizer_encode works with. */
-struct encoder {
-    const struct tokenizer *tokenizer;
-    struct cutter *cutter;
-    struct bpe_scratch scratch;
-    struct token_list *out;
-    runnel_error *error;
-};
-
-static int encode_word(struct encoder *encoder, const char *word, size_t len)
+bool tokenizer_has_text(const struct tokenizer *tokenizer, int32_t id)
 {
-    return bpe_encode(&encoder->tokenizer->bpe, word, len, &encoder->scratch, encoder->out, encoder->error);
+    enum token_kind kind = tokenizer_kind(tokenizer, id);
+    return kind != TOKEN_CONTROL && kind != TOKEN_UNKNOWN;
 }
 
-/* Text without special tokens. */
-static int encode_ordinary(struct encoder *encoder, const char *text, size_t len)
+/* Whether ordinary text after this token was encoded with a space before it. */
+static bool spaces_follow(const struct tokenizer *tokenizer, int32_t id)
 {
-    int code;
-    while (len) {
-        size_t valid = utf8_valid_prefix(text, len);
-        for (size_t offset = 0; offset < valid;) {
-            int64_t word_len = cutter_next(encoder->cutter, text, valid, offset, encoder->error);
-            if (word_len < 0)
-                return (int)word_len;
-            code = encode_word(encoder, text + offset, (size_t)word_len);
-            if (code)
-                return code;
-            offset += (size_t)word_len;
-        }
-        if (valid < len) {
-            code = encode_word(encoder, text + valid, 1);
-            if (code)
-                return code;
-            valid++;
-        }
-        text += valid;
-        len -= valid;
-    }
-    return RUNNEL_OK;
+    return tokenizer->encoding->adds_space_prefix &&
+           (!tokenizer_has_text(tokenizer, id) || tokenizer_kind(tokenizer, id) == TOKEN_USER_DEFINED);
 }
 
-static int encode_text(struct encoder *encoder, const char *text, size_t len, const struct text_span *spans,
-                       size_t n_spans)
+struct gguf_string tokenizer_text(const struct tokenizer *tokenizer, int32_t before, int32_t id)
 {
+    struct gguf_string text = tokenizer_piece(tokenizer, id);
+    enum token_kind kind = tokenizer_kind(tokenizer, id);
+    bool is_spaced = (kind == TOKEN_NORMAL || kind == TOKEN_BYTE) && text.len && *text.bytes == ' ';
+    if (is_spaced && (before < 0 ? tokenizer->encoding->adds_space_prefix : spaces_follow(tokenizer, before)))
+        return (struct gguf_string){text.bytes + 1, text.len - 1};
+    return text;
+}
+
+/* Ordinary text and tokens that stand for themselves, in turns. is_spaced: with a space before the first text. */
+static int encode_text(const struct tokenizer *tokenizer, struct encoding_session *session, const char *text,
+                       size_t len, const struct text_span *spans, size_t n_spans, bool is_spaced,
+                       struct token_list *out, runnel_error *error)
+{
+    const struct encoding_kind *kind = tokenizer->encoding->kind;
     struct special_match match;
     size_t done = 0, span = 0;
-    while (special_set_next(&encoder->tokenizer->special, text, len, done, spans, n_spans, &span, &match)) {
-        int code = encode_ordinary(encoder, text + done, match.begin - done);
+    while (special_set_next(&tokenizer->special, text, len, done, spans, n_spans, &span, &match)) {
+        int code = kind->encode(session, text + done, match.begin - done, is_spaced, out, error);
+        if (!code)
+            code = token_list_add(out, match.id, error);
         if (code)
             return code;
-        code = token_list_reserve(encoder->out, 1, encoder->error);
-        if (code)
-            return code;
-        encoder->out->ids[encoder->out->n++] = match.id;
         done = match.end;
+        is_spaced = tokenizer->encoding->adds_space_prefix;
     }
-    return encode_ordinary(encoder, text + done, len - done);
+    return kind->encode(session, text + done, len - done, is_spaced, out, error);
+}
+
+static int encode(const struct tokenizer *tokenizer, const char *text, size_t len,
+                  const struct text_span *spans, size_t n_spans, bool is_spaced, struct token_list *out,
+                  runnel_error *error)
+{
+    struct encoding_session *session = NULL;
+    if (!len)
+        return RUNNEL_OK;
+    if (len > INT32_MAX)
+        return error_set(error, RUNNEL_EINVAL, "text of %zu bytes: at most %d expected", len, INT32_MAX);
+    size_t n_before = out->n;
+    int code = tokenizer->encoding->kind->begin(tokenizer->encoding, &session, error);
+    if (!code)
+        code = encode_text(tokenizer, session, text, len, spans, n_spans, is_spaced, out, error);
+    if (code)
+        out->n = n_before;
+    tokenizer->encoding->kind->end(session);
+    return code;
 }
 
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len,
                      const struct text_span *spans, size_t n_spans, struct token_list *out,
                      runnel_error *error)
 {
-    if (!len)
-        return RUNNEL_OK;
-    if (len > INT32_MAX)
-        return error_set(error, RUNNEL_EINVAL, "text of %zu bytes: at most %d expected", len, INT32_MAX);
-    struct encoder encoder = {.tokenizer = tokenizer, .out = out, .error = error};
-    size_t n_before = out->n;
-    int code = cutter_create(tokenizer->pretokenizer, &encoder.cutter, error);
-    if (!code)
-        code = encode_text(&encoder, text, len, spans, n_spans);
-    if (code)
-        out->n = n_before;
-    cutter_free(encoder.cutter);
-    bpe_scratch_free(&encoder.scratch);
-    return code;
+    return encode(tokenizer, text, len, spans, n_spans, tokenizer->encoding->adds_space_prefix, out, error);
+}
+
+int tokenizer_encode_on(const struct tokenizer *tokenizer, const char *text, size_t len,
+                        const struct text_span *spans, size_t n_spans, struct token_list *out,
+                        runnel_error *error)
+{
+    return encode(tokenizer, text, len, spans, n_spans, false, out, error);
 }

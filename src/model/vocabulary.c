@@ -50,7 +50,8 @@ static int byte_of_code_point(unsigned code_point)
     return (int)(i <= 32 ? i : i < 67 ? 127 + (i - 33) : 173);
 }
 
-size_t byte_level_decode(const char *text, size_t len, char *out)
+/* False: the text is not written in the alphabet, and out holds anything. */
+static bool decode_letters(const char *text, size_t len, char *out, size_t *n_out)
 {
     size_t n = 0;
     for (size_t i = 0; i < len;) {
@@ -62,13 +63,33 @@ size_t byte_level_decode(const char *text, size_t len, char *out)
             width = 2;
         }
         int byte = width == 1 && first >= 0x80 ? -1 : byte_of_code_point(code_point);
-        if (byte < 0) {
-            memcpy(out, text, len);
-            return len;
-        }
+        if (byte < 0)
+            return false;
         out[n++] = (char)byte;
         i += width;
     }
+    *n_out = n;
+    return true;
+}
+
+size_t byte_level_decode(const char *text, size_t len, char *out)
+{
+    size_t n;
+    if (decode_letters(text, len, out, &n))
+        return n;
+    memcpy(out, text, len);
+    return len;
+}
+
+size_t space_decode(const char *text, size_t len, char *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        if (text[i] == '\xe2' && len - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
+            out[n++] = ' ';
+            i += 2;
+        } else
+            out[n++] = text[i];
     return n;
 }
 
@@ -92,9 +113,7 @@ static int parse_byte_token(struct gguf_string text)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* Writes the bytes of one token to out, which has room for its text. Returns how many, or a negative error.
- */
-static int64_t decode_token(struct gguf_string text, int32_t kind, size_t id, char *out, runnel_error *error)
+static int check_token(struct gguf_string text, int32_t kind, size_t id, runnel_error *error)
 {
     if (text.len == 0)
         return error_set(error, RUNNEL_EFORMAT, "tokenizer.ggml.tokens: token %zu is empty", id);
@@ -105,19 +124,26 @@ static int64_t decode_token(struct gguf_string text, int32_t kind, size_t id, ch
     if (kind < TOKEN_NORMAL || kind > TOKEN_BYTE)
         return error_set(error, RUNNEL_EFORMAT,
                          "tokenizer.ggml.token_type: token %zu has type %d, 1 to 6 expected", id, (int)kind);
-    if (kind == TOKEN_NORMAL)
-        return (int64_t)byte_level_decode(text.bytes, text.len, out);
+    if (kind == TOKEN_BYTE && parse_byte_token(text) < 0)
+        return error_set(error, RUNNEL_EFORMAT,
+                         "tokenizer.ggml.tokens: byte token %zu is \"%.*s\", <0x00> to <0xFF> expected", id,
+                         (int)(text.len < 64 ? text.len : 64), text.bytes);
+    return RUNNEL_OK;
+}
+
+/* Writes the bytes of a token that was checked to out, which has room for its text. Returns how many. */
+static size_t decode_token(enum token_spelling spelling, struct gguf_string text, int32_t kind, char *out)
+{
     if (kind == TOKEN_BYTE) {
-        int byte = parse_byte_token(text);
-        if (byte < 0)
-            return error_set(error, RUNNEL_EFORMAT,
-                             "tokenizer.ggml.tokens: byte token %zu is \"%.*s\", <0x00> to <0xFF> expected",
-                             id, (int)(text.len < 64 ? text.len : 64), text.bytes);
-        out[0] = (char)byte;
+        out[0] = (char)parse_byte_token(text);
         return 1;
     }
+    if (kind == TOKEN_NORMAL && spelling == SPELLED_BYTE_LEVEL)
+        return byte_level_decode(text.bytes, text.len, out);
+    if (spelling == SPELLED_WITH_U2581 && (kind == TOKEN_NORMAL || kind == TOKEN_USER_DEFINED))
+        return space_decode(text.bytes, text.len, out);
     memcpy(out, text.bytes, text.len);
-    return (int64_t)text.len;
+    return text.len;
 }
 
 struct gguf_string vocabulary_piece(const struct vocabulary *vocabulary, int32_t id)
@@ -151,6 +177,31 @@ static void enter_token(struct vocabulary *vocabulary, int32_t id)
     vocabulary->slots[slot] = (uint32_t)id + 1;
 }
 
+/* A byte-level file may have a character as such beside the token of its bytes: only the latter is what merges make. All bytes
+ * of its piece are then those of its text, as they are of a token in ASCII. */
+static bool is_misspelled(struct gguf_string text, struct gguf_string piece)
+{
+    bool is_ascii = true;
+    for (size_t i = 0; i < text.len; i++)
+        is_ascii = is_ascii && (unsigned char)text.bytes[i] < 0x7f && text.bytes[i] > ' ';
+    return !is_ascii && piece.len == text.len && memcmp(piece.bytes, text.bytes, text.len) == 0;
+}
+
+/* Those that are spelled as they should be come first. */
+static void enter_tokens(struct vocabulary *vocabulary, enum token_spelling spelling,
+                         const struct gguf_string *texts)
+{
+    size_t n_misspelled = 0;
+    for (int pass = 0; pass == 0 || (pass == 1 && n_misspelled); pass++)
+        for (size_t id = 0; id < vocabulary->n; id++) {
+            bool wrong = spelling == SPELLED_BYTE_LEVEL && vocabulary->kinds[id] == TOKEN_NORMAL &&
+                         is_misspelled(texts[id], vocabulary_piece(vocabulary, (int32_t)id));
+            n_misspelled += wrong;
+            if (wrong == pass)
+                enter_token(vocabulary, (int32_t)id);
+        }
+}
+
 static int allocate(struct vocabulary *vocabulary, const struct gguf_string *texts, size_t n,
                     runnel_error *error)
 {
@@ -174,8 +225,8 @@ static int allocate(struct vocabulary *vocabulary, const struct gguf_string *tex
     return RUNNEL_OK;
 }
 
-int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *texts, const int32_t *kinds,
-                     size_t n, runnel_error *error)
+int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling,
+                     const struct gguf_string *texts, const int32_t *kinds, size_t n, runnel_error *error)
 {
     *vocabulary = (struct vocabulary){0};
     int code = allocate(vocabulary, texts, n, error);
@@ -184,15 +235,14 @@ int vocabulary_build(struct vocabulary *vocabulary, const struct gguf_string *te
     vocabulary->offsets[0] = 0;
     for (size_t id = 0; id < n; id++) {
         uint32_t begin = vocabulary->offsets[id];
-        int64_t len = decode_token(texts[id], kinds[id], id, vocabulary->bytes + begin, error);
-        if (len < 0) {
-            code = (int)len;
+        code = check_token(texts[id], kinds[id], id, error);
+        if (code)
             goto fail;
-        }
-        vocabulary->offsets[id + 1] = begin + (uint32_t)len;
+        vocabulary->offsets[id + 1] =
+            begin + (uint32_t)decode_token(spelling, texts[id], kinds[id], vocabulary->bytes + begin);
         vocabulary->kinds[id] = (uint8_t)kinds[id];
-        enter_token(vocabulary, (int32_t)id);
     }
+    enter_tokens(vocabulary, spelling, texts);
     return RUNNEL_OK;
 fail:
     vocabulary_free(vocabulary);

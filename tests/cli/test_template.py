@@ -1,6 +1,7 @@
 """`runnel template`: a chat request on stdin to the prompt on stdout."""
 import json
 import os
+import struct
 import subprocess
 
 import pytest
@@ -64,3 +65,34 @@ def test_what_is_not_utf8_is_refused(tmp_path):
         done = subprocess.run([RUNNEL, "template", "-m", MODEL, *arguments], input=request, capture_output=True, timeout=60)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == f"runnel: {name}: expected UTF-8 text, found byte 0xE9 at offset 3\n"
+
+
+def write_vocabulary(path, tokens, kinds):
+    """SentencePiece's vocabulary alone, whose keys do not name what begins and ends texts."""
+    def string(text):
+        data = text.encode()
+        return struct.pack("<Q", len(data)) + data
+
+    def key(name, kind, value):
+        return string(name) + struct.pack("<I", kind) + value
+
+    def array(kind, values):
+        return struct.pack("<IQ", kind, len(values)) + b"".join(values)
+
+    keys = [key("general.architecture", 8, string("llama")), key("tokenizer.ggml.model", 8, string("llama")),
+            key("tokenizer.ggml.tokens", 9, array(8, [string(token) for token in tokens])),
+            key("tokenizer.ggml.scores", 9, array(6, [struct.pack("<f", 0) for _ in tokens])),
+            key("tokenizer.ggml.token_type", 9, array(5, [struct.pack("<i", kind) for kind in kinds]))]
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys))
+    return path
+
+
+def test_tokens_that_the_file_does_not_name(runnel, tmp_path):
+    """Where the server's tokenizer knows what begins and ends texts, so does the template here."""
+    jinja = tmp_path / "t.jinja"
+    jinja.write_text("{{ bos_token }}|{{ eos_token }}")
+    for kinds, expected in (([2, 3, 3], b"<s>|</s>"), ([2, 1, 1], b"|")):
+        vocabulary = write_vocabulary(tmp_path / "v.gguf", ["<unk>", "<s>", "</s>"], kinds)
+        done = subprocess.run([runnel, "template", vocabulary, "--file", jinja], input=b'{"messages": []}', capture_output=True,
+                              timeout=60)
+        assert (done.returncode, done.stdout) == (0, expected), done.stderr

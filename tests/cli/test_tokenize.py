@@ -1,6 +1,8 @@
 """runnel tokenize: text in, ids out, and what is no text."""
 import json
+import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,39 @@ def test_failures(runnel, tiny, tmp_path):
     with open("/dev/full", "wb") as full:
         done = subprocess.run([runnel, "tokenize", "-m", model], input=b"x", stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1 and b"stdout" in done.stderr
+
+
+def test_sentencepiece(runnel, tiny):
+    """A space is set before the text; characters without a token of their own are bytes."""
+    model = tiny("sentencepiece")
+    hello, world = ids(runnel, model, "hello"), ids(runnel, model, "world")
+    assert len(hello) == len(world) == 1
+    assert ids(runnel, model, "hello world") == hello + world
+    assert ids(runnel, model, "~!") == [32, 126, 33]
+    assert ids(runnel, model, "") == []
+    assert ids(runnel, model, "<|im_start|>hello<|im_end|>", "--special") == [IM_START, *hello, IM_END]
+    assert IM_START not in ids(runnel, model, "<|im_start|>")
+    assert ids(runnel, model, "<think>") == [THINK]
+
+
+def vocabulary_alone(model, path):
+    """The keys of a model file without its tensors."""
+    data = model.read_bytes()
+    (n_tensors,) = struct.unpack_from("<Q", data, 8)
+    first = data.index(struct.pack("<Q", len("token_embd.weight")) + b"token_embd.weight")
+    assert n_tensors > 0
+    path.write_bytes(data[:8] + struct.pack("<Q", 0) + data[16:first])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "sentencepiece"])
+def test_a_vocabulary_alone(runnel, tiny, tmp_path, kind):
+    model = Path(tiny(kind))
+    path = vocabulary_alone(model, tmp_path / "vocabulary.gguf")
+    assert ids(runnel, path, "hello world<|im_end|>", "--special") == ids(runnel, model, "hello world<|im_end|>", "--special")
+    request = b'{"messages": [{"role": "user", "content": "hello"}], "add_generation_prompt": true}'
+    prompts = [subprocess.run([runnel, "template", file], input=request, capture_output=True, timeout=60, check=True).stdout
+               for file in (path, model)]
+    assert prompts[0] == prompts[1] and b"hello" in prompts[0]
+    run = subprocess.run([runnel, "run", "-m", path, "-p", "x"], capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert run.returncode == 1 and b"token_embd.weight" in run.stderr

@@ -3,9 +3,10 @@
 
     make_tokens.py MODEL.gguf OUT.json [N]
 
-The ids come from Hugging Face's `tokenizers` (pip install tokenizers), set up from the vocabulary and the merges in the
-GGUF file and the regular expressions of the models' own tokenizer.json, without normalisation. N texts are tried
-(default 600); each is written as {"text", "ids"}.
+The ids come from Hugging Face's `tokenizers`, set up from the vocabulary and the merges in the GGUF file and the regular
+expressions of the models' own tokenizer.json, or from Google's `sentencepiece`, set up from the vocabulary and the scores
+(pip install tokenizers sentencepiece), without normalisation. N texts are tried (default 600); each is written as
+{"text", "ids"}.
 """
 import json
 import random
@@ -13,15 +14,13 @@ import struct
 import sys
 import unicodedata
 
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
-
 QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+CHINESE = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 
-def read_keys(path):
-    """The keys of a GGUF file's header."""
-    data = open(path, "rb").read(16 << 20)
+def read_header(data):
+    """The keys that a GGUF file begins with, of which data are the first bytes, and where the keys end."""
     at = 24
     formats = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
@@ -49,25 +48,84 @@ def read_keys(path):
         (kind,) = struct.unpack_from("<I", data, at)
         at += 4
         keys[name] = value(kind)
-    return keys
+    return keys, at
 
 
-def make_tokenizer(keys):
+def read_keys(path):
+    """The keys of a GGUF file's header."""
+    with open(path, "rb") as file:
+        return read_header(file.read(32 << 20))[0]
+
+
+def make_bpe(keys):
+    """Byte-level BPE: a function from a text to its ids."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
     tokens = [t.decode() for t in keys["tokenizer.ggml.tokens"]]
     merges = [tuple(m.decode().split(" ")) for m in keys["tokenizer.ggml.merges"]]
     types = keys["tokenizer.ggml.token_type"]
-    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    if keys["tokenizer.ggml.pre"] == b"smollm":
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(QWEN2), behavior="isolated", invert=False),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    pre = keys["tokenizer.ggml.pre"].decode()
+
+    def split(pattern):
+        return pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
+
+    def bytes_after(*steps, use_regex=False):
+        return pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)])
+
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    steps = {
+        "smollm": bytes_after(digits, use_regex=True),
+        "gpt-2": bytes_after(use_regex=True),
+        "llama-bpe": bytes_after(split(QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|"))),
+        "qwen35": bytes_after(split(QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]+",
+                                                                                       r"[^\s\p{L}\p{M}\p{N}]+"))),
+        "deepseek-coder": bytes_after(split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split(CHINESE), digits),
+        "falcon": pre_tokenizers.Sequence([
+            pre_tokenizers.Punctuation(behavior="contiguous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            pre_tokenizers.Digits(individual_digits=False), split("[0-9][0-9][0-9]")]),
+    }
+    alike = {"starcoder": "smollm", "refact": "smollm", "command-r": "smollm", "mpt": "gpt-2"}
+    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges,
+                                     ignore_merges=pre == "llama-bpe"))
+    tokenizer.pre_tokenizer = steps.get(alike.get(pre, pre)) or bytes_after(split(QWEN2))
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False)
                           for t, kind in zip(tokens, types) if kind == 4])
-    return tokenizer
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def make_sentencepiece(keys):
+    """SentencePiece's BPE, from a model file that is put together here: a function from a text to its ids."""
+    import sentencepiece
+
+    def varint(number):
+        out = b""
+        while number > 127:
+            out, number = out + bytes([number & 127 | 128]), number >> 7
+        return out + bytes([number])
+
+    def part(field, data):  # a number, a float or bytes
+        if isinstance(data, bytes):
+            return varint(field << 3 | 2) + varint(len(data)) + data
+        if isinstance(data, float):
+            return varint(field << 3 | 5) + struct.pack("<f", data)
+        return varint(field << 3) + varint(data)
+
+    types = list(keys["tokenizer.ggml.token_type"])
+    types[keys["tokenizer.ggml.unknown_token_id"]] = 2  # it must have one
+    model = b"".join(
+        part(1, part(1, token.decode().replace(" ", "\u2581").encode()) + part(2, score) + part(3, kind))
+        for token, score, kind in zip(keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.scores"], types))
+    # trainer_spec: BPE, byte_fallback; normalizer_spec: identity, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
+    ids = {name: keys[f"tokenizer.ggml.{key}_token_id"]
+           for name, key in ((40, "unknown"), (41, "bos"), (42, "eos"), (43, "padding")) if f"tokenizer.ggml.{key}_token_id" in keys}
+    model += part(2, part(3, 2) + part(35, 1) + b"".join(part(field, number) for field, number in ids.items()))
+    prefix = keys.get("tokenizer.ggml.add_space_prefix", True)
+    model += part(3, part(1, b"identity") + part(3, int(prefix)) + part(4, 0) + part(5, 1))
+    return sentencepiece.SentencePieceProcessor(model_proto=model).encode
+
+
+def make_tokenizer(keys):
+    return make_sentencepiece(keys) if keys["tokenizer.ggml.model"] == b"llama" else make_bpe(keys)
 
 
 SPACES = [" ", "  ", "\t", "\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\xa0", "\u1680",
@@ -108,7 +166,7 @@ def random_text(rng):
 
 def main():
     keys = read_keys(sys.argv[1])
-    tokenizer = make_tokenizer(keys)
+    encode = make_tokenizer(keys)
     rng = random.Random(20240611)
     cases = []
     while len(cases) < (int(sys.argv[3]) if len(sys.argv) > 3 else 600):
@@ -116,7 +174,10 @@ def main():
         # What was assigned later than this Python's Unicode is a letter for one regex library and none for the other.
         if any(unicodedata.category(c) == "Cn" and c not in "\uffff\U0010ffff" for c in text):
             continue
-        cases.append({"text": text, "ids": tokenizer.encode(text, add_special_tokens=False).ids})
+        # SentencePiece makes spaces of U+2581 before it looks for user-defined tokens; llama.cpp and Runnel after that.
+        if keys["tokenizer.ggml.model"] == b"llama" and "\u2581" in text:
+            continue
+        cases.append({"text": text, "ids": encode(text)})
     with open(sys.argv[2], "w") as out:
         out.write("[" + ",\n".join(json.dumps(case) for case in cases) + "]\n")
 

@@ -26,6 +26,13 @@ static runnel_engine *shared_engine;
 
 #define FNV_OFFSET 0xcbf29ce484222325u
 
+/* Files that hold a vocabulary alone. */
+static struct {
+    const char *pre;
+    char path[32];
+} vocabularies[] = {{"sentencepiece", "/tmp/faults-XXXXXX"}, {"falcon", "/tmp/faults-XXXXXX"}};
+enum { N_VOCABULARIES = sizeof vocabularies / sizeof *vocabularies };
+
 /* What an action gave, so that two runs can be compared. */
 struct result {
     uint64_t hash;
@@ -261,6 +268,35 @@ static int act_tokens(struct result *result, runnel_error *error)
     return failure;
 }
 
+/* Other tokenizers than the model's. */
+static int act_tokenizers(struct result *result, runnel_error *error)
+{
+    static const char words[] =
+        "Gr\xc3\xbc\xc3\x9f"
+        "e, <think> 12345 \n\n \xff and a good many more words: one two three four five";
+    struct result all = *result;
+    for (size_t i = 0; i < N_VOCABULARIES; i++) {
+        struct token_list list = {0};
+        struct tokenizer *tokenizer = NULL;
+        struct gguf *gguf = NULL;
+        int failure = gguf_open(vocabularies[i].path, &gguf, error);
+        if (!failure)
+            failure = tokenizer_create(gguf, &tokenizer, error);
+        gguf_close(gguf);
+        if (!failure)
+            failure = tokenizer_encode(tokenizer, words, sizeof words - 1, NULL, 0, &list, error);
+        if (failure)
+            assert_int_equal(list.n, 0);
+        add(&all, list.ids, list.n * sizeof *list.ids);
+        free(list.ids);
+        tokenizer_free(tokenizer);
+        if (failure)
+            return failure;
+    }
+    *result = all;
+    return RUNNEL_OK;
+}
+
 static int act_format(struct result *result, runnel_error *error)
 {
     static const runnel_message messages[] = {{"system", "Be brief.", 0},
@@ -357,6 +393,19 @@ static void the_code_is_right_without_an_error_to_fill(void **state)
     }
 }
 
+static int write_vocabulary(const char *pre, char *vocabulary_path)
+{
+    struct gguf_writer *writer = gguf_writer_create();
+    int fd = mkstemp(vocabulary_path);
+    if (fd < 0 || !writer)
+        return -1;
+    close(fd);
+    tiny_model_add_tokenizer(writer, pre, NULL, 0);
+    int failure = gguf_writer_save(writer, vocabulary_path, NULL);
+    gguf_writer_free(writer);
+    return failure;
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -372,6 +421,9 @@ static int set_up(void **state)
     struct split_model_options split;
     split_model_defaults(&split, N_PARTS);
     split_model_path(path, 1, N_PARTS, parts_path, sizeof parts_path);
+    for (size_t i = 0; i < N_VOCABULARIES; i++)
+        if (write_vocabulary(vocabularies[i].pre, vocabularies[i].path))
+            return -1;
     if (tiny_model_write(&options, path, &error) || split_model_write(&split, path, path, &error) ||
         open_model(&shared_model, &error) || start_engine(&shared_engine, &error)) {
         print_error("%s\n", error.message);
@@ -390,6 +442,8 @@ static int tear_down(void **state)
         split_model_path(path, part, N_PARTS, parts_path, sizeof parts_path);
         unlink(parts_path);
     }
+    for (size_t i = 0; i < N_VOCABULARIES; i++)
+        unlink(vocabularies[i].path);
     if (faults_live_pieces() || faults_mapped_bytes()) {
         print_error("%zu pieces and %zu mapped bytes are left\n", faults_live_pieces(),
                     faults_mapped_bytes());
@@ -408,6 +462,7 @@ ACTION(act_respond_many);
 ACTION(act_generate);
 ACTION(act_logits);
 ACTION(act_tokens);
+ACTION(act_tokenizers);
 ACTION(act_format);
 
 #define FAIL_EVERY(name)                                                                                     \
@@ -427,6 +482,7 @@ int main(void)
         FAIL_EVERY(act_generate),
         FAIL_EVERY(act_logits),
         FAIL_EVERY(act_tokens),
+        FAIL_EVERY(act_tokenizers),
         FAIL_EVERY(act_format),
         cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
     };

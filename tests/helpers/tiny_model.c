@@ -171,40 +171,75 @@ static size_t byte_letter(unsigned byte, char *letter)
     return 2;
 }
 
+enum { TEXT_CAP = 32 };
+
+/* The token that a merge makes. SentencePiece writes a space as U+2581. */
+static void write_merged(const char *merge, bool is_sentencepiece, char *text)
+{
+    const char *space = strchr(merge, ' ');
+    char joined[TEXT_CAP];
+    snprintf(joined, sizeof joined, "%.*s%s", (int)(space - merge), merge, space + 1);
+    *text = 0;
+    for (const char *c = joined; *c; c++) {
+        bool is_space = is_sentencepiece && strncmp(c, "Ġ", 2) == 0;
+        snprintf(text + strlen(text), TEXT_CAP - strlen(text), "%.*s", is_space ? 3 : 1, is_space ? "▁" : c);
+        c += is_space;
+    }
+}
+
+static int32_t write_token(uint32_t id, bool is_sentencepiece, char *text)
+{
+    if (id < 256 && is_sentencepiece) {
+        snprintf(text, TEXT_CAP, "<0x%02X>", id);
+        return 6;
+    }
+    if (id < 256)
+        byte_letter(id, text);
+    else if (id < TINY_TOKEN_ENDOFTEXT)
+        write_merged(merges[id - TINY_TOKEN_MERGES], is_sentencepiece, text);
+    else if (id < TINY_MODEL_TOKENS) {
+        snprintf(text, TEXT_CAP, "%s", specials[id - TINY_TOKEN_ENDOFTEXT].text);
+        return specials[id - TINY_TOKEN_ENDOFTEXT].kind;
+    } else {
+        snprintf(text, TEXT_CAP, "[PAD%u]", id);
+        return 5;
+    }
+    return 1;
+}
+
+static void add_merges(struct gguf_writer *writer)
+{
+    struct gguf_string list[TINY_MODEL_MERGES];
+    for (size_t i = 0; i < TINY_MODEL_MERGES; i++)
+        list[i] = (struct gguf_string){merges[i], strlen(merges[i])};
+    gguf_writer_add_array(writer, "tokenizer.ggml.merges", GGUF_STRING, TINY_MODEL_MERGES, list);
+}
+
 void tiny_model_add_tokenizer(struct gguf_writer *writer, const char *pre, const char *chat, uint32_t n_vocab)
 {
-    enum { TEXT_CAP = 32 };
     if (n_vocab < TINY_MODEL_TOKENS)
         n_vocab = TINY_MODEL_TOKENS;
     char(*texts)[TEXT_CAP] = calloc(n_vocab, sizeof *texts);
     struct gguf_string *tokens = calloc(n_vocab, sizeof *tokens);
     int32_t *kinds = calloc(n_vocab, sizeof *kinds);
-    struct gguf_string merge_list[TINY_MODEL_MERGES];
-    if (!texts || !tokens || !kinds)
+    float *scores = calloc(n_vocab, sizeof *scores);
+    bool is_sentencepiece = strcmp(pre, "sentencepiece") == 0;
+    if (!texts || !tokens || !kinds || !scores)
         goto done;
     for (uint32_t id = 0; id < n_vocab; id++) {
-        kinds[id] = 1;
-        if (id < 256)
-            byte_letter(id, texts[id]);
-        else if (id < TINY_TOKEN_ENDOFTEXT) {
-            const char *merge = merges[id - TINY_TOKEN_MERGES], *space = strchr(merge, ' ');
-            snprintf(texts[id], TEXT_CAP, "%.*s%s", (int)(space - merge), merge, space + 1);
-            merge_list[id - TINY_TOKEN_MERGES] = (struct gguf_string){merge, strlen(merge)};
-        } else if (id < TINY_MODEL_TOKENS) {
-            snprintf(texts[id], TEXT_CAP, "%s", specials[id - TINY_TOKEN_ENDOFTEXT].text);
-            kinds[id] = specials[id - TINY_TOKEN_ENDOFTEXT].kind;
-        } else {
-            snprintf(texts[id], TEXT_CAP, "[PAD%u]", id);
-            kinds[id] = 5;
-        }
+        kinds[id] = write_token(id, is_sentencepiece, texts[id]);
         tokens[id] = (struct gguf_string){texts[id], strlen(texts[id])};
+        scores[id] = -(float)id; /* in the order of the merges */
     }
     bool r1 = chat && !strcmp(chat, "r1");
-    gguf_writer_add_string(writer, "tokenizer.ggml.model", "gpt2");
-    gguf_writer_add_string(writer, "tokenizer.ggml.pre", pre);
+    gguf_writer_add_string(writer, "tokenizer.ggml.model", is_sentencepiece ? "llama" : "gpt2");
+    gguf_writer_add_string(writer, "tokenizer.ggml.pre", is_sentencepiece ? "default" : pre);
     gguf_writer_add_array(writer, "tokenizer.ggml.tokens", GGUF_STRING, n_vocab, tokens);
     gguf_writer_add_array(writer, "tokenizer.ggml.token_type", GGUF_I32, n_vocab, kinds);
-    gguf_writer_add_array(writer, "tokenizer.ggml.merges", GGUF_STRING, TINY_MODEL_MERGES, merge_list);
+    if (is_sentencepiece)
+        gguf_writer_add_array(writer, "tokenizer.ggml.scores", GGUF_F32, n_vocab, scores);
+    else
+        add_merges(writer);
     gguf_writer_add_u32(writer, "tokenizer.ggml.bos_token_id",
                         r1 ? TINY_TOKEN_R1_BEGIN : TINY_TOKEN_ENDOFTEXT);
     gguf_writer_add_u32(writer, "tokenizer.ggml.eos_token_id", r1 ? TINY_TOKEN_R1_END : TINY_TOKEN_IM_END);
@@ -215,6 +250,7 @@ done:
     free(texts);
     free(tokens);
     free(kinds);
+    free(scores);
 }
 
 /* The model ----------------------------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@ struct tiny_model_options {
     bool tied;        /* no output.weight */
     bool biases;      /* on Q, K and V */
     float k_bias;     /* largest size of a K bias; 0: 0.1 as for the others */
-    const char *pre;  /* "qwen2", "smollm", "deepseek-r1-qwen" */
+    const char *pre;  /* "qwen2", "smollm" ... as files name it, or "sentencepiece" */
     const char *chat; /* "chatml", "r1", NULL: no template; it also chooses the end token */
     uint64_t seed;
     void (*add_keys)(struct gguf_writer *writer, void *user); /* further keys; NULL: none */
@@ -54,7 +54,8 @@ void tiny_model_set_types(struct tiny_model_options *options, enum tensor_type t
 
 int tiny_model_write(const struct tiny_model_options *options, const char *path, runnel_error *error);
 
-/* Adds the keys of the tokenizer, for tests that make their own files. n_vocab as above. */
+/* Adds the keys of the tokenizer, for tests that make their own files. n_vocab as above. pre "sentencepiece": the tokenizer
+ * is SentencePiece's, with a space set before texts; the same tokens have the same ids, but a byte is a byte token. */
 void tiny_model_add_tokenizer(struct gguf_writer *writer, const char *pre, const char *chat,
                               uint32_t n_vocab);
 

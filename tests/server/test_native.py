@@ -28,6 +28,13 @@ def r1(tmp_path_factory):
     serving.stop()
 
 
+@pytest.fixture(scope="module")
+def sentencepiece(tmp_path_factory):
+    serving = Serving(make_tiny_model(tmp_path_factory.mktemp("model"), "sentencepiece"), "--ctx", "1000", "--parallel", "2")
+    yield serving
+    serving.stop()
+
+
 def ask(server, path="/completion", **body):
     status, _, answer = server.post(path, body)
     assert status == 200, answer
@@ -312,6 +319,18 @@ def test_tokenize_and_back(server):
         refused(server, "tokens", "/detokenize", tokens=tokens)
     status, _, answer = server.post("/tokenize", [1])
     assert status == 400 and answer["error"]["param"] is None
+
+
+def test_a_space_before_texts(sentencepiece):
+    """SentencePiece sets a space before texts: it is in the tokens, and in no text that comes back."""
+    text = "hello<|im_start|>hello world\u6771"
+    pieces = ask(sentencepiece, "/tokenize", content=text, with_pieces=True)["tokens"]
+    assert [token["piece"] for token in pieces] == ["hello", "<|im_start|>", "hello", " world", [0xe6], [0x9d], [0xb1]]
+    ids = [token["id"] for token in pieces]
+    assert ids[0] == ids[2] and ids == ask(sentencepiece, "/tokenize", content=text)["tokens"]
+    assert ask(sentencepiece, "/detokenize", tokens=ids)["content"] == text
+    with_space = ask(sentencepiece, "/tokenize", content=" hello", with_pieces=True)["tokens"]
+    assert "".join(token["piece"] for token in with_space) == " hello"
 
 
 def test_apply_template(server, r1):

@@ -12,15 +12,14 @@ import datetime
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
+from llama_cpp_sources import ROOT, fetch_files
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = 1785931200  # 2026-08-05 12:00 UTC
 
 
@@ -116,27 +115,13 @@ class Renderer:
         return json.loads(self.process.stdout.readline() or '{"error": "the program ended"}')
 
 
-def fetch():
-    folder = ROOT / "build" / "templates"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("llama_cpp_python-*.tar.gz")):
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-binary", "llama-cpp-python", "--no-deps",
-                        "-d", folder, "llama-cpp-python"], check=True)
-    package = sorted(folder.glob("llama_cpp_python-*.tar.gz"))[-1]
-    with tarfile.open(package) as archive:
-        for member in archive:
-            if "/models/templates/" in member.name and member.isfile():
-                (folder / Path(member.name).name).write_bytes(archive.extractfile(member).read())
-    return folder
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("-v", action="store_true")
     arguments = parser.parse_args()
-    folder = arguments.folder or fetch()
+    folder = arguments.folder or fetch_files("/models/templates/", ROOT / "build" / "templates")
     renderer, n_equal, n_refused, n = Renderer(arguments.program), 0, 0, 0
     files = sorted(folder.glob("*.jinja"))
     for path in files:

@@ -89,6 +89,13 @@ static void make_hot(struct tiny_model_options *options)
     options->add_keys = add_temperature;
 }
 
+/* llama with SentencePiece's tokenizer. */
+static void make_sentencepiece(struct tiny_model_options *options)
+{
+    make_llama(options);
+    options->pre = "sentencepiece";
+}
+
 /* qwen2 without a chat template. */
 static void make_bare(struct tiny_model_options *options)
 {
@@ -99,9 +106,11 @@ static const struct kind {
     const char *name;
     void (*make)(struct tiny_model_options *options);
 } kinds[] = {
-    {"qwen2", make_qwen2}, {"llama", make_llama},   {"llama3", make_llama3},
-    {"qwen3", make_qwen3}, {"gemma3", make_gemma3}, {"r1", make_r1},
-    {"long", make_long},   {"hot", make_hot},       {"bare", make_bare},
+    {"qwen2", make_qwen2},   {"llama", make_llama},
+    {"llama3", make_llama3}, {"qwen3", make_qwen3},
+    {"gemma3", make_gemma3}, {"r1", make_r1},
+    {"long", make_long},     {"hot", make_hot},
+    {"bare", make_bare},     {"sentencepiece", make_sentencepiece},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };

@@ -1,5 +1,6 @@
 /* test_tokenizer.c: tiny vocabularies: what is read, how text is cut and merged, what the loader refuses. */
 #include "helpers/tiny_model.h"
+#include "helpers/vocabulary_file.h"
 #include "model/tokenizer.h"
 
 #include <pthread.h>
@@ -13,18 +14,8 @@
 
 #include <cmocka.h>
 
-/* A tokenizer's keys, changed by each test before they are written. */
-struct keys {
-    const char *model, *pre;
-    const char *tokens[16];
-    int32_t types[16];
-    const char *merges[8];
-    size_t n_tokens, n_types, n_merges, n_scores;
-    const char *id_key; /* one more key, with the value id */
-    uint32_t id;
-};
-
-static const struct keys good = {
+/* Changed by each test before it is written. */
+static const struct vocabulary_file good = {
     .model = "gpt2",
     .pre = "qwen2",
     .tokens = {"a", "b", "c", "Ġ", "ab", "abc", "Ġab", "<|end|>", "<t>", "<0x0A>", "aa", "aaaa", "<tt>",
@@ -36,79 +27,30 @@ static const struct keys good = {
     .n_merges = 6,
 };
 
-static void add_strings(struct gguf_writer *writer, const char *key, const char *const *texts, size_t n)
-{
-    struct gguf_string strings[16];
-    for (size_t i = 0; i < n; i++)
-        strings[i] = (struct gguf_string){texts[i], strlen(texts[i])};
-    gguf_writer_add_array(writer, key, GGUF_STRING, n, strings);
-}
-
-static int create(const struct keys *keys, struct tokenizer **tokenizer, runnel_error *error)
-{
-    char path[] = "/tmp/test_tokenizer_XXXXXX";
-    float scores[16] = {0};
-    int descriptor = mkstemp(path);
-    struct gguf_writer *writer = gguf_writer_create();
-    struct gguf *gguf;
-    assert_true(descriptor >= 0);
-    gguf_writer_add_string(writer, "general.architecture", "qwen2");
-    gguf_writer_add_string(writer, "tokenizer.ggml.model", keys->model);
-    gguf_writer_add_string(writer, "tokenizer.ggml.pre", keys->pre);
-    add_strings(writer, "tokenizer.ggml.tokens", keys->tokens, keys->n_tokens);
-    gguf_writer_add_array(writer, "tokenizer.ggml.token_type", GGUF_I32, keys->n_types, keys->types);
-    add_strings(writer, "tokenizer.ggml.merges", keys->merges, keys->n_merges);
-    if (keys->n_scores)
-        gguf_writer_add_array(writer, "tokenizer.ggml.scores", GGUF_F32, keys->n_scores, scores);
-    if (keys->id_key)
-        gguf_writer_add_u32(writer, keys->id_key, keys->id);
-    assert_int_equal(gguf_writer_save(writer, path, NULL), 0);
-    gguf_writer_free(writer);
-    assert_int_equal(gguf_open(path, &gguf, error), 0);
-    int code = tokenizer_create(gguf, tokenizer, error);
-    gguf_close(gguf);
-    close(descriptor);
-    unlink(path);
-    return code;
-}
-
 static struct tokenizer *create_good(void)
 {
     struct tokenizer *tokenizer;
     runnel_error error;
-    if (create(&good, &tokenizer, &error))
+    if (vocabulary_file_open(&good, &tokenizer, &error))
         fail_msg("%s", error.message);
     return tokenizer;
-}
-
-/* Ids as text, such as "5 0 ", with control tokens read in [begin, end). */
-static void check_ids(const struct tokenizer *tokenizer, const char *text, size_t begin, size_t end,
-                      const char *expected)
-{
-    struct text_span span = {begin, end};
-    struct token_list list = {0};
-    char found[512] = "";
-    assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), &span, 1, &list, NULL), 0);
-    for (size_t i = 0; i < list.n; i++)
-        snprintf(found + strlen(found), sizeof found - strlen(found), "%d ", (int)list.ids[i]);
-    assert_string_equal(found, expected);
-    free(list.ids);
 }
 
 static void test_merges_in_rank_order(void **state)
 {
     (void)state;
     struct tokenizer *tokenizer = create_good();
-    check_ids(tokenizer, "abc", 0, 0, "5 ");
-    check_ids(tokenizer, "ab", 0, 0, "4 ");
-    check_ids(tokenizer, "bc", 0, 0, "13 ");
-    check_ids(tokenizer, "ab ab", 0, 0, "4 6 ");
-    check_ids(tokenizer, "aaab", 0, 0, "10 4 "); /* a+b ranks before a+a */
-    check_ids(tokenizer, "aaaaaaa", 0, 0, "11 10 0 ");
-    check_ids(tokenizer, "a\nb", 0, 0, "0 9 1 "); /* the newline has a byte token only */
-    check_ids(tokenizer, "axbyc", 0, 0, "5 ");    /* x and y have none: left out before the merges */
-    check_ids(tokenizer, "xyz", 0, 0, "");
-    check_ids(tokenizer, "", 0, 0, "");
+    vocabulary_file_check_ids(tokenizer, "abc", 0, 0, "5 ");
+    vocabulary_file_check_ids(tokenizer, "ab", 0, 0, "4 ");
+    vocabulary_file_check_ids(tokenizer, "bc", 0, 0, "13 ");
+    vocabulary_file_check_ids(tokenizer, "ab ab", 0, 0, "4 6 ");
+    vocabulary_file_check_ids(tokenizer, "aaab", 0, 0, "10 4 "); /* a+b ranks before a+a */
+    vocabulary_file_check_ids(tokenizer, "aaaaaaa", 0, 0, "11 10 0 ");
+    vocabulary_file_check_ids(tokenizer, "a\nb", 0, 0, "0 9 1 "); /* the newline has a byte token only */
+    vocabulary_file_check_ids(tokenizer, "axbyc", 0, 0,
+                              "5 "); /* x and y have none: left out before the merges */
+    vocabulary_file_check_ids(tokenizer, "xyz", 0, 0, "");
+    vocabulary_file_check_ids(tokenizer, "", 0, 0, "");
     tokenizer_free(tokenizer);
 }
 
@@ -116,13 +58,15 @@ static void test_special_tokens(void **state)
 {
     (void)state;
     struct tokenizer *tokenizer = create_good();
-    check_ids(tokenizer, "a<|end|>b", 0, 9, "0 7 1 ");
-    check_ids(tokenizer, "a<|end|>b", 1, 8, "0 7 1 ");
-    check_ids(tokenizer, "a<|end|>b", 1, 7, "0 1 "); /* not whole in the span; its letters have no tokens */
-    check_ids(tokenizer, "a<|end|>b", 2, 9, "0 1 ");
-    check_ids(tokenizer, "a<|end|>b", 0, 0, "0 1 ");
-    check_ids(tokenizer, "a<t>b<tt>", 0, 0, "0 8 1 12 "); /* user-defined ones match everywhere */
-    check_ids(tokenizer, "<<t><t", 0, 0, "8 ");
+    vocabulary_file_check_ids(tokenizer, "a<|end|>b", 0, 9, "0 7 1 ");
+    vocabulary_file_check_ids(tokenizer, "a<|end|>b", 1, 8, "0 7 1 ");
+    vocabulary_file_check_ids(tokenizer, "a<|end|>b", 1, 7,
+                              "0 1 "); /* not whole in the span; its letters have no tokens */
+    vocabulary_file_check_ids(tokenizer, "a<|end|>b", 2, 9, "0 1 ");
+    vocabulary_file_check_ids(tokenizer, "a<|end|>b", 0, 0, "0 1 ");
+    vocabulary_file_check_ids(tokenizer, "a<t>b<tt>", 0, 0,
+                              "0 8 1 12 "); /* user-defined ones match everywhere */
+    vocabulary_file_check_ids(tokenizer, "<<t><t", 0, 0, "8 ");
     struct text_span spans[] = {{0, 7}, {7, 7}, {8, 15}, {16, 99}};
     struct token_list list = {0};
     assert_int_equal(tokenizer_encode(tokenizer, "<|end|>a<|end|>a<|end|>", 23, spans, 4, &list, NULL), 0);
@@ -169,13 +113,13 @@ static void test_invalid_utf8_byte_by_byte(void **state)
 static void test_end_tokens_by_name_and_key(void **state)
 {
     (void)state;
-    struct keys keys = good;
+    struct vocabulary_file keys = good;
     struct tokenizer *tokenizer;
     keys.tokens[7] = "<|im_end|>";
     keys.tokens[8] = "<|endoftext|>"; /* user-defined: not an end */
     keys.id_key = "tokenizer.ggml.eot_token_id";
     keys.id = 2;
-    assert_int_equal(create(&keys, &tokenizer, NULL), 0);
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
     for (int32_t id = -1; id < 15; id++)
         assert_int_equal(tokenizer_is_end(tokenizer, id), id == 2 || id == 7);
     assert_int_equal(tokenizer_eos(tokenizer), -1);
@@ -183,7 +127,7 @@ static void test_end_tokens_by_name_and_key(void **state)
     tokenizer_free(tokenizer);
     keys.id_key = "tokenizer.ggml.eos_token_id";
     keys.id = 0;
-    assert_int_equal(create(&keys, &tokenizer, NULL), 0);
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
     assert_int_equal(tokenizer_eos(tokenizer), 0);
     assert_true(tokenizer_is_end(tokenizer, 0));
     tokenizer_free(tokenizer);
@@ -208,11 +152,83 @@ static void test_pieces_and_kinds(void **state)
     tokenizer_free(tokenizer);
 }
 
-static void check_refused(const struct keys *keys, int code, const char *named, const char *found)
+/* Llama 3: a word that is a token is taken whole, also where no merge leads to it. A control token is not. */
+static void test_whole_words(void **state)
+{
+    (void)state;
+    struct vocabulary_file keys = good;
+    struct tokenizer *tokenizer;
+    keys.tokens[13] = "cab";
+    keys.n_merges = 5;
+    keys.id_key = "tokenizer.ggml.bos_token_id";
+    keys.id = 7;
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "2 4 ");
+    assert_false(tokenizer_adds_bos(tokenizer));
+    tokenizer_free(tokenizer);
+    keys.pre = "llama-bpe";
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "13 ");
+    vocabulary_file_check_ids(tokenizer, "cabab", 0, 0, "2 4 4 ");
+    assert_true(tokenizer_adds_bos(tokenizer)); /* the file does not say */
+    tokenizer_free(tokenizer);
+    keys.types[13] = TOKEN_CONTROL;
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "cab", 0, 0, "2 4 ");
+    tokenizer_free(tokenizer);
+}
+
+/* Of two tokens with the same bytes the one that is written in the byte-level alphabet is what merges make, whichever comes
+ * first: real vocabularies have a character as such beside it. */
+static void test_misspelled_tokens_are_not_merged(void **state)
+{
+    (void)state;
+    struct vocabulary_file keys = good;
+    struct tokenizer *tokenizer;
+    keys.tokens[2] = "\xe2\x80\x8d";     /* U+200D as such */
+    keys.tokens[5] = "\xc3\xa2\xc4\xa2"; /* the letters of 0xe2 and 0x80 */
+    keys.tokens[10] = "\xc3\xa2";
+    keys.tokens[11] = "\xc4\xa2";
+    keys.tokens[13] = "\xc4\xaf"; /* of 0x8d */
+    keys.tokens[6] = "\xc3\xa2\xc4\xa2\xc4\xaf";
+    keys.merges[1] = "\xc3\xa2 \xc4\xa2";
+    keys.merges[2] = "\xc3\xa2\xc4\xa2 \xc4\xaf";
+    keys.n_merges = 3;
+    assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+    vocabulary_file_check_ids(tokenizer, "\xe2\x80\x8d", 0, 0, "6 ");
+    assert_int_equal(tokenizer_piece(tokenizer, 2).len, 3);
+    tokenizer_free(tokenizer);
+}
+
+/* A text that names the token which ends texts must not end it. */
+static void test_ids_of_the_file_are_control_tokens(void **state)
+{
+    (void)state;
+    static const char *const named[] = {"bos", "eos", "eot"};
+    for (size_t i = 0; i < 3; i++) {
+        struct vocabulary_file keys = good;
+        struct tokenizer *tokenizer;
+        char key[64];
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", named[i]);
+        keys.id_key = key;
+        keys.id = 8; /* <t>, user-defined */
+        assert_int_equal(vocabulary_file_open(&keys, &tokenizer, NULL), 0);
+        vocabulary_file_check_ids(tokenizer, "a<t>b", 0, 0, "0 1 ");
+        vocabulary_file_check_ids(tokenizer, "a<t>b", 0, 5, "0 8 1 ");
+        tokenizer_free(tokenizer);
+        keys.types[4] = TOKEN_USER_DEFINED; /* ab, which a merge makes */
+        keys.id = 4;
+        runnel_error error;
+        assert_int_equal(vocabulary_file_open(&keys, &tokenizer, &error), RUNNEL_EFORMAT);
+        assert_non_null(strstr(error.message, "merge 0"));
+    }
+}
+
+static void check_refused(const struct vocabulary_file *keys, int code, const char *named, const char *found)
 {
     struct tokenizer *tokenizer = NULL;
     runnel_error error = {0};
-    assert_int_equal(create(keys, &tokenizer, &error), code);
+    assert_int_equal(vocabulary_file_open(keys, &tokenizer, &error), code);
     assert_null(tokenizer);
     if (!strstr(error.message, named) || !strstr(error.message, found))
         fail_msg("\"%s\" names not both \"%s\" and \"%s\"", error.message, named, found);
@@ -226,12 +242,13 @@ static void test_refused_files(void **state)
     long_token[sizeof long_token - 1] = '\0';
 #define REFUSED(change, code, named, found)                                                                  \
     do {                                                                                                     \
-        struct keys keys = good;                                                                             \
+        struct vocabulary_file keys = good;                                                                  \
         change;                                                                                              \
         check_refused(&keys, code, named, found);                                                            \
     } while (0)
-    REFUSED(keys.model = "llama", RUNNEL_EUNSUPPORTED, "tokenizer.ggml.model", "gpt2");
-    REFUSED(keys.pre = "qwen3", RUNNEL_EUNSUPPORTED, "\"qwen3\"", "deepseek-r1-qwen, qwen2, smollm");
+    REFUSED(keys.model = "bert", RUNNEL_EUNSUPPORTED, "\"bert\"",
+            "gpt2 (byte-level BPE), llama (SentencePiece)");
+    REFUSED(keys.pre = "qwen3", RUNNEL_EUNSUPPORTED, "\"qwen3\"", "llama-bpe, mpt, qwen2");
     REFUSED(keys.n_types = 13, RUNNEL_EFORMAT, "token_type", "14 expected");
     REFUSED(keys.n_scores = 3, RUNNEL_EFORMAT, "scores", "14 expected");
     REFUSED(keys.n_tokens = keys.n_types = 0, RUNNEL_EFORMAT, "tokenizer.ggml.tokens", "at least one");
@@ -327,10 +344,17 @@ static void test_many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merges_in_rank_order),      cmocka_unit_test(test_special_tokens),
-        cmocka_unit_test(test_invalid_utf8_byte_by_byte), cmocka_unit_test(test_end_tokens_by_name_and_key),
-        cmocka_unit_test(test_pieces_and_kinds),          cmocka_unit_test(test_refused_files),
-        cmocka_unit_test(test_equal_tokens_load_quickly), cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_merges_in_rank_order),
+        cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_invalid_utf8_byte_by_byte),
+        cmocka_unit_test(test_end_tokens_by_name_and_key),
+        cmocka_unit_test(test_pieces_and_kinds),
+        cmocka_unit_test(test_refused_files),
+        cmocka_unit_test(test_equal_tokens_load_quickly),
+        cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_misspelled_tokens_are_not_merged),
+        cmocka_unit_test(test_ids_of_the_file_are_control_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,23 +64,35 @@ static void write_piece(const char *bytes, size_t len, struct text *out)
     text_add_string(out, "]");
 }
 
-static int write_token(const struct server *server, int32_t id, bool with_piece, struct text *out,
+/* The bytes that a token adds after the one before it (-1: none), as runnel_detokenize gives them for both. */
+static int write_bytes(const struct server *server, int32_t before, int32_t id, struct text *out,
                        struct refusal *refusal)
 {
-    char *piece;
-    size_t len;
+    const int32_t ids[] = {before, id};
+    char *first = NULL, *both;
+    size_t first_len = 0, len;
     runnel_error error;
+    if (before >= 0 && runnel_detokenize(server->model, ids, 1, true, &first, &first_len, &error))
+        return reply_refuse_error(&error, refusal);
+    runnel_text_free(first);
+    if (runnel_detokenize(server->model, ids + (before < 0), before < 0 ? 1 : 2, true, &both, &len, &error))
+        return reply_refuse_error(&error, refusal);
+    write_piece(both + first_len, len - first_len, out);
+    runnel_text_free(both);
+    return 0;
+}
+
+static int write_token(const struct server *server, int32_t before, int32_t id, bool with_piece,
+                       struct text *out, struct refusal *refusal)
+{
     if (!with_piece) {
         json_add_format(out, "%d", id);
         return 0;
     }
-    if (runnel_detokenize(server->model, &id, 1, true, &piece, &len, &error))
-        return reply_refuse_error(&error, refusal);
     json_add_format(out, "{\"id\":%d,\"piece\":", id);
-    write_piece(piece, len, out);
+    int failure = write_bytes(server, before, id, out, refusal);
     text_add_string(out, "}");
-    runnel_text_free(piece);
-    return 0;
+    return failure;
 }
 
 static int tokenize(const struct server *server, json_t *root, struct text *out, struct refusal *refusal)
@@ -100,13 +112,14 @@ static int tokenize(const struct server *server, json_t *root, struct text *out,
                         &n_ids, &error))
         return reply_refuse_error(&error, refusal);
     bool leads = adds && server->info.adds_bos;
+    int32_t before = leads ? server->info.bos_token : -1;
     int failure = 0;
     text_add_string(out, "{\"tokens\":[");
     if (leads)
-        failure = write_token(server, server->info.bos_token, with_pieces, out, refusal);
-    for (size_t i = 0; i < n_ids && !failure; i++) {
+        failure = write_token(server, -1, before, with_pieces, out, refusal);
+    for (size_t i = 0; i < n_ids && !failure; before = ids[i++]) {
         text_add_string(out, i || leads ? "," : "");
-        failure = write_token(server, ids[i], with_pieces, out, refusal);
+        failure = write_token(server, before, ids[i], with_pieces, out, refusal);
     }
     text_add_string(out, "]}");
     runnel_tokens_free(ids);
