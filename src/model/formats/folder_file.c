@@ -138,14 +138,13 @@ static int check_proportions(const char *name, const char *bytes, size_t len, ru
 
 int json_parse(const char *name, const char *bytes, size_t len, json_t **root, runnel_error *error)
 {
-    json_error_t wrong;
+    json_error_t wrong = {0}; /* the parser fills it in for all reasons but a lack of memory */
     int code = check_proportions(name, bytes, len, error);
     if (code)
         return code;
     json_t *parsed = json_loadb(bytes, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &wrong);
     enum json_error_code kind = parsed ? json_error_unknown : json_error_code(&wrong);
-    if (!parsed &&
-        (kind == json_error_out_of_memory || kind == json_error_unknown)) /* it names all other reasons */
+    if (!parsed && (kind == json_error_out_of_memory || kind == json_error_unknown))
         return error_set(error, RUNNEL_ENOMEM, "%s: no memory for its JSON", name);
     if (!parsed)
         return error_set(error, RUNNEL_EFORMAT, "%s: not valid JSON at byte %d: %s", name, wrong.position,

@@ -163,9 +163,11 @@ static int check_pointer(const struct safetensors *file, runnel_error *error)
 {
     static const char pointer[] = "version https://git-lfs";
     char begin[sizeof pointer - 1];
-    if (file->file_bytes < sizeof begin || file_read(file->fd, 0, begin, sizeof begin, NULL) ||
-        memcmp(begin, pointer, sizeof begin) != 0)
+    if (file->file_bytes < sizeof begin)
         return RUNNEL_OK;
+    int code = file_read(file->fd, 0, begin, sizeof begin, error);
+    if (code || memcmp(begin, pointer, sizeof begin) != 0)
+        return code;
     return error_set(
         error, RUNNEL_EFORMAT,
         "expected a safetensors file, found what Git LFS puts in its place: `git lfs pull` gets it");
