@@ -4,7 +4,6 @@
 #include "faults/faults.h"
 #include "model/formats/convert.h"
 
-#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -120,7 +119,6 @@ static int make_folder(void **state)
 {
     (void)state;
     struct text index = {0};
-    json_set_alloc_funcs(malloc, free); /* so that the library's own calls go through the faults */
     assert_non_null(mkdtemp(folder));
     write_file("config.json", config, sizeof config - 1);
     write_file("tokenizer.json", tokenizer, sizeof tokenizer - 1);
@@ -192,12 +190,13 @@ static void failing_faults(enum fault_kind kind, unsigned n_failing, int code, i
     assert_true(n > at_least);
 }
 
-/* jansson takes a lack of memory within a text for broken JSON. */
+/* Those of our own: what jansson allocates does not go through the faults. It cannot be made to tell a lack of memory within a text,
+ * of which it loses a character. */
 static void every_allocation_fails(void **state)
 {
     (void)state;
-    failing_faults(FAULT_MEMORY, 1, RUNNEL_ENOMEM, RUNNEL_EFORMAT, 200);
-    failing_faults(FAULT_MEMORY, 0, RUNNEL_ENOMEM, RUNNEL_EFORMAT, 200);
+    failing_faults(FAULT_MEMORY, 1, RUNNEL_ENOMEM, RUNNEL_ENOMEM, 60);
+    failing_faults(FAULT_MEMORY, 0, RUNNEL_ENOMEM, RUNNEL_ENOMEM, 60);
 }
 
 static void every_read_fails(void **state)
