@@ -1,0 +1,285 @@
+/* folder_file.c: the files of a Hugging Face folder. See folder_file.h. */
+#include "model/formats/folder_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Tokenizers have the most: some two million values for 262,144 tokens. Each costs up to 100 bytes of memory. */
+enum { JSON_VALUES_MAX = 8000000, JSON_LEVELS_MAX = 64 };
+
+/* Files --------------------------------------------------------------------------------------------------- */
+
+int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX], runnel_error *error)
+{
+    int len = snprintf(path, FOLDER_PATH_MAX, "%s/%s", folder, name);
+    if (len < 0 || len >= FOLDER_PATH_MAX)
+        return error_set(error, RUNNEL_EINVAL, "%s: the folder's path is too long", name);
+    return RUNNEL_OK;
+}
+
+bool folder_has(const char *folder, const char *name)
+{
+    char path[FOLDER_PATH_MAX];
+    return !folder_path(folder, name, path, NULL) && access(path, F_OK) == 0;
+}
+
+int file_open(const char *path, int *fd, uint64_t *n_bytes, runnel_error *error)
+{
+    /* O_NONBLOCK: a FIFO without a writer would hold us in open() for ever. */
+    int opened = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (opened < 0)
+        return error_set(error, RUNNEL_EIO, "cannot open: %m");
+    struct stat status;
+    int code = RUNNEL_OK;
+    if (fstat(opened, &status))
+        code = error_set(error, RUNNEL_EIO, "cannot examine: %m");
+    else if (!S_ISREG(status.st_mode))
+        code = error_set(error, RUNNEL_EIO, "expected a file, found %s",
+                         S_ISDIR(status.st_mode)    ? "a directory"
+                         : S_ISFIFO(status.st_mode) ? "a FIFO"
+                                                    : "a device or socket");
+    if (code) {
+        close(opened);
+        return code;
+    }
+    *fd = opened;
+    *n_bytes = (uint64_t)status.st_size;
+    return RUNNEL_OK;
+}
+
+int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *error)
+{
+    unsigned char *to = buffer;
+    while (n) {
+        ssize_t got = pread(fd, to, n, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set(error, RUNNEL_EIO, "cannot read %zu bytes at offset %" PRIu64 ": %m", n, offset);
+        if (got == 0)
+            return error_set(error, RUNNEL_EIO,
+                             "expected %zu more bytes at offset %" PRIu64 ", found the end: the file shrank",
+                             n, offset);
+        to += got;
+        n -= (size_t)got;
+        offset += (uint64_t)got;
+    }
+    return RUNNEL_OK;
+}
+
+int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
+                runnel_error *error)
+{
+    char path[FOLDER_PATH_MAX];
+    int fd;
+    uint64_t n_bytes;
+    int code = folder_path(folder, name, path, error);
+    if (code)
+        return code;
+    code = file_open(path, &fd, &n_bytes, error);
+    if (code)
+        return error_prefix(error, "%s", name), code;
+    char *read = NULL;
+    if (n_bytes > max_bytes)
+        code =
+            error_set(error, RUNNEL_EFORMAT, "%" PRIu64 " bytes, at most %zu expected", n_bytes, max_bytes);
+    else if (!(read = malloc((size_t)n_bytes + 1)))
+        code = error_set(error, RUNNEL_ENOMEM, "no memory for %" PRIu64 " bytes", n_bytes);
+    else
+        code = file_read(fd, 0, read, (size_t)n_bytes, error);
+    close(fd);
+    if (code) {
+        free(read);
+        return error_prefix(error, "%s", name), code;
+    }
+    read[n_bytes] = 0;
+    *bytes = read;
+    *len = (size_t)n_bytes;
+    return RUNNEL_OK;
+}
+
+/* JSON ---------------------------------------------------------------------------------------------------- */
+
+/* The parser recurses and keeps each value in memory: so levels and values are counted before it is called. Broken JSON may
+ * be counted wrongly, and is refused by the parser then. */
+static int check_proportions(const char *name, const char *bytes, size_t len, runnel_error *error)
+{
+    size_t n_values = 1, n_levels = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < len; i++) {
+        char c = bytes[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            n_values++;
+            if (++n_levels > JSON_LEVELS_MAX)
+                return error_set(error, RUNNEL_EFORMAT, "%s: more than %d levels of brackets", name,
+                                 JSON_LEVELS_MAX);
+        } else if ((c == ']' || c == '}') && n_levels) {
+            n_levels--;
+        } else if (c == ',' && ++n_values > JSON_VALUES_MAX) {
+            return error_set(error, RUNNEL_EFORMAT, "%s: more than %d values", name, JSON_VALUES_MAX);
+        }
+    }
+    return RUNNEL_OK;
+}
+
+int json_parse(const char *name, const char *bytes, size_t len, json_t **root, runnel_error *error)
+{
+    json_error_t wrong = {0}; /* the parser fills it in for all reasons but a lack of memory */
+    int code = check_proportions(name, bytes, len, error);
+    if (code)
+        return code;
+    json_t *parsed = json_loadb(bytes, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &wrong);
+    enum json_error_code kind = parsed ? json_error_unknown : json_error_code(&wrong);
+    if (!parsed && (kind == json_error_out_of_memory || kind == json_error_unknown))
+        return error_set(error, RUNNEL_ENOMEM, "%s: no memory for its JSON", name);
+    if (!parsed)
+        return error_set(error, RUNNEL_EFORMAT, "%s: not valid JSON at byte %d: %s", name, wrong.position,
+                         wrong.text);
+    if (!json_is_object(parsed)) {
+        json_decref(parsed);
+        return error_set(error, RUNNEL_EFORMAT, "%s: expected a JSON object", name);
+    }
+    *root = parsed;
+    return RUNNEL_OK;
+}
+
+int folder_read_json(const char *folder, const char *name, size_t max_bytes, json_t **root,
+                     runnel_error *error)
+{
+    char *bytes;
+    size_t len;
+    int code = folder_read(folder, name, max_bytes, &bytes, &len, error);
+    if (code)
+        return code;
+    code = json_parse(name, bytes, len, root, error);
+    free(bytes);
+    return code;
+}
+
+/* Fields -------------------------------------------------------------------------------------------------- */
+
+json_t *json_field(struct json_place place, const char *key)
+{
+    json_t *value = json_object_get(place.object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static const char *kind_of(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a text";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "a number";
+    case JSON_TRUE:
+        return "true";
+    case JSON_FALSE:
+        return "false";
+    default:
+        return "null";
+    }
+}
+
+static int fail_kind(struct json_place place, const char *key, const char *expected, const json_t *value,
+                     runnel_error *error)
+{
+    return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected %s, found %s", place.name, key, expected,
+                     kind_of(value));
+}
+
+int json_field_u32(struct json_place place, const char *key, uint32_t least, uint32_t most, uint32_t *value,
+                   runnel_error *error)
+{
+    const json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    double number = json_number_value(field);
+    if (!json_is_number(field))
+        return fail_kind(place, key, "a whole number", field, error);
+    if (!(number >= least && number <= most) || number != floor(number))
+        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a whole number from %u to %u, found %g",
+                         place.name, key, least, most, number);
+    *value = (uint32_t)number;
+    return RUNNEL_OK;
+}
+
+int json_field_positive(struct json_place place, const char *key, double *value, runnel_error *error)
+{
+    const json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    if (!json_is_number(field))
+        return fail_kind(place, key, "a number", field, error);
+    double number = json_number_value(field);
+    if (!(number > 0 && number <= 3e38)) /* it becomes an f32 */
+        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a number above 0, found %g", place.name,
+                         key, number);
+    *value = number;
+    return RUNNEL_OK;
+}
+
+int json_field_bool(struct json_place place, const char *key, bool *value, runnel_error *error)
+{
+    const json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    if (!json_is_boolean(field))
+        return fail_kind(place, key, "true or false", field, error);
+    *value = json_is_true(field);
+    return RUNNEL_OK;
+}
+
+int json_field_text(struct json_place place, const char *key, const char **value, runnel_error *error)
+{
+    const json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    if (!json_is_string(field))
+        return fail_kind(place, key, "a text", field, error);
+    if (strlen(json_string_value(field)) != json_string_length(field))
+        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a text without zero bytes", place.name,
+                         key);
+    *value = json_string_value(field);
+    return RUNNEL_OK;
+}
+
+int json_field_object(struct json_place place, const char *key, json_t **value, runnel_error *error)
+{
+    json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    if (!json_is_object(field))
+        return fail_kind(place, key, "an object", field, error);
+    *value = field;
+    return RUNNEL_OK;
+}
+
+int json_field_array(struct json_place place, const char *key, json_t **value, runnel_error *error)
+{
+    json_t *field = json_field(place, key);
+    if (!field)
+        return RUNNEL_OK;
+    if (!json_is_array(field))
+        return fail_kind(place, key, "an array", field, error);
+    *value = field;
+    return RUNNEL_OK;
+}

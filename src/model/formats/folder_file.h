@@ -1,0 +1,57 @@
+/* folder_file.h: the files of a Hugging Face folder: opened, read whole within a limit, and as JSON with typed fields.
+ *
+ * Every message names the file by the name that was given, and a field by its key. Nothing is kept; any thread. */
+#ifndef RUNNEL_MODEL_FORMATS_FOLDER_FILE_H
+#define RUNNEL_MODEL_FORMATS_FOLDER_FILE_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FOLDER_PATH_MAX = 4096 };
+
+/* FOLDER/NAME; RUNNEL_EINVAL if it is longer than a path may be. */
+int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX], runnel_error *error);
+
+/* Whether there is something of that name, whatever it is. */
+bool folder_has(const char *folder, const char *name);
+
+/* A regular file, open for reading, and its length. The message does not name it: the caller does. */
+int file_open(const char *path, int *fd, uint64_t *n_bytes, runnel_error *error);
+
+/* Reads exactly n bytes at an offset; a file that ends before is RUNNEL_EIO. */
+int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *error);
+
+/* A whole file of at most max_bytes, zero-terminated; the caller frees it. */
+int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
+                runnel_error *error);
+
+/* JSON: an object, without keys that are there twice; a number of values in proportion to real files. Freed with
+ * json_decref. name: how messages call it. */
+int json_parse(const char *name, const char *bytes, size_t len, json_t **root, runnel_error *error);
+int folder_read_json(const char *folder, const char *name, size_t max_bytes, json_t **root,
+                     runnel_error *error);
+
+/* An object of a file and what messages call it, as "config.json: rope_scaling". */
+struct json_place {
+    const json_t *object;
+    const char *name;
+};
+
+/* A field that is there and not null, else NULL. */
+json_t *json_field(struct json_place place, const char *key);
+
+/* Fields. One that is absent or null leaves *value as it is; one of another type, or out of its bounds, is
+ * RUNNEL_EFORMAT. Texts belong to the JSON and have no zeros in them. */
+int json_field_u32(struct json_place place, const char *key, uint32_t least, uint32_t most, uint32_t *value,
+                   runnel_error *error);
+int json_field_positive(struct json_place place, const char *key, double *value, runnel_error *error);
+int json_field_bool(struct json_place place, const char *key, bool *value, runnel_error *error);
+int json_field_text(struct json_place place, const char *key, const char **value, runnel_error *error);
+int json_field_object(struct json_place place, const char *key, json_t **value, runnel_error *error);
+int json_field_array(struct json_place place, const char *key, json_t **value, runnel_error *error);
+
+#endif
