@@ -44,7 +44,7 @@ EXCEPTIONS = {
     "src/cli/serve.c": {"server"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
        for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template",
-                    "imatrix_file")},
+                    "imatrix_file", "quantize")},
 }
 
 
