@@ -19,28 +19,30 @@ static float round_to_f16(float value)
 
 /* Weights ------------------------------------------------------------------------------------------------- */
 
-/* What the errors of n values weigh: 1 at most, as only their proportions matter. A column whose importance is 0 weighs a
- * little all the same, or its codes would be anything. */
+/* What the error of each of n values weighs; only the proportions matter. A column whose importance is 0 weighs a little all
+ * the same, or its codes would be anything. Where no importance is known, large values weigh more: in real models they
+ * tend to stand in columns with large inputs (measured in docs/accuracy.md, "What quantising loses"). */
 static void weigh(const float *x, const float *importance, int n, float *w)
 {
-    float largest = 0;
-    for (int i = 0; i < n && importance; i++)
-        largest = importance[i] > largest ? importance[i] : largest;
-    float scale = 1 / largest;
-    bool even = !(largest > 0 && scale < INFINITY);
+    float largest = 0, squares = 0;
+    for (int i = 0; i < n; i++) {
+        largest = importance && importance[i] > largest ? importance[i] : largest;
+        squares += x[i] * x[i];
+    }
+    float per_largest = 1 / largest, deviation = sqrtf(squares / (float)n);
+    float per_deviation = deviation > 0 ? 1 / deviation : 0;
+    bool known = largest > 0 && per_largest < INFINITY;
     for (int i = 0; i < n; i++)
-        w[i] = even ? 1 : importance[i] * scale + 1e-5f;
-    (void)x;
+        w[i] = known ? importance[i] * per_largest + 1e-5f : fabsf(x[i]) * per_deviation + 4;
 }
 
-/* The lanes from `first` on get sub-blocks of n values; sign -1: mirrored. */
-static void load_lanes(struct group *group, int first, int n_lanes, int n, const float *x, const float *w,
-                       float sign)
+/* The lanes from `first` on get sub-blocks of n values. */
+static void load_lanes(struct group *group, int first, int n_lanes, int n, const float *x, const float *w)
 {
     float *gx = (float *)group->x, *gw = (float *)group->w;
     for (int l = 0; l < n_lanes; l++)
         for (int j = 0; j < n; j++) {
-            gx[j * LANES + first + l] = sign * x[l * n + j];
+            gx[j * LANES + first + l] = x[l * n + j];
             gw[j * LANES + first + l] = w[l * n + j];
         }
 }
@@ -61,6 +63,7 @@ SEARCH void store_codes(const struct group *group, int first, int n_lanes, int n
 /* Blocks of 32 with a scale, or a scale and a minimum ----------------------------------------------------- */
 
 static const float shares_4[] = {1.06f, 1.0f, 0.94f, 0.88f, 0.82f, 0.74f};
+static const float shares_3[] = {1.1f, 1.0f, 0.92f, 0.85f, 0.78f, 0.7f, 0.62f, 0.54f};
 static const float shares_8[] = {1.0039f, 1.0f, 0.996f, 0.992f, 0.988f, 0.984f, 0.98f, 0.976f};
 #define N_SHARES(shares) ((int)(sizeof(shares) / sizeof *(shares)))
 
@@ -73,7 +76,7 @@ static int load_blocks(struct group *group, const float *x, const float *importa
         memset(group, 0, sizeof *group);
     for (int l = 0; l < n_blocks; l++) {
         weigh(x + 32 * l, importance ? importance + 32 * l : NULL, 32, w);
-        load_lanes(group, l, 1, 32, x + 32 * l, w, 1);
+        load_lanes(group, l, 1, 32, x + 32 * l, w);
     }
     return n_blocks;
 }
@@ -233,12 +236,17 @@ static bool solve_block(const struct sums *sums, lanes scales, lanes minimums, i
     return *d > 0 && *dmin >= 0;
 }
 
+/* What the search for scales and minimums costs and finds. */
+struct affine_effort {
+    const float *shares; /* of the width, with which find_affine begins */
+    int n_shares, radius, min_radius;
+};
+
 /* Blocks of n_subs sub-blocks, one after the other in the lanes. */
 SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, const struct code_range range,
-                               float largest, const float *shares, int n_shares, int radius, int min_radius,
-                               int rounds, struct affine_block *best)
+                               float largest, struct affine_effort effort, struct affine_block *best)
 {
-    struct affine found = find_affine(group, n, range, true, shares, n_shares);
+    struct affine found = find_affine(group, n, range, true, effort.shares, effort.n_shares);
     struct sums sums;
     sum_values(group, n, &sums);
     lanes d = lanes_of(0), dmin = lanes_of(0), scales, minimums, error;
@@ -249,6 +257,8 @@ SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, con
             base = found.base[l] < base ? found.base[l] : base;
         }
         best[b] = (struct affine_block){.error = INFINITY};
+        if (step == 0) /* each sub-block holds one value only: a step that is small beside it */
+            step = -base;
         for (int l = b * n_subs; l < (b + 1) * n_subs; l++) {
             d[l] = round_to_f16(step / largest);
             dmin[l] = round_to_f16(-base / largest);
@@ -256,9 +266,9 @@ SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, con
     }
     scales = lanes_nearest(found.step * lanes_inverse(d));
     minimums = lanes_nearest(-found.base * lanes_inverse(dmin));
-    for (int round = 0; round < rounds; round++) {
-        search_pairs(group, n, range, largest, d, dmin, &scales, &minimums, round ? 1 : radius,
-                     round ? 2 : min_radius, &error);
+    for (int round = 0; round < 3; round++) {
+        search_pairs(group, n, range, largest, d, dmin, &scales, &minimums, round ? 1 : effort.radius,
+                     round ? 1 : effort.min_radius, &error);
         sum_codes(group, n, range, lanes_inverse(scales * d), -(minimums * dmin) * lanes_inverse(scales * d),
                   &sums);
         for (int b = 0; b < LANES / n_subs; b++) {
@@ -285,6 +295,8 @@ SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, con
 static const struct code_range range_q8_0 = {-127, 127, NULL};
 static const float shares_affine[] = {1.06f, 1.03f, 1.0f, 0.97f, 0.93f, 0.88f, 0.82f};
 static const float shares_k4[] = {1.06f, 1.0f, 0.94f, 0.88f, 0.82f};
+static const struct affine_effort effort_q45_k = {shares_k4, N_SHARES(shares_k4), 2, 4};
+static const struct affine_effort effort_q2_k = {shares_affine, N_SHARES(shares_affine), 3, 5};
 static const float shares_6[] = {1.015f, 1.0f, 0.985f, 0.97f, 0.95f};
 static const float d_shares[] = {1.0f, 0.95f, 0.9f};
 
@@ -300,7 +312,7 @@ SEARCH void encode_scaled_k(const struct code_range range, int n, int n_subs, fl
     float w[256];
     for (size_t at = 0; at < n_values; at += 256, out += block_bytes) {
         weigh(x + at, importance ? importance + at : NULL, 256, w);
-        load_lanes(&group, 0, n_subs, n, x + at, w, 1);
+        load_lanes(&group, 0, n_subs, n, x + at, w);
         struct scaled_block block = find_scaled_block(&group, n, n_subs, range, low, high, shares, n_shares,
                                                       d_parts, n_d_parts, radius);
         store_codes(&group, 0, n_subs, n, range, block.scales * block.d, lanes_of(0), codes);
@@ -308,52 +320,32 @@ SEARCH void encode_scaled_k(const struct code_range range, int n, int n_subs, fl
     }
 }
 
-/* A block and its mirror image side by side: the one that leaves less error is taken. */
-SEARCH void encode_affine_k(const struct code_range range, const float *x, size_t n, const float *importance,
-                            uint8_t *out, size_t block_bytes,
+/* Blocks of n_subs sub-blocks of n values with whole-number scales and minimums up to `largest`; as many blocks at once as
+ * have room in the lanes. */
+SEARCH void encode_affine_k(const struct code_range range, int n, int n_subs, float largest,
+                            struct affine_effort effort, const float *x, size_t n_values,
+                            const float *importance, uint8_t *out, size_t block_bytes,
                             void (*pack)(uint8_t *, float, float, const float *, const float *,
                                          const uint8_t *))
 {
-    struct group group;
-    struct affine_block block[2];
+    struct group group = {0};
+    struct affine_block blocks[2];
     uint8_t codes[256];
     float w[256];
-    for (size_t at = 0; at < n; at += 256, out += block_bytes) {
-        weigh(x + at, importance ? importance + at : NULL, 256, w);
-        load_lanes(&group, 0, 8, 32, x + at, w, 1);
-        load_lanes(&group, 8, 8, 32, x + at, w, -1);
-        find_affine_blocks(&group, 32, 8, range, 63, shares_k4, N_SHARES(shares_k4), 2, 3, 3, block);
-        int side = block[1].error < block[0].error;
-        const struct affine_block *best = &block[side];
-        store_codes(&group, 8 * side, 8, 32, range, best->scales * best->d, -(best->minimums * best->dmin),
-                    codes);
-        float sign = side ? -1 : 1;
-        pack(out, sign * best->d, sign * best->dmin, (const float *)&best->scales + 8 * side,
-             (const float *)&best->minimums + 8 * side, codes);
-    }
-}
-
-static void encode_q2_k(const float *x, size_t n, const float *importance, uint8_t *out)
-{
-    const struct code_range range = {0, 3, NULL};
-    struct group group[2];
-    struct affine_block block[2];
-    uint8_t codes[256];
-    float w[256];
-    for (size_t at = 0; at < n; at += 256, out += 84) {
-        weigh(x + at, importance ? importance + at : NULL, 256, w);
-        for (int side = 0; side < 2; side++) {
-            load_lanes(&group[side], 0, 16, 16, x + at, w, side ? -1 : 1);
-            find_affine_blocks(&group[side], 16, 16, range, 15, shares_affine, N_SHARES(shares_affine), 2, 3,
-                               3, &block[side]);
+    for (size_t at = 0; at < n_values;) {
+        int n_blocks = 0;
+        for (; n_blocks < LANES / n_subs && at < n_values; n_blocks++, at += 256) {
+            weigh(x + at, importance ? importance + at : NULL, 256, w);
+            load_lanes(&group, n_blocks * n_subs, n_subs, n, x + at, w);
         }
-        int side = block[1].error < block[0].error;
-        const struct affine_block *best = &block[side];
-        float sign = side ? -1 : 1;
-        store_codes(&group[side], 0, 16, 16, range, best->scales * best->d, -(best->minimums * best->dmin),
-                    codes);
-        encode_pack_q2_k(out, sign * best->d, sign * best->dmin, (const float *)&best->scales,
-                         (const float *)&best->minimums, codes);
+        find_affine_blocks(&group, n, n_subs, range, largest, effort, blocks);
+        for (int b = 0; b < n_blocks; b++, out += block_bytes) {
+            const struct affine_block *best = &blocks[b];
+            store_codes(&group, b * n_subs, n_subs, n, range, best->scales * best->d,
+                        -(best->minimums * best->dmin), codes);
+            pack(out, best->d, best->dmin, (const float *)&best->scales + b * n_subs,
+                 (const float *)&best->minimums + b * n_subs, codes);
+        }
     }
 }
 
@@ -388,21 +380,24 @@ static void encode(enum tensor_type type, const float *x, size_t n, const float 
                             importance, out, 24, encode_pack_q5_1);
         break;
     case TENSOR_Q4_K:
-        encode_affine_k((struct code_range){0, 15, NULL}, x, n, importance, out, 144, encode_pack_q4_k);
+        encode_affine_k((struct code_range){0, 15, NULL}, 32, 8, 63, effort_q45_k, x, n, importance, out, 144,
+                        encode_pack_q4_k);
         break;
     case TENSOR_Q5_K:
-        encode_affine_k((struct code_range){0, 31, NULL}, x, n, importance, out, 176, encode_pack_q5_k);
+        encode_affine_k((struct code_range){0, 31, NULL}, 32, 8, 63, effort_q45_k, x, n, importance, out, 176,
+                        encode_pack_q5_k);
         break;
     case TENSOR_Q2_K:
-        encode_q2_k(x, n, importance, out);
+        encode_affine_k((struct code_range){0, 3, NULL}, 16, 16, 15, effort_q2_k, x, n, importance, out, 84,
+                        encode_pack_q2_k);
         break;
     case TENSOR_Q6_K:
         encode_scaled_k((struct code_range){-32, 31, NULL}, 16, 16, -128, 127, shares_6, N_SHARES(shares_6),
                         d_shares, 1, 4, x, n, importance, out, 210, encode_pack_q6_k);
         break;
     case TENSOR_Q3_K:
-        encode_scaled_k((struct code_range){-4, 3, NULL}, 16, 16, -32, 31, shares_4, N_SHARES(shares_4),
-                        d_shares, N_SHARES(d_shares), 2, x, n, importance, out, 110, encode_pack_q3_k);
+        encode_scaled_k((struct code_range){-4, 3, NULL}, 16, 16, -32, 31, shares_3, N_SHARES(shares_3),
+                        d_shares, N_SHARES(d_shares), 6, x, n, importance, out, 110, encode_pack_q3_k);
         break;
     case TENSOR_IQ4_XS:
         encode_scaled_k((struct code_range){-127, 113, &book}, 32, 8, -32, 31, shares_4, N_SHARES(shares_4),
