@@ -23,5 +23,6 @@ extern const struct kernels_level kernels_machine_levels[KERNELS_LEVELS_MAX];
 /* The table of plain C (ref.c): what every level starts from. */
 void kernels_fill_ref(struct kernels *kernels);
 void kernels_fill_ref_products(struct kernels *kernels); /* a part of it (ref_products.c) */
+void kernels_fill_ref_encode(struct kernels *kernels);   /* likewise (ref_encode.c) */
 
 #endif

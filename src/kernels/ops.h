@@ -157,6 +157,10 @@ struct kernels {
      * output. */
     void (*quantize[ACT_KINDS])(const float *x, uint32_t n, void *row);
 
+    /* n values of weights to blocks of a type with scales: what quantize_encode (quantize.h) does for these. Nothing is
+     * fused. */
+    void (*encode)(enum tensor_type type, const float *values, size_t n, const float *importance, void *out);
+
     /* The product on tiles [tile_begin, tile_end); see struct matmul_args. */
     void (*matmul[TILE_KINDS])(const struct matmul_args *args, uint32_t tile_begin, uint32_t tile_end);
 

@@ -5,17 +5,18 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/ops.h"
+
+/* Those of this machine; of a RUNNEL_CPU that it cannot do, whatever there is: the bits are the same. */
+static const struct kernels *find_kernels(void)
+{
+    const struct kernels *asked = kernels_get(NULL, 0), *all;
+    return asked ? asked : (kernels_possible(&all), all);
+}
+
 bool quantize_is_possible(enum tensor_type type)
 {
-    switch (type) {
-    case TENSOR_F32:
-    case TENSOR_F16:
-    case TENSOR_BF16:
-    case TENSOR_Q8_0:
-        return true;
-    default:
-        return false;
-    }
+    return type != TENSOR_MXFP4 && quant_find((uint32_t)type);
 }
 
 size_t quantize_find_misfit(enum tensor_type type, const float *values, size_t n)
@@ -47,43 +48,16 @@ static void encode_bf16(const float *values, size_t n, uint8_t *out)
     }
 }
 
-/* Blocks of 32 -------------------------------------------------------------------------------------------- */
-
-/* d f16, 32 int8: q d */
-static void encode_q8_0(const float *values, uint8_t *block)
-{
-    float largest = 0;
-    for (int i = 0; i < 32; i++)
-        largest = fmaxf(largest, fabsf(values[i]));
-    uint16_t half = f32_to_f16(largest / 127);
-    float d = f16_to_f32(half);
-    memcpy(block, &half, sizeof half);
-    for (int i = 0; i < 32; i++) {
-        float q = d > 0 ? rintf(values[i] / d) : 0;
-        block[2 + i] = (uint8_t)(int8_t)fmaxf(-127, fminf(127, q));
-    }
-}
-
 /* All types ----------------------------------------------------------------------------------------------- */
 
 void quantize_encode(enum tensor_type type, const float *values, size_t n, const float *importance, void *out)
 {
-    (void)importance;
-    switch (type) {
-    case TENSOR_F32:
+    if (type == TENSOR_F32)
         memcpy(out, values, n * sizeof *values);
-        break;
-    case TENSOR_F16:
+    else if (type == TENSOR_F16)
         encode_f16(values, n, out);
-        break;
-    case TENSOR_BF16:
+    else if (type == TENSOR_BF16)
         encode_bf16(values, n, out);
-        break;
-    case TENSOR_Q8_0:
-        for (size_t i = 0; i < n / 32; i++)
-            encode_q8_0(values + 32 * i, (uint8_t *)out + 34 * i);
-        break;
-    default:
-        break;
-    }
+    else
+        find_kernels()->encode(type, values, n, importance, out);
 }

@@ -19,7 +19,7 @@ size_t quantize_find_misfit(enum tensor_type type, const float *values, size_t n
 
 /* Encodes n values of a row (whole blocks; all fit, see quantize_find_misfit) into n / block_values * block_bytes bytes at
  * out. importance: for each of the n columns how much its error weighs, finite and not negative; NULL, or zero for a whole
- * block: all the same. */
+ * block: not known. */
 void quantize_encode(enum tensor_type type, const float *values, size_t n, const float *importance,
                      void *out);
 

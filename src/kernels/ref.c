@@ -276,4 +276,5 @@ void kernels_fill_ref(struct kernels *kernels)
         .attention_finish = attention_finish,
     };
     kernels_fill_ref_products(kernels);
+    kernels_fill_ref_encode(kernels);
 }

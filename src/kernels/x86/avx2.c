@@ -13,5 +13,6 @@ void avx2_fill(struct kernels *kernels)
     avx2_fill_matmul_32(kernels);
     avx2_fill_matmul_float(kernels);
     avx2_fill_attention(kernels);
+    avx2_fill_encode(kernels);
     avx2_fill_peak(kernels);
 }

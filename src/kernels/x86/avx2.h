@@ -13,6 +13,7 @@ void avx2_fill_matmul_iq4xs(struct kernels *kernels);
 void avx2_fill_matmul_32(struct kernels *kernels);    /* blocks of 32 values */
 void avx2_fill_matmul_float(struct kernels *kernels); /* F32, F16, BF16 */
 void avx2_fill_attention(struct kernels *kernels);
+void avx2_fill_encode(struct kernels *kernels);
 void avx2_fill_peak(struct kernels *kernels); /* int8_unit, int8_peak */
 
 #endif

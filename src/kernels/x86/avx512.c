@@ -13,5 +13,6 @@ void avx512_fill(struct kernels *kernels)
     avx512_fill_matmul_32(kernels);
     avx512_fill_matmul_float(kernels);
     avx512_fill_attention(kernels);
+    avx512_fill_encode(kernels);
     avx512_fill_peak(kernels);
 }
