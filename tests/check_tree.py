@@ -43,7 +43,8 @@ EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
     "src/cli/serve.c": {"server"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
-       for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template")},
+       for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template",
+                    "imatrix_file")},
 }
 
 
