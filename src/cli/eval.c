@@ -34,7 +34,7 @@ static const struct option_spec eval_options[] = {
      OPTION_FIELD(struct eval_settings, text), .once = true},
     {"reference", 0, OPTION_STRING, "FILE",
      "compare with the logits that the model before quantising wrote there: KL and top-1",
-     OPTION_FIELD(struct eval_settings, reference), .excludes = "write-reference|own-answers|special|tokens"},
+     OPTION_FIELD(struct eval_settings, reference), .excludes = "write-reference|own-answers|special"},
     {"write-reference", 0, OPTION_STRING, "FILE",
      "write this model's logits there, 2 bytes for each token of the vocabulary at each token of the text",
      OPTION_FIELD(struct eval_settings, write_reference)},
@@ -48,7 +48,7 @@ static const struct option_spec eval_options[] = {
      "the text is cut into chunks of N tokens, each computed by itself and scored from its second token on; "
      "with --own-answers room for a prompt and its answer",
      OPTION_FIELD(struct eval_settings, n_context), .minimum = 2, .maximum = 1 << 20, .default_text = "2048"},
-    {"tokens", 0, OPTION_INT, "N", "of the text at most; 0: all",
+    {"tokens", 0, OPTION_INT, "N", "of the text at most; 0: all. Beside --reference it is that which says",
      OPTION_FIELD(struct eval_settings, n_tokens), .minimum = 0, .maximum = 1 << 30},
     {"special", 0, OPTION_FLAG, NULL, "read control tokens in the text as such",
      OPTION_FIELD(struct eval_settings, special)},
