@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 enum { BATCH = 512 };
 
@@ -228,6 +229,21 @@ static int score(struct evaluation *evaluation, struct logits_output *output, ui
     return scoring_run(&scoring, &evaluation->score, error);
 }
 
+/* A reference can be large: that it does not fit is told before it is computed. */
+static int check_room(const struct logits_output *output, uint64_t n_bytes, runnel_error *error)
+{
+    struct statvfs disk;
+    char wanted[SIZE_TEXT_BYTES], found[SIZE_TEXT_BYTES];
+    if (!output->is_file || fstatvfs(fileno(output->file), &disk))
+        return RUNNEL_OK;
+    uint64_t n_free = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (n_bytes <= n_free)
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EIO,
+                     "%s: will have %s, and there is room for %s: --tokens takes less of the text",
+                     output->path, size_text_growing(n_bytes, wanted), size_text_growing(n_free, found));
+}
+
 static int score_and_write(struct evaluation *evaluation, runnel_error *error)
 {
     const char *path = evaluation->settings->write_reference;
@@ -236,21 +252,23 @@ static int score_and_write(struct evaluation *evaluation, runnel_error *error)
     struct reference_header header = {.is_answers = evaluation->settings->own_answers,
                                       .n_vocab = evaluation->info.n_vocab,
                                       .text_hash = mark_add(MARK_BEGIN, evaluation->text, evaluation->len)};
+    uint64_t n_bytes = reference_bytes(evaluation->sequences, header.n_vocab);
     int failure = hash_words(evaluation->model, evaluation->sequences, &header.word_hash, error);
     if (failure)
         return failure;
     uint16_t *codes = malloc(header.n_vocab * sizeof *codes);
     if (!codes)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a row of %u logits", header.n_vocab);
-    fprintf(stderr, "%s: will have %s\n", path,
-            size_text(reference_bytes(evaluation->sequences, header.n_vocab), size));
     failure = logits_output_open(&output, path, error);
     if (!failure) {
-        if (reference_write_begin(&output, header, evaluation->sequences))
+        failure = check_room(&output, n_bytes, error);
+        if (!failure && reference_write_begin(&output, header, evaluation->sequences))
             failure = score(evaluation, &output, codes, error);
         failure = logits_output_close(&output, failure, error);
     }
     free(codes);
+    if (!failure)
+        fprintf(stderr, "%s: %s\n", path, size_text(n_bytes, size));
     return failure;
 }
 
@@ -310,6 +328,8 @@ static int read_files(struct evaluation *evaluation, runnel_error *error)
         failure = cli_read_file(settings->text, &evaluation->text, &evaluation->len, error);
     if (!failure && settings->text)
         failure = cli_check_utf8(settings->text, evaluation->text, evaluation->len, error);
+    if (!failure && settings->write_reference)
+        failure = reference_check_place(settings->write_reference, error);
     if (!failure && settings->reference)
         failure = reference_open(&evaluation->reference, settings->reference, error);
     return failure;

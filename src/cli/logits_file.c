@@ -109,6 +109,22 @@ uint64_t reference_bytes(const struct scored_sequences *sequences, uint32_t n_vo
     return bytes_of(sequences->n, count_ids(sequences), scored_sequences_rows(sequences), n_vocab);
 }
 
+int reference_check_place(const char *path, runnel_error *error)
+{
+    char found[sizeof magic];
+    struct stat status;
+    if (stat(path, &status) || !S_ISREG(status.st_mode) || !status.st_size)
+        return RUNNEL_OK;
+    FILE *file = fopen(path, "rb");
+    bool is_reference =
+        file && fread(found, 1, sizeof found, file) == sizeof found && !memcmp(found, magic, sizeof magic);
+    if (file)
+        fclose(file);
+    if (is_reference)
+        return RUNNEL_OK;
+    return fail(error, RUNNEL_EINVAL, path, "is there and is no reference: it is not written over");
+}
+
 bool reference_write_begin(struct logits_output *output, struct reference_header header,
                            const struct scored_sequences *sequences)
 {

@@ -78,6 +78,9 @@ uint64_t scored_sequences_rows(const struct scored_sequences *sequences);
 /* Bytes of a reference to these. */
 uint64_t reference_bytes(const struct scored_sequences *sequences, uint32_t n_vocab);
 
+/* Refuses a path where something else than a reference is, which would be lost. */
+int reference_check_place(const char *path, runnel_error *error);
+
 /* Writes all that comes before the rows. Of header is_answers, n_vocab and the hashes are the caller's. */
 bool reference_write_begin(struct logits_output *output, struct reference_header header,
                            const struct scored_sequences *sequences);

@@ -110,9 +110,10 @@ int scoring_run(const struct scoring *scoring, struct score *score, runnel_error
         return failure;
     double n = (double)run.n_tokens;
     if (!isfinite(exp(run.loss / n)) || !isfinite(run.kl))
-        return error_set(error, RUNNEL_ENUMERIC,
-                         "the model's probabilities are too small for a perplexity or a KL: mean loss %g, KL %g",
-                         run.loss / n, run.kl / n);
+        return error_set(
+            error, RUNNEL_ENUMERIC,
+            "the model's probabilities are too small for a perplexity or a KL: mean loss %g, KL %g",
+            run.loss / n, run.kl / n);
     *score = (struct score){.n_tokens = run.n_tokens, .perplexity = exp(run.loss / n)};
     if (scoring->reference) {
         score->kl_mean = fmax(run.kl / n, 0); /* of itself it may come out at -1e-9 */

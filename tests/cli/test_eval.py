@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from plain_model import tokens, write_text
@@ -190,6 +191,10 @@ def test_wrong_usage(runnel, tiny, tmp_path):
                        (["-f", text, "--reference", "a", "--write-reference", "b"], "--write-reference")):
         assert_fails(evaluate(runnel, model, *args), 2, word)
     assert_fails(evaluate(runnel, model, "-f", text, "--write-reference", "/dev/full"), 1, "/dev/full", "No space")
+    for precious in (text, model):
+        before = Path(precious).read_bytes()
+        assert_fails(evaluate(runnel, model, "-f", text, "--write-reference", precious), 1, precious, "not written over")
+        assert Path(precious).read_bytes() == before
 
 
 def test_interrupted(runnel, smollm2, tmp_path):
