@@ -57,8 +57,9 @@ def expected_of(runnel, model, reference, ids, context, tmp_path):
         others = log_probs(runnel, reference, chunk, tmp_path) if reference else rows
         for row, other, following in zip(rows, others, chunk[1:]):
             loss, n = loss - row[following], n + 1
-            kl += math.fsum(math.exp(q) * (q - p) for q, p in zip(other, row))
-            same += row.index(max(row)) == other.index(max(other))
+            if reference:
+                kl += math.fsum(math.exp(q) * (q - p) for q, p in zip(other, row))
+                same += row.index(max(row)) == other.index(max(other))
     return {"perplexity": math.exp(loss / n), "kl_mean": kl / n, "top1": same / n, "n_tokens": n}
 
 
