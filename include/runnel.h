@@ -37,8 +37,8 @@
  *
  * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
  * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
- * on_event, on_taken, on_ready and on_logits; from these every function may be called but those that wait for the engine
- * they belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each and, of a
+ * on_event, on_taken, on_ready, on_logits and on_inputs; from these every function may be called but those that wait for the engine
+ * they belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each, runnel_inputs_each and, of a
  * request that has not ended, runnel_wait and runnel_next with a timeout other than 0 are RUNNEL_EINVAL there, and
  * runnel_engine_stop does nothing. Whoever frees a future or closes a model sees to it that
  * no other thread is in a function with it, or will be; for engines see runnel_engine_stop. */
@@ -212,7 +212,7 @@ RUNNEL_API int runnel_engine_start(const runnel_model *model, const runnel_engin
  * what there is of their answer, and what would begin anything is RUNNEL_ECANCELLED. The same goes for calls that begin while
  * a callback or another call is still waited for. A call counts as begun once it has made itself known to the engine, the
  * first thing that it does: whoever may call has to know that this function is not about to return, and nobody may use the
- * engine afterwards. Not from the engine's own thread (on_event, on_taken, on_ready, on_logits), and of two threads that
+ * engine afterwards. Not from the engine's own thread (on_event, on_taken, on_ready, on_logits, on_inputs), and of two threads that
  * stop an engine at once only the first: it does nothing then and returns UINT_MAX. NULL is fine. */
 RUNNEL_API unsigned runnel_engine_stop(runnel_engine *engine);
 
@@ -471,6 +471,27 @@ RUNNEL_API int runnel_get_logits(runnel_engine *engine, const char *text, float 
 RUNNEL_API int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
                                   bool (*on_logits)(void *user, size_t index, const float *logits),
                                   void *user, runnel_error *error);
+
+/* What products of the model multiply: the inputs of one token. */
+typedef struct runnel_inputs {
+    size_t size;  /* sizeof(runnel_inputs) */
+    size_t index; /* which of the tokens, counted from 0 */
+    const char *const
+        *matrices; /* names as in the model's file: all of them are multiplied with these inputs */
+    size_t n_matrices;
+    const float *values; /* before they are rounded for the product; as many as the matrices have columns */
+    size_t n_values;
+} runnel_inputs;
+
+/* The inputs of all products while n_ids tokens are computed, as runnel_logits_each would: on_inputs is called on the engine's
+ * thread while this waits: in each step for one matrix, or those that share their inputs, after the other, and for each of
+ * them token by token. So every matrix sees the tokens in their order, and the same bits on any number of threads and with any
+ * n_chunk. What inputs leads to is valid during the call. Returns false to end (RUNNEL_ECANCELLED), which takes until the end of the step.
+ * No logits are computed, but the output head's inputs are told, too. A measuring tool, as runnel_logits_each is.
+ * RUNNEL_EUNSUPPORTED where what computes the model does not tell them. */
+RUNNEL_API int runnel_inputs_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
+                                  bool (*on_inputs)(void *user, const runnel_inputs *inputs), void *user,
+                                  runnel_error *error);
 
 typedef struct runnel_stats_values {
     size_t size; /* sizeof(runnel_stats_values), set by the caller */

@@ -37,6 +37,17 @@ struct backend_row {
     bool wants_logits;
 };
 
+/* A row on its way into products, as floats, before it is rounded for them. */
+enum { BACKEND_INPUTS_MATRICES = 4 };
+struct backend_inputs {
+    uint32_t row; /* of the step */
+    /* [n_matrices]: what the row is multiplied with, each a matrix of struct weights; all have as many columns as there are
+     * values. */
+    const struct packed_matrix *matrices[BACKEND_INPUTS_MATRICES];
+    uint32_t n_matrices;
+    const float *values; /* valid during the call */
+};
+
 struct backend_step {
     const struct page_copy *copies; /* [n_copies]: made first, one after the other */
     uint32_t n_copies;
@@ -46,6 +57,12 @@ struct backend_step {
      * by the range of the first layer, `out` not written by that of the last one. They may be the same memory. */
     const float *hidden_in;
     float *hidden_out;
+    /* NULL, or told the inputs of all products of the layers and of the output head: matrices in the order in which they are
+     * computed, for each of them row after row (for the head those that want logits, whether these are asked for or not). Called by
+     * the thread that waits for the step, while it computes; it must not call the back end. A back end that cannot
+     * tell them fails with RUNNEL_EUNSUPPORTED. */
+    void (*on_inputs)(void *user, const struct backend_inputs *inputs);
+    void *user;
 };
 
 struct backend; /* each kind has its own struct, of which this is the first member */

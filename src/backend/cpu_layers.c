@@ -82,6 +82,7 @@ static void project_qkv(const struct cpu *cpu, unsigned member, const struct lay
         {&layer->v, cpu->v, layer->v_bias},
     };
     const struct cpu_rows input = {cpu->x, cpu->weights->config.n_hidden, layer->attn_norm, qkv, 3};
+    cpu_tell_inputs(cpu, member, &input, 0, cpu->step.n_rows);
     cpu_multiply(cpu, member, qkv, 3, cpu_prepare_rows(cpu, member, &input, cpu->step.n_rows),
                  cpu->step.n_rows, false);
 }
@@ -118,6 +119,7 @@ static void add_attended(const struct cpu *cpu, unsigned member, const struct la
     const struct model_config *config = &cpu->weights->config;
     const struct cpu_product output = {&layer->attn_output, NULL, NULL};
     const struct cpu_rows attended = {cpu->attended, config->n_heads * config->head_dim, NULL, &output, 1};
+    cpu_tell_inputs(cpu, member, &attended, 0, cpu->step.n_rows);
     add_product(cpu, member, &layer->attn_output, cpu_prepare_rows(cpu, member, &attended, cpu->step.n_rows),
                 layer->attn_output_norm);
 }
@@ -128,12 +130,16 @@ static void activate(const struct cpu *cpu, unsigned member, const struct layer_
     const struct cpu_product gate_up[] = {{&layer->gate, cpu->gate, NULL}, {&layer->up, cpu->up, NULL}};
     const struct cpu_product down = {&layer->down, cpu->x, NULL};
     const struct cpu_rows input = {cpu->x, cpu->weights->config.n_hidden, layer->ffn_norm, gate_up, 2};
+    cpu_tell_inputs(cpu, member, &input, 0, cpu->step.n_rows);
     multiply_gate_up(cpu, member, gate_up, &down, cpu_prepare_rows(cpu, member, &input, cpu->step.n_rows));
 }
 
 /* x += gate times its matrix. */
 static void add_activated(const struct cpu *cpu, unsigned member, const struct layer_weights *layer)
 {
+    const struct cpu_product down = {&layer->down, NULL, NULL};
+    const struct cpu_rows activated = {cpu->gate, cpu->weights->config.n_ffn, NULL, &down, 1};
+    cpu_tell_inputs(cpu, member, &activated, 0, cpu->step.n_rows);
     add_product(cpu, member, &layer->down, &cpu->activated, layer->ffn_output_norm);
 }
 
@@ -149,10 +155,25 @@ static void compute_layer(const struct cpu *cpu, unsigned member, uint32_t index
     add_activated(cpu, member, layer);
 }
 
+/* The same rows are what the output head multiplies. */
+static void tell_hidden(const struct cpu *cpu, unsigned member)
+{
+    const struct weights *weights = cpu->weights;
+    uint32_t n_hidden = weights->config.n_hidden;
+    const struct cpu_product head = {&weights->output, NULL, NULL};
+    for (uint32_t i = 0; i < cpu->n_wanted; i++) {
+        uint32_t row = cpu->wanted[i];
+        const struct cpu_rows hidden = {cpu->x + (size_t)row * n_hidden, n_hidden, weights->output_norm,
+                                        &head, 1};
+        cpu_tell_inputs(cpu, member, &hidden, row, 1);
+    }
+}
+
 /* Keeps the normalised final states of the rows that want logits. */
 static void keep_hidden(const struct cpu *cpu, unsigned member)
 {
     const struct model_config *config = &cpu->weights->config;
+    tell_hidden(cpu, member);
     struct team_loop loop = {.n = cpu->n_wanted, .grain = 1};
     while (team_next(cpu->team, member, &loop))
         for (uint32_t i = loop.begin; i < loop.end; i++)

@@ -15,15 +15,37 @@ void cpu_quantize(const struct cpu *cpu, const float *x, uint32_t n, const struc
     }
 }
 
+/* The floats that become row `row` of the products' inputs. */
+static const float *find_inputs(const struct cpu *cpu, unsigned member, const struct cpu_rows *source,
+                                uint32_t row)
+{
+    const float *x = source->x + (size_t)row * source->n;
+    if (!source->norm_weight)
+        return x;
+    float *norm = cpu->members[member].norm;
+    cpu->kernels->rms_norm(x, source->norm_weight, source->n, cpu->weights->config.norm_epsilon, norm);
+    return norm;
+}
+
+void cpu_tell_inputs(const struct cpu *cpu, unsigned member, const struct cpu_rows *source,
+                     uint32_t first_row, uint32_t n_rows)
+{
+    if (!cpu->step.on_inputs || member != 0)
+        return;
+    struct backend_inputs inputs = {.n_matrices = (uint32_t)source->n_products};
+    for (size_t i = 0; i < source->n_products; i++)
+        inputs.matrices[i] = source->products[i].matrix;
+    for (uint32_t row = 0; row < n_rows; row++) {
+        inputs.row = first_row + row;
+        inputs.values = find_inputs(cpu, member, source, row);
+        cpu->step.on_inputs(cpu->step.user, &inputs);
+    }
+}
+
 static void prepare_row(const struct cpu *cpu, unsigned member, const struct cpu_rows *source, uint32_t row,
                         const struct cpu_acts *acts)
 {
-    const float *x = source->x + (size_t)row * source->n;
-    if (source->norm_weight) {
-        float *norm = cpu->members[member].norm;
-        cpu->kernels->rms_norm(x, source->norm_weight, source->n, cpu->weights->config.norm_epsilon, norm);
-        x = norm;
-    }
+    const float *x = find_inputs(cpu, member, source, row);
     cpu_quantize(cpu, x, source->n, acts, source->n, row, 0, source->products, source->n_products);
 }
 

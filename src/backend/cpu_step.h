@@ -106,6 +106,11 @@ struct cpu_rows {
 void cpu_quantize(const struct cpu *cpu, const float *x, uint32_t n, const struct cpu_acts *acts,
                   uint32_t n_columns, uint32_t row, uint32_t begin, const struct cpu_product *products,
                   size_t n_products);
+/* Tells whoever asked for the inputs of products (backend.h), if somebody did, those of n_rows rows: member 0 does, before it takes
+ * part in the products, and nobody waits for it. What the rows are made of must stay as it is until the phase's last barrier. first_row:
+ * which row of the step the first one is. */
+void cpu_tell_inputs(const struct cpu *cpu, unsigned member, const struct cpu_rows *source,
+                     uint32_t first_row, uint32_t n_rows);
 /* Prepares the rows for their products and returns where they are: each member all of them for itself when they are few, else
  * all members together. */
 const struct cpu_acts *cpu_prepare_rows(const struct cpu *cpu, unsigned member, const struct cpu_rows *source,

@@ -11,6 +11,7 @@
 #include "model/gguf.h"
 #include "model/gguf_write.h"
 
+static const char model_mark_key[] = "runnel.imatrix.model", text_mark_key[] = "runnel.imatrix.text";
 static const char sums_suffix[] = ".in_sum2", counts_suffix[] = ".counts";
 enum { NAME_BYTES = 128 };
 
@@ -156,6 +157,16 @@ static int read_datasets(const struct gguf *gguf, struct imatrix *imatrix, runne
     return code;
 }
 
+/* A mark of another length is not one of ours. */
+static void read_mark(const struct gguf *gguf, const char *key, char mark[IMATRIX_MARK_BYTES])
+{
+    struct gguf_string text;
+    if (gguf_get_string(gguf, key, &text, NULL) || text.len != IMATRIX_MARK_BYTES - 1)
+        return;
+    memcpy(mark, text.bytes, text.len);
+    mark[text.len] = 0;
+}
+
 static int read_all(const struct gguf *gguf, struct imatrix *imatrix, runnel_error *error)
 {
     struct gguf_string type;
@@ -169,6 +180,8 @@ static int read_all(const struct gguf *gguf, struct imatrix *imatrix, runnel_err
         code = gguf_get_u32(gguf, "imatrix.chunk_size", &imatrix->chunk_tokens, error);
     if (!code)
         code = read_datasets(gguf, imatrix, error);
+    read_mark(gguf, model_mark_key, imatrix->model_mark);
+    read_mark(gguf, text_mark_key, imatrix->text_mark);
     for (size_t i = 0; i < gguf_n_tensors(gguf) && !code; i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
         if (cut_suffix(tensor->name, sums_suffix, stem))
@@ -232,6 +245,10 @@ int imatrix_file_write(const struct imatrix *imatrix, const char *path, runnel_e
     gguf_writer_add_array(writer, "imatrix.datasets", GGUF_STRING, imatrix->n_datasets, names);
     gguf_writer_add_u32(writer, "imatrix.chunk_count", imatrix->n_chunks);
     gguf_writer_add_u32(writer, "imatrix.chunk_size", imatrix->chunk_tokens);
+    if (*imatrix->model_mark)
+        gguf_writer_add_string(writer, model_mark_key, imatrix->model_mark);
+    if (*imatrix->text_mark)
+        gguf_writer_add_string(writer, text_mark_key, imatrix->text_mark);
     for (size_t i = 0; i < imatrix->n_entries; i++)
         add_entry(writer, &imatrix->entries[i]);
     code = gguf_writer_save(writer, path, error);

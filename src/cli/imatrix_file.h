@@ -1,6 +1,6 @@
 /* imatrix_file.h: importance files: for each matrix of a model, the sum of the squares of each of its inputs over a text. They
  * are GGUF files as llama.cpp writes and reads them (general.type "imatrix"): the keys imatrix.datasets, imatrix.chunk_count
- * and imatrix.chunk_size, and for a matrix NAME the tensors NAME.in_sum2 [n_parts][n_columns] and NAME.counts [n_parts][1].
+ * and imatrix.chunk_size, Runnel's own runnel.imatrix.model and runnel.imatrix.text (see below), and for a matrix NAME the tensors NAME.in_sum2 [n_parts][n_columns] and NAME.counts [n_parts][1].
  *
  * The importance of a column is its sum / the count of its part: the mean square of that input. A struct imatrix owns all
  * that it points to. Its functions are for one thread; reading it is for any number. */
@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "runnel.h"
+
+enum { IMATRIX_MARK_BYTES = 17 }; /* 16 digits */
 
 struct imatrix_entry {
     char *name;         /* of the model's matrix: "blk.0.attn_q.weight" */
@@ -27,6 +29,8 @@ struct imatrix {
     size_t n_datasets;
     uint32_t n_chunks;     /* of the texts, over which the sums go */
     uint32_t chunk_tokens; /* tokens a chunk */
+    /* What `runnel imatrix` knows its own model and text by, to go on where it was stopped; "": not known. */
+    char model_mark[IMATRIX_MARK_BYTES], text_mark[IMATRIX_MARK_BYTES];
 };
 
 /* An empty one; NULL: no memory. */

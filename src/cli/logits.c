@@ -3,13 +3,11 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "cli/cli.h"
+#include "cli/logits_file.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 struct logits_settings {
     const char *model, *ids, *output;
@@ -77,38 +75,27 @@ static int read_ids(const char *path, int32_t **out, size_t *n_ids, runnel_error
 }
 
 struct writer {
-    FILE *file;
+    struct logits_output output;
     uint32_t n_vocab;
-    int write_error; /* errno of the write that failed; 0: none did */
 };
 
 static bool write_logits(void *user, size_t index, const float *logits)
 {
     (void)index;
     struct writer *writer = user;
-    if (fwrite(logits, sizeof *logits, writer->n_vocab, writer->file) == writer->n_vocab)
-        return true;
-    writer->write_error = errno;
-    return false;
+    return logits_output_write(&writer->output, logits, writer->n_vocab * sizeof *logits);
 }
 
-/* Computes and writes. After a failure no file is left; a device or pipe that was written to stays. */
+/* Computes and writes. */
 static int write_output(runnel_engine *engine, const char *path, uint32_t n_vocab, const int32_t *ids,
                         size_t n_ids, runnel_error *error)
 {
-    struct writer writer = {.file = fopen(path, "wb"), .n_vocab = n_vocab};
-    struct stat status;
-    if (!writer.file)
-        return fail(error, RUNNEL_EIO, path, strerror(errno));
-    bool is_file = !fstat(fileno(writer.file), &status) && S_ISREG(status.st_mode);
-    int failure = runnel_logits_each(engine, ids, n_ids, 0, write_logits, &writer, error);
-    if (fclose(writer.file) && !writer.write_error)
-        writer.write_error = errno;
-    if (writer.write_error)
-        failure = fail(error, RUNNEL_EIO, path, strerror(writer.write_error));
-    if (failure && is_file)
-        remove(path);
-    return failure;
+    struct writer writer = {.n_vocab = n_vocab};
+    int failure = logits_output_open(&writer.output, path, error);
+    if (failure)
+        return failure;
+    failure = runnel_logits_each(engine, ids, n_ids, 0, write_logits, &writer, error);
+    return logits_output_close(&writer.output, failure, error);
 }
 
 static int compute(const runnel_model *model, const struct logits_settings *settings, const int32_t *ids,

@@ -7,6 +7,7 @@
 #include "cli/line_terminal.h"
 #include "cli/size_text.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,25 +63,45 @@ void progress_start(struct progress *progress, const char *label, uint64_t begin
     progress->last_s = progress->terminal ? progress->start_s - redraw_s : progress->start_s;
 }
 
+void progress_start_counting(struct progress *progress, const char *label, const char *unit, uint64_t begin)
+{
+    progress_start(progress, label, begin);
+    progress->unit = unit;
+}
+
 double progress_seconds(const struct progress *progress)
 {
     return now_s() - progress->start_s;
+}
+
+enum { AMOUNT_BYTES = 48 };
+
+/* "470 MB"; of what is counted "3120", with a unit "3120 tokens". Returns text. */
+static const char *format_amount(const struct progress *progress, uint64_t n, const char *unit,
+                                 char text[AMOUNT_BYTES])
+{
+    if (!progress->unit)
+        return size_text_growing(n, text);
+    snprintf(text, AMOUNT_BYTES, "%" PRIu64 "%s%s", n, unit ? " " : "", unit ? unit : "");
+    return text;
 }
 
 /* "470 MB of 1.12 GB  12.3 MB/s  0:52 left", as far as it is known. */
 static void format_numbers(const struct progress *progress, uint64_t done, uint64_t total, char *text,
                            size_t size)
 {
-    char done_text[SIZE_TEXT_BYTES], total_text[SIZE_TEXT_BYTES], speed_text[SIZE_TEXT_BYTES];
+    char done_text[AMOUNT_BYTES], total_text[AMOUNT_BYTES], speed_text[AMOUNT_BYTES];
     double elapsed_s = progress_seconds(progress);
     double speed =
         elapsed_s > 0.5 && done > progress->begin ? (double)(done - progress->begin) / elapsed_s : 0;
-    size_t len = (size_t)snprintf(text, size, "%s", size_text_growing(done, done_text));
+    size_t len = (size_t)snprintf(text, size, "%s",
+                                  format_amount(progress, done, total ? NULL : progress->unit, done_text));
     if (total)
-        len += (size_t)snprintf(text + len, size - len, " of %s", size_text_growing(total, total_text));
+        len += (size_t)snprintf(text + len, size - len, " of %s",
+                                format_amount(progress, total, progress->unit, total_text));
     if (speed > 0)
         len += (size_t)snprintf(text + len, size - len, "  %s/s",
-                                size_text_growing((uint64_t)speed, speed_text));
+                                format_amount(progress, (uint64_t)speed, NULL, speed_text));
     if (speed > 0 && total > done) {
         double left_s = (double)(total - done) / speed;
         if (left_s < 360000)

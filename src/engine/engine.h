@@ -17,12 +17,12 @@ void engine_leave(struct runnel_engine *engine);
 int engine_call(struct runnel_engine *engine, void (*run)(struct runnel_engine *engine, void *arg), void *arg,
                 runnel_error *error);
 #define ENGINE_IS_STOPPING "the engine is being stopped"
-/* The calling thread is the engine's own: on_event, on_taken, on_ready or on_logits runs. */
+/* The calling thread is the engine's own: on_event, on_taken, on_ready, on_logits or on_inputs runs. */
 bool engine_is_this_thread(const struct runnel_engine *engine);
 /* RUNNEL_EINVAL there, for a function of that name that waits for the engine. */
 int engine_check_thread(const struct runnel_engine *engine, const char *function, runnel_error *error);
 #define ENGINE_WOULD_HANG                                                                                    \
-    "called on the engine's own thread (from on_event, on_taken, on_ready or on_logits): it would wait for " \
+    "called on the engine's own thread (from on_event, on_taken, on_ready, on_logits or on_inputs): it would wait for " \
     "itself"
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);

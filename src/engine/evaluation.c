@@ -1,8 +1,12 @@
-/* evaluation.c: the functions of runnel.h that hand out logits: lists of tokens computed between two steps. */
+/* evaluation.c: the functions of runnel.h that hand out logits, and inputs of products: lists of tokens computed between two
+ * steps. */
 #include "engine/arguments.h"
 #include "engine/engine.h"
+#include "model/tensors.h"
 
 #include <string.h>
+
+#define ENDED_BY_CALLER "ended by the caller"
 
 static int check_ids(const struct runnel_engine *engine, const int32_t *ids, size_t n_ids,
                      runnel_error *error)
@@ -19,13 +23,61 @@ static int check_ids(const struct runnel_engine *engine, const int32_t *ids, siz
     return RUNNEL_OK;
 }
 
+/* Inputs of products -------------------------------------------------------------------------------------- */
+
+enum { NAME_BYTES = 48 };
+
+/* Somebody who is told the inputs of products, on the engine's thread. */
+struct telling {
+    bool (*on_inputs)(void *user, const runnel_inputs *inputs);
+    void *user;
+    const struct weights *weights;
+    const struct packed_matrix *first_matrix; /* of those that were named last */
+    char names[BACKEND_INPUTS_MATRICES][NAME_BYTES];
+    const char *matrices[BACKEND_INPUTS_MATRICES]; /* they */
+    uint32_t n_done;                               /* tokens of the chunks before */
+    bool ended;                                    /* by on_inputs */
+};
+
+static void name_matrices(struct telling *telling, const struct backend_inputs *inputs)
+{
+    if (telling->first_matrix == inputs->matrices[0])
+        return;
+    telling->first_matrix = inputs->matrices[0];
+    for (uint32_t i = 0; i < inputs->n_matrices; i++) {
+        tensors_name(telling->weights, inputs->matrices[i], telling->names[i], NAME_BYTES);
+        telling->matrices[i] = telling->names[i];
+    }
+}
+
+static void tell_inputs(void *user, const struct backend_inputs *inputs)
+{
+    struct telling *telling = user;
+    if (telling->ended)
+        return;
+    name_matrices(telling, inputs);
+    const runnel_inputs told = {
+        .size = sizeof told,
+        .index = telling->n_done + inputs->row,
+        .matrices = telling->matrices,
+        .n_matrices = inputs->n_matrices,
+        .values = inputs->values,
+        .n_values = inputs->matrices[0]->n_columns,
+    };
+    telling->ended = !telling->on_inputs(telling->user, &told);
+}
+
+/* Lists of tokens ----------------------------------------------------------------------------------------- */
+
 /* A list of tokens to compute from an empty cache, between two steps of the engine thread. */
 struct evaluation {
     const int32_t *ids;
     uint32_t n_ids, n_chunk;
     uint32_t from; /* the first token whose logits are wanted */
+    /* NULL: the rows are kept, and their logits not computed. */
     bool (*on_logits)(void *user, size_t index, const float *logits);
     void *user;
+    struct telling *telling; /* NULL: nobody is told inputs */
     runnel_error *error;
     int failure;
 };
@@ -57,7 +109,7 @@ static int hand_out(struct runnel_engine *engine, uint32_t n_kept, size_t first_
         for (uint32_t i = 0; i < n; i++)
             if (!evaluation->on_logits(evaluation->user, first_index + first + i,
                                        logits + (size_t)i * n_vocab))
-                return error_set(evaluation->error, RUNNEL_ECANCELLED, "ended by the caller");
+                return error_set(evaluation->error, RUNNEL_ECANCELLED, ENDED_BY_CALLER);
     }
     return RUNNEL_OK;
 }
@@ -82,12 +134,18 @@ static int evaluate_chunk(struct runnel_engine *engine, const struct evaluation 
                                                .wants_logits = done + i >= evaluation->from};
     uint32_t n_kept;
     float *none;
+    if (evaluation->telling)
+        evaluation->telling->n_done = done;
     failure = forward_begin(engine->forward, engine->rows, n, &n_kept, evaluation->error);
     if (!failure)
         failure = forward_wait(engine->forward, &none, evaluation->error);
     if (failure)
         return failure;
     kvcache_commit(engine->cache, sequence, evaluation->ids + done, n);
+    if (evaluation->telling && evaluation->telling->ended)
+        return error_set(evaluation->error, RUNNEL_ECANCELLED, ENDED_BY_CALLER);
+    if (!evaluation->on_logits)
+        return RUNNEL_OK;
     return hand_out(engine, n_kept, done + n - n_kept, evaluation);
 }
 
@@ -99,8 +157,11 @@ static void evaluate(struct runnel_engine *engine, void *arg)
         evaluation->failure = error_set(evaluation->error, RUNNEL_ENOMEM, "no free sequence");
         return;
     }
+    if (evaluation->telling)
+        forward_tell_inputs(engine->forward, tell_inputs, evaluation->telling);
     for (uint32_t done = 0; done < evaluation->n_ids && !evaluation->failure; done += evaluation->n_chunk)
         evaluation->failure = evaluate_chunk(engine, evaluation, sequence, done);
+    forward_tell_inputs(engine->forward, NULL, NULL);
     kvcache_close(engine->cache, sequence);
 }
 
@@ -136,6 +197,24 @@ int runnel_logits_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
         return failure;
     struct evaluation evaluation = {.ids = ids, .on_logits = on_logits, .user = user, .error = error};
     engine_enter(engine);
+    failure = run_evaluation(__func__, engine, &evaluation, n_ids, n_chunk);
+    engine_leave(engine);
+    return failure;
+}
+
+int runnel_inputs_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, size_t n_chunk,
+                       bool (*on_inputs)(void *user, const runnel_inputs *inputs), void *user,
+                       runnel_error *error)
+{
+    int failure = arguments_check(__func__,
+                                  ARGUMENTS(POINTER(engine, engine), ARRAY(ids, ids, n_ids, n_ids),
+                                            POINTER(on_inputs, on_inputs ? "" : NULL)),
+                                  error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    struct telling telling = {.on_inputs = on_inputs, .user = user, .weights = engine->model->weights};
+    struct evaluation evaluation = {.ids = ids, .telling = &telling, .error = error};
     failure = run_evaluation(__func__, engine, &evaluation, n_ids, n_chunk);
     engine_leave(engine);
     return failure;

@@ -14,6 +14,8 @@ struct forward {
     size_t n_parts;
     struct backend_row *rows; /* [n_rows_max] */
     float *hidden; /* [n_rows_max, n_hidden]: from one part to the next; NULL if there is one part */
+    void (*on_inputs)(void *user, const struct backend_inputs *inputs); /* NULL: nobody wants them */
+    void *user;
     /* What was begun and not waited for. */
     struct backend_step step; /* n_rows 0: no step */
     uint32_t logits_first, n_logits;
@@ -96,6 +98,13 @@ static int begin_part(const struct forward *forward, size_t i, runnel_error *err
     return part->kind->begin(part->backend, &forward->step, error);
 }
 
+void forward_tell_inputs(struct forward *forward,
+                         void (*on_inputs)(void *user, const struct backend_inputs *inputs), void *user)
+{
+    forward->on_inputs = on_inputs;
+    forward->user = user;
+}
+
 int forward_begin(struct forward *forward, const struct forward_row *rows, uint32_t n_rows, uint32_t *n_kept,
                   runnel_error *error)
 {
@@ -114,6 +123,8 @@ int forward_begin(struct forward *forward, const struct forward_row *rows, uint3
         .n_rows = n_rows,
         .hidden_in = forward->hidden,
         .hidden_out = forward->hidden,
+        .on_inputs = forward->on_inputs,
+        .user = forward->user,
     };
     forward->step.n_copies = kvcache_copies(forward->cache, &forward->step.copies);
     int failure = begin_part(forward, 0, error);

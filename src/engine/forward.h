@@ -48,6 +48,11 @@ size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, cons
 int forward_create(const struct forward_options *options, struct forward **forward, runnel_error *error);
 void forward_free(struct forward *forward);
 
+/* From the next step on, on_inputs is told the inputs of all products, as backend.h says; its rows are those of forward_begin. NULL: not
+ * any more. */
+void forward_tell_inputs(struct forward *forward,
+                         void (*on_inputs)(void *user, const struct backend_inputs *inputs), void *user);
+
 /* Begins to compute n_rows (1 to n_rows_max) rows: once it is waited for, their keys and values are in their pages (the caller
  * commits them), and the final hidden states of those that want logits are kept until the next step. *n_kept: how many those
  * are. */

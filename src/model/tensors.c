@@ -178,6 +178,27 @@ void tensors_free(struct tensor_list *list)
     *list = (struct tensor_list){.n = 0};
 }
 
+/* Naming -------------------------------------------------------------------------------------------------- */
+
+void tensors_name(const struct weights *weights, const struct packed_matrix *matrix, char *name, size_t size)
+{
+    uintptr_t place = (uintptr_t)matrix, layers = (uintptr_t)weights->layers;
+    bool is_of_layer = place >= layers && place - layers < weights->config.n_layers * sizeof *weights->layers;
+    if (matrix == &weights->output && weights->config.tied)
+        matrix = &weights->embedding;
+    size_t offset = is_of_layer ? (place - layers) % sizeof *weights->layers
+                                : (size_t)((uintptr_t)matrix - (uintptr_t)weights);
+    snprintf(name, size, "?");
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (rows[i].is_matrix && rows[i].is_of_layer == is_of_layer && rows[i].offset == offset) {
+            if (is_of_layer)
+                snprintf(name, size, "blk.%zu.%s", (size_t)(place - layers) / sizeof *weights->layers,
+                         rows[i].name);
+            else
+                snprintf(name, size, "%s", rows[i].name);
+        }
+}
+
 /* Counting ------------------------------------------------------------------------------------------------ */
 
 void tensors_count(const struct tensor_list *list, struct weights *weights)

@@ -30,6 +30,9 @@ int tensors_bind(const struct gguf *gguf, struct weights *weights, struct tensor
                  runnel_error *error);
 void tensors_free(struct tensor_list *list);
 
+/* The name that a matrix of weights has in its file: of the output head of a tied model that of the embedding. */
+void tensors_name(const struct weights *weights, const struct packed_matrix *matrix, char *name, size_t size);
+
 /* Fills in what weights says of its size, once the matrices have their layouts. */
 void tensors_count(const struct tensor_list *list, struct weights *weights);
 

@@ -129,6 +129,48 @@ static void steady_steps_allocate_nothing(void **state)
     runnel_model_close(model);
 }
 
+/* What the first and the latest call saw; all on the engine's thread. */
+struct listening {
+    unsigned first_call, last_call;
+    size_t n;
+};
+
+static bool on_inputs(void *user, const runnel_inputs *inputs)
+{
+    (void)inputs;
+    struct listening *listening = user;
+    if (listening->n++ == 0)
+        listening->first_call = faults_n_calls();
+    listening->last_call = faults_n_calls();
+    return true;
+}
+
+static void inputs_are_told_without_allocating(void **state)
+{
+    (void)state;
+    runnel_error error;
+    runnel_model *model;
+    runnel_engine *engine;
+    runnel_model_options options;
+    struct listening listening = {0};
+    int32_t ids[N_TOKENS];
+    for (int i = 0; i < N_TOKENS; i++)
+        ids[i] = i;
+    runnel_model_options_init(&options);
+    options.n_threads = N_THREADS;
+    if (runnel_model_open(path, &options, &model, &error) ||
+        runnel_engine_start(model, NULL, &engine, &error))
+        fail_msg("%s", error.message);
+    faults_count();
+    if (runnel_inputs_each(engine, ids, N_TOKENS, 40, on_inputs, &listening, &error))
+        fail_msg("%s", error.message);
+    faults_disarm();
+    assert_true(listening.n == N_TOKENS * 9); /* two layers with four places each, and the output's */
+    assert_int_equal(listening.last_call, listening.first_call);
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+}
+
 int main(void)
 {
     struct tiny_model_options options;
@@ -142,7 +184,8 @@ int main(void)
         return 1;
     }
     close(fd);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(steady_steps_allocate_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(steady_steps_allocate_nothing),
+                                       cmocka_unit_test(inputs_are_told_without_allocating)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
     return failed;

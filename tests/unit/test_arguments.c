@@ -340,6 +340,20 @@ static int call_logits_each(const char *lacking)
     return runnel_logits_each(GIVE(engine), GIVE(ids), 2, 0, GIVE(on_logits), GIVE(user), GIVE(error));
 }
 
+static bool take_inputs(void *user, const runnel_inputs *inputs)
+{
+    (void)user;
+    return inputs != NULL;
+}
+
+static int call_inputs_each(const char *lacking)
+{
+    const int32_t some[] = {5, 6}, *ids = some;
+    bool (*on_inputs)(void *user, const runnel_inputs *inputs) = take_inputs;
+    void *user = model;
+    return runnel_inputs_each(GIVE(engine), GIVE(ids), 2, 0, GIVE(on_inputs), GIVE(user), GIVE(error));
+}
+
 static int call_stats(const char *lacking)
 {
     runnel_stats_values given = {.size = sizeof given}, *stats = &given;
@@ -392,6 +406,7 @@ static const struct row {
     {"generate", call_generate, "engine prompt text", "error"},
     {"get_logits", call_get_logits, "engine text logits", "error"},
     {"logits_each", call_logits_each, "engine ids on_logits", "user error"},
+    {"inputs_each", call_inputs_each, "engine ids on_inputs", "user error"},
     {"stats", call_stats, "", "engine stats"},
     {"slots", call_slots, "", "engine slots"},
 };

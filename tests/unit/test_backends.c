@@ -494,10 +494,26 @@ static void failed_logits_are_told(void **state)
 
 enum { N_LAYERS = 5, N_POSITIONS = 300, N_SHARED = 70, N_CHUNK = 37 };
 
+/* What was told of the inputs of products: FNV-1a over the rows' numbers and values, in their order. */
+struct heard {
+    size_t n;
+    uint64_t hash;
+};
+
+static void hear_inputs(void *user, const struct backend_inputs *inputs)
+{
+    struct heard *heard = user;
+    const unsigned char *bytes = (const unsigned char *)inputs->values;
+    heard->n++;
+    heard->hash = (heard->hash ^ inputs->row) * 0x100000001b3u;
+    for (size_t i = 0; i < inputs->matrices[0]->n_columns * sizeof(float); i++)
+        heard->hash = (heard->hash ^ bytes[i]) * 0x100000001b3u;
+}
+
 /* The logits of three sequences after all positions: the second one shares N_SHARED of the first and goes on otherwise; the third
  * one has the same tokens and shares nothing. */
 static float *logits_of_parts(const runnel_model *model, const struct forward_part *parts, size_t n_parts,
-                              size_t *n_bytes)
+                              size_t *n_bytes, struct heard *heard)
 {
     enum { N_PAGES = 40 };
     uint32_t n_vocab = model->weights->config.n_vocab, n_kept;
@@ -520,6 +536,8 @@ static float *logits_of_parts(const runnel_model *model, const struct forward_pa
         .n_logits_max = N_CHUNK,
     };
     assert_int_equal(forward_create(&forward_options, &forward, &error), RUNNEL_OK);
+    *heard = (struct heard){.hash = 0xcbf29ce484222325u};
+    forward_tell_inputs(forward, hear_inputs, heard);
     struct backend_memory memory;
     forward_get_memory(forward, &memory);
     assert_int_equal(memory.kv_bytes, N_PAGES * forward_page_bytes(parts, n_parts, model->weights));
@@ -566,7 +584,7 @@ static void check_copies(const runnel_model *model, const float *logits)
                         (N_POSITIONS - N_SHARED) * n_vocab * sizeof *logits);
 }
 
-/* Wherever the layers are cut, the logits are the same bits. */
+/* Wherever the layers are cut, the logits are the same bits, and so are the inputs that are told. */
 static void check_ranges(const runnel_model *model)
 {
     static const struct {
@@ -579,11 +597,14 @@ static void check_ranges(const runnel_model *model)
         {5, {{&cpu_backend, 1}, {&cpu_backend, 2}, {&cpu_backend, 3}, {&cpu_backend, 4}, {&cpu_backend, 5}}},
     };
     size_t n_bytes;
-    float *expected = logits_of_parts(model, cuts[0].parts, cuts[0].n, &n_bytes);
+    struct heard heard, expected_inputs;
+    float *expected = logits_of_parts(model, cuts[0].parts, cuts[0].n, &n_bytes, &expected_inputs);
+    assert_int_equal(expected_inputs.n, (3 * N_POSITIONS - N_SHARED) * (4 * N_LAYERS + 1));
     check_copies(model, expected);
     for (size_t i = 1; i < sizeof cuts / sizeof *cuts; i++) {
-        float *logits = logits_of_parts(model, cuts[i].parts, cuts[i].n, &n_bytes);
+        float *logits = logits_of_parts(model, cuts[i].parts, cuts[i].n, &n_bytes, &heard);
         assert_memory_equal(logits, expected, n_bytes);
+        assert_true(heard.n == expected_inputs.n && heard.hash == expected_inputs.hash);
         free(logits);
     }
     free(expected);

@@ -116,6 +116,13 @@ static bool never(void *user, size_t index, const float *logits)
     return false;
 }
 
+static bool never_inputs(void *user, const runnel_inputs *inputs)
+{
+    (void)user;
+    (void)inputs;
+    return false;
+}
+
 /* Everything that waits for the engine. */
 static void call_what_waits(struct scene *scene)
 {
@@ -133,6 +140,7 @@ static void call_what_waits(struct scene *scene)
     results[n++] = runnel_generate(scene->engine, "a", 1, 0, &text, &scene->error);
     results[n++] = runnel_get_logits(scene->engine, "a", logits, info.n_vocab, &scene->error);
     results[n++] = runnel_logits_each(scene->engine, some_ids, 3, 0, never, NULL, &scene->error);
+    results[n++] = runnel_inputs_each(scene->engine, some_ids, 3, 0, never_inputs, NULL, &scene->error);
     if (scene->own)
         results[n++] = runnel_wait(scene->own, &response, &scene->error);
     results[n++] = runnel_wait(scene->other, &response, &scene->error);

@@ -46,6 +46,8 @@ static struct imatrix *make_example(void)
     assert_int_equal(imatrix_add_dataset(imatrix, "second.txt", NULL), RUNNEL_OK);
     imatrix->n_chunks = 7;
     imatrix->chunk_tokens = 512;
+    strcpy(imatrix->model_mark, "0123456789abcdef");
+    strcpy(imatrix->text_mark, "fedcba9876543210");
     return imatrix;
 }
 
@@ -59,6 +61,8 @@ static void what_is_written_is_read(void **state)
     assert_int_equal(read->n_entries, 2);
     assert_int_equal(read->n_chunks, 7);
     assert_int_equal(read->chunk_tokens, 512);
+    assert_string_equal(read->model_mark, "0123456789abcdef");
+    assert_string_equal(read->text_mark, "fedcba9876543210");
     assert_int_equal(read->n_datasets, 2);
     assert_string_equal(read->datasets[0], "first.txt");
     assert_string_equal(read->datasets[1], "second.txt");
@@ -113,6 +117,7 @@ static void refused(const char *type, float sum, bool with_counts, uint64_t n_co
     int code = imatrix_file_read(path, &read, &error);
     if (!expected) {
         assert_int_equal(code, RUNNEL_OK);
+        assert_string_equal(read->model_mark, ""); /* another program's file has none */
         imatrix_free(read);
         return;
     }
