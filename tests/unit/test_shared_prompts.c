@@ -261,6 +261,7 @@ static void pages_in_common_take_room_once(void **state)
         expect_as_alone(i ? &second : &first, &responses[i]);
         assert_int_equal(responses[i].n_preempted, 0);
         runnel_response_free(&responses[i]);
+        runnel_free(futures[i]);
     }
     assert_true(pair.second_came_first);
     runnel_engine_stop(engine);
