@@ -48,7 +48,7 @@ static const struct shape {
     {"gemma3", "gemma3", 7, 96, 4, 2, .head_dim = 32, .n_ffn = 160, .window = 64, .tied = true},
     {"gemma3, odd", "gemma3", 8, 90, 3, 1, .head_dim = 22, .n_ffn = 130, .window = 37, .tied = true},
     {"gemma3, linear, a window of a block and more", "gemma3", 6, 64, 4, 1, .head_dim = 64, .n_ffn = 100,
-     .window = 257, .tied = true, .scaling = {"linear", 8}},
+     .window = 257, .tied = true, .scaling = {"linear", .factor = 8}},
     {"gemma3, every row sees itself alone", "gemma3", 7, 60, 2, 2, .head_dim = 30, .n_ffn = 100, .window = 1},
     {"qwen3, yarn", "qwen3", 2, 96, 4, 2, .head_dim = 32, .n_ffn = 200, .scaling = {"yarn", 4, 64}},
 };
@@ -133,8 +133,8 @@ static bool keep_logits(void *user, size_t index, const float *logits)
 static float *compute_logits(const struct shape *shape, const struct fixture *fixture, size_t n_chunk)
 {
     struct destination to = {.n_vocab = fixture->n_vocab};
-    runnel_model *model;
-    runnel_engine *engine;
+    runnel_model *model = NULL;
+    runnel_engine *engine = NULL;
     runnel_error error;
     to.logits = malloc(N_IDS * to.n_vocab * sizeof *to.logits);
     assert_non_null(to.logits);
