@@ -191,6 +191,7 @@ static void models_in_f32_are_the_same(void **state)
         struct fixture fixture = make_fixture(&shapes[s]);
         size_t n_vocab;
         double *all = dense_model_logits(fixture.path, fixture.ids, N_IDS, &n_vocab), sum = 0;
+        double errors = 0, squares = 0; /* of all logits */
         float *logits = compute_logits(&shapes[s], &fixture, steps[0]);
         assert_non_null(all);
         assert_int_equal(n_vocab, fixture.n_vocab);
@@ -198,9 +199,16 @@ static void models_in_f32_are_the_same(void **state)
             const double *expected = all + i * n_vocab;
             sum += divergence(expected, logits + i * n_vocab, n_vocab);
             check_likeliest(shapes[s].name, i, expected, logits + i * n_vocab, n_vocab);
+            for (size_t j = 0; j < n_vocab; j++) {
+                double error = (double)logits[i * n_vocab + j] - expected[j];
+                errors += error * error;
+                squares += expected[j] * expected[j];
+            }
         }
         if (!(sum / N_IDS < 1e-6))
             fail_msg("%s: mean KL %g", shapes[s].name, sum / N_IDS);
+        if (!(sqrt(errors / squares) < 1e-3)) /* what the likeliest tokens alone do not tell */
+            fail_msg("%s: relative error %g", shapes[s].name, sqrt(errors / squares));
         free(logits);
         free(all);
         unlink(fixture.path);
