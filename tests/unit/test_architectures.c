@@ -48,7 +48,7 @@ static const struct shape {
     {"gemma3", "gemma3", 7, 96, 4, 2, .head_dim = 32, .n_ffn = 160, .window = 64, .tied = true},
     {"gemma3, odd", "gemma3", 8, 90, 3, 1, .head_dim = 22, .n_ffn = 130, .window = 37, .tied = true},
     {"gemma3, linear, a window of a block and more", "gemma3", 6, 64, 4, 1, .head_dim = 64, .n_ffn = 100,
-     .window = 257, .tied = true, .scaling = {"linear", 8}},
+     .window = 257, .tied = true, .scaling = {"linear", .factor = 8}},
     {"gemma3, every row sees itself alone", "gemma3", 7, 60, 2, 2, .head_dim = 30, .n_ffn = 100, .window = 1},
     {"qwen3, yarn", "qwen3", 2, 96, 4, 2, .head_dim = 32, .n_ffn = 200, .scaling = {"yarn", 4, 64}},
 };
@@ -133,8 +133,8 @@ static bool keep_logits(void *user, size_t index, const float *logits)
 static float *compute_logits(const struct shape *shape, const struct fixture *fixture, size_t n_chunk)
 {
     struct destination to = {.n_vocab = fixture->n_vocab};
-    runnel_model *model;
-    runnel_engine *engine;
+    runnel_model *model = NULL;
+    runnel_engine *engine = NULL;
     runnel_error error;
     to.logits = malloc(N_IDS * to.n_vocab * sizeof *to.logits);
     assert_non_null(to.logits);
@@ -191,6 +191,7 @@ static void models_in_f32_are_the_same(void **state)
         struct fixture fixture = make_fixture(&shapes[s]);
         size_t n_vocab;
         double *all = dense_model_logits(fixture.path, fixture.ids, N_IDS, &n_vocab), sum = 0;
+        double errors = 0, squares = 0; /* of all logits */
         float *logits = compute_logits(&shapes[s], &fixture, steps[0]);
         assert_non_null(all);
         assert_int_equal(n_vocab, fixture.n_vocab);
@@ -198,9 +199,16 @@ static void models_in_f32_are_the_same(void **state)
             const double *expected = all + i * n_vocab;
             sum += divergence(expected, logits + i * n_vocab, n_vocab);
             check_likeliest(shapes[s].name, i, expected, logits + i * n_vocab, n_vocab);
+            for (size_t j = 0; j < n_vocab; j++) {
+                double error = (double)logits[i * n_vocab + j] - expected[j];
+                errors += error * error;
+                squares += expected[j] * expected[j];
+            }
         }
         if (!(sum / N_IDS < 1e-6))
             fail_msg("%s: mean KL %g", shapes[s].name, sum / N_IDS);
+        if (!(sqrt(errors / squares) < 1e-3)) /* what the likeliest tokens alone do not tell */
+            fail_msg("%s: relative error %g", shapes[s].name, sqrt(errors / squares));
         free(logits);
         free(all);
         unlink(fixture.path);
