@@ -83,8 +83,8 @@ static unsigned char *extend(struct gguf_writer *writer, struct bytes *bytes, si
 
 static void append(struct gguf_writer *writer, struct bytes *bytes, const void *data, size_t n)
 {
-    unsigned char *to = extend(writer, bytes, n);
-    if (to && n)
+    unsigned char *to = n ? extend(writer, bytes, n) : NULL;
+    if (to)
         memcpy(to, data, n);
 }
 
@@ -286,12 +286,12 @@ static int write_metadata(struct gguf_writer *writer, int fd, runnel_error *erro
         offset += tensor->n_bytes + padding(tensor->n_bytes, writer->alignment);
     }
     size_t pad = (size_t)padding(head.len + writer->keys.len + list.len, writer->alignment);
-    unsigned char *zeros = extend(writer, &list, pad);
+    unsigned char *zeros = pad ? extend(writer, &list, pad) : NULL; /* a file without tensors has no list */
     int code = writer->code;
     if (code && error)
         *error = writer->error;
     if (!code) {
-        if (pad) /* extend gives NULL for nothing of nothing: a file without tensors */
+        if (zeros)
             memset(zeros, 0, pad);
         code = write_all(fd, head.data, head.len, error);
     }

@@ -132,14 +132,20 @@ static int check_token(struct gguf_string text, int32_t kind, size_t id, runnel_
 }
 
 /* Writes the bytes of a token that was checked to out, which has room for its text. Returns how many. */
-static size_t decode_token(enum token_spelling spelling, struct gguf_string text, int32_t kind, char *out)
+static size_t decode_token(enum token_spelling spelling, struct gguf_string text, int32_t kind, char *out,
+                           bool *is_misspelled)
 {
+    size_t n;
+    *is_misspelled = false;
     if (kind == TOKEN_BYTE) {
         out[0] = (char)parse_byte_token(text);
         return 1;
     }
-    if (kind == TOKEN_NORMAL && spelling == SPELLED_BYTE_LEVEL)
-        return byte_level_decode(text.bytes, text.len, out);
+    if (kind == TOKEN_NORMAL && spelling == SPELLED_BYTE_LEVEL) {
+        if (decode_letters(text.bytes, text.len, out, &n))
+            return n;
+        *is_misspelled = true;
+    }
     if (spelling == SPELLED_WITH_U2581 && (kind == TOKEN_NORMAL || kind == TOKEN_USER_DEFINED))
         return space_decode(text.bytes, text.len, out);
     memcpy(out, text.bytes, text.len);
@@ -177,29 +183,16 @@ static void enter_token(struct vocabulary *vocabulary, int32_t id)
     vocabulary->slots[slot] = (uint32_t)id + 1;
 }
 
-/* A byte-level file may have a character as such beside the token of its bytes: only the latter is what merges make. All bytes
- * of its piece are then those of its text, as they are of a token in ASCII. */
-static bool is_misspelled(struct gguf_string text, struct gguf_string piece)
+/* A byte-level file may have a character as such beside the token of its bytes: only the latter is what merges make. So those that are
+ * not written in the alphabet are entered after all others. */
+static void enter_misspelled(struct vocabulary *vocabulary, const struct gguf_string *texts)
 {
-    bool is_ascii = true;
-    for (size_t i = 0; i < text.len; i++)
-        is_ascii = is_ascii && (unsigned char)text.bytes[i] < 0x7f && text.bytes[i] > ' ';
-    return !is_ascii && piece.len == text.len && memcmp(piece.bytes, text.bytes, text.len) == 0;
-}
-
-/* Those that are spelled as they should be come first. */
-static void enter_tokens(struct vocabulary *vocabulary, enum token_spelling spelling,
-                         const struct gguf_string *texts)
-{
-    size_t n_misspelled = 0;
-    for (int pass = 0; pass == 0 || (pass == 1 && n_misspelled); pass++)
-        for (size_t id = 0; id < vocabulary->n; id++) {
-            bool wrong = spelling == SPELLED_BYTE_LEVEL && vocabulary->kinds[id] == TOKEN_NORMAL &&
-                         is_misspelled(texts[id], vocabulary_piece(vocabulary, (int32_t)id));
-            n_misspelled += wrong;
-            if (wrong == pass)
-                enter_token(vocabulary, (int32_t)id);
-        }
+    char bytes[TOKEN_MAX_BYTES];
+    size_t n;
+    for (size_t id = 0; id < vocabulary->n; id++)
+        if (vocabulary->kinds[id] == TOKEN_NORMAL &&
+            !decode_letters(texts[id].bytes, texts[id].len, bytes, &n))
+            enter_token(vocabulary, (int32_t)id);
 }
 
 static int allocate(struct vocabulary *vocabulary, const struct gguf_string *texts, size_t n,
@@ -232,17 +225,22 @@ int vocabulary_build(struct vocabulary *vocabulary, enum token_spelling spelling
     int code = allocate(vocabulary, texts, n, error);
     if (code)
         goto fail;
+    bool is_misspelled, any_misspelled = false;
     vocabulary->offsets[0] = 0;
     for (size_t id = 0; id < n; id++) {
         uint32_t begin = vocabulary->offsets[id];
         code = check_token(texts[id], kinds[id], id, error);
         if (code)
             goto fail;
-        vocabulary->offsets[id + 1] =
-            begin + (uint32_t)decode_token(spelling, texts[id], kinds[id], vocabulary->bytes + begin);
+        size_t len = decode_token(spelling, texts[id], kinds[id], vocabulary->bytes + begin, &is_misspelled);
+        vocabulary->offsets[id + 1] = begin + (uint32_t)len;
         vocabulary->kinds[id] = (uint8_t)kinds[id];
+        if (!is_misspelled)
+            enter_token(vocabulary, (int32_t)id);
+        any_misspelled |= is_misspelled;
     }
-    enter_tokens(vocabulary, spelling, texts);
+    if (any_misspelled)
+        enter_misspelled(vocabulary, texts);
     return RUNNEL_OK;
 fail:
     vocabulary_free(vocabulary);
