@@ -18,7 +18,7 @@ static const struct option_spec convert_specs[] = {
     {"DIR", 0, OPTION_STRING, NULL,
      "a folder as Hugging Face has them: config.json, safetensors files, tokenizer.json or tokenizer.model",
      OPTION_FIELD(struct convert_settings, folder), .required = true, .positional = true},
-    {"OUT.gguf", 0, OPTION_STRING, NULL, "the file to write", OPTION_FIELD(struct convert_settings, output),
+    {"OUT", 0, OPTION_STRING, NULL, "the GGUF file to write", OPTION_FIELD(struct convert_settings, output),
      .required = true, .positional = true},
     {"type", 0, OPTION_STRING, "TYPE",
      "of the matrices; without, the type that most of them have. Weights of AWQ and GPTQ become Q4_0 or Q4_1 "
