@@ -21,7 +21,7 @@ static float round_to_f16(float value)
 
 /* What the error of each of n values weighs; only the proportions matter. A column whose importance is 0 weighs a little all
  * the same, or its codes would be anything. Where no importance is known, large values weigh more: in real models they
- * tend to stand in columns with large inputs (measured in docs/accuracy.md, "What quantising loses"). */
+ * tend to stand in columns with large inputs (measured on SmolLM2-135M). */
 static void weigh(const float *x, const float *importance, int n, float *w)
 {
     float largest = 0, squares = 0;

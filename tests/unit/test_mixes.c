@@ -1,4 +1,4 @@
-/* test_mixes.c: which type each tensor of a model gets: by layer, by matrix, by width. tests/model compares with real files. */
+/* test_mixes.c: which type each tensor of a model gets: by layer, by matrix, by width.. */
 #include "model/mixes.h"
 
 #include <setjmp.h>
