@@ -43,7 +43,8 @@ def log_probs(runnel, model, ids, tmp_path):
     n_vocab, rows = len(values) // len(ids), []
     for i in range(len(ids)):
         row = values[i * n_vocab:(i + 1) * n_vocab]
-        log_sum = max(row) + math.log(math.fsum(math.exp(value - max(row)) for value in row))
+        largest = max(row)
+        log_sum = largest + math.log(math.fsum(math.exp(value - largest) for value in row))
         rows.append([value - log_sum for value in row])
     return rows
 
