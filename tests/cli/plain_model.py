@@ -111,7 +111,8 @@ class PlainModel:
             kv = head // (self.n_heads // self.n_kv)
             shared = slice(kv * self.head, (kv + 1) * self.head)
             scores = [dot(q[row][own], k[t][shared]) / math.sqrt(self.head) for t in range(row + 1)]
-            weights = [math.exp(score - max(scores)) for score in scores]
+            largest = max(scores)
+            weights = [math.exp(score - largest) for score in scores]
             out += [dot(weights, column) / sum(weights) for column in zip(*(v[t][shared] for t in range(row + 1)))]
         return out
 
