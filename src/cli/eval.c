@@ -114,7 +114,7 @@ static int start_engine(struct evaluation *evaluation, uint32_t n_context, size_
     options.n_requests = (uint32_t)n_requests;
     int failure = runnel_engine_start(evaluation->model, &options, &evaluation->engine, error);
     if (failure)
-        cli_name_options(names, error);
+        error_name_options(names, error);
     return failure;
 }
 

@@ -373,7 +373,7 @@ static int compute(const runnel_model *model, const struct imatrix_settings *set
     if (!failure) {
         failure = runnel_engine_start(model, &options, &gathering.engine, error);
         if (failure)
-            cli_name_options(names, error);
+            error_name_options(names, error);
     }
     if (!failure) {
         failure = gather(&gathering, model, settings, ids, error);
