@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-/* From now on SIGINT and SIGTERM are noted. */
+/* From now on SIGINT, SIGTERM and SIGHUP are noted, but for those that are ignored already, as nohup does. */
 void interrupt_watch(void);
 /* One has come since. */
 bool interrupt_came(void);

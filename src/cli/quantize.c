@@ -4,11 +4,11 @@
 #include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "cli/imatrix_file.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/size_text.h"
 
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +19,6 @@
 #include "base/near_name.h"
 #include "model/mixes.h"
 #include "model/rewrite.h"
-
-/* Set by Ctrl-C; a signal handler has no other way to speak. */
-static volatile sig_atomic_t interrupted;
 
 struct quantize_settings {
     const char *model, *output, *type, *imatrix;
@@ -67,12 +64,6 @@ struct quantizing {
     uint64_t n_bytes, n_weights;    /* of what will be written */
     struct progress progress;
 };
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
 
 /* What is to become of each tensor ------------------------------------------------------------------------ */
 
@@ -182,7 +173,7 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
     struct quantizing *it = user;
     progress_update(&it->progress, done, total);
-    return !interrupted;
+    return !interrupt_came();
 }
 
 /* The file that is read must not be the one that is written, by whatever name. */
@@ -214,10 +205,7 @@ static int write_file(struct quantizing *it, runnel_error *error)
         .on_progress = on_progress,
         .user = it,
     };
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    interrupt_watch();
     progress_start(&it->progress, settings->output, 0);
     int code = model_rewrite(&rewrite, writer, settings->output, error);
     progress_end(&it->progress);

@@ -298,20 +298,36 @@ def wide_source(tiny, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_leaves_nothing(runnel, tiny, tmp_path, number):
-    source, out = wide_source(tiny, tmp_path), tmp_path / "out.gguf"
-    before = leftovers(tmp_path)
-    process = subprocess.Popen([runnel, "quantize", str(source), str(out), "IQ4_XS", "--threads", "1"], stderr=subprocess.PIPE, text=True)
-    part = tmp_path / "out.gguf.part"
+def start_wide(runnel, source, out, before=None):
+    """quantize in the middle of its work; `before` is called in its process before it begins."""
+    process = subprocess.Popen([runnel, "quantize", str(source), str(out), "IQ4_XS", "--threads", "1"], stderr=subprocess.PIPE, text=True,
+                               preexec_fn=before)
+    part = Path(f"{out}.part")
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 100_000) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_it_leaves_nothing(runnel, tiny, tmp_path, number):
+    source, out = wide_source(tiny, tmp_path), tmp_path / "out.gguf"
+    before = leftovers(tmp_path)
+    process = start_wide(runnel, source, out)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130 and "Stopped" in stderr
     assert leftovers(tmp_path) == before
+
+
+def test_under_nohup_it_goes_on(runnel, tiny, tmp_path):
+    """A signal that was ignored before is not listened to."""
+    source, out = wide_source(tiny, tmp_path), tmp_path / "out.gguf"
+    process = start_wide(runnel, source, out, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 0 and out.exists(), stderr
 
 
 def test_a_terminal_sees_a_bar(runnel, tiny, tmp_path):
