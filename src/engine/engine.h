@@ -22,8 +22,8 @@ bool engine_is_this_thread(const struct runnel_engine *engine);
 /* RUNNEL_EINVAL there, for a function of that name that waits for the engine. */
 int engine_check_thread(const struct runnel_engine *engine, const char *function, runnel_error *error);
 #define ENGINE_WOULD_HANG                                                                                    \
-    "called on the engine's own thread (from on_event, on_taken, on_ready, on_logits or on_inputs): it would wait for " \
-    "itself"
+    "called on the engine's own thread (from on_event, on_taken, on_ready, on_logits or on_inputs): it "     \
+    "would wait for itself"
 /* Has the engine thread look at what was cancelled. Any thread. */
 void engine_poke(struct runnel_engine *engine);
 

@@ -99,7 +99,7 @@ LANES_INLINE lanes lanes_look_up(const float table[32], lanes_mask index)
         .half = {_mm256_i32gather_ps(table, from.half[0], 4), _mm256_i32gather_ps(table, from.half[1], 4)}};
     return found.whole;
 #else
-    lanes found;
+    lanes found = {0};
     for (int l = 0; l < LANES; l++)
         found[l] = table[index[l]];
     return found;
