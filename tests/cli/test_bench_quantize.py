@@ -1,18 +1,13 @@
-"""bench/quantize in its smallest form: a tiny model, without the peer and its environment. Needs `runnel eval` and `runnel imatrix`."""
+"""bench/quantize in its smallest form: a tiny model, without the peer and its environment."""
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BENCH = Path(__file__).resolve().parents[2] / "bench" / "quantize"
 
 
 def test_losses_of_a_tiny_model(runnel, tiny, tmp_path):
-    commands = subprocess.run([runnel, "--help"], capture_output=True, text=True, check=True)
-    if " eval " not in commands.stdout or " imatrix " not in commands.stdout:
-        pytest.skip("this program has no eval or imatrix")
     text = tmp_path / "text"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 12)
     done = subprocess.run([sys.executable, BENCH, "--source", tiny("qwen2", "F32"), "--types", "F16,Q8_0,Q4_K_M,Q2_K", "--without-peer",
