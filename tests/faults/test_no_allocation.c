@@ -149,8 +149,8 @@ static void inputs_are_told_without_allocating(void **state)
 {
     (void)state;
     runnel_error error;
-    runnel_model *model;
-    runnel_engine *engine;
+    runnel_model *model = NULL;
+    runnel_engine *engine = NULL;
     runnel_model_options options;
     struct listening listening = {0};
     int32_t ids[N_TOKENS];

@@ -67,7 +67,7 @@ static runnel_model *open_model(int n_threads, bool tied)
     struct tiny_model_options options = tiny_engine_model();
     runnel_model_options model_options;
     runnel_error error;
-    runnel_model *model;
+    runnel_model *model = NULL;
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
