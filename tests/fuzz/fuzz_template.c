@@ -71,7 +71,7 @@ static void render(const struct template *template, const char *content, size_t 
     if (!code) {
         check(&output);
         template_output_free(&output);
-    } else if (code != RUNNEL_EINVAL || !strstr(error.message, "line ")) {
+    } else if ((code != RUNNEL_EINVAL && code != TEMPLATE_EBOUND) || !strstr(error.message, "line ")) {
         abort();
     }
     if (arena.used > arena.limit)
