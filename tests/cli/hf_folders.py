@@ -79,9 +79,33 @@ def split_steps(pattern):
         {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]}
 
 
-SMOLLM_STEPS = {"type": "Sequence", "pretokenizers": [
-    {"type": "Digits", "individual_digits": True},
-    {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}]}
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def expression(regex):
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+def sequence(*steps):
+    return {"type": "Sequence", "pretokenizers": [*steps]}
+
+
+# As the tokenizer.json of deepseek-llm-7b, deepseek-coder and falcon-7b list them. Some letters would become others if an editor
+# normalised this file: they are escaped.
+CHINESE = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+DEEPSEEK_LETTERS = (
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3"
+    "ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-\uabbfﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻"
+    "\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943")
+DEEPSEEK_LLM_STEPS = sequence(
+    expression(r"[\r\n]"), expression(rf"\s?[{DEEPSEEK_LETTERS}]+"), expression("\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+"),
+    expression(r"\s+$"), expression(CHINESE), DIGITS, BYTES)
+DEEPSEEK_CODER_STEPS = sequence(
+    expression(r"[\r\n]"), expression(r"\s?\p{L}+"), expression(r"\s?\p{P}+"), expression(CHINESE), DIGITS, BYTES)
+FALCON_STEPS = sequence({"type": "Punctuation", "behavior": "Contiguous"}, {**BYTES, "use_regex": True},
+                        {**DIGITS, "individual_digits": False}, expression("[0-9][0-9][0-9]"))
+SMOLLM_STEPS = sequence(DIGITS, {**BYTES, "use_regex": True})
 
 
 def bpe_tokenizer(added=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"), steps=None, pairs=False, **more):

@@ -7,9 +7,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from hf_folders import (LLAMA3, MERGES, QWEN35, SMOLLM_STEPS, SPM_WORDS, TOKENIZER_CONFIG, Gguf, Shape, bpe_tokenizer, byte_alphabet,
-                        make_config, make_folder, make_tensors, split_steps, spm_json, spm_model, spm_pieces, stored, write_json,
-                            write_safetensors)
+from hf_folders import (DEEPSEEK_CODER_STEPS, DEEPSEEK_LLM_STEPS, FALCON_STEPS, LLAMA3, MERGES, QWEN35, SMOLLM_STEPS, SPM_WORDS,
+                        TOKENIZER_CONFIG, Gguf, Shape, bpe_tokenizer, byte_alphabet, make_config, make_folder, make_tensors, split_steps,
+                        spm_json, spm_model, spm_pieces, stored, write_json, write_safetensors)
 
 LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight", "self_attn.q_proj.weight": "attn_q.weight", "self_attn.k_proj.weight": "attn_k.weight",
@@ -215,6 +215,21 @@ def test_gemma(runnel, tmp_path):
     keys = {key[7:]: value for key, value in gguf.keys.items() if key.startswith("gemma3.")}
     assert keys["rope.freq_base"] == 1e6 and keys["rope.freq_base_swa"] == 1e4 and keys["attention.sliding_window"] == 32
     assert keys["rope.scaling.type"] == "linear" and keys["rope.scaling.factor"] == 8 and keys["attention.key_length"] == 16
+
+
+@pytest.mark.parametrize("n_layers, scalar, factor", [
+    (62, 16, 1), (62, 4, 2), (61, 16, 0.5 ** 0.5), (61, 8, 1), (61, None, (8 / 256) ** 0.5), (62, None, 0.25)])
+def test_scale_of_gemma_27b(runnel, tmp_path, n_layers, scalar, factor):
+    """Readers know the model of 62 layers, and scale its queries by the width over the heads (16 here) and not by their size (8): nothing
+    is folded in where that is what the folder says. A folder that says nothing means 256."""
+    shape = Shape("gemma3", layers=n_layers, hidden=32, heads=2, kv_heads=1, head_dim=8, ffn=32, tied=True,
+                  config={"query_pre_attn_scalar": KeyError if scalar is None else scalar})
+    tensors = make_folder(tmp_path / "folder", shape)
+    wanted = expected(shape, tensors)
+    found = converted(runnel, tmp_path / "folder", tmp_path / "out.gguf").tensors
+    for layer in range(n_layers):
+        name = f"blk.{layer}.attn_q_norm.weight"
+        assert np.allclose(found[name][1], wanted[name] * factor, rtol=1e-6), name
 
 
 def test_gemma_of_transformers_5(runnel, tmp_path):
@@ -425,13 +440,20 @@ def test_tokens(runnel, tmp_path, pairs):
 @pytest.mark.parametrize("name, steps", [
     ("smollm", SMOLLM_STEPS), ("llama-bpe", split_steps(LLAMA3)), ("qwen35", split_steps(QWEN35)),
     ("gpt-2", {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}),
-    ("deepseek-coder", {"type": "Sequence", "pretokenizers": [
-        *({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
-          for regex in (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+")),
-        {"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]})])
+    ("deepseek-coder", DEEPSEEK_CODER_STEPS), ("deepseek-llm", DEEPSEEK_LLM_STEPS), ("falcon", FALCON_STEPS)])
 def test_pretokenizers(runnel, tmp_path, name, steps):
     make_folder(tmp_path / "folder", Shape("llama"), bpe_tokenizer(steps=steps))
     assert converted(runnel, tmp_path / "folder", tmp_path / "out.gguf").keys["tokenizer.ggml.pre"] == name
+
+
+@pytest.mark.parametrize("steps", [DEEPSEEK_LLM_STEPS, FALCON_STEPS])
+def test_steps_nearly_known(runnel, tmp_path, steps):
+    """One changed character makes other words."""
+    changed = json.loads(json.dumps(steps).replace("[0-9][0-9][0-9]", "[0-9][0-9]").replace("A-Za-z", "a-zA-Z"))
+    make_folder(tmp_path / "folder", Shape("llama"), bpe_tokenizer(steps=changed))
+    line = refusal(runnel, tmp_path / "folder", tmp_path / "out.gguf")
+    assert "[0-9][0-9]," in line or "a-zA-Z" in line or "[\\r\\n]" in line
+    assert "expected those of qwen2, llama-bpe, qwen35, smollm, gpt-2, deepseek-coder, deepseek-llm or falcon" in line
 
 
 def test_r1(runnel, tmp_path):

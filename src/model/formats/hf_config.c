@@ -24,7 +24,7 @@ struct known {
     const char *activation;
     uint32_t head_dim, n_heads, n_kv_heads, n_vocab,
         n_context; /* 0: must be said, or follows from the others */
-    double rope_base;
+    double rope_base, query_scale;
     bool is_tied;
 };
 
@@ -58,6 +58,7 @@ static const struct known known[] = {
      .n_vocab = 262208,
      .n_context = 131072,
      .rope_base = 1000000,
+     .query_scale = 256,
      .is_tied = true},
 };
 
@@ -373,6 +374,7 @@ int hf_config_read(const json_t *root, const json_t *quant, const char *quant_na
     config.architecture = &row->architecture;
     config.is_tied = row->is_tied;
     config.rope.base = row->rope_base;
+    config.query_scale = row->query_scale;
     code = json_field_bool(place, "tie_word_embeddings", &config.is_tied, error);
     if (!code)
         code = read_shapes(place, row, &config, error);

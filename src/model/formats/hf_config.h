@@ -50,7 +50,7 @@ struct hf_config {
     struct hf_rope rope;
     double rope_base_local; /* of layers with a window */
     uint32_t window;
-    double query_scale; /* query_pre_attn_scalar; 0: the size of a head */
+    double query_scale; /* query_pre_attn_scalar; 0: of an architecture without it */
     enum hf_quant_method quant;
     uint32_t group;       /* input columns that share a scale; 0: all of them */
     uint32_t zero_excess; /* GPTQ: what is added to a stored zero */
