@@ -197,7 +197,6 @@ def add_kl32(reference, llama, path):
     path.write_text(json.dumps(reference))
     total = Divergence(path)
     for passage in reference["passages"].values():
-        llama.clear()
         llama.open_context(len(passage["ids"]) + 64)
         llama.decode([(token, i, 0, True) for i, token in enumerate(passage["ids"])])
         before, logits = len(total.kl), llama.logits(len(passage["ids"]))
