@@ -11,11 +11,13 @@ static void *block_of(const struct cpu *cpu, const struct backend_row *row, uint
     return cpu_pages_block(&cpu->pages, row->pages[index], layer - cpu->first_layer, kv_head);
 }
 
-/* Normalises heads, one after the other, where the architecture does. */
+/* Normalises heads, one after the other; weight NULL: the architecture does not. */
 static void normalize_heads(const struct cpu *cpu, float *x, uint32_t n_heads, const float *weight)
 {
     const struct model_config *config = &cpu->weights->config;
-    for (uint32_t head = 0; head < n_heads && weight; head++, x += config->head_dim)
+    if (!weight)
+        return;
+    for (uint32_t head = 0; head < n_heads; head++, x += config->head_dim)
         cpu->kernels->rms_norm(x, weight, config->head_dim, config->norm_epsilon, x);
 }
 

@@ -137,7 +137,7 @@ static const struct family *find_family(struct gguf_string name)
 static int unknown_name(struct gguf_string name, runnel_error *error)
 {
     char known[512] = "";
-    for (size_t i = 0, len = 0; i < N_FAMILIES; i++)
+    for (size_t i = 0, len = 0; i < N_FAMILIES && len < sizeof known; i++)
         len += (size_t)snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", families[i].name);
     return error_set(error, RUNNEL_EUNSUPPORTED,
                      "tokenizer.ggml.pre is \"%.*s\": known pre-tokenizers are %s",
