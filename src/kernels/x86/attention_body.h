@@ -178,8 +178,8 @@ INLINE vector16 keep_seen(vector16 x, vector16 unseen, uint32_t i, uint32_t begi
 }
 
 /* Scores to weights in three steps, each for all m rows: the maximum and the sums of a row are ready late, and the next
- * row begins meanwhile. In each, 16 positions of which a row sees none but the last ones come before the loop over those
- * from 0 or their first on. First the largest scores. */
+ * row begins meanwhile. Where what a row sees begins within 16 positions, these are done before the loop, which so compares nothing
+ * for it: `begin` is the first position seen there, and 0 in the loop. First the largest scores. */
 INLINE vector16 larger_scores(const struct group *g, int row, uint32_t i, uint32_t begin, vector16 largest)
 {
     if (!g->pages[i / KV_PAGE])
