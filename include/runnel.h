@@ -309,11 +309,13 @@ typedef struct runnel_request {
     /* The last message is the assistant's, and what is answered goes on where it ends. One that begins with "<think>"
      * has its thought continued; before another one R1 gets an empty thought. */
     bool continues;
-    const char *prompt; /* the user's only message, or with raw the exact text the model continues; or */
-    size_t prompt_len;  /* bytes, for a prompt that may hold zeros; 0: up to its zero */
+    const char *prompt;        /* the user's only message, or with raw the text the model continues; or */
+    size_t prompt_len;         /* bytes, for a prompt that may hold zeros; 0: up to its zero */
     const int32_t *prompt_ids; /* token ids that the model continues */
     size_t n_prompt_ids;
-    bool raw;         /* with prompt only: no template; control tokens in it are read as such */
+    /* With prompt only: no template; control tokens in it are read as such. Where the model wants it (adds_bos) and the
+     * prompt does not begin so, bos_token comes before it. */
+    bool raw;
     bool no_thinking; /* do not open R1's <think> */
     /* After so many tokens of thoughts that are still open, the engine writes what closes them, as if the model had
      * drawn it, and the answer follows. 0: as no_thinking, and what the model opens itself is closed at once; -1: none. */

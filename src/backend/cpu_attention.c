@@ -11,11 +11,13 @@ static void *block_of(const struct cpu *cpu, const struct backend_row *row, uint
     return cpu_pages_block(&cpu->pages, row->pages[index], layer - cpu->first_layer, kv_head);
 }
 
-/* Normalises heads, one after the other, where the architecture does. */
+/* Normalises heads, one after the other; weight NULL: the architecture does not. */
 static void normalize_heads(const struct cpu *cpu, float *x, uint32_t n_heads, const float *weight)
 {
     const struct model_config *config = &cpu->weights->config;
-    for (uint32_t head = 0; head < n_heads && weight; head++, x += config->head_dim)
+    if (!weight)
+        return;
+    for (uint32_t head = 0; head < n_heads; head++, x += config->head_dim)
         cpu->kernels->rms_norm(x, weight, config->head_dim, config->norm_epsilon, x);
 }
 
@@ -136,8 +138,12 @@ static void attend_part(const struct task *task, const struct cpu_member *scratc
     const struct model_config *config = &cpu->weights->config;
     uint32_t head_dim = config->head_dim, n_sharing = config->n_heads / config->n_kv_heads;
     uint32_t first = part->begin * n_sharing, n_q = part->n * n_sharing;
-    for (uint32_t i = 0; i < n_q; i++)
-        scratch->visible[i] = visible_span(task, row_of(task, part->begin + i / n_sharing), part->start);
+    struct attn_span *visible = scratch->visible;
+    for (uint32_t i = 0; i < part->n; i++) {
+        struct attn_span span = visible_span(task, row_of(task, part->begin + i), part->start);
+        for (uint32_t head = 0; head < n_sharing; head++)
+            *visible++ = span;
+    }
     cpu->kernels->attention(&cpu->weights->kv_shapes[task->layer], part->pages, next ? next->pages : NULL,
                             scratch->q + (size_t)first * head_dim, head_dim, scratch->visible, n_q,
                             config->attention_scale, scratch->states + first,

@@ -12,8 +12,9 @@ static void begin_row(const struct cpu *cpu, uint32_t row)
     if (cpu->first_layer == 0) {
         float scale = cpu->weights->config.embedding_scale;
         pack_row_f32(&cpu->weights->embedding, (uint32_t)cpu->step.rows[row].token, x);
-        for (uint32_t i = 0; i < n_hidden && scale != 1; i++)
-            x[i] *= scale;
+        if (scale != 1)
+            for (uint32_t i = 0; i < n_hidden; i++)
+                x[i] *= scale;
     } else
         memcpy(x, cpu->step.hidden_in + (size_t)row * n_hidden, n_hidden * sizeof *x);
 }

@@ -25,46 +25,44 @@ static int check_ids(const struct runnel_engine *engine, const int32_t *ids, siz
 
 /* Inputs of products -------------------------------------------------------------------------------------- */
 
-enum { NAME_BYTES = 48 };
-
 /* Somebody who is told the inputs of products, on the engine's thread. */
-struct telling {
+struct inputs_listener {
     bool (*on_inputs)(void *user, const runnel_inputs *inputs);
     void *user;
     const struct weights *weights;
-    const struct packed_matrix *first_matrix; /* of those that were named last */
-    char names[BACKEND_INPUTS_MATRICES][NAME_BYTES];
-    const char *matrices[BACKEND_INPUTS_MATRICES]; /* they */
+    const struct packed_matrix *first_matrix; /* of those whose names are in names now */
+    char names[BACKEND_INPUTS_MATRICES][TENSORS_NAME_BYTES];
+    const char *matrices[BACKEND_INPUTS_MATRICES]; /* pointers to names, as struct runnel_inputs wants them */
     uint32_t n_done;                               /* tokens of the chunks before */
     bool ended;                                    /* by on_inputs */
 };
 
-static void name_matrices(struct telling *telling, const struct backend_inputs *inputs)
+static void name_matrices(struct inputs_listener *listener, const struct backend_inputs *inputs)
 {
-    if (telling->first_matrix == inputs->matrices[0])
+    if (listener->first_matrix == inputs->matrices[0])
         return;
-    telling->first_matrix = inputs->matrices[0];
+    listener->first_matrix = inputs->matrices[0];
     for (uint32_t i = 0; i < inputs->n_matrices; i++) {
-        tensors_name(telling->weights, inputs->matrices[i], telling->names[i], NAME_BYTES);
-        telling->matrices[i] = telling->names[i];
+        tensors_name(listener->weights, inputs->matrices[i], listener->names[i], TENSORS_NAME_BYTES);
+        listener->matrices[i] = listener->names[i];
     }
 }
 
 static void tell_inputs(void *user, const struct backend_inputs *inputs)
 {
-    struct telling *telling = user;
-    if (telling->ended)
+    struct inputs_listener *listener = user;
+    if (listener->ended)
         return;
-    name_matrices(telling, inputs);
+    name_matrices(listener, inputs);
     const runnel_inputs told = {
         .size = sizeof told,
-        .index = telling->n_done + inputs->row,
-        .matrices = telling->matrices,
+        .index = listener->n_done + inputs->row,
+        .matrices = listener->matrices,
         .n_matrices = inputs->n_matrices,
         .values = inputs->values,
         .n_values = inputs->matrices[0]->n_columns,
     };
-    telling->ended = !telling->on_inputs(telling->user, &told);
+    listener->ended = !listener->on_inputs(listener->user, &told);
 }
 
 /* Lists of tokens ----------------------------------------------------------------------------------------- */
@@ -77,7 +75,7 @@ struct evaluation {
     /* NULL: the rows are kept, and their logits not computed. */
     bool (*on_logits)(void *user, size_t index, const float *logits);
     void *user;
-    struct telling *telling; /* NULL: nobody is told inputs */
+    struct inputs_listener *listener; /* NULL: nobody is told inputs */
     runnel_error *error;
     int failure;
 };
@@ -134,15 +132,15 @@ static int evaluate_chunk(struct runnel_engine *engine, const struct evaluation 
                                                .wants_logits = done + i >= evaluation->from};
     uint32_t n_kept;
     float *none;
-    if (evaluation->telling)
-        evaluation->telling->n_done = done;
+    if (evaluation->listener)
+        evaluation->listener->n_done = done;
     failure = forward_begin(engine->forward, engine->rows, n, &n_kept, evaluation->error);
     if (!failure)
         failure = forward_wait(engine->forward, &none, evaluation->error);
     if (failure)
         return failure;
     kvcache_commit(engine->cache, sequence, evaluation->ids + done, n);
-    if (evaluation->telling && evaluation->telling->ended)
+    if (evaluation->listener && evaluation->listener->ended)
         return error_set(evaluation->error, RUNNEL_ECANCELLED, ENDED_BY_CALLER);
     if (!evaluation->on_logits)
         return RUNNEL_OK;
@@ -157,8 +155,8 @@ static void evaluate(struct runnel_engine *engine, void *arg)
         evaluation->failure = error_set(evaluation->error, RUNNEL_ENOMEM, "no free sequence");
         return;
     }
-    if (evaluation->telling)
-        forward_tell_inputs(engine->forward, tell_inputs, evaluation->telling);
+    if (evaluation->listener)
+        forward_tell_inputs(engine->forward, tell_inputs, evaluation->listener);
     for (uint32_t done = 0; done < evaluation->n_ids && !evaluation->failure; done += evaluation->n_chunk)
         evaluation->failure = evaluate_chunk(engine, evaluation, sequence, done);
     forward_tell_inputs(engine->forward, NULL, NULL);
@@ -213,8 +211,9 @@ int runnel_inputs_each(runnel_engine *engine, const int32_t *ids, size_t n_ids, 
     if (failure)
         return failure;
     engine_enter(engine);
-    struct telling telling = {.on_inputs = on_inputs, .user = user, .weights = engine->model->weights};
-    struct evaluation evaluation = {.ids = ids, .telling = &telling, .error = error};
+    struct inputs_listener listener = {
+        .on_inputs = on_inputs, .user = user, .weights = engine->model->weights};
+    struct evaluation evaluation = {.ids = ids, .listener = &listener, .error = error};
     failure = run_evaluation(__func__, engine, &evaluation, n_ids, n_chunk);
     engine_leave(engine);
     return failure;

@@ -158,6 +158,26 @@ static int copy_ids(const runnel_request *request, struct token_list *tokens, ru
     return RUNNEL_OK;
 }
 
+/* The token that comes before a prompt without a template: with it the model wants texts to begin. -1: none. */
+static int32_t lead_of(const struct runnel_model *model, const runnel_request *request)
+{
+    int32_t bos = tokenizer_adds_bos(model->tokenizer) ? tokenizer_bos(model->tokenizer) : -1;
+    struct gguf_string piece = tokenizer_piece(model->tokenizer, bos);
+    size_t len = prompt_len(request);
+    bool begins_so = len >= piece.len && memcmp(request->prompt, piece.bytes, piece.len) == 0;
+    return len && !begins_so ? bos : -1;
+}
+
+static int encode_raw(const struct runnel_model *model, const runnel_request *request,
+                      struct token_list *tokens, runnel_error *error)
+{
+    struct text_span all = {0, prompt_len(request)};
+    int32_t lead = lead_of(model, request);
+    int failure = lead >= 0 ? token_list_add(tokens, lead, error) : RUNNEL_OK;
+    return failure ? failure
+                   : tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
+}
+
 int request_encode(const struct runnel_model *model, const runnel_request *request, struct token_list *tokens,
                    runnel_error *error)
 {
@@ -171,19 +191,22 @@ int request_encode(const struct runnel_model *model, const runnel_request *reque
         const struct model_chat chat = chat_of(request, &user);
         return model_encode_chat(model, &chat, tokens, error);
     }
-    struct text_span all = {0, prompt_len(request)};
-    return tokenizer_encode(model->tokenizer, request->prompt, all.end, &all, 1, tokens, error);
+    return encode_raw(model, request, tokens, error);
 }
 
-static int copy_text(const char *bytes, size_t n, char **text, size_t *len, runnel_error *error)
+static int render_raw(const struct runnel_model *model, const runnel_request *request, char **text,
+                      size_t *len, runnel_error *error)
 {
-    char *copy = malloc(n + 1);
-    if (!copy)
+    struct gguf_string lead = tokenizer_piece(model->tokenizer, lead_of(model, request));
+    size_t n = prompt_len(request);
+    char *whole = malloc(lead.len + n + 1);
+    if (!whole)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a prompt of %zu bytes", n);
-    memcpy(copy, bytes, n);
-    copy[n] = 0;
-    *text = copy;
-    *len = n;
+    memcpy(whole, lead.bytes, lead.len);
+    memcpy(whole + lead.len, request->prompt, n);
+    whole[lead.len + n] = 0;
+    *text = whole;
+    *len = lead.len + n;
     return RUNNEL_OK;
 }
 
@@ -198,7 +221,7 @@ int request_render(const struct runnel_model *model, const runnel_request *reque
     if (request->prompt_ids)
         return runnel_detokenize(model, request->prompt_ids, request->n_prompt_ids, true, text, len, error);
     if (!uses_template(request))
-        return copy_text(request->prompt, prompt_len(request), text, len, error);
+        return render_raw(model, request, text, len, error);
     const struct model_chat chat = chat_of(request, &user);
     failure = model_render_chat(model, &chat, &prompt, error);
     if (failure)

@@ -99,8 +99,8 @@ static int byte_level_begin(const struct encoding *encoding, struct encoding_ses
     return RUNNEL_OK;
 }
 
-static int encode_word(struct byte_level_session *session, const char *word, size_t len,
-                       struct token_list *out, runnel_error *error)
+static inline int encode_word(struct byte_level_session *session, const char *word, size_t len,
+                              struct token_list *out, runnel_error *error)
 {
     int32_t whole =
         session->whole_words ? vocabulary_find(session->whole_words, word, len, KIND_BIT(TOKEN_NORMAL)) : -1;

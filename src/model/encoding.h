@@ -15,8 +15,8 @@ struct encoding { /* first member of each kind's own struct */
     const struct encoding_kind *kind;
     const char *pre; /* the name of the pre-tokenizer; "": there is none */
     bool adds_bos;   /* where the file does not say whether texts begin with the bos token */
-    bool
-        adds_space_prefix; /* a text and what follows a token that stands for itself are encoded with a space before them */
+    /* A text, and what follows a token that stands for itself, is encoded with a space before it. */
+    bool adds_space_prefix;
 };
 
 struct encoding_session { /* first member likewise */
@@ -42,6 +42,8 @@ struct encoding_kind {
     void (*end)(struct encoding_session *session); /* NULL: nothing */
 };
 
+/* Reads whether the file wants a space before texts; without the key adds_space_prefix stays as it is. */
+int encoding_read_space_prefix(const struct gguf *gguf, struct encoding *encoding, runnel_error *error);
 /* Makes copy, which may hold an earlier text, the text with spaces for U+2581, and perhaps one before it. */
 int encoding_copy_text(struct text *copy, const char *text, size_t len, bool is_spaced, runnel_error *error);
 

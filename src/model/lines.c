@@ -44,9 +44,8 @@ static int lines_create(const struct gguf *gguf, const struct vocabulary *vocabu
     lines->encoding = (struct encoding){.kind = &encoding_lines, .pre = "", .adds_bos = true};
     lines->vocabulary = vocabulary;
     code = bpe_build(&lines->bpe, vocabulary, SPELLED_WITH_U2581, merges.values, merges.n, error);
-    if (!code && gguf_has_key(gguf, "tokenizer.ggml.add_space_prefix"))
-        code =
-            gguf_get_bool(gguf, "tokenizer.ggml.add_space_prefix", &lines->encoding.adds_space_prefix, error);
+    if (!code)
+        code = encoding_read_space_prefix(gguf, &lines->encoding, error);
     if (code) {
         lines_free(&lines->encoding);
         return code;

@@ -122,6 +122,7 @@ struct cutter {
     const struct pretokenizer *pretokenizer;
     struct stage stages[STAGES_MAX];
     pcre2_match_data *match;
+    const PCRE2_SIZE *range; /* in match: where the last match begins and ends */
     pcre2_match_context *context;
 };
 
@@ -136,7 +137,7 @@ static const struct family *find_family(struct gguf_string name)
 static int unknown_name(struct gguf_string name, runnel_error *error)
 {
     char known[512] = "";
-    for (size_t i = 0, len = 0; i < N_FAMILIES; i++)
+    for (size_t i = 0, len = 0; i < N_FAMILIES && len < sizeof known; i++)
         len += (size_t)snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", families[i].name);
     return error_set(error, RUNNEL_EUNSUPPORTED,
                      "tokenizer.ggml.pre is \"%.*s\": known pre-tokenizers are %s",
@@ -214,6 +215,7 @@ int cutter_create(const struct pretokenizer *pretokenizer, struct cutter **out, 
     cutter->context = pcre2_match_context_create(NULL);
     if (!cutter->match || !cutter->context)
         goto fail;
+    cutter->range = pcre2_get_ovector_pointer(cutter->match);
     /* Backtracking is bounded by the expressions: at most once over a run of spaces, which is then one word.
      */
     pcre2_set_match_limit(cutter->context, UINT32_MAX);
@@ -240,8 +242,14 @@ void cutter_begin(struct cutter *cutter, const char *text, size_t len)
     cutter->stages[0].piece = (struct word){text, len};
 }
 
+static int fail_match(const struct stage *stage, int result, runnel_error *error)
+{
+    return error_set(error, RUNNEL_ENOMEM, "cutting text into words stopped at byte %zu: PCRE2 error %d",
+                     stage->position, result);
+}
+
 /* Finds the first match in what is left of a stage's piece; none: the empty word at its end. */
-static int find_match(struct cutter *cutter, size_t number, struct word *match, runnel_error *error)
+static inline int find_match(struct cutter *cutter, size_t number, struct word *match, runnel_error *error)
 {
     const struct expression *expression = &cutter->pretokenizer->expressions[number];
     const struct stage *stage = &cutter->stages[number];
@@ -257,10 +265,9 @@ static int find_match(struct cutter *cutter, size_t number, struct word *match, 
         *match = (struct word){stage->piece.text + stage->piece.len, 0};
         return RUNNEL_OK;
     }
-    PCRE2_SIZE *range = pcre2_get_ovector_pointer(cutter->match);
+    const PCRE2_SIZE *range = cutter->range;
     if (result < 0 || range[0] < stage->position || range[1] <= range[0] || range[1] > stage->piece.len)
-        return error_set(error, RUNNEL_ENOMEM, "cutting text into words stopped at byte %zu: PCRE2 error %d",
-                         stage->position, result);
+        return fail_match(stage, result, error);
     *match = (struct word){stage->piece.text + range[0], range[1] - range[0]};
     return RUNNEL_OK;
 }

@@ -23,8 +23,8 @@ struct piece {
 };
 
 struct slot {
-    bool ready;
-    uint8_t *bytes;
+    bool ready;     /* guarded by the lock of struct team_state */
+    uint8_t *bytes; /* this and what follows: of the thread that has the slot */
     size_t n_bytes;
     uint64_t source_bytes; /* what was read for it */
     int code;
@@ -32,17 +32,19 @@ struct slot {
 };
 
 struct team_state {
-    const struct rewrite *rewrite;
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* a slot became ready or free, or all shall stop */
-    struct piece next;      /* to be taken; past the last tensor: there is none */
+    pthread_mutex_t lock; /* guards the next four */
+    struct piece next;    /* to be taken; past the last tensor: there is none */
     uint64_t n_taken, n_written;
     bool stopping;
+    pthread_cond_t changed; /* a slot became ready or free, or all shall stop */
+
+    /* Set before the threads start. */
+    const struct rewrite *rewrite;
     struct slot *slots;
     size_t n_slots;
-
-    size_t piece_values, piece_bytes,
-        out_bytes; /* of the largest piece: values, as in the file, as written */
+    size_t piece_values; /* a row of the widest tensor */
+    size_t piece_bytes;  /* of the largest piece in the file, */
+    size_t out_bytes;    /* and as it is written */
 
     /* The caller's thread alone. */
     size_t at; /* in the slot of piece n_written */

@@ -147,9 +147,8 @@ static int sentencepiece_create(const struct gguf *gguf, const struct vocabulary
         .kind = &encoding_sentencepiece, .pre = "", .adds_bos = true, .adds_space_prefix = true};
     sentencepiece->vocabulary = vocabulary;
     code = read_scores(gguf, sentencepiece, error);
-    if (!code && gguf_has_key(gguf, "tokenizer.ggml.add_space_prefix"))
-        code = gguf_get_bool(gguf, "tokenizer.ggml.add_space_prefix",
-                             &sentencepiece->encoding.adds_space_prefix, error);
+    if (!code)
+        code = encoding_read_space_prefix(gguf, &sentencepiece->encoding, error);
     if (code) {
         sentencepiece_free(&sentencepiece->encoding);
         return code;

@@ -7,9 +7,11 @@
 
 #include "model/weights.h"
 
+enum { TENSORS_NAME_BYTES = 48 }; /* room for any name of the list */
+
 /* A tensor of the list and where it goes: a matrix or a vector. */
 struct tensor_slot {
-    char name[48];
+    char name[TENSORS_NAME_BYTES];
     const struct gguf_tensor *tensor; /* NULL: optional, and not in the file */
     bool is_optional;
     struct packed_matrix *matrix; /* its field; or NULL, and it is a vector */

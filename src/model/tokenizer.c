@@ -41,7 +41,7 @@ struct tokenizer {
 static int unknown_model(struct gguf_string model, runnel_error *error)
 {
     char known[256] = "";
-    for (size_t i = 0, len = 0; i < N_ENCODINGS; i++)
+    for (size_t i = 0, len = 0; i < N_ENCODINGS && len < sizeof known; i++)
         len += (size_t)snprintf(known + len, sizeof known - len, "%s%s (%s)", i ? ", " : "",
                                 encodings[i]->name, encodings[i]->title);
     return error_set(error, RUNNEL_EUNSUPPORTED, KEY_PREFIX "model is \"%.*s\": known tokenizers are %s",
@@ -129,7 +129,8 @@ static int32_t default_id(const struct tokenizer *tokenizer, int32_t id)
     return id && tokenizer_kind(tokenizer, id) == TOKEN_CONTROL ? id : -1;
 }
 
-/* A token that begins or ends texts is a control token, also where the file has it found in anybody's text. */
+/* A token that begins or ends texts is a control token, also where the file has it found in anybody's text. While the tokenizer is made:
+ * later nobody changes the vocabulary. */
 static void keep_from_text(struct tokenizer *tokenizer, int32_t id)
 {
     if (tokenizer_kind(tokenizer, id) == TOKEN_USER_DEFINED)

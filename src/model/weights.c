@@ -207,8 +207,8 @@ static void choose_kv_shapes(struct weights *weights)
 /* Frequencies are divided by them. */
 static int check_rope_factors(const struct weights *weights, runnel_error *error)
 {
-    uint32_t n_pairs = weights->config.n_rot / 2;
-    for (uint32_t i = 0; weights->rope_factors && i < n_pairs; i++)
+    uint32_t n_pairs = weights->rope_factors ? weights->config.n_rot / 2 : 0;
+    for (uint32_t i = 0; i < n_pairs; i++)
         if (!isfinite(weights->rope_factors[i]) || weights->rope_factors[i] <= 0)
             return error_set(error, RUNNEL_EFORMAT,
                              "tensor rope_freqs.weight: value %u is %g, expected a finite number above 0", i,

@@ -93,11 +93,18 @@ def test_where_the_prompt_comes_from(runnel, tiny, tmp_path):
     assert raw["prompt_tokens"] == len("東京🎈".encode())
 
 
-def test_raw_sends_the_text_as_it_is(runnel, tiny):
+def test_raw_sends_the_text_without_a_template(runnel, tiny):
     args = ("-m", tiny(), "-n", "4", *GREEDY)
     raw, formatted = answer(runnel, *args, "--raw", "-p", "x!"), answer(runnel, *args, "-p", "x!")
     assert raw["prompt_tokens"] == 2 < formatted["prompt_tokens"]
     assert answer(runnel, *args, "--raw", "-p", "<|im_start|>")["prompt_tokens"] == 1
+
+
+def test_raw_text_begins_as_the_model_wants(runnel, tiny):
+    args = ("-m", tiny("r1"), "-n", "4", "--raw", *GREEDY)
+    found, given = (answer(runnel, *args, "-p", text) for text in ("x!", "<\uff5cbegin\u2581of\u2581sentence\uff5c>x!"))
+    assert found["prompt_tokens"] == given["prompt_tokens"] == 3
+    assert found["logits_hash"] == given["logits_hash"]
 
 
 def test_thoughts_are_apart(runnel, tiny):

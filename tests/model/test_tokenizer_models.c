@@ -14,9 +14,12 @@
 
 static const struct {
     const char *file, *cases;
+    size_t n_end_names;       /* of tokens that end an answer by their name */
+    bool has_hard_cases_only; /* of tokens-CASES-{plain,special,hard}.json */
 } models[] = {
-    {"smollm2-135m.gguf", "smollm2"}, {"coder-0.5b.gguf", "qwen2"}, {"coder-1.5b.gguf", "qwen2"},
-    {"r1-header.bin", "r1"},          {"r1-coder-1.5b.gguf", "r1"},
+    {"smollm2-135m.gguf", "smollm2", 2, false}, {"coder-0.5b.gguf", "qwen2", 2, false},
+    {"coder-1.5b.gguf", "qwen2", 2, false},     {"r1-header.bin", "r1", 1, false},
+    {"r1-coder-1.5b.gguf", "r1", 1, false},     {"gemma3-270m.gguf", "gemma3", 0, true},
 };
 enum { N_MODELS = sizeof models / sizeof *models };
 
@@ -109,9 +112,11 @@ static void test_reference_ids(void **state)
     for (size_t i = 0; i < N_MODELS; i++) {
         if (!tokenizers[i])
             continue;
+        check_file(tokenizers[i], models[i].cases, "hard", 500);
+        if (models[i].has_hard_cases_only)
+            continue;
         check_file(tokenizers[i], models[i].cases, "plain", 175);
         check_file(tokenizers[i], models[i].cases, "special", 175);
-        check_file(tokenizers[i], models[i].cases, "hard", 500);
     }
 }
 
@@ -203,7 +208,7 @@ static void test_end_tokens(void **state)
             n += id >= 0;
             assert_int_equal(tokenizer_is_end(tokenizers[i], id), id >= 0);
         }
-        assert_int_equal(n, strcmp(models[i].cases, "r1") == 0 ? 1 : 2);
+        assert_int_equal(n, models[i].n_end_names);
     }
 }
 

@@ -436,12 +436,18 @@ static void prompts_are_told_as_text(void **state)
     request.encoded = false;
     request.continues = false;
     request.raw = true;
+    static const char led[] = "<｜begin▁of▁sentence｜>a\0b";
     assert_int_equal(runnel_prompt_text(model, &request, &text, &len, NULL), RUNNEL_OK);
-    assert_int_equal(len, 3);
-    assert_memory_equal(text, "a\0b", 4);
+    assert_int_equal(len, sizeof led - 1);
+    assert_memory_equal(text, led, sizeof led);
     runnel_text_free(text);
     response = respond(engine, &request);
-    assert_int_equal(response.n_prompt_tokens, 3);
+    assert_int_equal(response.n_prompt_tokens, 4);
+    runnel_response_free(&response);
+    request.prompt = led; /* it begins so by itself */
+    request.prompt_len = sizeof led - 1;
+    response = respond(engine, &request);
+    assert_int_equal(response.n_prompt_tokens, 4);
     runnel_response_free(&response);
     runnel_engine_stop(engine);
 }

@@ -169,55 +169,78 @@ INLINE void score_rows(struct group *g, const int m)
     }
 }
 
+/* The lanes of positions from i on that are not in [begin, end) become `unseen`. */
+INLINE vector16 keep_seen(vector16 x, vector16 unseen, uint32_t i, uint32_t begin, uint32_t end)
+{
+    if (i < begin)
+        x = v_first(unseen, x, begin - i);
+    return end - i < 16 ? v_first(x, unseen, end - i) : x;
+}
+
 /* Scores to weights in three steps, each for all m rows: the maximum and the sums of a row are ready late, and the next
- * row begins meanwhile. First the largest scores. */
+ * row begins meanwhile. Where what a row sees begins within 16 positions, these are done before the loop, which so compares nothing
+ * for it: `begin` is the first position seen there, and 0 in the loop. First the largest scores. */
+INLINE vector16 larger_scores(const struct group *g, int row, uint32_t i, uint32_t begin, vector16 largest)
+{
+    if (!g->pages[i / KV_PAGE])
+        return largest;
+    vector16 scores = v_load(g->p[row] + i);
+    return v_max(keep_seen(scores, v_set(-INFINITY), i, begin, g->visible[row].end), largest);
+}
+
 static void find_largest(struct group *g, int m)
 {
     for (int row = 0; row < m; row++) {
-        const float *p = g->p[row];
-        uint32_t begin = g->visible[row].begin, n = g->visible[row].end;
+        const struct attn_span span = g->visible[row];
         vector16 largest = v_set(-INFINITY);
-        for (uint32_t i = begin / 16 * 16; i < n; i += 16) {
-            if (!g->pages[i / KV_PAGE])
-                continue;
-            vector16 scores = v_load(p + i);
-            if (i < begin)
-                scores = v_first(v_set(-INFINITY), scores, begin - i);
-            if (n - i < 16)
-                scores = v_first(scores, v_set(-INFINITY), n - i);
-            largest = v_max(scores, largest);
+        uint32_t i = span.begin / 16 * 16;
+        if (i < span.begin) {
+            largest = larger_scores(g, row, i, span.begin, largest);
+            i += 16;
         }
+        for (; i < span.end; i += 16)
+            largest = larger_scores(g, row, i, 0, largest);
         g->partials[row].m = v_largest(largest);
     }
 }
 
 /* Then exponentials and their sums, and from the largest weight the scale of all. */
+struct exponentials {
+    vector16 total, largest_weight;
+};
+
+INLINE void exponentiate_scores(struct group *g, int row, uint32_t i, uint32_t begin, vector16 largest,
+                                struct exponentials *sums)
+{
+    const uint8_t *page = g->pages[i / KV_PAGE];
+    if (!page)
+        return;
+    const vector16 zero = v_set(0.0f);
+    uint32_t end = g->visible[row].end;
+    vector16 e = v_exp(v_sub(v_load(g->p[row] + i), largest));
+    vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
+    e = keep_seen(e, zero, i, begin, end);
+    weight = keep_seen(weight, zero, i, begin, end);
+    sums->total = v_add(sums->total, e);
+    sums->largest_weight = v_max_bits(weight, sums->largest_weight);
+    v_store(g->p[row] + i, weight);
+}
+
 static void exponentiate(struct group *g, int m)
 {
     for (int row = 0; row < m; row++) {
-        float *p = g->p[row];
-        uint32_t begin = g->visible[row].begin, n = g->visible[row].end;
-        vector16 largest = v_set(g->partials[row].m), total = v_set(0.0f), largest_weight = v_set(0.0f);
-        for (uint32_t i = begin / 16 * 16; i < n; i += 16) {
-            const uint8_t *page = g->pages[i / KV_PAGE];
-            if (!page)
-                continue;
-            vector16 e = v_exp(v_sub(v_load(p + i), largest));
-            vector16 weight = v_mul(e, v_load((const float *)(page + g->v_scales_at) + i % KV_PAGE));
-            if (i < begin) {
-                e = v_first(v_set(0.0f), e, begin - i);
-                weight = v_first(v_set(0.0f), weight, begin - i);
-            }
-            if (n - i < 16) {
-                e = v_first(e, v_set(0.0f), n - i);
-                weight = v_first(weight, v_set(0.0f), n - i);
-            }
-            total = v_add(total, e);
-            largest_weight = v_max_bits(weight, largest_weight);
-            v_store(p + i, weight);
+        const struct attn_span span = g->visible[row];
+        vector16 largest = v_set(g->partials[row].m);
+        struct exponentials sums = {v_set(0.0f), v_set(0.0f)};
+        uint32_t i = span.begin / 16 * 16;
+        if (i < span.begin) {
+            exponentiate_scores(g, row, i, span.begin, largest, &sums);
+            i += 16;
         }
-        g->partials[row].l = v_sum(total);
-        g->weight_scales[row] = whole_scale_of(v_largest_bits(largest_weight), WEIGHT_STEPS);
+        for (; i < span.end; i += 16)
+            exponentiate_scores(g, row, i, 0, largest, &sums);
+        g->partials[row].l = v_sum(sums.total);
+        g->weight_scales[row] = whole_scale_of(v_largest_bits(sums.largest_weight), WEIGHT_STEPS);
     }
 }
 
