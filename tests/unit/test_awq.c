@@ -192,12 +192,16 @@ static struct tiny_model_options options_of(const char *architecture)
 static const struct shape {
     const char *architecture;
     uint32_t n_hidden, n_heads, n_kv_heads, head_dim, n_ffn;
-    bool tied, biases;
+    bool tied, biases, rope_factors;
+    uint32_t window;
 } shapes[] = {
-    {"qwen2", 256, 4, 2, 0, 512, false, true}, /* two heads share keys and values */
-    {"qwen2", 96, 6, 1, 0, 160, true, true},   /* all do */
-    {"llama", 60, 3, 3, 0, 100, true, false},  /* none do */
-    {"qwen2", 64, 2, 1, 80, 128, false, true}, /* heads that are wider than their share */
+    {"qwen2", 256, 4, 2, 0, 512, false, true, false, 0},  /* two heads share keys and values */
+    {"qwen2", 96, 6, 1, 0, 160, true, true, false, 0},    /* all do */
+    {"llama", 60, 3, 3, 0, 100, true, false, false, 0},   /* none do */
+    {"llama", 96, 6, 2, 0, 160, false, true, true, 0},    /* with biases and a factor for each rotated pair */
+    {"qwen2", 64, 2, 1, 80, 128, false, true, false, 0},  /* heads that are wider than their share */
+    {"qwen3", 64, 4, 2, 32, 128, false, false, false, 0}, /* norms of heads between products and rotation */
+    {"gemma3", 64, 4, 2, 32, 128, true, false, false, 8}, /* ... and of outputs; GELU */
 };
 
 static void make_shape(const struct shape *shape)
@@ -210,6 +214,8 @@ static void make_shape(const struct shape *shape)
     options.n_ffn = shape->n_ffn;
     options.tied = shape->tied;
     options.biases = shape->biases;
+    options.rope_factors = shape->rope_factors;
+    options.window = shape->window;
     make_model(&options);
 }
 
