@@ -47,10 +47,9 @@ static const struct option_spec quantize_options[] = {
      "matter least",
      OPTION_FIELD(struct quantize_settings, imatrix)},
     {"awq", 0, OPTION_FLAG, NULL,
-     "multiply columns with large inputs before they are rounded, and divide these inputs where they are "
-     "made, "
-     "as far as "
-     "that brings the rounded weights nearer to the source; what large inputs are is said by the importance",
+     "with --imatrix: scale columns up that lose much when they are rounded, and their inputs down where "
+     "these "
+     "are made: the model computes the same, and its rounded weights are nearer to the source's",
      OPTION_FIELD(struct quantize_settings, awq), .needs = "imatrix"},
     {"allow-requantize", 0, OPTION_FLAG, NULL,
      "take a file whose weights were quantised before: its errors stay, and new ones come",
@@ -232,6 +231,12 @@ static void tell_scales(const struct quantizing *it)
 {
     struct awq_summary summary;
     awq_get_summary(it->awq, &summary);
+    if (summary.n_places == 0) {
+        fprintf(stderr,
+                "scales: no place for them: layers have other tensors than are known, or the importance "
+                "file lacks their matrices\n");
+        return;
+    }
     fprintf(stderr, "scales: at %zu of %zu places, whose mean error becomes %.1f %% of what it was\n",
             summary.n_scaled, summary.n_places, 100 * summary.error);
 }

@@ -118,6 +118,16 @@ def test_a_quantised_source_is_refused_unless_allowed(runnel, tiny, tmp_path):
     assert distance(logits(runnel, source, tmp_path), logits(runnel, out, tmp_path)) < 0.05
 
 
+def test_what_nothing_is_known_of_stays_as_it_is(runnel, tiny, tmp_path):
+    """A place needs the importance of all matrices that share its inputs."""
+    source, plain, scaled = tiny("qwen2", "F32"), tmp_path / "plain.gguf", tmp_path / "scaled.gguf"
+    one = imatrix_of(source, tmp_path / "i.gguf", change=lambda entries: {name: entries[name] for name in entries if "attn_k" in name})
+    assert quantize(runnel, source, plain, "Q4_K_M", "--imatrix", one).returncode == 0
+    done = quantize(runnel, source, scaled, "Q4_K_M", "--imatrix", one, "--awq")
+    assert done.returncode == 0 and "scales: no place for them" in done.stderr, done.stderr
+    assert scaled.read_bytes() == plain.read_bytes()
+
+
 def test_ctrl_c_stops_the_search(runnel, smollm2, tmp_path):
     """A bar tells how far it is; stopped, nothing is left."""
     _, tensors = read_gguf(smollm2)
