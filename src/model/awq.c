@@ -156,14 +156,55 @@ static uint32_t channel_of(const struct awq *awq, const struct place *place, uin
     return column / awq->head_dim / awq->n_heads_per_kv * awq->head_dim + column % awq->head_dim;
 }
 
+/* What all threads share ----------------------------------------------------------------------------------- */
+
+struct searching {
+    const struct awq_options *options;
+    struct awq *awq;
+    atomic_size_t n_taken, n_done;
+    atomic_bool stops; /* one has failed, or shall stop */
+    pthread_mutex_t lock;
+    runnel_error error; /* guarded by lock: the first one; code 0: none */
+};
+
+static void fail(struct searching *searching, const runnel_error *error)
+{
+    pthread_mutex_lock(&searching->lock);
+    if (!searching->error.code)
+        searching->error = *error;
+    pthread_mutex_unlock(&searching->lock);
+    atomic_store(&searching->stops, true);
+}
+
+/* Asked between two recipes, too: a place of a large model takes seconds. */
+static bool must_stop(struct searching *searching, bool is_caller)
+{
+    const struct awq_options *options = searching->options;
+    runnel_error error;
+    if (is_caller && options->on_progress && !atomic_load(&searching->stops) &&
+        !options->on_progress(options->user, atomic_load(&searching->n_done), searching->awq->n_places)) {
+        error_set(&error, RUNNEL_ECANCELLED, "stopped");
+        fail(searching, &error);
+    }
+    return atomic_load(&searching->stops);
+}
+
 /* Searching ----------------------------------------------------------------------------------------------- */
+
+/* How scales are made of the sizes of inputs and weights. */
+struct recipe {
+    float alpha;
+    bool by_weights; /* (inputs / weights) ^ alpha, else inputs ^ alpha */
+};
 
 /* What a thread needs for a place. */
 struct work {
     float *sample;               /* [n_matrices][up to SAMPLE_ROWS][n_columns], as in the file */
     size_t n_rows[MATRICES_MAX]; /* of each matrix in the sample */
     float *magnitudes, *widths;  /* [n_channels]: the size of inputs, and that of columns of weights */
-    float *scales, *best;        /* [n_channels] */
+    float *scales, *best;        /* [n_channels]: what is tried; what was best */
+    struct recipe recipe;        /* of the best ones; alpha 0: nothing is worth it */
+    double least;                /* their error, or that of no scales times WORTH */
     float *values, *importance, *columns; /* [n_columns] */
     void *scratch;                        /* [n_columns] f32 */
     void *raw;                            /* a row as in the file */
@@ -268,12 +309,6 @@ static void find_widths(const struct awq *awq, const struct place *place, struct
     take_roots(place, work->widths);
 }
 
-/* How scales are made of the sizes of inputs and weights. */
-struct recipe {
-    float alpha;
-    bool by_weights; /* (inputs / weights) ^ alpha, else inputs ^ alpha */
-};
-
 /* Into work->scales: their geometric mean is 1, but for what is cut off. */
 static void make_scales(const struct place *place, const struct recipe *recipe, struct work *work)
 {
@@ -325,38 +360,37 @@ static double error_of_place(const struct awq_options *options, const struct awq
     return error;
 }
 
-/* Keeps the recipe if its scales are better than those in work->best, whose error is *least. */
+/* Keeps the recipe if its scales are better than the best ones before. */
 static void try_recipe(const struct awq_options *options, const struct awq *awq, const struct place *place,
-                       struct recipe recipe, struct work *work, struct recipe *best, double *least)
+                       struct recipe recipe, struct work *work)
 {
     make_scales(place, &recipe, work);
     double error = error_of_place(options, awq, place, work);
-    if (!(error < *least))
+    if (!(error < work->least))
         return;
-    *least = error;
-    *best = recipe;
+    work->least = error;
+    work->recipe = recipe;
     memcpy(work->best, work->scales, place->n_channels * sizeof *work->best);
 }
 
 /* The best scales into work->best, what they gain into place->error. */
-static void search_place(const struct awq_options *options, const struct awq *awq, struct place *place,
-                         struct work *work)
+static void search_place(struct searching *searching, bool is_caller, struct place *place, struct work *work)
 {
-    struct recipe best = {0, false};
+    const struct awq_options *options = searching->options;
+    const struct awq *awq = searching->awq;
     find_magnitudes(options, awq, place, work);
     find_widths(awq, place, work);
-    make_scales(place, &best, work); /* all 1 */
-    double plain = error_of_place(options, awq, place, work), least = plain * WORTH;
-    for (int i = 1; i <= N_ALPHAS; i++)
+    make_scales(place, &work->recipe, work); /* all 1 */
+    double plain = error_of_place(options, awq, place, work);
+    work->least = plain * WORTH;
+    for (int i = 1; i <= N_ALPHAS && !must_stop(searching, is_caller); i++)
         for (int by_weights = 0; by_weights < 2; by_weights++)
-            try_recipe(options, awq, place, (struct recipe){(float)i / N_ALPHAS, by_weights}, work, &best,
-                       &least);
-    struct recipe middle = best;
+            try_recipe(options, awq, place, (struct recipe){(float)i / N_ALPHAS, by_weights}, work);
+    struct recipe middle = work->recipe;
     for (int side = -1; side <= 1 && middle.alpha > 0; side += 2)
         try_recipe(options, awq, place,
-                   (struct recipe){middle.alpha + (float)side * 0.5f / N_ALPHAS, middle.by_weights}, work,
-                   &best, &least);
-    place->error = best.alpha > 0 ? least / plain : 1;
+                   (struct recipe){middle.alpha + (float)side * 0.5f / N_ALPHAS, middle.by_weights}, work);
+    place->error = work->recipe.alpha > 0 ? work->least / plain : 1;
 }
 
 /* Keeping ------------------------------------------------------------------------------------------------- */
@@ -398,15 +432,16 @@ static int keep_scales(const struct awq_options *options, struct awq *awq, const
     return failure;
 }
 
-static int do_place(const struct awq_options *options, struct awq *awq, struct place *place,
-                    runnel_error *error)
+static int do_place(struct searching *searching, bool is_caller, struct place *place, runnel_error *error)
 {
+    const struct awq_options *options = searching->options;
+    struct awq *awq = searching->awq;
     struct work work;
     int failure = make_work(options, place, &work, error);
     if (!failure)
         failure = read_sample(options, place, &work, error);
     if (!failure) {
-        search_place(options, awq, place, &work);
+        search_place(searching, is_caller, place, &work);
         if (place->error < 1)
             failure = keep_scales(options, awq, place, &work, error);
     }
@@ -416,40 +451,16 @@ static int do_place(const struct awq_options *options, struct awq *awq, struct p
 
 /* Threads ------------------------------------------------------------------------------------------------- */
 
-struct searching {
-    const struct awq_options *options;
-    struct awq *awq;
-    atomic_size_t n_taken, n_done;
-    atomic_bool stops; /* one has failed, or shall stop */
-    pthread_mutex_t lock;
-    runnel_error error; /* guarded by lock: the first one; code 0: none */
-};
-
-static void fail(struct searching *searching, const runnel_error *error)
-{
-    pthread_mutex_lock(&searching->lock);
-    if (!searching->error.code)
-        searching->error = *error;
-    pthread_mutex_unlock(&searching->lock);
-    atomic_store(&searching->stops, true);
-}
-
 static void take_places(struct searching *searching, bool is_caller)
 {
-    const struct awq_options *options = searching->options;
     struct awq *awq = searching->awq;
     size_t i;
-    while (!atomic_load(&searching->stops) &&
+    while (!must_stop(searching, is_caller) &&
            (i = atomic_fetch_add(&searching->n_taken, 1)) < awq->n_places) {
         runnel_error error;
-        if (do_place(options, awq, &awq->places[i], &error))
+        if (do_place(searching, is_caller, &awq->places[i], &error))
             fail(searching, &error);
-        size_t n_done = atomic_fetch_add(&searching->n_done, 1) + 1;
-        if (is_caller && options->on_progress &&
-            !options->on_progress(options->user, n_done, awq->n_places)) {
-            error_set(&error, RUNNEL_ECANCELLED, "stopped");
-            fail(searching, &error);
-        }
+        atomic_fetch_add(&searching->n_done, 1);
     }
 }
 
