@@ -344,15 +344,17 @@ static int quantize(struct quantizing *it, runnel_error *error)
     if (!code && it->n_weights == 0)
         code = error_set(error, RUNNEL_EFORMAT, "%s: expected a model, found a vocabulary without weights",
                          path);
+    if (code)
+        return code;
     catch_interrupts();
-    if (!code && settings->awq) {
+    if (settings->awq) {
         code = search_scales(it, error);
-        if (!code) {
-            fold_scales(it);
-            tell_scales(it);
-        }
+        if (code)
+            return code;
+        fold_scales(it);
+        tell_scales(it);
     }
-    return code ? code : write_file(it, error);
+    return write_file(it, error);
 }
 
 static void release(struct quantizing *it)
