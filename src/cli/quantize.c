@@ -17,13 +17,15 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/near_name.h"
+#include "kernels/quantize.h"
+#include "model/awq.h"
 #include "model/mixes.h"
 #include "model/rewrite.h"
 
 struct quantize_settings {
     const char *model, *output, *type, *imatrix;
     int n_threads;
-    bool allow_requantize;
+    bool awq, allow_requantize;
     char *config_text;
 };
 
@@ -41,6 +43,11 @@ static const struct option_spec quantize_options[] = {
      "where they "
      "matter least",
      OPTION_FIELD(struct quantize_settings, imatrix)},
+    {"awq", 0, OPTION_FLAG, NULL,
+     "with --imatrix: scale columns up that lose much when they are rounded, and their inputs down where "
+     "these "
+     "are made: the model computes the same, and its rounded weights are nearer to the source's",
+     OPTION_FIELD(struct quantize_settings, awq), .needs = "imatrix"},
     {"allow-requantize", 0, OPTION_FLAG, NULL,
      "take a file whose weights were quantised before: its errors stay, and new ones come",
      OPTION_FIELD(struct quantize_settings, allow_requantize)},
@@ -60,6 +67,7 @@ struct quantizing {
     const struct mix *mix;
     struct gguf *gguf;
     struct imatrix *imatrix;        /* NULL: none was given */
+    struct awq *awq;                /* NULL: weights are encoded as they are */
     struct rewrite_tensor *tensors; /* one for each of the file; their importance is owned */
     uint64_t n_bytes, n_weights;    /* of what will be written */
     struct progress progress;
@@ -95,6 +103,12 @@ static bool is_float(enum tensor_type type)
     return quant_find((uint32_t)type)->block_values == 1;
 }
 
+/* Whether scales may be folded into it, so that it is encoded anew even if it keeps its type. */
+static bool may_be_scaled(const struct quantizing *it, const struct gguf_tensor *tensor)
+{
+    return it->settings->awq && mix_covers(tensor) && strncmp(tensor->name, "blk.", strlen("blk.")) == 0;
+}
+
 static int plan_tensor(struct quantizing *it, const struct mix_model *model, size_t i, size_t *n_found,
                        runnel_error *error)
 {
@@ -107,7 +121,7 @@ static int plan_tensor(struct quantizing *it, const struct mix_model *model, siz
     const struct quant_info *info = quant_find((uint32_t)to->type);
     it->n_weights += n;
     it->n_bytes += n / info->block_values * info->block_bytes;
-    if (to->type == tensor->type)
+    if (to->type == tensor->type && !may_be_scaled(it, tensor))
         return RUNNEL_OK;
     if (!is_float(tensor->type) && !it->settings->allow_requantize)
         return error_set(error, RUNNEL_EINVAL,
@@ -134,6 +148,88 @@ static int plan(struct quantizing *it, runnel_error *error)
                          "%s: expected the importance of matrices of %s, found none of them",
                          it->settings->imatrix, it->settings->model);
     return code;
+}
+
+/* Scales -------------------------------------------------------------------------------------------------- */
+
+static bool on_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct quantizing *it = user;
+    progress_update(&it->progress, done, total);
+    return !interrupt_came();
+}
+
+/* See struct awq_options. A scaled row that its type cannot hold is left as zeros: a loss that no search takes for a gain. */
+static void round_row(void *user, size_t i, const float *importance, float *values, void *scratch)
+{
+    const struct quantizing *it = user;
+    enum tensor_type type = it->tensors[i].type;
+    size_t n = (size_t)gguf_tensor_at(it->gguf, i)->dims[0];
+    if (quantize_find_misfit(type, values, n) < n) {
+        memset(values, 0, n * sizeof *values);
+        return;
+    }
+    quantize_encode(type, values, n, importance, scratch);
+    quant_decode(type, scratch, n, values);
+}
+
+static unsigned n_threads(const struct quantizing *it)
+{
+    return it->settings->n_threads ? (unsigned)it->settings->n_threads : limits_cpus();
+}
+
+static int search_scales(struct quantizing *it, runnel_error *error)
+{
+    const float **importance = calloc(gguf_n_tensors(it->gguf) + 1, sizeof *importance);
+    if (!importance)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a list of %zu tensors",
+                         gguf_n_tensors(it->gguf));
+    for (size_t i = 0; i < gguf_n_tensors(it->gguf); i++)
+        importance[i] = it->tensors[i].importance;
+    const struct awq_options options = {
+        .from = it->gguf,
+        .importance = importance,
+        .round_row = round_row,
+        .on_progress = on_progress,
+        .user = it,
+        .n_threads = n_threads(it),
+    };
+    progress_start_counting(&it->progress, "scales", "places", 0);
+    int code = awq_search(&options, &it->awq, error);
+    progress_end(&it->progress);
+    free((void *)importance);
+    return code ? error_prefix(error, "%s", it->settings->model) : RUNNEL_OK;
+}
+
+/* The plan with the scales that were found. */
+static void fold_scales(struct quantizing *it)
+{
+    for (size_t i = 0; i < gguf_n_tensors(it->gguf); i++) {
+        struct rewrite_tensor *to = &it->tensors[i];
+        to->is_changed = awq_changes(it->awq, i);
+        if (to->importance)
+            awq_change_importance(it->awq, i, (float *)to->importance);
+    }
+}
+
+static void change_row(void *user, size_t i, uint64_t row, float *values)
+{
+    const struct quantizing *it = user;
+    awq_change_row(it->awq, i, row, values);
+}
+
+static void tell_scales(const struct quantizing *it)
+{
+    struct awq_summary summary;
+    awq_get_summary(it->awq, &summary);
+    if (summary.n_places == 0) {
+        fprintf(stderr,
+                "scales: no place for them: layers have other tensors than are known, or the importance "
+                "file lacks their matrices\n");
+        return;
+    }
+    fprintf(stderr, "scales: at %zu of %zu places, whose mean error becomes %.1f %% of what it was\n",
+            summary.n_scaled, summary.n_places, 100 * summary.error);
 }
 
 /* Keys ---------------------------------------------------------------------------------------------------- */
@@ -169,13 +265,6 @@ static void add_keys(const struct quantizing *it, struct gguf_writer *writer)
 
 /* The command --------------------------------------------------------------------------------------------- */
 
-static bool on_progress(void *user, uint64_t done, uint64_t total)
-{
-    struct quantizing *it = user;
-    progress_update(&it->progress, done, total);
-    return !interrupt_came();
-}
-
 /* The file that is read must not be the one that is written, by whatever name. */
 static int check_output(const char *from, const char *to, runnel_error *error)
 {
@@ -201,11 +290,11 @@ static int write_file(struct quantizing *it, runnel_error *error)
     struct rewrite rewrite = {
         .from = it->gguf,
         .tensors = it->tensors,
-        .n_threads = settings->n_threads ? (unsigned)settings->n_threads : limits_cpus(),
+        .n_threads = n_threads(it),
+        .change = change_row,
         .on_progress = on_progress,
         .user = it,
     };
-    interrupt_watch();
     progress_start(&it->progress, settings->output, 0);
     int code = model_rewrite(&rewrite, writer, settings->output, error);
     progress_end(&it->progress);
@@ -237,7 +326,17 @@ static int quantize(struct quantizing *it, runnel_error *error)
     if (!code && it->n_weights == 0)
         code = error_set(error, RUNNEL_EFORMAT, "%s: expected a model, found a vocabulary without weights",
                          path);
-    return code ? code : write_file(it, error);
+    if (code)
+        return code;
+    interrupt_watch();
+    if (settings->awq) {
+        code = search_scales(it, error);
+        if (code)
+            return code;
+        fold_scales(it);
+        tell_scales(it);
+    }
+    return write_file(it, error);
 }
 
 static void release(struct quantizing *it)
@@ -245,6 +344,7 @@ static void release(struct quantizing *it)
     for (size_t i = 0; it->tensors && i < gguf_n_tensors(it->gguf); i++)
         free((float *)it->tensors[i].importance);
     free(it->tensors);
+    awq_free(it->awq);
     imatrix_free(it->imatrix);
     gguf_close(it->gguf);
 }
@@ -267,6 +367,18 @@ static int find_mix(const char *name, const struct mix **found, runnel_error *er
                      *near.nearest ? "; did you mean " : "", near.nearest, *near.nearest ? "?" : "");
 }
 
+/* The type that the user asks for, if that goes with the other options. */
+static int find_type(struct quantizing *it, runnel_error *error)
+{
+    int code = find_mix(it->settings->type, &it->mix, error);
+    if (!code && it->settings->awq && is_float(it->mix->type))
+        code = error_set(error, RUNNEL_EINVAL,
+                         "--awq: expected a TYPE that scales make better, found %s, which only rounds each "
+                         "weight by itself",
+                         it->mix->name);
+    return code;
+}
+
 int command_quantize(int argc, char **argv)
 {
     struct quantize_settings settings;
@@ -275,7 +387,7 @@ int command_quantize(int argc, char **argv)
     int status = cli_read_options(&quantize_table, argc, argv, &settings);
     if (status >= 0)
         return status;
-    if (find_mix(settings.type, &it.mix, &error)) {
+    if (find_type(&it, &error)) {
         fprintf(stderr, "runnel quantize: %s\n", error.message);
         free(settings.config_text);
         return EXIT_USAGE;

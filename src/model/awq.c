@@ -16,12 +16,12 @@
 #include <string.h>
 
 enum {
-    N_ALPHAS = 21,     /* 0, 0.05 .. 1 */
+    N_ALPHAS = 10,     /* 0.1 .. 1 */
     SAMPLE_ROWS = 128, /* of a matrix: the scales are those of columns, so rows of everywhere tell the same */
     MATRICES_MAX = 3,
 };
 static const float SCALE_MAX = 64; /* and at least its inverse: what is divided by it must not vanish */
-static const double WORTH = 0.999; /* an error that is hardly smaller is no reason to change anything */
+static const double WORTH = 0.98;  /* an error that is hardly smaller is no reason to change anything */
 #define NO_TENSOR SIZE_MAX
 
 static const struct place_row {
@@ -156,13 +156,55 @@ static uint32_t channel_of(const struct awq *awq, const struct place *place, uin
     return column / awq->head_dim / awq->n_heads_per_kv * awq->head_dim + column % awq->head_dim;
 }
 
+/* What all threads share ----------------------------------------------------------------------------------- */
+
+struct searching {
+    const struct awq_options *options;
+    struct awq *awq;
+    atomic_size_t n_taken, n_done;
+    atomic_bool stops; /* one has failed, or shall stop */
+    pthread_mutex_t lock;
+    runnel_error error; /* guarded by lock: the first one; code 0: none */
+};
+
+static void fail(struct searching *searching, const runnel_error *error)
+{
+    pthread_mutex_lock(&searching->lock);
+    if (!searching->error.code)
+        searching->error = *error;
+    pthread_mutex_unlock(&searching->lock);
+    atomic_store(&searching->stops, true);
+}
+
+/* Asked between two recipes, too: a place of a large model takes seconds. */
+static bool must_stop(struct searching *searching, bool is_caller)
+{
+    const struct awq_options *options = searching->options;
+    runnel_error error;
+    if (is_caller && options->on_progress && !atomic_load(&searching->stops) &&
+        !options->on_progress(options->user, atomic_load(&searching->n_done), searching->awq->n_places)) {
+        error_set(&error, RUNNEL_ECANCELLED, "stopped");
+        fail(searching, &error);
+    }
+    return atomic_load(&searching->stops);
+}
+
 /* Searching ----------------------------------------------------------------------------------------------- */
+
+/* How scales are made of the sizes of inputs and weights. */
+struct recipe {
+    float alpha;
+    bool by_weights; /* (inputs / weights) ^ alpha, else inputs ^ alpha */
+};
 
 /* What a thread needs for a place. */
 struct work {
-    float *sample;                        /* [n_matrices][up to SAMPLE_ROWS][n_columns], as in the file */
-    size_t n_rows[MATRICES_MAX];          /* of each matrix in the sample */
-    float *magnitudes, *scales, *best;    /* [n_channels] */
+    float *sample;               /* [n_matrices][up to SAMPLE_ROWS][n_columns], as in the file */
+    size_t n_rows[MATRICES_MAX]; /* of each matrix in the sample */
+    float *magnitudes, *widths;  /* [n_channels]: the size of inputs, and that of columns of weights */
+    float *scales, *best;        /* [n_channels]: what is tried; what was best */
+    struct recipe recipe;        /* of the best ones; alpha 0: nothing is worth it */
+    double least;                /* their error, or that of no scales times WORTH */
     float *values, *importance, *columns; /* [n_columns] */
     void *scratch;                        /* [n_columns] f32 */
     void *raw;                            /* a row as in the file */
@@ -172,6 +214,7 @@ static void free_work(struct work *work)
 {
     free(work->sample);
     free(work->magnitudes);
+    free(work->widths);
     free(work->scales);
     free(work->best);
     free(work->values);
@@ -192,6 +235,7 @@ static int make_work(const struct awq_options *options, const struct place *plac
     *work = (struct work){
         .sample = malloc(place->n_matrices * SAMPLE_ROWS * n * sizeof(float)),
         .magnitudes = calloc(place->n_channels, sizeof(float)),
+        .widths = calloc(place->n_channels, sizeof(float)),
         .scales = malloc(place->n_channels * sizeof(float)),
         .best = malloc(place->n_channels * sizeof(float)),
         .values = malloc(n * sizeof(float)),
@@ -200,8 +244,8 @@ static int make_work(const struct awq_options *options, const struct place *plac
         .scratch = malloc(n * sizeof(float)),
         .raw = malloc(raw_bytes),
     };
-    if (work->sample && work->magnitudes && work->scales && work->best && work->values && work->importance &&
-        work->columns && work->scratch && work->raw)
+    if (work->sample && work->magnitudes && work->widths && work->scales && work->best && work->values &&
+        work->importance && work->columns && work->scratch && work->raw)
         return RUNNEL_OK;
     return error_set(error, RUNNEL_ENOMEM, "no memory for the scales of %zu columns", n);
 }
@@ -227,35 +271,56 @@ static int read_sample(const struct awq_options *options, const struct place *pl
     return RUNNEL_OK;
 }
 
+/* Roots of sums of squares. What is always 0 is as good as what is very small. */
+static void take_roots(const struct place *place, float *sums)
+{
+    float largest = 0;
+    for (uint32_t j = 0; j < place->n_channels; j++) {
+        sums[j] = sqrtf(sums[j]);
+        largest = fmaxf(largest, sums[j]);
+    }
+    for (uint32_t j = 0; j < place->n_channels; j++)
+        sums[j] = largest > 0 ? fmaxf(sums[j], largest * 1e-6f) : 1;
+}
+
 /* The size of the inputs of each channel: all matrices of a place have the same. */
 static void find_magnitudes(const struct awq_options *options, const struct awq *awq,
                             const struct place *place, struct work *work)
 {
     const float *importance = options->importance[place->matrices[0]];
-    uint32_t n_shared = place->n_columns / place->n_channels;
-    float largest = 0;
     for (uint32_t j = 0; j < place->n_columns; j++)
-        work->magnitudes[channel_of(awq, place, j)] += importance[j] / (float)n_shared;
-    for (uint32_t j = 0; j < place->n_channels; j++) {
-        work->magnitudes[j] = sqrtf(work->magnitudes[j]);
-        largest = fmaxf(largest, work->magnitudes[j]);
-    }
-    for (uint32_t j = 0; j < place->n_channels; j++) /* one that is always 0 is as good as a very small one */
-        work->magnitudes[j] = largest > 0 ? fmaxf(work->magnitudes[j], largest * 1e-6f) : 1;
+        work->magnitudes[channel_of(awq, place, j)] += importance[j];
+    take_roots(place, work->magnitudes);
 }
 
-/* Of an alpha, into work->scales. */
-static void make_scales(const struct place *place, float alpha, struct work *work)
+/* The size of each channel's weights. Matrices count alike, whatever their rows and the size of all their weights. */
+static void find_widths(const struct awq *awq, const struct place *place, struct work *work)
 {
-    float least = INFINITY, largest = 0;
-    for (uint32_t j = 0; j < place->n_channels; j++) {
-        work->scales[j] = powf(work->magnitudes[j], alpha);
-        least = fminf(least, work->scales[j]);
-        largest = fmaxf(largest, work->scales[j]);
+    for (size_t i = 0; i < place->n_matrices; i++) {
+        const float *sample = work->sample + i * SAMPLE_ROWS * place->n_columns;
+        size_t n = work->n_rows[i] * place->n_columns;
+        double whole = 0;
+        for (size_t k = 0; k < n; k++)
+            whole += (double)sample[k] * (double)sample[k];
+        for (size_t k = 0; k < n && whole > 0; k++)
+            work->widths[channel_of(awq, place, (uint32_t)(k % place->n_columns))] +=
+                (float)((double)sample[k] * (double)sample[k] / whole);
     }
-    float middle = sqrtf(least * largest);
+    take_roots(place, work->widths);
+}
+
+/* Into work->scales: their geometric mean is 1, but for what is cut off. */
+static void make_scales(const struct place *place, const struct recipe *recipe, struct work *work)
+{
+    double sum = 0;
+    for (uint32_t j = 0; j < place->n_channels; j++) {
+        work->scales[j] =
+            recipe->alpha * (logf(work->magnitudes[j]) - (recipe->by_weights ? logf(work->widths[j]) : 0));
+        sum += (double)work->scales[j];
+    }
+    float middle = (float)(sum / place->n_channels);
     for (uint32_t j = 0; j < place->n_channels; j++)
-        work->scales[j] = fminf(fmaxf(work->scales[j] / middle, 1 / SCALE_MAX), SCALE_MAX);
+        work->scales[j] = fminf(fmaxf(expf(work->scales[j] - middle), 1 / SCALE_MAX), SCALE_MAX);
 }
 
 /* The error of the rounded sample of a matrix in comparison with what it multiplies. */
@@ -295,23 +360,37 @@ static double error_of_place(const struct awq_options *options, const struct awq
     return error;
 }
 
-/* The best scales into work->best, what they gain into place->error. */
-static void search_place(const struct awq_options *options, const struct awq *awq, struct place *place,
-                         struct work *work)
+/* Keeps the recipe if its scales are better than the best ones before. */
+static void try_recipe(const struct awq_options *options, const struct awq *awq, const struct place *place,
+                       struct recipe recipe, struct work *work)
 {
-    double plain = 0, least = 0;
+    make_scales(place, &recipe, work);
+    double error = error_of_place(options, awq, place, work);
+    if (!(error < work->least))
+        return;
+    work->least = error;
+    work->recipe = recipe;
+    memcpy(work->best, work->scales, place->n_channels * sizeof *work->best);
+}
+
+/* The best scales into work->best, what they gain into place->error. */
+static void search_place(struct searching *searching, bool is_caller, struct place *place, struct work *work)
+{
+    const struct awq_options *options = searching->options;
+    const struct awq *awq = searching->awq;
     find_magnitudes(options, awq, place, work);
-    for (int i = 0; i < N_ALPHAS; i++) {
-        make_scales(place, (float)i / (N_ALPHAS - 1), work);
-        double error = error_of_place(options, awq, place, work);
-        if (i == 0)
-            plain = error;
-        if (i > 0 && !(error < least))
-            continue;
-        least = error;
-        memcpy(work->best, work->scales, place->n_channels * sizeof *work->best);
-    }
-    place->error = plain > 0 && least < plain * WORTH ? least / plain : 1;
+    find_widths(awq, place, work);
+    make_scales(place, &work->recipe, work); /* all 1 */
+    double plain = error_of_place(options, awq, place, work);
+    work->least = plain * WORTH;
+    for (int i = 1; i <= N_ALPHAS && !must_stop(searching, is_caller); i++)
+        for (int by_weights = 0; by_weights < 2; by_weights++)
+            try_recipe(options, awq, place, (struct recipe){(float)i / N_ALPHAS, by_weights}, work);
+    struct recipe middle = work->recipe;
+    for (int side = -1; side <= 1 && middle.alpha > 0; side += 2)
+        try_recipe(options, awq, place,
+                   (struct recipe){middle.alpha + (float)side * 0.5f / N_ALPHAS, middle.by_weights}, work);
+    place->error = work->recipe.alpha > 0 ? work->least / plain : 1;
 }
 
 /* Keeping ------------------------------------------------------------------------------------------------- */
@@ -353,15 +432,16 @@ static int keep_scales(const struct awq_options *options, struct awq *awq, const
     return failure;
 }
 
-static int do_place(const struct awq_options *options, struct awq *awq, struct place *place,
-                    runnel_error *error)
+static int do_place(struct searching *searching, bool is_caller, struct place *place, runnel_error *error)
 {
+    const struct awq_options *options = searching->options;
+    struct awq *awq = searching->awq;
     struct work work;
     int failure = make_work(options, place, &work, error);
     if (!failure)
         failure = read_sample(options, place, &work, error);
     if (!failure) {
-        search_place(options, awq, place, &work);
+        search_place(searching, is_caller, place, &work);
         if (place->error < 1)
             failure = keep_scales(options, awq, place, &work, error);
     }
@@ -371,40 +451,16 @@ static int do_place(const struct awq_options *options, struct awq *awq, struct p
 
 /* Threads ------------------------------------------------------------------------------------------------- */
 
-struct searching {
-    const struct awq_options *options;
-    struct awq *awq;
-    atomic_size_t n_taken, n_done;
-    atomic_bool stops; /* one has failed, or shall stop */
-    pthread_mutex_t lock;
-    runnel_error error; /* guarded by lock: the first one; code 0: none */
-};
-
-static void fail(struct searching *searching, const runnel_error *error)
-{
-    pthread_mutex_lock(&searching->lock);
-    if (!searching->error.code)
-        searching->error = *error;
-    pthread_mutex_unlock(&searching->lock);
-    atomic_store(&searching->stops, true);
-}
-
 static void take_places(struct searching *searching, bool is_caller)
 {
-    const struct awq_options *options = searching->options;
     struct awq *awq = searching->awq;
     size_t i;
-    while (!atomic_load(&searching->stops) &&
+    while (!must_stop(searching, is_caller) &&
            (i = atomic_fetch_add(&searching->n_taken, 1)) < awq->n_places) {
         runnel_error error;
-        if (do_place(options, awq, &awq->places[i], &error))
+        if (do_place(searching, is_caller, &awq->places[i], &error))
             fail(searching, &error);
-        size_t n_done = atomic_fetch_add(&searching->n_done, 1) + 1;
-        if (is_caller && options->on_progress &&
-            !options->on_progress(options->user, n_done, awq->n_places)) {
-            error_set(&error, RUNNEL_ECANCELLED, "stopped");
-            fail(searching, &error);
-        }
+        atomic_fetch_add(&searching->n_done, 1);
     }
 }
 

@@ -11,9 +11,11 @@
  *     ffn_gate, ffn_up              ffn_norm
  *     ffn_down                      the rows of ffn_up and its bias, which the activation multiplies without a bend
  *
- * s = (root of the mean square of the input) ^ alpha, divided so that the largest and the smallest are as far from 1; of the alphas
- * 0, 0.05 .. 1 the one with which rounded weights are nearest: the sum over a sample of rows of importance * (w - rounded w)^2. Where none
- * is better than 0, all stays as it is, bit for bit.
+ * s = m ^ alpha or (m / w) ^ alpha, m the root of the mean square of the input, w that of the weights of its column, divided by the
+ * geometric mean of all s. The first is the paper's. The second has a reason, too: with the step of a block in proportion to the root
+ * of the sum of its (s w)^2, the sum of (m / s)^2 times that step squared is least where s = (m / w)^0.5.
+ * Of the alphas 0, 0.1 .. 1, then also 0.05 beside the best one, that is taken with which rounded weights are nearest: the sum over a sample
+ * of rows of importance * (w - rounded w)^2. Where none makes that at least 2 % smaller, all stays as it is, bit for bit.
  *
  * A struct awq does not change once it is made; any thread. */
 #ifndef RUNNEL_MODEL_AWQ_H

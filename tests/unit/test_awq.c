@@ -18,7 +18,8 @@
 
 enum { N_IDS = 20, BLOCK = 32 };
 
-static char path[] = "/tmp/runnel-awq-XXXXXX", folded_path[] = "/tmp/runnel-awq-folded-XXXXXX";
+static char path[] = "/tmp/runnel-awq-XXXXXX", folded_path[] = "/tmp/runnel-awq-folded-XXXXXX",
+            other_path[] = "/tmp/runnel-awq-other-XXXXXX";
 
 /* Four bits a value, with a scale for each block. */
 static void round_row(void *user, size_t tensor, const float *importance, float *values, void *scratch)
@@ -105,9 +106,11 @@ static int fill(void *arg, uint64_t offset, void *buffer, size_t n, runnel_error
     return RUNNEL_OK;
 }
 
-/* Writes the model with the scales folded in. */
-static void write_folded(const struct gguf *gguf, const struct awq *awq)
+/* Writes the model with each row changed, and, if extra is a name, a vector of 8 values more. */
+static void write_copy(const struct gguf *gguf, const char *to, const char *extra,
+                       void (*change)(void *user, size_t i, uint64_t row, float *values), void *user)
 {
+    static float extra_values[8];
     struct gguf_writer *writer = gguf_writer_create();
     size_t n = gguf_n_tensors(gguf);
     float **values = calloc(n, sizeof *values);
@@ -118,17 +121,24 @@ static void write_folded(const struct gguf *gguf, const struct awq *awq)
     for (size_t i = 0; i < n; i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
         values[i] = read_tensor(gguf, i);
-        for (uint64_t row = 0; row < n_rows(tensor); row++)
-            awq_change_row(awq, i, row, values[i] + row * tensor->dims[0]);
+        for (uint64_t row = 0; change && row < n_rows(tensor); row++)
+            change(user, i, row, values[i] + row * tensor->dims[0]);
         gguf_writer_add_tensor(writer, tensor->name, TENSOR_F32, tensor->n_dims, tensor->dims, fill,
                                values[i]);
     }
-    if (gguf_writer_save(writer, folded_path, &error))
+    if (extra)
+        gguf_writer_add_tensor(writer, extra, TENSOR_F32, 1, (uint64_t[]){8}, fill, extra_values);
+    if (gguf_writer_save(writer, to, &error))
         fail_msg("%s", error.message);
     gguf_writer_free(writer);
     for (size_t i = 0; i < n; i++)
         free(values[i]);
     free(values);
+}
+
+static void fold(void *user, size_t i, uint64_t row, float *values)
+{
+    awq_change_row(user, i, row, values);
 }
 
 static double *logits_of(const char *name, size_t *n)
@@ -192,12 +202,16 @@ static struct tiny_model_options options_of(const char *architecture)
 static const struct shape {
     const char *architecture;
     uint32_t n_hidden, n_heads, n_kv_heads, head_dim, n_ffn;
-    bool tied, biases;
+    bool tied, biases, rope_factors;
+    uint32_t window;
 } shapes[] = {
-    {"qwen2", 256, 4, 2, 0, 512, false, true}, /* two heads share keys and values */
-    {"qwen2", 96, 6, 1, 0, 160, true, true},   /* all do */
-    {"llama", 60, 3, 3, 0, 100, true, false},  /* none do */
-    {"qwen2", 64, 2, 1, 80, 128, false, true}, /* heads that are wider than their share */
+    {"qwen2", 256, 4, 2, 0, 512, false, true, false, 0},  /* two heads share keys and values */
+    {"qwen2", 96, 6, 1, 0, 160, true, true, false, 0},    /* all do */
+    {"llama", 60, 3, 3, 0, 100, true, false, false, 0},   /* none do */
+    {"llama", 96, 6, 2, 0, 160, false, true, true, 0},    /* with biases and a factor for each rotated pair */
+    {"qwen2", 64, 2, 1, 80, 128, false, true, false, 0},  /* heads that are wider than their share */
+    {"qwen3", 64, 4, 2, 32, 128, false, false, false, 0}, /* norms of heads between products and rotation */
+    {"gemma3", 64, 4, 2, 32, 128, true, false, false, 8}, /* ... and of outputs; GELU */
 };
 
 static void make_shape(const struct shape *shape)
@@ -210,6 +224,8 @@ static void make_shape(const struct shape *shape)
     options.n_ffn = shape->n_ffn;
     options.tied = shape->tied;
     options.biases = shape->biases;
+    options.rope_factors = shape->rope_factors;
+    options.window = shape->window;
     make_model(&options);
 }
 
@@ -227,7 +243,7 @@ static void the_folded_model_computes_the_same(void **state)
         assert_int_equal(summary.n_places, 2 * 4);
         assert_int_equal(summary.n_scaled, summary.n_places); /* else nothing is tested */
         assert_true(summary.error < 0.9);
-        write_folded(gguf, awq);
+        write_copy(gguf, folded_path, NULL, fold, awq);
         double difference = find_difference();
         if (difference > 1e-6)
             fail_msg("shape %zu: relative difference %g", i, difference);
@@ -312,6 +328,60 @@ static void rounded_weights_are_better(void **state)
     awq_free(awq);
     free_importance(importance, gguf);
     gguf_close(gguf);
+}
+
+/* Every fifth column of the matrices is much wider than the others. */
+static void widen_columns(void *user, size_t i, uint64_t row, float *values)
+{
+    const struct gguf_tensor *tensor = gguf_tensor_at(user, i);
+    (void)row;
+    for (uint64_t j = 0; tensor->n_dims == 2 && j < tensor->dims[0]; j += 5)
+        values[j] *= 8;
+}
+
+/* Inputs of one size say nothing, but wide columns make the steps of narrow ones beside them wide. */
+static void columns_of_different_sizes_are_better(void **state)
+{
+    (void)state;
+    make_shape(&shapes[0]);
+    struct gguf *even = open_model(path);
+    write_copy(even, other_path, NULL, widen_columns, even);
+    struct gguf *gguf = open_model(other_path);
+    float **importance = make_importance(gguf);
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++)
+        for (size_t j = 0; importance[i] && j < gguf_tensor_at(gguf, i)->dims[0]; j++)
+            importance[i][j] = 2;
+    struct awq *awq = search(gguf, importance, 2);
+    double with = error_of(gguf, awq, importance), without = error_of(gguf, NULL, importance);
+    if (with > 0.8 * without)
+        fail_msg("with scales %g, without %g", with, without);
+    awq_free(awq);
+    free_importance(importance, gguf);
+    gguf_close(gguf);
+    gguf_close(even);
+}
+
+/* What is not known might read the same inputs. */
+static void an_unknown_tensor_leaves_its_layer_alone(void **state)
+{
+    (void)state;
+    make_shape(&shapes[0]);
+    struct gguf *known = open_model(path);
+    write_copy(known, other_path, "blk.0.attn_norm.bias", NULL, NULL);
+    struct gguf *gguf = open_model(other_path);
+    float **importance = make_importance(gguf);
+    struct awq *awq = search(gguf, importance, 2);
+    struct awq_summary summary;
+    awq_get_summary(awq, &summary);
+    assert_int_equal(summary.n_places, 4);
+    assert_int_equal(summary.n_scaled, 4);
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++)
+        if (!strncmp(gguf_tensor_at(gguf, i)->name, "blk.0.", 6))
+            assert_false(awq_changes(awq, i));
+    awq_free(awq);
+    free_importance(importance, gguf);
+    gguf_close(gguf);
+    gguf_close(known);
 }
 
 static void threads_change_nothing(void **state)
@@ -400,22 +470,27 @@ static void it_can_be_stopped(void **state)
 static int make_files(void **state)
 {
     (void)state;
-    int fd = mkstemp(path), folded = mkstemp(folded_path);
-    return fd < 0 || folded < 0 || close(fd) || close(folded);
+    int fd = mkstemp(path), folded = mkstemp(folded_path), other = mkstemp(other_path);
+    return fd < 0 || folded < 0 || other < 0 || close(fd) || close(folded) || close(other);
 }
 
 static int remove_files(void **state)
 {
     (void)state;
-    return unlink(path) | unlink(folded_path);
+    return unlink(path) | unlink(folded_path) | unlink(other_path);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_folded_model_computes_the_same), cmocka_unit_test(what_is_scaled),
-        cmocka_unit_test(rounded_weights_are_better),         cmocka_unit_test(threads_change_nothing),
-        cmocka_unit_test(nothing_changes_without_a_reason),   cmocka_unit_test(it_can_be_stopped),
+        cmocka_unit_test(the_folded_model_computes_the_same),
+        cmocka_unit_test(what_is_scaled),
+        cmocka_unit_test(rounded_weights_are_better),
+        cmocka_unit_test(columns_of_different_sizes_are_better),
+        cmocka_unit_test(an_unknown_tensor_leaves_its_layer_alone),
+        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(nothing_changes_without_a_reason),
+        cmocka_unit_test(it_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
