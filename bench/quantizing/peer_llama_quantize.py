@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Quantises by llama.cpp: the library function that llama-quantize calls. Runs in the peer's environment.
 
-    peer_llama_quantize.py IN.gguf OUT.gguf TYPE [--imatrix FILE] [--threads N]      prints {"seconds"}
+    peer_llama_quantize.py IN.gguf OUT.gguf TYPE [--imatrix FILE] [--threads N]      prints {"seconds", "cpu_seconds"}
 """
 import argparse
 import ctypes
@@ -52,11 +52,11 @@ def main():
             entry.name, entry.size = name.encode(), values.size
             entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         parameters.imatrix = ctypes.cast(entries, type(parameters.imatrix))
-    before = time.perf_counter()
+    before, used = time.perf_counter(), time.process_time()
     code = llama_cpp.llama_model_quantize(options.source.encode(), options.output.encode(), ctypes.byref(parameters))
     if code:
         sys.exit(f"llama_model_quantize: {code}")
-    print(json.dumps({"seconds": time.perf_counter() - before}))
+    print(json.dumps({"seconds": time.perf_counter() - before, "cpu_seconds": time.process_time() - used}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-/* test_mixes.c: which type each tensor of a model gets: by layer, by matrix, by width.. */
+/* test_mixes.c: which type each tensor of a model gets: by layer, by matrix, by width; the same ones as in llama.cpp. */
 #include "model/mixes.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,6 +133,67 @@ static void names_are_found_in_any_case(void **state)
     assert_int_equal(n, 16);
 }
 
+/* A matrix of a model in a mix, as a line of mixes.txt has it. */
+struct line {
+    struct mix_model model;
+    char mix[16], matrix[64], types[1024];
+    uint64_t width;
+};
+
+static bool read_line(FILE *file, struct line *line)
+{
+    unsigned tied, has_importance;
+    *line = (struct line){0};
+    int n = fscanf(file, "%*s %" SCNu32 " %" SCNu32 " %u %15s %u %63s %" SCNu64 " %1023s",
+                   &line->model.n_layers, &line->model.n_query_heads_per_kv, &tied, line->mix,
+                   &has_importance, line->matrix, &line->width, line->types);
+    if (n != 8)
+        return false;
+    line->model.tied = tied;
+    line->model.has_importance = has_importance;
+    return true;
+}
+
+static void compare_type(const struct line *line, uint32_t layer, const char *expected)
+{
+    char name[128];
+    const char *of_layer = strstr(line->matrix, "blk.*") ? line->matrix + strlen("blk.*.") : NULL;
+    if (of_layer)
+        snprintf(name, sizeof name, "blk.%u.%s", layer, of_layer);
+    else
+        snprintf(name, sizeof name, "%s", line->matrix);
+    struct gguf_tensor tensor = matrix(name, line->width);
+    assert_true(mix_covers(&tensor));
+    enum tensor_type found = mix_type_of(mix_find(line->mix), &line->model, &tensor);
+    if (strcmp(quant_find((uint32_t)found)->name, expected) != 0)
+        fail_msg("%s, %s importance, %s: expected %s, found %s", line->mix,
+                 line->model.has_importance ? "with" : "without", name, expected,
+                 quant_find((uint32_t)found)->name);
+}
+
+/* The dry runs of data/make_mixes.py. */
+static void types_are_those_of_llama_cpp(void **state)
+{
+    (void)state;
+    FILE *file = fopen(TEST_DATA "/mixes.txt", "r");
+    struct line line;
+    size_t n_lines = 0;
+    assert_non_null(file);
+    for (; read_line(file, &line); n_lines++) {
+        uint32_t layer = 0, n;
+        char type[16];
+        for (const char *run = line.types; run; run = strchr(run, ',')) {
+            run += *run == ',';
+            assert_int_equal(sscanf(run, "%15[^*]*%" SCNu32, type, &n), 2);
+            for (; n > 0; n--)
+                compare_type(&line, layer++, type);
+        }
+        assert_int_equal(layer, strstr(line.matrix, "blk.*") ? line.model.n_layers : 1);
+    }
+    assert_true(feof(file) && n_lines > 200);
+    fclose(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +203,7 @@ int main(void)
         cmocka_unit_test(the_output_gets_more_bits),
         cmocka_unit_test(vectors_norms_and_gates_of_experts_stay),
         cmocka_unit_test(names_are_found_in_any_case),
+        cmocka_unit_test(types_are_those_of_llama_cpp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
