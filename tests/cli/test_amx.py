@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 REFUSAL = "the system refused it for a test"
 
 
@@ -31,14 +33,14 @@ def bench(amx, **variables):
 
 def test_bench_takes_it(amx):
     done = bench(amx)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     assert ", amx kernels, 2 threads\nthis machine reads" in done.stdout
     assert " GMAC/s (8 bits, AMX)\n" in done.stdout
 
 
 def test_bench_says_what_the_system_refused(amx):
     done = bench(amx, EMULATED_AMX_REFUSAL=REFUSAL)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     assert f", avx512 kernels, 2 threads\namx: {REFUSAL}\nthis machine reads" in done.stdout
     assert " GMAC/s (8 bits, AVX-512 VNNI)\n" in done.stdout
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 SMALL = ("-p", "4,20", "-n", "6", "-b", "1,3", "-t", "2")
 
 
@@ -15,7 +17,7 @@ def bench(runnel, *args):
 
 def test_json(runnel, tiny):
     done = bench(runnel, "-m", tiny(), *SMALL, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     found = json.loads(done.stdout)
     assert set(found) == {"model", "threads", "machine", "prefill", "decode", "batch"}
     assert isinstance(found["model"], str) and found["threads"] == 2
@@ -35,7 +37,7 @@ def test_json(runnel, tiny):
 
 def test_text(runnel, tiny):
     done = bench(runnel, "-m", tiny("llama"), *SMALL, "--target-ms", "60000")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     assert re.search(r"reads [0-9.]+ GB/s and multiplies [0-9]+ GMAC/s \(8 bits, [A-Za-z0-9 -]+\)$", done.stdout, re.M)
     assert "limit" in done.stdout and "reached" in done.stdout
     rows = re.findall(r"^(prefill|decode|batch) +(\d+) +([0-9.]+) +([0-9.]+) +(\d+) % +([0-9.]+)", done.stdout, re.M)
@@ -57,7 +59,7 @@ def test_a_model_s_name_does_not_steer_the_terminal(runnel, tiny):
 
 def test_depth(runnel, tiny):
     done = bench(runnel, "-m", tiny(), *SMALL, "--depth", "600", "--repeat", "1")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     assert "decode starts behind 600 tokens" in done.stdout
     limits = {row[0]: float(row[1]) for row in re.findall(r"^(decode|batch) +\d+ +[0-9.]+ +([0-9.]+)", done.stdout, re.M)[:2]}
     # One stream and a batch of one differ in their depth alone: the cache must be read, too.
@@ -67,7 +69,7 @@ def test_depth(runnel, tiny):
 @pytest.mark.parametrize("n", ["1", "2"])
 def test_repeat(runnel, tiny, n):
     done = bench(runnel, "-m", tiny(), *SMALL, "--repeat", n, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     found = json.loads(done.stdout)
     assert all(value > 0 for value in (found["machine"]["read_gb_s"], found["machine"]["int8_gmac_s"], found["decode"]["tok_s"]))
 
@@ -80,7 +82,7 @@ def test_repeat(runnel, tiny, n):
 ])
 def test_wrong_usage(runnel, tiny, args, name):
     done = bench(runnel, "-m", tiny(), *args)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and name in done.stderr
+    assert (done.returncode, done.stdout, told(done.stderr).count("\n")) == (2, "", 1) and name in done.stderr
 
 
 def test_failures(runnel, tiny, tmp_path):
@@ -88,7 +90,7 @@ def test_failures(runnel, tiny, tmp_path):
                        (["-m", tiny(), "-p", "5000"], "1024"), (["-m", tiny(), "-d", "5000"], "1024"),
                        (["-m", tiny(), "--shared", "5000"], "1024")):  # past the model's context
         done = bench(runnel, *args)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and word in done.stderr
+        assert (done.returncode, done.stdout, told(done.stderr).count("\n")) == (1, "", 1) and word in done.stderr
     with open("/dev/full", "wb") as full:
         for args in ((), ("--json",)):
             done = subprocess.run([runnel, "bench", "-m", tiny(), *SMALL, *args], stdout=full, stderr=subprocess.PIPE,
@@ -99,6 +101,6 @@ def test_failures(runnel, tiny, tmp_path):
 @pytest.mark.parametrize("shared", ["0", "600"])
 def test_many_streams(runnel, tiny, shared):
     done = bench(runnel, "-m", tiny("long"), "-p", "4", "-n", "4", "-b", "32,64", "--shared", shared, "--repeat", "1")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     assert re.findall(r"^batch +(\d+) +[0-9.]+", done.stdout, re.M) == ["32", "64"]
     assert ("the sequences of a batch begin with the same 600 tokens" in done.stdout) == (shared == "600")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 TOKENS = 280  # ordinary tokens of a tiny model
 
 
@@ -33,7 +35,7 @@ def write_ids(tmp_path, n, n_tokens=TOKENS):
 
 
 def assert_fails(done, status, *words):
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
+    assert (done.returncode, done.stdout, told(done.stderr).count("\n")) == (status, "", 1), done.stderr
     for word in words:
         assert str(word) in done.stderr, done.stderr
 
@@ -41,7 +43,7 @@ def assert_fails(done, status, *words):
 def test_shape(runnel, tiny, tmp_path):
     model, n = tiny(), 19
     done = logits(runnel, model, write_ids(tmp_path, n), tmp_path / "out")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, told(done.stderr)) == (0, "", "")
     values = array.array("f", (tmp_path / "out").read_bytes())
     n_vocab = vocabulary(runnel, model)
     assert len(values) == n * n_vocab and all(map(math.isfinite, values))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 GREEDY = ("--temp", "0")
 
 
@@ -22,13 +24,13 @@ def answer(runnel, *args, **options):
     """The object of --json."""
     done = run(runnel, *args, "--json", **options)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == b""
+    assert told(done.stderr) == b""
     return json.loads(done.stdout)
 
 
 def assert_fails(done, status, *words):
     """One line on stderr with all of words, nothing on stdout."""
-    line = done.stderr.decode()
+    line = told(done.stderr).decode()
     assert (done.returncode, done.stdout, line.count("\n")) == (status, b"", 1), line
     for word in words:
         assert str(word) in line, line
@@ -349,8 +351,8 @@ def test_a_template_that_is_missing_or_cannot_be_run(runnel, tiny, tmp_path):
     template = tmp_path / "t.jinja"
     template.write_text("a\n{% if x %}")
     done = run(runnel, "-m", tiny("bare"), "-p", "x")
-    assert (done.returncode, done.stderr) == (1, b"runnel: the model has no chat template: choose one with --chat-template (r1, chatml), "
-                                                 b"or send the prompt raw\n")
+    assert (done.returncode, told(done.stderr)) == (1, b"runnel: the model has no chat template: choose one with --chat-template (r1, chatml), "
+                                                       b"or send the prompt raw\n")
     done = run(runnel, "-m", tiny(), "-p", "x", "--chat-template-file", str(template))
     assert done.returncode == 1
     assert b".gguf: --chat-template-file: the chat template cannot be run (chat template, line 2: " in done.stderr

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 GREEDY = ("--temp", "0", "-n", "6")
 
 
@@ -19,7 +21,7 @@ def run(runnel, *args, **options):
 
 def answer(runnel, *args, **options):
     done = run(runnel, *args, *GREEDY, "--json", **options)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, told(done.stderr)) == (0, b"")
     return json.loads(done.stdout)
 
 
@@ -111,7 +113,7 @@ def test_system_prompts(runnel, tiny, smollm2, tmp_path):
 ])
 def test_options_that_exclude_one_another(runnel, tiny, args, words):
     done = run(runnel, tiny(), *args)
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert (done.returncode, done.stdout, told(done.stderr).count(b"\n")) == (2, b"", 1)
     assert all(word in done.stderr.decode() for word in words), done.stderr
 
 
@@ -121,7 +123,7 @@ def test_options_that_exclude_one_another(runnel, tiny, args, words):
 ])
 def test_texts_that_cannot_be_had(runnel, tiny, args, words):
     done = run(runnel, tiny(), *args, input=b"piped")
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert (done.returncode, done.stdout, told(done.stderr).count(b"\n")) == (1, b"", 1)
     assert all(word in done.stderr.decode() for word in words), done.stderr
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from told import told
+
 SMALL = ("-p", "4", "-n", "2", "-b", "1", "-r", "1")
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -41,7 +43,7 @@ def group_of(quota_us):
 def bench(runnel, procs, *args):
     command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', procs, runnel, "bench", *SMALL, *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, told(done.stderr)) == (0, "")
     return done.stdout
 
 
