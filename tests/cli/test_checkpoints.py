@@ -1,70 +1,55 @@
 """Small models of Hugging Face's form (tests/data/checkpoints, made by make_checkpoints.py): converted, and their logits beside those
 that transformers computes in F32."""
-import array
-import base64
 import json
-import math
-import subprocess
-from pathlib import Path
+import shutil
 
 import pytest
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
-FOLDERS = sorted(path.name for path in CHECKPOINTS.iterdir()) if CHECKPOINTS.is_dir() else [
-    pytest.param("", marks=pytest.mark.skip(reason="tests/data/make_checkpoints.py has not been run"))]
-GAP = 1e-3  # of the reference's two largest logits: what is nearer may change places
+import checkpoints
+
+BOUND = 1e-6  # of the mean KL divergence
 
 
-@pytest.fixture(params=FOLDERS)
-def checkpoint(request, runnel, tmp_path):
-    """A folder's reference.json, and the model converted, with the ids in a file."""
-    folder = CHECKPOINTS / request.param
-    reference = json.loads((folder / "reference.json").read_text())
-    done = subprocess.run([runnel, "convert", str(folder), str(tmp_path / "model.gguf"), "--type", "F32"], capture_output=True,
-                          text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "ids.json").write_text(json.dumps(reference["ids"]))
-    return reference, tmp_path
+def test_all_are_there():
+    found = sorted(path.name for path in checkpoints.CHECKPOINTS.iterdir())
+    assert found == sorted(checkpoints.NAMES), "tests/data/make_checkpoints.py makes them"
 
 
-def logits_in_steps(runnel, folder, chunk):
-    done = subprocess.run([runnel, "logits", "-m", str(folder / "model.gguf"), "--ids", str(folder / "ids.json"), "-o",
-                           str(folder / "out"), "--chunk", str(chunk)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return (folder / "out").read_bytes()
+@pytest.mark.parametrize("name", checkpoints.NAMES)
+def test_logits_are_those_of_transformers(runnel, tmp_path, name):
+    """And in steps of 1, 37 and 64 tokens the same bits."""
+    reference, model = checkpoints.read_reference(name), tmp_path / "model.gguf"
+    checkpoints.convert(runnel, checkpoints.CHECKPOINTS / name, model)
+    content = checkpoints.logits(runnel, model, reference.ids)
+    mean, others = checkpoints.compare(reference, content)
+    assert mean < BOUND, mean
+    assert not others, f"another token is likeliest after {others}"
+    for chunk in (1, 37, 64):
+        assert checkpoints.logits(runnel, model, reference.ids, "--chunk", chunk) == content, f"in steps of {chunk}"
 
 
-def rows_of(values, n):
-    return [values[i * n:(i + 1) * n] for i in range(len(values) // n)]
+@pytest.mark.parametrize("name", checkpoints.NAMES)
+def test_both_forms_of_config(runnel, tmp_path, name):
+    """The file is the same, whichever form config.json has."""
+    files = []
+    for form in ("own", "other"):
+        folder = tmp_path / form / name
+        shutil.copytree(checkpoints.CHECKPOINTS / name, folder)
+        if form == "other":
+            config = json.loads((folder / "config.json").read_text())
+            other = checkpoints.to_other_form(config)
+            assert ("rope_parameters" in config) != ("rope_parameters" in other)
+            (folder / "config.json").write_text(json.dumps(other))
+        checkpoints.convert(runnel, folder, tmp_path / f"{form}.gguf")
+        files.append((tmp_path / f"{form}.gguf").read_bytes())
+    assert files[0] == files[1]
 
 
-def log_probabilities(row):
-    largest = max(row)
-    total = math.log(math.fsum(math.exp(value - largest) for value in row))
-    return [value - largest - total for value in row]
-
-
-def divergence(expected, found):
-    expected, found = log_probabilities(expected), log_probabilities(found)
-    return math.fsum(math.exp(p) * (p - q) for p, q in zip(expected, found))
-
-
-def test_logits_are_those_of_transformers(runnel, checkpoint):
-    reference, folder = checkpoint
-    expected = array.array("f", base64.b64decode(reference["logits"]))
-    n_vocab = len(expected) // len(reference["positions"])
-    found = rows_of(array.array("f", logits_in_steps(runnel, folder, 512)), n_vocab)
-    assert len(found) == len(reference["ids"])
-    divergences = []
-    for position, row in zip(reference["positions"], rows_of(expected, n_vocab)):
-        divergences.append(divergence(row, found[position]))
-        first, second = sorted(row, reverse=True)[:2]
-        if first - second > GAP:
-            assert max(found[position]) == found[position][row.index(first)], f"after token {position}"
-    assert sum(divergences) / len(divergences) < 1e-6, divergences
-
-
-def test_steps_change_no_bit(runnel, checkpoint):
-    _, folder = checkpoint
-    expected = logits_in_steps(runnel, folder, 64)
-    assert logits_in_steps(runnel, folder, 1) == expected and logits_in_steps(runnel, folder, 37) == expected
+@pytest.mark.parametrize("name, mistake", checkpoints.MISTAKES)
+def test_mistakes_show(runnel, tmp_path, name, mistake):
+    """The bound above is one that a reader with this mistake would not pass."""
+    reference, model = checkpoints.read_reference(name), tmp_path / "model.gguf"
+    checkpoints.spoil(name, mistake, tmp_path / "folder")
+    checkpoints.convert(runnel, tmp_path / "folder", model)
+    mean, _ = checkpoints.compare(reference, checkpoints.logits(runnel, model, reference.ids))
+    assert mean > 20 * BOUND, mean
