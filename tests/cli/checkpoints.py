@@ -145,7 +145,7 @@ def leave_out_query_scale(config):
 
 
 def change_epsilon(config):
-    config["rms_norm_eps"] = 1e-3
+    config["rms_norm_eps"] = 1e-2
 
 
 IN_CONFIG = {
