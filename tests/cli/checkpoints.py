@@ -88,7 +88,7 @@ def to_other_form(config):
     if "sliding_attention" in parameters:
         config["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
         config["sliding_window_pattern"] = config.pop("_sliding_window_pattern")
-    del config["layer_types"]
+    config.pop("layer_types", None)
     config["torch_dtype"] = config.pop("dtype")
     return config
 
@@ -107,7 +107,7 @@ def scaling_of(config):
 
 
 def change_base(config):
-    rotation_of(config)["rope_theta"] *= 1.25
+    rotation_of(config)["rope_theta"] /= 10
 
 
 def change_local_base(config):
@@ -129,7 +129,7 @@ def change_factor(config):
 
 
 def change_original_context(config):
-    scaling_of(config)["original_max_position_embeddings"] *= 2
+    scaling_of(config)["original_max_position_embeddings"] *= 4
 
 
 def leave_out_yarn_attention(config):
@@ -145,7 +145,7 @@ def leave_out_query_scale(config):
 
 
 def change_epsilon(config):
-    config["rms_norm_eps"] = 1e-3
+    config["rms_norm_eps"] = 1e-2
 
 
 IN_CONFIG = {

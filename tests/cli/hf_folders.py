@@ -42,14 +42,14 @@ def to_bytes(values, dtype):
 
 def write_safetensors(path, tensors, metadata=None):
     """tensors: {name: (values, dtype)}."""
-    header, data = {}, b""
+    header, contents, end = {}, [], 0
     if metadata:
         header["__metadata__"] = metadata
     for name, (values, dtype) in tensors.items():
-        content = to_bytes(values, dtype)
-        header[name] = {"dtype": dtype, "shape": list(np.shape(values)), "data_offsets": [len(data), len(data) + len(content)]}
-        data += content
-    write_raw_safetensors(path, header, data)
+        contents.append(to_bytes(values, dtype))
+        header[name] = {"dtype": dtype, "shape": list(np.shape(values)), "data_offsets": [end, end + len(contents[-1])]}
+        end += len(contents[-1])
+    write_raw_safetensors(path, header, b"".join(contents))
 
 
 def write_raw_safetensors(path, header, data=b""):
