@@ -17,23 +17,41 @@ static float round_to_f16(float value)
     return rounded == 0 && value != 0 ? copysignf(0x1p-24f, value) : rounded;
 }
 
+static float sum_lanes(lanes value, int first, int n)
+{
+    float sum = 0;
+    for (int l = first; l < first + n; l++)
+        sum += value[l];
+    return sum;
+}
+
 /* Weights ------------------------------------------------------------------------------------------------- */
 
-/* What the error of each of n values weighs; only the proportions matter. A column whose importance is 0 weighs a little all
- * the same, or its codes would be anything. Where no importance is known, large values weigh more: in real models they
- * tend to stand in columns with large inputs (measured on SmolLM2-135M). */
+/* What the error of each of n values, a multiple of LANES, weighs; only the proportions matter. A column whose importance is 0
+ * weighs a little all the same, or its codes would be anything. Where no importance is known, large values weigh more: in real
+ * models they tend to stand in columns with large inputs (measured on SmolLM2-135M). */
 static void weigh(const float *x, const float *importance, int n, float *w)
 {
-    float largest = 0, squares = 0;
-    for (int i = 0; i < n; i++) {
-        largest = importance && importance[i] > largest ? importance[i] : largest;
-        squares += x[i] * x[i];
+    lanes largest_by_lane = lanes_of(0), squares = lanes_of(0), value;
+    for (int i = 0; i < n; i += LANES) {
+        memcpy(&value, x + i, sizeof value);
+        squares += value * value;
+        if (importance) {
+            memcpy(&value, importance + i, sizeof value);
+            largest_by_lane = lanes_higher(largest_by_lane, value);
+        }
     }
-    float per_largest = 1 / largest, deviation = sqrtf(squares / (float)n);
+    float largest = 0;
+    for (int l = 0; l < LANES; l++)
+        largest = largest_by_lane[l] > largest ? largest_by_lane[l] : largest;
+    float per_largest = 1 / largest, deviation = sqrtf(sum_lanes(squares, 0, LANES) / (float)n);
     float per_deviation = deviation > 0 ? 1 / deviation : 0;
     bool known = largest > 0 && per_largest < INFINITY;
-    for (int i = 0; i < n; i++)
-        w[i] = known ? importance[i] * per_largest + 1e-5f : fabsf(x[i]) * per_deviation + 4;
+    for (int i = 0; i < n; i += LANES) {
+        memcpy(&value, (known ? importance : x) + i, sizeof value);
+        value = known ? value * per_largest + 1e-5f : lanes_abs(value) * per_deviation + 4;
+        memcpy(w + i, &value, sizeof value);
+    }
 }
 
 /* The lanes from `first` on get sub-blocks of n values. */
@@ -143,14 +161,6 @@ SEARCH lanes search_scales(const struct group *group, int n, const struct code_r
     return best;
 }
 
-static float sum_lanes(lanes value, int first, int n)
-{
-    float sum = 0;
-    for (int l = first; l < first + n; l++)
-        sum += value[l];
-    return sum;
-}
-
 SEARCH struct scaled_block find_scaled_block(const struct group *group, int n, int n_subs,
                                              const struct code_range range, float low, float high,
                                              const float *shares, int n_shares, const float *d_shares,
@@ -193,26 +203,45 @@ struct affine_block {
     float error;
 };
 
-/* The best scales and minimums near a guess for given d and dmin, both by lane. The values of a code's middle are kept where
- * they are while the scale changes. */
-SEARCH void search_pairs(const struct group *group, int n, const struct code_range range, float largest,
-                         lanes d, lanes dmin, lanes *scales, lanes *minimums, int radius, int min_radius,
-                         lanes *error)
+/* Scales and minimums, and the least error that they left so far. */
+struct pairs {
+    lanes scales, minimums, error;
+};
+
+SEARCH void keep_better(struct pairs *best, lanes scale, lanes minimum, lanes error)
 {
-    lanes scale0 = *scales, minimum0 = *minimums, per_dmin = lanes_inverse(dmin);
-    *error = lanes_of(INFINITY);
+    lanes_mask better = error < best->error;
+    best->error = lanes_select(better, error, best->error);
+    best->scales = lanes_select(better, scale, best->scales);
+    best->minimums = lanes_select(better, minimum, best->minimums);
+}
+
+/* The best scales and minimums near a guess for given d and dmin, both by lane; of 2 min_radius + 1 minimums, rounded up to
+ * threes. The values of a code's middle are kept where they are while the scale changes. */
+SEARCH struct pairs search_pairs(const struct group *group, int n, const struct code_range range,
+                                 float largest, lanes d, lanes dmin, struct pairs guess, int radius,
+                                 int min_radius)
+{
+    struct pairs best = guess;
+    lanes per_dmin = lanes_inverse(dmin);
+    best.error = lanes_of(INFINITY);
     for (int k = -radius; k <= radius; k++) {
-        lanes scale = lanes_between(lanes_of(1), scale0 + (float)k, lanes_of(largest));
-        lanes middle = minimum0 + lanes_nearest((scale - scale0) * d * (range.high * 0.5f) * per_dmin);
-        for (int i = -min_radius; i <= min_radius; i++) {
-            lanes minimum = lanes_between(lanes_of(0), middle + (float)i, lanes_of(largest));
-            lanes tried = group_error(group, n, range, scale * d, -(minimum * dmin));
-            lanes_mask better = tried < *error;
-            *error = lanes_select(better, tried, *error);
-            *scales = lanes_select(better, scale, *scales);
-            *minimums = lanes_select(better, minimum, *minimums);
+        lanes scale = lanes_between(lanes_of(1), guess.scales + (float)k, lanes_of(largest));
+        lanes middle =
+            guess.minimums + lanes_nearest((scale - guess.scales) * d * (range.high * 0.5f) * per_dmin);
+        for (int i = -min_radius; i <= min_radius; i += 3) {
+            lanes from = middle + (float)i;
+            struct lanes_3 minimum = {lanes_between(lanes_of(0), from, lanes_of(largest)),
+                                      lanes_between(lanes_of(0), from + 1, lanes_of(largest)),
+                                      lanes_between(lanes_of(0), from + 2, lanes_of(largest))};
+            struct lanes_3 base = {-(minimum.a * dmin), -(minimum.b * dmin), -(minimum.c * dmin)};
+            struct lanes_3 error = group_errors(group, n, range, scale * d, base);
+            keep_better(&best, scale, minimum.a, error.a);
+            keep_better(&best, scale, minimum.b, error.b);
+            keep_better(&best, scale, minimum.c, error.c);
         }
     }
+    return best;
 }
 
 /* d and dmin of least squares for scales, minimums and the codes that go with them; false: they are not determined. */
@@ -249,7 +278,7 @@ SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, con
     struct affine found = find_affine(group, n, range, true, effort.shares, effort.n_shares);
     struct sums sums;
     sum_values(group, n, &sums);
-    lanes d = lanes_of(0), dmin = lanes_of(0), scales, minimums, error;
+    lanes d = lanes_of(0), dmin = lanes_of(0);
     for (int b = 0; b < LANES / n_subs; b++) {
         float step = 0, base = 0;
         for (int l = b * n_subs; l < (b + 1) * n_subs; l++) {
@@ -264,23 +293,23 @@ SEARCH void find_affine_blocks(const struct group *group, int n, int n_subs, con
             dmin[l] = round_to_f16(-base / largest);
         }
     }
-    scales = lanes_nearest(found.step * lanes_inverse(d));
-    minimums = lanes_nearest(-found.base * lanes_inverse(dmin));
+    struct pairs pairs = {.scales = lanes_nearest(found.step * lanes_inverse(d)),
+                          .minimums = lanes_nearest(-found.base * lanes_inverse(dmin))};
     for (int round = 0; round < 3; round++) {
-        search_pairs(group, n, range, largest, d, dmin, &scales, &minimums, round ? 1 : effort.radius,
-                     round ? 1 : effort.min_radius, &error);
-        sum_codes(group, n, range, lanes_inverse(scales * d), -(minimums * dmin) * lanes_inverse(scales * d),
-                  &sums);
+        pairs = search_pairs(group, n, range, largest, d, dmin, pairs, round ? 1 : effort.radius,
+                             round ? 1 : effort.min_radius);
+        lanes inverse = lanes_inverse(pairs.scales * d);
+        sum_codes(group, n, range, inverse, -(pairs.minimums * dmin) * inverse, &sums);
         for (int b = 0; b < LANES / n_subs; b++) {
             int first = b * n_subs;
-            float total = sum_lanes(error, first, n_subs), new_d, new_dmin;
+            float total = sum_lanes(pairs.error, first, n_subs), new_d, new_dmin;
             if (total < best[b].error)
                 best[b] = (struct affine_block){.d = d[first],
                                                 .dmin = dmin[first],
-                                                .scales = scales,
-                                                .minimums = minimums,
+                                                .scales = pairs.scales,
+                                                .minimums = pairs.minimums,
                                                 .error = total};
-            if (!solve_block(&sums, scales, minimums, first, n_subs, &new_d, &new_dmin))
+            if (!solve_block(&sums, pairs.scales, pairs.minimums, first, n_subs, &new_d, &new_dmin))
                 continue;
             for (int l = first; l < first + n_subs; l++) {
                 d[l] = round_to_f16(new_d);
