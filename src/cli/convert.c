@@ -1,10 +1,10 @@
 /* convert.c: the command `runnel convert`: a Hugging Face folder to a GGUF file. One thread. */
 #include "model/formats/convert.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/size_text.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -34,19 +34,10 @@ const struct options_table convert_table = {"runnel convert",
                                             "(AWQ, GPTQ).",
                                             convert_specs, OPTION_COUNT(convert_specs)};
 
-/* Set by Ctrl-C: what was written goes, and nothing is left. */
-static volatile sig_atomic_t is_interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    is_interrupted = 1;
-}
-
 static bool show_progress(void *user, uint64_t done, uint64_t total)
 {
     progress_update(user, done, total);
-    return !is_interrupted;
+    return !interrupt_came();
 }
 
 static void show_remark(void *user, const char *line)
@@ -74,9 +65,7 @@ static int convert(const struct convert_settings *settings)
                                       .user = &progress};
     if (settings->type)
         options.has_type = convert_find_type(settings->type, &options.type);
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    interrupt_watch_each();
     progress_start(&progress, "writing", 0);
     int code = convert_folder(&options, &error);
     progress_end(&progress);

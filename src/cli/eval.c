@@ -330,6 +330,8 @@ static int read_files(struct evaluation *evaluation, runnel_error *error)
         failure = cli_check_utf8(settings->text, evaluation->text, evaluation->len, error);
     if (!failure && settings->write_reference)
         failure = reference_check_place(settings->write_reference, error);
+    if (!failure && settings->write_reference)
+        failure = cli_check_output(settings->write_reference, settings->model, settings->text, error);
     if (!failure && settings->reference)
         failure = reference_open(&evaluation->reference, settings->reference, error);
     return failure;

@@ -12,12 +12,24 @@ static void on_interrupt(int signal_number)
     atomic_store(&came, true);
 }
 
-void interrupt_watch(void)
+static void watch(bool each)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = each ? 0 : (int)SA_RESETHAND}, before;
     atomic_store(&came, false);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
+}
+
+void interrupt_watch(void)
+{
+    watch(false);
+}
+
+void interrupt_watch_each(void)
+{
+    watch(true);
 }
 
 bool interrupt_came(void)

@@ -4,24 +4,21 @@
 #include "cli/catalogue.h"
 #include "cli/cli.h"
 #include "cli/imatrix_file.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/size_text.h"
 
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/near_name.h"
+#include "base/new_file.h"
 #include "model/mixes.h"
 #include "model/rewrite.h"
-
-/* Set by Ctrl-C; a signal handler has no other way to speak. */
-static volatile sig_atomic_t interrupted;
 
 struct quantize_settings {
     const char *model, *output, *type, *imatrix;
@@ -67,12 +64,6 @@ struct quantizing {
     uint64_t n_bytes, n_weights;    /* of what will be written */
     struct progress progress;
 };
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
 
 /* What is to become of each tensor ------------------------------------------------------------------------ */
 
@@ -182,22 +173,19 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
     struct quantizing *it = user;
     progress_update(&it->progress, done, total);
-    return !interrupted;
+    return !interrupt_came();
 }
 
-/* The file that is read must not be the one that is written, by whatever name. */
-static int check_output(const char *from, const char *to, runnel_error *error)
+/* The output takes the place of nothing that it is made of: no part of the model, no importance file. */
+static int check_sources(const struct quantizing *it, runnel_error *error)
 {
-    struct stat source, target;
-    if (stat(to, &target))
-        return RUNNEL_OK;
-    if (!S_ISREG(target.st_mode))
-        return error_set(error, RUNNEL_EINVAL,
-                         "%s: expected a file or nothing there, found a folder or a device", to);
-    if (stat(from, &source) == 0 && source.st_dev == target.st_dev && source.st_ino == target.st_ino)
-        return error_set(error, RUNNEL_EINVAL, "%s: expected another file to write than the one that is read",
-                         to);
-    return RUNNEL_OK;
+    const struct quantize_settings *settings = it->settings;
+    int code = RUNNEL_OK;
+    for (size_t i = 0; i < gguf_n_parts(it->gguf) && !code; i++)
+        code = new_file_check_spares(settings->output, gguf_part_path(it->gguf, i), error);
+    if (!code && settings->imatrix)
+        code = new_file_check_spares(settings->output, settings->imatrix, error);
+    return code;
 }
 
 static int write_file(struct quantizing *it, runnel_error *error)
@@ -214,10 +202,7 @@ static int write_file(struct quantizing *it, runnel_error *error)
         .on_progress = on_progress,
         .user = it,
     };
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    interrupt_watch_each();
     progress_start(&it->progress, settings->output, 0);
     int code = model_rewrite(&rewrite, writer, settings->output, error);
     progress_end(&it->progress);
@@ -239,9 +224,11 @@ static int quantize(struct quantizing *it, runnel_error *error)
     char path[PATH_MAX];
     int code = catalogue_resolve(settings->model, path, sizeof path, error);
     if (!code)
-        code = check_output(path, settings->output, error);
+        code = new_file_check(settings->output, error);
     if (!code)
         code = gguf_open(path, &it->gguf, error);
+    if (!code)
+        code = check_sources(it, error);
     if (!code && settings->imatrix)
         code = imatrix_file_read(settings->imatrix, &it->imatrix, error);
     if (!code)

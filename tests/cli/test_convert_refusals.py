@@ -421,7 +421,7 @@ def start(runnel, folder, out, **options):
     return subprocess.Popen([runnel, "convert", folder, out], stderr=subprocess.PIPE, text=True, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted(runnel, tmp_path, number):
     """In the middle, which is certain: the file that is written is a FIFO that nobody reads on."""
     folder, part = make_large(tmp_path, 100_000), tmp_path / "out.gguf.part"

@@ -298,7 +298,7 @@ def wide_source(tiny, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_it_leaves_nothing(runnel, tiny, tmp_path, number):
     source, out = wide_source(tiny, tmp_path), tmp_path / "out.gguf"
     before = leftovers(tmp_path)
