@@ -97,8 +97,10 @@ void near_name_consider(struct near_name *near, const char *name, size_t len)
         distance = 1;
     if (is_word_for(near->wanted, folded))
         distance = 0;
-    if (distance < near->distance) {
+    bool is_nearer = distance < near->distance || (distance == near->distance && begins && !near->begins);
+    if (is_nearer) {
         near->distance = distance;
+        near->begins = begins;
         memcpy(near->nearest, name, len);
         near->nearest[len] = 0;
     }

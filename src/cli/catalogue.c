@@ -205,8 +205,9 @@ static void consider_folder(struct near_name *near, const char *folder)
 {
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char path[4096];
         size_t len = catalogue_stem(entry->d_name);
-        if (len < strlen(entry->d_name))
+        if (len < strlen(entry->d_name) && is_there(path, sizeof path, folder, entry->d_name, ""))
             near_name_consider(near, entry->d_name, len);
     }
     if (dir)

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/new_file.h"
+#include "base/split_name.h"
 #include "base/utf8.h"
 #include "cli/catalogue.h"
 #include "cli/environment.h"
@@ -64,6 +66,22 @@ int cli_find_model(const char *name, runnel_error *error)
 {
     char path[PATH_MAX];
     return catalogue_resolve(name, path, sizeof path, error);
+}
+
+int cli_check_output(const char *output, const char *model, const char *other, runnel_error *error)
+{
+    char path[PATH_MAX];
+    struct split_name name;
+    int failure = catalogue_resolve(model, path, sizeof path, error);
+    if (failure)
+        return failure;
+    unsigned n_parts = split_name_read(path, strlen(path), &name) ? name.count : 1;
+    for (unsigned number = 1; number <= n_parts && !failure; number++) {
+        if (n_parts > 1)
+            split_name_renumber(path, &name, number);
+        failure = new_file_check_spares(output, path, error);
+    }
+    return failure ? failure : new_file_check_spares(output, other, error);
 }
 
 void cli_name_template_options(runnel_error *error)

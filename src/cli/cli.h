@@ -49,6 +49,8 @@ void cli_tell_warning(const runnel_model *model);
 
 /* Whether there is a file for a path or a pulled name; what is in it, opening tells. */
 int cli_find_model(const char *name, runnel_error *error);
+/* Whether a file can be written at output and leave alone what is read: the model, all of its parts, and another file. */
+int cli_check_output(const char *output, const char *model, const char *other, runnel_error *error);
 
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 /* chat_template: a name, chat_template_file: a file of one; NULL: the model's own. */

@@ -65,7 +65,7 @@ static int convert(const struct convert_settings *settings)
                                       .user = &progress};
     if (settings->type)
         options.has_type = convert_find_type(settings->type, &options.type);
-    interrupt_watch();
+    interrupt_watch_each();
     progress_start(&progress, "writing", 0);
     int code = convert_folder(&options, &error);
     progress_end(&progress);

@@ -156,6 +156,9 @@ static int cut_text(struct evaluation *evaluation, runnel_error *error)
 static int answer_prompts(struct evaluation *evaluation, runnel_error *error)
 {
     const struct eval_settings *settings = evaluation->settings;
+    if (strlen(evaluation->text) != evaluation->len)
+        return error_set(error, RUNNEL_EINVAL, "%s: expected a prompt a line, found a zero byte",
+                         settings->text);
     size_t n = own_answers_count(evaluation->text);
     int failure = start_engine(evaluation, context_of(evaluation), n ? n : 1, error);
     if (!failure)
@@ -330,6 +333,8 @@ static int read_files(struct evaluation *evaluation, runnel_error *error)
         failure = cli_check_utf8(settings->text, evaluation->text, evaluation->len, error);
     if (!failure && settings->write_reference)
         failure = reference_check_place(settings->write_reference, error);
+    if (!failure && settings->write_reference)
+        failure = cli_check_output(settings->write_reference, settings->model, settings->text, error);
     if (!failure && settings->reference)
         failure = reference_open(&evaluation->reference, settings->reference, error);
     return failure;

@@ -12,6 +12,7 @@
 #include "cli/text_chunks.h"
 
 #include "base/error.h"
+#include "base/new_file.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -268,9 +269,6 @@ static int take_what_is_there(const char *path, struct imatrix **imatrix, runnel
     struct stat status;
     if (stat(path, &status))
         return RUNNEL_OK;
-    if (!S_ISREG(status.st_mode))
-        return error_set(error, RUNNEL_EINVAL,
-                         "%s: expected a file or nothing there, found a folder or a device", path);
     int failure = imatrix_file_read(path, &found, error);
     if (failure)
         return failure;
@@ -318,7 +316,7 @@ static int compute_chunks(struct gathering *gathering, const struct imatrix_sett
         failure = compute_chunk(gathering, chunk, ids, error);
         if (!failure && (chunk + 1 - written >= (size_t)settings->n_save || chunk + 1 == n_chunks)) {
             failure = imatrix_file_write(gathering->imatrix, settings->output, error);
-            written = chunk + 1;
+            written = failure ? written : chunk + 1;
         }
     }
     progress_end(&gathering->progress);
@@ -346,6 +344,8 @@ static int gather(struct gathering *gathering, const runnel_model *model,
         failure = mark_model(gathering->engine, model, text, ids, gathering->imatrix->model_mark, error);
     if (!failure)
         failure = take_what_is_there(settings->output, &gathering->imatrix, error);
+    if (!failure)
+        failure = cli_check_output(settings->output, settings->model, settings->text, error);
     if (!failure && gathering->imatrix->n_chunks)
         fprintf(stderr, "%s: goes on behind chunk %u\n", settings->output, gathering->imatrix->n_chunks);
     if (!failure)
@@ -397,6 +397,8 @@ static int run(const struct imatrix_settings *settings)
                                                 .n_tokens_min = 1,
                                                 .special = settings->special};
     int failure = cli_find_model(settings->model, &error);
+    if (!failure)
+        failure = new_file_check(settings->output, &error);
     if (!failure)
         failure = cli_read_file(settings->text, &text, &len, &error);
     if (!failure)

@@ -116,6 +116,21 @@ static int read_values(const struct gguf *gguf, const struct gguf_tensor *tensor
     return code;
 }
 
+/* The mean square of each column is a number. */
+static int check_means(const struct imatrix_entry *entry, runnel_error *error)
+{
+    for (size_t part = 0; part < entry->n_parts; part++)
+        for (size_t i = 0; i < entry->n_columns; i++) {
+            float sum = entry->sums[part * entry->n_columns + i], count = entry->counts[part];
+            if (count > 0 && !isfinite(sum / count))
+                return error_set(
+                    error, RUNNEL_EFORMAT,
+                    "tensor \"%s%s\": expected sums over as many tokens as they say, found %g over %g",
+                    entry->name, sums_suffix, (double)sum, (double)count);
+        }
+    return RUNNEL_OK;
+}
+
 static int read_entry(const struct gguf *gguf, const struct gguf_tensor *sums, const char *stem,
                       struct imatrix *imatrix, runnel_error *error)
 {
@@ -140,7 +155,9 @@ static int read_entry(const struct gguf *gguf, const struct gguf_tensor *sums, c
     if (!entry)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the importance of \"%s\"", stem);
     int code = read_values(gguf, sums, entry->sums, (size_t)(sums->dims[0] * n_parts), error);
-    return code ? code : read_values(gguf, counts, entry->counts, (size_t)n_parts, error);
+    if (!code)
+        code = read_values(gguf, counts, entry->counts, (size_t)n_parts, error);
+    return code ? code : check_means(entry, error);
 }
 
 static int read_datasets(const struct gguf *gguf, struct imatrix *imatrix, runnel_error *error)

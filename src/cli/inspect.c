@@ -142,8 +142,31 @@ static void label(const char *name)
 static void line_text(const char *name, struct gguf_string text)
 {
     label(name);
-    print_text(text);
+    if (text.len)
+        print_text(text);
+    else
+        printf("none");
     putchar('\n');
+}
+
+/* "gpt2, qwen2, 151936 tokens": the second word only where there is one. */
+static void print_tokenizer(const struct inspection *it)
+{
+    label("tokenizer");
+    if (!it->tokenizer.len && !it->n_tokens) {
+        printf("none\n");
+        return;
+    }
+    if (it->tokenizer.len)
+        print_text(it->tokenizer);
+    else
+        printf("without a kind");
+    printf(", ");
+    if (it->pre.len) {
+        print_text(it->pre);
+        printf(", ");
+    }
+    printf("%zu tokens\n", it->n_tokens);
 }
 
 static void line_bytes(const char *name, uint64_t n_bytes)
@@ -215,11 +238,7 @@ static void print_inspection(const struct inspection *it)
         label("cache per token");
         printf("%" PRIu64 " bytes at 16 bits a value\n", kv_bytes_per_token(&it->config));
     }
-    label("tokenizer");
-    print_text(it->tokenizer);
-    printf(", ");
-    print_text(it->pre);
-    printf(", %zu tokens\n", it->n_tokens);
+    print_tokenizer(it);
     for (size_t s = 0; s < it->n_specials; s++) {
         label(s ? "" : "special tokens");
         printf("%-9s %6" PRIu32 "  ", it->specials[s].role, it->specials[s].id);

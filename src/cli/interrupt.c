@@ -13,14 +13,24 @@ static void on_interrupt(int signal_number)
     atomic_store(&came, true);
 }
 
-void interrupt_watch(void)
+static void watch(bool each)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND}, before;
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = each ? 0 : (int)SA_RESETHAND}, before;
     atomic_store(&came, false);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
             sigaction(signals[i], &action, NULL);
+}
+
+void interrupt_watch(void)
+{
+    watch(false);
+}
+
+void interrupt_watch_each(void)
+{
+    watch(true);
 }
 
 bool interrupt_came(void)

@@ -124,7 +124,8 @@ static int run(const struct logits_settings *settings)
     runnel_error error;
     int32_t *ids;
     size_t n_ids;
-    if (cli_find_model(settings->model, &error) || read_ids(settings->ids, &ids, &n_ids, &error))
+    if (cli_check_output(settings->output, settings->model, settings->ids, &error) ||
+        read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
     int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);

@@ -4,10 +4,12 @@
 #include "base/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Writing ------------------------------------------------------------------------------------------------- */
 
@@ -16,14 +18,30 @@ static int fail(runnel_error *error, int code, const char *path, const char *wha
     return error_set(error, code, "%s: %s", path, what);
 }
 
+static int open_new_file(struct logits_output *output, runnel_error *error)
+{
+    int code = new_file_open(&output->new_file, output->path, error);
+    if (code)
+        return code;
+    int copy = dup(output->new_file.fd); /* fclose closes it */
+    output->file = copy < 0 ? NULL : fdopen(copy, "wb");
+    if (output->file)
+        return RUNNEL_OK;
+    code = fail(error, RUNNEL_EIO, output->path, strerror(errno));
+    if (copy >= 0)
+        close(copy);
+    return new_file_close(&output->new_file, code, error);
+}
+
 int logits_output_open(struct logits_output *output, const char *path, runnel_error *error)
 {
     struct stat status;
-    *output = (struct logits_output){.file = fopen(path, "wb"), .path = path};
-    if (!output->file)
-        return fail(error, RUNNEL_EIO, path, strerror(errno));
-    output->is_file = !fstat(fileno(output->file), &status) && S_ISREG(status.st_mode);
-    return RUNNEL_OK;
+    *output = (struct logits_output){.path = path};
+    output->is_file = stat(path, &status) || S_ISREG(status.st_mode);
+    if (output->is_file)
+        return open_new_file(output, error);
+    output->file = fopen(path, "wb");
+    return output->file ? RUNNEL_OK : fail(error, RUNNEL_EIO, path, strerror(errno));
 }
 
 bool logits_output_write(struct logits_output *output, const void *bytes, size_t n)
@@ -40,9 +58,7 @@ int logits_output_close(struct logits_output *output, int failure, runnel_error 
         output->write_error = errno;
     if (output->write_error)
         failure = fail(error, RUNNEL_EIO, output->path, strerror(output->write_error));
-    if (failure && output->is_file)
-        remove(output->path);
-    return failure;
+    return output->is_file ? new_file_close(&output->new_file, failure, error) : failure;
 }
 
 /* Sequences ----------------------------------------------------------------------------------------------- */
@@ -113,7 +129,9 @@ int reference_check_place(const char *path, runnel_error *error)
 {
     char found[sizeof magic];
     struct stat status;
-    if (stat(path, &status) || !S_ISREG(status.st_mode) || !status.st_size)
+    if (stat(path, &status))
+        return new_file_check(path, error);
+    if (!S_ISREG(status.st_mode) || !status.st_size)
         return RUNNEL_OK;
     FILE *file = fopen(path, "rb");
     bool is_reference =
@@ -235,9 +253,19 @@ static int read_header(struct reference *reference, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* A FIFO that nobody writes to would be waited for without an end. */
+static FILE *open_to_read(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (!file && fd >= 0)
+        close(fd);
+    return file;
+}
+
 int reference_open(struct reference *reference, const char *path, runnel_error *error)
 {
-    *reference = (struct reference){.file = fopen(path, "rb"), .path = path};
+    *reference = (struct reference){.file = open_to_read(path), .path = path};
     if (!reference->file)
         return fail(error, RUNNEL_EIO, path, strerror(errno));
     int failure = read_header(reference, error);

@@ -9,18 +9,19 @@
 #ifndef RUNNEL_CLI_LOGITS_FILE_H
 #define RUNNEL_CLI_LOGITS_FILE_H
 
-#include "runnel.h"
+#include "base/new_file.h"
 
 #include <stdio.h>
 
 /* Writing ------------------------------------------------------------------------------------------------- */
 
-/* A file that is written; no half of one is left after a failure. A device or a pipe stays. */
+/* A file that gets its name when it is whole, or a device or a pipe. */
 struct logits_output {
     FILE *file;
     const char *path; /* the caller's */
     bool is_file;
-    int write_error; /* errno of the write that failed; 0: none did */
+    struct new_file new_file; /* if it is one */
+    int write_error;          /* errno of the write that failed; 0: none did */
 };
 
 int logits_output_open(struct logits_output *output, const char *path, runnel_error *error);

@@ -109,6 +109,18 @@ static void format_numbers(const struct progress *progress, uint64_t done, uint6
     }
 }
 
+/* How many bytes of the numbers fit: all, or those before a gap between two of them. */
+static int fitting(const char *numbers, int room)
+{
+    int len = (int)strlen(numbers);
+    if (len <= room)
+        return len;
+    for (int at = room; at > 0; at--)
+        if (numbers[at] == ' ' && numbers[at + 1] == ' ')
+            return at;
+    return room > 0 ? room : 0;
+}
+
 static void draw_bar(const struct progress *progress, const char *numbers, double share, bool known)
 {
     struct winsize window;
@@ -127,8 +139,8 @@ static void draw_bar(const struct progress *progress, const char *numbers, doubl
             fputc(i < full ? '=' : i == full ? '>' : ' ', stderr);
         fputs("] ", stderr);
     }
-    fprintf(stderr, "%.*s\033[K", room > 0 ? room : 0,
-            numbers); /* a line that broke could not be drawn over */
+    /* A line that broke could not be drawn over. */
+    fprintf(stderr, "%.*s\033[K", fitting(numbers, room), numbers);
     fflush(stderr);
 }
 

@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/near_name.h"
+#include "base/new_file.h"
 #include "kernels/quantize.h"
 #include "model/awq.h"
 #include "model/mixes.h"
@@ -265,19 +265,16 @@ static void add_keys(const struct quantizing *it, struct gguf_writer *writer)
 
 /* The command --------------------------------------------------------------------------------------------- */
 
-/* The file that is read must not be the one that is written, by whatever name. */
-static int check_output(const char *from, const char *to, runnel_error *error)
+/* The output takes the place of nothing that it is made of: no part of the model, no importance file. */
+static int check_sources(const struct quantizing *it, runnel_error *error)
 {
-    struct stat source, target;
-    if (stat(to, &target))
-        return RUNNEL_OK;
-    if (!S_ISREG(target.st_mode))
-        return error_set(error, RUNNEL_EINVAL,
-                         "%s: expected a file or nothing there, found a folder or a device", to);
-    if (stat(from, &source) == 0 && source.st_dev == target.st_dev && source.st_ino == target.st_ino)
-        return error_set(error, RUNNEL_EINVAL, "%s: expected another file to write than the one that is read",
-                         to);
-    return RUNNEL_OK;
+    const struct quantize_settings *settings = it->settings;
+    int code = RUNNEL_OK;
+    for (size_t i = 0; i < gguf_n_parts(it->gguf) && !code; i++)
+        code = new_file_check_spares(settings->output, gguf_part_path(it->gguf, i), error);
+    if (!code && settings->imatrix)
+        code = new_file_check_spares(settings->output, settings->imatrix, error);
+    return code;
 }
 
 static int write_file(struct quantizing *it, runnel_error *error)
@@ -316,9 +313,11 @@ static int quantize(struct quantizing *it, runnel_error *error)
     char path[PATH_MAX];
     int code = catalogue_resolve(settings->model, path, sizeof path, error);
     if (!code)
-        code = check_output(path, settings->output, error);
+        code = new_file_check(settings->output, error);
     if (!code)
         code = gguf_open(path, &it->gguf, error);
+    if (!code)
+        code = check_sources(it, error);
     if (!code && settings->imatrix)
         code = imatrix_file_read(settings->imatrix, &it->imatrix, error);
     if (!code)
@@ -328,7 +327,7 @@ static int quantize(struct quantizing *it, runnel_error *error)
                          path);
     if (code)
         return code;
-    interrupt_watch();
+    interrupt_watch_each();
     if (settings->awq) {
         code = search_scales(it, error);
         if (code)

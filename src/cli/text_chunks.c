@@ -36,6 +36,9 @@ int text_chunks_create(const runnel_model *model, const char *text, size_t len,
         .begin_token = info.adds_bos ? info.bos_token : -1,
         .chunk_tokens = chunk_tokens < info.n_context_train ? chunk_tokens : info.n_context_train,
     };
+    if (made.chunk_tokens < 2) /* a begin token and one of the text */
+        return error_set(error, RUNNEL_ECONTEXT, "expected a context of at least 2 tokens, the model has %u",
+                         info.n_context_train);
     int failure = runnel_tokenize(model, text, len, options->special, &made.ids, &made.n_ids, error);
     if (!failure)
         failure = cut(options, &made, error);

@@ -411,7 +411,7 @@ int chat_open(const char *jinja, size_t len, const struct chat_tokens *tokens, s
     if (code == RUNNEL_ENOMEM)
         return error_set(error, code, "%s", why.message);
     return error_set(error, RUNNEL_EUNSUPPORTED,
-                     "the chat template cannot be run (%.300s): choose another with chat_template (%s)",
+                     "the chat template cannot be run (%.400s): choose another with chat_template (%s)",
                      why.message, chat_known_names());
 }
 

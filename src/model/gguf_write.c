@@ -1,11 +1,11 @@
 /* gguf_write.c: the GGUF writer. A writer owns the encoded keys, the list of tensors, and while it saves the
- * descriptor and one buffer. One thread. What always holds: after `code` is set nothing more is collected and
+ * file and one buffer. One thread. What always holds: after `code` is set nothing more is collected and
  * nothing is written. */
 #include "model/gguf_write.h"
+#include "base/new_file.h"
 #include "model/gguf_raw.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -336,32 +336,19 @@ int gguf_writer_save(struct gguf_writer *writer, const char *path, runnel_error 
             *error = writer->error;
         return writer->code;
     }
-    int fd = -1, code;
+    struct new_file file;
     unsigned char *buffer = malloc(OUTPUT_BYTES);
-    char *part = malloc(strlen(path) + sizeof ".part");
-    if (!buffer || !part) {
-        code = error_set(error, RUNNEL_ENOMEM, "%s: no memory to write it", path);
-        goto done;
-    }
-    sprintf(part, "%s.part", path);
-    fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        code = error_set(error, RUNNEL_EIO, "%s: cannot create: %m", part);
-        goto done;
-    }
-    code = write_metadata(writer, fd, error);
-    for (size_t i = 0; i < writer->n_tensors && !code; i++)
-        code = write_tensor(writer, &writer->tensors[i], fd, buffer, error);
-    if (close(fd) && !code)
-        code = error_set(error, RUNNEL_EIO, "cannot write: %m");
-    if (!code && rename(part, path))
-        code = error_set(error, RUNNEL_EIO, "cannot rename from %s: %m", part);
+    int code = buffer ? new_file_open(&file, path, error)
+                      : error_set(error, RUNNEL_ENOMEM, "%s: no memory to write it", path);
     if (code) {
-        unlink(part);
-        error_prefix(error, "%s", path);
+        free(buffer);
+        return code;
     }
-done:
+    code = write_metadata(writer, file.fd, error);
+    for (size_t i = 0; i < writer->n_tensors && !code; i++)
+        code = write_tensor(writer, &writer->tensors[i], file.fd, buffer, error);
+    if (code)
+        error_prefix(error, "%s", path);
     free(buffer);
-    free(part);
-    return code;
+    return new_file_close(&file, code, error);
 }

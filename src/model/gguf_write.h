@@ -41,8 +41,7 @@ typedef int gguf_fill(void *arg, uint64_t offset, void *buffer, size_t n, runnel
 void gguf_writer_add_tensor(struct gguf_writer *writer, const char *name, enum tensor_type type,
                             uint32_t n_dims, const uint64_t *dims, gguf_fill *fill, void *arg);
 
-/* Writes the file: first beside path, under its name and ".part", then renamed, so that path never holds half
- * a file. The directory is not synced. */
+/* Writes the file (base/new_file.h), so that path never holds half of it. The directory is not synced. */
 int gguf_writer_save(struct gguf_writer *writer, const char *path, runnel_error *error);
 
 #endif

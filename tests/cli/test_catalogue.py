@@ -94,6 +94,16 @@ def test_nothing_is_suggested_that_is_far(runnel, tmp_path, name):
     assert f"'{name[:80]}" in result.stderr and "`runnel list` shows the names" in result.stderr
 
 
+def test_what_cannot_be_opened_is_not_suggested(runnel, tmp_path):
+    """A link to nothing, one to itself and a folder have the name that was asked for: it is not told once more."""
+    (tmp_path / "dead.gguf").symlink_to("nowhere")
+    (tmp_path / "loop.gguf").symlink_to("loop.gguf")
+    (tmp_path / "folder.gguf").mkdir()
+    for name in "dead", "loop", "folder":
+        result = run(runnel, "inspect", "-m", name, folder=tmp_path, RUNNEL_MODELS=str(tmp_path))
+        assert result.returncode == 1 and f"'{name}'" in result.stderr and "did you mean" not in result.stderr, result.stderr
+
+
 def test_pull_suggests_a_name(runnel, tmp_path):
     result = run(runnel, "pull", "codr-1.5b", RUNNEL_MODELS=str(tmp_path))
     assert result.returncode == 2 and "did you mean coder-1.5b?" in result.stderr

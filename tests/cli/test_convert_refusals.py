@@ -252,6 +252,11 @@ def test_values_that_do_not_fit(runnel, tmp_path, value, of_type, words):
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
                        "original_max_position_embeddings": 64}}, ("llama3", "qwen2")),
     ({"rope_scaling": {"type": "yarn", "factor": 4, "truncate": False}}, ("truncate",)),
+    ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, ("factor", "0.5", "1 or more")),
+    ({"rope_scaling": {"type": "yarn", "factor": 1e30, "mscale": 3e38, "mscale_all_dim": 1e-37}}, ("mscale", "too large")),
+    ({"rope_scaling": {"type": "yarn", "factor": 4, "beta_fast": 1e-50}}, ("beta_fast", "1e-50")),
+    ({"rope_scaling": {"type": "linear", "factor": 1e-50}}, ("factor", "1e-50")), ({"rope_theta": 1e-50}, ("rope_theta", "1e-50")),
+    ({"rms_norm_eps": 1e-50}, ("rms_norm_eps", "1e-50")),
     ({"rope_scaling": {"type": "default", "mrope_section": [1, 2]}}, ("mrope_section",)),
     ({"rope_parameters": {"rope_type": "proportional"}}, ("rope_parameters", "proportional")),
     ({"rope_parameters": {"full_attention": 5}}, ("full_attention", "a number")),
@@ -421,7 +426,7 @@ def start(runnel, folder, out, **options):
     return subprocess.Popen([runnel, "convert", folder, out], stderr=subprocess.PIPE, text=True, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted(runnel, tmp_path, number):
     """In the middle, which is certain: the file that is written is a FIFO that nobody reads on."""
     folder, part = make_large(tmp_path, 100_000), tmp_path / "out.gguf.part"

@@ -212,3 +212,24 @@ def test_interrupted(runnel, smollm2, tmp_path):
     output, _ = running.communicate(timeout=280)
     assert (running.returncode, output) == (130, "")
     assert not reference.exists()
+
+
+def test_a_context_without_room(runnel, tiny, tmp_path):
+    """A begin token would be all that a chunk has."""
+    model, text = Path(tiny("gemma3")), write_text(tmp_path, 20)
+    data, key = bytearray(model.read_bytes()), b"gemma3.context_length"
+    at = data.index(key) + len(key)
+    assert struct.unpack_from("<I", data, at) == (4,)
+    struct.pack_into("<I", data, at + 4, 1)
+    model.write_bytes(data)
+    for arguments in (["eval"], ["imatrix", "-o", tmp_path / "out"]):
+        done = subprocess.run([runnel, *map(str, arguments), "-m", model, "-f", text], capture_output=True, text=True, timeout=120)
+        assert_fails(done, 1, "at least 2 tokens", "the model has 1")
+
+
+def test_prompts_with_a_zero_byte(runnel, tiny, tmp_path):
+    """What comes behind it would be left out without a word."""
+    prompts = tmp_path / "prompts"
+    prompts.write_bytes(b"Why?\n\0\nHow?\n")
+    assert_fails(evaluate(runnel, tiny(), "-f", prompts, "--own-answers", "--write-reference", tmp_path / "out"), 1, prompts, "zero byte")
+    assert not (tmp_path / "out").exists()

@@ -113,3 +113,15 @@ def test_a_sampling_value_that_is_left_out(runnel, tiny):
     path = tiny("r1")
     assert json.loads(inspect(runnel, path, "--json").stdout)["warning"] == ""
     assert "left out" not in inspect(runnel, path).stdout
+
+
+def test_what_is_not_there(runnel, tiny, tmp_path):
+    """An importance file has neither a name nor an architecture nor a vocabulary: none of them is a gap in a line."""
+    text, importance = tmp_path / "text", tmp_path / "importance.gguf"
+    text.write_text("some words " * 20)
+    assert subprocess.run([runnel, "imatrix", "-m", tiny(), "-f", text, "-o", importance], capture_output=True, timeout=120).returncode == 0
+    done = inspect(runnel, importance)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and all(line[16:].strip() for line in lines)
+    for line in ("name            none", "architecture    none", "tokenizer       none"):
+        assert line in lines

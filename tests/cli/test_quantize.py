@@ -5,6 +5,7 @@ import math
 import os
 import pty
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from terminal import Terminal
 
 MIXES = ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_1", "Q4_0",
          "Q3_K_M", "Q2_K"]
@@ -347,3 +350,29 @@ def test_a_terminal_sees_a_bar(runnel, tiny, tmp_path):
     os.close(parent)
     assert process.wait(timeout=120) == 0
     assert b"[" in seen and b" of 4" in seen and b"MB" in seen and seen.rstrip().endswith(b"s")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_bar_fits(runnel, tiny, tmp_path, columns):
+    """However long the name of the file is; a number that has no room is left out, not cut."""
+    out = tmp_path / f"{'long-' * 20}.gguf"
+    os.mkfifo(f"{out}.part")
+    source = wide_source(tiny, tmp_path)
+    terminal = Terminal([runnel, "quantize", str(source), str(out), "Q8_0"], columns=columns)
+    try:
+        with open(f"{out}.part", "rb") as pipe:
+            while "B/s" not in terminal.all:
+                assert pipe.read(1 << 20)
+                terminal.wait_until_quiet(0.05)
+            terminal.type("\x03")
+            while pipe.read(1 << 20):
+                pass
+        terminal.wait_for("Stopped: nothing was written.")
+        assert terminal.wait() == 130
+    finally:
+        terminal.close()
+    bars = [line.split("\033[K")[0] for line in terminal.all.split("\r") if line.startswith("quantizing ")]
+    for bar in bars:
+        assert len(bar) < columns
+        assert re.fullmatch(r"quantizing (\[=*>? *\] )?[0-9.]+ [kMG]?B of [0-9.]+ MB(  [0-9.]+ [kMG]?B/s(  [0-9]+:[0-9]{2} left)?)?", bar), bar
+    assert bars

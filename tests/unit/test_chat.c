@@ -90,10 +90,16 @@ static void test_templates_that_cannot_be_run(void **state)
     (void)state;
     static const struct {
         const char *jinja, *named;
-    } cases[] = {{"a\n{% if x %}", "line 2: expected elif"},
-                 {"{% include 'x' %}", "line 1: expected a statement that is known"},
-                 {"{{ 1 | nothing }}", "line 1: the filter \"nothing\" is not known"},
-                 {"\n\n{{ raise_exception('no, ' + messages[0].content) }}", "line 3: no, ..."}};
+    } cases[] = {
+        {"a\n{% if x %}", "line 2: expected elif"},
+        {"{% include 'x' %}", "line 1: expected a statement that is known"},
+        {"{{ 1 | nothing }}", "line 1: the filter \"nothing\" is not known"},
+        {"{{ 1 | nothing }}", "expected one of abs, attr, "},
+        {"{{ 1 | nothing }}", ", upper, wordcount): choose"},
+        {"{{ 1 is nothing }}", "line 1: the test \"nothing\" is not known, expected one of boolean, "},
+        {"{% if messages %}{{ 1 | nothing }}{% endif %}",
+         "the filter nothing is not known, expected one of abs"},
+        {"\n\n{{ raise_exception('no, ' + messages[0].content) }}", "line 3: no, ..."}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct chat_template template, before;
         runnel_error error = {0};

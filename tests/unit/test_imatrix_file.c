@@ -99,10 +99,11 @@ static int fill(void *arg, uint64_t offset, void *buffer, size_t n, runnel_error
 }
 
 /* A file of one entry "m", told how it is to be wrong; reading it must be refused with a message that has `expected` in it. */
-static void refused(const char *type, float sum, bool with_counts, uint64_t n_counts, const char *expected)
+static void refused_with(const char *type, float sum, float count, bool with_counts, uint64_t n_counts,
+                         const char *expected)
 {
     struct gguf_writer *writer = gguf_writer_create();
-    float sums[4] = {1, sum, 1, 1}, counts[4] = {1, 1, 1, 1};
+    float sums[4] = {1, sum, 1, 1}, counts[4] = {count, 1, 1, 1};
     gguf_writer_add_string(writer, "general.type", type);
     gguf_writer_add_array(writer, "imatrix.datasets", GGUF_STRING, 0, NULL);
     gguf_writer_add_u32(writer, "imatrix.chunk_count", 1);
@@ -127,6 +128,11 @@ static void refused(const char *type, float sum, bool with_counts, uint64_t n_co
         fail_msg("expected \"%s\" and the path in: %s", expected, error.message);
 }
 
+static void refused(const char *type, float sum, bool with_counts, uint64_t n_counts, const char *expected)
+{
+    refused_with(type, sum, 1, with_counts, n_counts, expected);
+}
+
 static void what_is_wrong_is_refused_by_name(void **state)
 {
     (void)state;
@@ -137,6 +143,9 @@ static void what_is_wrong_is_refused_by_name(void **state)
     refused("imatrix", INFINITY, true, 1, "\"m.in_sum2\"");
     refused("imatrix", 1, false, 1, "\"m.counts\" beside it");
     refused("imatrix", 1, true, 2, "\"m.counts\": expected a count for each of 1 rows");
+    refused_with("imatrix", 1e30f, 1, true, 1, NULL);
+    refused_with("imatrix", 1e30f, 1e-30f, true, 1, "\"m.in_sum2\": expected sums over as many tokens");
+    refused_with("imatrix", 1, -1, true, 1, "\"m.counts\": expected values of 0 and above");
 }
 
 int main(void)

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-static const char *const names[] = {"run",  "serve", "tokenize", "list", "rm",       "n-tokens",
-                                    "temp", "top-p", "no-think", "n",    "Coder-7B", "chat-template-file",
-                                    "?",    "rename"};
+static const char *const names[] = {"run",  "serve",  "tokenize", "list",  "rm",       "n-tokens",
+                                    "temp", "top-p",  "no-think", "n",     "Coder-7B", "chat-template-file",
+                                    "?",    "rename", "Q6_K",     "Q4_K_M"};
 
 static const char *nearest(const char *wanted)
 {
@@ -36,6 +36,7 @@ static void test_near(void **state)
         {"token", "tokenize"},    /* a beginning */
         {"renam", "rename"},      /* not rm, which is farther */
         {"to", "tokenize"},       /* of two beginnings the first */
+        {"q4-k", "Q4_K_M"},       /* a beginning, not Q6_K, where one letter is wrong */
         {"top_p", "top-p"},
         {"no-thinking", "no-think"},
         {"chat-tmplate-fil", "chat-template-file"},

@@ -3,12 +3,14 @@
  * Everything is read and checked before a byte is written, but for the values of weights. */
 #include "model/formats/convert.h"
 
+#include "base/new_file.h"
 #include "kernels/quantize.h"
 #include "model/formats/hf_special.h"
 #include "model/formats/hf_tensors.h"
 #include "model/formats/hf_tokenizer.h"
 #include "model/formats/sentencepiece.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -67,6 +69,33 @@ tell(const struct conversion *conversion, const char *format, ...)
 
 /* Reading the folder ------------------------------------------------------------------------------------------- */
 
+/* By its ending: whether a file of a folder may be one that is read here. */
+static bool is_source(const char *name)
+{
+    static const char *const endings[] = {".json", ".safetensors", ".model", ".jinja"};
+    size_t len = strlen(name);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (len > strlen(endings[i]) && !strcmp(name + len - strlen(endings[i]), endings[i]))
+            return true;
+    return false;
+}
+
+/* The output takes the place of nothing that it is made of. */
+static int check_sources(const struct convert_options *options, runnel_error *error)
+{
+    char path[FOLDER_PATH_MAX];
+    int code = RUNNEL_OK;
+    DIR *directory = opendir(options->folder);
+    if (!directory)
+        return error_set(error, RUNNEL_EIO, "cannot open the folder: %m");
+    for (struct dirent *entry; !code && (entry = readdir(directory));) {
+        if (is_source(entry->d_name) && !folder_path(options->folder, entry->d_name, path, NULL))
+            code = new_file_check_spares(options->output, path, error);
+    }
+    closedir(directory);
+    return code;
+}
+
 static int check_paths(const struct convert_options *options, runnel_error *error)
 {
     struct stat status;
@@ -74,10 +103,8 @@ static int check_paths(const struct convert_options *options, runnel_error *erro
         return error_set(error, RUNNEL_EIO, "cannot open: %m");
     if (!S_ISDIR(status.st_mode))
         return error_set(error, RUNNEL_EINVAL, "expected a folder with config.json and safetensors files");
-    if (!stat(options->output, &status) && !S_ISREG(status.st_mode))
-        return error_set(error, RUNNEL_EINVAL,
-                         "%s: expected a file or nothing there, found a folder or a device", options->output);
-    return RUNNEL_OK;
+    int code = new_file_check(options->output, error);
+    return code ? code : check_sources(options, error);
 }
 
 static int read_optional(const char *folder, const char *name, size_t max_bytes, json_t **root,

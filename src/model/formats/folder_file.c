@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -230,9 +231,10 @@ int json_field_positive(struct json_place place, const char *key, double *value,
     if (!json_is_number(field))
         return fail_kind(place, key, "a number", field, error);
     double number = json_number_value(field);
-    if (!(number > 0 && number <= 3e38)) /* it becomes an f32 */
-        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a number above 0, found %g", place.name,
-                         key, number);
+    if (!(number >= FLT_MIN && number <= 3e38)) /* it becomes an f32, and a smaller one 0 */
+        return error_set(error, RUNNEL_EFORMAT,
+                         "%s: %s: expected a number above 0 that 32 bits can hold, found %g", place.name, key,
+                         number);
     *value = number;
     return RUNNEL_OK;
 }

@@ -43,8 +43,15 @@ static int read_yarn(struct json_place place, struct hf_rope *rope, runnel_error
     if (!code && !is_truncated)
         code = error_set(error, RUNNEL_EUNSUPPORTED, "%s: truncate: false is not supported, expected true",
                          place.name);
+    if (!code &&
+        rope->factor < 1) /* transformers does not scale queries and keys then, readers of GGUF files do */
+        code = error_set(error, RUNNEL_EUNSUPPORTED,
+                         "%s: factor: %g is not supported of yarn, expected 1 or more", place.name,
+                         rope->factor);
     if (!code && !(rope->attention_factor > 0) && mscale > 0 && mscale_all_dim > 0)
         rope->attention_factor = attention_factor(rope->factor, mscale, mscale_all_dim);
+    if (!code && rope->attention_factor > 3e38)
+        code = error_set(error, RUNNEL_EFORMAT, "%s: mscale: %g is too large", place.name, mscale);
     return code;
 }
 

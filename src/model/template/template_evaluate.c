@@ -246,12 +246,22 @@ static bool evaluate_call(struct run *run, const struct node *node, struct value
            run_call(run, callee, &arguments, out);
 }
 
+/* names: writes those that are known. */
+static bool fail_unknown(struct run *run, const struct node *node, const char *what,
+                         void (*names)(char text[LIBRARY_NAMES_BYTES]))
+{
+    char known[LIBRARY_NAMES_BYTES];
+    names(known);
+    return run_fail(run, "the %s %.*s is not known, expected one of %s", what, name_length(node->text),
+                    node->text.bytes, known);
+}
+
 static bool evaluate_filter(struct run *run, const struct node *node, struct value *out)
 {
     struct arguments arguments;
     struct call call = {.name = node->text, .arguments = &arguments};
     if (!node->filter)
-        return run_fail(run, "the filter %.*s is not known", name_length(node->text), node->text.bytes);
+        return fail_unknown(run, node, "filter", library_filter_names);
     return run_evaluate(run, node->a, &call.input) && evaluate_arguments(run, node, &arguments) &&
            run_apply(run, node->filter->parameters, node->filter->apply, &call, out);
 }
@@ -261,7 +271,7 @@ static bool evaluate_test(struct run *run, const struct node *node, struct value
     struct arguments arguments;
     struct call call = {.name = node->text, .arguments = &arguments};
     if (!node->test)
-        return run_fail(run, "the test %.*s is not known", name_length(node->text), node->text.bytes);
+        return fail_unknown(run, node, "test", library_test_names);
     return run_evaluate(run, node->a, &call.input) && evaluate_arguments(run, node, &arguments) &&
            run_apply(run, node->test->parameters, node->test->apply, &call, out);
 }

@@ -262,14 +262,19 @@ static bool read_dotted(struct parser *parser, struct string *name)
     return true;
 }
 
-static struct node *unknown(struct parser *parser, struct node *node, const char *what)
+/* names: writes those that are known. */
+static struct node *unknown(struct parser *parser, struct node *node, const char *what,
+                            void (*names)(char text[LIBRARY_NAMES_BYTES]))
 {
+    char known[LIBRARY_NAMES_BYTES];
     if (parser->soft)
         return node;
+    names(known);
     if (!parser->code)
-        parser->code = error_set(parser->error, RUNNEL_EUNSUPPORTED,
-                                 "chat template, line %u: the %s \"%.*s\" is not known", node->line, what,
-                                 (int)(node->text.len < 64 ? node->text.len : 64), node->text.bytes);
+        parser->code =
+            error_set(parser->error, RUNNEL_EUNSUPPORTED,
+                      "chat template, line %u: the %s \"%.*s\" is not known, expected one of %s", node->line,
+                      what, (int)(node->text.len < 40 ? node->text.len : 40), node->text.bytes, known);
     return NULL;
 }
 
@@ -282,7 +287,7 @@ struct node *parser_filters(struct parser *parser, struct node *node, bool begun
             return NULL;
         filter->a = node;
         filter->filter = library_filter(filter->text);
-        if (!filter->filter && !unknown(parser, filter, "filter"))
+        if (!filter->filter && !unknown(parser, filter, "filter", library_filter_names))
             return NULL;
         if (takes_operator(parser, "(") && !read_arguments(parser, filter))
             return NULL;
@@ -309,7 +314,7 @@ static struct node *read_test(struct parser *parser, struct node *object)
         return NULL;
     test->a = object;
     test->test = library_test(test->text);
-    if (!test->test && !unknown(parser, test, "test"))
+    if (!test->test && !unknown(parser, test, "test", library_test_names))
         return NULL;
     if (takes_operator(parser, "(")) {
         if (!read_arguments(parser, test))

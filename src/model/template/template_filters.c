@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -377,4 +378,12 @@ const struct filter *library_filter(struct string name)
         if (string_equals(name, filters[i].name))
             return &filters[i];
     return NULL;
+}
+
+void library_filter_names(char text[LIBRARY_NAMES_BYTES])
+{
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof filters / sizeof *filters && len < LIBRARY_NAMES_BYTES; i++)
+        len +=
+            (size_t)snprintf(text + len, LIBRARY_NAMES_BYTES - len, "%s%s", i ? ", " : "", filters[i].name);
 }

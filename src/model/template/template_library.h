@@ -12,4 +12,9 @@ struct test;
 const struct filter *library_filter(struct string name);
 const struct test *library_test(struct string name);
 
+/* All of them, for whoever asked for another one: "abs, attr, ...". */
+enum { LIBRARY_NAMES_BYTES = 400 };
+void library_filter_names(char text[LIBRARY_NAMES_BYTES]);
+void library_test_names(char text[LIBRARY_NAMES_BYTES]);
+
 #endif

@@ -2,6 +2,7 @@
 #include "model/template/template_library.h"
 #include "model/template/template_run.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool answer(struct value *out, bool result)
@@ -261,4 +262,11 @@ const struct test *library_test(struct string name)
         if (string_equals(name, tests[i].name))
             return &tests[i];
     return NULL;
+}
+
+void library_test_names(char text[LIBRARY_NAMES_BYTES])
+{
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof tests / sizeof *tests && len < LIBRARY_NAMES_BYTES; i++)
+        len += (size_t)snprintf(text + len, LIBRARY_NAMES_BYTES - len, "%s%s", i ? ", " : "", tests[i].name);
 }
