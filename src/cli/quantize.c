@@ -292,7 +292,7 @@ static int write_file(struct quantizing *it, runnel_error *error)
         .on_progress = on_progress,
         .user = it,
     };
-    progress_start(&it->progress, settings->output, 0);
+    progress_start(&it->progress, "quantizing", 0);
     int code = model_rewrite(&rewrite, writer, settings->output, error);
     progress_end(&it->progress);
     gguf_writer_free(writer);

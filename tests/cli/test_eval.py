@@ -202,16 +202,16 @@ def test_wrong_usage(runnel, tiny, tmp_path):
 
 def test_interrupted(runnel, smollm2, tmp_path):
     """Ctrl-C leaves no half of a reference."""
-    text, reference = tmp_path / "text.txt", tmp_path / "reference"
+    text, reference, part = tmp_path / "text.txt", tmp_path / "reference", tmp_path / "reference.part"
     text.write_text("The sky is blue because air scatters short waves more than long ones. " * 2000)
     running = subprocess.Popen(command(runnel, smollm2, "-f", text, "--write-reference", reference),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while running.poll() is None and not (reference.exists() and reference.stat().st_size > 2 << 20):
+    while running.poll() is None and not (part.exists() and part.stat().st_size > 2 << 20):
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     output, _ = running.communicate(timeout=280)
     assert (running.returncode, output) == (130, "")
-    assert not reference.exists()
+    assert not reference.exists() and not part.exists()
 
 
 def test_a_context_without_room(runnel, tiny, tmp_path):

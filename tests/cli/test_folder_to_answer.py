@@ -15,8 +15,8 @@ PAGES = ["README.md", "README.zh-CN.md", "docs/quickstart.md", "docs/quickstart.
 
 
 def commands_of(page):
-    """Of the one block with `runnel convert`: the folder that is cloned, and the commands after that."""
-    blocks = [block for block in re.findall(r"^```\w*\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M) if "runnel convert" in block]
+    """Of the one block that begins with a clone: the folder that is cloned, and the commands after that."""
+    blocks = [block for block in re.findall(r"^```\w*\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M) if block.startswith("git clone https://huggingface")]
     assert len(blocks) == 1, page
     clone, *commands = [shlex.split(line, comments=True) for line in blocks[0].splitlines()]
     assert clone[:2] == ["git", "clone"]
