@@ -45,8 +45,10 @@ def test_prometheus_reads_the_alerts():
 def test_every_option_that_is_named_exists():
     """In what an operator reads; in the other direction docs/reference.md is generated."""
     existing = set()
-    programs = [[RUNNEL, command] for command in ("run", "serve", "bench", "tokenize", "logits", "inspect", "template", "pull", "list", "rm")]
-    for program in [*programs, [sys.executable, ROOT / "bench/load/load.py"]]:
+    overview = subprocess.run([RUNNEL, "help"], capture_output=True, text=True, check=True).stdout
+    commands = re.findall(r"^  (\w+) ", overview, re.M)
+    assert {"run", "serve", "convert"} <= set(commands)
+    for program in [*([RUNNEL, command] for command in commands), [sys.executable, ROOT / "bench/load/load.py"]]:
         existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
     of_others = {"--cflags", "--libs"}
@@ -90,7 +92,7 @@ def test_systemd_reads_the_unit(tmp_path):
 
 # Of the texts below: names (also of options, for the library's fields) and numbers, which the program fills in, and what is left out.
 FILLED_IN = (r"^runnel: \S+ |\.\.\.|--host [\d.]+|string, but only [0-9]+ bytes are left in the file|\b\d[\d.]*\b|'NAME'|\"\S+\"|"
-             r"--chat-template|\(r1, chatml\)|Permission denied|^runnel serve: |RUNNEL_PORT|'tcp://\S+'|: ")
+             r"--chat-template|\(r1, chatml\)|Permission denied|No such file or directory|FOLDER/\S+\.gguf|^runnel serve: |RUNNEL_PORT|'tcp://\S+'|: ")
 
 
 def test_texts_of_the_troubleshooting_table_are_in_the_program():
