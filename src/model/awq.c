@@ -98,10 +98,17 @@ static bool is_known_layer(const struct gguf *gguf, uint32_t layer)
     return true;
 }
 
-/* Rows of a matrix, or values of a vector. */
-static uint64_t n_outputs(const struct gguf_tensor *tensor)
+/* Whether what is divided has as many rows, or of a vector values, as there are scales. */
+static bool fits_before(const struct gguf_tensor *before, const struct place *place)
 {
-    return tensor->n_dims == 1 ? tensor->dims[0] : tensor->dims[1];
+    return before->n_dims == 2   ? before->dims[1] == place->n_channels
+           : before->n_dims == 1 ? before->dims[0] == place->n_channels
+                                 : false;
+}
+
+static bool fits_bias(const struct gguf_tensor *bias, const struct place *place)
+{
+    return bias->n_dims == 1 && bias->dims[0] == place->n_channels;
 }
 
 /* False: something is not there, is not known, or has another shape than this module knows. */
@@ -114,7 +121,8 @@ static bool fill_place(const struct awq_options *options, const struct awq *awq,
         if (tensor == NO_TENSOR || !options->importance[tensor])
             return false;
         const struct gguf_tensor *matrix = gguf_tensor_at(options->from, tensor);
-        if (matrix->dims[2] != 1 || matrix->dims[3] != 1 || (i && matrix->dims[0] != place->n_columns))
+        if (matrix->dims[2] != 1 || matrix->dims[3] != 1 || (i && matrix->dims[0] != place->n_columns) ||
+            (row->is_of_heads && matrix->dims[0] % ((uint64_t)awq->head_dim * awq->n_heads_per_kv) != 0))
             return false;
         place->n_columns = (uint32_t)matrix->dims[0];
         place->matrices[place->n_matrices++] = tensor;
@@ -123,8 +131,8 @@ static bool fill_place(const struct awq_options *options, const struct awq *awq,
     if (row->bias)
         place->bias = find_tensor(options->from, layer, row->bias);
     place->n_channels = place->n_columns / (row->is_of_heads ? awq->n_heads_per_kv : 1);
-    return place->before != NO_TENSOR &&
-           n_outputs(gguf_tensor_at(options->from, place->before)) == place->n_channels;
+    return place->before != NO_TENSOR && fits_before(gguf_tensor_at(options->from, place->before), place) &&
+           (place->bias == NO_TENSOR || fits_bias(gguf_tensor_at(options->from, place->bias), place));
 }
 
 static int find_places(const struct awq_options *options, struct awq *awq, runnel_error *error)

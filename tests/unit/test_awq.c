@@ -136,6 +136,33 @@ static void write_copy(const struct gguf *gguf, const char *to, const char *extr
     free(values);
 }
 
+/* Writes the model with other values everywhere, and another shape for one tensor. */
+static void write_reshaped(const struct gguf *gguf, const char *to, const char *name, uint32_t n_dims,
+                           const uint64_t *dims)
+{
+    static float values[1 << 16];
+    uint32_t random = 1;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        random = random * 1664525u + 1013904223u;
+        values[i] = (float)random / (float)UINT32_MAX - 0.5f;
+    }
+    struct gguf_writer *writer = gguf_writer_create();
+    runnel_error error;
+    for (size_t i = 0; i < gguf_n_keys(gguf); i++)
+        if (strcmp(gguf_key_name(gguf, i), "general.alignment") != 0)
+            gguf_writer_add_copy(writer, gguf, i);
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
+        bool is_it = !strcmp(tensor->name, name);
+        assert_true(tensor->n_bytes <= sizeof values);
+        gguf_writer_add_tensor(writer, tensor->name, TENSOR_F32, is_it ? n_dims : tensor->n_dims,
+                               is_it ? dims : tensor->dims, fill, values);
+    }
+    if (gguf_writer_save(writer, to, &error))
+        fail_msg("%s", error.message);
+    gguf_writer_free(writer);
+}
+
 static void fold(void *user, size_t i, uint64_t row, float *values)
 {
     awq_change_row(user, i, row, values);
@@ -384,6 +411,43 @@ static void an_unknown_tensor_leaves_its_layer_alone(void **state)
     gguf_close(known);
 }
 
+static bool is_changed(const struct gguf *gguf, const struct awq *awq, const char *name)
+{
+    size_t i = 0;
+    while (strcmp(gguf_tensor_at(gguf, i)->name, name) != 0)
+        i++;
+    return awq_changes(awq, i);
+}
+
+/* No loader has looked at these tensors: a search must not go past their ends. */
+static void another_shape_leaves_its_place_alone(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t n_dims;
+        uint64_t dims[4];
+    } others[] = {
+        {"blk.0.attn_v.bias", 1, {64, 1, 1, 1}},          /* more values than rows of the matrix */
+        {"blk.0.attn_v.weight", 3, {96, 16, 2, 1}},       /* twice the rows */
+        {"blk.0.attn_output.weight", 2, {100, 96, 1, 1}}, /* no whole number of heads */
+    };
+    (void)state;
+    make_shape(&shapes[1]);
+    struct gguf *known = open_model(path);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        write_reshaped(known, other_path, others[i].name, others[i].n_dims, others[i].dims);
+        struct gguf *gguf = open_model(other_path);
+        float **importance = make_importance(gguf);
+        struct awq *awq = search(gguf, importance, 1);
+        assert_false(is_changed(gguf, awq, "blk.0.attn_output.weight"));
+        assert_true(is_changed(gguf, awq, "blk.1.attn_output.weight"));
+        awq_free(awq);
+        free_importance(importance, gguf);
+        gguf_close(gguf);
+    }
+    gguf_close(known);
+}
+
 static void threads_change_nothing(void **state)
 {
     (void)state;
@@ -488,6 +552,7 @@ int main(void)
         cmocka_unit_test(rounded_weights_are_better),
         cmocka_unit_test(columns_of_different_sizes_are_better),
         cmocka_unit_test(an_unknown_tensor_leaves_its_layer_alone),
+        cmocka_unit_test(another_shape_leaves_its_place_alone),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(nothing_changes_without_a_reason),
         cmocka_unit_test(it_can_be_stopped),
