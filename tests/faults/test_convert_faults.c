@@ -29,6 +29,10 @@ static const char tokenizer[] = "{\"added_tokens\": [{\"id\": 3, \"content\": \"
                                 "\"pre_tokenizer\": {\"type\": \"ByteLevel\", "
                                 "\"add_prefix_space\": false}, \"model\": {\"type\": \"BPE\", \"vocab\": "
                                 "{\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
+static const char sentencepiece[] =
+    "{\"added_tokens\": [{\"id\": 3, \"content\": \"<|end|>\"}], \"model\": {\"type\": \"BPE\", "
+    "\"byte_fallback\": true, \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, "
+    "\"merges\": [\"a b\"]}}";
 static const char tokenizer_config[] = "{\"eos_token\": \"<|end|>\", \"chat_template\": \"{{ messages }}\"}";
 
 /* All values are zero: a file of them is its header, made longer. */
@@ -199,6 +203,15 @@ static void every_allocation_fails(void **state)
     failing_faults(FAULT_MEMORY, 0, RUNNEL_ENOMEM, RUNNEL_ENOMEM, 60);
 }
 
+static void every_allocation_fails_of_sentencepiece(void **state)
+{
+    (void)state;
+    write_file("tokenizer.json", sentencepiece, sizeof sentencepiece - 1);
+    failing_faults(FAULT_MEMORY, 1, RUNNEL_ENOMEM, RUNNEL_ENOMEM, 60);
+    failing_faults(FAULT_MEMORY, 0, RUNNEL_ENOMEM, RUNNEL_ENOMEM, 60);
+    write_file("tokenizer.json", tokenizer, sizeof tokenizer - 1);
+}
+
 static void every_read_fails(void **state)
 {
     (void)state;
@@ -217,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(every_allocation_fails_of_sentencepiece),
         cmocka_unit_test(every_read_fails),
         cmocka_unit_test(reads_are_repeated),
     };

@@ -215,6 +215,8 @@ static int score_by_merges(const json_t *merges, const json_t *vocab, struct hf_
                            runnel_error *error)
 {
     size_t n_merges = 0, n_splits = 0, n_scored = 0;
+    if (vocabulary->texts.failed) /* they are read below */
+        return error_set(error, RUNNEL_ENOMEM, "no memory for %u tokens", vocabulary->n);
     for (size_t i = 0; i < json_array_size(merges); i++) {
         struct part parts[2];
         int code = read_merge(json_array_get(merges, i), i, parts, error);

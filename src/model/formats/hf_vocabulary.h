@@ -43,7 +43,7 @@ void hf_vocabulary_set_added(struct hf_vocabulary *vocabulary, uint32_t id, cons
 void hf_vocabulary_add_merge(struct hf_vocabulary *vocabulary, const char *first, size_t first_len,
                              const char *second, size_t second_len);
 
-/* The text of a token that is set. */
+/* The text of a token that is set; not to be asked once there was no memory for one (texts.failed). */
 struct gguf_string hf_vocabulary_text(const struct hf_vocabulary *vocabulary, uint32_t id);
 
 /* The first token with this text; -1: none. */
