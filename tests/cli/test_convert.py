@@ -543,6 +543,17 @@ def test_space_before_a_text(runnel, tmp_path, prefix):
         assert converted(runnel, folder, tmp_path / f"{name}.gguf").keys["tokenizer.ggml.add_space_prefix"] is prefix
 
 
+@pytest.mark.parametrize("scheme, prefix", [({}, True), ({"prepend_scheme": "first"}, True), ({"prepend_scheme": "never"}, False)])
+def test_space_of_metaspace(runnel, tmp_path, scheme, prefix):
+    """One that says nothing puts a space in front, as the library of tokenizers reads it."""
+    tokenizer = {**spm_json(), "normalizer": None, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", **scheme}}
+    folder = spm_folder(tmp_path / "folder", tokenizer=tokenizer)
+    make_folder(tmp_path / "llama", Shape("llama", vocab=320))
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / "llama" / file, folder / file)
+    assert converted(runnel, folder, tmp_path / "out.gguf").keys["tokenizer.ggml.add_space_prefix"] is prefix
+
+
 def test_scores_from_merges(runnel, tmp_path):
     """tokenizer.json alone: the order of the merges is that of the scores."""
     keys = converted(runnel, spm_folder(tmp_path / "folder", None, spm_json()), tmp_path / "out.gguf").keys

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from hf_folders import (Gguf, Shape, bpe_tokenizer, make_config, make_folder, make_tensors, message, split_steps, spm_model, varint,
+from hf_folders import (Gguf, Shape, bpe_tokenizer, make_config, make_folder, make_tensors, message, split_steps, spm_json, spm_model, varint,
                         write_json, write_raw_safetensors, write_safetensors)
 from terminal import Terminal
 from test_convert import convert, refusal, spm_folder
@@ -375,6 +375,21 @@ def test_other_sentencepieces(runnel, tmp_path, content, words):
     spm_folder(tmp_path / "folder", b"x")
     (tmp_path / "folder" / "tokenizer.model").write_bytes(content)
     says(runnel, tmp_path, "tokenizer.model", words)
+
+
+@pytest.mark.parametrize("place, step, words", [
+    ("normalizer", {"type": "Replace", "pattern": {"String": "``"}, "content": '"'}, ("normalizer", "Replace", "spaces")),
+    ("normalizer", {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}, ("normalizer", "Replace", "spaces")),
+    ("normalizer", {"type": "Replace", "content": "▁"}, ("Replace", "spaces")),
+    ("normalizer", {"type": "Prepend", "prepend": "_"}, ("Prepend", "spaces")),
+    ("normalizer", {"type": "Lowercase"}, ("normalizer", "Lowercase")),
+    ("pre_tokenizer", {"type": "Metaspace", "replacement": "_"}, ("pre_tokenizer", "Metaspace", "spaces")),
+    ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "[0-9]"}, "behavior": "Isolated"}, ("pre_tokenizer", "Split", "spaces")),
+    ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Digits"}]}, ("pre_tokenizer", "Digits")),
+])
+def test_other_steps_of_sentencepiece(runnel, tmp_path, place, step, words):
+    spm_folder(tmp_path / "folder", tokenizer={**spm_json(), place: step})
+    says(runnel, tmp_path, "tokenizer.json", *words)
 
 
 @pytest.mark.parametrize("name, content, words", [

@@ -247,26 +247,66 @@ static int score_by_merges(const json_t *merges, const json_t *vocab, struct hf_
 }
 
 /* What is done to a text before: only that spaces become U+2581, and that one may be put in front. */
-static int read_spaces(const json_t *step, const char *name, struct hf_vocabulary *vocabulary,
-                       runnel_error *error)
+static const struct space_step {
+    const char *type, *key; /* key: its text is U+2581; NULL: it has none */
+    bool has_pattern;       /* which is a space */
+} space_steps[] = {{"Sequence", NULL, false},
+                   {"Replace", "content", true},
+                   {"Split", NULL, true},
+                   {"Prepend", "prepend", false},
+                   {"Metaspace", "replacement", false}};
+
+static int find_space_step(struct json_place place, const struct space_step **step, runnel_error *error)
 {
-    struct json_place place = {step, name};
-    const char *type = "", *scheme = "";
-    json_t *list = NULL;
+    const char *type = "";
     int code = json_field_text(place, "type", &type, error);
-    if (!code)
-        code = json_field_text(place, "prepend_scheme", &scheme, error);
-    if (!code && !strcmp(type, "Sequence"))
-        code = json_field_array(place, json_field(place, "normalizers") ? "normalizers" : "pretokenizers",
-                                &list, error);
+    for (size_t i = 0; i < sizeof space_steps / sizeof *space_steps && !code; i++)
+        if (!strcmp(type, space_steps[i].type)) {
+            *step = &space_steps[i];
+            return RUNNEL_OK;
+        }
+    return code
+               ? code
+               : error_set(error, RUNNEL_EUNSUPPORTED, "%s: %.40s is not supported of SentencePiece's tokens",
+                           place.name, *type ? type : "a step without a type");
+}
+
+static int check_space_step(struct json_place place, const struct space_step *step, runnel_error *error)
+{
+    const char *text = "", *space = "";
+    json_t *pattern = NULL;
+    int code = step->key ? json_field_text(place, step->key, &text, error) : RUNNEL_OK;
+    if (!code && step->has_pattern)
+        code = json_field_object(place, "pattern", &pattern, error);
+    if (!code && pattern)
+        code = json_field_text((struct json_place){pattern, place.name}, "String", &space, error);
     if (code)
         return code;
-    bool is_known = !strcmp(type, "Replace") || !strcmp(type, "Split") || !strcmp(type, "Sequence") ||
-                    !strcmp(type, "Prepend") || !strcmp(type, "Metaspace");
-    if (!is_known)
-        return error_set(error, RUNNEL_EUNSUPPORTED, "%s: %.40s is not supported of SentencePiece's tokens",
-                         name, *type ? type : "a step without a type");
-    if (!strcmp(type, "Prepend") || !strcmp(scheme, "first") || !strcmp(scheme, "always"))
+    if ((step->key && strcmp(text, "\u2581") != 0) || (step->has_pattern && strcmp(space, " ") != 0))
+        return error_set(error, RUNNEL_EUNSUPPORTED,
+                         "%s: a %s of something else than spaces and U+2581 is not supported of "
+                         "SentencePiece's tokens",
+                         place.name, step->type);
+    return RUNNEL_OK;
+}
+
+static int read_spaces(const json_t *object, const char *name, struct hf_vocabulary *vocabulary,
+                       runnel_error *error)
+{
+    struct json_place place = {object, name};
+    const struct space_step *step = NULL;
+    json_t *list = NULL;
+    int code = find_space_step(place, &step, error);
+    if (!code)
+        code = check_space_step(place, step, error);
+    if (code)
+        return code;
+    const char *scheme = strcmp(step->type, "Metaspace") != 0 ? "never" : "always"; /* if it says nothing */
+    code = json_field_text(place, "prepend_scheme", &scheme, error);
+    if (!code && !strcmp(step->type, "Sequence"))
+        code = json_field_array(place, json_field(place, "normalizers") ? "normalizers" : "pretokenizers",
+                                &list, error);
+    if (!strcmp(step->type, "Prepend") || !strcmp(scheme, "first") || !strcmp(scheme, "always"))
         vocabulary->space_prefix = true;
     for (size_t i = 0; i < json_array_size(list) && !code; i++) {
         const json_t *inner = json_array_get(list, i);
