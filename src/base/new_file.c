@@ -1,8 +1,6 @@
 /* new_file.c: see new_file.h. */
 #include "base/new_file.h"
 
-#include "base/error.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
