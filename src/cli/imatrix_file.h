@@ -1,6 +1,7 @@
 /* imatrix_file.h: importance files: for each matrix of a model, the sum of the squares of each of its inputs over a text. They
  * are GGUF files as llama.cpp writes and reads them (general.type "imatrix"): the keys imatrix.datasets, imatrix.chunk_count
- * and imatrix.chunk_size, Runnel's own runnel.imatrix.model and runnel.imatrix.text (see below), and for a matrix NAME the tensors NAME.in_sum2 [n_parts][n_columns] and NAME.counts [n_parts][1].
+ * and imatrix.chunk_size, Runnel's own runnel.imatrix.model and runnel.imatrix.text (see below), and for a matrix NAME the
+ * tensors NAME.in_sum2 [n_parts][n_columns] and NAME.counts [n_parts][1].
  *
  * The importance of a column is its sum / the count of its part: the mean square of that input. A struct imatrix owns all
  * that it points to. Its functions are for one thread; reading it is for any number. */

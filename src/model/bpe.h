@@ -45,7 +45,8 @@ struct bpe_scratch { /* starts zeroed; free with bpe_scratch_free */
 };
 void bpe_scratch_free(struct bpe_scratch *scratch);
 
-/* Appends the tokens of one word of less than 2^31 bytes, valid UTF-8 where characters are merged. Bytes that the vocabulary has no token for are left out. */
+/* Appends the tokens of one word of less than 2^31 bytes, valid UTF-8 where characters are merged. Bytes that the vocabulary has no
+ * token for are left out. */
 int bpe_encode(const struct bpe *bpe, const char *word, size_t len, struct bpe_scratch *scratch,
                struct token_list *out, runnel_error *error);
 

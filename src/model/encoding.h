@@ -35,8 +35,8 @@ struct encoding_kind {
     void (*free)(struct encoding *encoding); /* NULL: nothing */
 
     int (*begin)(const struct encoding *encoding, struct encoding_session **session, runnel_error *error);
-    /* Appends the tokens of text, is_spaced: with a space before it, in time n log n at most. Bytes that are no valid UTF-8 are encoded byte by byte; what the
-     * vocabulary has no token for is left out. */
+    /* Appends the tokens of text, is_spaced: with a space before it, in time n log n at most. Bytes that are no valid UTF-8
+     * are encoded byte by byte; what the vocabulary has no token for is left out. */
     int (*encode)(struct encoding_session *session, const char *text, size_t len, bool is_spaced,
                   struct token_list *out, runnel_error *error);
     void (*end)(struct encoding_session *session); /* NULL: nothing */
