@@ -5,42 +5,22 @@
  * ask. Keys and tensors are found by binary search. */
 #include "model/gguf_parse.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "base/input_file.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Opening ------------------------------------------------------------------------------------------------- */
 
-/* A regular file, open for reading. O_NONBLOCK: a FIFO without a writer would else hold us in open() for
- * ever. */
 static int open_file(struct gguf_part *part, runnel_error *error)
 {
-    int opened = open(part->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (opened < 0)
-        return error_set(error, RUNNEL_EIO, "cannot open: %m");
-    struct stat status;
-    int code = RUNNEL_OK;
-    if (fstat(opened, &status))
-        code = error_set(error, RUNNEL_EIO, "cannot examine: %m");
-    else if (!S_ISREG(status.st_mode))
-        code = error_set(error, RUNNEL_EIO, "expected a file, found %s",
-                         S_ISDIR(status.st_mode)    ? "a directory"
-                         : S_ISFIFO(status.st_mode) ? "a FIFO"
-                                                    : "a device or socket");
-    else if (status.st_size == 0)
+    int code = input_file_open(part->path, &part->fd, &part->n_bytes, error);
+    if (!code && part->n_bytes == 0)
         code = error_set(error, RUNNEL_EFORMAT, "expected a GGUF file, found an empty one");
-    if (code) {
-        close(opened);
-        return code;
-    }
-    part->fd = opened;
-    part->n_bytes = (uint64_t)status.st_size;
-    return RUNNEL_OK;
+    return code;
 }
 
 /* Makes room for the file at path, as the only part. */
@@ -126,30 +106,6 @@ void gguf_close(struct gguf *gguf)
 
 /* Reading ------------------------------------------------------------------------------------------------- */
 
-/* Of a part, at an offset of its own. */
-static int read_part(const struct gguf_part *part, uint64_t offset, void *buffer, size_t n,
-                     runnel_error *error)
-{
-    unsigned char *to = buffer;
-    while (n) {
-        /* One call moves at most 2 GiB - 4 KiB; asking for more is allowed and gives a short read. */
-        ssize_t got = pread(part->fd, to, n, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set(error, RUNNEL_EIO, "cannot read %zu bytes at offset %" PRIu64 ": %m", n, offset);
-        if (got == 0)
-            return error_set(error, RUNNEL_EIO,
-                             "expected %zu more bytes at offset %" PRIu64
-                             ", found the end: the file shrank from %" PRIu64 " bytes",
-                             n, offset, part->n_bytes);
-        to += got;
-        n -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return RUNNEL_OK;
-}
-
 const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset)
 {
     size_t low = 0, high = gguf->n_parts; /* the one that is looked for is in [low, high) */
@@ -166,7 +122,7 @@ const struct gguf_part *gguf_find_part(const struct gguf *gguf, uint64_t offset)
 int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error)
 {
     const struct gguf_part *part = gguf_find_part(gguf, offset);
-    int code = read_part(part, offset - part->start, buffer, n, error);
+    int code = input_file_read(part->fd, offset - part->start, buffer, n, error);
     if (code && gguf->n_parts > 1) /* whoever asks knows the name of the first */
         gguf_name_file(part->path, error);
     return code;

@@ -92,8 +92,8 @@ size_t gguf_n_tensors(const struct gguf *gguf);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i); /* in the file's order */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name); /* NULL: not there */
 
-/* Reads exactly n bytes at an offset: of the bytes of all parts, one part after the other. A short read (the file shrank) or a failing disk is RUNNEL_EIO with the
- * offset. Thread safe. */
+/* Reads exactly n bytes at an offset: of the bytes of all parts, one part after the other. A short read (the file shrank) or
+ * a failing disk is RUNNEL_EIO with the offset. Thread safe. */
 int gguf_read(const struct gguf *gguf, uint64_t offset, void *buffer, size_t n, runnel_error *error);
 
 #endif

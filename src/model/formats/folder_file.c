@@ -1,15 +1,14 @@
 /* folder_file.c: the files of a Hugging Face folder. See folder_file.h. */
 #include "model/formats/folder_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "base/input_file.h"
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Tokenizers have the most: some two million values for 262,144 tokens. Each costs up to 100 bytes of memory. */
@@ -31,50 +30,6 @@ bool folder_has(const char *folder, const char *name)
     return !folder_path(folder, name, path, NULL) && access(path, F_OK) == 0;
 }
 
-int file_open(const char *path, int *fd, uint64_t *n_bytes, runnel_error *error)
-{
-    /* O_NONBLOCK: a FIFO without a writer would hold us in open() for ever. */
-    int opened = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (opened < 0)
-        return error_set(error, RUNNEL_EIO, "cannot open: %m");
-    struct stat status;
-    int code = RUNNEL_OK;
-    if (fstat(opened, &status))
-        code = error_set(error, RUNNEL_EIO, "cannot examine: %m");
-    else if (!S_ISREG(status.st_mode))
-        code = error_set(error, RUNNEL_EIO, "expected a file, found %s",
-                         S_ISDIR(status.st_mode)    ? "a directory"
-                         : S_ISFIFO(status.st_mode) ? "a FIFO"
-                                                    : "a device or socket");
-    if (code) {
-        close(opened);
-        return code;
-    }
-    *fd = opened;
-    *n_bytes = (uint64_t)status.st_size;
-    return RUNNEL_OK;
-}
-
-int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *error)
-{
-    unsigned char *to = buffer;
-    while (n) {
-        ssize_t got = pread(fd, to, n, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set(error, RUNNEL_EIO, "cannot read %zu bytes at offset %" PRIu64 ": %m", n, offset);
-        if (got == 0)
-            return error_set(error, RUNNEL_EIO,
-                             "expected %zu more bytes at offset %" PRIu64 ", found the end: the file shrank",
-                             n, offset);
-        to += got;
-        n -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return RUNNEL_OK;
-}
-
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error)
 {
@@ -84,7 +39,7 @@ int folder_read(const char *folder, const char *name, size_t max_bytes, char **b
     int code = folder_path(folder, name, path, error);
     if (code)
         return code;
-    code = file_open(path, &fd, &n_bytes, error);
+    code = input_file_open(path, &fd, &n_bytes, error);
     if (code)
         return error_prefix(error, "%s", name), code;
     char *read = NULL;
@@ -94,7 +49,7 @@ int folder_read(const char *folder, const char *name, size_t max_bytes, char **b
     else if (!(read = malloc((size_t)n_bytes + 1)))
         code = error_set(error, RUNNEL_ENOMEM, "no memory for %" PRIu64 " bytes", n_bytes);
     else
-        code = file_read(fd, 0, read, (size_t)n_bytes, error);
+        code = input_file_read(fd, 0, read, (size_t)n_bytes, error);
     close(fd);
     if (code) {
         free(read);

@@ -1,4 +1,4 @@
-/* folder_file.h: the files of a Hugging Face folder: opened, read whole within a limit, and as JSON with typed fields.
+/* folder_file.h: the files of a Hugging Face folder: read whole within a limit, and as JSON with typed fields.
  *
  * Every message names the file by the name that was given, and a field by its key. Nothing is kept; any thread. */
 #ifndef RUNNEL_MODEL_FORMATS_FOLDER_FILE_H
@@ -18,12 +18,6 @@ int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX]
 
 /* Whether there is something of that name, whatever it is. */
 bool folder_has(const char *folder, const char *name);
-
-/* A regular file, open for reading, and its length. The message does not name it: the caller does. */
-int file_open(const char *path, int *fd, uint64_t *n_bytes, runnel_error *error);
-
-/* Reads exactly n bytes at an offset; a file that ends before is RUNNEL_EIO. */
-int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *error);
 
 /* A whole file of at most max_bytes, zero-terminated; the caller frees it. */
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,

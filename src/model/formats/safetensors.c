@@ -1,6 +1,7 @@
 /* safetensors.c: the header of a safetensors file, and every check on it. See safetensors.h. */
 #include "model/formats/safetensors.h"
 
+#include "base/input_file.h"
 #include "model/formats/folder_file.h"
 
 #include <inttypes.h>
@@ -165,7 +166,7 @@ static int check_pointer(const struct safetensors *file, runnel_error *error)
     char begin[sizeof pointer - 1];
     if (file->file_bytes < sizeof begin)
         return RUNNEL_OK;
-    int code = file_read(file->fd, 0, begin, sizeof begin, error);
+    int code = input_file_read(file->fd, 0, begin, sizeof begin, error);
     if (code || memcmp(begin, pointer, sizeof begin) != 0)
         return code;
     return error_set(
@@ -181,7 +182,7 @@ static int read_header(struct safetensors *file, runnel_error *error)
                          file->file_bytes);
     int code = check_pointer(file, error);
     if (!code)
-        code = file_read(file->fd, 0, &len, sizeof len, error);
+        code = input_file_read(file->fd, 0, &len, sizeof len, error);
     if (code)
         return code;
     if (len > HEADER_MAX_BYTES || len < 2)
@@ -196,7 +197,7 @@ static int read_header(struct safetensors *file, runnel_error *error)
     json_t *header = NULL;
     if (!bytes)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a header of %" PRIu64 " bytes", len);
-    code = file_read(file->fd, sizeof len, bytes, (size_t)len, error);
+    code = input_file_read(file->fd, sizeof len, bytes, (size_t)len, error);
     if (!code)
         code = json_parse("its header", bytes, (size_t)len, &header, error);
     free(bytes);
@@ -214,7 +215,7 @@ int safetensors_open(const char *path, const char *name, struct safetensors **ou
         return error_set(error, RUNNEL_ENOMEM, "%s: no memory for a file", name);
     file->fd = -1;
     file->path = strdup(path);
-    code = file->path ? file_open(path, &file->fd, &file->file_bytes, error)
+    code = file->path ? input_file_open(path, &file->fd, &file->file_bytes, error)
                       : error_set(error, RUNNEL_ENOMEM, "no memory for a path");
     if (!code)
         code = read_header(file, error);
@@ -242,7 +243,7 @@ void safetensors_close(struct safetensors *file)
 int safetensors_read(const struct safetensors *file, const struct safetensor *tensor, uint64_t offset,
                      void *buffer, size_t n, runnel_error *error)
 {
-    int code = file_read(file->fd, tensor->offset + offset, buffer, n, error);
+    int code = input_file_read(file->fd, tensor->offset + offset, buffer, n, error);
     if (code)
         error_prefix(error, "%s: tensor %s", file->path, tensor->name);
     return code;
