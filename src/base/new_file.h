@@ -4,7 +4,7 @@
 #ifndef RUNNEL_BASE_NEW_FILE_H
 #define RUNNEL_BASE_NEW_FILE_H
 
-#include "runnel.h"
+#include "base/error.h"
 
 struct new_file {
     const char *path; /* the caller's */
