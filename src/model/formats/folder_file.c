@@ -75,6 +75,15 @@ int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *err
     return RUNNEL_OK;
 }
 
+int file_check_fetched(const char *begin, size_t n, runnel_error *error)
+{
+    if (n < FILE_POINTER_BYTES || memcmp(begin, FILE_POINTER, FILE_POINTER_BYTES) != 0)
+        return RUNNEL_OK;
+    return error_set(
+        error, RUNNEL_EFORMAT,
+        "expected the file itself, found what Git LFS puts in its place: `git lfs pull` gets it");
+}
+
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error)
 {
@@ -95,6 +104,8 @@ int folder_read(const char *folder, const char *name, size_t max_bytes, char **b
         code = error_set(error, RUNNEL_ENOMEM, "no memory for %" PRIu64 " bytes", n_bytes);
     else
         code = file_read(fd, 0, read, (size_t)n_bytes, error);
+    if (!code)
+        code = file_check_fetched(read, (size_t)n_bytes, error);
     close(fd);
     if (code) {
         free(read);

@@ -25,6 +25,11 @@ int file_open(const char *path, int *fd, uint64_t *n_bytes, runnel_error *error)
 /* Reads exactly n bytes at an offset; a file that ends before is RUNNEL_EIO. */
 int file_read(int fd, uint64_t offset, void *buffer, size_t n, runnel_error *error);
 
+/* A clone without Git LFS has small texts in place of the files. Refuses what begins like one. */
+#define FILE_POINTER "version https://git-lfs"
+enum { FILE_POINTER_BYTES = sizeof FILE_POINTER - 1 };
+int file_check_fetched(const char *begin, size_t n, runnel_error *error);
+
 /* A whole file of at most max_bytes, zero-terminated; the caller frees it. */
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error);
