@@ -230,7 +230,19 @@ def test_values_that_do_not_fit(runnel, tmp_path, value, of_type, words):
 
     change_tensors(tmp_path, change)
     line = refusal(runnel, tmp_path / "folder", tmp_path / "out.gguf", "--type", of_type)
-    assert "blk.0.ffn_down.weight" in line and "row 3, value 5" in line and words in line and of_type in line
+    assert "blk.0.ffn_down.weight" in line and words in line and of_type in line
+    assert f"{tmp_path}/folder/model.safetensors: tensor model.layers.0.mlp.down_proj.weight: row 3, value 5 is" in line
+
+
+@pytest.mark.parametrize("place", ["self_attn.q_proj.weight", "self_attn.k_proj.bias"])
+def test_a_value_is_told_by_its_place_in_the_folder(runnel, tmp_path, place):
+    """llama's rows of q and k have another order in the file."""
+    shape = Shape("llama", layers=1, config={"attention_bias": True})
+    tensors = make_tensors(shape)
+    values = tensors[f"model.layers.0.{place}"]
+    values[(3, 5) if values.ndim == 2 else 3] = np.nan
+    make_folder(tmp_path / "folder", shape, tensors=tensors)
+    says(runnel, tmp_path, f"tensor model.layers.0.{place}: row {'3, value 5' if values.ndim == 2 else '0, value 3'} is nan")
 
 
 # config.json -------------------------------------------------------------------------------------------------------
