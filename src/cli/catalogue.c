@@ -214,6 +214,22 @@ static void consider_folder(struct near_name *near, const char *folder)
         closedir(dir);
 }
 
+/* In how many parts a model of this name is that has some of them in a folder; 0: none. */
+static unsigned count_of_parts(const char *folder, const char *name)
+{
+    DIR *dir = opendir(folder);
+    unsigned count = 0;
+    for (struct dirent *entry; dir && !count && (entry = readdir(dir));) {
+        struct split_name part;
+        if (split_name_read(entry->d_name, strlen(entry->d_name), &part) && part.stem_len == strlen(name) &&
+            memcmp(entry->d_name, name, part.stem_len) == 0)
+            count = part.count;
+    }
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
 static int refuse_model(const char *model, const char *folder, runnel_error *error)
 {
     struct catalogue_entry entry;
@@ -221,9 +237,16 @@ static int refuse_model(const char *model, const char *folder, runnel_error *err
         return error_set(error, RUNNEL_EIO, "model '%s' is not here yet: `runnel pull %s` gets it", model,
                          model);
     struct near_name near = near_name_begin(model, catalogue_stem(model));
+    const char *const folders[] = {folder, FOLDER_HERE};
     consider_known(&near);
-    consider_folder(&near, folder);
-    consider_folder(&near, FOLDER_HERE);
+    for (size_t i = 0; i < 2; i++) {
+        unsigned count = count_of_parts(folders[i], model); /* the first would have been found */
+        if (count)
+            return error_set(error, RUNNEL_EIO,
+                             "%s/%.80s-00001-of-%05u.gguf: not there, only other parts of the model are",
+                             folders[i], model, count);
+        consider_folder(&near, folders[i]);
+    }
     const char *nearest = near.nearest;
     return error_set(error, RUNNEL_EIO,
                      "model '%.80s': expected a file or the name of a pulled model, found neither here nor "

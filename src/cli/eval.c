@@ -160,10 +160,15 @@ static int answer_prompts(struct evaluation *evaluation, runnel_error *error)
         return error_set(error, RUNNEL_EINVAL, "%s: expected a prompt a line, found a zero byte",
                          settings->text);
     size_t n = own_answers_count(evaluation->text);
-    int failure = start_engine(evaluation, context_of(evaluation), n ? n : 1, error);
+    const struct own_prompts prompts = {
+        .name = settings->text,
+        .text = evaluation->text,
+        .max_tokens = settings->max_tokens,
+        .n_context = context_of(evaluation),
+    };
+    int failure = start_engine(evaluation, prompts.n_context, n ? n : 1, error);
     if (!failure)
-        failure = own_answers_write(evaluation->engine, evaluation->model, settings->text, evaluation->text,
-                                    settings->max_tokens, &evaluation->own, error);
+        failure = own_answers_write(evaluation->engine, evaluation->model, &prompts, &evaluation->own, error);
     if (!failure && !evaluation->own.n)
         failure = error_set(error, RUNNEL_EINVAL, "%s: expected answers, found none that has a token",
                             settings->text);

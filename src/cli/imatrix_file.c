@@ -116,6 +116,17 @@ static int read_values(const struct gguf *gguf, const struct gguf_tensor *tensor
     return code;
 }
 
+/* Without a count no mean is known, and every column would matter as much as any other. */
+static int check_counts(const struct imatrix *imatrix, runnel_error *error)
+{
+    for (size_t i = 0; i < imatrix->n_entries; i++)
+        for (size_t part = 0; part < imatrix->entries[i].n_parts; part++)
+            if (imatrix->entries[i].counts[part] > 0)
+                return RUNNEL_OK;
+    return error_set(error, RUNNEL_EFORMAT,
+                     "expected sums over a text, found that all counts are 0: none was read");
+}
+
 /* The mean square of each column is a number. */
 static int check_means(const struct imatrix_entry *entry, runnel_error *error)
 {
@@ -207,7 +218,7 @@ static int read_all(const struct gguf *gguf, struct imatrix *imatrix, runnel_err
     if (!code && !imatrix->n_entries)
         code = error_set(error, RUNNEL_EFORMAT, "expected tensors NAME%s and NAME%s, found none", sums_suffix,
                          counts_suffix);
-    return code;
+    return code ? code : check_counts(imatrix, error);
 }
 
 int imatrix_file_read(const char *path, struct imatrix **imatrix, runnel_error *error)

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "model/chat.h"
 #include "model/sampling_keys.h"
+#include "model/tokenizer.h"
 #include "model/weights.h"
 
 #include <inttypes.h>
@@ -30,9 +31,10 @@ struct special_token {
 struct inspection { /* strings belong to the gguf */
     struct gguf *gguf;
     struct gguf_string name, architecture, tokenizer, pre;
-    bool runs; /* architecture and hyperparameters are known here */
+    bool has_config; /* architecture and hyperparameters are known here */
     struct model_config config;
-    runnel_error config_error; /* if not */
+    bool runs;            /* and so is the tokenizer */
+    runnel_error refusal; /* if not */
     uint64_t n_parameters, weight_bytes;
     uint64_t bytes_per_token; /* that decoding one token reads of the file's weights */
     struct type_use types[TYPES_MAX];
@@ -116,11 +118,21 @@ static void look_at_template(struct inspection *it)
     chat_close(&template);
 }
 
+static bool find_refusal(struct inspection *it)
+{
+    struct tokenizer *tokenizer;
+    it->has_config = !model_config_read(it->gguf, &it->config, &it->refusal);
+    if (!it->has_config || tokenizer_create(it->gguf, &tokenizer, &it->refusal))
+        return true;
+    tokenizer_free(tokenizer);
+    return false;
+}
+
 static void gather(struct inspection *it)
 {
     it->name = string_or_empty(it->gguf, "general.name");
     it->architecture = string_or_empty(it->gguf, "general.architecture");
-    it->runs = !model_config_read(it->gguf, &it->config, &it->config_error);
+    it->runs = !find_refusal(it);
     look_at_template(it);
     sampling_keys_read(it->gguf, &(runnel_sampling){0}, it->warning, sizeof it->warning);
     count_weights(it);
@@ -220,11 +232,11 @@ static void print_inspection(const struct inspection *it)
         printf(", in %zu parts", gguf_n_parts(it->gguf));
     putchar('\n');
     line_bytes("file size", gguf_file_bytes(it->gguf));
-    if (it->runs)
+    if (it->has_config)
         print_shapes(it);
-    else {
+    if (!it->runs) {
         label("cannot run");
-        printf("%s\n", it->config_error.message);
+        printf("%s\n", it->refusal.message);
     }
     label("parameters");
     printf("%.3f billion (%" PRIu64 ")\n", (double)it->n_parameters / 1e9, it->n_parameters);
@@ -234,7 +246,7 @@ static void print_inspection(const struct inspection *it)
                (double)it->types[t].n_bytes / 1e6);
     }
     line_bytes("read per token", it->bytes_per_token);
-    if (it->runs) {
+    if (it->has_config) {
         label("cache per token");
         printf("%" PRIu64 " bytes at 16 bits a value\n", kv_bytes_per_token(&it->config));
     }
@@ -311,12 +323,13 @@ static int print_json(const struct inspection *it)
         json_count(gguf_n_parts(it->gguf)), "runs", (int)it->runs, "parameters", json_count(it->n_parameters),
         "weight_bytes", json_count(it->weight_bytes), "bytes_per_token", json_count(it->bytes_per_token),
         "types", types, "tokenizer", json_tokenizer(it), "chat_template", it->chat, "warning", it->warning);
-    if (it->runs) {
+    if (it->has_config) {
         json_t *shapes = json_shapes(&it->config);
         json_object_update(object, shapes);
         json_decref(shapes);
-    } else
-        json_object_set_new(object, "error", json_string(it->config_error.message));
+    }
+    if (!it->runs)
+        json_object_set_new(object, "error", json_string(it->refusal.message));
     if (!object) {
         fprintf(stderr, "runnel: the model cannot be described as JSON\n");
         return EXIT_FAILED;

@@ -83,6 +83,16 @@ static int prepare(const runnel_model *model, const runnel_sampling *sampling, c
     return RUNNEL_OK;
 }
 
+/* As the engine would refuse it, but told by its line, and before any other is answered. */
+static int check_room(const struct answer *answer, uint32_t n_context, runnel_error *error)
+{
+    if (answer->n_prompt < n_context)
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_ECONTEXT,
+                     "the prompt has %zu tokens, the context has room for %u and an answer", answer->n_prompt,
+                     n_context - 1);
+}
+
 /* Answers of n requests; those of answers[i] are of requests[i]. */
 static int answer_all(runnel_engine *engine, struct all *all, const runnel_request *requests,
                       runnel_error *error)
@@ -114,12 +124,14 @@ static int keep_answers(const struct all *all, struct scored_sequences *sequence
     return failure;
 }
 
-int own_answers_write(runnel_engine *engine, const runnel_model *model, const char *name, const char *text,
-                      int max_tokens, struct scored_sequences *sequences, runnel_error *error)
+int own_answers_write(runnel_engine *engine, const runnel_model *model, const struct own_prompts *prompts,
+                      struct scored_sequences *sequences, runnel_error *error)
 {
+    const char *text = prompts->text;
+    int max_tokens = prompts->max_tokens;
     size_t n = own_answers_count(text);
     if (!n)
-        return error_set(error, RUNNEL_EINVAL, "%s: expected a prompt a line, found none", name);
+        return error_set(error, RUNNEL_EINVAL, "%s: expected a prompt a line, found none", prompts->name);
     struct all all = {.answers = calloc(n, sizeof *all.answers), .n_total = n * (uint64_t)max_tokens};
     runnel_request *requests = calloc(n, sizeof *requests);
     runnel_sampling sampling;
@@ -130,15 +142,18 @@ int own_answers_write(runnel_engine *engine, const runnel_model *model, const ch
     int failure = RUNNEL_OK;
     if (!all.answers || !requests)
         failure = error_set(error, RUNNEL_ENOMEM, "no memory for %zu answers", n);
-    while (*text && !failure) {
+    for (size_t n_line = 1; *text && !failure; n_line++) {
         const char *line;
         size_t len = cut_line(&text, &line);
         if (!len)
             continue;
-        all.answers[all.n].all = &all;
-        failure =
-            prepare(model, &sampling, line, len, max_tokens, &all.answers[all.n], &requests[all.n], error);
-        all.n++;
+        struct answer *answer = &all.answers[all.n];
+        answer->all = &all;
+        failure = prepare(model, &sampling, line, len, max_tokens, answer, &requests[all.n++], error);
+        if (!failure)
+            failure = check_room(answer, prompts->n_context, error);
+        if (failure)
+            error_prefix(error, "%s, line %zu", prompts->name, n_line);
     }
     if (!failure)
         failure = answer_all(engine, &all, requests, error);

@@ -56,13 +56,15 @@ static int compile_template(const struct gguf *gguf, const char *file, const str
         int code = cli_read_file(file, &text, &len, error);
         if (!code)
             code = cli_check_utf8(file, text, len, error);
-        if (!code)
-            code = chat_compile(text, len, named, template, error);
+        if (!code && (code = chat_compile(text, len, named, template, error)))
+            error_prefix(error, "%s", file);
         free(text);
         return code;
     }
     int code = gguf_get_string(gguf, "tokenizer.chat_template", &jinja, error);
-    return code ? code : chat_compile(jinja.bytes, jinja.len, named, template, error);
+    if (!code)
+        code = chat_compile(jinja.bytes, jinja.len, named, template, error);
+    return code ? error_prefix(error, "%s", gguf_path(gguf)) : RUNNEL_OK;
 }
 
 /* With the tokens that the model's tokenizer begins and ends texts with; what the file's keys name, if it is not a known one. */

@@ -155,12 +155,24 @@ def test_bad_headers(runnel, tmp_path, header, words):
 
 @pytest.mark.parametrize("content, words", [
     (b"", "found 0 bytes"), (b"\x10\0\0", "found 3 bytes"), (struct.pack("<Q", 100) + b"{}", "truncated"),
-    (struct.pack("<Q", 0) + b"{}", "at most"), (struct.pack("<Q", 1 << 33), "at most"), (struct.pack("<Q", 2 ** 64 - 1), "at most"),
+    (struct.pack("<Q", 0) + b"{}", "2 to 8388608 bytes, found 0"), (struct.pack("<Q", 1 << 33), "2 to 8388608 bytes"),
+    (struct.pack("<Q", 2 ** 63), "found 9223372036854775808"), (struct.pack("<Q", 2 ** 64 - 1), "2 to 8388608 bytes"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git lfs pull")])
 def test_bad_files(runnel, tmp_path, content, words):
     make_folder(tmp_path / "folder", SHAPE)
     (tmp_path / "folder" / "model.safetensors").write_bytes(content)
     says(runnel, tmp_path, "model.safetensors", words)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json",
+                                  "chat_template.jinja"])
+def test_files_that_were_not_fetched(runnel, tmp_path, name):
+    """Llama 3's and Gemma 3's tokenizer.json are in Git LFS, too; a template would have been taken as it is."""
+    make_folder(tmp_path / "folder", SHAPE)
+    if name == "tokenizer.model":
+        (tmp_path / "folder" / "tokenizer.json").unlink()
+    (tmp_path / "folder" / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    says(runnel, tmp_path, f"{name}: ", "Git LFS", "`git lfs pull`")
 
 
 def test_a_header_of_gigabytes(runnel, tmp_path):
@@ -218,7 +230,19 @@ def test_values_that_do_not_fit(runnel, tmp_path, value, of_type, words):
 
     change_tensors(tmp_path, change)
     line = refusal(runnel, tmp_path / "folder", tmp_path / "out.gguf", "--type", of_type)
-    assert "blk.0.ffn_down.weight" in line and "row 3, value 5" in line and words in line and of_type in line
+    assert "blk.0.ffn_down.weight" in line and words in line and of_type in line
+    assert f"{tmp_path}/folder/model.safetensors: tensor model.layers.0.mlp.down_proj.weight: row 3, value 5 is" in line
+
+
+@pytest.mark.parametrize("place", ["self_attn.q_proj.weight", "self_attn.k_proj.bias"])
+def test_a_value_is_told_by_its_place_in_the_folder(runnel, tmp_path, place):
+    """llama's rows of q and k have another order in the file."""
+    shape = Shape("llama", layers=1, config={"attention_bias": True})
+    tensors = make_tensors(shape)
+    values = tensors[f"model.layers.0.{place}"]
+    values[(3, 5) if values.ndim == 2 else 3] = np.nan
+    make_folder(tmp_path / "folder", shape, tensors=tensors)
+    says(runnel, tmp_path, f"tensor model.layers.0.{place}: row {'3, value 5' if values.ndim == 2 else '0, value 3'} is nan")
 
 
 # config.json -------------------------------------------------------------------------------------------------------

@@ -227,6 +227,14 @@ def test_a_context_without_room(runnel, tiny, tmp_path):
         assert_fails(done, 1, "at least 2 tokens", "the model has 1")
 
 
+def test_a_prompt_that_is_too_long(runnel, tiny, tmp_path):
+    prompts = tmp_path / "prompts"
+    prompts.write_text("Why?\n\n" + "how " * 200 + "\n")
+    assert_fails(evaluate(runnel, tiny(), "-f", prompts, "--own-answers", "--ctx", 100, "--write-reference", tmp_path / "out"), 1,
+                 f"{prompts}, line 3: the prompt has", "room for 99")
+    assert not (tmp_path / "out").exists()
+
+
 def test_prompts_with_a_zero_byte(runnel, tiny, tmp_path):
     """What comes behind it would be left out without a word."""
     prompts = tmp_path / "prompts"

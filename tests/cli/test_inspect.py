@@ -1,6 +1,7 @@
 """runnel inspect: what it says of tiny models, as text and as JSON, and of files that are none."""
 import json
 import os
+import struct
 import subprocess
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def test_every_type_opens(runnel, tiny, of_type):
     done = subprocess.run([runnel, "run", path, "-p", "hello", "-n", "4", "--seed", "1", "--temp", "0"], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_tokenizer_that_is_not_known(runnel, tiny, tmp_path):
+    """The shapes are shown, and that it does not run: `run` refuses it by the same words."""
+    path = tmp_path / "other.gguf"
+    known, other = (struct.pack("<Q", 5) + name for name in (b"qwen2", b"qwenX"))
+    data = Path(tiny("qwen2")).read_bytes()
+    at = data.index(b"tokenizer.ggml.pre")
+    path.write_bytes(data[:at] + data[at:].replace(known, other, 1))
+    found = json.loads(inspect(runnel, path, "--json").stdout)
+    assert found["runs"] is False and found["layers"] == 2 and 'tokenizer.ggml.pre is "qwenX"' in found["error"]
+    text = inspect(runnel, path).stdout
+    assert 'cannot run      tokenizer.ggml.pre is "qwenX"' in text and "layers          2" in text
+    for command in (["run", "-p", "x"], ["tokenize"]):
+        done = subprocess.run([runnel, command[0], path, *command[1:]], input="", capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and done.stderr == f"runnel: {path}: {found['error']}\n"
 
 
 def test_names_do_not_steer_the_terminal(runnel, tiny, tmp_path):

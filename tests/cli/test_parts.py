@@ -129,6 +129,14 @@ def test_near_names(runnel, parts):
     assert run(runnel, parts, "inspect", "large-model").returncode == 0
 
 
+@pytest.mark.parametrize("command", [["run", "-p", "x"], ["inspect"]])
+def test_the_first_part_is_missing(runnel, parts, command):
+    (parts / part_name(1, 3)).unlink()
+    result = run(runnel, parts, command[0], "-m", "m", *command[1:])
+    assert result.returncode == 1 and result.stderr.count(b"\n") == 1
+    assert b"/m-00001-of-00003.gguf: not there, only other parts of the model are" in result.stderr
+
+
 # list and rm ---------------------------------------------------------------------------------------------------------
 
 def line_of(result, name):

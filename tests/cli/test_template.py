@@ -49,6 +49,13 @@ def test_a_template_that_refuses_is_one_line(tmp_path, text, said):
     done = template({"messages": [{"role": "user", "content": "q"}]}, "--file", str(file))
     assert done.returncode == 1 and not done.stdout
     assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+    assert "expected" not in said or f"runnel: {file}: " in done.stderr.decode()
+
+
+def test_a_model_without_a_template_is_named(tmp_path):
+    vocabulary = write_vocabulary(tmp_path / "v.gguf", ["<unk>", "<s>", "</s>"], [2, 3, 3])
+    done = subprocess.run([RUNNEL, "template", vocabulary], input=b'{"messages": []}', capture_output=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.decode().startswith(f"runnel: {vocabulary}: key ") and done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("request_text", ["", "[]", "{\"messages\": 1}", "{\"messages\": [1]}", "{", "{\"messages\": [{}]}",

@@ -146,6 +146,7 @@ static void what_is_wrong_is_refused_by_name(void **state)
     refused_with("imatrix", 1e30f, 1, true, 1, NULL);
     refused_with("imatrix", 1e30f, 1e-30f, true, 1, "\"m.in_sum2\": expected sums over as many tokens");
     refused_with("imatrix", 1, -1, true, 1, "\"m.counts\": expected values of 0 and above");
+    refused_with("imatrix", 1, 0, true, 1, "all counts are 0");
 }
 
 int main(void)

@@ -30,6 +30,15 @@ bool folder_has(const char *folder, const char *name)
     return !folder_path(folder, name, path, NULL) && access(path, F_OK) == 0;
 }
 
+int file_check_fetched(const char *begin, size_t n, runnel_error *error)
+{
+    if (n < FILE_POINTER_BYTES || memcmp(begin, FILE_POINTER, FILE_POINTER_BYTES) != 0)
+        return RUNNEL_OK;
+    return error_set(
+        error, RUNNEL_EFORMAT,
+        "expected the file itself, found what Git LFS puts in its place: `git lfs pull` gets it");
+}
+
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error)
 {
@@ -50,6 +59,8 @@ int folder_read(const char *folder, const char *name, size_t max_bytes, char **b
         code = error_set(error, RUNNEL_ENOMEM, "no memory for %" PRIu64 " bytes", n_bytes);
     else
         code = input_file_read(fd, 0, read, (size_t)n_bytes, error);
+    if (!code)
+        code = file_check_fetched(read, (size_t)n_bytes, error);
     close(fd);
     if (code) {
         free(read);

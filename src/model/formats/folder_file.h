@@ -19,6 +19,11 @@ int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX]
 /* Whether there is something of that name, whatever it is. */
 bool folder_has(const char *folder, const char *name);
 
+/* A clone without Git LFS has small texts in place of the files. Refuses what begins like one. */
+#define FILE_POINTER "version https://git-lfs"
+enum { FILE_POINTER_BYTES = sizeof FILE_POINTER - 1 };
+int file_check_fetched(const char *begin, size_t n, runnel_error *error);
+
 /* A whole file of at most max_bytes, zero-terminated; the caller frees it. */
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error);

@@ -77,6 +77,23 @@ static int read_values(struct hf_reader *reader, uint32_t row, runnel_error *err
     return RUNNEL_OK;
 }
 
+/* Told by what the checkpoint calls it: that is where it can be looked up. */
+static int fail_misfit(const struct hf_reader *reader, uint32_t row, size_t misfit, runnel_error *error)
+{
+    const struct hf_tensor *tensor = reader->tensor;
+    uint32_t at = (uint32_t)misfit;
+    if (tensor->is_matrix)
+        row = place_in_checkpoint(tensor, tensor->n_rows, row);
+    else
+        at = place_in_checkpoint(tensor, tensor->n_columns, at);
+    int code =
+        error_set(error, RUNNEL_EFORMAT, "row %u, value %u is %g, expected a finite number that %s can hold",
+                  row, at, (double)reader->values[misfit], quant_find((uint32_t)tensor->type)->name);
+    if (tensor->stored)
+        error_prefix(error, "%s: tensor %s", tensor->stored->file->path, tensor->stored->tensor->name);
+    return code;
+}
+
 int hf_reader_row(struct hf_reader *reader, uint32_t row, void *out, runnel_error *error)
 {
     const struct hf_tensor *tensor = reader->tensor;
@@ -89,9 +106,7 @@ int hf_reader_row(struct hf_reader *reader, uint32_t row, void *out, runnel_erro
         return code;
     size_t misfit = quantize_find_misfit(tensor->type, reader->values, tensor->n_columns);
     if (misfit < tensor->n_columns)
-        return error_set(error, RUNNEL_EFORMAT,
-                         "row %u, value %zu is %g, expected a finite number that %s can hold", row, misfit,
-                         (double)reader->values[misfit], quant_find((uint32_t)tensor->type)->name);
+        return fail_misfit(reader, row, misfit, error);
     quantize_encode(tensor->type, reader->values, tensor->n_columns, NULL, out);
     return RUNNEL_OK;
 }

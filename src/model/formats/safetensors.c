@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* Some fifty thousand tensors; a file of one layer has a few kilobytes. */
-enum { HEADER_MAX_BYTES = 8 << 20, NAME_MAX_BYTES = 255 };
+enum { HEADER_MIN_BYTES = 2, HEADER_MAX_BYTES = 8 << 20, NAME_MAX_BYTES = 255 };
 
 static const struct {
     const char *name;
@@ -159,19 +159,13 @@ static int read_entries(struct safetensors *file, json_t *header, uint64_t data_
     return check_layout(file, data_begin, error);
 }
 
-/* A clone without Git LFS has small texts in place of the files. */
-static int check_pointer(const struct safetensors *file, runnel_error *error)
+static int check_fetched(const struct safetensors *file, runnel_error *error)
 {
-    static const char pointer[] = "version https://git-lfs";
-    char begin[sizeof pointer - 1];
+    char begin[FILE_POINTER_BYTES];
     if (file->file_bytes < sizeof begin)
         return RUNNEL_OK;
     int code = input_file_read(file->fd, 0, begin, sizeof begin, error);
-    if (code || memcmp(begin, pointer, sizeof begin) != 0)
-        return code;
-    return error_set(
-        error, RUNNEL_EFORMAT,
-        "expected a safetensors file, found what Git LFS puts in its place: `git lfs pull` gets it");
+    return code ? code : file_check_fetched(begin, sizeof begin, error);
 }
 
 static int read_header(struct safetensors *file, runnel_error *error)
@@ -180,15 +174,15 @@ static int read_header(struct safetensors *file, runnel_error *error)
     if (file->file_bytes < sizeof len)
         return error_set(error, RUNNEL_EFORMAT, "expected a safetensors file, found %" PRIu64 " bytes",
                          file->file_bytes);
-    int code = check_pointer(file, error);
+    int code = check_fetched(file, error);
     if (!code)
         code = input_file_read(file->fd, 0, &len, sizeof len, error);
     if (code)
         return code;
-    if (len > HEADER_MAX_BYTES || len < 2)
+    if (len > HEADER_MAX_BYTES || len < HEADER_MIN_BYTES)
         return error_set(error, RUNNEL_EFORMAT,
-                         "expected a safetensors file with a header of at most %d bytes, found %" PRIu64,
-                         HEADER_MAX_BYTES, len);
+                         "expected a safetensors file with a header of %d to %d bytes, found %" PRIu64,
+                         HEADER_MIN_BYTES, HEADER_MAX_BYTES, len);
     if (len > file->file_bytes - sizeof len)
         return error_set(error, RUNNEL_EFORMAT,
                          "truncated: its header has %" PRIu64 " bytes, the file has %" PRIu64 " left", len,
