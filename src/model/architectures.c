@@ -24,11 +24,21 @@ const struct architecture *architecture_find(const char *name, size_t len)
     return NULL;
 }
 
-void architecture_write_names(char *text, size_t size)
+/* All names for a message, as in "qwen2 or llama". */
+static void write_names(char *text, size_t size)
 {
     size_t used = 0;
     for (size_t i = 0; i < N_ARCHITECTURES && used < size; i++) {
         const char *separator = i == 0 ? "" : i + 1 < N_ARCHITECTURES ? ", " : " or ";
         used += (size_t)snprintf(text + used, size - used, "%s%s", separator, architectures[i].name);
     }
+}
+
+int architecture_unknown(const char *name, size_t len, runnel_error *error)
+{
+    char known[256];
+    write_names(known, sizeof known);
+    return error_set(error, RUNNEL_EUNSUPPORTED,
+                     "key general.architecture: \"%.*s\" is not known, expected %s", len > 40 ? 40 : (int)len,
+                     name, known);
 }

@@ -4,6 +4,8 @@
 #ifndef RUNNEL_MODEL_ARCHITECTURES_H
 #define RUNNEL_MODEL_ARCHITECTURES_H
 
+#include "base/error.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,7 +32,7 @@ struct architecture {
 /* NULL if it is not known. */
 const struct architecture *architecture_find(const char *name, size_t len);
 
-/* All names for a message, as in "qwen2 or llama". */
-void architecture_write_names(char *text, size_t size);
+/* RUNNEL_EUNSUPPORTED, with a message that has the name and those that are known. */
+int architecture_unknown(const char *name, size_t len, runnel_error *error);
 
 #endif

@@ -56,13 +56,7 @@ static int read_architecture(const struct gguf *gguf, struct model_config *confi
     if (failure)
         return failure;
     config->architecture = architecture_find(name.bytes, name.len);
-    if (config->architecture)
-        return RUNNEL_OK;
-    char known[256];
-    architecture_write_names(known, sizeof known);
-    return error_set(error, RUNNEL_EUNSUPPORTED,
-                     "key general.architecture: \"%.*s\" is not known, expected %s",
-                     name.len > 40 ? 40 : (int)name.len, name.bytes, known);
+    return config->architecture ? RUNNEL_OK : architecture_unknown(name.bytes, name.len, error);
 }
 
 static const char *const rope_scalings[] = {

@@ -1,6 +1,8 @@
 /* mixes.c: see mixes.h. The rules are what llama.cpp's files of these names hold (its version of November 2026). */
 #include "model/mixes.h"
 
+#include "model/architectures.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,5 +210,8 @@ int mix_model_read(const struct gguf *gguf, bool has_importance, struct mix_mode
     snprintf(key, sizeof key, "%.*s.attention.head_count_kv", len, architecture.bytes);
     if (has_heads && gguf_get_u32(gguf, key, &n_kv_heads, NULL) == RUNNEL_OK && n_kv_heads > 0)
         model->n_query_heads_per_kv = n_heads / n_kv_heads;
+    /* Any architecture with these keys will do; one without them is most likely none that anybody knows. */
+    if (code && !architecture_find(architecture.bytes, architecture.len))
+        code = architecture_unknown(architecture.bytes, architecture.len, error);
     return code;
 }

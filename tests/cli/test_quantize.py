@@ -261,6 +261,10 @@ def test_wrong_usage_and_files(runnel, tiny, tmp_path):
     (tmp_path / "text.gguf").write_text("no model")
     done = quantize(runnel, tmp_path / "text.gguf", out, "Q4_K_M")
     assert done.returncode == 1 and "text.gguf" in done.stderr
+    unknown = tmp_path / "unknown.gguf"
+    unknown.write_bytes(before.replace(b"qwen2", b"qwen9", 1))  # the value of general.architecture, the first key
+    done = quantize(runnel, unknown, out, "Q4_K_M")
+    assert done.returncode == 1 and "unknown.gguf" in done.stderr and '"qwen9" is not known' in done.stderr and "gemma3" in done.stderr
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(before[:-5000])
     done = quantize(runnel, cut, out, "Q4_K_M")
