@@ -121,7 +121,8 @@ static void look_at_template(struct inspection *it)
 static bool find_refusal(struct inspection *it)
 {
     struct tokenizer *tokenizer;
-    it->has_config = !model_config_read(it->gguf, &it->config, &it->refusal);
+    it->has_config =
+        !gguf_check_model(it->gguf, &it->refusal) && !model_config_read(it->gguf, &it->config, &it->refusal);
     if (!it->has_config || tokenizer_create(it->gguf, &tokenizer, &it->refusal))
         return true;
     tokenizer_free(tokenizer);

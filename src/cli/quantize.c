@@ -316,15 +316,14 @@ static int quantize(struct quantizing *it, runnel_error *error)
         code = new_file_check(settings->output, error);
     if (!code)
         code = gguf_open(path, &it->gguf, error);
+    if (!code && (code = gguf_check_model(it->gguf, error)))
+        error_prefix(error, "%s", path);
     if (!code)
         code = check_sources(it, error);
     if (!code && settings->imatrix)
         code = imatrix_file_read(settings->imatrix, &it->imatrix, error);
     if (!code)
         code = plan(it, error);
-    if (!code && it->n_weights == 0)
-        code = error_set(error, RUNNEL_EFORMAT, "%s: expected a model, found a vocabulary without weights",
-                         path);
     if (code)
         return code;
     interrupt_watch_each();

@@ -138,6 +138,8 @@ static int render(const struct settings *settings, const struct tm *now, runnel_
     int code = catalogue_resolve(settings->model, path, sizeof path, error);
     if (!code)
         code = gguf_open(path, &gguf, error);
+    if (!code && (code = gguf_check_type(gguf, error)))
+        error_prefix(error, "%s", path);
     if (!code)
         code = open_template(gguf, settings->file, &template, error);
     if (!code)

@@ -53,7 +53,7 @@ static int load_tokenizer(const char *model, struct tokenizer **tokenizer, runne
     int code = catalogue_resolve(model, path, sizeof path, error);
     if (!code)
         code = gguf_open(path, &gguf, error);
-    if (!code && (code = tokenizer_create(gguf, tokenizer, error)))
+    if (!code && ((code = gguf_check_type(gguf, error)) || (code = tokenizer_create(gguf, tokenizer, error))))
         error_prefix(error, "%s", path);
     gguf_close(gguf); /* the tokenizer has copies of all it needs */
     return code;

@@ -157,7 +157,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     model->backend = &cpu_backend;
     model->file_bytes = gguf_file_bytes(gguf);
     model->n_threads = options.n_threads ? (unsigned)options.n_threads : limits_cpus();
-    failure = copy_text(gguf, "general.name", &model->name, error);
+    failure = gguf_check_model(gguf, error);
+    if (!failure)
+        failure = copy_text(gguf, "general.name", &model->name, error);
     if (!failure)
         failure = copy_text(gguf, "tokenizer.chat_template", &model->jinja, error);
     if (!failure)

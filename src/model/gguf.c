@@ -303,3 +303,28 @@ int gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type type
     *value = found->value.array;
     return RUNNEL_OK;
 }
+
+/* Kinds of files ------------------------------------------------------------------------------------------- */
+
+/* Only what is known to be no model is refused: the key is of llama.cpp, and older files lack it. */
+int gguf_check_type(const struct gguf *gguf, runnel_error *error)
+{
+    static const char *const others[] = {"imatrix", "adapter", "mmproj"};
+    struct gguf_string type;
+    if (!gguf_has_key(gguf, "general.type") || gguf_get_string(gguf, "general.type", &type, NULL))
+        return RUNNEL_OK;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strlen(others[i]) == type.len && !memcmp(others[i], type.bytes, type.len))
+            return error_set(error, RUNNEL_EFORMAT,
+                             "expected a model (general.type \"model\"), found general.type \"%s\"",
+                             others[i]);
+    return RUNNEL_OK;
+}
+
+int gguf_check_model(const struct gguf *gguf, runnel_error *error)
+{
+    int code = gguf_check_type(gguf, error);
+    if (!code && gguf->n_tensors == 0)
+        code = error_set(error, RUNNEL_EFORMAT, "expected a model, found a vocabulary without weights");
+    return code;
+}

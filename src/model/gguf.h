@@ -72,6 +72,11 @@ size_t gguf_n_parts(const struct gguf *gguf);      /* files that are open; 1: th
 const char *gguf_part_path(const struct gguf *gguf, size_t i);
 uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i);
 
+/* RUNNEL_EFORMAT if general.type says that the file is something else than a model. A vocabulary alone will do. */
+int gguf_check_type(const struct gguf *gguf, runnel_error *error);
+/* That, and RUNNEL_EFORMAT if it has no weights. */
+int gguf_check_model(const struct gguf *gguf, runnel_error *error);
+
 /* Keys in the file's order, for `inspect`. */
 size_t gguf_n_keys(const struct gguf *gguf);
 const char *gguf_key_name(const struct gguf *gguf, size_t i); /* zero-terminated */
