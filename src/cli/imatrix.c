@@ -344,8 +344,6 @@ static int gather(struct gathering *gathering, const runnel_model *model,
         failure = mark_model(gathering->engine, model, text, ids, gathering->imatrix->model_mark, error);
     if (!failure)
         failure = take_what_is_there(settings->output, &gathering->imatrix, error);
-    if (!failure)
-        failure = cli_check_output(settings->output, settings->model, settings->text, error);
     if (!failure && gathering->imatrix->n_chunks)
         fprintf(stderr, "%s: goes on behind chunk %u\n", settings->output, gathering->imatrix->n_chunks);
     if (!failure)
@@ -399,6 +397,8 @@ static int run(const struct imatrix_settings *settings)
     int failure = cli_find_model(settings->model, &error);
     if (!failure)
         failure = new_file_check(settings->output, &error);
+    if (!failure)
+        failure = cli_check_output(settings->output, settings->model, settings->text, &error);
     if (!failure)
         failure = cli_read_file(settings->text, &text, &len, &error);
     if (!failure)

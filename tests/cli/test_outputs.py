@@ -94,6 +94,15 @@ def test_logits_leave_what_they_are_of(runnel, tiny, tmp_path):
         refused(runnel, tmp_path, "logits", "-m", model, "--ids", ids, "-o", out, words=[out, "another file"])
 
 
+def test_imatrix_leaves_what_it_reads(runnel, tiny, tmp_path):
+    """Told before the model is loaded: what stands there is none."""
+    text, parts = write_text(tmp_path, 20), split(runnel, tiny("qwen2", "F32"), tmp_path / "m", 3)
+    parts[0].write_bytes(b"GGUF")
+    (tmp_path / "link").symlink_to(text)
+    for out in text, tmp_path / "link", *parts:
+        refused(runnel, tmp_path, "imatrix", "-m", parts[0], "-f", text, "-o", out, words=[out, "another file"])
+
+
 @pytest.mark.parametrize("command", [["imatrix", "-o"], ["eval", "--write-reference"]])
 def test_a_text_or_model_that_is_called_part(runnel, tiny, tmp_path, command):
     name, option = command
