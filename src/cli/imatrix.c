@@ -329,6 +329,16 @@ static int compute_chunks(struct gathering *gathering, const struct imatrix_sett
     return failure;
 }
 
+/* n_wanted: chunks that this run was to reach. What was there may have more: sums cannot be taken apart again. */
+static void tell_result(const char *path, const struct imatrix *imatrix, size_t n_wanted)
+{
+    fprintf(stderr, "%s: %zu matrices, %u chunks of %u tokens", path, imatrix->n_entries, imatrix->n_chunks,
+            imatrix->chunk_tokens);
+    if (imatrix->n_chunks > n_wanted)
+        fprintf(stderr, ", as it was: --chunks %zu takes none away", n_wanted);
+    fputc('\n', stderr);
+}
+
 /* With an engine. */
 static int gather(struct gathering *gathering, const runnel_model *model,
                   const struct imatrix_settings *settings, int32_t *ids, runnel_error *error)
@@ -349,9 +359,7 @@ static int gather(struct gathering *gathering, const runnel_model *model,
     if (!failure)
         failure = compute_chunks(gathering, settings, n_chunks, ids, error);
     if (!failure)
-        fprintf(stderr, "%s: %zu matrices, %u chunks of %u tokens\n", settings->output,
-                gathering->imatrix->n_entries, gathering->imatrix->n_chunks,
-                gathering->imatrix->chunk_tokens);
+        tell_result(settings->output, gathering->imatrix, n_chunks);
     return failure;
 }
 

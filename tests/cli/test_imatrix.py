@@ -84,6 +84,10 @@ def test_it_goes_on_from_what_is_there(runnel, whole, tmp_path):
     before = output.stat().st_mtime_ns
     assert imatrix(runnel, model, text, output, "--ctx", CONTEXT).returncode == 0  # there is nothing left to do
     assert output.read_bytes() == expected and output.stat().st_mtime_ns == before
+    done = imatrix(runnel, model, text, output, "--ctx", CONTEXT, "--chunks", 2)  # fewer than there are
+    n = Gguf(output).keys["imatrix.chunk_count"]
+    assert done.returncode == 0 and f"{n} chunks of {CONTEXT} tokens, as it was: --chunks 2 takes none away\n" in done.stderr
+    assert output.read_bytes() == expected
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
