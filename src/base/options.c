@@ -124,12 +124,12 @@ static bool read_flag(const char *text, bool *value)
     return false;
 }
 
-static bool is_choice(const char *choices, const char *text)
+static bool is_choice(const char *choices, bool any_case, const char *text)
 {
     size_t len = strlen(text);
     for (const char *at = choices;; at++) {
         size_t n = strcspn(at, "|");
-        if (n == len && memcmp(at, text, n) == 0)
+        if (n == len && (any_case ? strncasecmp(at, text, n) : memcmp(at, text, n)) == 0)
             return true;
         at += n;
         if (*at == 0)
@@ -147,7 +147,7 @@ static int read_value(const struct reading *r, const struct option_spec *spec, c
     case OPTION_STRING:
     case OPTION_CONFIG:
         value->string = text;
-        if (spec->choices && !is_choice(spec->choices, text))
+        if (spec->choices && !is_choice(spec->choices, spec->any_case, text))
             return wrong_value(r, spec, found, spec->choices);
         return RUNNEL_OK;
     case OPTION_INT:
@@ -468,7 +468,7 @@ static bool is_given(const struct reading *r, size_t index)
 static size_t find_given(const struct reading *r, const char *list)
 {
     for (size_t i = 0; i < r->table->n_specs; i++)
-        if (is_given(r, i) && is_choice(list, r->table->specs[i].name))
+        if (is_given(r, i) && is_choice(list, false, r->table->specs[i].name))
             return i;
     return r->table->n_specs;
 }

@@ -88,6 +88,7 @@ struct option_spec {
     double minimum, maximum;  /* INT, FLOAT, each of INTS; both 0: unbounded */
     const char *default_text; /* as a user would write it; NULL: zero, false, NULL, an empty list */
     const char *choices;      /* STRING: the values it may have, "avx2|avx512"; NULL: any */
+    bool any_case;            /* of choices: in capital or small letters; it is kept as it was given */
     bool required;            /* an error if nobody gives a value */
     bool positional;          /* no flag: the next argument without one; of TEXTS all that are left */
     bool bare;                /* with its flag, or as the next argument without one */

@@ -23,7 +23,7 @@ static const struct option_spec convert_specs[] = {
     {"type", 0, OPTION_STRING, "TYPE",
      "of the matrices; without, the type that most of them have. Weights of AWQ and GPTQ become Q4_0 or Q4_1 "
      "whatever this is",
-     OPTION_FIELD(struct convert_settings, type), .choices = "F16|BF16|F32|Q8_0"},
+     OPTION_FIELD(struct convert_settings, type), .choices = "F16|BF16|F32|Q8_0", .any_case = true},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct convert_settings, config_text)},
 };

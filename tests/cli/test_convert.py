@@ -103,6 +103,15 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize("of_type", ["q8_0", "bF16"])
+def test_types_in_small_letters(runnel, tmp_path, of_type):
+    """As quantize takes them."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    for name, spelling in (("small.gguf", of_type), ("capital.gguf", of_type.upper())):
+        converted(runnel, tmp_path / "folder", tmp_path / name, "--type", spelling)
+    assert (tmp_path / "small.gguf").read_bytes() == (tmp_path / "capital.gguf").read_bytes()
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("of_type", ["F32", "F16", "BF16", "Q8_0"])
 def test_tensors(runnel, tmp_path, name, of_type):

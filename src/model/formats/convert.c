@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 enum { CONFIG_MAX_BYTES = 4 << 20, TOKENIZER_CONFIG_MAX_BYTES = 32 << 20 };
@@ -48,7 +49,7 @@ bool convert_find_type(const char *name, enum tensor_type *type)
 {
     static const enum tensor_type types[] = {TENSOR_F16, TENSOR_BF16, TENSOR_F32, TENSOR_Q8_0};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (!strcmp(name, quant_find((uint32_t)types[i])->name)) {
+        if (!strcasecmp(name, quant_find((uint32_t)types[i])->name)) {
             *type = types[i];
             return true;
         }

@@ -21,7 +21,7 @@ struct convert_options {
     void *user;
 };
 
-/* The types that a file can be asked for, by their names. */
+/* The types that a file can be asked for, by their names, in capital or small letters. */
 bool convert_find_type(const char *name, enum tensor_type *type);
 
 /* Writes output, or on failure nothing: it is written beside it first. */
