@@ -1,5 +1,6 @@
 /* convert.c: the command `runnel convert`: a Hugging Face folder to a GGUF file. One thread. */
 #include "model/formats/convert.h"
+#include "base/error.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -63,6 +64,10 @@ static int convert(const struct convert_settings *settings)
                                       .on_remark = show_remark,
                                       .on_progress = show_progress,
                                       .user = &progress};
+    if (!*settings->folder) {
+        error_set(&error, RUNNEL_EINVAL, "DIR: expected the name of a folder, found an empty one");
+        return cli_fail(&error);
+    }
     if (settings->type)
         options.has_type = convert_find_type(settings->type, &options.type);
     interrupt_watch_each();

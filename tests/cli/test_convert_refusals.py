@@ -55,6 +55,7 @@ def test_files_that_are_none(runnel, tmp_path, name, how):
 
 def test_folders_that_are_none(runnel, tmp_path):
     says(runnel, tmp_path, "No such file")
+    assert refusal(runnel, "", tmp_path / "out.gguf") == "runnel: DIR: expected the name of a folder, found an empty one\n"
     (tmp_path / "folder").write_text("a file")
     says(runnel, tmp_path, "expected a folder")
     (tmp_path / "folder").unlink()
