@@ -137,6 +137,26 @@ def test_a_part_that_is_a_link(runnel, tiny, tmp_path):
     refused(runnel, tmp_path, "quantize", tiny("qwen2", "F32"), tmp_path / "out.gguf", "Q8_0", words=["out.gguf.part"])
 
 
+def test_an_output_that_is_a_link(runnel, tiny, tmp_path):
+    """The file comes in its place; what it leads to stays as it was."""
+    out, other, model, text = tmp_path / "out", tmp_path / "other", tiny("qwen2", "F32"), write_text(tmp_path, 20)
+    (tmp_path / "ids.json").write_text("[1, 2, 3]")
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    for content, arguments in (
+        ("of another", ["quantize", model, out, "Q8_0"]), ("of another", ["convert", tmp_path / "folder", out]),
+        ("of another", ["logits", "-m", model, "--ids", tmp_path / "ids.json", "-o", out]),
+        ("", ["eval", "-m", model, "-f", text, "--ctx", 32, "--write-reference", out]),
+        (None, ["imatrix", "-m", model, "-f", text, "--ctx", 32, "-o", out]),  # it leads nowhere: imatrix goes on with a file
+    ):
+        other.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+        if content is not None:
+            other.write_text(content)
+        out.symlink_to(other)
+        assert run(runnel, *arguments).returncode == 0 and out.is_file() and not out.is_symlink(), arguments
+        assert content is None and not other.exists() or other.read_text() == content, arguments
+
+
 # Whole or not there ------------------------------------------------------------------------------------------------
 
 
