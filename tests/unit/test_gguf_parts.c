@@ -435,8 +435,9 @@ static void too_few_descriptors(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     small = limit;
     int lowest_free = dup(STDERR_FILENO); /* not a count of all: valgrind has some of its own, high up */
+    assert_true(lowest_free >= 0);
     close(lowest_free);
-    small.rlim_cur = (rlim_t)lowest_free + 4;
+    small.rlim_cur = (rlim_t)lowest_free + 4; /* room for four parts */
     runnel_error error;
     struct gguf *gguf;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &small), 0);
