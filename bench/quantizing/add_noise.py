@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Takes a decoded model off the grid of its codes: each value gets uniform noise of half a step of its block, fixed seed.
+"""Takes a decoded model off the grid of its codes: each value gets uniform noise of half a step of its block.
 
-    add_noise.py MODEL.gguf DECODED.gguf OUT.gguf      DECODED is MODEL in F32
+    add_noise.py MODEL.gguf DECODED.gguf OUT.gguf SEED      DECODED is MODEL in F32
 """
 import os
 import shutil
@@ -12,15 +12,14 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gguf_file  # noqa: E402
 
-SEED = 20261128
 CHUNK = 1 << 16  # blocks
 
 
 def main():
-    model, decoded_path, output = sys.argv[1:]
+    model, decoded_path, output, seed = sys.argv[1:]
     shutil.copyfile(decoded_path, output)
     of_codes, decoded = gguf_file.File(model), gguf_file.File(decoded_path)
-    dice = np.random.default_rng(SEED)
+    dice = np.random.default_rng(int(seed))
     with open(output, "r+b") as file:
         for name in decoded.tensors:
             found = of_codes.steps(name)

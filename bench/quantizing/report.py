@@ -10,11 +10,7 @@ def ratios(record):
     return [(row, row["runnel"]["kl"] / row["llama_cpp"]["kl"] if row["llama_cpp"]["kl"] else 1.0) for row in rows]
 
 
-def of_processors(record, name):
-    return f"{statistics.median(record['seconds'][name + '_cpu']):.1f}"
-
-
-def table(record):
+def of_rows(record):
     lines = ["| type | importance | size, MB | KL, Runnel | KL, llama.cpp | ratio | top-1, Runnel | top-1, llama.cpp |",
              "|---|---|---|---|---|---|---|---|"]
     of_row = {id(row): ratio for row, ratio in ratios(record)}
@@ -30,12 +26,19 @@ def table(record):
     other = [f"{row['type']}: {', '.join(row['other_types'])}" for row in record["rows"] if row.get("other_types")]
     if other:
         lines += ["", f"Tensors of another type than llama.cpp's. {'; '.join(other)}"]
-    if "seconds" in record:
-        ours = statistics.median(record["seconds"]["runnel"])
-        lines += ["", f"Q4_K_M of the large source: Runnel {ours:.1f} s"]
-        if record["seconds"]["llama_cpp"]:
-            theirs = statistics.median(record["seconds"]["llama_cpp"])
-            lines[-1] += (f", llama.cpp {theirs:.1f} s, ratio {ours / theirs:.2f} (goal {GOAL_TIME}): "
-                          f"{'met' if ours <= GOAL_TIME * theirs else 'not met'}; of processors {of_processors(record, 'runnel')} and "
-                          f"{of_processors(record, 'llama_cpp')} s")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def of_times(seconds):
+    median = {name: statistics.median(times) for name, times in seconds.items() if times}
+    line = f"Q4_K_M of the large source: Runnel {median['runnel']:.1f} s"
+    if "llama_cpp" in median:
+        ratio = median["runnel"] / median["llama_cpp"]
+        line += (f", llama.cpp {median['llama_cpp']:.1f} s, ratio {ratio:.2f} (goal {GOAL_TIME}): {'met' if ratio <= GOAL_TIME else 'not met'}; "
+                 f"of processors {median['runnel_cpu']:.1f} and {median['llama_cpp_cpu']:.1f} s")
+    return [line]
+
+
+def table(record):
+    parts = ([of_rows(record)] if record["rows"] else []) + ([of_times(record["seconds"])] if "seconds" in record else [])
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
