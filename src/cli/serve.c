@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "cli/context_room.h"
 #include "cli/environment.h"
-#include "server/core/server.h"
+#include "server/server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

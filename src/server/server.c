@@ -1,8 +1,8 @@
 /* server.c: a server's life: it listens, loads, serves, drains, and gives everything back.
  *
- * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is
- * opened on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
-#include "server/core/server.h"
+ * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is opened, and
+ * its engine started, on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
+#include "server/server.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
@@ -107,7 +107,9 @@ static void *open_model_and_engine(void *user)
 {
     struct run *run = user;
     const struct server_listening *listening = run->listening;
-    run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
+    run->model = listening->model;
+    if (!run->model)
+        run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
     if (!run->open_failure)
         run->open_failure =
             listening->start_engine(listening->user, run->model, &run->engine, &run->open_error);
@@ -132,6 +134,11 @@ static void on_opened(void *user)
     monitor_ready(&server->monitor, server->engine);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
+}
+
+static bool has_model(const struct server_listening *listening)
+{
+    return listening->model || listening->open_model;
 }
 
 static int start_opening(struct run *run, runnel_error *error)
@@ -207,7 +214,7 @@ static int start(struct run *run, runnel_error *error)
         failure = watch_signals(run, error);
     if (!failure)
         failure = loop_listen(server->loop, run->listening->descriptor, error);
-    if (!failure)
+    if (!failure && has_model(run->listening))
         failure = start_opening(run, error);
     return failure;
 }

@@ -1,7 +1,5 @@
-/* server.h: what the parts of the server share.
- *
- * A struct server takes a listening descriptor, a model with its engine that its caller opens while it already listens,
- * and a block of counters, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
+/* server.h: what the parts of the server share. The loop's thread alone touches a struct server and everything in it; engine
+ * threads reach it through jobs (job.h). Its entry is server/server.h. */
 #ifndef RUNNEL_SERVER_CORE_SERVER_H
 #define RUNNEL_SERVER_CORE_SERVER_H
 
@@ -53,24 +51,6 @@ struct server {
     double start_ms;           /* monotonic */
     int64_t created_s;         /* wall clock, for "created" */
 };
-
-struct server_listening {
-    int descriptor;                       /* the caller's */
-    const struct server_options *options; /* sampling may change until the model is open */
-    const struct loop_limits *limits;
-    struct metrics *metrics;
-    struct log *log; /* a line for each request, and for what else happens */
-    /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be
-     * closed and stopped after server_run, also if the engine could not be started. */
-    int (*open_model)(void *user, const runnel_model **model, runnel_error *error);
-    int (*start_engine)(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error);
-    void (*on_ready)(void *user, const struct server *server); /* then, on the loop's thread */
-    void *user;
-};
-
-/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit. A second
- * signal ends at once. Fails if the model cannot be opened. */
-int server_run(const struct server_listening *listening, runnel_error *error);
 
 /* routes.c: the two callbacks of the loop; user is the struct server. */
 void routes_on_head(struct exchange *exchange, void *user);
