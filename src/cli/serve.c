@@ -212,7 +212,7 @@ const struct options_table serve_table = {"runnel serve",
 struct serving {
     const struct serve_settings *settings;
     struct server_options options;
-    struct metrics metrics;
+    struct shared *shared;
     struct log log;
     struct keys *keys;
     char url[URL_BYTES];
@@ -522,15 +522,17 @@ static int serve(const struct serve_settings *settings)
     if (!failure)
         failure = set_guard(&serving, &error);
     if (!failure)
+        failure = shared_create(&serving.shared, &error);
+    if (!failure)
         failure = open_socket(settings, &serving.options.guard, &descriptor, serving.url, &error);
     if (failure) {
+        shared_free(serving.shared);
         keys_free(serving.keys);
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     remark_insecure(&serving);
     remark_threads(&serving);
-    metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
     serving.options.n_requests = (uint32_t)settings->n_requests;
     serving.options.no_thinking = !strcmp(settings->reasoning, "off");
@@ -544,7 +546,7 @@ static int serve(const struct serve_settings *settings)
         .descriptor = descriptor,
         .options = &serving.options,
         .limits = &limits,
-        .metrics = &serving.metrics,
+        .shared = serving.shared,
         .log = &serving.log,
         .open_model = open_model,
         .start_engine = start_engine,
@@ -555,6 +557,7 @@ static int serve(const struct serve_settings *settings)
     runnel_engine_stop(serving.engine);
     runnel_model_close(serving.model);
     close(descriptor);
+    shared_free(serving.shared);
     keys_free(serving.keys);
     return failure ? cli_fail(&error) : EXIT_DONE;
 }

@@ -130,6 +130,9 @@ static void on_opened(void *user)
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
     monitor_ready(&server->monitor, server->engine);
+    if (!loop_is_draining(server->loop))
+        shared_set_state(&server->worker, SHARED_READY);
+    gauges_tell(server);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
 }
@@ -162,6 +165,7 @@ static void on_signal(evutil_socket_t number, short what, void *user)
                 run->listening->options->drain_ms / 1e3);
     else
         log_say(run->server.log, "drain", "Runnel ends");
+    shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_drain(run->server.loop, run->listening->options->drain_ms);
 }
 
@@ -201,8 +205,10 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = prepare_begin(server, error);
     if (!failure)
-        failure = monitor_start(&server->monitor, &server->options->monitor, loop_base(server->loop),
-                                server->log, error);
+        failure = monitor_start(&server->monitor, &server->options->monitor, server->metrics,
+                                loop_base(server->loop), server->log, error);
+    if (!failure)
+        failure = gauges_start(server, error);
     if (!failure)
         failure = watch_signals(run, error);
     if (!failure)
@@ -233,6 +239,7 @@ static void stop(struct run *run)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
     monitor_stop(&server->monitor);
+    gauges_stop(server);
     if (run->opening)
         pthread_join(run->opener, NULL);
     prepare_end(server);
@@ -253,12 +260,14 @@ int server_run(const struct server_listening *listening, runnel_error *error)
     struct run run = {.listening = listening};
     run.server = (struct server){
         .options = listening->options,
-        .metrics = listening->metrics,
         .log = listening->log,
         .start_ms = clock_ms(),
-        .created_s = (int64_t)time(NULL),
+        .created_s = shared_created_s(listening->shared),
     };
-    admit_init(&run.server.admit, listening->options->n_requests, keys_count(listening->options->guard.keys));
+    shared_join(&run.server.worker, listening->shared, listening->worker);
+    run.server.metrics = shared_counters(listening->shared);
+    admit_init(&run.server.admit, &run.server.worker, listening->options->n_requests,
+               keys_count(listening->options->guard.keys));
     int failure = start(&run, error);
     if (!failure)
         failure = loop_run(run.server.loop, error);

@@ -117,7 +117,7 @@ static void fail_job(struct job *job, const runnel_error *error)
     if (error->code == RUNNEL_EEXPIRED || error->code == RUNNEL_ETIMEOUT)
         admit_timed_out(admit);
     else if (error->code == RUNNEL_ESLOW)
-        admit->n_slow++;
+        admit_too_slow(admit);
     cancel_all(job);
 }
 
@@ -270,11 +270,11 @@ int job_take_places(struct server *server, uint32_t key, size_t n_wanted, runnel
             error, RUNNEL_EBUSY,
             "%u requests of this key are running or waiting: with %u more it would have more than its "
             "share of the %u that there may be; %u at most when nobody else asks",
-            admit->n_by_key[key], n, admit->n_max, admit_share(admit));
+            admit_n_of_key(admit, key), n, admit->n_max, admit_share(admit));
     default:
         return error_set(error, RUNNEL_EBUSY,
                          "%u requests are running or waiting, expected at most %u with %u more",
-                         admit->n_requests, admit->n_max, n);
+                         admit_n_requests(admit), admit->n_max, n);
     }
 }
 

@@ -1,16 +1,18 @@
 /* server.h: what the parts of the server share.
  *
  * A struct server takes a listening descriptor, a model with its engine that its caller opens while it already listens,
- * and a block of counters, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
+ * and the block that all workers share, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
 #ifndef RUNNEL_SERVER_CORE_SERVER_H
 #define RUNNEL_SERVER_CORE_SERVER_H
 
 #include "base/log.h"
 #include "runnel.h"
+#include "server/core/gauges.h"
 #include "server/core/metrics.h"
 #include "server/limits/admit.h"
 #include "server/limits/guard.h"
 #include "server/limits/monitor.h"
+#include "server/limits/shared.h"
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
@@ -42,7 +44,9 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct log *log;
-    struct metrics *metrics;
+    struct shared_worker worker;     /* this process in the block that all workers share */
+    struct shared_counters *metrics; /* of that block */
+    struct gauges gauges;
     struct monitor monitor;
     struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;         /* memory of what lives as long as a request */
@@ -58,7 +62,8 @@ struct server_listening {
     int descriptor;                       /* the caller's */
     const struct server_options *options; /* sampling may change until the model is open */
     const struct loop_limits *limits;
-    struct metrics *metrics;
+    struct shared *shared; /* its free record `worker` becomes this process's */
+    unsigned worker;
     struct log *log; /* a line for each request, and for what else happens */
     /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be
      * closed and stopped after server_run, also if the engine could not be started. */

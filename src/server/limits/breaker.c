@@ -1,5 +1,7 @@
-/* breaker.c: see breaker.h. Plain numbers, no clock, nothing allocated. */
+/* breaker.c: see breaker.h. No clock, nothing allocated. */
 #include "server/limits/breaker.h"
+
+#include "server/limits/shared.h"
 
 #include <math.h>
 
@@ -7,9 +9,11 @@ enum { PROBE_WAIT_MAX = 8 /* times the first wait */ };
 
 static const double margin_percent = 5;
 
-void breaker_init(struct breaker *breaker, const struct breaker_limits *limits)
+void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
+                  struct shared_counters *counters)
 {
-    *breaker = (struct breaker){.limits = *limits, .memory_mark = 100, .memory_margin = margin_percent};
+    *breaker = (struct breaker){
+        .limits = *limits, .memory_mark = 100, .memory_margin = margin_percent, .counters = counters};
 }
 
 enum breaker_level breaker_level(const struct breaker *breaker)
@@ -61,7 +65,7 @@ void breaker_see_memory(struct breaker *breaker, double memory_percent, double n
         level = BREAKER_DEGRADED;
     if (level == breaker->by_memory)
         return;
-    breaker->n_opened_by_memory += breaker->by_memory == BREAKER_CLOSED;
+    shared_add(&breaker->counters->n_opened_by_memory, breaker->by_memory == BREAKER_CLOSED);
     breaker->by_memory = level;
     step(breaker, now_ms);
 }
@@ -93,8 +97,8 @@ struct breaker_verdict breaker_admit(struct breaker *breaker, double now_ms)
         verdict.level = verdict.level == BREAKER_REFUSING ? BREAKER_DEGRADED : BREAKER_CLOSED;
         verdict.is_probe = breaker->probing = true;
     }
-    breaker->n_refused += verdict.level == BREAKER_REFUSING;
-    breaker->n_degraded += verdict.level == BREAKER_DEGRADED;
+    shared_add(&breaker->counters->n_refused, verdict.level == BREAKER_REFUSING);
+    shared_add(&breaker->counters->n_degraded, verdict.level == BREAKER_DEGRADED);
     return verdict;
 }
 
@@ -128,7 +132,7 @@ void breaker_end(struct breaker *breaker, const struct breaker_verdict *verdict,
     if (outcome != BREAKER_TIMED_OUT || !breaker->limits.n_timeouts ||
         ++breaker->n_timeouts < breaker->limits.n_timeouts || breaker->by_timeouts == BREAKER_REFUSING)
         return;
-    breaker->n_opened_by_timeouts += breaker->by_timeouts == BREAKER_CLOSED;
+    shared_add(&breaker->counters->n_opened_by_timeouts, breaker->by_timeouts == BREAKER_CLOSED);
     breaker->by_timeouts = breaker->by_timeouts == BREAKER_CLOSED ? BREAKER_DEGRADED : BREAKER_REFUSING;
     step(breaker, now_ms);
 }

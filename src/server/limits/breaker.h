@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct shared_counters;
+
 enum breaker_level { BREAKER_CLOSED = 0, BREAKER_DEGRADED = 1, BREAKER_REFUSING = 2 };
 
 enum breaker_outcome {
@@ -40,10 +42,13 @@ struct breaker {
     uint64_t epoch;      /* steps so far */
     bool probing;        /* a probe is on its way */
     double probe_at_ms, probe_wait_ms;
-    uint64_t n_opened_by_memory, n_opened_by_timeouts, n_refused, n_degraded; /* since the start */
+    struct shared_counters
+        *counters; /* how often it opened, refused, degraded: of all workers, since the start */
 };
 
-void breaker_init(struct breaker *breaker, const struct breaker_limits *limits);
+/* counters live as long. */
+void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
+                  struct shared_counters *counters);
 
 /* The server is ready, with so much of its memory used: from now on memory counts. */
 void breaker_ready(struct breaker *breaker, double memory_percent);
