@@ -124,7 +124,7 @@ static void fail_job(struct job *job, const runnel_error *error)
 void job_set_timeout_error(const struct server *server, runnel_error *error)
 {
     error_set(error, RUNNEL_ETIMEOUT, "not finished within %.3g s, the longest that a request may take",
-              server->options->request_ms / 1e3);
+              server->rules.limits.request_ms / 1e3);
 }
 
 static void on_timeout(evutil_socket_t descriptor, short what, void *user)
@@ -350,7 +350,7 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
 
 void job_start_timer(const struct server *server, const struct exchange *exchange, struct event *timer)
 {
-    double whole_ms = server->options->request_ms;
+    double whole_ms = server->rules.limits.request_ms;
     double ms = fmax(whole_ms - (clock_ms() - record_of(exchange)->began_ms), 1);
     struct timeval time = {(long)(ms / 1e3), (long)fmod(ms, 1e3) * 1000};
     if (whole_ms > 0)

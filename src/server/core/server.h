@@ -16,7 +16,7 @@
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
-/* Defaults of requests, and bounds; from the option table of `runnel serve`. */
+/* From the option table of `runnel serve`: defaults of requests, and who may ask. Limits and API keys are rules (shared.h). */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
     const char *model_path;   /* for /props */
@@ -26,11 +26,7 @@ struct server_options {
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
-    uint32_t n_requests; /* running or waiting at most */
-    double request_ms;   /* a request that takes longer in all is ended; 0: never */
-    double drain_ms;     /* what runs may take so long once the server is to end */
     struct guard_options guard;
-    struct monitor_options monitor;
 };
 
 struct job;
@@ -44,7 +40,9 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct log *log;
-    struct shared_worker worker;     /* this process in the block that all workers share */
+    struct shared_worker worker; /* this process in the block that all workers share */
+    struct shared_rules rules; /* its latest API keys and limits that were taken over, of this generation: */
+    uint64_t generation;
     struct shared_counters *metrics; /* of that block */
     struct gauges gauges;
     struct monitor monitor;
@@ -61,8 +59,7 @@ struct server {
 struct server_listening {
     int descriptor;                       /* the caller's */
     const struct server_options *options; /* sampling may change until the model is open */
-    const struct loop_limits *limits;
-    struct shared *shared; /* its free record `worker` becomes this process's */
+    struct shared *shared; /* with rules in it; its free record `worker` becomes this process's */
     unsigned worker;
     struct log *log; /* a line for each request, and for what else happens */
     /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be

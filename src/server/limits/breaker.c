@@ -13,7 +13,12 @@ void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
                   struct shared_counters *counters)
 {
     *breaker = (struct breaker){
-        .limits = *limits, .memory_mark = 100, .memory_margin = margin_percent, .counters = counters};
+        .limits = *limits,
+        .memory_mark = 100,
+        .memory_margin = margin_percent,
+        .ready_percent = -1,
+        .counters = counters,
+    };
 }
 
 enum breaker_level breaker_level(const struct breaker *breaker)
@@ -40,13 +45,26 @@ static void step(struct breaker *breaker, double now_ms)
 
 /* Memory -------------------------------------------------------------------------------------------------- */
 
-void breaker_ready(struct breaker *breaker, double memory_percent)
+static void set_mark(struct breaker *breaker)
 {
-    double base = fmin(memory_percent, 100);
+    double base = breaker->ready_percent;
     breaker->memory_mark = breaker->limits.memory_percent;
     if (base > breaker->memory_mark - margin_percent)
         breaker->memory_mark = fmax(breaker->memory_mark, (base + 100) / 2);
     breaker->memory_margin = fmin(margin_percent, (breaker->memory_mark - base) / 2);
+}
+
+void breaker_ready(struct breaker *breaker, double memory_percent)
+{
+    breaker->ready_percent = fmin(memory_percent, 100);
+    set_mark(breaker);
+}
+
+void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits)
+{
+    breaker->limits = *limits;
+    if (breaker->ready_percent >= 0)
+        set_mark(breaker);
 }
 
 void breaker_see_memory(struct breaker *breaker, double memory_percent, double now_ms)

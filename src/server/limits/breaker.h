@@ -37,6 +37,7 @@ struct breaker_limits {
 struct breaker {
     struct breaker_limits limits;
     double memory_mark, memory_margin; /* percent; it closes below mark - margin */
+    double ready_percent;              /* memory used when the server was ready; negative: it is not */
     enum breaker_level by_memory, by_timeouts;
     unsigned n_timeouts; /* in a row, of this epoch */
     uint64_t epoch;      /* steps so far */
@@ -49,6 +50,9 @@ struct breaker {
 /* counters live as long. */
 void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
                   struct shared_counters *counters);
+
+/* Other limits from now on; it stays as open as it is. */
+void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits);
 
 /* The server is ready, with so much of its memory used: from now on memory counts. */
 void breaker_ready(struct breaker *breaker, double memory_percent);

@@ -105,6 +105,11 @@ int monitor_start(struct monitor *monitor, const struct monitor_options *options
     return RUNNEL_OK;
 }
 
+void monitor_set_options(struct monitor *monitor)
+{
+    breaker_set_limits(&monitor->breaker, &monitor->options->breaker);
+}
+
 void monitor_stop(struct monitor *monitor)
 {
     if (monitor->timer)
