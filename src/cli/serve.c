@@ -212,7 +212,7 @@ const struct options_table serve_table = {"runnel serve",
 struct serving {
     const struct serve_settings *settings;
     struct server_options options;
-    struct metrics metrics;
+    struct shared *shared;
     struct log log;
     struct keys *keys;
     char url[URL_BYTES];
@@ -394,9 +394,10 @@ static int listen_on(const struct addrinfo *address, const struct serve_settings
     return RUNNEL_OK;
 }
 
-static int open_socket(const struct serve_settings *settings, struct guard_options *guard, int *descriptor,
-                       char url[URL_BYTES], runnel_error *error)
+static int open_socket(struct serving *serving, int *descriptor, runnel_error *error)
 {
+    const struct serve_settings *settings = serving->settings;
+    struct guard_options *guard = &serving->options.guard;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
     char port[8];
     snprintf(port, sizeof port, "%d", settings->port);
@@ -406,14 +407,14 @@ static int open_socket(const struct serve_settings *settings, struct guard_optio
                          gai_strerror(reason));
     int failure;
     guard->is_loopback = is_loopback(found->ai_addr);
-    if (!settings->insecure && !guard->is_loopback && !keys_count(guard->keys))
+    if (!settings->insecure && !guard->is_loopback && !keys_count(serving->keys))
         failure =
             error_set(error, RUNNEL_EINVAL,
                       "--host %s: other machines reach this address, and anybody there could ask: expected "
                       "--api-key, or --insecure",
                       settings->host);
     else
-        failure = listen_on(found, settings, descriptor, url, error);
+        failure = listen_on(found, settings, descriptor, serving->url, error);
     freeaddrinfo(found);
     return failure;
 }
@@ -449,11 +450,10 @@ static int set_guard(struct serving *serving, runnel_error *error)
     if (!failure)
         failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
                               &serving->keys, error);
-    guard->keys = serving->keys;
     return failure;
 }
 
-static struct loop_limits make_limits(const struct serve_settings *settings)
+static struct loop_limits make_loop_limits(const struct serve_settings *settings)
 {
     struct loop_limits limits = loop_default_limits;
     limits.keep_alive_ms = (double)settings->keep_alive_s * 1e3;
@@ -472,6 +472,21 @@ static struct loop_limits make_limits(const struct serve_settings *settings)
     limits.http.n_headers = (uint32_t)settings->max_headers;
     limits.http.target_bytes = (uint32_t)settings->max_uri_bytes;
     return limits;
+}
+
+/* What a server that runs may be told anew. */
+static void write_rules(const struct serving *serving)
+{
+    const struct serve_settings *settings = serving->settings;
+    struct shared_rules rules = {
+        .keys = *serving->keys,
+        .limits = {.n_requests = (uint32_t)settings->n_requests,
+                   .request_ms = (double)settings->request_s * 1e3,
+                   .drain_ms = (double)settings->drain_s * 1e3,
+                   .loop = make_loop_limits(settings)},
+    };
+    set_monitor(&rules.limits.monitor, settings);
+    shared_write_rules(serving->shared, &rules);
 }
 
 /* As many descriptors as the system lets this process have: each connection is one. */
@@ -522,29 +537,26 @@ static int serve(const struct serve_settings *settings)
     if (!failure)
         failure = set_guard(&serving, &error);
     if (!failure)
-        failure = open_socket(settings, &serving.options.guard, &descriptor, serving.url, &error);
+        failure = shared_create(&serving.shared, &error);
+    if (!failure)
+        failure = open_socket(&serving, &descriptor, &error);
     if (failure) {
+        shared_free(serving.shared);
         keys_free(serving.keys);
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     remark_insecure(&serving);
     remark_threads(&serving);
-    metrics_init(&serving.metrics);
     serving.options.max_tokens = settings->max_tokens;
-    serving.options.n_requests = (uint32_t)settings->n_requests;
     serving.options.no_thinking = !strcmp(settings->reasoning, "off");
     serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving.options.has_seed = settings->has_seed;
-    set_monitor(&serving.options.monitor, settings);
-    serving.options.request_ms = (double)settings->request_s * 1e3;
-    serving.options.drain_ms = (double)settings->drain_s * 1e3;
-    const struct loop_limits limits = make_limits(settings);
+    write_rules(&serving);
     const struct server_listening listening = {
         .descriptor = descriptor,
         .options = &serving.options,
-        .limits = &limits,
-        .metrics = &serving.metrics,
+        .shared = serving.shared,
         .log = &serving.log,
         .open_model = open_model,
         .start_engine = start_engine,
@@ -555,6 +567,7 @@ static int serve(const struct serve_settings *settings)
     runnel_engine_stop(serving.engine);
     runnel_model_close(serving.model);
     close(descriptor);
+    shared_free(serving.shared);
     keys_free(serving.keys);
     return failure ? cli_fail(&error) : EXIT_DONE;
 }

@@ -30,7 +30,7 @@ static bool ignores_keys(const struct exchange *exchange)
 /* Why the request is refused for its key; NULL: it is not. */
 static const char *judge_key(const struct server *server, struct exchange *exchange)
 {
-    if (guard_has_key(&server->options->guard, exchange) || ignores_keys(exchange))
+    if (guard_has_key(&server->rules.keys, exchange) || ignores_keys(exchange))
         return NULL;
     if (guard_shows_key(exchange))
         return "the API key is not one of this server's: expected Authorization: Bearer KEY, or X-Api-Key: "

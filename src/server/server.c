@@ -11,6 +11,7 @@
 #include "server/api/reply.h"
 #include "server/core/job.h"
 #include "server/core/record.h"
+#include "server/core/rules.h"
 #include "server/page.h"
 
 #include <event2/event.h>
@@ -63,6 +64,7 @@ static void refuse_by_breaker(struct server *server, struct exchange *exchange)
 static void on_head(struct exchange *exchange, void *user)
 {
     struct server *server = user;
+    rules_take_over(server);
     record_start(exchange);
     int status = guard_admit(&server->options->guard, exchange);
     if (status) {
@@ -132,6 +134,9 @@ static void on_opened(void *user)
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
     monitor_ready(&server->monitor, server->engine);
+    if (!loop_is_draining(server->loop))
+        shared_set_state(&server->worker, SHARED_READY);
+    gauges_tell(server);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
 }
@@ -166,10 +171,11 @@ static void on_signal(evutil_socket_t number, short what, void *user)
     uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
     if (n_running)
         log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %g s", n_running,
-                run->listening->options->drain_ms / 1e3);
+                run->server.rules.limits.drain_ms / 1e3);
     else
         log_say(run->server.log, "drain", "Runnel ends");
-    loop_drain(run->server.loop, run->listening->options->drain_ms);
+    shared_set_state(&run->server.worker, SHARED_DRAINING);
+    loop_drain(run->server.loop, run->server.rules.limits.drain_ms);
 }
 
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
@@ -192,7 +198,7 @@ static int watch_signals(struct run *run, runnel_error *error)
 static int start(struct run *run, runnel_error *error)
 {
     struct server *server = &run->server;
-    struct loop_limits limits = *run->listening->limits;
+    struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
         .on_head = on_head,
         .on_request = routes_on_request,
@@ -208,8 +214,10 @@ static int start(struct run *run, runnel_error *error)
     if (!failure)
         failure = prepare_begin(server, error);
     if (!failure)
-        failure = monitor_start(&server->monitor, &server->options->monitor, loop_base(server->loop),
-                                server->log, error);
+        failure = monitor_start(&server->monitor, &server->rules.limits.monitor, server->metrics,
+                                loop_base(server->loop), server->log, error);
+    if (!failure)
+        failure = gauges_start(server, error);
     if (!failure)
         failure = watch_signals(run, error);
     if (!failure)
@@ -229,7 +237,7 @@ static void end_requests(struct run *run)
                 loop_stats(server->loop).n_exchanges);
     job_end_all(server);
     if (!run->hurries)
-        loop_write_rest(server->loop, run->listening->limits->linger_ms);
+        loop_write_rest(server->loop, server->rules.limits.loop.linger_ms);
 }
 
 /* Gives back what start took, as far as it came. */
@@ -240,6 +248,7 @@ static void stop(struct run *run)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
     monitor_stop(&server->monitor);
+    gauges_stop(server);
     if (run->opening)
         pthread_join(run->opener, NULL);
     prepare_end(server);
@@ -260,12 +269,15 @@ int server_run(const struct server_listening *listening, runnel_error *error)
     struct run run = {.listening = listening};
     run.server = (struct server){
         .options = listening->options,
-        .metrics = listening->metrics,
         .log = listening->log,
         .start_ms = clock_ms(),
-        .created_s = (int64_t)time(NULL),
+        .created_s = shared_created_s(listening->shared),
     };
-    admit_init(&run.server.admit, listening->options->n_requests, keys_count(listening->options->guard.keys));
+    shared_join(&run.server.worker, listening->shared, listening->worker);
+    run.server.metrics = shared_counters(listening->shared);
+    rules_read(&run.server);
+    admit_init(&run.server.admit, &run.server.worker, run.server.rules.limits.n_requests,
+               keys_count(&run.server.rules.keys));
     int failure = start(&run, error);
     if (!failure)
         failure = loop_run(run.server.loop, error);

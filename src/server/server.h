@@ -1,6 +1,6 @@
 /* server.h: the server's entry.
  *
- * It takes a socket that listens, a model with its engine and a block of counters, and opens nothing itself. So it runs
+ * It takes a socket that listens, a model with its engine and the block that all workers share, and opens nothing itself. So it runs
  * alone, its model opened while it already answers /health (`runnel serve`); as one of several workers in forked processes, which
  * share a model that was opened before; and without any model, for /health alone.
  *
@@ -14,8 +14,8 @@ struct server_listening {
     int descriptor; /* the caller's; becomes non-blocking. Several processes may accept from it */
     const struct server_options
         *options; /* sampling, alias, n_context, n_parallel may change until start_engine returns */
-    const struct loop_limits *limits;
-    struct metrics *metrics;
+    struct shared *shared; /* with rules in it; its free record `worker` becomes this process's */
+    unsigned worker;
     struct log *log; /* a line for each request, and for what else happens */
     /* The model, open already; NULL: open_model opens it. Without either there is none: /health says that it is being
      * loaded, and so does all else until a signal ends the server. */

@@ -35,7 +35,8 @@ struct record {
 void record_start(struct exchange *exchange);
 
 /* It asks for text on this route. Returns the time. */
-double record_start_text(struct metrics *metrics, struct exchange *exchange, enum metrics_route route);
+double record_start_text(struct shared_counters *counters, struct exchange *exchange,
+                         enum metrics_route route);
 
 struct record *record_of(const struct exchange *exchange);
 
@@ -43,7 +44,7 @@ struct record *record_of(const struct exchange *exchange);
 void record_add_response(struct record *record, const runnel_response *response);
 
 /* Counts the request and its answers, once it is known whether they reached the client. */
-void record_count(struct metrics *metrics, const struct exchange *exchange);
+void record_count(struct shared_counters *counters, const struct exchange *exchange);
 
 /* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
 void record_write_degraded(const struct record *record, struct text *out);

@@ -5,14 +5,16 @@
 
 #include "base/log.h"
 #include "runnel.h"
+#include "server/core/gauges.h"
 #include "server/core/metrics.h"
 #include "server/limits/admit.h"
 #include "server/limits/guard.h"
 #include "server/limits/monitor.h"
+#include "server/limits/shared.h"
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
-/* Defaults of requests, and bounds; from the option table of `runnel serve`. */
+/* From the option table of `runnel serve`: defaults of requests, and who may ask. Limits and API keys are rules (shared.h). */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
     const char *model_path;   /* for /props */
@@ -22,11 +24,7 @@ struct server_options {
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
-    uint32_t n_requests; /* running or waiting at most */
-    double request_ms;   /* a request that takes longer in all is ended; 0: never */
-    double drain_ms;     /* what runs may take so long once the server is to end */
     struct guard_options guard;
-    struct monitor_options monitor;
 };
 
 struct job;
@@ -40,7 +38,11 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct log *log;
-    struct metrics *metrics;
+    struct shared_worker worker; /* this process in the block that all workers share */
+    struct shared_rules rules; /* its latest API keys and limits that were taken over, of this generation: */
+    uint64_t generation;
+    struct shared_counters *metrics; /* of that block */
+    struct gauges gauges;
     struct monitor monitor;
     struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;         /* memory of what lives as long as a request */

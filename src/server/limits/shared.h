@@ -135,8 +135,8 @@ struct shared_gauges {
     uint32_t is_wedged; /* no step for --wedged-s */
     uint64_t n_taken;   /* requests let in so far, for --limit-max-requests */
 
-    uint32_t n_slots, n_preparing;                         /* --parallel; long bodies being read */
-    uint32_t n_engine_running, n_engine_waiting;           /* runnel_stats */
+    uint32_t n_slots, n_preparing;               /* --parallel; long bodies being read */
+    uint32_t n_engine_running, n_engine_waiting; /* runnel_stats */
     uint32_t n_kv_pages, n_kv_used, n_kv_cached, has_engine;
     uint64_t n_kv_bytes;
     uint32_t n_connections, n_exchanges; /* loop_stats */
@@ -195,7 +195,8 @@ uint64_t shared_held_by_seat(const struct shared *shared, uint32_t seat);
 /* What may be told anew to a server that runs. */
 struct shared_limits {
     uint32_t n_requests;            /* --limit-concurrency, of all workers together */
-    double request_ms, drain_ms;    /* as in struct server_options */
+    double request_ms;              /* a request that takes longer in all is ended; 0: never */
+    double drain_ms;                /* what runs may take so long once the server is to end */
     struct monitor_options monitor; /* memory_limit_bytes: of one worker */
     struct loop_limits loop;        /* of one worker */
 };
@@ -222,9 +223,10 @@ struct shared_service {
     int32_t pid;
     uint32_t n_workers_wanted;
     uint64_t model_generation; /* one more after each swap of the model */
-    uint64_t answered;         /* the number (shared_message.id) of the latest order that was carried out or refused, */
-    int64_t code;              /* 0, or why not: RUNNEL_E..., */
-    char message[216];         /* in words; ends in a zero */
+    uint64_t
+        answered; /* the number (shared_message.id) of the latest order that was carried out or refused, */
+    int64_t code; /* 0, or why not: RUNNEL_E..., */
+    char message[216]; /* in words; ends in a zero */
 };
 
 void shared_tell_service(struct shared *shared, const struct shared_service *service);
@@ -237,7 +239,7 @@ uint64_t shared_next_order(struct shared *shared);
 
 enum shared_kind {
     SHARED_ORDER_WORKERS = 1, /* to the supervisor: so many workers (value); id: shared_next_order */
-    SHARED_ORDER_RELOAD,      /* to the supervisor: read keys and limits again, and swap the model if it changed */
+    SHARED_ORDER_RELOAD, /* to the supervisor: read keys and limits again, and swap the model if it changed */
 };
 
 /* To a worker: id is the first 16 digits of a request's id (record.h), whose last two are the worker's number. What is not

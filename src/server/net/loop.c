@@ -241,6 +241,15 @@ void loop_check_drained(struct loop *loop)
     loop_stop(loop);
 }
 
+void loop_set_limits(struct loop *loop, const struct loop_limits *limits)
+{
+    struct loop_limits now = *limits;
+    now.http = loop->limits.http; /* buffers were made for the longest head */
+    now.http.body_bytes = limits->http.body_bytes;
+    now.accepts_while_drained = loop->limits.accepts_while_drained;
+    loop->limits = now;
+}
+
 void loop_drain(struct loop *loop, double deadline_ms)
 {
     loop->draining = true;

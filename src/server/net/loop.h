@@ -60,6 +60,9 @@ struct loop_handlers {
 int loop_create(const struct loop_limits *limits, const struct loop_handlers *handlers, struct loop **loop,
                 runnel_error *error);
 
+/* Other limits from now on; those of heads, and whether it accepts while it drains, stay as they were. */
+void loop_set_limits(struct loop *loop, const struct loop_limits *limits);
+
 /* Closes all connections (on_gone is called for exchanges that are not answered) and frees the loop. Exchanges that
  * were not ended in on_gone are freed with it. No message may be posted any more; those not delivered are dropped. */
 void loop_free(struct loop *loop);
