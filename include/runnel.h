@@ -41,7 +41,13 @@
  * they belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each, runnel_inputs_each and, of a
  * request that has not ended, runnel_wait and runnel_next with a timeout other than 0 are RUNNEL_EINVAL there, and
  * runnel_engine_stop does nothing. Whoever frees a future or closes a model sees to it that
- * no other thread is in a function with it, or will be; for engines see runnel_engine_stop. */
+ * no other thread is in a function with it, or will be; for engines see runnel_engine_stop.
+ *
+ * Processes: a model may be used in children of fork, in any number of them at once, if at the fork no engine runs in the
+ * process and no other thread is in a function of this library. runnel_model_open leaves no thread behind, and weights that are
+ * never written again (a write is a SIGSEGV), so that they are in memory once for all of these processes. Each one starts
+ * engines of its own after the fork, and closes the model for itself. An engine, its futures and what these hand out belong to
+ * the process that started it: another one may neither use nor free them. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 

@@ -1,5 +1,6 @@
 /* model.c: opening a model, and the parts of runnel.h that need no engine. A runnel_model owns its weights,
- * tokenizer and template; nothing in it changes after runnel_model_open. */
+ * tokenizer and template; nothing in it changes after runnel_model_open, which leaves no thread, no lock, no open file and no
+ * state of a library's behind: so children of a fork may use it (runnel.h). */
 #include "engine/model.h"
 
 #include "backend/cpu.h"
