@@ -200,6 +200,13 @@ typedef struct runnel_engine_options {
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
     float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
     float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */
+    /* With quick_start: what the warm-up of an engine with the same options took (runnel_stats), for this one to expect of its
+     * first steps; both 0: a guess. */
+    double warm_up_prompt_ms, warm_up_token_ms;
+    uint32_t n_threads; /* that compute; 0: the model's */
+    /* Starts within milliseconds: nothing is computed to warm up, and the KV cache's memory is brought in by the
+     * requests that use it, and while there are none. That there is room for it is only looked up: RUNNEL_ENOMEM if not. */
+    bool quick_start;
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
@@ -208,6 +215,12 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 {
     runnel_engine_options_init_sized(options, sizeof *options);
 }
+
+/* The memory that an engine with these options (may be NULL) takes from its start on, or with quick_start soon after it: KV cache
+ * and scratch. Requests take more, 64 MiB and their tokens at most. So whoever forks can tell before whether there is room for
+ * the engines of all children. */
+RUNNEL_API int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *options,
+                                   uint64_t *n_bytes, runnel_error *error);
 
 /* Allocates the KV cache and the scratch of an engine, all that steps will use, starts its thread and warms up.
  * options may be NULL. */
@@ -512,6 +525,7 @@ typedef struct runnel_stats_values {
     double last_step_ms;                      /* monotonic time of the last step's end, milliseconds */
     uint64_t n_pool_bytes, n_pool_bytes_used; /* the requests' memory: from the system; of it in use */
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
+    double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

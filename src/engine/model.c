@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS_MAX = 256 };
-
 const char *runnel_version(void)
 {
     return RUNNEL_VERSION;
@@ -40,9 +38,9 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     if (options->chat_template && options->chat_template_text)
         return error_set(error, RUNNEL_EINVAL,
                          "chat_template and chat_template_text: expected one of them, found both");
-    if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
+    if (options->n_threads < 0 || options->n_threads > MODEL_THREADS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
-                         THREADS_MAX);
+                         MODEL_THREADS_MAX);
     return RUNNEL_OK;
 }
 
