@@ -42,6 +42,7 @@ CIRCLES = {"engine": set()}
 EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
     "src/cli/serve.c": {"server"},
+    "src/cli/serve_options.c": {"server"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
        for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template", "convert",
                     "imatrix_file", "quantize")},
