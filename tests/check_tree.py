@@ -21,6 +21,7 @@ MAX_LINES = 800
 # From the roof down. A floor may include itself and the floors named here.
 FLOORS = {
     "cli": {"base", "runnel.h"},
+    "service": {"server", "base", "runnel.h"},
     "server": {"base", "runnel.h"},
     "engine": {"backend", "model", "kernels", "base", "runnel.h"},
     "backend": {"model", "kernels", "base"},
