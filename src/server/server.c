@@ -24,8 +24,7 @@ enum {
     POOL_BYTES = 256 << 20, /* of requests on their way, at most */
 };
 
-static const int signals[] = {SIGTERM, SIGINT};
-enum { N_SIGNALS = sizeof signals / sizeof *signals };
+enum { N_SIGNALS = 3 }; /* SIGTERM, SIGINT, retire_signal */
 
 /* A server and what it is made with. */
 struct run {
@@ -157,6 +156,15 @@ static int start_opening(struct run *run, runnel_error *error)
 
 /* Signals ------------------------------------------------------------------------------------------------- */
 
+static void on_retire(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    (void)number;
+    (void)what;
+    if (!loop_is_draining(run->server.loop))
+        loop_retire(run->server.loop, run->listening->options->drain_ms);
+}
+
 static void on_signal(evutil_socket_t number, short what, void *user)
 {
     struct run *run = user;
@@ -181,8 +189,14 @@ static void on_signal(evutil_socket_t number, short what, void *user)
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
 static int watch_signals(struct run *run, runnel_error *error)
 {
-    for (size_t i = 0; i < N_SIGNALS; i++) {
-        struct event *event = evsignal_new(loop_base(run->server.loop), signals[i], on_signal, run);
+    const struct {
+        int number;
+        event_callback_fn on_signal;
+    } signals[N_SIGNALS] = {
+        {SIGTERM, on_signal}, {SIGINT, on_signal}, {run->listening->retire_signal, on_retire}};
+    for (size_t i = 0; i < N_SIGNALS && signals[i].number; i++) {
+        struct event *event =
+            evsignal_new(loop_base(run->server.loop), signals[i].number, signals[i].on_signal, run);
         if (!event || event_add(event, NULL)) {
             if (event)
                 event_free(event);

@@ -28,10 +28,14 @@ struct server_listening {
      * server's threads are there. May be NULL. */
     void (*on_ready)(void *user, const struct server *server);
     void *user;
+    /* A signal at which it retires in favour of other processes that accept from the descriptor, such as SIGUSR1; 0: none. */
+    int retire_signal;
 };
 
-/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit. A second
- * signal ends at once. Fails if the model cannot be opened, or its engine not be started. */
+/* Serves until SIGTERM or SIGINT: then no new requests - whoever comes is told so -, running ones finish or end at the drain
+ * limit. A second signal ends at once. Once it retires it accepts nothing more, so that others get what comes: open
+ * connections are served with one more request (loop_retire), and it returns when none is left, or at the drain limit; then
+ * SIGTERM does what it always does. Fails if the model cannot be opened, or its engine not be started. */
 int server_run(const struct server_listening *listening, runnel_error *error);
 
 #endif
