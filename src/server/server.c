@@ -64,7 +64,7 @@ static void on_head(struct exchange *exchange, void *user)
 {
     struct server *server = user;
     rules_take_over(server);
-    record_start(exchange);
+    record_start(exchange, server->worker.number);
     int status = guard_admit(&server->options->guard, exchange);
     if (status) {
         metrics_add_status(server->metrics, status);
@@ -100,6 +100,7 @@ static void on_end(const struct exchange *exchange, void *user)
     struct server *server = user;
     record_count(server->metrics, exchange);
     record_log(server->log, exchange);
+    gauges_changed(server);
 }
 
 /* Opening ------------------------------------------------------------------------------------------------- */
@@ -262,12 +263,12 @@ static void stop(struct run *run)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
     monitor_stop(&server->monitor);
-    gauges_stop(server);
     if (run->opening)
         pthread_join(run->opener, NULL);
     prepare_end(server);
     if (server->loop)
         end_requests(run);
+    gauges_stop(server);
     loop_free(server->loop);
     if (server->pool) {
         struct pool_stats last;

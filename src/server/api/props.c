@@ -24,11 +24,13 @@ void props_get(struct server *server, struct exchange *exchange)
     const struct params_limits limits = reply_limits(server);
     const struct params defaults = {.request = limits.defaults};
     struct text body = {0};
+    struct shared_gauges now;
+    gauges_sum(server, &now);
     json_add_format(&body,
                     "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":", server->options->n_context);
     native_completion_write_settings(
         server, &defaults, server->options->has_seed ? limits.defaults.sampling->seed : UINT64_MAX, &body);
-    json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", server->options->n_parallel);
+    json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", now.n_slots);
     json_add_string(&body, server->model_name, strlen(server->model_name));
     text_add_string(&body, ",\"model_path\":");
     json_add_string(&body, server->options->model_path, strlen(server->options->model_path));

@@ -92,25 +92,25 @@ static struct shared_gauges look(const struct server *server)
     return now;
 }
 
-/* This worker's slots as they are now; NULL: no memory. */
-static struct shared_slot *look_at_slots(const struct server *server)
+/* This worker's slots as they are now. Returns how many. */
+static size_t look_at_slots(const struct server *server, struct shared_slot now[SHARED_SLOTS_MAX])
 {
-    size_t n = server->options->n_parallel;
-    runnel_slot *slots = calloc(n, sizeof *slots);
-    struct shared_slot *out = calloc(n, sizeof *out);
-    if (slots && out) {
-        slots->size = sizeof *slots;
-        runnel_slots(server->engine, slots, n);
-        for (size_t i = 0; i < n; i++)
-            out[i] = (struct shared_slot){slots[i].is_processing,   slots[i].n_prompt_tokens,
-                                          slots[i].n_cached_tokens, slots[i].n_computed,
-                                          slots[i].n_tokens,        slots[i].max_tokens};
-    } else {
-        free(out);
-        out = NULL;
-    }
-    free(slots);
-    return out;
+    runnel_slot slots[SHARED_SLOTS_MAX] = {{.size = sizeof *slots}};
+    size_t n =
+        server->options->n_parallel < SHARED_SLOTS_MAX ? server->options->n_parallel : SHARED_SLOTS_MAX;
+    if (!server->engine)
+        return 0;
+    runnel_slots(server->engine, slots, n);
+    for (size_t i = 0; i < n; i++)
+        now[i] = (struct shared_slot){
+            .is_processing = slots[i].is_processing,
+            .n_prompt_tokens = slots[i].n_prompt_tokens,
+            .n_cached_tokens = slots[i].n_cached_tokens,
+            .n_computed = slots[i].n_computed,
+            .n_tokens = slots[i].n_tokens,
+            .max_tokens = slots[i].max_tokens,
+        };
+    return n;
 }
 
 /* Telling ------------------------------------------------------------------------------------------------- */
@@ -151,10 +151,9 @@ static void tell_totals(struct server *server)
 
 static void tell_slots(struct server *server)
 {
-    struct shared_slot *slots = server->engine ? look_at_slots(server) : NULL;
-    if (slots) /* else what was told last stands until there is memory */
-        shared_tell_slots(&server->worker, slots, server->options->n_parallel);
-    free(slots);
+    struct shared_slot slots[SHARED_SLOTS_MAX];
+    size_t n = look_at_slots(server, slots);
+    shared_tell_slots(&server->worker, slots, n);
 }
 
 void gauges_tell(struct server *server)
@@ -163,7 +162,6 @@ void gauges_tell(struct server *server)
     shared_tell_gauges(&server->worker, &now);
     tell_slots(server);
     tell_totals(server);
-    server->gauges.told_ms = now.beat_ms;
 }
 
 static bool has_company(const struct server *server)
@@ -181,7 +179,7 @@ static void arm(struct server *server, bool hurries)
 
 void gauges_changed(struct server *server)
 {
-    if (!has_company(server))
+    if (!server->gauges.timer || !has_company(server))
         return;
     gauges_tell(server);
     if (!server->gauges.hurries)
@@ -197,7 +195,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
     if (in_company && !server->gauges.hurries)
         server->gauges.n_descriptors = count_descriptors();
     gauges_tell(server);
-    arm(server, in_company && server->monitor.n_running);
+    arm(server, in_company && server->monitor.n_running > 0);
 }
 
 int gauges_start(struct server *server, runnel_error *error)
@@ -212,8 +210,10 @@ int gauges_start(struct server *server, runnel_error *error)
 
 void gauges_stop(struct server *server)
 {
-    if (server->gauges.timer)
-        event_free(server->gauges.timer);
+    if (!server->gauges.timer)
+        return;
+    gauges_tell(server);
+    event_free(server->gauges.timer);
     server->gauges.timer = NULL;
 }
 

@@ -14,18 +14,17 @@ struct server;
 
 struct gauges {
     struct event *timer;
-    double told_ms;
     bool hurries;           /* the timer is set to 100 ms */
     uint64_t n_descriptors; /* when they were counted last */
 };
 
-/* Tells from now on, until gauges_stop. Uses the loop's base. */
+/* Tells from now on, until gauges_stop, which tells for the last time. Uses the loop's base. */
 int gauges_start(struct server *server, runnel_error *error);
 void gauges_stop(struct server *server); /* also if it was not started */
 
 /* All of it is told now. */
 void gauges_tell(struct server *server);
-/* A request has begun, or is about to end: told now if there are other workers. */
+/* A request has begun, or is about to end: told now if there are other workers. Nothing after gauges_stop. */
 void gauges_changed(struct server *server);
 
 /* Reads what costs files of /proc once more: memory, descriptors. Before an answer that shows them. */

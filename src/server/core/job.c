@@ -93,6 +93,8 @@ static void end_job(struct job *job)
     monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
     for (size_t i = 0; i < job->n; i++)
         record_add_response(record_of(job->exchange), &job->requests[i].response);
+    gauges_changed(
+        job->server); /* before its answer is out: who has it may ask another worker what was counted */
     job->handlers->on_end(job);
     empty_job(job);
     job->is_over = true;
@@ -388,6 +390,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     server->jobs = job;
     job_start_timer(server, exchange, &job->timer);
     exchange_set_gone(exchange, on_gone, job);
+    gauges_changed(server);
     *out = job;
     return RUNNEL_OK;
 }

@@ -300,6 +300,26 @@ static void add_pool(struct page *page, const struct shared_gauges *now,
            "Blocks refused because runnel_pool_limit_bytes was reached.");
 }
 
+static void add_workers(struct page *page, const struct shared *shared,
+                        const struct shared_counters *counters)
+{
+    static const char *const how[SHARED_EXITS] = {
+        [SHARED_EXIT_CRASHED] = "crashed",
+        [SHARED_EXIT_HUNG] = "hung",
+        [SHARED_EXIT_RECYCLED] = "recycled",
+        [SHARED_EXIT_STOPPED] = "stopped",
+    };
+    number(page, "runnel_workers", "gauge", shared_n_workers(shared), "Workers that live.");
+    head(page, "runnel_worker_exits_total", "counter", "Workers that ended, by how.");
+    for (size_t i = 0; i < SHARED_EXITS; i++)
+        add(page, "runnel_worker_exits_total{how=\"%s\"} %" PRIu64 "\n", how[i],
+            shared_get(&counters->n_exits[i]));
+    number(page, "runnel_reloads_total", "counter", (double)shared_get(&counters->n_reloads),
+           "How often API keys and limits were read again.");
+    number(page, "runnel_model_swaps_total", "counter", (double)shared_get(&counters->n_swaps),
+           "How often another model took the place of the one before.");
+}
+
 /* What keeps requests out, and what they get when they are not kept out. */
 static void add_protection(struct page *page, const struct shared_gauges *now, const struct admit *admit,
                            const struct shared_counters *counters)
@@ -353,22 +373,22 @@ static void add_process(struct page *page, const struct shared_gauges *now, int6
            "The limit of memory that applies: --memory-limit-mib, the container's or the machine's.");
     number(page, "runnel_memory_growth_bytes", "gauge",
            (double)now->resident_bytes - (double)now->ready_bytes,
-           "Resident memory since the server was ready.");
+           "Resident memory of all workers since they were ready.");
     number(page, "process_cpu_seconds_total", "counter",
            seconds(shared_get(&counters->totals[SHARED_USER_US])) +
                seconds(shared_get(&counters->totals[SHARED_SYSTEM_US])),
-           "Processor time used by this process.");
+           "Processor time used by all workers, those that ended included.");
     number(page, "process_virtual_memory_bytes", "gauge", (double)now->virtual_bytes,
-           "Address space of this process.");
+           "Address space of all workers.");
     number(page, "process_resident_memory_bytes", "gauge", (double)now->resident_bytes,
-           "Resident memory of this process.");
+           "Resident memory of all workers, what they share counted for each.");
     number(page, "process_start_time_seconds", "gauge", (double)created_s,
-           "When this process was started, in seconds since 1970.");
+           "When the server was started, in seconds since 1970.");
     number(page, "process_open_fds", "gauge", (double)now->n_descriptors,
-           "Descriptors that this process has open.");
+           "Descriptors that all workers have open.");
     if (!getrlimit(RLIMIT_NOFILE, &descriptors))
         number(page, "process_max_fds", "gauge", (double)descriptors.rlim_cur,
-               "Descriptors that this process may have open.");
+               "Descriptors that a worker may have open.");
 }
 
 void metrics_get(struct server *server, struct exchange *exchange)
@@ -386,6 +406,7 @@ void metrics_get(struct server *server, struct exchange *exchange)
         add_engine(&page, &now, counters);
     add_loop(&page, &now, counters);
     add_pool(&page, &now, counters);
+    add_workers(&page, server->worker.shared, counters);
     add_protection(&page, &now, &server->admit, counters);
     add_process(&page, &now, server->created_s, counters);
     if (page.text.failed)

@@ -16,14 +16,15 @@ struct record *record_of(const struct exchange *exchange)
     return exchange_note(exchange);
 }
 
-void record_start(struct exchange *exchange)
+void record_start(struct exchange *exchange, unsigned worker)
 {
     struct record *record = record_of(exchange);
     uint64_t random[2] = {0};
     char line[64];
     if (getrandom(random, sizeof random, 0) < 0)
         random[0] = (uint64_t)(clock_ms() * 1e6);
-    snprintf(record->id, sizeof record->id, "%016" PRIx64 "%08" PRIx32, random[0], (uint32_t)random[1]);
+    snprintf(record->id, sizeof record->id, "%014" PRIx64 "%02x%08" PRIx32, random[0] >> 8, worker & 0xff,
+             (uint32_t)random[1]);
     snprintf(line, sizeof line, "X-Request-Id: %s\r\n", record->id);
     exchange_add_header(exchange, line);
 }

@@ -31,8 +31,9 @@ struct record {
     float degraded_temperature;
 };
 
-/* Gives a new exchange its id. */
-void record_start(struct exchange *exchange);
+/* Gives a new exchange its id: 24 random digits, but for the 15th and 16th: the number of its worker, so that what
+ * concerns a request finds it (shared.h, messages). */
+void record_start(struct exchange *exchange, unsigned worker);
 
 /* It asks for text on this route. Returns the time. */
 double record_start_text(struct shared_counters *counters, struct exchange *exchange,
