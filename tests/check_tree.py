@@ -42,8 +42,9 @@ CIRCLES = {"engine": set()}
 # look inside them; the command that serves starts the server.
 EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
-    "src/cli/serve.c": {"server"},
-    "src/cli/serve_options.c": {"server"},
+    "src/cli/serve.c": {"service", "server"},
+    "src/cli/serve_options.c": {"service", "server"},
+    "src/cli/main.c": {"service"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
        for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template", "convert",
                     "imatrix_file", "quantize")},

@@ -9,15 +9,30 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BACKLOG = 1024 }; /* connections that the system keeps until they are accepted */
+/* While the port is taken: processes of a server that was killed may be about to end, which takes them a moment. */
+enum { BUSY_TRIES = 20, BUSY_PAUSE_MS = 25 };
 
 static bool is_loopback(const struct sockaddr *address)
 {
     if (address->sa_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+}
+
+static int try_to_bind(int descriptor, const struct addrinfo *address)
+{
+    static const struct timespec pause = {.tv_nsec = BUSY_PAUSE_MS * 1000000};
+    for (int i = 0;; i++) {
+        if (!bind(descriptor, address->ai_addr, address->ai_addrlen) && !listen(descriptor, BACKLOG))
+            return 0;
+        if (errno != EADDRINUSE || i == BUSY_TRIES)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
 }
 
 static int fail_socket(int descriptor, const char *host, int port, runnel_error *error)
@@ -40,8 +55,7 @@ static int listen_on(const struct addrinfo *address, const char *host, int port,
     struct sockaddr_storage bound;
     socklen_t len = sizeof bound;
     char bound_host[NI_MAXHOST], bound_port[NI_MAXSERV];
-    if (bind(made, address->ai_addr, address->ai_addrlen) || listen(made, BACKLOG) ||
-        getsockname(made, (struct sockaddr *)&bound, &len) ||
+    if (try_to_bind(made, address) || getsockname(made, (struct sockaddr *)&bound, &len) ||
         getnameinfo((struct sockaddr *)&bound, len, bound_host, sizeof bound_host, bound_port,
                     sizeof bound_port, NI_NUMERICHOST | NI_NUMERICSERV))
         return fail_socket(made, host, port, error);

@@ -1,7 +1,7 @@
-/* serve.c: the command `runnel serve`: the socket, the model and the engine of a server, from one table of options.
+/* serve.c: the command `runnel serve`: the socket, the model and the engines of a server, from one table of options.
  *
- * Prints one line on stderr once it can be asked. The model is opened on the server's opening thread; the rest is the
- * main thread's. */
+ * Prints one line on stderr once it can be asked. What the processes of a server do with all that is here; who lives when is
+ * service/service.h's. */
 #include "base/error.h"
 #include "cli/affinity.h"
 #include "cli/catalogue.h"
@@ -10,33 +10,50 @@
 #include "cli/environment.h"
 #include "cli/listen.h"
 #include "cli/serve_options.h"
+#include "server/limits/memory.h"
 #include "server/server.h"
+#include "service/divide.h"
+#include "service/service.h"
+#include "service/worker.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* What is given back at the end. */
+/* What tells whether a model is still the one that was loaded: its file, and what else its keeper was told. */
+struct model_state {
+    struct stat file, template_file;
+};
+
+/* All that a server is made of. Each process has its own: the supervisor's as far as options and the socket go, the
+ * keeper's with a model, and a worker's with an engine. */
 struct serving {
-    const struct serve_settings *settings;
+    struct serve_settings settings;
+    int argc;
+    char **argv; /* that settings were read from */
     struct server_options options;
-    struct shared *shared;
+    struct shared *shared; /* by all processes */
     struct log log;
     struct keys *keys;
+    struct model_state state; /* of what was loaded, or is to be */
     struct listen_socket socket;
     char own_name[256]; /* the model's, if its file has none */
     runnel_model *model;
     runnel_engine *engine;
+    struct service_share share;
+    const struct worker *worker;
 };
 
 /* The model ----------------------------------------------------------------------------------------------- */
 
 static void set_sampling(struct serving *serving)
 {
-    const struct serve_settings *settings = serving->settings;
+    const struct serve_settings *settings = &serving->settings;
     runnel_sampling *sampling = &serving->options.sampling;
     runnel_sampling_init(serving->model, sampling);
     sampling->seed = settings->seed;
@@ -53,22 +70,50 @@ static void set_sampling(struct serving *serving)
 /* --alias, the file's own name, or what the file is called. */
 static void set_name(struct serving *serving, const runnel_model_info *info)
 {
-    if (serving->settings->alias) {
-        serving->options.alias = serving->settings->alias;
+    if (serving->settings.alias) {
+        serving->options.alias = serving->settings.alias;
     } else if (!*info->name) {
-        const char *slash = strrchr(serving->settings->model, '/');
+        const char *slash = strrchr(serving->settings.model, '/');
         snprintf(serving->own_name, sizeof serving->own_name, "%s",
-                 slash ? slash + 1 : serving->settings->model);
+                 slash ? slash + 1 : serving->settings.model);
         serving->own_name[catalogue_stem(serving->own_name)] = 0;
         serving->options.alias = serving->own_name;
     }
 }
 
-/* What a process needs of the model however many engines it has: it is open, and requests have their defaults. */
-static int open_model(void *user, const runnel_model **model, runnel_error *error)
+/* As much of a context as the model was trained for. */
+static uint32_t choose_context(const struct serving *serving, const runnel_model_info *info)
+{
+    uint32_t n_context = (uint32_t)serving->settings.n_context;
+    return n_context < info->n_context_train ? n_context : info->n_context_train;
+}
+
+/* What was asked for, or is in the file, and will not be. */
+static void remark_model(struct serving *serving, const runnel_model_info *info)
+{
+    const struct serve_settings *settings = &serving->settings;
+    uint32_t n_context = choose_context(serving, info);
+    char said[320];
+    if (settings->has_context && context_room_cut(info, (uint32_t)settings->n_context, said, sizeof said))
+        log_say(&serving->log, "context", "%s", said);
+    if (*info->warning)
+        log_say(&serving->log, "model", "The model's file, left out: %s", info->warning);
+    if (*info->threads_why)
+        log_say(&serving->log, "threads", "%s", info->threads_why);
+    /* With a window answers may be longer than the context. */
+    if (settings->has_max_tokens && !settings->keep_last && (uint32_t)settings->max_tokens >= n_context)
+        log_say(&serving->log, "max-tokens",
+                "--max-tokens %d is more than fits: an answer ends where the context (--ctx) of %u tokens, "
+                "prompt "
+                "and answer together, is full",
+                settings->max_tokens, n_context);
+}
+
+/* In the keeper. */
+static int open_model(void *user, char name[SERVICE_NAME_BYTES], runnel_error *error)
 {
     struct serving *serving = user;
-    const struct serve_settings *settings = serving->settings;
+    const struct serve_settings *settings = &serving->settings;
     int failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
                                  settings->chat_template_file, &serving->model, error);
     if (failure)
@@ -78,9 +123,18 @@ static int open_model(void *user, const runnel_model **model, runnel_error *erro
     set_sampling(serving);
     set_name(serving, &info);
     serving->options.model_path = settings->model;
-    *model = serving->model;
+    remark_model(serving, &info);
+    snprintf(name, SERVICE_NAME_BYTES, "%s", serving->options.alias ? serving->options.alias : info.name);
     return RUNNEL_OK;
 }
+
+static void close_model(void *user)
+{
+    struct serving *serving = user;
+    runnel_model_close(serving->model);
+}
+
+/* In a worker --------------------------------------------------------------------------------------------- */
 
 /* What the engine may refuse, as it was asked for here. */
 static const struct field_name engine_names[] = {
@@ -94,38 +148,40 @@ static const struct field_name engine_names[] = {
     {NULL, NULL},
 };
 
-static runnel_engine_options make_engine_options(const struct serve_settings *settings,
-                                                 const runnel_model_info *info)
+static runnel_engine_options make_engine_options(const struct serving *serving, const runnel_model_info *info)
 {
+    const struct serve_settings *settings = &serving->settings;
+    const struct divide_amounts whole = {.n_threads = (uint32_t)info->n_threads,
+                                         .n_parallel = (uint32_t)settings->n_parallel,
+                                         .n_kv_bytes = (uint64_t)settings->kv_cache_mib << 20};
+    const struct divide_amounts part = divide_among(&whole, serving->share.rank, serving->share.n_workers);
     runnel_engine_options options;
     runnel_engine_options_init(&options);
-    options.n_context = (uint32_t)settings->n_context;
-    if (options.n_context > info->n_context_train)
-        options.n_context = info->n_context_train;
-    options.n_parallel = (uint32_t)settings->n_parallel;
+    options.n_context = choose_context(serving, info);
+    options.n_threads = part.n_threads;
+    options.n_parallel = part.n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
-    options.n_kv_bytes = (uint64_t)settings->kv_cache_mib << 20;
+    options.n_kv_bytes = part.n_kv_bytes;
     options.keep_last = (uint32_t)settings->keep_last;
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
     options.step_budget_ms = settings->step_budget_ms;
     options.batch_window_ms = settings->batch_window_ms;
     options.max_wait_ms = settings->max_wait_s * 1e3F;
+    options.warm_up_prompt_ms = serving->share.prompt_ms;
+    options.warm_up_token_ms = serving->share.token_ms;
+    options.quick_start = serving->share.token_ms > 0;
     return options;
 }
 
 static int start_engine(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error)
 {
     struct serving *serving = user;
-    const struct serve_settings *settings = serving->settings;
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
-    const runnel_engine_options options = make_engine_options(settings, &info);
-    char said[320];
-    if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
-        log_say(&serving->log, "context", "%s", said);
-    int failure =
-        context_room_check("--kv-cache-mib", (uint64_t)settings->kv_cache_mib, options.n_kv_bytes, error);
+    const runnel_engine_options options = make_engine_options(serving, &info);
+    int failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
+                                     options.n_kv_bytes, error);
     if (!failure)
         failure = runnel_engine_start(model, &options, &serving->engine, error);
     if (failure) {
@@ -138,45 +194,76 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     return RUNNEL_OK;
 }
 
-/* With a window answers may be longer than the context. */
-static void remark_max_tokens(const struct serving *serving, const struct server *server)
-{
-    const struct serve_settings *settings = serving->settings;
-    uint32_t n_context = serving->options.n_context;
-    if (settings->has_max_tokens && !settings->keep_last && (uint32_t)settings->max_tokens >= n_context)
-        log_say(server->log, "max-tokens",
-                "--max-tokens %d is more than fits: an answer ends where the context (--ctx) of %u tokens, "
-                "prompt "
-                "and answer together, is full",
-                settings->max_tokens, n_context);
-}
-
-static void on_ready(void *user, const struct server *server)
+static void on_worker_ready(void *user, const struct server *server)
 {
     const struct serving *serving = user;
-    runnel_model_info info = {.size = sizeof info};
-    runnel_model_get_info(serving->model, &info);
-    if (*info.warning)
-        log_say(server->log, "model", "The model's file, left out: %s", info.warning);
-    if (*info.threads_why)
-        log_say(server->log, "threads", "%s", info.threads_why);
-    remark_max_tokens(serving, server);
-    log_say(server->log, "ready", "Runnel serves %s at %s", server->model_name, serving->socket.url);
+    runnel_stats_values stats = {.size = sizeof stats};
+    (void)server;
+    runnel_stats(serving->engine, &stats);
+    worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }
 
-/* The command's parts --------------------------------------------------------------------------------------- */
+static int work(void *user, const struct service_share *share, const struct worker *worker,
+                runnel_error *error)
+{
+    struct serving *serving = user;
+    serving->share = *share;
+    serving->worker = worker;
+    serving->log.n_lost = serving->log.n_untold = 0; /* those of the keeper are not its own */
+    const struct server_listening listening = {
+        .descriptor = serving->socket.descriptor,
+        .options = &serving->options,
+        .shared = serving->shared,
+        .worker = share->slot,
+        .log = &serving->log,
+        .model = serving->model,
+        .start_engine = start_engine,
+        .on_ready = on_worker_ready,
+        .user = serving,
+        .is_worker = true,
+    };
+    int failure = server_run(&listening, error);
+    runnel_engine_stop(serving->engine);
+    runnel_model_close(serving->model);
+    return failure;
+}
 
-/* Other machines would reach it, and nothing was said of a key. */
-static int may_listen(void *user, bool is_loopback, runnel_error *error)
+/* In the greeter, which answers /health and leaves soon once a worker is there. */
+static int greet(void *user, runnel_error *error)
+{
+    struct serving *serving = user;
+    const struct server_listening listening = {
+        .descriptor = serving->socket.descriptor,
+        .options = &serving->options,
+        .shared = serving->shared,
+        .worker = SERVICE_GREETER_RECORD,
+        .log = &serving->log,
+        .is_worker = true,
+    };
+    return server_run(&listening, error);
+}
+
+/* In the supervisor ----------------------------------------------------------------------------------------- */
+
+static void on_ready(void *user, const char *name)
+{
+    struct serving *serving = user;
+    log_say(&serving->log, "ready", "Runnel serves %s at %s", name, serving->socket.url);
+}
+
+/* Another model beside the one that is there, and the memory of its workers beside that of theirs. */
+static bool has_room(void *user, uint64_t model_bytes)
 {
     const struct serving *serving = user;
-    if (serving->settings->insecure || is_loopback || keys_count(serving->keys))
-        return RUNNEL_OK;
-    return error_set(error, RUNNEL_EINVAL,
-                     "--host %s: other machines reach this address, and anybody there could ask: expected "
-                     "--api-key, or --insecure",
-                     serving->settings->host);
+    const struct memory_reading memory = memory_read(0);
+    uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20, more = model_bytes + kv_bytes;
+    uint64_t own_limit = (uint64_t)serving->settings.memory_limit_mib << 20;
+    if (own_limit && model_bytes && 2 * more > own_limit)
+        return false;
+    return !memory.limit_bytes || memory.used_bytes + more <= memory.limit_bytes;
 }
+
+/* From options to what a server is made with ------------------------------------------------------------------ */
 
 static void set_monitor(struct monitor_options *options, const struct serve_settings *settings)
 {
@@ -191,28 +278,21 @@ static void set_monitor(struct monitor_options *options, const struct serve_sett
     };
 }
 
-/* The command --------------------------------------------------------------------------------------------- */
-
-/* From where it may be asked. */
-static int set_guard(struct serving *serving, runnel_error *error)
+/* From where it may be asked: the lists lie in the settings. */
+static void set_guard(struct serving *serving)
 {
-    const struct serve_settings *settings = serving->settings;
-    struct guard_options *guard = &serving->options.guard;
-    *guard = (struct guard_options){
+    const struct serve_settings *settings = &serving->settings;
+    serving->options.guard = (struct guard_options){
+        .is_loopback = serving->socket.is_loopback,
         .host = settings->host,
         .allowed_hosts = settings->allowed_hosts.values,
         .n_allowed_hosts = settings->allowed_hosts.n,
         .cors_origins = settings->cors_origins.values,
         .n_cors_origins = settings->cors_origins.n,
     };
-    int failure = guard_check_options(guard, error);
-    if (!failure)
-        failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
-                              &serving->keys, error);
-    return failure;
 }
 
-static struct loop_limits make_loop_limits(const struct serve_settings *settings)
+static struct loop_limits make_limits(const struct serve_settings *settings)
 {
     struct loop_limits limits = loop_default_limits;
     limits.keep_alive_ms = (double)settings->keep_alive_s * 1e3;
@@ -233,21 +313,6 @@ static struct loop_limits make_loop_limits(const struct serve_settings *settings
     return limits;
 }
 
-/* What a server that runs may be told anew. */
-static void write_rules(const struct serving *serving)
-{
-    const struct serve_settings *settings = serving->settings;
-    struct shared_rules rules = {
-        .keys = *serving->keys,
-        .limits = {.n_requests = (uint32_t)settings->n_requests,
-                   .request_ms = (double)settings->request_s * 1e3,
-                   .drain_ms = (double)settings->drain_s * 1e3,
-                   .loop = make_loop_limits(settings)},
-    };
-    set_monitor(&rules.limits.monitor, settings);
-    shared_write_rules(serving->shared, &rules);
-}
-
 /* As many descriptors as the system lets this process have: each connection is one. */
 static void raise_descriptor_limit(void)
 {
@@ -261,11 +326,11 @@ static void raise_descriptor_limit(void)
 /* --insecure only permits: says so where there was nothing to permit. */
 static void remark_insecure(struct serving *serving)
 {
-    if (!serving->settings->insecure)
+    if (!serving->settings.insecure)
         return;
-    if (serving->options.guard.is_loopback)
+    if (serving->socket.is_loopback)
         log_say(&serving->log, "insecure",
-                "--insecure changes nothing: %s is reached from this machine alone", serving->settings->host);
+                "--insecure changes nothing: %s is reached from this machine alone", serving->settings.host);
     else if (keys_count(serving->keys))
         log_say(&serving->log, "insecure", "--insecure changes nothing: a key was given, and is asked for");
 }
@@ -273,7 +338,7 @@ static void remark_insecure(struct serving *serving)
 static void remark_threads(struct serving *serving)
 {
     char line[128];
-    if (cli_remark_threads(serving->settings->n_threads, line, sizeof line))
+    if (cli_remark_threads(serving->settings.n_threads, line, sizeof line))
         log_say(&serving->log, "threads", "%s", line);
 }
 
@@ -282,68 +347,175 @@ static void tell_in_log(void *log, const char *line)
     log_say(log, "environment", "%s", line);
 }
 
-static int serve(const struct serve_settings *settings)
+/* API keys and limits, which may be told anew while the server runs. */
+static void write_rules(const struct serving *serving)
 {
-    runnel_error error;
-    struct serving serving = {
-        .settings = settings,
-        .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
+    const struct serve_settings *settings = &serving->settings;
+    struct shared_rules rules = {
+        .keys = *serving->keys,
+        .limits = {.n_requests = (uint32_t)settings->n_requests,
+                   .request_ms = (double)settings->request_s * 1e3,
+                   .drain_ms = (double)settings->drain_s * 1e3,
+                   .loop = make_limits(settings)},
     };
-    environment_tell_unknown(tell_in_log, &serving.log);
+    set_monitor(&rules.limits.monitor, settings);
+    shared_write_rules(serving->shared, &rules);
+}
+
+/* Other machines would reach it, and nothing was said of a key. */
+static int may_listen(void *user, bool is_loopback, runnel_error *error)
+{
+    const struct serving *serving = user;
+    if (serving->settings.insecure || is_loopback || keys_count(serving->keys))
+        return RUNNEL_OK;
+    return error_set(error, RUNNEL_EINVAL,
+                     "--host %s: other machines reach this address, and anybody there could ask: expected "
+                     "--api-key, or --insecure",
+                     serving->settings.host);
+}
+
+/* From settings all that follows from them alone; keys are read. */
+static int prepare(struct serving *serving, runnel_error *error)
+{
+    const struct serve_settings *settings = &serving->settings;
+    set_guard(serving);
+    int failure = guard_check_options(&serving->options.guard, error);
+    if (!failure)
+        failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
+                              &serving->keys, error);
+    if (failure)
+        return failure;
+    set_guard(serving);
+    serving->options.max_tokens = settings->max_tokens;
+    serving->options.no_thinking = !strcmp(settings->reasoning, "off");
+    serving->options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
+    serving->options.has_seed = settings->has_seed;
+    return RUNNEL_OK;
+}
+
+/* A file that is not there has no size; that is told when it is to be opened. */
+static void look_at_model(struct serving *serving)
+{
+    const struct serve_settings *settings = &serving->settings;
+    struct model_state *state = &serving->state;
+    char path[PATH_MAX];
+    *state = (struct model_state){0};
+    if (catalogue_resolve(settings->model, path, sizeof path, NULL) || stat(path, &state->file))
+        state->file.st_size = 0;
+    if (settings->chat_template_file && stat(settings->chat_template_file, &state->template_file))
+        state->template_file.st_size = 0;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* The command line and the environment never change; with a file of --config any option may be another. */
+static bool is_same_model(const struct serving *a, const struct serving *b)
+{
+    return is_same_file(&a->state.file, &b->state.file) &&
+           is_same_file(&a->state.template_file, &b->state.template_file) && !b->settings.config_text;
+}
+
+/* All options once more, for all processes that are started from now on. Where it listens stays. */
+static int reload(void *user, bool *is_other_model, runnel_error *error)
+{
+    struct serving *serving = user;
+    struct serving next = {.argc = serving->argc,
+                           .argv = serving->argv,
+                           .shared = serving->shared,
+                           .log = serving->log,
+                           .socket = serving->socket};
+    if (options_read(&serve_table, next.argc, next.argv, &next.settings, error) != OPTIONS_READ)
+        return RUNNEL_EINVAL;
+    int failure = serve_options_check(&next.settings, error);
+    if (!failure)
+        failure = prepare(&next, error);
+    if (!failure)
+        failure = may_listen(&next, next.socket.is_loopback, error);
+    if (!failure)
+        look_at_model(&next);
+    *is_other_model = !failure && !is_same_model(serving, &next);
+    struct serving *unused = failure ? &next : serving;
+    keys_free(unused->keys);
+    free(unused->settings.config_text);
+    if (failure)
+        return failure;
+    *serving = next;
+    set_guard(serving);
+    write_rules(serving);
+    return RUNNEL_OK;
+}
+
+static int open_socket(struct serving *serving, runnel_error *error)
+{
+    const struct serve_settings *settings = &serving->settings;
+    int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, error) : RUNNEL_OK;
+    if (!failure)
+        failure = prepare(serving, error);
+    if (!failure)
+        failure = listen_open(settings->host, settings->port, may_listen, serving, &serving->socket, error);
+    set_guard(serving);
+    return failure;
+}
+
+static int serve(struct serving *serving)
+{
+    const struct serve_settings *settings = &serving->settings;
+    runnel_error error;
+    environment_tell_unknown(tell_in_log, &serving->log);
     raise_descriptor_limit();
-    int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, &error) : RUNNEL_OK;
+    int failure = shared_create(&serving->shared, &error);
     if (!failure)
-        failure = set_guard(&serving, &error);
-    if (!failure)
-        failure = shared_create(&serving.shared, &error);
-    if (!failure)
-        failure = listen_open(settings->host, settings->port, may_listen, &serving, &serving.socket, &error);
+        failure = open_socket(serving, &error);
     if (failure) {
-        shared_free(serving.shared);
-        keys_free(serving.keys);
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
-    serving.options.guard.is_loopback = serving.socket.is_loopback;
-    remark_insecure(&serving);
-    remark_threads(&serving);
-    serving.options.max_tokens = settings->max_tokens;
-    serving.options.no_thinking = !strcmp(settings->reasoning, "off");
-    serving.options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
-    serving.options.has_seed = settings->has_seed;
-    write_rules(&serving);
-    const struct server_listening listening = {
-        .descriptor = serving.socket.descriptor,
-        .options = &serving.options,
-        .shared = serving.shared,
-        .log = &serving.log,
+    write_rules(serving);
+    remark_insecure(serving);
+    remark_threads(serving);
+    const struct service_options service = {
+        .log = &serving->log,
+        .shared = serving->shared,
+        .listener = serving->socket.descriptor,
+        .n_workers = (uint32_t)settings->n_workers,
+        .drain_ms = (double)settings->drain_s * 1e3,
+        .hang_ms = (double)settings->watchdog_s * 1e3,
+        .n_requests_most = (uint64_t)settings->n_worker_requests,
         .open_model = open_model,
-        .start_engine = start_engine,
+        .close_model = close_model,
+        .work = work,
+        .greet = greet,
+        .has_room = has_room,
         .on_ready = on_ready,
-        .user = &serving,
+        .reload = reload,
+        .user = serving,
     };
-    failure = server_run(&listening, &error);
-    runnel_engine_stop(serving.engine);
-    runnel_model_close(serving.model);
-    close(serving.socket.descriptor);
-    shared_free(serving.shared);
-    keys_free(serving.keys);
+    look_at_model(serving);
+    failure = service_run(&service, &error);
+    close(serving->socket.descriptor);
     return failure ? cli_fail(&error) : EXIT_DONE;
 }
 
 int command_serve(int argc, char **argv)
 {
-    struct serve_settings settings;
+    struct serving serving = {.argc = argc, .argv = argv, .log = {.descriptor = STDERR_FILENO}};
     runnel_error error;
-    int status = cli_read_options_only(&serve_table, argc, argv, &settings);
+    int status = cli_read_options_only(&serve_table, argc, argv, &serving.settings);
     if (status >= 0)
         return status;
-    if (serve_options_check(&settings, &error)) {
+    serving.log.is_json = serving.settings.log_json;
+    if (serve_options_check(&serving.settings, &error)) {
         fprintf(stderr, "runnel serve: %s\n", error.message);
-        free(settings.config_text);
-        return EXIT_USAGE;
+        status = EXIT_USAGE;
+    } else {
+        status = serve(&serving);
     }
-    status = serve(&settings);
-    free(settings.config_text);
+    shared_free(serving.shared);
+    keys_free(serving.keys);
+    free(serving.settings.config_text);
     return status;
 }

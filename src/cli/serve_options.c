@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 #include "server/net/http.h"
+#include "service/service.h"
 
 static const struct option_spec serve_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
@@ -85,9 +86,17 @@ static const struct option_spec serve_options[] = {
      "a step that reads prompts takes about so long at most while others are answered",
      OPTION_FIELD(struct serve_settings, step_budget_ms), .minimum = 1, .maximum = 60000,
      .default_text = "60"},
+    {"workers", 0, OPTION_INT, "N",
+     "processes that answer, each with its part of threads, --parallel and --kv-cache-mib; the model is in "
+     "memory once",
+     OPTION_FIELD(struct serve_settings, n_workers), .minimum = 1, .maximum = SERVICE_WORKERS_MAX,
+     .default_text = "1"},
     {"limit-concurrency", 0, OPTION_INT, "N", "requests computed or waiting at most; the next one is refused",
      OPTION_FIELD(struct serve_settings, n_requests), .minimum = 1, .maximum = 1000, .default_text = "100",
      .group = "Limits"},
+    {"limit-max-requests", 0, OPTION_INT, "N",
+     "after N requests a worker is replaced by a new one, which is ready before it goes; 0: never",
+     OPTION_FIELD(struct serve_settings, n_worker_requests), .minimum = 0, .maximum = 1 << 30},
     {"max-wait-s", 0, OPTION_FLOAT, "S",
      "a request that would have to wait longer for its turn is refused; 0: it waits",
      OPTION_FIELD(struct serve_settings, max_wait_s), .minimum = 0, .maximum = 86400, .default_text = "30"},
@@ -153,6 +162,10 @@ static const struct option_spec serve_options[] = {
      .default_text = "0.3"},
     {"wedged-s", 0, OPTION_FLOAT, "S", "/health says 503 once requests have waited so long without a step",
      OPTION_FIELD(struct serve_settings, wedged_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
+    {"watchdog-s", 0, OPTION_FLOAT, "S",
+     "a worker whose requests have waited so long without a step is ended, and another takes its place; 0: "
+     "never",
+     OPTION_FIELD(struct serve_settings, watchdog_s), .minimum = 0, .maximum = 86400, .default_text = "120"},
     {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
      OPTION_FIELD(struct serve_settings, log_json), .group = "Log and options"},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",

@@ -12,7 +12,7 @@
 struct serve_settings {
     const char *model, *host, *alias, *chat_template, *chat_template_file, *reasoning_format, *reasoning;
     char *config_text;
-    int port, n_threads;
+    int port, n_threads, n_workers, n_worker_requests;
     const char *cpu_affinity;
     int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
     int n_requests, max_tokens, top_k;
@@ -24,7 +24,7 @@ struct serve_settings {
     const char *api_key_file;
     float temperature, top_p, min_p;
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;
-    float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s;
+    float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s, watchdog_s;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
         has_max_tokens;

@@ -24,7 +24,9 @@ enum {
     POOL_BYTES = 256 << 20, /* of requests on their way, at most */
 };
 
-enum { N_SIGNALS = 3 }; /* SIGTERM, SIGINT, retire_signal */
+enum { N_SIGNALS = 2 };
+/* Without a model there is nothing to stay for. */
+static const double LOADING_RETIRE_IDLE_MS = 100, LOADING_RETIRE_MS = 1000;
 
 /* A server and what it is made with. */
 struct run {
@@ -34,6 +36,7 @@ struct run {
     pthread_t opener;
     bool opening; /* the thread is to be joined */
     bool hurries; /* there was a second signal */
+    bool retires; /* others accept in its place */
 
     /* The opening thread's, until its message comes. */
     const runnel_model *model;
@@ -119,10 +122,20 @@ static void *open_model_and_engine(void *user)
     return NULL;
 }
 
+/* A worker could not be asked before. */
+static int listen_at_last(struct run *run)
+{
+    if (!run->listening->is_worker || loop_is_draining(run->server.loop))
+        return RUNNEL_OK;
+    return loop_listen(run->server.loop, run->listening->descriptor, &run->open_error);
+}
+
 static void on_opened(void *user)
 {
     struct run *run = user;
     struct server *server = &run->server;
+    if (!run->open_failure)
+        run->open_failure = listen_at_last(run);
     if (run->open_failure) {
         loop_stop(server->loop);
         return;
@@ -162,27 +175,38 @@ static void on_retire(evutil_socket_t number, short what, void *user)
     struct run *run = user;
     (void)number;
     (void)what;
-    if (!loop_is_draining(run->server.loop))
-        loop_retire(run->server.loop, run->listening->options->drain_ms);
+    if (loop_is_draining(run->server.loop) || run->retires)
+        return;
+    run->retires = true;
+    shared_set_state(&run->server.worker, SHARED_DRAINING);
+    loop_retire(run->server.loop,
+                has_model(run->listening) ? run->server.rules.limits.drain_ms : LOADING_RETIRE_MS);
 }
 
-static void on_signal(evutil_socket_t number, short what, void *user)
+/* Of a worker its supervisor says that the server ends, and that there was a second signal. */
+static void say_end(const struct run *run)
 {
-    struct run *run = user;
-    (void)number;
-    (void)what;
-    if (loop_is_draining(run->server.loop)) {
-        log_say(run->server.log, "stop", "A second signal: what still runs is given up");
-        run->hurries = true;
-        loop_stop(run->server.loop);
-        return;
-    }
     uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
     if (n_running)
         log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %g s", n_running,
                 run->server.rules.limits.drain_ms / 1e3);
-    else
+    else if (!run->listening->is_worker)
         log_say(run->server.log, "drain", "Runnel ends");
+}
+
+static void on_end_signal(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    (void)number;
+    (void)what;
+    if (loop_is_draining(run->server.loop) || run->retires) {
+        if (!run->listening->is_worker)
+            log_say(run->server.log, "stop", "A second signal: what still runs is given up");
+        run->hurries = true;
+        loop_stop(run->server.loop);
+        return;
+    }
+    say_end(run);
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_drain(run->server.loop, run->server.rules.limits.drain_ms);
 }
@@ -190,14 +214,16 @@ static void on_signal(evutil_socket_t number, short what, void *user)
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
 static int watch_signals(struct run *run, runnel_error *error)
 {
-    const struct {
+    struct watch {
         int number;
-        event_callback_fn on_signal;
-    } signals[N_SIGNALS] = {
-        {SIGTERM, on_signal}, {SIGINT, on_signal}, {run->listening->retire_signal, on_retire}};
-    for (size_t i = 0; i < N_SIGNALS && signals[i].number; i++) {
+        event_callback_fn function;
+    };
+    static const struct watch alone[N_SIGNALS] = {{SIGTERM, on_end_signal}, {SIGINT, on_end_signal}},
+                              supervised[N_SIGNALS] = {{SIGTERM, on_retire}, {SIGUSR1, on_end_signal}};
+    const struct watch *watches = run->listening->is_worker ? supervised : alone;
+    for (size_t i = 0; i < N_SIGNALS; i++) {
         struct event *event =
-            evsignal_new(loop_base(run->server.loop), signals[i].number, signals[i].on_signal, run);
+            evsignal_new(loop_base(run->server.loop), watches[i].number, watches[i].function, run);
         if (!event || event_add(event, NULL)) {
             if (event)
                 event_free(event);
@@ -223,6 +249,8 @@ static int start(struct run *run, runnel_error *error)
         .user = server,
     };
     limits.accepts_while_drained = true; /* /health tells */
+    if (!has_model(run->listening))
+        limits.retire_idle_ms = LOADING_RETIRE_IDLE_MS;
     int failure = pool_create(POOL_BYTES, &server->pool, error);
     if (!failure)
         failure = loop_create(&limits, &handlers, &server->loop, error);
@@ -235,7 +263,7 @@ static int start(struct run *run, runnel_error *error)
         failure = gauges_start(server, error);
     if (!failure)
         failure = watch_signals(run, error);
-    if (!failure)
+    if (!failure && (!run->listening->is_worker || !has_model(run->listening)))
         failure = loop_listen(server->loop, run->listening->descriptor, error);
     if (!failure && has_model(run->listening))
         failure = start_opening(run, error);

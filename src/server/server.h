@@ -13,7 +13,7 @@
 struct server_listening {
     int descriptor; /* the caller's; becomes non-blocking. Several processes may accept from it */
     const struct server_options
-        *options; /* sampling, alias, n_context, n_parallel may change until start_engine returns */
+        *options;          /* sampling, alias, n_context, n_parallel may change until start_engine returns */
     struct shared *shared; /* with rules in it; its free record `worker` becomes this process's */
     unsigned worker;
     struct log *log; /* a line for each request, and for what else happens */
@@ -28,14 +28,15 @@ struct server_listening {
      * server's threads are there. May be NULL. */
     void (*on_ready)(void *user, const struct server *server);
     void *user;
-    /* A signal at which it retires in favour of other processes that accept from the descriptor, such as SIGUSR1; 0: none. */
-    int retire_signal;
+    /* It is one of several processes that accept from the descriptor: it does so only once it can answer, or where it has no
+     * model, and its signals are those of a supervisor (see server_run). */
+    bool is_worker;
 };
 
 /* Serves until SIGTERM or SIGINT: then no new requests - whoever comes is told so -, running ones finish or end at the drain
- * limit. A second signal ends at once. Once it retires it accepts nothing more, so that others get what comes: open
- * connections are served with one more request (loop_retire), and it returns when none is left, or at the drain limit; then
- * SIGTERM does what it always does. Fails if the model cannot be opened, or its engine not be started. */
+ * limit. A second signal ends at once. A worker does the same at SIGUSR1. At SIGTERM it retires: it accepts nothing more, so that
+ * others get what comes; open connections are served with one more request (loop_retire), and it returns when none is left, or
+ * at the drain limit. Fails if the model cannot be opened, or its engine not be started. */
 int server_run(const struct server_listening *listening, runnel_error *error);
 
 #endif

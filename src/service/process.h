@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 /* Signals are as for a new program but for SIGINT and SIGHUP, which a terminal sends to all of the family and which are the
- * supervisor's; none is blocked. */
+ * supervisor's, and SIGPIPE, which nobody wants; none is blocked. */
 void process_reset_signals(void);
 
 /* Ends with its parent, which was `parent` before the fork. */

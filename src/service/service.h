@@ -51,7 +51,8 @@ struct service_options {
                 runnel_error *error);
     /* Greeter: says that the model is being loaded, until SIGTERM. */
     int (*greet)(void *user, runnel_error *error);
-    /* Supervisor: whether another model of so many bytes has room beside what is in use, before it is loaded. */
+    /* Supervisor: whether another model of so many bytes (0: the same), and workers for it, have room beside what is in
+     * use, before it is loaded. */
     bool (*has_room)(void *user, uint64_t model_bytes);
     /* Supervisor: the first worker can be asked. */
     void (*on_ready)(void *user, const char *name);
