@@ -39,7 +39,7 @@ struct serving {
     struct server_options options;
     struct shared *shared; /* by all processes */
     struct log log;
-    struct keys *keys;
+    struct keys *keys, *admin_keys;
     struct model_state state; /* of what was loaded, or is to be */
     struct listen_socket socket;
     char own_name[256]; /* the model's, if its file has none */
@@ -203,6 +203,12 @@ static void on_worker_ready(void *user, const struct server *server)
     worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }
 
+static bool wake_supervisor(void *user)
+{
+    const struct serving *serving = user;
+    return worker_wake_supervisor(serving->worker);
+}
+
 static int work(void *user, const struct service_share *share, const struct worker *worker,
                 runnel_error *error)
 {
@@ -210,6 +216,12 @@ static int work(void *user, const struct service_share *share, const struct work
     serving->share = *share;
     serving->worker = worker;
     serving->log.n_lost = serving->log.n_untold = 0; /* those of the keeper are not its own */
+    serving->options.admin = (struct admin_options){
+        .keys = serving->admin_keys,
+        .n_workers_max = SERVICE_WORKERS_MAX,
+        .wake = wake_supervisor,
+        .user = serving,
+    };
     const struct server_listening listening = {
         .descriptor = serving->socket.descriptor,
         .options = &serving->options,
@@ -383,6 +395,8 @@ static int prepare(struct serving *serving, runnel_error *error)
     if (!failure)
         failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
                               &serving->keys, error);
+    if (!failure)
+        failure = keys_create(NULL, 0, settings->admin_key_file, &serving->admin_keys, error);
     if (failure)
         return failure;
     set_guard(serving);
@@ -440,6 +454,7 @@ static int reload(void *user, bool *is_other_model, runnel_error *error)
     *is_other_model = !failure && !is_same_model(serving, &next);
     struct serving *unused = failure ? &next : serving;
     keys_free(unused->keys);
+    keys_free(unused->admin_keys);
     free(unused->settings.config_text);
     if (failure)
         return failure;
@@ -516,6 +531,7 @@ int command_serve(int argc, char **argv)
     }
     shared_free(serving.shared);
     keys_free(serving.keys);
+    keys_free(serving.admin_keys);
     free(serving.settings.config_text);
     return status;
 }

@@ -14,6 +14,14 @@
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
+/* For admin.c: orders to a supervisor go through the block that all share (shared.h). */
+struct admin_options {
+    const struct keys *keys; /* whoever shows one of these may give orders; NULL, or none in it: nobody may */
+    uint32_t n_workers_max;
+    bool (*wake)(void *user); /* the supervisor, which then looks for orders; false: it does not listen now */
+    void *user;
+};
+
 /* From the option table of `runnel serve`: defaults of requests, and who may ask. Limits and API keys are rules (shared.h). */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
@@ -25,6 +33,7 @@ struct server_options {
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
     struct guard_options guard;
+    struct admin_options admin;
 };
 
 struct job;

@@ -230,6 +230,12 @@ bool guard_shows_key(const struct exchange *exchange)
     return n_values > 1 || n_keys > 1 || key.len || (value.len && !is_word(value, "Bearer"));
 }
 
+bool guard_shows_one_of(const struct keys *keys, const struct exchange *exchange)
+{
+    struct exchange_text key = find_key(exchange);
+    return key.len && keys_find(keys, key.bytes, key.len);
+}
+
 bool guard_has_key(const struct keys *keys, struct exchange *exchange)
 {
     if (!keys_count(keys))

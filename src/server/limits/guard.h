@@ -45,6 +45,9 @@ int guard_admit(const struct guard_options *options, struct exchange *exchange);
 /* Does the client show a key, or what is meant as one? */
 bool guard_shows_key(const struct exchange *exchange);
 
+/* Is the key that the client shows one of these? */
+bool guard_shows_one_of(const struct keys *keys, const struct exchange *exchange);
+
 /* Finds the client's key and notes its id in the exchange. Without keys anybody may ask. False: a key is needed, and there is none or a wrong one. */
 bool guard_has_key(const struct keys *keys, struct exchange *exchange);
 
