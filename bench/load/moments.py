@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import random
 import socket
 import statistics
@@ -73,8 +72,14 @@ class Server:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def resident_bytes(self):
-        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        """Of all processes of a server, each page once."""
+        n_kib, pids = 0, [self.process.pid]
+        for pid in pids:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+                pids += map(int, children.read().split())
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+                n_kib += next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        return n_kib << 10
 
     def stream(self, prompt, n, **more):
         """Milliseconds from the request to each event with a choice in it."""

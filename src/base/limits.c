@@ -35,6 +35,7 @@ struct search {
     void (*look)(struct search *search, const char *root, const char *folder, const char *group, bool v2);
     double cpus;                 /* the smallest quota found; 0: none */
     struct limits_memory memory; /* the limit of which most is used; zeros: none */
+    uint64_t room_bytes;         /* the least that a limit leaves */
 };
 
 /* Looks at a group and at all above it, the root included. Inside a container the group may be
@@ -253,12 +254,25 @@ static void look_at_memory(struct search *search, const char *root, const char *
                     sizeof line) ||
         sscanf(line, "%llu", &used) != 1)
         return;
-    uint64_t idle = 0;
-    if (join_path(path, sizeof path, root, folder, group, "memory.stat"))
+    uint64_t idle = 0, busy = 0; /* files */
+    if (join_path(path, sizeof path, root, folder, group, "memory.stat")) {
         idle = read_named(path, v2 ? "inactive_file" : "total_inactive_file");
+        busy = read_named(path, v2 ? "active_file" : "total_active_file");
+    }
     struct limits_memory memory = {used > idle ? used - idle : 0, limit};
     if (!search->memory.limit_bytes || share(memory) > share(search->memory))
         search->memory = memory;
+    uint64_t kept = memory.used_bytes > busy ? memory.used_bytes - busy : 0,
+             room = limit > kept ? limit - kept : 0;
+    if (room < search->room_bytes)
+        search->room_bytes = room;
+}
+
+uint64_t limits_cgroup_room(const char *cgroup_file, const char *cgroup_root)
+{
+    struct search search = {.controller = "memory", .look = look_at_memory, .room_bytes = UINT64_MAX};
+    search_cgroups(&search, cgroup_file, cgroup_root);
+    return search.room_bytes;
 }
 
 struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root)
@@ -280,4 +294,14 @@ struct limits_memory limits_memory(void)
     struct limits_memory group = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup");
     struct limits_memory machine = limits_machine_memory("/proc/meminfo");
     return share(group) > share(machine) ? group : machine;
+}
+
+bool limits_memory_room(uint64_t *n_bytes)
+{
+    uint64_t room = limits_cgroup_room("/proc/self/cgroup", "/sys/fs/cgroup");
+    struct limits_memory machine = limits_machine_memory("/proc/meminfo");
+    if (machine.limit_bytes && machine.limit_bytes - machine.used_bytes < room)
+        room = machine.limit_bytes - machine.used_bytes;
+    *n_bytes = room;
+    return room < UINT64_MAX;
 }

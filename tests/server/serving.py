@@ -31,6 +31,29 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def title_of(pid):
+    """What `ps` shows of a process: "runnel: worker 0"; None: there is none, or it has ended and nobody has asked how."""
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX":
+            return None
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def children_of(pid):
+    """Those that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == pid and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
 def make_tiny_model(folder, kind):
     path = Path(folder) / f"{kind}.gguf"
     if not path.exists():
@@ -164,8 +187,29 @@ class Serving:
                              and now[("runnel_requests_admitted",)] == 0
                              and now[("runnel_kv_pages", "state=used")] == 0, timeout)
 
+    def family(self):
+        """The processes of the server, {pid: title}: "runnel: keeper", "runnel: worker 0"; the first one is the supervisor."""
+        found, look_at = {}, [self.process.pid]
+        for pid in look_at:
+            if title := title_of(pid):
+                found[pid] = title
+                look_at += children_of(pid)
+        return found
+
+    def workers(self):
+        """{pid: its number}"""
+        return {pid: int(title.rsplit(" ", 1)[1]) for pid, title in self.family().items()
+                if title.startswith("runnel: worker ")}
+
+    @property
+    def worker(self):
+        """The process of the only worker, which is the server to its clients."""
+        workers = self.workers()
+        assert len(workers) == 1, self.family()
+        return next(iter(workers))
+
     def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
+        return cpu_seconds(self.worker)
 
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)

@@ -33,7 +33,7 @@ def stop_engine(serving):
     """As an engine that hangs in a step: not with a lock in its hand, where a thread that is stopped just anywhere may be for a
     moment. Whoever answers at all then is asked again by the test."""
     for _ in range(20):
-        stopped = StoppedThread(serving.process.pid)
+        stopped = StoppedThread(serving.worker)
         try:
             for path in ("/health", "/metrics"):
                 serving.ask("GET", path, timeout=5 * SLOW)

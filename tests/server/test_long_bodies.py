@@ -135,7 +135,7 @@ def test_memory_goes_before_the_next_is_read(serve, tiny):
     body = b'{"prompt":[' + b",".join([b"1"] * 1000000) + b'],"max_tokens":1}'
 
     def peak_mib():
-        status = Path(f"/proc/{serving.process.pid}/status").read_text()
+        status = Path(f"/proc/{serving.worker}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) >> 10
 
     def ask(n):

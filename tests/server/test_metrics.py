@@ -139,9 +139,9 @@ def test_the_process_is_this_one(serve, tiny):
     serving = serve(tiny(), kv_mib=64)
     now = serving.metrics()
     assert 0 < now[("deepseek_memory_percent",)] <= 100
-    n_now = len(os.listdir(f"/proc/{serving.process.pid}/fd"))  # the connection that asked may be gone
+    n_now = len(os.listdir(f"/proc/{serving.worker}/fd"))  # the connection that asked may be gone
     assert now[("process_open_fds",)] in (n_now, n_now + 1)
-    with open(f"/proc/{serving.process.pid}/statm") as file:
+    with open(f"/proc/{serving.worker}/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
     assert abs(now[("process_resident_memory_bytes",)] - resident) < 8 << 20
     assert now[("process_resident_memory_bytes",)] > 64 << 20  # the KV cache is touched at the start

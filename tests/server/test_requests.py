@@ -314,7 +314,7 @@ def test_1000_idle_connections(serve, tiny):
 
 
 def n_descriptors(serving):
-    return len(os.listdir(f"/proc/{serving.process.pid}/fd"))
+    return len(os.listdir(f"/proc/{serving.worker}/fd"))
 
 
 def wait_for_descriptors(serving, n):
@@ -347,7 +347,7 @@ def test_32_descriptors(serve, tiny):
     """ulimit -n 32: no spinning while there are more clients than descriptors, and then all is as before."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     serving = serve(tiny("long"), "--ctx", "65536", kv_mib=128)
-    resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, (32, 32))
+    resource.prlimit(serving.worker, resource.RLIMIT_NOFILE, (32, 32))
     body = json.dumps({"prompt": "a", "max_tokens": 60000, "ignore_eos": True}).encode()
     clients = [Client(serving).send(b"GET /hea" if i % 2 else post("/v1/completions", body)) for i in range(80)]
     deadline = time.monotonic() + BY_THEN
@@ -369,5 +369,5 @@ def test_32_descriptors(serve, tiny):
 
 def loop_seconds(serving):
     """CPU time of the thread that serves connections: the first one."""
-    fields = open(f"/proc/{serving.process.pid}/task/{serving.process.pid}/stat").read().rsplit(")", 1)[1].split()
+    fields = open(f"/proc/{serving.worker}/task/{serving.worker}/stat").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -115,7 +115,7 @@ def test_cpu_affinity(serve, tiny):
     mine = sorted(os.sched_getaffinity(0))
     serving = serve(tiny(), "--cpu-affinity", str(mine[-1]))
     bound = []
-    for thread in os.listdir(f"/proc/{serving.process.pid}/task"):
+    for thread in os.listdir(f"/proc/{serving.worker}/task"):
         try:
             bound.append(os.sched_getaffinity(int(thread)))
         except ProcessLookupError:  # it ended after it was listed

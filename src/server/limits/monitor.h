@@ -36,10 +36,16 @@ struct monitor {
     bool wedged;
 };
 
-/* Watches until monitor_stop. options live as long. Uses base until then. */
-int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
-                  struct log *log, runnel_error *error);
+/* Watches until monitor_stop. options live as long, and may change: monitor_set_options. Uses base until then. */
+int monitor_start(struct monitor *monitor, const struct monitor_options *options,
+                  struct shared_counters *counters, struct event_base *base, struct log *log,
+                  runnel_error *error);
+/* What options point to has changed. */
+void monitor_set_options(struct monitor *monitor);
 void monitor_stop(struct monitor *monitor); /* also if it was not started */
+
+/* Reads how much memory is used once more, as it does every second. */
+void monitor_read_memory(struct monitor *monitor);
 
 /* The model is loaded and the engine runs: what grows from now on counts. */
 void monitor_ready(struct monitor *monitor, runnel_engine *engine);
