@@ -9,7 +9,6 @@
 #include "base/text.h"
 #include "server/core/server.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -333,24 +332,12 @@ static double seconds(struct timeval time)
     return (double)time.tv_sec + (double)time.tv_usec * 1e-6;
 }
 
-static unsigned count_descriptors(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    unsigned n = 0;
-    if (!folder)
-        return 0;
-    while (readdir(folder))
-        n++;
-    closedir(folder);
-    return n > 3 ? n - 3 : 0; /* without ".", ".." and the folder itself */
-}
-
-static void add_process(struct page *page, const struct server *server)
+static void add_process(struct page *page, struct server *server)
 {
     struct rusage usage;
     struct rlimit descriptors;
-    const struct monitor *monitor = &server->monitor;
-    struct memory_reading memory = memory_read(monitor->options->memory_limit_bytes);
+    struct monitor *monitor = &server->monitor;
+    struct memory_reading memory = memory_read(&monitor->memory_files, monitor->options->memory_limit_bytes);
     double growth = (double)memory.resident_bytes - (double)monitor->ready_bytes;
     number(page, "deepseek_memory_percent", "gauge", memory.percent,
            "Memory in use, of the limit that applies: --memory-limit-mib, the container's or the machine's, "
@@ -370,7 +357,8 @@ static void add_process(struct page *page, const struct server *server)
            "Resident memory of this process.");
     number(page, "process_start_time_seconds", "gauge", (double)server->created_s,
            "When this process was started, in seconds since 1970.");
-    number(page, "process_open_fds", "gauge", count_descriptors(), "Descriptors that this process has open.");
+    number(page, "process_open_fds", "gauge", descriptors_count(&monitor->descriptors),
+           "Descriptors that this process has open.");
     if (!getrlimit(RLIMIT_NOFILE, &descriptors))
         number(page, "process_max_fds", "gauge", (double)descriptors.rlim_cur,
                "Descriptors that this process may have open.");

@@ -46,7 +46,7 @@ static void tell_level(struct monitor *monitor)
 
 static void watch_memory(struct monitor *monitor, double now_ms)
 {
-    monitor->memory = memory_read(monitor->options->memory_limit_bytes);
+    monitor->memory = memory_read(&monitor->memory_files, monitor->options->memory_limit_bytes);
     if (!monitor->ready_bytes)
         return;
     breaker_see_memory(&monitor->breaker, monitor->memory.percent, now_ms);
@@ -91,7 +91,10 @@ int monitor_start(struct monitor *monitor, const struct monitor_options *options
     static const struct timeval second = {.tv_sec = 1};
     *monitor = (struct monitor){.options = options, .log = log, .step_ms = clock_ms()};
     breaker_init(&monitor->breaker, &options->breaker);
-    monitor->memory = memory_read(options->memory_limit_bytes);
+    memory_open(&monitor->memory_files);
+    descriptors_open(&monitor->descriptors);
+    monitor->is_open = true;
+    monitor->memory = memory_read(&monitor->memory_files, options->memory_limit_bytes);
     monitor->timer = event_new(base, -1, EV_PERSIST, on_second, monitor);
     if (!monitor->timer || event_add(monitor->timer, &second))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a timer");
@@ -103,6 +106,11 @@ void monitor_stop(struct monitor *monitor)
     if (monitor->timer)
         event_free(monitor->timer);
     monitor->timer = NULL;
+    if (monitor->is_open) {
+        descriptors_close(&monitor->descriptors);
+        memory_close(&monitor->memory_files);
+    }
+    monitor->is_open = false;
 }
 
 /* The mark was raised, as so much is used before the first request: says past what answers become shorter. */
@@ -130,7 +138,7 @@ static void tell_raised_mark(const struct monitor *monitor)
 void monitor_ready(struct monitor *monitor, runnel_engine *engine)
 {
     monitor->engine = engine;
-    monitor->memory = memory_read(monitor->options->memory_limit_bytes);
+    monitor->memory = memory_read(&monitor->memory_files, monitor->options->memory_limit_bytes);
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
     breaker_ready(&monitor->breaker, monitor->memory.percent);
