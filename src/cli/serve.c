@@ -10,6 +10,7 @@
 #include "cli/context_room.h"
 #include "cli/environment.h"
 #include "server/server.h"
+#include "service/protection.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,6 +48,7 @@ struct serve_settings {
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
         has_max_tokens;
     bool insecure, log_json;
+    const char *crash_file, *sandbox;
 };
 
 static const struct option_spec serve_options[] = {
@@ -200,6 +202,12 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, wedged_s), .minimum = 1, .maximum = 86400, .default_text = "60"},
     {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
      OPTION_FIELD(struct serve_settings, log_json), .group = "Log and options"},
+    {"crash-file", 0, OPTION_STRING, "FILE",
+     "should the program crash, its report goes to the end of FILE (default: to stderr)",
+     OPTION_FIELD(struct serve_settings, crash_file)},
+    {"sandbox", 0, OPTION_STRING, "WHEN",
+     "once the model is loaded, the process can open no file, run no program and connect to nobody",
+     OPTION_FIELD(struct serve_settings, sandbox), .choices = "on|off", .default_text = "on"},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct serve_settings, config_text)},
 };
@@ -219,6 +227,7 @@ struct serving {
     char own_name[256]; /* the model's, if its file has none */
     runnel_model *model;
     runnel_engine *engine;
+    struct protection protection;
 };
 
 /* The model ----------------------------------------------------------------------------------------------- */
@@ -309,6 +318,7 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     const struct serve_settings *settings = serving->settings;
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
+    protection_drop(&serving->protection); /* and so the threads of the engine: all files are read */
     const runnel_engine_options options = make_engine_options(settings, &info);
     char said[320];
     if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
@@ -342,8 +352,10 @@ static void remark_max_tokens(const struct serving *serving, const struct server
 
 static void on_ready(void *user, const struct server *server)
 {
-    const struct serving *serving = user;
+    struct serving *serving = user;
     runnel_model_info info = {.size = sizeof info};
+    protection_close(&serving->protection);
+    serving->options.sandbox = serving->protection.sandbox;
     runnel_model_get_info(serving->model, &info);
     if (*info.warning)
         log_say(server->log, "model", "The model's file, left out: %s", info.warning);
@@ -514,20 +526,29 @@ static int serve(const struct serve_settings *settings)
     struct serving serving = {
         .settings = settings,
         .log = {.descriptor = STDERR_FILENO, .is_json = settings->log_json},
+        .protection = {.log = &serving.log,
+                       .crash_path = settings->crash_file,
+                       .wants_sandbox = !strcmp(settings->sandbox, "on"),
+                       .crash_file = -1},
     };
     int descriptor = -1;
     environment_tell_unknown(tell_in_log, &serving.log);
     raise_descriptor_limit();
     int failure = settings->cpu_affinity ? affinity_set(settings->cpu_affinity, &error) : RUNNEL_OK;
     if (!failure)
+        failure = protection_watch(&serving.protection, &error);
+    if (!failure)
         failure = set_guard(&serving, &error);
     if (!failure)
         failure = open_socket(settings, &serving.options.guard, &descriptor, serving.url, &error);
     if (failure) {
         keys_free(serving.keys);
+        protection_end(&serving.protection);
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
+    protection_begin(&serving.protection);
+    serving.options.sandbox = serving.protection.sandbox;
     remark_insecure(&serving);
     remark_threads(&serving);
     metrics_init(&serving.metrics);
@@ -555,6 +576,7 @@ static int serve(const struct serve_settings *settings)
     runnel_engine_stop(serving.engine);
     runnel_model_close(serving.model);
     close(descriptor);
+    protection_end(&serving.protection);
     keys_free(serving.keys);
     return failure ? cli_fail(&error) : EXIT_DONE;
 }

@@ -323,6 +323,9 @@ static void add_protection(struct page *page, const struct server *server)
            "Requests that got less than they asked for.");
     number(page, "runnel_engine_wedged", "gauge", server->monitor.wedged,
            "1 while the engine does no steps though requests wait, else 0.");
+    const char *sandbox = server->options->sandbox;
+    number(page, "runnel_sandbox_closed", "gauge", sandbox && !strcmp(sandbox, "on"),
+           "1 if this process can open no file, run no program and connect to nobody, else 0.");
     number(page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
            "Lines of the log for which there was no room.");
 }

@@ -24,6 +24,7 @@ struct server_options {
     uint32_t n_context, n_parallel;
     uint32_t n_requests; /* running or waiting at most */
     double request_ms;   /* a request that takes longer in all is ended; 0: never */
+    const char *sandbox; /* for /props: "on", or "off: " and why; NULL: off. May change until on_ready returns */
     double drain_ms;     /* what runs may take so long once the server is to end */
     struct guard_options guard;
     struct monitor_options monitor;
