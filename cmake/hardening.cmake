@@ -5,8 +5,8 @@ include(CheckCCompilerFlag)
 include(CheckLinkerFlag)
 check_pie_supported(LANGUAGES C)
 
-# Kernels are no exception: their loops are the same. A function that is called through a pointer begins with a mark, and one whose stack
-# frame is larger than a page touches each page of it.
+# Kernels are no exception so far. What the compiler makes of them differs by more than marks at the beginning of functions; whether they
+# are as fast is to be measured.
 set(hardening_wanted -fstack-clash-protection)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     list(APPEND hardening_wanted -fcf-protection=full) # CET

@@ -54,7 +54,7 @@ static struct {
     struct module modules[MODULES_MAX];
     size_t n_modules;
     char build_id[2 * BUILD_ID_BYTES + 1]; /* hexadecimal; "": the linker has made none */
-    atomic_bool began;                     /* a thread reports; others that crash meanwhile wait for their end */
+    atomic_bool began; /* a thread reports; others that crash meanwhile wait for their end */
 } crash;
 
 /* A line ---------------------------------------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ static void add_name(struct line *line, const char *name)
 {
     for (; *name; name++)
         add_char(line, *name > ' ' && *name < 0x7f && *name != '"' && *name != '\\' ? *name
-                       : *name == ' '                                              ? ' '
+                       : *name == ' '                                               ? ' '
                                                                                     : '?');
 }
 

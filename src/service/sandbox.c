@@ -71,10 +71,30 @@ struct rule {
     struct scmp_arg_cmp conditions[2];
 };
 
-#define CALL(name)            {SCMP_SYS(name), 0, {{0}}}
-#define CALL_IF(name, one)    {SCMP_SYS(name), 1, {one}}
-#define IS(index, value)      {index, SCMP_CMP_EQ, value, 0}
-#define HAS_NO(index, bits)   {index, SCMP_CMP_MASKED_EQ, bits, 0}
+#define CALL(name)                                                                                           \
+    {                                                                                                        \
+        SCMP_SYS(name), 0,                                                                                   \
+        {                                                                                                    \
+            {                                                                                                \
+                0                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#define CALL_IF(name, one)                                                                                   \
+    {                                                                                                        \
+        SCMP_SYS(name), 1,                                                                                   \
+        {                                                                                                    \
+            one                                                                                              \
+        }                                                                                                    \
+    }
+#define IS(index, value)                                                                                     \
+    {                                                                                                        \
+        index, SCMP_CMP_EQ, value, 0                                                                         \
+    }
+#define HAS_NO(index, bits)                                                                                  \
+    {                                                                                                        \
+        index, SCMP_CMP_MASKED_EQ, bits, 0                                                                   \
+    }
 
 static const struct rule allowed[] = {
     /* What is open. lseek and getdents64: the folder of the process's own descriptors is read again. */
@@ -128,6 +148,10 @@ static const struct rule allowed[] = {
     CALL(exit),
     CALL(exit_group),
     CALL(restart_syscall),
+    /* What a thread does first, which was started a moment before the sandbox closed. */
+    CALL(rseq),
+    CALL(set_robust_list),
+    CALL_IF(prctl, IS(0, PR_SET_NAME)),
     /* Signals to itself (see also below), and the report of a crash. */
     CALL(rt_sigaction),
     CALL(rt_sigprocmask),

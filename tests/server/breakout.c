@@ -92,7 +92,8 @@ static int try_fastopen(void)
     const struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (int descriptor = 3; descriptor < 64; descriptor++)
-        if (sendto(descriptor, "", 0, MSG_FASTOPEN | MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof address) >= 0 ||
+        if (sendto(descriptor, "", 0, MSG_FASTOPEN | MSG_NOSIGNAL, (const struct sockaddr *)&address,
+                   sizeof address) >= 0 ||
             errno == EISCONN || errno == ECONNREFUSED || errno == EOPNOTSUPP)
             return 0;
     return -1;
@@ -217,7 +218,8 @@ __attribute__((constructor)) static void forbid_filters(void)
         return;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (!filter || seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(seccomp), 0) ||
-        seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP, 0)) ||
+        seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1,
+                         SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP, 0)) ||
         seccomp_load(filter))
         abort();
     seccomp_release(filter);

@@ -20,10 +20,11 @@ without_sanitizers = pytest.mark.skipif(SANITIZED, reason="a build with sanitize
 def break_out(monkeypatch, tiny):
     """A server whose /health?try=WHAT tries to get out (breakout.c)."""
     servings = []
+    model = tiny()  # made by a tool beside the real program
     monkeypatch.setattr(serving, "RUNNEL", RUNNEL.parent / "tests" / "runnel_breakout")
 
     def start(*flags, **options):
-        servings.append(Serving(tiny(), *flags, **options))
+        servings.append(Serving(model, *flags, **options))
         return servings[-1]
 
     yield start

@@ -108,7 +108,7 @@ static void test_after(void **state)
 {
     (void)state;
     if (RUNNEL_SANITIZED)
-        skip(); /* there is none */
+        skip();                                             /* there is none */
     expect(true, "own 1 other 1 memory 1 heap 1 zone 1\n"); /* 1: EPERM */
 }
 

@@ -30,7 +30,7 @@ struct monitor {
     struct event *timer;
     struct breaker breaker;
     enum breaker_level told; /* in the log */
-    bool is_open; /* this and what the next two have: from monitor_start to monitor_stop */
+    bool is_open;            /* this and what the next two have: from monitor_start to monitor_stop */
     struct memory_files memory_files;
     struct descriptors descriptors;
     struct memory_reading memory;
