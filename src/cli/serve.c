@@ -3,6 +3,7 @@
  * Prints one line on stderr once it can be asked. What the processes of a server do with all that is here; who lives when is
  * service/service.h's. */
 #include "base/error.h"
+#include "base/limits.h"
 #include "cli/affinity.h"
 #include "cli/catalogue.h"
 #include "cli/cli.h"
@@ -10,9 +11,9 @@
 #include "cli/environment.h"
 #include "cli/listen.h"
 #include "cli/serve_options.h"
-#include "server/limits/memory.h"
 #include "server/server.h"
 #include "service/divide.h"
+#include "service/protection.h"
 #include "service/service.h"
 #include "service/worker.h"
 
@@ -47,6 +48,7 @@ struct serving {
     runnel_engine *engine;
     struct service_share share;
     const struct worker *worker;
+    struct protection protection;
 };
 
 /* The model ----------------------------------------------------------------------------------------------- */
@@ -179,6 +181,7 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     struct serving *serving = user;
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
+    protection_drop(&serving->protection); /* and so the threads of the engine */
     const runnel_engine_options options = make_engine_options(serving, &info);
     int failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
                                      options.n_kv_bytes, error);
@@ -196,9 +199,11 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
 
 static void on_worker_ready(void *user, const struct server *server)
 {
-    const struct serving *serving = user;
+    struct serving *serving = user;
     runnel_stats_values stats = {.size = sizeof stats};
     (void)server;
+    protection_close(&serving->protection);
+    serving->options.sandbox = serving->protection.sandbox;
     runnel_stats(serving->engine, &stats);
     worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }
@@ -267,7 +272,7 @@ static void on_ready(void *user, const char *name)
 static bool has_room(void *user, uint64_t model_bytes)
 {
     const struct serving *serving = user;
-    const struct memory_reading memory = memory_read(0);
+    const struct limits_memory memory = limits_memory();
     uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20, more = model_bytes + kv_bytes;
     uint64_t own_limit = (uint64_t)serving->settings.memory_limit_mib << 20;
     if (own_limit && model_bytes && 2 * more > own_limit)
@@ -441,7 +446,8 @@ static int reload(void *user, bool *is_other_model, runnel_error *error)
                            .argv = serving->argv,
                            .shared = serving->shared,
                            .log = serving->log,
-                           .socket = serving->socket};
+                           .socket = serving->socket,
+                           .protection = serving->protection};
     if (options_read(&serve_table, next.argc, next.argv, &next.settings, error) != OPTIONS_READ)
         return RUNNEL_EINVAL;
     int failure = serve_options_check(&next.settings, error);
@@ -476,6 +482,14 @@ static int open_socket(struct serving *serving, runnel_error *error)
     return failure;
 }
 
+static int protect(struct serving *serving, runnel_error *error)
+{
+    serving->protection.log = &serving->log;
+    serving->protection.crash_path = serving->settings.crash_file;
+    serving->protection.wants_sandbox = !strcmp(serving->settings.sandbox, "on");
+    return protection_watch(&serving->protection, error);
+}
+
 static int serve(struct serving *serving)
 {
     const struct serve_settings *settings = &serving->settings;
@@ -484,18 +498,23 @@ static int serve(struct serving *serving)
     raise_descriptor_limit();
     int failure = shared_create(&serving->shared, &error);
     if (!failure)
+        failure = protect(serving, &error);
+    if (!failure)
         failure = open_socket(serving, &error);
     if (failure) {
         cli_fail(&error);
         return failure == RUNNEL_EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     write_rules(serving);
+    protection_begin(&serving->protection);
+    serving->options.sandbox = serving->protection.sandbox;
     remark_insecure(serving);
     remark_threads(serving);
     const struct service_options service = {
         .log = &serving->log,
         .shared = serving->shared,
         .listener = serving->socket.descriptor,
+        .crash_file = serving->protection.crash_file,
         .n_workers = (uint32_t)settings->n_workers,
         .drain_ms = (double)settings->drain_s * 1e3,
         .hang_ms = (double)settings->watchdog_s * 1e3,
@@ -517,7 +536,8 @@ static int serve(struct serving *serving)
 
 int command_serve(int argc, char **argv)
 {
-    struct serving serving = {.argc = argc, .argv = argv, .log = {.descriptor = STDERR_FILENO}};
+    struct serving serving = {
+        .argc = argc, .argv = argv, .log = {.descriptor = STDERR_FILENO}, .protection = {.crash_file = -1}};
     runnel_error error;
     int status = cli_read_options_only(&serve_table, argc, argv, &serving.settings);
     if (status >= 0)
@@ -529,6 +549,7 @@ int command_serve(int argc, char **argv)
     } else {
         status = serve(&serving);
     }
+    protection_end(&serving.protection);
     shared_free(serving.shared);
     keys_free(serving.keys);
     keys_free(serving.admin_keys);

@@ -172,6 +172,12 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, watchdog_s), .minimum = 0, .maximum = 86400, .default_text = "120"},
     {"log-json", 0, OPTION_FLAG, NULL, "the lines on stderr, one a request, as JSON",
      OPTION_FIELD(struct serve_settings, log_json), .group = "Log and options"},
+    {"crash-file", 0, OPTION_STRING, "FILE",
+     "should the program crash, its report goes to the end of FILE (default: to stderr)",
+     OPTION_FIELD(struct serve_settings, crash_file)},
+    {"sandbox", 0, OPTION_STRING, "WHEN",
+     "once it is ready, a worker can open no file, run no program and connect to nobody",
+     OPTION_FIELD(struct serve_settings, sandbox), .choices = "on|off", .default_text = "on"},
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct serve_settings, config_text)},
 };

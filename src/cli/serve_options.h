@@ -29,6 +29,7 @@ struct serve_settings {
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
         has_max_tokens;
     bool insecure, log_json;
+    const char *crash_file, *sandbox;
 };
 
 /* What the table cannot say. */

@@ -436,7 +436,7 @@ static void publish_stats(struct runnel_engine *engine)
 static void *engine_main(void *arg)
 {
     struct runnel_engine *engine = arg;
-    pthread_setname_np(pthread_self(), "runnel-engine"); /* for whoever looks with top */
+    thread_begin("runnel-engine");
     while (!take_inbox(engine)) {
         double start_ms = clock_ms();
         engine_admit(engine, start_ms);

@@ -89,7 +89,7 @@ const char openapi_schemas[] =
     "'Props':" OBJECT("'default_generation_settings','total_slots','model_path','chat_template','build_info'",
         "'default_generation_settings':{'type':'object'},'total_slots':" WHOLE ",'model_alias':" STRING ","
         "'model_path':" STRING ",'chat_template':" STRING ",'bos_token':" STRING ",'eos_token':" STRING ","
-        "'modalities':{'type':'object'},'build_info':" STRING ",'is_sleeping':" BOOLEAN) ","
+        "'modalities':{'type':'object'},'build_info':" STRING ",'is_sleeping':" BOOLEAN ",'sandbox':" STRING) ","
     "'Slots':" LIST(OBJECT("'id','n_ctx','is_processing'", "'id':" WHOLE ",'n_ctx':" WHOLE ",'speculative':" BOOLEAN ","
         "'is_processing':" BOOLEAN ",'n_prompt_tokens':" WHOLE ",'n_prompt_tokens_cache':" WHOLE ",'n_computed':" WHOLE ","
         "'next_token':{'type':'object'}")) ","

@@ -112,12 +112,15 @@ static void *open_model_and_engine(void *user)
 {
     struct run *run = user;
     const struct server_listening *listening = run->listening;
+    thread_begin("runnel-opener");
     run->model = listening->model;
     if (!run->model)
         run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
     if (!run->open_failure)
         run->open_failure =
             listening->start_engine(listening->user, run->model, &run->engine, &run->open_error);
+    if (!run->open_failure) /* not before: threads have the privileges of whoever starts them */
+        run->open_failure = prepare_begin(&run->server, &run->open_error);
     loop_post(run->server.loop, &run->opened);
     return NULL;
 }
@@ -254,8 +257,6 @@ static int start(struct run *run, runnel_error *error)
     int failure = pool_create(POOL_BYTES, &server->pool, error);
     if (!failure)
         failure = loop_create(&limits, &handlers, &server->loop, error);
-    if (!failure)
-        failure = prepare_begin(server, error);
     if (!failure)
         failure = monitor_start(&server->monitor, &server->rules.limits.monitor, server->metrics,
                                 loop_base(server->loop), server->log, error);

@@ -365,10 +365,10 @@ static void start_greeter(struct family *family)
     pid_t pid = fork();
     if (pid == 0) {
         runnel_error error;
-        int keep[] = {family->options->listener};
+        int keep[] = {family->options->listener, family->options->crash_file};
         process_reset_signals();
         process_die_with(family->supervisor);
-        channel_close_others(keep, 1);
+        channel_close_others(keep, 2);
         title_set("runnel: greeter");
         exit(family->options->greet(family->options->user, &error) ? EXIT_FAILURE : EXIT_SUCCESS);
     }

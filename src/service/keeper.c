@@ -152,10 +152,10 @@ int keeper_run(const struct service_options *options, int channel, pid_t supervi
 {
     struct keeper keeper = {
         .options = options, .channel = channel, .supervisor = supervisor, .worker_status = -1};
-    int keep[] = {options->listener, channel};
+    int keep[] = {options->listener, options->crash_file, channel};
     process_reset_signals();
     process_die_with(supervisor);
-    channel_close_others(keep, 2);
+    channel_close_others(keep, 3);
     title_set("runnel: keeper");
     if (open_model(&keeper))
         return EXIT_FAILURE;

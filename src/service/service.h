@@ -37,6 +37,7 @@ struct service_options {
     struct log *log;
     struct shared *shared; /* the caller's */
     int listener;          /* the socket that all accept from; the caller's */
+    int crash_file;        /* the caller's descriptor that every process keeps open; -1: none */
     uint32_t n_workers;
     double drain_ms;          /* a worker that ends has so long for what it was asked */
     double hang_ms;           /* see policy.h */

@@ -31,10 +31,10 @@ int worker_run(const struct worker_birth *birth)
     const struct service_options *options = birth->options;
     const struct worker worker = {.pipe = birth->pipe};
     struct report failed = {.what = REPORT_FAILED};
-    int keep[] = {options->listener, birth->pipe};
+    int keep[] = {options->listener, options->crash_file, birth->pipe};
     process_reset_signals();
     process_die_with_keeper(birth->keeper, birth->supervisor);
-    channel_close_others(keep, 2);
+    channel_close_others(keep, 3);
     title_set("runnel: worker %u", birth->order->share.slot);
     int failure = options->work(options->user, &birth->order->share, &worker, &failed.error);
     if (failure)

@@ -227,6 +227,42 @@ static void test_memory_machine(void **state)
     assert_true(limits_memory().used_bytes > 0);
 }
 
+/* What was opened once tells again and again how things are now, and opens nothing for that. */
+static void test_memory_again(void **state)
+{
+    (void)state;
+    char cgroup_file[128], cgroup_root[128], meminfo[128];
+    struct limits_memory_files files;
+    put("cgroup", "0::/a\n");
+    put("sys/a/memory.max", "1000\n");
+    put("sys/a/memory.current", "500\n");
+    put("sys/a/memory.stat", "anon 500\ninactive_file 100\n");
+    put("meminfo", "MemTotal:       1000 kB\nMemAvailable:   900 kB\n");
+    snprintf(cgroup_file, sizeof cgroup_file, "%s/cgroup", root);
+    snprintf(cgroup_root, sizeof cgroup_root, "%s/sys", root);
+    snprintf(meminfo, sizeof meminfo, "%s/meminfo", root);
+    limits_memory_open_in(&files, cgroup_file, cgroup_root, meminfo);
+    assert_int_equal(files.n_groups, 1);
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 1000);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 400);
+    put("sys/a/memory.current", "800\n");
+    put("sys/a/memory.stat", "anon 500\ninactive_file 50\n");
+    put("sys/a/memory.max", "2000\n");
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 2000);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 750);
+    put("meminfo", "MemTotal:       1000 kB\nMemAvailable:   10 kB\n"); /* the machine is fuller */
+    assert_int_equal(limits_memory_read(&files).used_bytes, 990 * 1024);
+    unlink(cgroup_file);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 990 * 1024);
+    int before = dup(0);
+    close(before);
+    limits_memory_close(&files);
+    int after = dup(0);
+    close(after);
+    assert_true(after < before);
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 0);
+}
+
 /* CPUs that say of each other that they are one core count once. */
 static void test_cores(void **state)
 {
@@ -292,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_room_of_this_process),
         cmocka_unit_test_setup_teardown(test_memory_v1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_memory_machine, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_memory_again, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_cores, make_root, remove_root),
         cmocka_unit_test(test_affinity),
     };

@@ -40,8 +40,12 @@ void props_get(struct server *server, struct exchange *exchange)
     write_token(server, "eos_token", server->info.eos_token, &body);
     json_add_format(
         &body,
-        ",\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"b%s\",\"is_sleeping\":false}",
+        ",\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"b%s\",\"is_sleeping\":false",
         RUNNEL_VERSION);
+    const char *sandbox = server->options->sandbox ? server->options->sandbox : "off";
+    text_add_string(&body, ",\"sandbox\":");
+    json_add_string(&body, sandbox, strlen(sandbox));
+    text_add_string(&body, "}");
     metrics_add_status(server->metrics, reply_json(exchange, &body));
     text_free(&body);
 }

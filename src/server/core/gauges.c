@@ -5,7 +5,6 @@
 #include "base/pool.h"
 #include "server/core/server.h"
 
-#include <dirent.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -14,22 +13,10 @@ enum { SECOND_MS = 1000, HURRY_MS = 100 };
 
 /* This worker ------------------------------------------------------------------------------------------- */
 
-static unsigned count_descriptors(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    unsigned n = 0;
-    if (!folder)
-        return 0;
-    while (readdir(folder))
-        n++;
-    closedir(folder);
-    return n > 3 ? n - 3 : 0; /* without ".", ".." and the folder itself */
-}
-
 void gauges_refresh(struct server *server)
 {
     monitor_read_memory(&server->monitor);
-    server->gauges.n_descriptors = count_descriptors();
+    server->gauges.n_descriptors = descriptors_count(&server->monitor.descriptors);
 }
 
 static void look_at_engine(const struct server *server, struct shared_gauges *now)
@@ -193,7 +180,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
     (void)descriptor;
     (void)what;
     if (in_company && !server->gauges.hurries)
-        server->gauges.n_descriptors = count_descriptors();
+        server->gauges.n_descriptors = descriptors_count(&server->monitor.descriptors);
     gauges_tell(server);
     arm(server, in_company && server->monitor.n_running > 0);
 }

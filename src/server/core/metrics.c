@@ -321,9 +321,11 @@ static void add_workers(struct page *page, const struct shared *shared,
 }
 
 /* What keeps requests out, and what they get when they are not kept out. */
-static void add_protection(struct page *page, const struct shared_gauges *now, const struct admit *admit,
+static void add_protection(struct page *page, const struct shared_gauges *now, const struct server *server,
                            const struct shared_counters *counters)
 {
+    const struct admit *admit = &server->admit;
+    const char *sandbox = server->options->sandbox;
     uint32_t level =
         now->breaker_by_memory > now->breaker_by_timeouts ? now->breaker_by_memory : now->breaker_by_timeouts;
     number(page, "runnel_requests_admitted", "gauge", admit_n_requests(admit),
@@ -351,6 +353,8 @@ static void add_protection(struct page *page, const struct shared_gauges *now, c
            "Requests that got less than they asked for.");
     number(page, "runnel_engine_wedged", "gauge", now->is_wedged > 0,
            "1 while the engine does no steps though requests wait, else 0.");
+    number(page, "runnel_sandbox_closed", "gauge", sandbox && !strcmp(sandbox, "on"),
+           "1 if this process can open no file, run no program and connect to nobody, else 0.");
     number(page, "runnel_log_lines_lost_total", "counter", total(counters, SHARED_LOG_LINES_LOST),
            "Lines of the log for which there was no room.");
 }
@@ -407,7 +411,7 @@ void metrics_get(struct server *server, struct exchange *exchange)
     add_loop(&page, &now, counters);
     add_pool(&page, &now, counters);
     add_workers(&page, server->worker.shared, counters);
-    add_protection(&page, &now, &server->admit, counters);
+    add_protection(&page, &now, server, counters);
     add_process(&page, &now, server->created_s, counters);
     if (page.text.failed)
         exchange_respond_error(exchange, 500, NULL, "no memory for the metrics");

@@ -32,6 +32,8 @@ struct server_options {
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
     uint32_t n_context, n_parallel;
+    const char
+        *sandbox; /* for /props: "on", or "off: " and why; NULL: off. May change until on_ready returns */
     struct guard_options guard;
     struct admin_options admin;
 };

@@ -47,7 +47,7 @@ static void tell_level(struct monitor *monitor)
 
 void monitor_read_memory(struct monitor *monitor)
 {
-    monitor->memory = memory_read(monitor->options->memory_limit_bytes);
+    monitor->memory = memory_read(&monitor->memory_files, monitor->options->memory_limit_bytes);
 }
 
 static void watch_memory(struct monitor *monitor, double now_ms)
@@ -98,6 +98,9 @@ int monitor_start(struct monitor *monitor, const struct monitor_options *options
     static const struct timeval second = {.tv_sec = 1};
     *monitor = (struct monitor){.options = options, .log = log, .step_ms = clock_ms()};
     breaker_init(&monitor->breaker, &options->breaker, counters);
+    memory_open(&monitor->memory_files);
+    descriptors_open(&monitor->descriptors);
+    monitor->is_open = true;
     monitor_read_memory(monitor);
     monitor->timer = event_new(base, -1, EV_PERSIST, on_second, monitor);
     if (!monitor->timer || event_add(monitor->timer, &second))
@@ -115,6 +118,11 @@ void monitor_stop(struct monitor *monitor)
     if (monitor->timer)
         event_free(monitor->timer);
     monitor->timer = NULL;
+    if (monitor->is_open) {
+        descriptors_close(&monitor->descriptors);
+        memory_close(&monitor->memory_files);
+    }
+    monitor->is_open = false;
 }
 
 /* The mark was raised, as so much is used before the first request: says past what answers become shorter. */
