@@ -1,5 +1,5 @@
 """What can be wrong with the Dockerfile and the compose file, without building: names, the user, the health check, packages, what a build is
-given, limits that agree."""
+given, limits that agree. test_image.py builds the image."""
 import os
 import re
 import shutil
