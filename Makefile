@@ -27,7 +27,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: all demo test clang check-all check-asan check-tsan check-clang check-valgrind check-valgrind-long check-fuzz check-long
-.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-clang packages-check models small-models
+.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -85,7 +85,7 @@ check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a ti
 	@$(BUILD) build-fuzz -j $(JOBS)
 	@scripts/run-fuzzers build-fuzz $(FUZZ_SECONDS)
 
-check-long: packages-test models ## the tests that take long
+check-long: packages-test packages-image models ## the tests that take long
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@$(CTEST) --test-dir build -L long
@@ -131,6 +131,10 @@ packages-test:
 # A machine that has no Chromium and may not install it runs all other tests.
 packages-web:
 	@scripts/install-packages test-web || echo "The tests of the page will be skipped."
+
+# Likewise where the image cannot be built.
+packages-image:
+	@scripts/install-packages test-image || echo "The image will not be built, and its test be skipped."
 
 packages-clang:
 	@scripts/install-packages build models test clang
