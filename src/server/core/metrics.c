@@ -229,6 +229,34 @@ static void add_requests(struct page *page, const struct metrics *metrics)
         add_histogram(page, metrics, (enum metrics_histogram)i);
 }
 
+/* Routers of vLLM's servers read these; some ask for the names that the gauge and the counters had before, too. */
+static void add_cache_usage(struct page *page, const runnel_stats_values *now)
+{
+    double used = now->n_kv_pages ? (double)now->n_kv_used / now->n_kv_pages : 0;
+    model_number(page, "vllm:kv_cache_usage_perc", "gauge", used,
+                 "Share of the pages that requests hold, 0 to 1.");
+    model_number(page, "vllm:gpu_cache_usage_perc", "gauge", used,
+                 "The former name of vllm:kv_cache_usage_perc.");
+    head(page, "vllm:cache_config_info", "gauge",
+         "Always 1; the labels tell how many tokens a page of the KV cache has, and how many pages there "
+         "are.");
+    add(page, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%u\",%s} 1\n", RUNNEL_PAGE_TOKENS,
+        now->n_kv_pages, page->model);
+}
+
+static void add_prefix_cache(struct page *page, const runnel_stats_values *now)
+{
+    double queries = (double)now->n_prefix_queries, hits = (double)now->n_prefix_hits;
+    model_number(page, "vllm:prefix_cache_queries_total", "counter", queries,
+                 "Prompt tokens looked up in the prefix cache.");
+    model_number(page, "vllm:prefix_cache_hits_total", "counter", hits,
+                 "Prompt tokens found in the prefix cache.");
+    model_number(page, "vllm:gpu_prefix_cache_queries_total", "counter", queries,
+                 "The former name of vllm:prefix_cache_queries_total.");
+    model_number(page, "vllm:gpu_prefix_cache_hits_total", "counter", hits,
+                 "The former name of vllm:prefix_cache_hits_total.");
+}
+
 static void add_engine(struct page *page, runnel_engine *engine, const struct metrics *metrics)
 {
     runnel_stats_values now = {.size = sizeof now};
@@ -236,13 +264,8 @@ static void add_engine(struct page *page, runnel_engine *engine, const struct me
     model_number(page, "vllm:num_requests_running", "gauge", now.n_running, "Requests being computed.");
     model_number(page, "vllm:num_requests_waiting", "gauge", now.n_waiting,
                  "Requests that wait for a place.");
-    model_number(page, "vllm:kv_cache_usage_perc", "gauge",
-                 now.n_kv_pages ? (double)now.n_kv_used / now.n_kv_pages : 0,
-                 "Share of the pages that requests hold, 0 to 1.");
-    model_number(page, "vllm:prefix_cache_queries_total", "counter", (double)now.n_prefix_queries,
-                 "Prompt tokens looked up in the prefix cache.");
-    model_number(page, "vllm:prefix_cache_hits_total", "counter", (double)now.n_prefix_hits,
-                 "Prompt tokens found in the prefix cache.");
+    add_cache_usage(page, &now);
+    add_prefix_cache(page, &now);
     model_number(page, "vllm:prompt_tokens_total", "counter", (double)now.n_prompt_tokens,
                  "Tokens of the prompts of requests.");
     model_number(page, "vllm:generation_tokens_total", "counter", (double)now.n_generated_tokens,
