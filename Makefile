@@ -27,7 +27,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: all demo test clang check-all check-asan check-tsan check-clang check-valgrind check-valgrind-long check-fuzz check-long
-.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-image packages-clang packages-check models small-models
+.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -36,7 +36,7 @@ all: packages-build ## build/runnel and the libraries
 demo: all ## get a model and have it answer a question (PROMPT="..." asks another)
 	@scripts/demo
 
-test: packages-test packages-web models ## build all and run the tests
+test: packages-test packages-web packages-deploy models ## build all and run the tests
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@[ $(RUNNEL_TEST_MODELS) != all ] || [ -f $(R1_CODER) ] || { \
@@ -132,6 +132,9 @@ packages-test:
 packages-web:
 	@scripts/install-packages test-web || echo "The tests of the page will be skipped."
 
+# Likewise for the files of deploy/.
+packages-deploy:
+	@scripts/install-packages test-deploy || echo "Some tests of deploy/ will be skipped."
 # Likewise where the image cannot be built.
 packages-image:
 	@scripts/install-packages test-image || echo "The image will not be built, and its test be skipped."

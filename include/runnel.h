@@ -514,6 +514,8 @@ RUNNEL_API int runnel_inputs_each(runnel_engine *engine, const int32_t *ids, siz
                                   bool (*on_inputs)(void *user, const runnel_inputs *inputs), void *user,
                                   runnel_error *error);
 
+enum { RUNNEL_PAGE_TOKENS = 32 /* tokens of a page of the KV cache */ };
+
 typedef struct runnel_stats_values {
     size_t size; /* sizeof(runnel_stats_values), set by the caller */
     uint32_t n_running, n_waiting;

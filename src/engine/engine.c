@@ -395,6 +395,8 @@ static void publish_slots(struct runnel_engine *engine)
             };
 }
 
+_Static_assert((int)RUNNEL_PAGE_TOKENS == (int)KV_PAGE, "runnel.h tells the size of a page");
+
 static void publish_stats(struct runnel_engine *engine)
 {
     struct scheduler_stats scheduler;

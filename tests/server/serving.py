@@ -76,8 +76,8 @@ def run_serve(*arguments, env=None, timeout=BY_THEN):
 class Serving:
     key = None  # for ask() and what it is for
 
-    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None):
-        self.port = free_port()
+    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None, port=None):
+        self.port = port or free_port()
         self.process = subprocess.Popen(
             [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "RUNNEL_MAX_WAIT_S": str(30 * SLOW), **(env or {})})

@@ -23,10 +23,11 @@ BODIES = [
     ("/v1/completions", {"prompt": "a b", **DRAW}), ("/completion", {"prompt": [1, "b", 2], **DRAW, "stop": ["zz", "z"]}),
     ("/generate", {"prompt": "a b", **DRAW}), ("/generate", {"prompt": "a b", "raw": True, **DRAW}),
     ("/generate-batch", {"requests": [{"prompt": "a", "id": "one", **DRAW}, {"prompt": "b", "id": 2, **DRAW}]}),
+    ("/v1/chat/completions/render", CHAT), ("/v1/completions/render", {"prompt": ["a b", "c"]}),
     ("/v1/chat/completions/input_tokens", CHAT), ("/tokenize", PIECES), ("/detokenize", {"tokens": [1, 2, 3]}),
     ("/apply-template", CHAT),
 ]
-VARIES = {"id", "created", "timings", "latency_ms", "id_slot", "usage"}
+VARIES = {"id", "request_id", "created", "timings", "latency_ms", "id_slot", "usage"}
 
 
 def without(value, names):

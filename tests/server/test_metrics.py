@@ -13,11 +13,12 @@ HISTOGRAMS = ("deepseek_request_latency_seconds", "vllm:time_to_first_token_seco
               "vllm:inter_token_latency_seconds", "vllm:e2e_request_latency_seconds",
               "vllm:request_queue_time_seconds", "vllm:request_prefill_time_seconds",
               "vllm:request_decode_time_seconds")
-COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:prompt_tokens",
+COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_queries",
+            "vllm:gpu_prefix_cache_hits", "vllm:prompt_tokens",
             "vllm:generation_tokens", "vllm:request_success", "process_cpu_seconds", "runnel_timeouts", "runnel_refusals",
             "runnel_breaker_opened", "runnel_degraded_requests", "runnel_log_lines_lost")
 GAUGES = ("deepseek_memory_percent", "vllm:num_requests_running", "vllm:num_requests_waiting",
-          "vllm:kv_cache_usage_perc", "process_resident_memory_bytes", "process_start_time_seconds",
+          "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "vllm:cache_config_info", "process_resident_memory_bytes", "process_start_time_seconds",
           "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes",
           "runnel_memory_used_bytes", "runnel_memory_limit_bytes", "runnel_memory_growth_bytes", "runnel_breaker_state",
           "runnel_engine_wedged", "runnel_requests_admitted", "runnel_requests_admitted_limit",
@@ -49,6 +50,21 @@ def test_names_and_types(serve, tiny):
     bounds = {sample.labels["le"] for sample in found["vllm:time_to_first_token_seconds"].samples
               if sample.name.endswith("_bucket")}
     assert {"0.01", "0.02", "60", "600", "+Inf"} <= bounds
+
+
+def test_what_routers_read(serve, tiny):
+    """The size of pages, how many there are, and the former names of vLLM, which have the same values."""
+    serving = serve(tiny())
+    for _ in range(2):
+        serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})
+    now = serving.wait_until_idle()
+    ((name, size, number),) = (key for key in now if key[0] == "vllm:cache_config_info")
+    assert now[(name, size, number)] == 1 and size == "block_size=32"
+    pages = sum(value for key, value in now.items() if key[0] == "runnel_kv_pages")
+    assert number == f"num_gpu_blocks={pages:.0f}" and pages > 10
+    assert now[("vllm:prefix_cache_hits_total",)] > 100
+    for name in "cache_usage_perc", "prefix_cache_hits_total", "prefix_cache_queries_total":
+        assert now[(f"vllm:gpu_{name}",)] == now[(f"vllm:{'kv_' * name.startswith('cache')}{name}",)], name
 
 
 def test_every_description_can_be_read_alone(serve, tiny):

@@ -51,9 +51,10 @@ def test_every_option_that_is_named_exists():
     for program in [*([RUNNEL, command] for command in commands), [sys.executable, ROOT / "bench/load/load.py"]]:
         existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
-    of_others = {"--cflags", "--libs"}
+    of_others = {"--cflags", "--libs", "--no-install-recommends", "--now", "--storage", "--web", "--homepath", "--strip-components",
+                 "--data-urlencode"}
     pages = [ROOT / "README.md", ROOT / "deploy/systemd/runnel.service"]
-    pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files")]
+    pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files", "two-servers")]
     named = {(page.name, option) for page in pages for option in re.findall(OPTION, page.read_text())}
     assert len(named) > 50
     assert {(page, option) for page, option in named if option not in existing | of_others} == set()

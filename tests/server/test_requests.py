@@ -22,6 +22,8 @@ ROUTES = {  # a good body for each that reads one
     "/generate": {"prompt": "a", "max_tokens": 1},
     "/generate-batch": {"requests": [{"prompt": "a", "max_tokens": 1}]},
     "/v1/chat/completions/input_tokens": {"messages": [{"role": "user", "content": "a"}]},
+    "/v1/chat/completions/render": {"messages": [{"role": "user", "content": "a"}]},
+    "/v1/completions/render": {"prompt": "a"},
     "/tokenize": {"content": "a"},
     "/detokenize": {"tokens": [1]},
     "/apply-template": {"messages": [{"role": "user", "content": "a"}]},

@@ -62,8 +62,10 @@ int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
         return 499;
     }
     text_add_string(&body, "{\"error\":");
-    if (refusal->n_context) /* nobody has counted them; the least that does not fit */
-        add_context_error(&body, refusal->message, refusal->param, refusal->n_context, refusal->n_context);
+    if (refusal->n_context) /* where nobody has counted them, the least that does not fit */
+        add_context_error(&body, refusal->message, refusal->param,
+                          refusal->n_prompt_tokens ? refusal->n_prompt_tokens : refusal->n_context,
+                          refusal->n_context);
     else
         reply_add_error(&body, refusal->status, refusal->message, refusal->param);
     text_add_string(&body, "}}");

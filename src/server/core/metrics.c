@@ -231,6 +231,34 @@ static double total(const struct shared_counters *counters, enum shared_total wh
     return (double)shared_get(&counters->totals[which]);
 }
 
+/* Routers of vLLM's servers read these; some ask for the names that the gauge and the counters had before, too. */
+static void add_cache_usage(struct page *page, const struct shared_gauges *now)
+{
+    double used = now->n_kv_pages ? (double)now->n_kv_used / now->n_kv_pages : 0;
+    model_number(page, "vllm:kv_cache_usage_perc", "gauge", used,
+                 "Share of the pages that requests hold, 0 to 1.");
+    model_number(page, "vllm:gpu_cache_usage_perc", "gauge", used,
+                 "The former name of vllm:kv_cache_usage_perc.");
+    head(page, "vllm:cache_config_info", "gauge",
+         "Always 1; the labels tell how many tokens a page of the KV cache has, and how many pages there "
+         "are.");
+    add(page, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%u\",%s} 1\n", RUNNEL_PAGE_TOKENS,
+        now->n_kv_pages, page->model);
+}
+
+static void add_prefix_cache(struct page *page, const struct shared_counters *counters)
+{
+    double queries = total(counters, SHARED_PREFIX_QUERIES), hits = total(counters, SHARED_PREFIX_HITS);
+    model_number(page, "vllm:prefix_cache_queries_total", "counter", queries,
+                 "Prompt tokens looked up in the prefix cache.");
+    model_number(page, "vllm:prefix_cache_hits_total", "counter", hits,
+                 "Prompt tokens found in the prefix cache.");
+    model_number(page, "vllm:gpu_prefix_cache_queries_total", "counter", queries,
+                 "The former name of vllm:prefix_cache_queries_total.");
+    model_number(page, "vllm:gpu_prefix_cache_hits_total", "counter", hits,
+                 "The former name of vllm:prefix_cache_hits_total.");
+}
+
 static void add_engine(struct page *page, const struct shared_gauges *now,
                        const struct shared_counters *counters)
 {
@@ -238,13 +266,8 @@ static void add_engine(struct page *page, const struct shared_gauges *now,
                  "Requests being computed.");
     model_number(page, "vllm:num_requests_waiting", "gauge", now->n_engine_waiting,
                  "Requests that wait for a place.");
-    model_number(page, "vllm:kv_cache_usage_perc", "gauge",
-                 now->n_kv_pages ? (double)now->n_kv_used / now->n_kv_pages : 0,
-                 "Share of the pages that requests hold, 0 to 1.");
-    model_number(page, "vllm:prefix_cache_queries_total", "counter", total(counters, SHARED_PREFIX_QUERIES),
-                 "Prompt tokens looked up in the prefix cache.");
-    model_number(page, "vllm:prefix_cache_hits_total", "counter", total(counters, SHARED_PREFIX_HITS),
-                 "Prompt tokens found in the prefix cache.");
+    add_cache_usage(page, now);
+    add_prefix_cache(page, counters);
     model_number(page, "vllm:prompt_tokens_total", "counter", total(counters, SHARED_PROMPT_TOKENS),
                  "Tokens of the prompts of requests.");
     model_number(page, "vllm:generation_tokens_total", "counter", total(counters, SHARED_GENERATED_TOKENS),
