@@ -1,7 +1,7 @@
 /* test_workers.c: two servers on one shared block, each a process with a port of its own: whichever is asked tells of both,
  * limits and keys are of both, and what one leaves that is killed. The supervisor is this test. */
 #include "helpers/tiny_engine.h"
-#include "server/core/server.h"
+#include "server/server.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>
