@@ -6,6 +6,21 @@
 #include <stdio.h>
 #include <unistd.h>
 
+static void set_percent(struct memory_reading *reading)
+{
+    if (reading->limit_bytes)
+        reading->percent = 100 * (double)reading->used_bytes / (double)reading->limit_bytes;
+    if (reading->percent > 100)
+        reading->percent = 100;
+}
+
+void memory_expect(struct memory_reading *reading, uint64_t n_bytes)
+{
+    reading->resident_bytes += n_bytes;
+    reading->used_bytes += n_bytes;
+    set_percent(reading);
+}
+
 struct memory_reading memory_read(uint64_t own_limit_bytes)
 {
     struct memory_reading reading = {0};
@@ -23,9 +38,6 @@ struct memory_reading memory_read(uint64_t own_limit_bytes)
         memory = limits_memory();
     reading.used_bytes = memory.used_bytes;
     reading.limit_bytes = memory.limit_bytes;
-    if (memory.limit_bytes)
-        reading.percent = 100 * (double)memory.used_bytes / (double)memory.limit_bytes;
-    if (reading.percent > 100)
-        reading.percent = 100;
+    set_percent(&reading);
     return reading;
 }
