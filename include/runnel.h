@@ -527,6 +527,7 @@ typedef struct runnel_stats_values {
     double last_step_ms;                      /* monotonic time of the last step's end, milliseconds */
     uint64_t n_pool_bytes, n_pool_bytes_used; /* the requests' memory: from the system; of it in use */
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
+    uint64_t n_kv_bytes_to_touch; /* with quick_start: of n_kv_bytes, what may not be in memory yet */
     double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
 } runnel_stats_values;
 

@@ -71,7 +71,8 @@ struct backend_step {
 struct backend; /* each kind has its own struct, of which this is the first member */
 
 struct backend_memory {
-    size_t kv_bytes; /* keys and values */
+    size_t kv_bytes;          /* keys and values */
+    size_t kv_bytes_to_touch; /* of these, what touch may have to bring in yet */
     size_t
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
 };
@@ -89,7 +90,7 @@ struct backend_kind {
     /* Bytes of one page, to size a pool. */
     size_t (*page_bytes)(const struct weights *weights, uint32_t first_layer, uint32_t end_layer);
 
-    /* What get_memory will say once it is opened so; of the options the team may be missing. */
+    /* What get_memory will say once it is opened so, and touched; of the options the team may be missing. */
     void (*foresee)(const struct backend_options *options, struct backend_memory *memory);
 
     /* *backend is untouched on failure. */
@@ -106,7 +107,7 @@ struct backend_kind {
      * again. */
     int (*wait)(struct backend *backend, float **logits, runnel_error *error);
 
-    /* Between two steps, with touches_later: brings in about n_bytes of the memory of keys and values. False: all of it is
+    /* Between two steps, with touches_later: brings in about n_bytes of the memory of keys and values. False: all of it was
      * there. NULL: there is nothing to bring in. */
     bool (*touch)(struct backend *backend, size_t n_bytes);
 

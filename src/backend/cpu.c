@@ -222,8 +222,11 @@ static void cpu_foresee(const struct backend_options *options, struct backend_me
 static void cpu_get_memory(const struct backend *backend, struct backend_memory *memory)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    *memory =
-        (struct backend_memory){.kv_bytes = cpu->pages.region_bytes, .scratch_bytes = cpu->region_bytes};
+    *memory = (struct backend_memory){
+        .kv_bytes = cpu->pages.region_bytes,
+        .kv_bytes_to_touch = cpu->pages.region_bytes - cpu->pages.touched_bytes,
+        .scratch_bytes = cpu->region_bytes,
+    };
 }
 
 static void cpu_get_preference(const struct backend *backend, struct backend_preference *preference)

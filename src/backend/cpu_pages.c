@@ -52,13 +52,13 @@ static void touch(uint8_t *byte)
 
 bool cpu_pages_touch(struct cpu_pages *pages, size_t n_bytes)
 {
-    size_t n_left = pages->region_bytes - pages->touched_bytes, end = pages->touched_bytes;
-    end += n_bytes < n_left ? n_bytes : n_left;
+    size_t n_left = pages->region_bytes - pages->touched_bytes;
+    size_t end = pages->touched_bytes + (n_bytes < n_left ? n_bytes : n_left);
     for (; pages->touched_bytes < end; pages->touched_bytes += SYSTEM_PAGE_BYTES)
         touch(pages->region + pages->touched_bytes);
     if (pages->touched_bytes > pages->region_bytes)
         pages->touched_bytes = pages->region_bytes;
-    return pages->touched_bytes < pages->region_bytes;
+    return n_left > 0;
 }
 
 void cpu_pages_free(struct cpu_pages *pages)

@@ -25,7 +25,7 @@ int cpu_pages_create(struct cpu_pages *pages, const struct kv_shape *shapes, uin
 void cpu_pages_free(struct cpu_pages *pages);
 
 /* Has the system give about n_bytes more of the region now, if it can, instead of when they are written. What is written there
- * already stays. False: it has given all. */
+ * already stays. False: it had given all. */
 bool cpu_pages_touch(struct cpu_pages *pages, size_t n_bytes);
 
 /* The KV block (ops.h) of a page; NULL for NO_PAGE. */

@@ -428,6 +428,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_pool_allocations = pool.n_allocations,
         .n_pool_reuses = pool.n_reuses,
         .n_pool_refusals = pool.n_refusals,
+        .n_kv_bytes_to_touch = memory.kv_bytes_to_touch,
         .warm_up_prompt_ms = engine->warm_up_prompt_ms,
         .warm_up_token_ms = engine->warm_up_token_ms,
     };

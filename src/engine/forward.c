@@ -50,6 +50,7 @@ static struct backend_options backend_options_of(const struct forward_options *o
 static void add_memory(struct backend_memory *memory, const struct backend_memory *of_part)
 {
     memory->kv_bytes += of_part->kv_bytes;
+    memory->kv_bytes_to_touch += of_part->kv_bytes_to_touch;
     memory->scratch_bytes += of_part->scratch_bytes;
 }
 

@@ -73,7 +73,7 @@ void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n);
 int forward_wait(struct forward *forward, float **logits, runnel_error *error);
 
 /* Between two steps, with touches_later: brings in about n_bytes of the memory of keys and values that steps have not brought
- * in yet. False: all is there. */
+ * in yet. False: all was there. */
 bool forward_touch(struct forward *forward, size_t n_bytes);
 
 /* Of all parts. */

@@ -33,6 +33,21 @@ static void read_own(int file, struct memory_reading *reading)
     }
 }
 
+static void set_percent(struct memory_reading *reading)
+{
+    if (reading->limit_bytes)
+        reading->percent = 100 * (double)reading->used_bytes / (double)reading->limit_bytes;
+    if (reading->percent > 100)
+        reading->percent = 100;
+}
+
+void memory_expect(struct memory_reading *reading, uint64_t n_bytes)
+{
+    reading->resident_bytes += n_bytes;
+    reading->used_bytes += n_bytes;
+    set_percent(reading);
+}
+
 struct memory_reading memory_read(const struct memory_files *files, uint64_t own_limit_bytes)
 {
     struct memory_reading reading = {0};
@@ -42,9 +57,6 @@ struct memory_reading memory_read(const struct memory_files *files, uint64_t own
         memory = limits_memory_read(&files->limits);
     reading.used_bytes = memory.used_bytes;
     reading.limit_bytes = memory.limit_bytes;
-    if (memory.limit_bytes)
-        reading.percent = 100 * (double)memory.used_bytes / (double)memory.limit_bytes;
-    if (reading.percent > 100)
-        reading.percent = 100;
+    set_percent(&reading);
     return reading;
 }

@@ -28,4 +28,7 @@ void memory_close(struct memory_files *files);
  * is fuller. Costs a few small files of /proc and /sys. */
 struct memory_reading memory_read(const struct memory_files *files, uint64_t own_limit_bytes);
 
+/* As it will be once this process has n_bytes more, which it has set aside. */
+void memory_expect(struct memory_reading *reading, uint64_t n_bytes);
+
 #endif

@@ -149,8 +149,11 @@ static void tell_raised_mark(const struct monitor *monitor)
 
 void monitor_ready(struct monitor *monitor, runnel_engine *engine)
 {
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(engine, &stats);
     monitor->engine = engine;
     monitor_read_memory(monitor);
+    memory_expect(&monitor->memory, stats.n_kv_bytes_to_touch); /* it will not be growth */
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
     breaker_ready(&monitor->breaker, monitor->memory.percent);
