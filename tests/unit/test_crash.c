@@ -36,7 +36,7 @@ static void write_to_nowhere(void)
 static void divide_by_zero(void)
 {
 #ifdef __x86_64__
-    zero = 1 / zero;
+    zero = depth / zero; /* of 1 a compiler would make a comparison */
 #else
     raise(SIGFPE); /* ARM divides by zero */
 #endif
