@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving import BY_THEN, RUNNEL, SANITIZED, Serving
+from test_workers import wait_until
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers report crashes themselves")
 
@@ -17,22 +18,25 @@ SECRET = "violet elephants keep secrets"
 KEY = "sk-of-the-zebra-4711"
 
 
-def crash(one, thread, number):
-    """Sends a signal to one thread of a server that is answering; the lines that it wrote about that."""
-    tids = {(task / "comm").read_text().strip(): int(task.name) for task in Path(f"/proc/{one.process.pid}/task").iterdir()}
+def crash(one, thread, number, worker=None):
+    """Sends a signal to one thread of the worker that is answering; the lines that it wrote about that. Another worker takes its
+    place."""
+    worker = worker or one.worker
+    tids = {(task / "comm").read_text().strip(): int(task.name) for task in Path(f"/proc/{worker}/task").iterdir()}
     n_before = len(one.lines)
-    assert ctypes.CDLL(None).syscall(234, one.process.pid, tids[thread], number) == 0  # tgkill
-    assert one.wait() == -number
-    return one.lines[n_before:]
+    assert ctypes.CDLL(None).syscall(234, worker, tids[thread], number) == 0  # tgkill
+    wait_until(lambda: any(f"(pid {worker}) was killed by signal {int(number)}" in line for line in one.lines[n_before:]))
+    return [line for line in one.lines[n_before:] if " crash: " in line or '"event":"crash"' in line]
 
 
 @pytest.fixture
 def answering(tiny):
     """answering(flags...) is a server in the middle of a long answer."""
-    streams = []
+    streams, servers = [], []
 
     def start(*flags):
         one = Serving(tiny("long"), "--ctx", "65536", *flags, kv_mib=128)
+        servers.append(one)
         streams.append(one.stream(SECRET, 60000, key=KEY if "--api-key" in flags else None))
         streams[-1].read_head()
         return one
@@ -40,15 +44,18 @@ def answering(tiny):
     yield start
     for stream in streams:
         stream.leave()
+    for one in servers:
+        one.stop()
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"])
 @pytest.mark.parametrize("thread", ["runnel", "runnel-engine"])
 def test_report(answering, name, thread):
     one = answering("--api-key", KEY)
-    report = crash(one, thread, signal.Signals[name])
+    worker = one.worker
+    report = crash(one, thread, signal.Signals[name], worker)
     lines = [re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z crash: (.*)", line)[1] for line in report]
-    assert re.fullmatch(rf"{name} sent by process \d+, thread {thread} \(\d+\) of process {one.process.pid}", lines[0])
+    assert re.fullmatch(rf"{name} sent by process \d+, thread {thread} \(\d+\) of process {worker}", lines[0])
     assert re.fullmatch(r"runnel \d+\.\d+\.\d+, build [0-9a-f]{40}, (gcc|clang) .*", lines[1])
     assert lines[-1] == "end of the report"
     frames = lines[2:-1]

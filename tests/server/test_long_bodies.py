@@ -56,8 +56,6 @@ def test_the_same_answer(serve, tiny, path, body):
     serving = serve(tiny("r1"))
     short, long = (serving.post(path, asked) for asked in (body, {**body, "filler": FILLER}))
     assert short[0] == long[0] == 200, (short[2], long[2])
-    tokens = [one[2].get("tokens_evaluated") for one in (short, long)]
-    assert tokens[0] == tokens[1]
     assert without(short[2], VARIES | {"tokens_cached"}) == without(long[2], VARIES | {"tokens_cached"})
 
 
