@@ -16,7 +16,7 @@
 enum { KEY_BYTES = 257, WAIT_MS = 100, PATIENCE_S = 60 /* without an answer */ };
 
 struct settings {
-    const char *order, *number, *url, *key_file;
+    const char *order, *number, *url, *key, *key_file;
     float timeout_s;
 };
 
@@ -27,8 +27,10 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, number), .positional = true},
     {"url", 0, OPTION_STRING, "URL", "where the server listens", OPTION_FIELD(struct settings, url),
      .default_text = "http://127.0.0.1:8080"},
-    {"admin-key-file", 0, OPTION_STRING, "FILE", "the first line is a key of the server's --admin-key-file",
-     OPTION_FIELD(struct settings, key_file), .required = true},
+    {"admin-key", 0, OPTION_STRING, "KEY", "one of the server's --admin-key or --admin-key-file",
+     OPTION_FIELD(struct settings, key)},
+    {"admin-key-file", 0, OPTION_STRING, "FILE", "likewise, its first line",
+     OPTION_FIELD(struct settings, key_file), .excludes = "admin-key"},
     {"timeout-s", 0, OPTION_FLOAT, "S", "how long to wait until it is done",
      OPTION_FIELD(struct settings, timeout_s), .minimum = 0.1, .maximum = 86400, .default_text = "600"},
 };
@@ -56,7 +58,7 @@ struct state {
     char message[256];
 };
 
-static int read_key(const char *path, char key[KEY_BYTES], runnel_error *error)
+static int read_key_file(const char *path, char key[KEY_BYTES], runnel_error *error)
 {
     char *text;
     size_t len;
@@ -78,6 +80,16 @@ static int read_key(const char *path, char key[KEY_BYTES], runnel_error *error)
                             path, KEY_BYTES - 1);
 }
 
+static int read_key(const struct settings *settings, char key[KEY_BYTES], runnel_error *error)
+{
+    if (settings->key_file)
+        return read_key_file(settings->key_file, key, error);
+    if (!*settings->key || strlen(settings->key) >= KEY_BYTES || strpbrk(settings->key, "\r\n"))
+        return error_set(error, RUNNEL_EINVAL, "--admin-key: expected a key of 1 to %d bytes", KEY_BYTES - 1);
+    snprintf(key, KEY_BYTES, "%s", settings->key);
+    return RUNNEL_OK;
+}
+
 static size_t take_answer(char *bytes, size_t size, size_t n, void *user)
 {
     struct text *answer = user;
@@ -88,7 +100,7 @@ static size_t take_answer(char *bytes, size_t size, size_t n, void *user)
 static int connect_to(struct connection *connection, runnel_error *error)
 {
     char key[KEY_BYTES], header[KEY_BYTES + 32];
-    int failure = read_key(connection->settings->key_file, key, error);
+    int failure = read_key(connection->settings, key, error);
     if (failure)
         return failure;
     snprintf(header, sizeof header, "Authorization: Bearer %s", key);
@@ -115,7 +127,8 @@ static int fail_status(const struct connection *connection, long status, runnel_
     const char *message = json_string_value(json_object_get(json_object_get(root, "error"), "message"));
     if (status == 404)
         error_set(error, RUNNEL_EUNSUPPORTED,
-                  "%s: the server takes no orders: it was started without --admin-key-file", url);
+                  "%s: the server takes no orders: it was started without --admin-key or --admin-key-file",
+                  url);
     else
         error_set(error, RUNNEL_EIO, "%s: %ld: %s", url, status, message ? message : "no reason is given");
     json_decref(root);
@@ -241,6 +254,8 @@ static const char *check_order(const struct settings *settings)
     if (is_workers && (!settings->number || !*settings->number || strlen(settings->number) > 9 ||
                        settings->number[strspn(settings->number, "0123456789")] || *settings->number == '0'))
         return "workers: expected how many, a whole number from 1 on";
+    if (!settings->key && !settings->key_file)
+        return "expected --admin-key or --admin-key-file";
     return NULL;
 }
 

@@ -401,7 +401,8 @@ static int prepare(struct serving *serving, runnel_error *error)
         failure = keys_create(settings->api_keys.values, settings->api_keys.n, settings->api_key_file,
                               &serving->keys, error);
     if (!failure)
-        failure = keys_create(NULL, 0, settings->admin_key_file, &serving->admin_keys, error);
+        failure = keys_create(settings->admin_keys.values, settings->admin_keys.n, settings->admin_key_file,
+                              &serving->admin_keys, error);
     if (failure)
         return failure;
     set_guard(serving);

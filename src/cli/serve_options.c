@@ -20,9 +20,11 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, api_keys)},
     {"api-key-file", 0, OPTION_STRING, "FILE", "likewise, a key a line; lines that begin with # are remarks",
      OPTION_FIELD(struct serve_settings, api_key_file)},
-    {"admin-key-file", 0, OPTION_STRING, "FILE",
-     "a key a line: whoever shows one may change the number of workers and have the model loaded again "
+    {"admin-key", 0, OPTION_TEXTS, "KEY,KEY",
+     "whoever shows one of these keys may change the number of workers and have the model loaded again "
      "(runnel ctl)",
+     OPTION_FIELD(struct serve_settings, admin_keys)},
+    {"admin-key-file", 0, OPTION_STRING, "FILE", "likewise, a key a line",
      OPTION_FIELD(struct serve_settings, admin_key_file)},
     {"allowed-host", 0, OPTION_TEXTS, "NAME,NAME",
      "a Host besides the loopback names by which this server may be called; *.NAME, or * for any",

@@ -20,7 +20,7 @@ struct serve_settings {
     int max_bodies_bytes;
     float batch_window_ms, step_budget_ms, max_wait_s, request_s;
     float sse_ping_s, keep_alive_s, head_s, body_s, write_s, drain_s;
-    struct option_texts api_keys, allowed_hosts, cors_origins;
+    struct option_texts api_keys, admin_keys, allowed_hosts, cors_origins;
     const char *api_key_file, *admin_key_file;
     float temperature, top_p, min_p;
     int memory_limit_mib, breaker_timeouts, degraded_max_tokens;

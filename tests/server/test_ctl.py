@@ -1,4 +1,5 @@
 """Orders to a server that runs: `runnel ctl`, and the admin's routes under it."""
+import os
 import subprocess
 from pathlib import Path
 
@@ -7,8 +8,8 @@ from serving import BY_THEN, RUNNEL
 from test_workers import Load, wait_until
 
 
-def ctl(*arguments, timeout=BY_THEN):
-    return subprocess.run([RUNNEL, "ctl", *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+def ctl(*arguments, timeout=BY_THEN, env=None):
+    return subprocess.run([RUNNEL, "ctl", *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=env)
 
 
 @pytest.fixture
@@ -77,6 +78,16 @@ def test_orders_that_are_refused(serve, tiny, key_file, tmp_path):
         assert admin(*wrong).returncode == 2
     assert ctl("status").returncode == 2  # without a key
     assert ctl("status", "--url", "http://127.0.0.1:1", "--admin-key-file", key_file).returncode == 1
+
+
+def test_keys_by_option_and_environment(serve, tiny):
+    serving = serve(tiny(), env={"RUNNEL_ADMIN_KEY": "one,two"})
+    url = ["--url", f"http://127.0.0.1:{serving.port}"]
+    assert "1 ready" in ctl("status", *url, "--admin-key", "two").stdout
+    assert "1 ready" in ctl("status", *url, env={**os.environ, "RUNNEL_ADMIN_KEY": "one"}).stdout
+    for wrong in ("one,two", "three", "a\nb", ""):
+        assert ctl("status", *url, "--admin-key", wrong).returncode == 1, wrong
+    assert not any("one" in title for title in serving.family().values())
 
 
 def test_routes(serve, tiny, key_file):
