@@ -164,6 +164,37 @@ def test_answers_of_its_own_have_the_shape_of_errors(proxy):
         assert status == code
 
 
+def test_a_server_that_is_not_ready_gets_nothing_new(proxy, pretend):
+    """And what it has goes on: the answer that it was giving when it said so arrives. Once it is ready again, it is asked again."""
+    may_answer = threading.Event()
+
+    def slowly():
+        assert may_answer.wait(BY_THEN)
+        return whole_answer(200, b'{"from":"a"}')
+
+    a = pretend("a", slowly)
+    proxy.wait_for_states(a="UP", b="DOWN")
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(proxy.post(CHAT, {"messages": [{"role": "user", "content": "a"}]})[::2]))
+    waiting.start()
+    proxy.wait_for(lambda: a.asked)
+    b = pretend("b", whole_answer(200, b'{"from":"b"}'))
+    proxy.wait_for_states(b="UP")
+    a.healthy = False
+    proxy.wait_for_states(a="DOWN")
+    for i in range(16):
+        assert proxy.post(CHAT, {"messages": [{"role": "user", "content": f"{i}"}]})[::2] == (200, {"from": "b"})
+    assert len(a.asked) == 1 and len(b.asked) == 16
+    may_answer.set()
+    waiting.join(BY_THEN)
+    assert got == [(200, {"from": "a"})]
+    a.healthy = True
+    proxy.wait_for_states(a="UP")
+    for i in range(16):
+        assert proxy.post(CHAT, {"messages": [{"role": "user", "content": f"new {i}"}]})[0] == 200
+    assert len(a.asked) > 1
+
+
 # What servers and the log are told -------------------------------------------------------------------------------------
 
 def test_the_clients_address_is_passed_on_and_not_what_it_claims(proxy, pretend):
@@ -370,7 +401,7 @@ def test_a_killed_server_leaves_no_request_unanswered(pair):
     load.go_on(2 * N_CLIENTS)
     for _ in range(2):
         victim = busiest(pair)
-        load.go_on_until(lambda: pair.servings[victim].metric("vllm:num_requests_running") >= 1)
+        load.go_on_until(lambda: pair.servings[victim].metric("vllm:num_requests_running") >= 3)  # of which two may be streams
         pair.kill(victim)
         load.go_on(2 * N_CLIENTS)
         pair.start(victim)
