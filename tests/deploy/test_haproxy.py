@@ -11,7 +11,7 @@ import time
 
 import pytest
 from proxy import CONFIGURATION, RESET, Pretender, Proxy, find_haproxy, whole_answer
-from serving import BY_THEN, RUNNEL, Serving, real_model
+from serving import BY_THEN, RUNNEL, Serving, cpu_seconds, real_model
 
 HAPROXY = find_haproxy()
 CHAT = "/v1/chat/completions"
@@ -249,6 +249,9 @@ def test_what_belongs_together(proxy, pretend):
     assert len(set(of({"messages": [question]}, {"messages": [other]}, {"messages": [system, question]}, {"messages": [system, other]}))) == 4
     spaced = json.dumps({"messages": [system, question]}, indent=1).encode()
     assert len(set(of(spaced, json.dumps({"messages": [system, question, answer]}, indent=1).encode()))) == 1
+    tools = [{"function": {"name": "draw", "parameters": {"properties": {"prompt": {"type": "string"}}}}}]
+    assert len(set(of({"messages": [question], "tools": tools}, {"tools": tools, "messages": [question, answer, more]},
+                      {"messages": [question]}))) == 1
     parts = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
     assert len(set(of({"messages": parts}, {"messages": [*parts, answer, more]}))) == 1
     long = {"role": "system", "content": "word " * 400}
@@ -260,6 +263,19 @@ def test_what_belongs_together(proxy, pretend):
     keys = [of({"messages": [question]}, headers=headers)[0]
             for headers in (None, {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}, {"X-Api-Key": "one"})]
     assert len(set(keys)) == 4
+
+
+def test_no_body_takes_long_to_look_at(proxy, pretend):
+    """What makes a careless pattern try everything from everywhere: HAProxy would end itself, thinking that it hangs."""
+    pretend("a", whole_answer(200))
+    proxy.wait_for_states(a="UP")
+    n = 120000
+    before = cpu_seconds(proxy.process.pid)
+    for start in b"", b"{}", b"[{}", b'{"messages":[{}', b'{"prompt":[{}':
+        for again in b'"user"', b'"messages":["user"', b'"messages":[', b'"prompt":', b'"messages"' + b" " * 300, b"[", b" ", b"x":
+            body = start + again * ((n - len(start)) // len(again))
+            assert proxy.post(CHAT, body)[0] == 200, (start, again)
+    assert cpu_seconds(proxy.process.pid) - before < 4  # of 40 bodies
 
 
 def test_prompts_that_begin_alike_go_to_one_server(pair):
