@@ -27,7 +27,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test clang check-all check-asan check-tsan check-clang check-valgrind check-valgrind-long check-fuzz check-long
+.PHONY: all demo test clang check-all check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-long
 .PHONY: install bench soak reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
@@ -62,6 +62,14 @@ check-tsan: packages-check small-models ## what starts threads, under the thread
 	@$(SMALL) $(CONFIGURE) tsan
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-tsan -L threads -LE long
+
+check-two: packages-check small-models ## the server's tests with two workers under both of these, for half an hour
+	@$(SMALL) $(CONFIGURE) asan
+	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-asan -L two
+	@$(SMALL) $(CONFIGURE) tsan
+	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-tsan -L two -L threads
 
 clang: packages-clang ## everything built with clang, and the unit tests
 	@$(CONFIGURE) clang

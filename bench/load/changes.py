@@ -65,7 +65,7 @@ class Bench:
 
     def run(self):
         options = self.options
-        with Server(options.runnel, self.path, "--timeout-drain", DRAIN_S, "--max-wait-s", 0, "--admin-key-file", self.key_file,
+        with Server(options.runnel, self.path, "--workers", 1, "--timeout-drain", DRAIN_S, "--max-wait-s", 0, "--admin-key-file", self.key_file,
                     "--parallel", options.parallel, *options.flags) as self.server:
             self.load = Load(self.server, options.clients, options.prompt_words, options.answer_tokens)
             try:

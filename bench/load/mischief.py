@@ -14,7 +14,6 @@ PAUSE_S = 0.05         # between two pieces of a slow client
 UNREAD_S = 45          # longer than --timeout-write
 
 
-
 def sent(payload, path="/v1/completions", headers=()):
     """A body that need not be JSON."""
     return head("POST", path, payload, headers) + payload
@@ -29,9 +28,9 @@ BAD = [
     (post("/v1/completions", {"prompt": [-1]}), 400),
     (post("/v1/chat/completions", {"messages": []}), 400),
     (post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "temperature": 9}), 400),
-    (sent(b"{}", headers=["Content-Length: 3"]), 400),                                     # two lengths
-    (head("GET", "/health", headers=["Host: other.example"]), 400),                        # two hosts
-    (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),                                         # TLS
+    (sent(b"{}", headers=["Content-Length: 3"]), 400),               # two lengths
+    (head("GET", "/health", headers=["Host: other.example"]), 400),  # two hosts
+    (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),              # TLS
     (head("GET", "/health", headers=["Origin: https://other.example"]), 403),
     (post("/v1/nothing", {"prompt": "a"}), 404),
     (head("GET", "/../etc/passwd"), 404),

@@ -59,7 +59,7 @@ def test_soak(tiny, tmp_path):
 
 
 def test_a_stream_that_is_cut_is_a_failure_unless_its_worker_was_killed_here(tiny):
-    with Server(RUNNEL, tiny("long"), "--kv-cache-mib", 64, "--ctx", 4096) as server:
+    with Server(RUNNEL, tiny("long"), "--workers", 1, "--kv-cache-mib", 64, "--ctx", 4096) as server:
         load = Load(server, 1, 8, 4000)
         try:
             kills.wait_until(load.all_stream, "it streams")
