@@ -179,7 +179,8 @@ def read_arguments():
     parser.add_argument("--short-tokens", type=int, default=4)
     parser.add_argument("--back-after", type=float, default=1, help="seconds until who lost an answer asks again")
     parser.add_argument("--pause", type=float, default=2, help="seconds between a worker that is ready and the next kill")
-    parser.add_argument("--flags", type=shlex.split, default=[], metavar="OPTIONS", help="more options of `runnel serve`, as one text")
+    parser.add_argument("--flags", type=shlex.split, default=["--ctx", "2048"], metavar="OPTIONS",
+                        help="more options of `runnel serve`, as one text; default --ctx 2048, for which the part of a worker of the cache has room")
     parser.add_argument("--json", metavar="FILE", help="the record")
     return parser.parse_args()
 
