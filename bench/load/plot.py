@@ -85,7 +85,7 @@ def draw(title, where, panels, n_seconds, marks, what_marks_are):
     y = top - GAP + 18
     for i in range(int(n_seconds / 60 / step + 1e-9) + 1):
         body.append(text(LEFT + i * step * 60 / n_seconds * width, y, f"{i * step:g}", "quiet", "middle"))
-    body += [text(WIDTH - RIGHT + 20, y, "minutes", "quiet"), text(LEFT, y + 22, what_marks_are, "quiet")]
+    body += [text(WIDTH - RIGHT, y + 22, "minutes", "quiet", "end"), text(LEFT, y + 22, what_marks_are, "quiet")]
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 36:.0f}" role="img" '
                       f'aria-label="{escape(title)}">', f"<style>{STYLE}</style>", text(16, 26, title, "title"),
                       text(16, 46, where, "quiet"), *body, "</svg>", ""])
