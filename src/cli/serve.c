@@ -407,6 +407,7 @@ static int prepare(struct serving *serving, runnel_error *error)
         return failure;
     set_guard(serving);
     serving->options.max_tokens = settings->max_tokens;
+    serving->options.n_choices = (uint32_t)settings->n_parallel;
     serving->options.no_thinking = !strcmp(settings->reasoning, "off");
     serving->options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
     serving->options.has_seed = settings->has_seed;

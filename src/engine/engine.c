@@ -446,6 +446,8 @@ static void *engine_main(void *arg)
         publish_stats(
             engine); /* who left is seen to be gone, and who runs to run, from the events of this step */
         bool worked = engine_step(engine, start_ms);
+        publish_stats(engine); /* who hears of an end finds all of it counted */
+        engine_tell(engine);
         publish_stats(engine);
         if (!worked && !forward_touch(engine->forward, TOUCH_BYTES))
             sleep_until_work(engine);

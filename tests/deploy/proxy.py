@@ -106,11 +106,12 @@ RESET = None
 
 
 class Pretender:
-    """Says 200 to /health, and to everything else what `answer` has: bytes, sent before it closes; or RESET. What it was asked is
-    kept."""
+    """Says 200 to /health, or 503 while it is not `healthy`, and to everything else what `answer` has: bytes, sent before it closes; RESET; or
+    what a function makes. What it was asked is kept."""
 
     def __init__(self, port, answer):
         self.answer = answer
+        self.healthy = True
         self.asked = []
         self.listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -129,7 +130,7 @@ class Pretender:
             while (line := file.readline()) not in (b"\r\n", b""):
                 head += line
             if head.startswith(b"GET /health "):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+                connection.sendall(whole_answer(200 if self.healthy else 503))
             elif head:
                 length = [line for line in head.lower().splitlines() if line.startswith(b"content-length:")]
                 body = file.read(int(length[0].split(b":")[1])) if length else b""
@@ -137,7 +138,7 @@ class Pretender:
                 if self.answer is RESET:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 else:
-                    connection.sendall(self.answer)
+                    connection.sendall(self.answer() if callable(self.answer) else self.answer)
 
     def stop(self):
         try:

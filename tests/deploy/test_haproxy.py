@@ -11,7 +11,7 @@ import time
 
 import pytest
 from proxy import CONFIGURATION, RESET, Pretender, Proxy, find_haproxy, whole_answer
-from serving import BY_THEN, RUNNEL, Serving, real_model
+from serving import BY_THEN, RUNNEL, Serving, cpu_seconds, real_model
 
 HAPROXY = find_haproxy()
 CHAT = "/v1/chat/completions"
@@ -164,6 +164,37 @@ def test_answers_of_its_own_have_the_shape_of_errors(proxy):
         assert status == code
 
 
+def test_a_server_that_is_not_ready_gets_nothing_new(proxy, pretend):
+    """And what it has goes on: the answer that it was giving when it said so arrives. Once it is ready again, it is asked again."""
+    may_answer = threading.Event()
+
+    def slowly():
+        assert may_answer.wait(BY_THEN)
+        return whole_answer(200, b'{"from":"a"}')
+
+    a = pretend("a", slowly)
+    proxy.wait_for_states(a="UP", b="DOWN")
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(proxy.post(CHAT, {"messages": [{"role": "user", "content": "a"}]})[::2]))
+    waiting.start()
+    proxy.wait_for(lambda: a.asked)
+    b = pretend("b", whole_answer(200, b'{"from":"b"}'))
+    proxy.wait_for_states(b="UP")
+    a.healthy = False
+    proxy.wait_for_states(a="DOWN")
+    for i in range(16):
+        assert proxy.post(CHAT, {"messages": [{"role": "user", "content": f"{i}"}]})[::2] == (200, {"from": "b"})
+    assert len(a.asked) == 1 and len(b.asked) == 16
+    may_answer.set()
+    waiting.join(BY_THEN)
+    assert got == [(200, {"from": "a"})]
+    a.healthy = True
+    proxy.wait_for_states(a="UP")
+    for i in range(16):
+        assert proxy.post(CHAT, {"messages": [{"role": "user", "content": f"new {i}"}]})[0] == 200
+    assert len(a.asked) > 1
+
+
 # What servers and the log are told -------------------------------------------------------------------------------------
 
 def test_the_clients_address_is_passed_on_and_not_what_it_claims(proxy, pretend):
@@ -218,6 +249,9 @@ def test_what_belongs_together(proxy, pretend):
     assert len(set(of({"messages": [question]}, {"messages": [other]}, {"messages": [system, question]}, {"messages": [system, other]}))) == 4
     spaced = json.dumps({"messages": [system, question]}, indent=1).encode()
     assert len(set(of(spaced, json.dumps({"messages": [system, question, answer]}, indent=1).encode()))) == 1
+    tools = [{"function": {"name": "draw", "parameters": {"properties": {"prompt": {"type": "string"}}}}}]
+    assert len(set(of({"messages": [question], "tools": tools}, {"tools": tools, "messages": [question, answer, more]},
+                      {"messages": [question]}))) == 1
     parts = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
     assert len(set(of({"messages": parts}, {"messages": [*parts, answer, more]}))) == 1
     long = {"role": "system", "content": "word " * 400}
@@ -229,6 +263,19 @@ def test_what_belongs_together(proxy, pretend):
     keys = [of({"messages": [question]}, headers=headers)[0]
             for headers in (None, {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}, {"X-Api-Key": "one"})]
     assert len(set(keys)) == 4
+
+
+def test_no_body_takes_long_to_look_at(proxy, pretend):
+    """What makes a careless pattern try everything from everywhere: HAProxy would end itself, thinking that it hangs."""
+    pretend("a", whole_answer(200))
+    proxy.wait_for_states(a="UP")
+    n = 120000
+    before = cpu_seconds(proxy.process.pid)
+    for start in b"", b"{}", b"[{}", b'{"messages":[{}', b'{"prompt":[{}':
+        for again in b'"user"', b'"messages":["user"', b'"messages":[', b'"prompt":', b'"messages"' + b" " * 300, b"[", b" ", b"x":
+            body = start + again * ((n - len(start)) // len(again))
+            assert proxy.post(CHAT, body)[0] == 200, (start, again)
+    assert cpu_seconds(proxy.process.pid) - before < 4  # of 40 bodies
 
 
 def test_prompts_that_begin_alike_go_to_one_server(pair):
@@ -370,7 +417,7 @@ def test_a_killed_server_leaves_no_request_unanswered(pair):
     load.go_on(2 * N_CLIENTS)
     for _ in range(2):
         victim = busiest(pair)
-        load.go_on_until(lambda: pair.servings[victim].metric("vllm:num_requests_running") >= 1)
+        load.go_on_until(lambda: pair.servings[victim].metric("vllm:num_requests_running") >= 3)  # of which two may be streams
         pair.kill(victim)
         load.go_on(2 * N_CLIENTS)
         pair.start(victim)

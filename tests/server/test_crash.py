@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import BY_THEN, RUNNEL, SANITIZED, Serving
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving
 from test_workers import wait_until
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers report crashes themselves")
@@ -31,11 +31,11 @@ def crash(one, thread, number, worker=None):
 
 @pytest.fixture
 def answering(tiny):
-    """answering(flags...) is a server in the middle of a long answer."""
+    """answering(flags...) is a server whose worker is in the middle of a long answer."""
     streams, servers = [], []
 
     def start(*flags):
-        one = Serving(tiny("long"), "--ctx", "65536", *flags, kv_mib=128)
+        one = Serving(tiny("long"), *ONE_WORKER, "--ctx", "65536", *flags, kv_mib=128)
         servers.append(one)
         streams.append(one.stream(SECRET, 60000, key=KEY if "--api-key" in flags else None))
         streams[-1].read_head()

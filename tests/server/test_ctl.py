@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, RUNNEL
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL
 from test_workers import Load, wait_until
 
 
@@ -35,7 +35,7 @@ class Admin:
 
 
 def test_more_and_fewer_workers_under_load(serve, tiny, key_file):
-    serving = serve(tiny(), "--admin-key-file", str(key_file), "--parallel", "16", "--max-wait-s", "0", kv_mib=64)
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--parallel", "16", "--max-wait-s", "0", kv_mib=64)
     admin = Admin(serving, key_file)
     first = serving.worker
     load = Load(serving, 8)
@@ -53,16 +53,16 @@ def test_reload(serve, tiny, key_file, tmp_path):
     path.write_bytes(Path(tiny()).read_bytes())
     serving = serve(str(path), "--admin-key-file", str(key_file))
     admin = Admin(serving, key_file)
-    worker = serving.worker
+    workers = serving.workers()
     assert "the model is the same" in admin.done("reload")
-    assert serving.worker == worker
+    assert serving.workers() == workers
     path.write_bytes(path.read_bytes()[:1000])
     ended = admin("reload")
     assert ended.returncode == 1 and "given up" in ended.stderr, ended.stderr
-    assert serving.worker == worker and serving.complete("a", 3)
+    assert serving.workers() == workers and serving.complete("a", 3)
     path.write_bytes(Path(tiny()).read_bytes())
-    assert "1 worker of Tiny random model ready" in admin.done("reload")
-    wait_until(lambda: worker not in serving.workers())
+    assert f"{N_WORKERS} worker{'s' * (N_WORKERS > 1)} of Tiny random model ready" in admin.done("reload")
+    wait_until(lambda: not set(workers) & set(serving.workers()))
     assert serving.complete("a", 3)
 
 
@@ -91,7 +91,7 @@ def test_keys_by_option_and_environment(serve, tiny):
 
 
 def test_routes(serve, tiny, key_file):
-    serving = serve(tiny(), "--admin-key-file", str(key_file), "--api-key", "client")
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key", "client")
     for key, status in ((None, 401), ("client", 401), ("master", 200)):
         serving.key = key
         assert serving.get("/admin/status")[0] == status

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import serving
-from serving import BY_THEN, RUNNEL, SANITIZED, Serving
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving
 from test_workers import wait_until
 
 REFUSED = ["open", "openat2", "create", "memfd", "unlink", "stat", "socket", "connect", "fastopen", "listen", "fork", "thread",
@@ -19,13 +19,13 @@ without_sanitizers = pytest.mark.skipif(SANITIZED, reason="a build with sanitize
 
 @pytest.fixture
 def break_out(monkeypatch, tiny):
-    """A server whose /health?try=WHAT tries to get out (breakout.c)."""
+    """A server whose /health?try=WHAT tries to get out (breakout.c): the worker that is asked, and there is one."""
     servings = []
     model = tiny()  # made by a tool beside the real program
     monkeypatch.setattr(serving, "RUNNEL", RUNNEL.parent / "tests" / "runnel_breakout")
 
     def start(*flags, **options):
-        servings.append(Serving(model, *flags, **options))
+        servings.append(Serving(model, *ONE_WORKER, *flags, **options))
         return servings[-1]
 
     yield start
@@ -35,7 +35,7 @@ def break_out(monkeypatch, tiny):
 
 
 def threads(one):
-    """{the name of a thread of the worker: what the system says of it}"""
+    """{the name of a thread of the only worker: what the system says of it}"""
     found = {}
     for task in Path(f"/proc/{one.worker}/task").iterdir():
         lines = (line.split(":", 1) for line in (task / "status").read_text().splitlines())
@@ -91,7 +91,7 @@ def test_a_system_without_filters(break_out):
 
 @without_sanitizers
 def test_every_thread_is_in_it(serve, tiny):
-    one = serve(tiny(), "--threads", "2")
+    one = serve(tiny(), *ONE_WORKER, "--threads", "2")
     found = threads(one)
     assert {"runnel-engine", "runnel-team 1", "runnel-preparer"} < set(found)
     for name, status in found.items():

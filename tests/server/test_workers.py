@@ -1,4 +1,6 @@
-"""The processes of a server: who lives, and what clients notice when one of them dies: nothing, if it is not theirs."""
+"""The processes of a server: who lives, and what clients notice when one of them dies: nothing, if it is not theirs.
+
+Each test says how many workers there are."""
 import itertools
 import os
 import re
@@ -9,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, title_of
+from serving import BY_THEN, ONE_WORKER, title_of
 
 LONG = ("--ctx", "65536", "--max-wait-s", "0")
 
@@ -97,7 +99,7 @@ def test_titles(serve, tiny):
 
 
 def test_a_killed_worker_is_replaced(serve, tiny):
-    serving = serve(tiny())
+    serving = serve(tiny(), *ONE_WORKER)
     for _ in range(5):
         dead = serving.worker
         os.kill(dead, signal.SIGKILL)
@@ -121,7 +123,7 @@ def test_others_do_not_notice(serve, tiny):
 
 
 def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
-    serving = serve(tiny("long"), *LONG, kv_mib=512)
+    serving = serve(tiny("long"), *ONE_WORKER, *LONG, kv_mib=512)
     dead, worker = keeper_of(serving), serving.worker
     ((stream, events),) = begin_streams(serving, 1, 3000)
     os.kill(dead, signal.SIGKILL)
@@ -172,7 +174,7 @@ def test_streams_of_all_workers_finish_at_the_end(serve, tiny):
 
 def test_ctrl_c_is_for_the_supervisor(serve, tiny):
     """A terminal sends SIGINT to all of them: once is once."""
-    serving = serve(tiny("long"), "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
     ((stream, events),) = begin_streams(serving, 1, 400)
     for pid in serving.family():
         os.kill(pid, signal.SIGINT)
@@ -182,7 +184,7 @@ def test_ctrl_c_is_for_the_supervisor(serve, tiny):
 
 def test_a_worker_that_is_told_to_end_is_replaced(serve, tiny):
     """Somebody ends one by hand: it finishes what it has, and nobody is refused."""
-    serving = serve(tiny("long"), *LONG, kv_mib=512)
+    serving = serve(tiny("long"), *ONE_WORKER, *LONG, kv_mib=512)
     ((stream, events),) = begin_streams(serving, 1, 400)
     old = serving.worker
     os.kill(old, signal.SIGTERM)
@@ -193,7 +195,7 @@ def test_a_worker_that_is_told_to_end_is_replaced(serve, tiny):
 
 
 def test_a_worker_that_stands_still_is_replaced(serve, tiny):
-    serving = serve(tiny(), "--watchdog-s", "3")
+    serving = serve(tiny(), *ONE_WORKER, "--watchdog-s", "3")
     stopped = serving.worker
     os.kill(stopped, signal.SIGSTOP)
     assert serving.complete("a", 3)
@@ -253,7 +255,7 @@ def test_another_model_under_load(serve, tiny, tmp_path):
 def test_a_model_that_cannot_be_loaded_changes_nothing(serve, tiny, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(Path(tiny()).read_bytes())
-    serving = serve(str(path))
+    serving = serve(str(path), *ONE_WORKER)
     worker = serving.worker
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(path.read_bytes()[:1000])
@@ -267,7 +269,7 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(serve, tiny, tmp_path):
 def test_keys_are_read_again(serve, tiny, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("first\n")
-    serving = serve(tiny(), "--api-key-file", str(keys))
+    serving = serve(tiny(), *ONE_WORKER, "--api-key-file", str(keys))
     worker = serving.worker
     serving.key = "first"
     assert serving.complete("a", 3)
@@ -289,7 +291,7 @@ def test_keys_are_read_again(serve, tiny, tmp_path):
 def test_no_room_for_a_second_model(serve, tiny, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(Path(tiny()).read_bytes())
-    serving = serve(str(path), "--memory-limit-mib", "24", "--breaker-memory-percent", "100", kv_mib=16)
+    serving = serve(str(path), *ONE_WORKER, "--memory-limit-mib", "24", "--breaker-memory-percent", "100", kv_mib=16)
     worker = serving.worker
     path.touch()
     serving.signal(signal.SIGHUP)
@@ -313,7 +315,7 @@ class Systemd:
 
 def test_systemd_is_told(serve, tiny, tmp_path):
     systemd = Systemd(tmp_path)
-    serving = serve(tiny(), env={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1000000"})
+    serving = serve(tiny(), *ONE_WORKER, env={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1000000"})
     assert re.search("STATUS=.*1 worker", systemd.hear("READY=1"))
     systemd.hear("WATCHDOG=1")
     systemd.hear("WATCHDOG=1")

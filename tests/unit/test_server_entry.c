@@ -73,6 +73,7 @@ static int serve(const runnel_model *opened, unsigned record, int ready)
         .max_tokens = 8,
         .n_context = 512,
         .n_parallel = 2,
+        .n_choices = 2,
         .guard = {.host = "127.0.0.1", .is_loopback = true},
     };
     if (opened)

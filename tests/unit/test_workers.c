@@ -51,6 +51,7 @@ static void work(unsigned number)
         .max_tokens = 16,
         .n_context = 4096,
         .n_parallel = PARALLEL,
+        .n_choices = PARALLEL,
         .sampling = {.size = sizeof options.sampling},
     };
     struct log log = {.descriptor = STDERR_FILENO};

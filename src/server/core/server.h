@@ -31,7 +31,8 @@ struct server_options {
     bool has_seed;            /* else each request that does not say gets another seed */
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
-    uint32_t n_context, n_parallel;
+    uint32_t n_context, n_parallel; /* this worker's */
+    uint32_t n_choices;             /* "n" of a request at most, whichever worker it reaches */
     const char
         *sandbox; /* for /props: "on", or "off: " and why; NULL: off. May change until on_ready returns */
     struct guard_options guard;
