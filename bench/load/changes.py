@@ -151,7 +151,8 @@ def read_arguments():
     parser.add_argument("--answer-tokens", type=int, default=48)
     parser.add_argument("--quiet", type=float, default=10, help="seconds before each change")
     parser.add_argument("--work", default="build", help="a folder on the disk, for the copy")
-    parser.add_argument("--flags", type=shlex.split, default=[], metavar="OPTIONS", help="more options of `runnel serve`, as one text")
+    parser.add_argument("--flags", type=shlex.split, default=["--ctx", "2048"], metavar="OPTIONS",
+                        help="more options of `runnel serve`, as one text; default --ctx 2048, for which the part of a worker of the cache has room")
     parser.add_argument("--json", metavar="FILE", help="the record")
     options = parser.parse_args()
     options.only = options.only.split(",")

@@ -5,7 +5,8 @@
              [--flags="MORE OPTIONS OF SERVE"]
 
 For each number of workers a server is started. --clients stream answers of --answer-tokens, one after the other; another client
-asks for /metrics ten times a second. Then, --kills times, a worker gets SIGKILL, one place after the other. Measured:
+asks for /metrics ten times a second. Each worker has places for all of them (--parallel): with the server's own 8 for all workers, a new
+request that comes to a worker whose places are taken would wait for one of these (--flags="--ctx 2048 --parallel 8" shows it). Then, --kills times, a worker gets SIGKILL, one place after the other. Measured:
 
 first token, short answer   from the SIGKILL to the first piece of text, and to the end, of a new request: its client connects and
                             asks at once after the kill (8 words, --short-tokens). It waits in the queue of the listening socket if
@@ -81,7 +82,9 @@ class Measurement:
 
     def run(self):
         options = self.options
-        with Server(options.runnel, options.model, "--workers", self.n_workers, "--max-wait-s", 0, *options.flags) as self.server:
+        n_places = max(8, self.n_workers * (options.clients + 2))
+        with Server(options.runnel, options.model, "--workers", self.n_workers, "--parallel", n_places, "--max-wait-s", 0,
+                    *options.flags) as self.server:
             wait_until(lambda: len(self.server.workers()) == self.n_workers
                        and self.server.metric("runnel_workers") == self.n_workers, "all workers")
             self.load = Load(self.server, options.clients, options.prompt_words, options.answer_tokens, options.back_after)
@@ -179,7 +182,8 @@ def read_arguments():
     parser.add_argument("--short-tokens", type=int, default=4)
     parser.add_argument("--back-after", type=float, default=1, help="seconds until who lost an answer asks again")
     parser.add_argument("--pause", type=float, default=2, help="seconds between a worker that is ready and the next kill")
-    parser.add_argument("--flags", type=shlex.split, default=[], metavar="OPTIONS", help="more options of `runnel serve`, as one text")
+    parser.add_argument("--flags", type=shlex.split, default=["--ctx", "2048"], metavar="OPTIONS",
+                        help="more options of `runnel serve`, as one text; default --ctx 2048, for which the part of a worker of the cache has room")
     parser.add_argument("--json", metavar="FILE", help="the record")
     return parser.parse_args()
 

@@ -218,8 +218,11 @@ static void end_change(struct supervisor *supervisor, const struct policy_action
     const struct family *family = &supervisor->family;
     const char *name = family->keepers[family->policy.team.keeper].name,
                *many = action->n_workers == 1 ? "" : "s";
-    if (action->what == POLICY_TELL_CHANGED && supervisor->order.kind != SHARED_ORDER_WORKERS)
+    if (action->what == POLICY_TELL_CHANGED && supervisor->order.kind != SHARED_ORDER_WORKERS &&
+        supervisor->owes_model) {
         supervisor->owes_model = false;
+        shared_add(&shared_counters(family->options->shared)->n_swaps, 1);
+    }
     if (action->what == POLICY_TELL_CHANGED)
         answer_order(supervisor, RUNNEL_OK, "%u worker%s of %s ready", action->n_workers, many, name);
     else

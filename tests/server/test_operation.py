@@ -48,7 +48,8 @@ def test_every_option_that_is_named_exists():
     overview = subprocess.run([RUNNEL, "help"], capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^  (\w+) ", overview, re.M)
     assert {"run", "serve", "convert"} <= set(commands)
-    for program in [*([RUNNEL, command] for command in commands), [sys.executable, ROOT / "bench/load/load.py"]]:
+    scripts = [ROOT / "bench" / "load" / f"{name}.py" for name in ("load", "pairs", "kills", "changes", "soak")]
+    for program in [*([RUNNEL, command] for command in commands), *([sys.executable, script] for script in scripts)]:
         existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
     of_others = {"--cflags", "--libs", "--no-install-recommends", "--now", "--storage", "--web", "--homepath", "--strip-components",

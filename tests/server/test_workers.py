@@ -248,6 +248,7 @@ def test_another_model_under_load(serve, tiny, tmp_path):
     wait_until(lambda: not old & set(serving.family()))
     load.stop()
     assert serving.complete("once upon", 20, temperature=0) != before
+    assert serving.metric("runnel_model_swaps_total") == 1
     assert len(serving.workers()) == 2
     assert serving.process.poll() is None
 
