@@ -106,8 +106,29 @@ def test_every_question_of_the_board_has_an_answer(two_servers, prometheus):
     assert set(prometheus.ask("/api/v1/label/instance/values", **{"match[]": "vllm:num_requests_running"})) == instances
     assert len(prometheus.values('max by (instance) (runnel_breaker_state{instance=~".*"})')) == 2
     assert prometheus.values("sum(vllm:generation_tokens_total)")[0] > 0
+    shown = subprocess.run([GRAFANA / "show", "--prometheus", f"http://{prometheus.address}"], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert {line[:32].strip() for line in shown.stdout.splitlines()} == {title for title, _ in panels()}
     ended.set()
     asking.join(BY_THEN)
+
+
+def test_the_board_as_text_tells_what_is_missing(tmp_path):
+    """No Prometheus at all; and one that has nothing."""
+    nobody = subprocess.run([GRAFANA / "show", "--prometheus", f"http://127.0.0.1:{free_port()}"], capture_output=True, text=True)
+    assert nobody.returncode == 1 and "expected Prometheus there" in nobody.stderr and not nobody.stdout
+    made = Prometheus(tmp_path, [f"127.0.0.1:{free_port()}" for _ in range(2)])
+    try:
+        end = time.monotonic() + BY_THEN
+        while True:
+            nothing = subprocess.run([GRAFANA / "show", "--prometheus", f"http://{made.address}"], capture_output=True, text=True)
+            if nothing.stdout:
+                break
+            assert time.monotonic() < end, nothing.stderr
+            time.sleep(0.1)
+        assert nothing.returncode == 1 and "nothing yet: " in nothing.stdout
+    finally:
+        made.stop()
 
 
 def test_the_alerts_were_read(prometheus):

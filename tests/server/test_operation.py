@@ -108,3 +108,19 @@ def test_texts_of_the_troubleshooting_table_are_in_the_program():
     missing = {part.strip(" :,()"): text for text in texts for part in re.split(FILLED_IN, text)
                if part.strip(" :,()") not in literals}
     assert not missing
+
+
+def test_tests_of_what_is_promised_are_there():
+    """Each row of that table names some, by file and by function."""
+    table = (ROOT / "docs" / "development.md").read_text().split("## What is promised, and its tests")[1].split("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        file = None
+        for name in re.findall("`([^`]+)`", row):
+            if "/" in name:
+                file = ROOT / "tests" / name
+                assert file.exists(), name
+            else:
+                assert re.search(rf"^(?:def|static void) {name}\(", file.read_text(), re.M), (file, name)
+        assert file, row
