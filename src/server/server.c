@@ -244,6 +244,7 @@ static int start(struct run *run, runnel_error *error)
     struct server *server = &run->server;
     struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
+        .may_accept = gauges_may_accept,
         .on_head = on_head,
         .on_request = routes_on_request,
         .on_refusal = on_refusal,
