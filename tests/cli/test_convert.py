@@ -506,6 +506,17 @@ def test_ids_of_config(runnel, tmp_path):
     assert keys["tokenizer.chat_template"] == "yes" and not [key for key in keys if "sampling" in key]
 
 
+@pytest.mark.parametrize("number", [int(1e30), -int(1e30), 2 ** 63, 2 ** 64])
+def test_integers_past_64_bits(runnel, tmp_path, number):
+    """transformers writes int(1e30) for a tokenizer without a length: Gemma 3's has it."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    path = tmp_path / "folder" / "tokenizer_config.json"
+    tokens = converted(runnel, tmp_path / "folder", tmp_path / "before.gguf").keys["tokenizer.ggml.tokens"]
+    write_json(path, {**json.loads(path.read_text()), "model_max_length": number, "text": f"\\ \"{number}"})
+    assert f": {number}" in path.read_text()
+    assert converted(runnel, tmp_path / "folder", tmp_path / "out.gguf").keys["tokenizer.ggml.tokens"] == tokens
+
+
 def spm_folder(folder, model=None, tokenizer=None, **more):
     make_folder(folder, Shape("gemma3", tied=True, vocab=320, **more))
     (folder / "tokenizer.json").unlink()
