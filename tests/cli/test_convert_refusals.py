@@ -107,6 +107,13 @@ def test_numbers_that_json_has_not(runnel, tmp_path, number):
         says(runnel, tmp_path, "config.json: ", key, "found NaN or another number that 64 bits do not hold")
 
 
+@pytest.mark.parametrize("content, at", [(b"\xff\xfe{\0", "zero byte"), (b"\xff\xfe{}", "byte 0"), (b"{{ 'a' }}\xc3", "byte 9")])
+def test_chat_templates_that_are_no_text(runnel, tmp_path, content, at):
+    make_folder(tmp_path / "folder", SHAPE)
+    (tmp_path / "folder" / "chat_template.jinja").write_bytes(content)
+    says(runnel, tmp_path, "chat_template.jinja: ", at)
+
+
 def test_bad_index(runnel, tmp_path):
     folder = tmp_path / "folder"
     make_folder(folder, Shape("qwen2", layers=2), n_files=3)

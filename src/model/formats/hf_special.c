@@ -1,6 +1,8 @@
 /* hf_special.c: special tokens, chat template and sampling values of a Hugging Face folder. See hf_special.h. */
 #include "model/formats/hf_special.h"
 
+#include "base/utf8.h"
+
 #include "model/formats/hf_config.h"
 
 #include <math.h>
@@ -222,6 +224,9 @@ static int write_template_file(const struct hf_sources *sources, struct gguf_wri
         return code;
     if (strlen(text) != len)
         code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: expected a text, found a zero byte");
+    else if (!utf8_valid(text, len))
+        code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: not valid UTF-8 at byte %zu",
+                         utf8_find_wrong(text, len));
     else
         gguf_writer_add_string(writer, "tokenizer.chat_template", text);
     free(text);
