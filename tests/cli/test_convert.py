@@ -506,6 +506,19 @@ def test_ids_of_config(runnel, tmp_path):
     assert keys["tokenizer.chat_template"] == "yes" and not [key for key in keys if "sampling" in key]
 
 
+@pytest.mark.parametrize("key, value, found", [
+    ("temperature", '"hot"', "expected a number from 0 on, found a text"), ("top_k", "1.5", "expected a whole number from 0 on, found 1.5"),
+    ("top_p", "-1", "expected a number from 0 on, found -1"), ("min_p", "NaN", "found NaN or another number that 64 bits do not hold")])
+def test_sampling_values_that_are_none(runnel, tmp_path, key, value, found):
+    """Left out, as of a GGUF file: a request gives its own."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    (tmp_path / "folder" / "generation_config.json").write_text(f'{{"repetition_penalty": 1.5, "{key}": {value}}}')
+    done = convert(runnel, tmp_path / "folder", tmp_path / "out.gguf")
+    assert done.returncode == 0 and f"left out: generation_config.json: {key}: " in done.stderr and found in done.stderr, done
+    keys = Gguf(tmp_path / "out.gguf").keys
+    assert [name for name in keys if "sampling" in name] == ["general.sampling.penalty_repeat"]
+
+
 @pytest.mark.parametrize("number", [int(1e30), -int(1e30), 2 ** 63, 2 ** 64])
 def test_integers_past_64_bits(runnel, tmp_path, number):
     """transformers writes int(1e30) for a tokenizer without a length: Gemma 3's has it."""

@@ -53,7 +53,7 @@ static int read_json(const char *bytes, size_t len, bool is_tokenizer, struct hf
         if (!code)
             code = hf_template_write(&sources, writer, error);
         if (!code)
-            code = hf_sampling_write(&sources, writer, error);
+            hf_sampling_write(&sources, writer, NULL, NULL);
     }
     json_decref(root);
     return code;

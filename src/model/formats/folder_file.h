@@ -13,6 +13,9 @@
 
 enum { FOLDER_PATH_MAX = 4096 };
 
+/* Told a line of what was left out or changed. Where one is given, NULL is nobody. */
+typedef void hf_remark(void *user, const char *line);
+
 /* FOLDER/NAME; RUNNEL_EINVAL if it is longer than a path may be. */
 int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX], runnel_error *error);
 

@@ -2,7 +2,6 @@
 #include "model/formats/hf_special.h"
 
 #include "base/utf8.h"
-
 #include "model/formats/hf_config.h"
 
 #include <math.h>
@@ -254,7 +253,20 @@ int hf_template_write(const struct hf_sources *sources, struct gguf_writer *writ
 
 /* Sampling values ---------------------------------------------------------------------------------------------- */
 
-int hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, runnel_error *error)
+/* A value that cannot be used is no reason to refuse a model: requests give their own. */
+static void leave_out(struct json_place place, const char *name, const char *expected, hf_remark *remark,
+                      void *user)
+{
+    char line[200], found[JSON_DESCRIBED_BYTES];
+    json_describe(json_field(place, name), found);
+    snprintf(line, sizeof line, "left out: %s: %s: expected a %s from 0 on, found %s", place.name, name,
+             expected, found);
+    if (remark)
+        remark(user, line);
+}
+
+void hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, hf_remark *remark,
+                       void *user)
 {
     static const struct {
         const char *name, *key;
@@ -275,12 +287,10 @@ int hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writ
         bool is_fine = json_is_number(value) && number >= 0 && number <= INT32_MAX &&
                        (!values[i].is_whole || number == floor(number));
         if (!is_fine)
-            return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a %s from 0 on", place.name,
-                             values[i].name, values[i].is_whole ? "whole number" : "number");
-        if (values[i].is_whole)
+            leave_out(place, values[i].name, values[i].is_whole ? "whole number" : "number", remark, user);
+        else if (values[i].is_whole)
             gguf_writer_add_i32(writer, values[i].key, (int32_t)number);
         else
             gguf_writer_add_f32(writer, values[i].key, (float)number);
     }
-    return RUNNEL_OK;
 }
