@@ -519,6 +519,22 @@ def test_sampling_values_that_are_none(runnel, tmp_path, key, value, found):
     assert [name for name in keys if "sampling" in name] == ["general.sampling.penalty_repeat"]
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "chat_template.json"])
+@pytest.mark.parametrize("template", ["{% if %}", "{{ messages | no_such_filter }}", "{{ nobody() }}", "fine {{ bos_token + 'a' }}"])
+def test_chat_templates_that_cannot_be_run(runnel, tmp_path, name, template):
+    """Written all the same, as other programs may run them, and said."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    path = tmp_path / "folder" / name
+    (tmp_path / "folder" / "tokenizer_config.json").unlink()
+    if name.endswith(".json"):
+        write_json(path, {"chat_template": template})
+    else:
+        path.write_text(template)
+    done = convert(runnel, tmp_path / "folder", tmp_path / "out.gguf")
+    assert done.returncode == 0 and Gguf(tmp_path / "out.gguf").keys["tokenizer.chat_template"] == template
+    assert (f"{name}: the chat template cannot be run (" in done.stderr) == ("fine" not in template), done.stderr
+
+
 @pytest.mark.parametrize("number", [int(1e30), -int(1e30), 2 ** 63, 2 ** 64])
 def test_integers_past_64_bits(runnel, tmp_path, number):
     """transformers writes int(1e30) for a tokenizer without a length: Gemma 3's has it."""

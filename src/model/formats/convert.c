@@ -303,15 +303,16 @@ static int add_tokenizer_keys(struct conversion *conversion, runnel_error *error
     if (code)
         return code;
     code = read_vocabulary(conversion, &vocabulary, error);
+    const struct convert_options *options = conversion->options;
     if (!code) {
-        const struct convert_options *options = conversion->options;
         hf_sampling_write(&conversion->sources, conversion->writer, options->on_remark, options->user);
         code = hf_vocabulary_write(&vocabulary, conversion->writer, error);
     }
     if (!code)
         code = hf_special_write(&conversion->sources, &vocabulary, conversion->writer, error);
     if (!code)
-        code = hf_template_write(&conversion->sources, conversion->writer, error);
+        code = hf_template_write(&conversion->sources, conversion->writer, options->on_remark, options->user,
+                                 error);
     hf_vocabulary_free(&vocabulary);
     return code;
 }
