@@ -72,6 +72,7 @@ def test_outputs_that_are_none(runnel, tmp_path):
                        (tmp_path / "nowhere" / "out.gguf", "cannot create"), ("/dev/full/x", "cannot create")):
         done = convert(runnel, tmp_path / "folder", out)
         assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith(f"runnel: {out}: "), done.stderr
     assert not list(tmp_path.glob("*.part"))
 
 
