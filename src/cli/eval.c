@@ -305,8 +305,9 @@ static void print_table(const struct evaluation *evaluation)
     const struct score *score = &evaluation->score;
     const struct reference_header *reference = &evaluation->reference.header;
     bool is_answers = evaluation->settings->own_answers || reference->is_answers;
-    printf("%-12s%" PRIu64 " tokens of %zu %s\n", "scored", score->n_tokens, evaluation->sequences->n,
-           is_answers ? "answers" : "chunks");
+    printf("%-12s%" PRIu64 " token%s of %zu %s%s\n", "scored", score->n_tokens,
+           score->n_tokens == 1 ? "" : "s", evaluation->sequences->n, is_answers ? "answer" : "chunk",
+           evaluation->sequences->n == 1 ? "" : "s");
     printf("%-12s%.4f\n", "perplexity", score->perplexity);
     if (evaluation->settings->reference) {
         printf("%-12s%.6f  mean, from the reference\n", "KL", score->kl_mean);

@@ -567,7 +567,7 @@ def test_sentencepiece(runnel, tmp_path):
             str(n): {"content": "▁▁", "special": False}, str(n + 1): {"content": "<start_of_turn>", "special": True},
             "320": {"content": "<image_soft_token>", "special": True}}})
     done = convert(runnel, folder, tmp_path / "out.gguf")
-    assert done.returncode == 0 and "left out: 1 tokens for which the embedding has no row" in done.stderr, done.stderr
+    assert done.returncode == 0 and "left out: 1 token for which the embedding has no row" in done.stderr, done.stderr
     keys = Gguf(tmp_path / "out.gguf").keys
     assert keys["tokenizer.ggml.model"] == "llama" and keys["tokenizer.ggml.pre"] == "default"
     assert keys["tokenizer.ggml.add_space_prefix"] is False and keys["tokenizer.ggml.add_bos_token"] is True

@@ -197,7 +197,8 @@ static int read_vocabulary(struct conversion *conversion, struct hf_vocabulary *
     else
         code = hf_tokenizer_read(sources->tokenizer, vocabulary, &n_left_out, error);
     if (!code && n_left_out)
-        tell(conversion, "left out: %zu tokens for which the embedding has no row", n_left_out);
+        tell(conversion, "left out: %zu token%s for which the embedding has no row", n_left_out,
+             n_left_out == 1 ? "" : "s");
     return code;
 }
 
