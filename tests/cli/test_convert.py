@@ -271,7 +271,7 @@ def test_gemma_that_sees(runnel, tmp_path):
         write_json(folder / "config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
                                             "text_config": inner, "vision_config": {"hidden_size": 2}})
         done = convert(runnel, folder, tmp_path / "out.gguf")
-        assert done.returncode == 0 and "left out: 1 tensors of the part that sees" in done.stderr
+        assert done.returncode == 0 and "left out: 1 tensor of the part that sees" in done.stderr
         gguf = Gguf(tmp_path / "out.gguf")
         check_tensors(gguf.tensors, wanted, "F32")
         assert gguf.keys["gemma3.attention.head_count_kv"] == 4 and gguf.keys["gemma3.context_length"] == 131072
