@@ -201,7 +201,8 @@ struct template_place {
 };
 
 /* A template that cannot be run is kept, as other programs may run it. name: of its file. */
-static void keep_template(const struct template_place *to, const char *name, const char *text)
+static int keep_template(const struct template_place *to, const char *name, const char *text,
+                         runnel_error *error)
 {
     const json_t *bos = token_text(to->sources->tokenizer_config, "bos"),
                  *eos = token_text(to->sources->tokenizer_config, "eos");
@@ -215,13 +216,15 @@ static void keep_template(const struct template_place *to, const char *name, con
     char line[sizeof why.message + 64];
     gguf_writer_add_string(to->writer, "tokenizer.chat_template", text);
     if (!to->remark)
-        return;
-    if (!chat_open(text, strlen(text), &tokens, &template, &why)) {
+        return RUNNEL_OK;
+    int code = chat_open(text, strlen(text), &tokens, &template, &why);
+    if (!code)
         chat_close(&template);
-        return;
-    }
+    if (!code || code == RUNNEL_ENOMEM)
+        return code ? error_set(error, code, "%s: %s", name, why.message) : RUNNEL_OK;
     snprintf(line, sizeof line, "%s: %s", name, why.message);
     to->remark(to->user, line);
+    return RUNNEL_OK;
 }
 
 /* One text, or several with names, of which "default" is the one for conversations. */
@@ -241,8 +244,7 @@ static int write_template(const struct template_place *to, const json_t *templat
     if (!json_is_string(template) || strlen(json_string_value(template)) != json_string_length(template))
         return error_set(error, RUNNEL_EFORMAT,
                          "%s: chat_template: expected a text, or one that is called default", name);
-    keep_template(to, name, json_string_value(template));
-    return RUNNEL_OK;
+    return keep_template(to, name, json_string_value(template), error);
 }
 
 static int write_template_file(const struct template_place *to, runnel_error *error)
@@ -259,7 +261,7 @@ static int write_template_file(const struct template_place *to, runnel_error *er
         code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: not valid UTF-8 at byte %zu",
                          utf8_find_wrong(text, len));
     else
-        keep_template(to, "chat_template.jinja", text);
+        code = keep_template(to, "chat_template.jinja", text, error);
     free(text);
     return code;
 }
