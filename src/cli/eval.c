@@ -17,12 +17,12 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-enum { BATCH = 512, DEFAULT_CONTEXT = 2048 };
+enum { BATCH = 512 };
 
 struct eval_settings {
     const char *model, *text, *reference, *write_reference;
     int n_context, n_tokens, max_tokens, n_threads;
-    bool own_answers, special, json;
+    bool own_answers, special, json, has_context;
     char *config_text;
 };
 
@@ -48,7 +48,8 @@ static const struct option_spec eval_options[] = {
     {"ctx", 'c', OPTION_INT, "N",
      "the text is cut into chunks of N tokens, each computed by itself and scored from its second token on; "
      "with --own-answers room for a prompt and its answer. Beside --reference it is that which says",
-     OPTION_FIELD(struct eval_settings, n_context), .minimum = 2, .maximum = 1 << 20, .default_text = "2048"},
+     OPTION_FIELD(struct eval_settings, n_context), OPTION_HAS(struct eval_settings, has_context),
+     .minimum = 2, .maximum = 1 << 20, .default_text = "2048"},
     {"tokens", 0, OPTION_INT, "N", "of the text at most; 0: all. Beside --reference it is that which says",
      OPTION_FIELD(struct eval_settings, n_tokens), .minimum = 0, .maximum = 1 << 30},
     {"special", 0, OPTION_FLAG, NULL, "read control tokens in the text as such",
@@ -118,13 +119,13 @@ static int start_engine(struct evaluation *evaluation, uint32_t n_context, size_
     return failure;
 }
 
-/* What was asked for and is not so. The context that is there without asking is no wish. */
+/* What was asked for and is not so. */
 static void tell_cut(const struct evaluation *evaluation)
 {
-    int n_context = evaluation->settings->n_context;
-    if (n_context != DEFAULT_CONTEXT && (uint32_t)n_context > evaluation->info.n_context_train)
-        fprintf(stderr, "--ctx %d: the model was trained for %u tokens, so there are no more\n", n_context,
-                evaluation->info.n_context_train);
+    const struct eval_settings *settings = evaluation->settings;
+    if (settings->has_context && (uint32_t)settings->n_context > evaluation->info.n_context_train)
+        fprintf(stderr, "--ctx %d: the model was trained for %u tokens, so there are no more\n",
+                settings->n_context, evaluation->info.n_context_train);
 }
 
 static void tell_unused(const struct evaluation *evaluation, uint32_t longest)
@@ -134,7 +135,7 @@ static void tell_unused(const struct evaluation *evaluation, uint32_t longest)
     uint64_t n_begins = evaluation->info.adds_bos ? header->n_sequences : 0,
              n_tokens = (uint64_t)settings->n_tokens;
     uint64_t n_text = header->n_ids > n_begins ? header->n_ids - n_begins : 0;
-    if (settings->n_context != DEFAULT_CONTEXT && (uint32_t)settings->n_context != longest)
+    if (settings->has_context && (uint32_t)settings->n_context != longest)
         fprintf(stderr, "--ctx %d: %s says how much is computed at once, %u tokens\n", settings->n_context,
                 settings->reference, longest);
     if (n_tokens && n_tokens != n_text &&

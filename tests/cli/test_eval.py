@@ -167,6 +167,8 @@ def test_options_that_change_nothing_are_told(runnel, tiny, tmp_path):
     done = evaluate(runnel, model, "--reference", reference, "--ctx", 8, "--tokens", 20)
     assert f"--ctx 8: {reference} says how much is computed at once, 16 tokens\n" in done.stderr, done.stderr
     assert f"--tokens 20: {reference} says which, " in done.stderr and done.stdout == plain.stdout
+    done = evaluate(runnel, model, "--reference", reference, "--ctx", 2048)  # asked for, though it is the default
+    assert f"--ctx 2048: {reference} says" in done.stderr and done.stdout == plain.stdout
     done = evaluate(runnel, model, "-f", text, "--ctx", 1 << 20)
     assert done.returncode == 0 and "--ctx 1048576: the model was trained for " in done.stderr, done.stderr
 
