@@ -79,7 +79,6 @@ static int check_extent(const char *path, runnel_error *error)
 enum model_content model_look(const char *path)
 {
     struct gguf *gguf;
-    struct gguf_string type;
     if (check_magic(path, NULL))
         return access(path, R_OK) ? MODEL_WHOLE : MODEL_FOREIGN;
     int code = gguf_open(path, &gguf, NULL);
@@ -87,10 +86,7 @@ enum model_content model_look(const char *path)
         return code == RUNNEL_EFORMAT ? MODEL_CUT : MODEL_WHOLE;
     enum model_content content = gguf_n_tensors(gguf) ? MODEL_WHOLE : MODEL_VOCABULARY;
     if (gguf_check_type(gguf, NULL))
-        content = !gguf_get_string(gguf, "general.type", &type, NULL) && type.len == strlen("imatrix") &&
-                          !memcmp(type.bytes, "imatrix", type.len)
-                      ? MODEL_IMPORTANCE
-                      : MODEL_ADDITION;
+        content = gguf_has_type(gguf, "imatrix") ? MODEL_IMPORTANCE : MODEL_ADDITION;
     gguf_close(gguf);
     return content;
 }

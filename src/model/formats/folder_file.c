@@ -198,16 +198,17 @@ int json_field_u32(struct json_place place, const char *key, uint32_t least, uin
                    runnel_error *error)
 {
     const json_t *field = json_field(place, key);
-    char found[JSON_DESCRIBED_BYTES];
     if (!field)
         return RUNNEL_OK;
     double number = json_number_value(field);
     if (!json_is_number(field))
         return fail_kind(place, key, "a whole number", field, error);
-    json_describe(field, found);
-    if (!(number >= least && number <= most) || number != floor(number))
+    if (!(number >= least && number <= most) || number != floor(number)) {
+        char found[JSON_DESCRIBED_BYTES];
+        json_describe(field, found);
         return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a whole number from %u to %u, found %s",
                          place.name, key, least, most, found);
+    }
     *value = (uint32_t)number;
     return RUNNEL_OK;
 }
@@ -215,17 +216,18 @@ int json_field_u32(struct json_place place, const char *key, uint32_t least, uin
 int json_field_positive(struct json_place place, const char *key, double *value, runnel_error *error)
 {
     const json_t *field = json_field(place, key);
-    char found[JSON_DESCRIBED_BYTES];
     if (!field)
         return RUNNEL_OK;
     if (!json_is_number(field))
         return fail_kind(place, key, "a number", field, error);
     double number = json_number_value(field);
-    json_describe(field, found);
-    if (!(number >= FLT_MIN && number <= 3e38)) /* it becomes an f32, and a smaller one 0 */
+    if (!(number >= FLT_MIN && number <= 3e38)) { /* it becomes an f32, and a smaller one 0 */
+        char found[JSON_DESCRIBED_BYTES];
+        json_describe(field, found);
         return error_set(error, RUNNEL_EFORMAT,
                          "%s: %s: expected a number above 0 that 32 bits can hold, found %s", place.name, key,
                          found);
+    }
     *value = number;
     return RUNNEL_OK;
 }

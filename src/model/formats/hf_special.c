@@ -255,11 +255,11 @@ static int write_template_file(const struct template_place *to, runnel_error *er
         folder_read(to->sources->folder, "chat_template.jinja", TEMPLATE_MAX_BYTES, &text, &len, error);
     if (code)
         return code;
+    size_t wrong = utf8_find_wrong(text, len);
     if (strlen(text) != len)
         code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: expected a text, found a zero byte");
-    else if (!utf8_valid(text, len))
-        code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: not valid UTF-8 at byte %zu",
-                         utf8_find_wrong(text, len));
+    else if (wrong < len)
+        code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: not valid UTF-8 at byte %zu", wrong);
     else
         code = keep_template(to, "chat_template.jinja", text, error);
     free(text);
