@@ -44,6 +44,10 @@ int new_file_check(const char *path, runnel_error *error)
     struct stat status;
     if (!*path)
         return error_set(error, RUNNEL_EINVAL, "expected the name of a file to write, found an empty one");
+    if (!strcmp(path, "-"))
+        return error_set(
+            error, RUNNEL_EINVAL,
+            "-: expected the name of a file to write, as stdout cannot take it; ./- is one of that name");
     if (!stat(path, &status) && !S_ISREG(status.st_mode))
         return error_set(error, RUNNEL_EINVAL,
                          "%s: expected a file or nothing there, found a folder or a device", path);

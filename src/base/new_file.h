@@ -12,8 +12,8 @@ struct new_file {
     int fd;           /* to write to; -1: not open */
 };
 
-/* Whether a file can be written at path: it has a name, its folder is there and may be written to, and nothing is there but
- * a file, which will be replaced. To be asked before what is written is computed. */
+/* Whether a file can be written at path: it has a name other than "-", its folder is there and may be written to, and
+ * nothing is there but a file, which will be replaced. To be asked before what is written is computed. */
 int new_file_check(const char *path, runnel_error *error);
 /* Whether a file that is read is left alone: it is neither what stands at path nor what stands beside it, by whatever name. */
 int new_file_check_spares(const char *path, const char *source, runnel_error *error);

@@ -22,7 +22,7 @@ enum { BATCH = 512 };
 struct eval_settings {
     const char *model, *text, *reference, *write_reference;
     int n_context, n_tokens, max_tokens, n_threads;
-    bool own_answers, special, json;
+    bool own_answers, special, json, has_context;
     char *config_text;
 };
 
@@ -47,8 +47,9 @@ static const struct option_spec eval_options[] = {
      OPTION_FIELD(struct eval_settings, max_tokens), .minimum = 1, .maximum = 1 << 20, .default_text = "256"},
     {"ctx", 'c', OPTION_INT, "N",
      "the text is cut into chunks of N tokens, each computed by itself and scored from its second token on; "
-     "with --own-answers room for a prompt and its answer",
-     OPTION_FIELD(struct eval_settings, n_context), .minimum = 2, .maximum = 1 << 20, .default_text = "2048"},
+     "with --own-answers room for a prompt and its answer. Beside --reference it is that which says",
+     OPTION_FIELD(struct eval_settings, n_context), OPTION_HAS(struct eval_settings, has_context),
+     .minimum = 2, .maximum = 1 << 20, .default_text = "2048"},
     {"tokens", 0, OPTION_INT, "N", "of the text at most; 0: all. Beside --reference it is that which says",
      OPTION_FIELD(struct eval_settings, n_tokens), .minimum = 0, .maximum = 1 << 30},
     {"special", 0, OPTION_FLAG, NULL, "read control tokens in the text as such",
@@ -116,6 +117,31 @@ static int start_engine(struct evaluation *evaluation, uint32_t n_context, size_
     if (failure)
         error_name_options(names, error);
     return failure;
+}
+
+/* What was asked for and is not so. */
+static void tell_cut(const struct evaluation *evaluation)
+{
+    const struct eval_settings *settings = evaluation->settings;
+    if (settings->has_context && (uint32_t)settings->n_context > evaluation->info.n_context_train)
+        fprintf(stderr, "--ctx %d: the model was trained for %u tokens, so there are no more\n",
+                settings->n_context, evaluation->info.n_context_train);
+}
+
+static void tell_unused(const struct evaluation *evaluation, uint32_t longest)
+{
+    const struct eval_settings *settings = evaluation->settings;
+    const struct reference_header *header = &evaluation->reference.header;
+    uint64_t n_begins = evaluation->info.adds_bos ? header->n_sequences : 0,
+             n_tokens = (uint64_t)settings->n_tokens;
+    uint64_t n_text = header->n_ids > n_begins ? header->n_ids - n_begins : 0;
+    if (settings->has_context && (uint32_t)settings->n_context != longest)
+        fprintf(stderr, "--ctx %d: %s says how much is computed at once, %u tokens\n", settings->n_context,
+                settings->reference, longest);
+    if (n_tokens && n_tokens != n_text &&
+        n_tokens != n_text + 1) /* a last one alone has nothing to be scored */
+        fprintf(stderr, "--tokens %" PRIu64 ": %s says which, %" PRIu64 " of them\n", n_tokens,
+                settings->reference, n_text);
 }
 
 static uint32_t context_of(const struct evaluation *evaluation)
@@ -205,6 +231,7 @@ static int start_for_reference(struct evaluation *evaluation, runnel_error *erro
     if (longest > evaluation->info.n_context_train)
         return error_set(error, RUNNEL_ECONTEXT, "%s: has %u tokens in a row, the model was trained for %u",
                          evaluation->reference.path, longest, evaluation->info.n_context_train);
+    tell_unused(evaluation, longest);
     return start_engine(evaluation, longest, 1, error);
 }
 
@@ -217,6 +244,7 @@ static int find_sequences(struct evaluation *evaluation, runnel_error *error)
         int failure = check_reference(evaluation, error);
         return failure ? failure : start_for_reference(evaluation, error);
     }
+    tell_cut(evaluation);
     return evaluation->settings->own_answers ? answer_prompts(evaluation, error)
                                              : cut_text(evaluation, error);
 }
@@ -305,8 +333,9 @@ static void print_table(const struct evaluation *evaluation)
     const struct score *score = &evaluation->score;
     const struct reference_header *reference = &evaluation->reference.header;
     bool is_answers = evaluation->settings->own_answers || reference->is_answers;
-    printf("%-12s%" PRIu64 " tokens of %zu %s\n", "scored", score->n_tokens, evaluation->sequences->n,
-           is_answers ? "answers" : "chunks");
+    printf("%-12s%" PRIu64 " token%s of %zu %s%s\n", "scored", score->n_tokens,
+           score->n_tokens == 1 ? "" : "s", evaluation->sequences->n, is_answers ? "answer" : "chunk",
+           evaluation->sequences->n == 1 ? "" : "s");
     printf("%-12s%.4f\n", "perplexity", score->perplexity);
     if (evaluation->settings->reference) {
         printf("%-12s%.6f  mean, from the reference\n", "KL", score->kl_mean);

@@ -332,8 +332,8 @@ static int compute_chunks(struct gathering *gathering, const struct imatrix_sett
 /* n_wanted: chunks that this run was to reach. What was there may have more: sums cannot be taken apart again. */
 static void tell_result(const char *path, const struct imatrix *imatrix, size_t n_wanted)
 {
-    fprintf(stderr, "%s: %zu matrices, %u chunks of %u tokens", path, imatrix->n_entries, imatrix->n_chunks,
-            imatrix->chunk_tokens);
+    fprintf(stderr, "%s: %zu matrices, %u chunk%s of %u tokens", path, imatrix->n_entries, imatrix->n_chunks,
+            imatrix->n_chunks == 1 ? "" : "s", imatrix->chunk_tokens);
     if (imatrix->n_chunks > n_wanted)
         fprintf(stderr, ", as it was: --chunks %zu takes none away", n_wanted);
     fputc('\n', stderr);

@@ -197,10 +197,8 @@ static void read_mark(const struct gguf *gguf, const char *key, char mark[IMATRI
 
 static int read_all(const struct gguf *gguf, struct imatrix *imatrix, runnel_error *error)
 {
-    struct gguf_string type;
     char stem[NAME_BYTES];
-    if (gguf_get_string(gguf, "general.type", &type, NULL) || type.len != strlen("imatrix") ||
-        memcmp(type.bytes, "imatrix", type.len) != 0)
+    if (!gguf_has_type(gguf, "imatrix"))
         return error_set(error, RUNNEL_EFORMAT,
                          "expected an importance file (general.type \"imatrix\"), found another GGUF file");
     int code = gguf_get_u32(gguf, "imatrix.chunk_count", &imatrix->n_chunks, error);

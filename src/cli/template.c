@@ -108,6 +108,8 @@ static int print_prompt(const struct chat_template *template, const char *text, 
     struct template_arena arena;
     struct chat_prompt prompt = {0};
     struct value request;
+    if (strspn(text, " \t\r\n") == len)
+        return error_set(error, RUNNEL_EINVAL, "stdin: expected a JSON object, found nothing");
     template_arena_init(&arena, template_default_limits.memory_bytes);
     int code = template_read_json(&arena, text, len, &request, error);
     if (!code && request.kind != VALUE_DICT)

@@ -19,8 +19,9 @@ static int cut(const struct text_chunks_options *options, struct text_chunks *ch
     if (options->n_tokens_max && options->n_tokens_max < chunks->n_used)
         chunks->n_used = (size_t)options->n_tokens_max;
     if (chunks->n_used < options->n_tokens_min)
-        return error_set(error, RUNNEL_EINVAL, "%s: too short a text: expected at least %u tokens, found %zu",
-                         options->name, options->n_tokens_min, chunks->n_used);
+        return error_set(error, RUNNEL_EINVAL,
+                         "%s: too short a text: expected at least %u token%s, found %zu", options->name,
+                         options->n_tokens_min, options->n_tokens_min == 1 ? "" : "s", chunks->n_used);
     chunks->n_chunks = (chunks->n_used + text_tokens(chunks) - 1) / text_tokens(chunks);
     return RUNNEL_OK;
 }

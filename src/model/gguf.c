@@ -306,15 +306,19 @@ int gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type type
 
 /* Kinds of files ------------------------------------------------------------------------------------------- */
 
+bool gguf_has_type(const struct gguf *gguf, const char *type)
+{
+    struct gguf_string found;
+    return gguf_has_key(gguf, "general.type") && !gguf_get_string(gguf, "general.type", &found, NULL) &&
+           found.len == strlen(type) && !memcmp(found.bytes, type, found.len);
+}
+
 /* Only what is known to be no model is refused: the key is of llama.cpp, and older files lack it. */
 int gguf_check_type(const struct gguf *gguf, runnel_error *error)
 {
     static const char *const others[] = {"imatrix", "adapter", "mmproj"};
-    struct gguf_string type;
-    if (!gguf_has_key(gguf, "general.type") || gguf_get_string(gguf, "general.type", &type, NULL))
-        return RUNNEL_OK;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (strlen(others[i]) == type.len && !memcmp(others[i], type.bytes, type.len))
+        if (gguf_has_type(gguf, others[i]))
             return error_set(error, RUNNEL_EFORMAT,
                              "expected a model (general.type \"model\"), found general.type \"%s\"",
                              others[i]);

@@ -72,6 +72,8 @@ size_t gguf_n_parts(const struct gguf *gguf);      /* files that are open; 1: th
 const char *gguf_part_path(const struct gguf *gguf, size_t i);
 uint64_t gguf_part_bytes(const struct gguf *gguf, size_t i);
 
+/* Whether general.type says so: "imatrix". */
+bool gguf_has_type(const struct gguf *gguf, const char *type);
 /* RUNNEL_EFORMAT if general.type says that the file is something else than a model. A vocabulary alone will do. */
 int gguf_check_type(const struct gguf *gguf, runnel_error *error);
 /* That, and RUNNEL_EFORMAT if it has no weights. */

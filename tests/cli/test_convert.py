@@ -271,7 +271,7 @@ def test_gemma_that_sees(runnel, tmp_path):
         write_json(folder / "config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
                                             "text_config": inner, "vision_config": {"hidden_size": 2}})
         done = convert(runnel, folder, tmp_path / "out.gguf")
-        assert done.returncode == 0 and "left out: 1 tensors of the part that sees" in done.stderr
+        assert done.returncode == 0 and "left out: 1 tensor of the part that sees" in done.stderr
         gguf = Gguf(tmp_path / "out.gguf")
         check_tensors(gguf.tensors, wanted, "F32")
         assert gguf.keys["gemma3.attention.head_count_kv"] == 4 and gguf.keys["gemma3.context_length"] == 131072
@@ -506,6 +506,46 @@ def test_ids_of_config(runnel, tmp_path):
     assert keys["tokenizer.chat_template"] == "yes" and not [key for key in keys if "sampling" in key]
 
 
+@pytest.mark.parametrize("key, value, found", [
+    ("temperature", '"hot"', "expected a number from 0 on, found a text"), ("top_k", "1.5", "expected a whole number from 0 on, found 1.5"),
+    ("top_p", "-1", "expected a number from 0 on, found -1"), ("min_p", "NaN", "found NaN or another number that 64 bits do not hold")])
+def test_sampling_values_that_are_none(runnel, tmp_path, key, value, found):
+    """Left out, as of a GGUF file: a request gives its own."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    (tmp_path / "folder" / "generation_config.json").write_text(f'{{"repetition_penalty": 1.5, "{key}": {value}}}')
+    done = convert(runnel, tmp_path / "folder", tmp_path / "out.gguf")
+    assert done.returncode == 0 and f"left out: generation_config.json: {key}: " in done.stderr and found in done.stderr, done
+    keys = Gguf(tmp_path / "out.gguf").keys
+    assert [name for name in keys if "sampling" in name] == ["general.sampling.penalty_repeat"]
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "chat_template.json"])
+@pytest.mark.parametrize("template", ["{% if %}", "{{ messages | no_such_filter }}", "{{ nobody() }}", "fine {{ bos_token + 'a' }}"])
+def test_chat_templates_that_cannot_be_run(runnel, tmp_path, name, template):
+    """Written all the same, as other programs may run them, and said."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    path = tmp_path / "folder" / name
+    (tmp_path / "folder" / "tokenizer_config.json").unlink()
+    if name.endswith(".json"):
+        write_json(path, {"chat_template": template})
+    else:
+        path.write_text(template)
+    done = convert(runnel, tmp_path / "folder", tmp_path / "out.gguf")
+    assert done.returncode == 0 and Gguf(tmp_path / "out.gguf").keys["tokenizer.chat_template"] == template
+    assert (f"{name}: the chat template cannot be run (" in done.stderr) == ("fine" not in template), done.stderr
+
+
+@pytest.mark.parametrize("number", [int(1e30), -int(1e30), 2 ** 63, 2 ** 64])
+def test_integers_past_64_bits(runnel, tmp_path, number):
+    """transformers writes int(1e30) for a tokenizer without a length: Gemma 3's has it."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    path = tmp_path / "folder" / "tokenizer_config.json"
+    tokens = converted(runnel, tmp_path / "folder", tmp_path / "before.gguf").keys["tokenizer.ggml.tokens"]
+    write_json(path, {**json.loads(path.read_text()), "model_max_length": number, "text": f"\\ \"{number}"})
+    assert f": {number}" in path.read_text()
+    assert converted(runnel, tmp_path / "folder", tmp_path / "out.gguf").keys["tokenizer.ggml.tokens"] == tokens
+
+
 def spm_folder(folder, model=None, tokenizer=None, **more):
     make_folder(folder, Shape("gemma3", tied=True, vocab=320, **more))
     (folder / "tokenizer.json").unlink()
@@ -527,7 +567,7 @@ def test_sentencepiece(runnel, tmp_path):
             str(n): {"content": "▁▁", "special": False}, str(n + 1): {"content": "<start_of_turn>", "special": True},
             "320": {"content": "<image_soft_token>", "special": True}}})
     done = convert(runnel, folder, tmp_path / "out.gguf")
-    assert done.returncode == 0 and "left out: 1 tokens for which the embedding has no row" in done.stderr, done.stderr
+    assert done.returncode == 0 and "left out: 1 token for which the embedding has no row" in done.stderr, done.stderr
     keys = Gguf(tmp_path / "out.gguf").keys
     assert keys["tokenizer.ggml.model"] == "llama" and keys["tokenizer.ggml.pre"] == "default"
     assert keys["tokenizer.ggml.add_space_prefix"] is False and keys["tokenizer.ggml.add_bos_token"] is True

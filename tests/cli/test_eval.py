@@ -156,6 +156,23 @@ def test_the_table(runnel, tiny, tmp_path):
     assert "perplexity" in done.stdout and "top-1       100.00 %" in done.stdout and "KL          0.000000" in done.stdout
 
 
+def test_options_that_change_nothing_are_told(runnel, tiny, tmp_path):
+    """A reference has its own chunks; a model has no more context than it was trained for."""
+    model, text, reference = tiny(), write_text(tmp_path, 30), tmp_path / "reference"
+    done = evaluate(runnel, model, "-f", text, "--write-reference", reference, "--ctx", 16, "--tokens", 40)
+    assert done.returncode == 0 and "--ctx" not in done.stderr and "--tokens" not in done.stderr, done.stderr
+    plain = evaluate(runnel, model, "--reference", reference)
+    same = evaluate(runnel, model, "--reference", reference, "--ctx", 16, "--tokens", 40)
+    assert plain.returncode == 0 and told(plain.stderr) == told(same.stderr) == "", same.stderr
+    done = evaluate(runnel, model, "--reference", reference, "--ctx", 8, "--tokens", 20)
+    assert f"--ctx 8: {reference} says how much is computed at once, 16 tokens\n" in done.stderr, done.stderr
+    assert f"--tokens 20: {reference} says which, " in done.stderr and done.stdout == plain.stdout
+    done = evaluate(runnel, model, "--reference", reference, "--ctx", 2048)  # asked for, though it is the default
+    assert f"--ctx 2048: {reference} says" in done.stderr and done.stdout == plain.stdout
+    done = evaluate(runnel, model, "-f", text, "--ctx", 1 << 20)
+    assert done.returncode == 0 and "--ctx 1048576: the model was trained for " in done.stderr, done.stderr
+
+
 def test_wrong_texts(runnel, tiny, tmp_path):
     model = tiny()
     for name, content in (("empty", b""), ("one", b"a"), ("bytes", b"a\xffb")):

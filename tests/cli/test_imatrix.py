@@ -75,7 +75,8 @@ def test_it_goes_on_from_what_is_there(runnel, whole, tmp_path):
     model, text, expected = whole
     output = tmp_path / "out"
     for chunks in (1, 2, 7):
-        assert imatrix(runnel, model, text, output, "--ctx", CONTEXT, "--chunks", chunks).returncode == 0
+        done = imatrix(runnel, model, text, output, "--ctx", CONTEXT, "--chunks", chunks)
+        assert done.returncode == 0 and f", {chunks} chunk{'s' * (chunks > 1)} of {CONTEXT} tokens\n" in done.stderr
         assert Gguf(output).keys["imatrix.chunk_count"] == chunks
         assert output.read_bytes() != expected
     done = imatrix(runnel, model, text, output, "--ctx", CONTEXT)

@@ -133,7 +133,7 @@ def test_rm_removes_a_link_and_not_what_it_points_to(run, folders, tmp_path):
 ])
 def test_sizes(run, folders, n_bytes, shown):
     fill(folders[0] / "mine.gguf", n_bytes)
-    assert line_of(run("list"), "mine") == f"* {'mine':14} {shown:>8}  {folders[0]}/mine.gguf"
+    assert line_of(run("list"), "mine") == f"* {'mine':14} {shown:>8}  not a GGUF file: {folders[0]}/mine.gguf"
     assert f"removed ({shown})" in run("rm", "mine").stderr
 
 
@@ -249,6 +249,20 @@ def test_a_file_that_cannot_be_run_is_told_apart(run, folders, tiny):
     assert "  vocabulary only: SmolLM2" in line_of(result, "smollm2-135m")
     assert "truncated" in run("inspect", "cut.bin").stderr or "expected" in run("inspect", "cut.bin").stderr
     assert run("inspect", "words").returncode == 0
+
+
+def test_files_that_are_no_models(run, folders, runnel, tiny):
+    """`-m NAME` would open none of them; inspect shows what they are."""
+    pulled, here = folders
+    (here / "text").write_text("the sky is blue because air scatters short waves " * 4)
+    done = subprocess.run([runnel, "imatrix", "-m", tiny("qwen2", "F32"), "-f", here / "text", "-o", pulled / "importance.gguf"],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (pulled / "junk.gguf").write_bytes(b"ab")
+    header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 12) + b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter"
+    (pulled / "more.gguf").write_bytes(header)
+    for name, said in (("junk", "not a GGUF file"), ("importance", "importance file"), ("more", "not a model by itself")):
+        assert line_of(run("list"), name).endswith(f"  {said}: {pulled}/{name}.gguf"), run("list").stdout
 
 
 def test_a_name_does_not_command_the_terminal(run, folders):

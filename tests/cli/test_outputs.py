@@ -114,6 +114,19 @@ def test_a_text_or_model_that_is_called_part(runnel, tiny, tmp_path, command):
         Path(f"{path}.part").rename(path)
 
 
+@pytest.mark.parametrize("command", ["convert", "quantize", "imatrix", "eval"])
+def test_stdout_is_no_place(runnel, tiny, tmp_path, command):
+    """`-` is stdout where a command can write there: none of these makes a file of that name."""
+    make_folder(tmp_path / "folder", Shape("qwen2", layers=1))
+    model, text = tiny("qwen2", "F32"), write_text(tmp_path, 20)
+    before = contents(tmp_path)
+    done = run(runnel, *{"convert": ["convert", "folder", "-"], "quantize": ["quantize", model, "-", "Q8_0"],
+                         "imatrix": ["imatrix", "-m", model, "-f", text, "-o", "-"],
+                         "eval": ["eval", "-m", model, "-f", text, "--write-reference", "-"]}[command], cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("runnel: -: expected the name of a file"), done
+    assert contents(tmp_path) == before
+
+
 # What others write -------------------------------------------------------------------------------------------------
 
 

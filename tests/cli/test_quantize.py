@@ -118,7 +118,9 @@ def test_every_type_is_written_and_runs(runnel, tiny, tmp_path, kind):
         path = tmp_path / f"{mix}.gguf"
         done = quantize(runnel, source, path, mix)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert f"{path}: " in done.stderr and "bits a weight" in done.stderr
+        found, unit = re.search(rf"{re.escape(str(path))}: ([\d.]+) (kB|MB), [\d.]+ bits a weight", done.stderr).groups()
+        scale, digits = {"kB": 1e3, "MB": 1e6}[unit], len(found.partition(".")[2])
+        assert abs(float(found) * scale - path.stat().st_size) <= 0.51 * scale / 10 ** digits, done.stderr  # with its keys
         found_keys, found = read_gguf(path)
         assert found_keys.pop("general.file_type") == FILE_TYPES[mix] and found_keys.pop("general.quantization_version") == 2
         assert list(found_keys.items()) == [item for item in keys.items() if item[0] in found_keys]  # in order, and equal

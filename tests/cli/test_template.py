@@ -65,6 +65,15 @@ def test_requests_that_are_wrong(request_text):
     assert done.returncode == 1 and not done.stdout and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("request_text", ["", " \n\t\r"])
+def test_nothing_on_stdin(runnel, tmp_path, request_text):
+    model = write_vocabulary(tmp_path / "v.gguf", ["<unk>", "<s>", "</s>"], [2, 3, 3])
+    (tmp_path / "t.jinja").write_text("any")
+    done = subprocess.run([runnel, "template", model, "--file", tmp_path / "t.jinja"], input=request_text, capture_output=True, text=True,
+                          timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "runnel: stdin: expected a JSON object, found nothing\n")
+
+
 def test_what_is_not_utf8_is_refused(tmp_path):
     file = tmp_path / "t.jinja"
     file.write_bytes(b"caf\xe9")

@@ -51,9 +51,9 @@ static int read_json(const char *bytes, size_t len, bool is_tokenizer, struct hf
         if (!code)
             code = hf_special_write(&sources, vocabulary, writer, error);
         if (!code)
-            code = hf_template_write(&sources, writer, error);
+            code = hf_template_write(&sources, writer, NULL, NULL, error);
         if (!code)
-            code = hf_sampling_write(&sources, writer, error);
+            hf_sampling_write(&sources, writer, NULL, NULL);
     }
     json_decref(root);
     return code;

@@ -81,6 +81,17 @@ static bool is_source(const char *name)
     return false;
 }
 
+static int check_folder(const char *folder, runnel_error *error)
+{
+    struct stat status;
+    if (stat(folder, &status))
+        return error_set(error, RUNNEL_EIO, "%s: cannot open: %m", folder);
+    if (!S_ISDIR(status.st_mode))
+        return error_set(error, RUNNEL_EINVAL, "%s: expected a folder with config.json and safetensors files",
+                         folder);
+    return RUNNEL_OK;
+}
+
 /* The output takes the place of nothing that it is made of. */
 static int check_sources(const struct convert_options *options, runnel_error *error)
 {
@@ -88,7 +99,7 @@ static int check_sources(const struct convert_options *options, runnel_error *er
     int code = RUNNEL_OK;
     DIR *directory = opendir(options->folder);
     if (!directory)
-        return error_set(error, RUNNEL_EIO, "cannot open the folder: %m");
+        return error_set(error, RUNNEL_EIO, "%s: cannot open the folder: %m", options->folder);
     for (struct dirent *entry; !code && (entry = readdir(directory));) {
         if (is_source(entry->d_name) && !folder_path(options->folder, entry->d_name, path, NULL))
             code = new_file_check_spares(options->output, path, error);
@@ -97,14 +108,12 @@ static int check_sources(const struct convert_options *options, runnel_error *er
     return code;
 }
 
+/* Messages name what they are of: the folder, or the output. */
 static int check_paths(const struct convert_options *options, runnel_error *error)
 {
-    struct stat status;
-    if (stat(options->folder, &status))
-        return error_set(error, RUNNEL_EIO, "cannot open: %m");
-    if (!S_ISDIR(status.st_mode))
-        return error_set(error, RUNNEL_EINVAL, "expected a folder with config.json and safetensors files");
-    int code = new_file_check(options->output, error);
+    int code = check_folder(options->folder, error);
+    if (!code)
+        code = new_file_check(options->output, error);
     return code ? code : check_sources(options, error);
 }
 
@@ -188,7 +197,8 @@ static int read_vocabulary(struct conversion *conversion, struct hf_vocabulary *
     else
         code = hf_tokenizer_read(sources->tokenizer, vocabulary, &n_left_out, error);
     if (!code && n_left_out)
-        tell(conversion, "left out: %zu tokens for which the embedding has no row", n_left_out);
+        tell(conversion, "left out: %zu token%s for which the embedding has no row", n_left_out,
+             n_left_out == 1 ? "" : "s");
     return code;
 }
 
@@ -303,14 +313,16 @@ static int add_tokenizer_keys(struct conversion *conversion, runnel_error *error
     if (code)
         return code;
     code = read_vocabulary(conversion, &vocabulary, error);
-    if (!code)
-        code = hf_sampling_write(&conversion->sources, conversion->writer, error);
-    if (!code)
+    const struct convert_options *options = conversion->options;
+    if (!code) {
+        hf_sampling_write(&conversion->sources, conversion->writer, options->on_remark, options->user);
         code = hf_vocabulary_write(&vocabulary, conversion->writer, error);
+    }
     if (!code)
         code = hf_special_write(&conversion->sources, &vocabulary, conversion->writer, error);
     if (!code)
-        code = hf_template_write(&conversion->sources, conversion->writer, error);
+        code = hf_template_write(&conversion->sources, conversion->writer, options->on_remark, options->user,
+                                 error);
     hf_vocabulary_free(&vocabulary);
     return code;
 }
@@ -395,9 +407,7 @@ static void free_json(struct hf_sources *sources)
 static int prepare(struct conversion *conversion, runnel_error *error)
 {
     const struct convert_options *options = conversion->options;
-    int code = check_paths(options, error);
-    if (!code)
-        code = read_config(conversion, error);
+    int code = read_config(conversion, error);
     if (!code)
         code = checkpoint_open(options->folder, &conversion->checkpoint, error);
     if (!code)
@@ -420,10 +430,10 @@ int convert_folder(const struct convert_options *options, runnel_error *error)
 {
     struct conversion conversion = {
         .options = options, .sources.folder = options->folder, .row_at = UINT64_MAX};
-    int code = prepare(&conversion, error);
-    if (code)
+    int code = check_paths(options, error);
+    if (!code && (code = prepare(&conversion, error)))
         error_prefix(error, "%s", options->folder);
-    else
+    if (!code)
         code = gguf_writer_save(conversion.writer, options->output, error);
     hf_reader_close(&conversion.reader);
     free(conversion.row);

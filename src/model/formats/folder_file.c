@@ -2,6 +2,7 @@
 #include "model/formats/folder_file.h"
 
 #include "base/input_file.h"
+#include "base/json_numbers.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -103,19 +104,43 @@ static int check_proportions(const char *name, const char *bytes, size_t len, ru
     return RUNNEL_OK;
 }
 
+/* What the parser refuses of the numbers that Python writes, it takes in another spelling. NULL: *wrong says why; its position
+ * is -1 where the text was spelt anew, as it would be another one's. */
+static json_t *parse_spelt(const char *bytes, size_t len, size_t flags, json_error_t *wrong)
+{
+    size_t n;
+    char *spelt = json_numbers_spell(bytes, len, true, &n);
+    if (spelt && n == len && !memcmp(spelt, bytes, n)) {
+        free(spelt);
+        return NULL;
+    }
+    *wrong = (json_error_t){0};
+    json_t *parsed = spelt ? json_loadb(spelt, n, flags, wrong) : NULL;
+    wrong->position = -1;
+    free(spelt);
+    return parsed;
+}
+
 int json_parse(const char *name, const char *bytes, size_t len, json_t **root, runnel_error *error)
 {
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
     json_error_t wrong = {0}; /* the parser fills it in for all reasons but a lack of memory */
+    char where[32] = "";
     int code = check_proportions(name, bytes, len, error);
     if (code)
         return code;
-    json_t *parsed = json_loadb(bytes, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &wrong);
+    json_t *parsed = json_loadb(bytes, len, flags, &wrong);
     enum json_error_code kind = parsed ? json_error_unknown : json_error_code(&wrong);
+    if (!parsed && (kind == json_error_numeric_overflow || kind == json_error_invalid_syntax)) {
+        parsed = parse_spelt(bytes, len, flags, &wrong);
+        kind = parsed ? json_error_unknown : json_error_code(&wrong);
+    }
     if (!parsed && (kind == json_error_out_of_memory || kind == json_error_unknown))
         return error_set(error, RUNNEL_ENOMEM, "%s: no memory for its JSON", name);
+    if (wrong.position >= 0)
+        snprintf(where, sizeof where, " at byte %d", wrong.position);
     if (!parsed)
-        return error_set(error, RUNNEL_EFORMAT, "%s: not valid JSON at byte %d: %s", name, wrong.position,
-                         wrong.text);
+        return error_set(error, RUNNEL_EFORMAT, "%s: not valid JSON%s: %s", name, where, wrong.text);
     if (!json_is_object(parsed)) {
         json_decref(parsed);
         return error_set(error, RUNNEL_EFORMAT, "%s: expected a JSON object", name);
@@ -145,32 +170,28 @@ json_t *json_field(struct json_place place, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
-static const char *kind_of(const json_t *value)
+void json_describe(const json_t *value, char text[JSON_DESCRIBED_BYTES])
 {
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a text";
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return "a number";
-    case JSON_TRUE:
-        return "true";
-    case JSON_FALSE:
-        return "false";
-    default:
-        return "null";
-    }
+    static const char *const kinds[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a text",
+        [JSON_TRUE] = "true",        [JSON_FALSE] = "false",    [JSON_NULL] = "null",
+    };
+    double number = json_number_value(value);
+    if (!json_is_number(value))
+        snprintf(text, JSON_DESCRIBED_BYTES, "%s", kinds[json_typeof(value)]);
+    else if (fabs(number) == JSON_NO_NUMBER)
+        snprintf(text, JSON_DESCRIBED_BYTES, "NaN or another number that 64 bits do not hold");
+    else
+        snprintf(text, JSON_DESCRIBED_BYTES, "%g", number);
 }
 
 static int fail_kind(struct json_place place, const char *key, const char *expected, const json_t *value,
                      runnel_error *error)
 {
+    char found[JSON_DESCRIBED_BYTES];
+    json_describe(value, found);
     return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected %s, found %s", place.name, key, expected,
-                     kind_of(value));
+                     json_is_number(value) ? "a number" : found);
 }
 
 int json_field_u32(struct json_place place, const char *key, uint32_t least, uint32_t most, uint32_t *value,
@@ -182,9 +203,12 @@ int json_field_u32(struct json_place place, const char *key, uint32_t least, uin
     double number = json_number_value(field);
     if (!json_is_number(field))
         return fail_kind(place, key, "a whole number", field, error);
-    if (!(number >= least && number <= most) || number != floor(number))
-        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a whole number from %u to %u, found %g",
-                         place.name, key, least, most, number);
+    if (!(number >= least && number <= most) || number != floor(number)) {
+        char found[JSON_DESCRIBED_BYTES];
+        json_describe(field, found);
+        return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a whole number from %u to %u, found %s",
+                         place.name, key, least, most, found);
+    }
     *value = (uint32_t)number;
     return RUNNEL_OK;
 }
@@ -197,10 +221,13 @@ int json_field_positive(struct json_place place, const char *key, double *value,
     if (!json_is_number(field))
         return fail_kind(place, key, "a number", field, error);
     double number = json_number_value(field);
-    if (!(number >= FLT_MIN && number <= 3e38)) /* it becomes an f32, and a smaller one 0 */
+    if (!(number >= FLT_MIN && number <= 3e38)) { /* it becomes an f32, and a smaller one 0 */
+        char found[JSON_DESCRIBED_BYTES];
+        json_describe(field, found);
         return error_set(error, RUNNEL_EFORMAT,
-                         "%s: %s: expected a number above 0 that 32 bits can hold, found %g", place.name, key,
-                         number);
+                         "%s: %s: expected a number above 0 that 32 bits can hold, found %s", place.name, key,
+                         found);
+    }
     *value = number;
     return RUNNEL_OK;
 }

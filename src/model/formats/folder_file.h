@@ -13,6 +13,9 @@
 
 enum { FOLDER_PATH_MAX = 4096 };
 
+/* Told a line of what was left out or changed. Where one is given, NULL is nobody. */
+typedef void hf_remark(void *user, const char *line);
+
 /* FOLDER/NAME; RUNNEL_EINVAL if it is longer than a path may be. */
 int folder_path(const char *folder, const char *name, char path[FOLDER_PATH_MAX], runnel_error *error);
 
@@ -28,7 +31,8 @@ int file_check_fetched(const char *begin, size_t n, runnel_error *error);
 int folder_read(const char *folder, const char *name, size_t max_bytes, char **bytes, size_t *len,
                 runnel_error *error);
 
-/* JSON: an object, without keys that are there twice; a number of values in proportion to real files. Freed with
+/* JSON: an object, without keys that are there twice; a number of values in proportion to real files. Integers past 64 bits are
+ * reals; NaN, Infinity and reals past a double, which Python writes, are JSON_NO_NUMBER, which no field takes. Freed with
  * json_decref. name: how messages call it. */
 int json_parse(const char *name, const char *bytes, size_t len, json_t **root, runnel_error *error);
 int folder_read_json(const char *folder, const char *name, size_t max_bytes, json_t **root,
@@ -39,6 +43,10 @@ struct json_place {
     const json_t *object;
     const char *name;
 };
+
+/* What was found, for a message: a number itself, else what kind of value it is. */
+enum { JSON_DESCRIBED_BYTES = 64 };
+void json_describe(const json_t *value, char text[JSON_DESCRIBED_BYTES]);
 
 /* A field that is there and not null, else NULL. */
 json_t *json_field(struct json_place place, const char *key);

@@ -1,6 +1,8 @@
 /* hf_special.c: special tokens, chat template and sampling values of a Hugging Face folder. See hf_special.h. */
 #include "model/formats/hf_special.h"
 
+#include "base/utf8.h"
+#include "model/chat.h"
 #include "model/formats/hf_config.h"
 
 #include <math.h>
@@ -191,8 +193,42 @@ int hf_special_write(const struct hf_sources *sources, const struct hf_vocabular
 
 /* The chat template -------------------------------------------------------------------------------------------- */
 
+struct template_place {
+    const struct hf_sources *sources;
+    struct gguf_writer *writer;
+    hf_remark *remark;
+    void *user;
+};
+
+/* A template that cannot be run is kept, as other programs may run it. name: of its file. */
+static int keep_template(const struct template_place *to, const char *name, const char *text,
+                         runnel_error *error)
+{
+    const json_t *bos = token_text(to->sources->tokenizer_config, "bos"),
+                 *eos = token_text(to->sources->tokenizer_config, "eos");
+    const struct chat_tokens tokens = {
+        {bos ? json_string_value(bos) : "", json_string_length(bos)},
+        {eos ? json_string_value(eos) : "", json_string_length(eos)},
+        false,
+    };
+    struct chat_template template;
+    runnel_error why;
+    char line[sizeof why.message + 64];
+    gguf_writer_add_string(to->writer, "tokenizer.chat_template", text);
+    if (!to->remark)
+        return RUNNEL_OK;
+    int code = chat_open(text, strlen(text), &tokens, &template, &why);
+    if (!code)
+        chat_close(&template);
+    if (!code || code == RUNNEL_ENOMEM)
+        return code ? error_set(error, code, "%s: %s", name, why.message) : RUNNEL_OK;
+    snprintf(line, sizeof line, "%s: %s", name, why.message);
+    to->remark(to->user, line);
+    return RUNNEL_OK;
+}
+
 /* One text, or several with names, of which "default" is the one for conversations. */
-static int write_template(const json_t *template, const char *name, struct gguf_writer *writer,
+static int write_template(const struct template_place *to, const json_t *template, const char *name,
                           runnel_error *error)
 {
     if (json_is_array(template)) {
@@ -208,48 +244,65 @@ static int write_template(const json_t *template, const char *name, struct gguf_
     if (!json_is_string(template) || strlen(json_string_value(template)) != json_string_length(template))
         return error_set(error, RUNNEL_EFORMAT,
                          "%s: chat_template: expected a text, or one that is called default", name);
-    gguf_writer_add_string(writer, "tokenizer.chat_template", json_string_value(template));
-    return RUNNEL_OK;
+    return keep_template(to, name, json_string_value(template), error);
 }
 
-static int write_template_file(const struct hf_sources *sources, struct gguf_writer *writer,
-                               runnel_error *error)
+static int write_template_file(const struct template_place *to, runnel_error *error)
 {
     char *text;
     size_t len;
-    int code = folder_read(sources->folder, "chat_template.jinja", TEMPLATE_MAX_BYTES, &text, &len, error);
+    int code =
+        folder_read(to->sources->folder, "chat_template.jinja", TEMPLATE_MAX_BYTES, &text, &len, error);
     if (code)
         return code;
+    size_t wrong = utf8_find_wrong(text, len);
     if (strlen(text) != len)
         code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: expected a text, found a zero byte");
+    else if (wrong < len)
+        code = error_set(error, RUNNEL_EFORMAT, "chat_template.jinja: not valid UTF-8 at byte %zu", wrong);
     else
-        gguf_writer_add_string(writer, "tokenizer.chat_template", text);
+        code = keep_template(to, "chat_template.jinja", text, error);
     free(text);
     return code;
 }
 
-int hf_template_write(const struct hf_sources *sources, struct gguf_writer *writer, runnel_error *error)
+int hf_template_write(const struct hf_sources *sources, struct gguf_writer *writer, hf_remark *remark,
+                      void *user, runnel_error *error)
 {
+    const struct template_place to = {sources, writer, remark, user};
     if (folder_has(sources->folder, "chat_template.jinja"))
-        return write_template_file(sources, writer, error);
+        return write_template_file(&to, error);
     const json_t *template =
         json_field((struct json_place){sources->tokenizer_config, "tokenizer_config.json"}, "chat_template");
     if (template)
-        return write_template(template, "tokenizer_config.json", writer, error);
+        return write_template(&to, template, "tokenizer_config.json", error);
     if (!folder_has(sources->folder, "chat_template.json"))
         return RUNNEL_OK;
     json_t *root;
     int code = folder_read_json(sources->folder, "chat_template.json", TEMPLATE_MAX_BYTES, &root, error);
     if (code)
         return code;
-    code = write_template(json_object_get(root, "chat_template"), "chat_template.json", writer, error);
+    code = write_template(&to, json_object_get(root, "chat_template"), "chat_template.json", error);
     json_decref(root);
     return code;
 }
 
 /* Sampling values ---------------------------------------------------------------------------------------------- */
 
-int hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, runnel_error *error)
+/* A value that cannot be used is no reason to refuse a model: requests give their own. */
+static void leave_out(struct json_place place, const char *name, const char *expected, hf_remark *remark,
+                      void *user)
+{
+    char line[200], found[JSON_DESCRIBED_BYTES];
+    json_describe(json_field(place, name), found);
+    snprintf(line, sizeof line, "left out: %s: %s: expected a %s from 0 on, found %s", place.name, name,
+             expected, found);
+    if (remark)
+        remark(user, line);
+}
+
+void hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, hf_remark *remark,
+                       void *user)
 {
     static const struct {
         const char *name, *key;
@@ -270,12 +323,10 @@ int hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writ
         bool is_fine = json_is_number(value) && number >= 0 && number <= INT32_MAX &&
                        (!values[i].is_whole || number == floor(number));
         if (!is_fine)
-            return error_set(error, RUNNEL_EFORMAT, "%s: %s: expected a %s from 0 on", place.name,
-                             values[i].name, values[i].is_whole ? "whole number" : "number");
-        if (values[i].is_whole)
+            leave_out(place, values[i].name, values[i].is_whole ? "whole number" : "number", remark, user);
+        else if (values[i].is_whole)
             gguf_writer_add_i32(writer, values[i].key, (int32_t)number);
         else
             gguf_writer_add_f32(writer, values[i].key, (float)number);
     }
-    return RUNNEL_OK;
 }

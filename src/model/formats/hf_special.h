@@ -16,10 +16,13 @@ struct hf_sources {
 int hf_special_write(const struct hf_sources *sources, const struct hf_vocabulary *vocabulary,
                      struct gguf_writer *writer, runnel_error *error);
 
-/* Writes the chat template: of chat_template.jinja, else of tokenizer_config.json, else of chat_template.json. */
-int hf_template_write(const struct hf_sources *sources, struct gguf_writer *writer, runnel_error *error);
+/* Writes the chat template: of chat_template.jinja, else of tokenizer_config.json, else of chat_template.json. One
+ * that this program cannot run is written all the same, and remark is told. */
+int hf_template_write(const struct hf_sources *sources, struct gguf_writer *writer, hf_remark *remark,
+                      void *user, runnel_error *error);
 
-/* Writes the sampling values of generation_config.json. */
-int hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, runnel_error *error);
+/* Writes the sampling values of generation_config.json; of those that cannot be used remark is told. */
+void hf_sampling_write(const struct hf_sources *sources, struct gguf_writer *writer, hf_remark *remark,
+                       void *user);
 
 #endif

@@ -321,7 +321,7 @@ static int check_left(const struct listing *listing, runnel_error *error)
                              config->architecture->name, config->n_layers);
     }
     if (n_vision)
-        tell(listing, "left out: %zu tensors of the part that sees", n_vision);
+        tell(listing, "left out: %zu tensor%s of the part that sees", n_vision, n_vision == 1 ? "" : "s");
     return RUNNEL_OK;
 }
 

@@ -5,6 +5,7 @@
 #ifndef RUNNEL_MODEL_FORMATS_HF_TENSORS_H
 #define RUNNEL_MODEL_FORMATS_HF_TENSORS_H
 
+#include "model/formats/folder_file.h"
 #include "model/formats/int4.h"
 
 struct hf_tensor {
@@ -32,7 +33,6 @@ struct hf_tensors {
 /* Lists the tensors of the architecture and finds them. type: of the matrices that are stored as floats; NULL: as most of
  * them are. Refused are tensors that are missing, of another shape or dtype, and those that no list has. remark is told of
  * what is left out, and of a type that a tensor cannot have. */
-typedef void hf_remark(void *user, const char *line);
 int hf_tensors_find(struct checkpoint *checkpoint, const struct hf_config *config,
                     const enum tensor_type *type, hf_remark *remark, void *user, struct hf_tensors *tensors,
                     runnel_error *error);

@@ -1,6 +1,8 @@
 /* json_read.c: strict JSON and its fields. Owns nothing; any thread. */
 #include "server/core/json_read.h"
 
+#include "base/json_numbers.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,48 +48,6 @@ static bool is_too_deep(const char *bytes, size_t len)
         }
     }
     return false;
-}
-
-/* Digits, perhaps after a minus, that no 64 bits hold? */
-static bool is_large_integer(const char *number, size_t len)
-{
-    bool is_negative = len && *number == '-';
-    number += is_negative;
-    len -= is_negative;
-    for (size_t i = 0; i < len; i++)
-        if (number[i] < '0' || number[i] > '9')
-            return false;
-    const char *most = is_negative ? "9223372036854775808" : "9223372036854775807";
-    return len > 19 || (len == 19 && memcmp(number, most, 19) > 0);
-}
-
-/* The text once more, with an exponent after integers past 64 bits: the parser takes them as reals then, and the others
- * stay integers. NULL without memory. */
-static char *spell_large_integers(const char *bytes, size_t len, size_t *n_spelt)
-{
-    char *spelt = malloc(len + len / 19 * 2 + 1);
-    size_t n = 0, number_at = 0;
-    bool in_string = false, in_number = false;
-    for (size_t i = 0; spelt && i <= len; i++) {
-        char c = i < len ? bytes[i] : ' ';
-        bool goes_on = !in_string && c && strchr("0123456789+-.eE", c);
-        if (in_number && !goes_on && is_large_integer(bytes + number_at, i - number_at)) {
-            spelt[n++] = 'e';
-            spelt[n++] = '0';
-        }
-        if (goes_on && !in_number)
-            number_at = i;
-        in_number = goes_on;
-        if (i == len)
-            break;
-        spelt[n++] = c;
-        if (c == '"')
-            in_string = !in_string;
-        else if (c == '\\' && in_string && i + 1 < len)
-            spelt[n++] = bytes[++i];
-    }
-    *n_spelt = n;
-    return spelt;
 }
 
 static int refuse_without_memory(struct refusal *refusal)
@@ -141,7 +101,7 @@ int json_read(const char *bytes, size_t len, json_t **root, struct refusal *refu
     json_t *value = json_loadb(bytes, len, flags, &error);
     if (!value && json_error_code(&error) == json_error_numeric_overflow) {
         size_t n_spelt;
-        char *spelt = spell_large_integers(bytes, len, &n_spelt);
+        char *spelt = json_numbers_spell(bytes, len, false, &n_spelt);
         if (!spelt)
             return refuse_without_memory(refusal);
         value = json_loadb(spelt, n_spelt, flags, &error);
