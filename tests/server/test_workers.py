@@ -123,7 +123,7 @@ def test_others_do_not_notice(serve, tiny):
 
 
 def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
-    serving = serve(tiny("long"), *ONE_WORKER, *LONG, kv_mib=512)
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
     dead, worker = keeper_of(serving), serving.worker
     ((stream, events),) = begin_streams(serving, 1, 3000)
     os.kill(dead, signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_ctrl_c_is_for_the_supervisor(serve, tiny):
 
 def test_a_worker_that_is_told_to_end_is_replaced(serve, tiny):
     """Somebody ends one by hand: it finishes what it has, and nobody is refused."""
-    serving = serve(tiny("long"), *ONE_WORKER, *LONG, kv_mib=512)
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
     ((stream, events),) = begin_streams(serving, 1, 400)
     old = serving.worker
     os.kill(old, signal.SIGTERM)
