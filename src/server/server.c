@@ -239,12 +239,17 @@ static int watch_signals(struct run *run, runnel_error *error)
 
 /* Life ---------------------------------------------------------------------------------------------------- */
 
+static unsigned n_to_accept(void *server)
+{
+    return admit_n_connections(&((struct server *)server)->admit);
+}
+
 static int start(struct run *run, runnel_error *error)
 {
     struct server *server = &run->server;
     struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
-        .may_accept = gauges_may_accept,
+        .n_to_accept = n_to_accept,
         .on_head = on_head,
         .on_request = routes_on_request,
         .on_refusal = on_refusal,

@@ -6,7 +6,7 @@ import time
 import pytest
 from serving import BY_THEN
 from test_health import stop_engine
-from test_workers import LONG, begin_streams, streams_of_both, wait_until
+from test_workers import LONG, begin_streams, streams_of_both, wait_until, worker_of
 
 TWO = ("--workers", "2")
 KV_MIB = 1024
@@ -110,6 +110,17 @@ def test_who_has_an_answer_finds_it_counted(start):
         assert now[("runnel_requests_admitted",)] == 0
     now = serving.wait_until_idle()
     assert now[("deepseek_requests_total",)] == i == now[("vllm:e2e_request_latency_seconds_count",)]
+
+
+def test_requests_are_spread(start):
+    """A worker that has more of them lets the other one accept first; that one has 5 ms to do so, so that now and then it is late."""
+    serving = start()
+    held = dict.fromkeys(serving.workers(), 0)
+    streams = begin_streams(serving, PLACES // 2, 60000)
+    for stream, _ in streams:
+        held[worker_of(serving, stream)] += 1
+    assert sum(held.values()) == len(streams) and max(held.values()) <= min(held.values()) + 4, held
+    leave_all(serving, [stream for stream, _ in streams])
 
 
 def test_gauges_are_sums(start):

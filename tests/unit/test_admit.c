@@ -3,6 +3,7 @@
 
 #include "server/limits/shared.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,6 +150,24 @@ static void test_death(void **state)
     assert_int_equal(admit_take(&there, 0, 1), ADMIT_FULL);
 }
 
+/* Who is alone accepts all that come; else one at a time, and none while a ready worker holds fewer requests. */
+static void test_connections(void **state)
+{
+    struct admit here, there;
+    (void)state;
+    admit_init(&here, &workers[0], 9, 0);
+    admit_init(&there, &workers[1], 9, 0);
+    assert_int_equal(admit_take(&here, 0, 1), ADMIT_TAKEN);
+    assert_int_equal(admit_n_connections(&here), 1); /* the other one is not ready */
+    shared_set_state(&workers[1], SHARED_READY);
+    assert_int_equal(admit_n_connections(&here), 0);
+    assert_int_equal(admit_n_connections(&there), 1);
+    assert_int_equal(admit_take(&there, 0, 1), ADMIT_TAKEN);
+    assert_int_equal(admit_n_connections(&here), 1);
+    shared_reap(shared, 1);
+    assert_int_equal(admit_n_connections(&here), UINT_MAX);
+}
+
 /* Limits become smaller than what is held. */
 static void test_other_limits(void **state)
 {
@@ -180,9 +199,9 @@ static void test_later_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_limit),      TEST(test_one_key),      TEST(test_shares),
-        TEST(test_few_places), TEST(test_timeouts),     TEST(test_workers),
-        TEST(test_death),      TEST(test_other_limits), TEST(test_later_key),
+        TEST(test_limit),        TEST(test_one_key),   TEST(test_shares), TEST(test_few_places),
+        TEST(test_timeouts),     TEST(test_workers),   TEST(test_death),  TEST(test_connections),
+        TEST(test_other_limits), TEST(test_later_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

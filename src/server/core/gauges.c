@@ -6,7 +6,6 @@
 #include "server/core/server.h"
 
 #include <event2/event.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -253,22 +252,6 @@ static void add_up(struct shared_gauges *sum, const struct shared_gauges *one)
 static bool is_another(const struct server *server, unsigned number)
 {
     return number != server->worker.number && shared_state(server->worker.shared, number) != SHARED_NOBODY;
-}
-
-unsigned gauges_may_accept(void *user)
-{
-    const struct server *server = user;
-    if (!has_company(server))
-        return UINT_MAX;
-    for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++) {
-        struct shared_gauges other = {.n_taken = UINT32_MAX};
-        if (i == server->worker.number || shared_state(server->worker.shared, i) != SHARED_READY)
-            continue;
-        shared_read_gauges(server->worker.shared, i, &other);
-        if (other.n_taken < server->admit.n_taken)
-            return 0;
-    }
-    return 1;
 }
 
 void gauges_sum(struct server *server, struct shared_gauges *sum)

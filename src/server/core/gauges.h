@@ -27,10 +27,6 @@ void gauges_tell(struct server *server);
 /* A request has begun, or is about to end: told now if there are other workers. Nothing after gauges_stop. */
 void gauges_changed(struct server *server);
 
-/* For loop_handlers: as many connections as come where this worker is alone; else one, or none if another one that is ready has
- * fewer requests. */
-unsigned gauges_may_accept(void *server);
-
 /* Reads what costs files of /proc once more: memory, descriptors. Before an answer that shows them. */
 void gauges_refresh(struct server *server);
 

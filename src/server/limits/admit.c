@@ -3,6 +3,8 @@
 
 #include "server/limits/shared.h"
 
+#include <limits.h>
+
 static struct shared_counters *counters(struct admit *admit)
 {
     return shared_counters(admit->worker->shared);
@@ -75,6 +77,18 @@ enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n)
 void admit_give(struct admit *admit, uint32_t key, uint32_t n)
 {
     shared_release(admit->worker, keys_seat(key), n);
+}
+
+unsigned admit_n_connections(const struct admit *admit)
+{
+    const struct shared *shared = admit->worker->shared;
+    uint64_t n_own = shared_held_by_worker(shared, admit->worker->number);
+    if (shared_n_workers(shared) < 2)
+        return UINT_MAX;
+    for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
+        if (shared_state(shared, i) == SHARED_READY && shared_held_by_worker(shared, i) < n_own)
+            return 0;
+    return 1;
 }
 
 void admit_timed_out(struct admit *admit)

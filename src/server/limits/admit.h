@@ -43,6 +43,10 @@ enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n);
 /* Gives back places that admit_take gave. */
 void admit_give(struct admit *admit, uint32_t key, uint32_t n);
 
+/* How many connections may be accepted before anything else is done: UINT_MAX where this worker is alone; else one, or none
+ * if a worker that is ready holds fewer requests. */
+unsigned admit_n_connections(const struct admit *admit);
+
 /* A request is refused because it would wait too long. */
 void admit_too_slow(struct admit *admit);
 

@@ -297,6 +297,11 @@ uint64_t shared_held(const struct shared *shared)
     return n;
 }
 
+uint64_t shared_held_by_worker(const struct shared *shared, unsigned number)
+{
+    return atomic_load(&shared->records[number].n_held);
+}
+
 uint64_t shared_held_by_seat(const struct shared *shared, uint32_t seat)
 {
     uint64_t n = 0;

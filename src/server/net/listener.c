@@ -45,7 +45,8 @@ static void rest(struct loop *loop, double ms)
 /* How many may be accepted in this turn. */
 static unsigned quota(struct loop *loop)
 {
-    unsigned n = loop->handlers.may_accept ? loop->handlers.may_accept(loop->handlers.user) : ACCEPT_AT_ONCE;
+    unsigned n =
+        loop->handlers.n_to_accept ? loop->handlers.n_to_accept(loop->handlers.user) : ACCEPT_AT_ONCE;
     if (!n && loop->has_yielded)
         n = 1;
     return n < ACCEPT_AT_ONCE ? n : ACCEPT_AT_ONCE;

@@ -44,7 +44,7 @@ extern const struct loop_limits loop_default_limits;
 struct loop_handlers {
     /* Of several processes that accept from the same listener: how many connections this one may accept before it does
      * anything else; 0: another one has less to do, and gets a moment. NULL: as many as come. */
-    unsigned (*may_accept)(void *user);
+    unsigned (*n_to_accept)(void *user);
     /* A head has come, its body perhaps not. May answer with exchange_respond, and the body is not read; must keep
      * nothing otherwise. May be NULL. */
     void (*on_head)(struct exchange *exchange, void *user);
