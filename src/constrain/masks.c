@@ -1,0 +1,227 @@
+/* masks.c: see masks.h. */
+#include "constrain/masks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- slots ---------------------------------------------------------------------------------------------------------- */
+
+static int slots_create(struct mask_slots *slots, uint32_t n, uint32_t n_words, uint32_t max_number)
+{
+    *slots = (struct mask_slots){
+        .n = n < UINT16_MAX ? n : UINT16_MAX - 1, .n_words = n_words, .max_number = max_number};
+    slots->words = malloc((size_t)slots->n * n_words * sizeof *slots->words + 1);
+    slots->number = calloc(slots->n, sizeof *slots->number);
+    slots->used = calloc(slots->n, sizeof *slots->used);
+    slots->slot_of = calloc(max_number, sizeof *slots->slot_of);
+    return slots->words && slots->number && slots->used && slots->slot_of ? RUNNEL_OK : RUNNEL_ENOMEM;
+}
+
+static void slots_free(struct mask_slots *slots)
+{
+    free(slots->words);
+    free(slots->number);
+    free(slots->used);
+    free(slots->slot_of);
+}
+
+/* The slot of a number; n: it has none. */
+static uint32_t slots_find(struct mask_slots *slots, uint32_t number)
+{
+    uint32_t slot = slots->slot_of[number];
+    if (!slot)
+        return slots->n;
+    slots->used[slot - 1] = ++slots->now;
+    return slot - 1;
+}
+
+static void slots_drop(struct mask_slots *slots, uint32_t slot)
+{
+    if (slots->number[slot])
+        slots->slot_of[slots->number[slot]] = 0;
+    slots->number[slot] = 0;
+    slots->used[slot] = 0;
+}
+
+/* A slot for a number, in place of the one that was asked for longest ago. */
+static uint32_t slots_take(struct mask_slots *slots, uint32_t number)
+{
+    uint32_t oldest = 0;
+    for (uint32_t i = 1; i < slots->n; i++)
+        if (slots->used[i] < slots->used[oldest])
+            oldest = i;
+    slots_drop(slots, oldest);
+    slots->number[oldest] = number;
+    slots->used[oldest] = ++slots->now;
+    slots->slot_of[number] = (uint16_t)(oldest + 1);
+    return oldest;
+}
+
+static uint32_t *slots_words(const struct mask_slots *slots, uint32_t slot)
+{
+    return slots->words + (size_t)slot * slots->n_words;
+}
+
+/* --- walks ---------------------------------------------------------------------------------------------------------- */
+
+static void allow(uint32_t *words, const struct trie *trie, int32_t token)
+{
+    for (; token >= 0; token = trie->same[token])
+        words[token / 32] |= 1u << (token % 32);
+}
+
+/* Adds the tokens among nodes [from, to), which are whole subtrees side by side, that a text may go on with that is in this
+ * state at their parent. */
+static void walk(struct masks *masks, uint32_t from, uint32_t to, uint32_t state, uint32_t *words)
+{
+    const struct trie *trie = masks->trie;
+    struct stacks *stacks = masks->stacks;
+    uint32_t path[TRIE_DEPTH + 1]; /* the state before the byte of this depth */
+    if (from >= to || state == STATE_DEAD)
+        return;
+    path[trie->nodes[from].depth] = state;
+    for (uint32_t i = from; i < to;) {
+        const struct trie_node *node = &trie->nodes[i];
+        uint32_t next = stacks_next(stacks, path[node->depth], node->byte);
+        if (next == STATE_DEAD) {
+            if (stacks->failed)
+                return;
+            i = node->after;
+            continue;
+        }
+        allow(words, trie, node->token);
+        path[node->depth + 1] = next;
+        i++;
+    }
+}
+
+/* What stays within a terminal, and where it may end. */
+static void walk_inside(struct masks *masks, uint32_t scan, uint32_t slot)
+{
+    const struct trie *trie = masks->trie;
+    struct scanner *scanner = masks->stacks->scanner;
+    uint32_t *words = slots_words(&masks->insides, slot), *exits = masks->exits + (size_t)slot * MAX_EXITS;
+    uint32_t path[TRIE_DEPTH + 1], n_exits = 0;
+    memset(words, 0, masks->insides.n_words * sizeof *words);
+    path[0] = scan;
+    for (uint32_t i = 0; i < trie->n_nodes;) {
+        const struct trie_node *node = &trie->nodes[i];
+        uint32_t next = scanner_next(scanner, path[node->depth], scanner->class_of[node->byte]);
+        if (next == SCAN_DEAD) {
+            i = node->after;
+            continue;
+        }
+        allow(words, trie, node->token);
+        path[node->depth + 1] = next;
+        if (scanner->states[next].accepts && node->after > i + 1) {
+            if (n_exits < MAX_EXITS)
+                exits[n_exits] = i;
+            n_exits++;
+        }
+        i++;
+    }
+    masks->n_exits[slot] = n_exits;
+}
+
+/* The slot of a wide terminal's inside; insides.n: it is not kept. */
+static uint32_t find_inside(struct masks *masks, uint32_t scan)
+{
+    struct mask_slots *slots = &masks->insides;
+    uint32_t slot = slots_find(slots, scan);
+    if (slot == slots->n) {
+        slot = slots_take(slots, scan);
+        walk_inside(masks, scan, slot);
+        if (masks->stacks->scanner->failed || masks->stacks->scanner->exprs->failed) {
+            slots_drop(slots, slot);
+            masks->stacks->failed = "the states of its terminals";
+            return slots->n;
+        }
+    }
+    return masks->n_exits[slot] > MAX_EXITS ? slots->n : slot;
+}
+
+/* A member within a wide terminal. False: it has to be walked. */
+static bool add_wide(struct masks *masks, struct member member, uint32_t *words)
+{
+    const struct trie *trie = masks->trie;
+    if (!masks->stacks->scanner->states[member.scan].is_wide)
+        return false;
+    uint32_t slot = find_inside(masks, member.scan);
+    if (slot == masks->insides.n)
+        return false;
+    const uint32_t *inside = slots_words(&masks->insides, slot),
+                   *exits = masks->exits + (size_t)slot * MAX_EXITS;
+    for (uint32_t i = 0; i < masks->insides.n_words; i++)
+        words[i] |= inside[i];
+    if (!masks->n_exits[slot])
+        return true;
+    uint32_t state = stacks_border(masks->stacks, member.position, member.frames);
+    for (uint32_t i = 0; i < masks->n_exits[slot] && !masks->stacks->failed; i++)
+        walk(masks, exits[i] + 1, trie->nodes[exits[i]].after, state, words);
+    return true;
+}
+
+static void make(struct masks *masks, uint32_t number, uint32_t *words)
+{
+    struct stacks *stacks = masks->stacks;
+    const struct text_state state = stacks->states[number];
+    uint32_t n_narrow = 0;
+    memset(words, 0, masks->whole.n_words * sizeof *words);
+    for (uint32_t i = 0; i < state.n && !stacks->failed; i++) {
+        const struct member member = stacks->members[state.first + i];
+        if (!add_wide(masks, member, words))
+            masks->narrow[n_narrow++] = member;
+    }
+    if (n_narrow && !stacks->failed)
+        walk(masks, 0, masks->trie->n_nodes,
+             n_narrow == state.n ? number : stacks_part(stacks, masks->narrow, n_narrow), words);
+    for (size_t i = 0; state.is_end && i < masks->trie->n_ends; i++)
+        words[masks->trie->ends[i] / 32] |= 1u << (masks->trie->ends[i] % 32);
+}
+
+const uint32_t *masks_get(struct masks *masks, uint32_t state)
+{
+    uint32_t slot = slots_find(&masks->whole, state);
+    if (slot == masks->whole.n) {
+        slot = slots_take(&masks->whole, state);
+        make(masks, state, slots_words(&masks->whole, slot));
+        if (masks->stacks->failed) {
+            slots_drop(&masks->whole, slot);
+            return NULL;
+        }
+    }
+    return slots_words(&masks->whole, slot);
+}
+
+void masks_forget(struct masks *masks)
+{
+    for (uint32_t slot = 0; slot < masks->whole.n; slot++)
+        slots_drop(&masks->whole, slot);
+}
+
+void masks_free(struct masks *masks)
+{
+    slots_free(&masks->whole);
+    slots_free(&masks->insides);
+    free(masks->exits);
+    free(masks->n_exits);
+    free(masks->narrow);
+    *masks = (struct masks){0};
+}
+
+int masks_create(const struct trie *trie, struct stacks *stacks, const struct constrain_limits *limits,
+                 struct masks *masks, runnel_error *error)
+{
+    uint32_t n_words = trie_mask_words(trie);
+    *masks = (struct masks){.trie = trie, .stacks = stacks};
+    int whole = slots_create(&masks->whole, limits->n_masks, n_words, limits->n_states);
+    int insides = slots_create(&masks->insides, limits->n_insides, n_words, stacks->scanner->max);
+    masks->exits = malloc((size_t)masks->insides.n * MAX_EXITS * sizeof *masks->exits);
+    masks->n_exits = calloc(masks->insides.n, sizeof *masks->n_exits);
+    masks->narrow = calloc(stacks->max_found, sizeof *masks->narrow);
+    if (whole || insides || !masks->exits || !masks->n_exits || !masks->narrow) {
+        masks_free(masks);
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the masks of a grammar");
+    }
+    return RUNNEL_OK;
+}
