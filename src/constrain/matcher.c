@@ -1,6 +1,7 @@
 /* matcher.c: see matcher.h. */
 #include "constrain/matcher.h"
 #include "constrain/masks.h"
+#include "constrain/network_left.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -46,6 +47,8 @@ static int compile(struct automaton *automaton, const struct trie *trie, runnel_
     struct grammar *grammar = automaton->grammar;
     const struct constrain_limits *limits = &grammar->limits;
     int code = network_create(grammar, &automaton->network, error);
+    if (!code)
+        code = network_unroll_left(&automaton->network, limits->work, error);
     if (code)
         return code;
     automaton->scanner = scanner_create(grammar->exprs, limits->n_scans);

@@ -1,6 +1,5 @@
-/* network.c: see network.h: from symbols to positions. What begins with itself is network_left.c's. */
+/* network.c: see network.h: from symbols to positions. Rules that begin with themselves are left to network_left.c. */
 #include "constrain/network.h"
-#include "constrain/network_left.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -374,8 +373,6 @@ int network_create(struct grammar *grammar, struct network *network, runnel_erro
         memset(building.first, 0xff, grammar->n_rules * sizeof *building.first);
         code = build(&building, error);
     }
-    if (!code)
-        code = network_unroll_left(network, grammar->limits.work, error);
     free(building.state);
     free(building.rule_expr);
     free(building.symbol_expr);
