@@ -48,10 +48,10 @@ struct constrain_limits {
     uint64_t work_step; /* ... and in one call of a matcher */
 };
 
-/* About 40 MB if all of it is ever touched, with 151,936 tokens. */
+/* About 80 MB if all of it is ever touched, with 151,936 tokens. */
 #define CONSTRAIN_LIMITS                                                                                     \
     {                                                                                                        \
-        .n_exprs = 1u << 17, .n_scans = 1u << 14, .n_frames = 1u << 16, .n_states = 1u << 15,                \
+        .n_exprs = 1u << 18, .n_scans = 1u << 16, .n_frames = 1u << 16, .n_states = 1u << 15,                \
         .n_masks = 256, .n_insides = 128, .n_rules = 1u << 14, .n_nodes = 1u << 17, .work = 20000000,        \
         .work_step = 5000000,                                                                                \
     }
