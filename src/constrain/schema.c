@@ -12,14 +12,9 @@ enum {
     MAX_WORK = 20000000,
 };
 
-uint32_t schema_mark(struct schema *schema, const char *bytes)
-{
-    struct exprs *exprs = schema->exprs;
-    return expr_cat(exprs, schema->space,
-                    expr_cat(exprs, expr_literal(exprs, bytes, strlen(bytes)), schema->space));
-}
-
 /* --- values that are listed ----------------------------------------------------------------------------------------- */
+
+static uint32_t literal_value(struct schema *schema, const struct json *json, bool in_all_ways);
 
 static uint32_t literal_items(struct schema *schema, const struct json *json, bool in_all_ways)
 {
@@ -42,7 +37,8 @@ static uint32_t literal_items(struct schema *schema, const struct json *json, bo
                     expr_cat(exprs, schema->space, expr));
 }
 
-uint32_t literal_value(struct schema *schema, const struct json *json, bool in_all_ways)
+/* A JSON value as a schema writes it; in_all_ways: with whatever could be escaped. */
+static uint32_t literal_value(struct schema *schema, const struct json *json, bool in_all_ways)
 {
     struct exprs *exprs = schema->exprs;
     uint32_t quote = expr_range(exprs, '"', '"');
@@ -204,7 +200,7 @@ static uint32_t value_of_choice(struct schema *schema, const struct rule_list *l
                 rules_add(schema, &branch, list->rules[i]);
         has_more = rule_branch(schema, &choice, which, &branch);
         if (has_more)
-            symbol = either(schema, symbol, schema_value(schema, &branch));
+            symbol = either(schema, symbol, schema->value(schema, &branch));
         rules_free(&branch);
     }
     return symbol;
@@ -260,7 +256,7 @@ static uint32_t add_known(struct schema *schema, struct rule_list *sorted)
     return rule;
 }
 
-uint32_t schema_value(struct schema *schema, struct rule_list *list)
+static uint32_t value_of(struct schema *schema, struct rule_list *list)
 {
     struct rule_list sorted = {0};
     if (!schema_open(schema, list) || !rules_kinds(schema, list))
@@ -301,7 +297,7 @@ static int compile(struct schema *schema)
     schema->name = expr_repeat(exprs, char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON), 0, EXPR_FOREVER);
     schema->string = expr_cat(exprs, quote, expr_cat(exprs, schema->name, quote));
     rules_add(schema, &list, (struct schema_rule){.json = schema->root, .kind = RULE_SCHEMA});
-    uint32_t value = schema_value(schema, &list);
+    uint32_t value = schema->value(schema, &list);
     rules_free(&list);
     if (schema->failed)
         return schema->error->code;
@@ -322,13 +318,18 @@ int schema_grammar(const struct constrain_limits *limits, const char *text, size
     struct json_text json;
     struct grammar *grammar;
     runnel_error found = {0};
-    int code = json_read(text, len, &json, error);
+    int code = json_tree_read(text, len, &json, error);
     if (code)
         return code;
     code = grammar_create(limits, &grammar, error);
     if (!code) {
         struct schema schema = {
-            .root = &json.root, .grammar = grammar, .exprs = grammar->exprs, .error = &found};
+            .root = &json.root,
+            .grammar = grammar,
+            .exprs = grammar->exprs,
+            .error = &found,
+            .value = value_of,
+        };
         code = compile(&schema);
         for (uint32_t i = 0; i < schema.n_known; i++)
             rules_free(&schema.known[i].list);
@@ -340,6 +341,6 @@ int schema_grammar(const struct constrain_limits *limits, const char *text, size
             *out = grammar;
         }
     }
-    json_free(&json);
+    json_tree_free(&json);
     return code;
 }

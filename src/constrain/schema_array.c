@@ -11,7 +11,8 @@ struct array {
 /* "items" is one schema for all, or, before 2020, a list of those of the first ones. */
 static const struct json *prefix_of(const struct json *json)
 {
-    const struct json *prefix = json_member(json, "prefixItems"), *items = json_member(json, "items");
+    const struct json *prefix = json_tree_member(json, "prefixItems"),
+                      *items = json_tree_member(json, "items");
     if (prefix)
         return prefix->kind == JSON_ARRAY ? prefix : NULL;
     return items && items->kind == JSON_ARRAY ? items : NULL;
@@ -62,11 +63,11 @@ static uint32_t item_symbol(struct schema *schema, const struct rule_list *list,
                       (struct schema_rule){.json = &prefix->items[index], .kind = RULE_SCHEMA});
         if (value == prefix || (prefix && index < prefix->n))
             continue;
-        if (rule_is(rule, "additionalItems") && !(prefix && prefix == json_member(rule->json, "items")))
+        if (rule_is(rule, "additionalItems") && !(prefix && prefix == json_tree_member(rule->json, "items")))
             continue; /* it says something beside a list of "items" only */
         rules_add(schema, &item, (struct schema_rule){.json = value, .kind = RULE_SCHEMA});
     }
-    uint32_t symbol = schema_value(schema, &item);
+    uint32_t symbol = schema->value(schema, &item);
     rules_free(&item);
     return symbol;
 }

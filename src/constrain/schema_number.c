@@ -227,7 +227,7 @@ static uint32_t keyword_expr(struct schema *schema, const struct schema_rule *ru
     const struct json *value = rule_value(rule);
     if (is_strict && (value->kind == JSON_TRUE || value->kind == JSON_FALSE) && !rule->is_not)
         return EXPR_ALL; /* before 2017 it says how "minimum" is meant */
-    exclusive = json_member(rule->json, is_lower ? "exclusiveMinimum" : "exclusiveMaximum");
+    exclusive = json_tree_member(rule->json, is_lower ? "exclusiveMinimum" : "exclusiveMaximum");
     is_strict |= exclusive && exclusive->kind == JSON_TRUE;
     if (!read_bound(schema, rule, &decimal))
         return EXPR_ALL;

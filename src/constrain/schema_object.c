@@ -196,12 +196,12 @@ static uint32_t member_value(struct schema *schema, const struct object *object,
     for (uint32_t i = 0; i < object->list->n; i++) {
         const struct schema_rule *rule = &object->list->rules[i];
         const struct json *properties =
-            rule->kind == RULE_KEYWORD ? json_member(rule->json, "properties") : NULL;
-        const struct json *own = name ? json_member_n(properties, name->name, name->len) : NULL;
+            rule->kind == RULE_KEYWORD ? json_tree_member(rule->json, "properties") : NULL;
+        const struct json *own = name ? json_tree_member_n(properties, name->name, name->len) : NULL;
         if (rule_is(rule, "properties") && own)
             add_schema(schema, &value, own, false);
         if (rule_is(rule, "additionalProperties") && !own &&
-            !has_pattern_of(object, matched, json_member(rule->json, "patternProperties")))
+            !has_pattern_of(object, matched, json_tree_member(rule->json, "patternProperties")))
             add_schema(schema, &value, rule_value(rule), false);
         if (rule->kind == RULE_UNLIKE && name && rule_value(rule)->name_len == name->len &&
             !memcmp(rule_value(rule)->name, name->name, name->len))
@@ -210,7 +210,7 @@ static uint32_t member_value(struct schema *schema, const struct object *object,
     for (uint32_t i = 0; i < object->n_patterns; i++)
         if (matched >> i & 1)
             add_schema(schema, &value, object->patterns[i].member, false);
-    uint32_t symbol = schema_value(schema, &value);
+    uint32_t symbol = schema->value(schema, &value);
     rules_free(&value);
     return symbol;
 }

@@ -86,6 +86,13 @@ void schema_fail(struct schema *schema, int code, const char *format, ...)
     error_set(schema->error, code, "schema: %s", message);
 }
 
+uint32_t schema_mark(struct schema *schema, const char *bytes)
+{
+    struct exprs *exprs = schema->exprs;
+    return expr_cat(exprs, schema->space,
+                    expr_cat(exprs, expr_literal(exprs, bytes, strlen(bytes)), schema->space));
+}
+
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule)
 {
     for (uint32_t i = 0; i < list->n; i++)
@@ -175,7 +182,7 @@ static const struct json *follow_pointer(const struct json *json, const char *po
             unsigned long index = strtoul(part, NULL, 10);
             json = part[0] && index < json->n ? &json->items[index] : NULL;
         } else {
-            json = json_member(json, part);
+            json = json_tree_member(json, part);
         }
     }
     return *pointer ? NULL : json;
@@ -184,9 +191,9 @@ static const struct json *follow_pointer(const struct json *json, const char *po
 /* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
 static const struct json *find_named(const struct json *json, const char *name)
 {
-    const struct json *anchor = json_member(json, "$anchor"), *id = json_member(json, "$id");
-    id = id ? id : json_member(json, "id");
-    if ((*name == '#' && json_is(anchor, name + 1)) || json_is(id, name))
+    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
+    id = id ? id : json_tree_member(json, "id");
+    if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
         return json;
     for (uint32_t i = 0; i < json->n; i++) {
         const struct json *found = find_named(&json->items[i], name);
@@ -198,9 +205,9 @@ static const struct json *find_named(const struct json *json, const char *name)
 
 static const struct json *find_reference(struct schema *schema, const struct json *value)
 {
-    const struct json *id = json_member(schema->root, "$id"), *found = NULL;
+    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
     const char *reference = value->kind == JSON_STRING ? value->text : "";
-    id = id ? id : json_member(schema->root, "id");
+    id = id ? id : json_tree_member(schema->root, "id");
     if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
         (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
         reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
@@ -360,7 +367,7 @@ bool rule_is_choice(const struct schema_rule *rule)
 static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                          struct rule_list *branch)
 {
-    const struct json *then = json_member(rule->json, which ? "else" : "then");
+    const struct json *then = json_tree_member(rule->json, which ? "else" : "then");
     if (which > 1)
         return false;
     add_schema(schema, branch, rule_value(rule), which);
@@ -386,8 +393,8 @@ static unsigned kinds_of(struct schema *schema, const struct json *json)
 /* Where a $ref alone leads. */
 static const struct json *seen_through(struct schema *schema, const struct json *json)
 {
-    for (unsigned i = 0; i < 16 && json_member(json, "$ref") && !schema->failed; i++)
-        json = find_reference(schema, json_member(json, "$ref"));
+    for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
+        json = find_reference(schema, json_tree_member(json, "$ref"));
     return json;
 }
 
@@ -402,11 +409,11 @@ static bool names_member(const struct json *required, const struct json *member)
 
 static bool allows_value(const struct json *json, const struct json *value)
 {
-    const struct json *constant = json_member(json, "const"), *values = json_member(json, "enum");
+    const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
     if (constant)
-        return json_equal(constant, value);
+        return json_tree_equal(constant, value);
     for (uint32_t i = 0; values && i < values->n; i++)
-        if (json_equal(&values->items[i], value))
+        if (json_tree_equal(&values->items[i], value))
             return true;
     return !values;
 }
@@ -414,8 +421,8 @@ static bool allows_value(const struct json *json, const struct json *value)
 /* Both list their values, and have none in common. */
 static bool values_differ(const struct json *one, const struct json *other)
 {
-    const struct json *constant = json_member(one, "const"), *values = json_member(one, "enum");
-    if (!json_member(other, "const") && !json_member(other, "enum"))
+    const struct json *constant = json_tree_member(one, "const"), *values = json_tree_member(one, "enum");
+    if (!json_tree_member(other, "const") && !json_tree_member(other, "enum"))
         return false;
     if (constant)
         return !allows_value(other, constant);
@@ -436,13 +443,13 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
         return true;
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
-    const struct json *properties = json_member(one, "properties");
+    const struct json *properties = json_tree_member(one, "properties");
     for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
         const struct json *member = &properties->items[i];
         const struct json *twin =
-            json_member_n(json_member(other, "properties"), member->name, member->name_len);
-        if (twin && names_member(json_member(one, "required"), member) &&
-            names_member(json_member(other, "required"), twin) &&
+            json_tree_member_n(json_tree_member(other, "properties"), member->name, member->name_len);
+        if (twin && names_member(json_tree_member(one, "required"), member) &&
+            names_member(json_tree_member(other, "required"), twin) &&
             (values_differ(member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
             return true;
     }
@@ -525,7 +532,7 @@ static unsigned kind_named(struct schema *schema, const struct json *name)
                  {"number", VALUE_NUMBER}, {"string", VALUE_STRING}, {"array", VALUE_ARRAY},
                  {"object", VALUE_OBJECT}, {"any", VALUE_ANY}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (json_is(name, names[i].name))
+        if (json_tree_is(name, names[i].name))
             return names[i].kinds;
     schema_fail(schema, RUNNEL_EINVAL, "type: '%.50s' is none", name->kind == JSON_STRING ? name->text : "");
     return 0;

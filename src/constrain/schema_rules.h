@@ -8,7 +8,7 @@
 #define RUNNEL_CONSTRAIN_SCHEMA_RULES_H
 
 #include "constrain/grammar.h"
-#include "constrain/json.h"
+#include "constrain/json_tree.h"
 
 enum value_kinds {
     VALUE_NULL = 1,
@@ -60,13 +60,17 @@ struct schema {
     uint64_t work;
     bool failed;
     runnel_error *error;
+    /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
+     * arrays and objects, and they it. */
+    uint32_t (*value)(struct schema *schema, struct rule_list *list);
 };
 
 /* The first error counts. */
 void schema_fail(struct schema *schema, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* schema_rules.c */
+/* schema_rules.c. What separates: white space, these bytes, white space. */
+uint32_t schema_mark(struct schema *schema, const char *bytes);
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule);
 void rules_add_all(struct schema *schema, struct rule_list *list, const struct rule_list *other);
 void rules_free(struct rule_list *list);
@@ -83,11 +87,6 @@ bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t
 /* The kinds of values that a list leaves. */
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list);
 
-/* schema.c: a symbol for the values that fulfil a list, which is used up; 0: there is none. */
-uint32_t schema_value(struct schema *schema, struct rule_list *list);
-/* What separates: white space, these bytes, white space. */
-uint32_t schema_mark(struct schema *schema, const char *bytes);
-
 /* schema_string.c: the expression of a text as a JSON string without its quotes; in_all_ways: with whatever could be escaped. */
 uint32_t string_literal(struct schema *schema, const char *text, size_t len, bool in_all_ways);
 /* What may stand between the quotes of a string that fulfils the list; *is_free: anything. */
@@ -98,9 +97,6 @@ uint32_t string_pattern(struct schema *schema, const char *keyword, const char *
 bool string_matches(struct schema *schema, uint32_t expr, const char *text, size_t len);
 /* One of the strings of an array, without its quotes, in all ways. */
 uint32_t string_choice(struct schema *schema, const struct json *values);
-/* A JSON value as a schema writes it. */
-uint32_t literal_value(struct schema *schema, const struct json *json, bool in_all_ways);
-
 /* schema_number.c: integers, or numbers, that fulfil the list. */
 uint32_t number_expr(struct schema *schema, const struct rule_list *list, unsigned kinds);
 /* A non-negative integer of a keyword. */

@@ -141,7 +141,7 @@ uint32_t string_choice(struct schema *schema, const struct json *values)
 static uint32_t format_expr(struct schema *schema, const struct json *value)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        if (!json_is(value, formats[i].name))
+        if (!json_tree_is(value, formats[i].name))
             continue;
         if (formats[i].pattern[0])
             return pattern_expr(schema, "format", formats[i].pattern, strlen(formats[i].pattern), true);

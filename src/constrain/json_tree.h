@@ -1,8 +1,8 @@
-/* json.h: a JSON text as a tree, members in their order and numbers as they were written: what schema.c reads.
+/* json_tree.h: a JSON text as a tree, members in their order and numbers as they were written: what schema.c reads.
  *
  * A tree belongs to its json_text. Nesting and size are bounded. One thread. */
-#ifndef RUNNEL_CONSTRAIN_JSON_H
-#define RUNNEL_CONSTRAIN_JSON_H
+#ifndef RUNNEL_CONSTRAIN_JSON_TREE_H
+#define RUNNEL_CONSTRAIN_JSON_TREE_H
 
 #include "base/error.h"
 
@@ -39,14 +39,14 @@ struct json_text {
     struct json_block *blocks;
 };
 
-int json_read(const char *text, size_t len, struct json_text *json, runnel_error *error);
-void json_free(struct json_text *json);
+int json_tree_read(const char *text, size_t len, struct json_text *json, runnel_error *error);
+void json_tree_free(struct json_text *json);
 
 /* The last member of this name; NULL: there is none, or it is no object. */
-const struct json *json_member(const struct json *json, const char *name);
-const struct json *json_member_n(const struct json *json, const char *name, size_t len);
-bool json_is(const struct json *json, const char *string);
+const struct json *json_tree_member(const struct json *json, const char *name);
+const struct json *json_tree_member_n(const struct json *json, const char *name, size_t len);
+bool json_tree_is(const struct json *json, const char *string);
 /* The same value, as JSON Schema compares: objects in any order; numbers as they are written. */
-bool json_equal(const struct json *one, const struct json *other);
+bool json_tree_equal(const struct json *one, const struct json *other);
 
 #endif

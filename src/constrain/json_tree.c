@@ -1,5 +1,5 @@
-/* json.c: see json.h. */
-#include "constrain/json.h"
+/* json_tree.c: see json_tree.h. */
+#include "constrain/json_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct json_reader {
     runnel_error *error;
 };
 
-void json_free(struct json_text *json)
+void json_tree_free(struct json_text *json)
 {
     while (json->blocks) {
         struct json_block *next = json->blocks->next;
@@ -260,7 +260,7 @@ static int read_value(struct json_reader *reader, struct json *value)
     return RUNNEL_OK;
 }
 
-int json_read(const char *text, size_t len, struct json_text *json, runnel_error *error)
+int json_tree_read(const char *text, size_t len, struct json_text *json, runnel_error *error)
 {
     struct json_reader reader = {.text = text, .len = len, .json = json, .error = error};
     *json = (struct json_text){0};
@@ -269,11 +269,11 @@ int json_read(const char *text, size_t len, struct json_text *json, runnel_error
     if (!code && reader.at < len)
         code = fail(&reader, "something follows behind the value");
     if (code)
-        json_free(json);
+        json_tree_free(json);
     return code;
 }
 
-const struct json *json_member_n(const struct json *json, const char *name, size_t len)
+const struct json *json_tree_member_n(const struct json *json, const char *name, size_t len)
 {
     if (!json || json->kind != JSON_OBJECT)
         return NULL;
@@ -283,28 +283,28 @@ const struct json *json_member_n(const struct json *json, const char *name, size
     return NULL;
 }
 
-const struct json *json_member(const struct json *json, const char *name)
+const struct json *json_tree_member(const struct json *json, const char *name)
 {
-    return json_member_n(json, name, strlen(name));
+    return json_tree_member_n(json, name, strlen(name));
 }
 
-bool json_is(const struct json *json, const char *string)
+bool json_tree_is(const struct json *json, const char *string)
 {
     return json && json->kind == JSON_STRING && json->len == strlen(string) &&
            !memcmp(json->text, string, json->len);
 }
 
-bool json_equal(const struct json *one, const struct json *other)
+bool json_tree_equal(const struct json *one, const struct json *other)
 {
     if (one->kind != other->kind || one->n != other->n)
         return false;
     if (one->kind == JSON_NUMBER || one->kind == JSON_STRING)
         return one->len == other->len && !memcmp(one->text, other->text, one->len);
     for (uint32_t i = 0; i < one->n; i++) {
-        const struct json *match = one->kind == JSON_ARRAY
-                                       ? &other->items[i]
-                                       : json_member_n(other, one->items[i].name, one->items[i].name_len);
-        if (!match || !json_equal(&one->items[i], match))
+        const struct json *match =
+            one->kind == JSON_ARRAY ? &other->items[i]
+                                    : json_tree_member_n(other, one->items[i].name, one->items[i].name_len);
+        if (!match || !json_tree_equal(&one->items[i], match))
             return false;
     }
     return true;
