@@ -64,24 +64,101 @@ static uint32_t *slots_words(const struct mask_slots *slots, uint32_t slot)
 
 /* --- walks ---------------------------------------------------------------------------------------------------------- */
 
-static void allow(uint32_t *words, const struct trie *trie, int32_t token)
+/* Whether a terminal's state is free: any character that JSON does not escape leads back to it, and it does not end there. So any number of
+ * them may come, and all tokens of TRIE_CHARS. */
+enum freedom {
+    FREEDOM_UNKNOWN,
+    FREE,
+    NOT_FREE,
+};
+
+static uint32_t next_scan(struct scanner *scanner, uint32_t scan, unsigned byte)
 {
-    for (; token >= 0; token = trie->same[token])
-        words[token / 32] |= 1u << (token % 32);
+    return scanner_next(scanner, scan, scanner->class_of[byte]);
 }
 
-/* Adds the tokens among nodes [from, to), which are whole subtrees side by side, that a text may go on with that is in this
- * state at their parent. */
-static void walk(struct masks *masks, uint32_t from, uint32_t to, uint32_t state, uint32_t *words)
+/* Every way of ending a character leads to `home`: n more bytes from `from` on, of which the next is least to most. */
+static bool leads_home(struct scanner *scanner, uint32_t from, unsigned least, unsigned most, unsigned n,
+                       uint32_t home)
 {
-    const struct trie *trie = masks->trie;
+    uint32_t before = SCAN_DEAD;
+    for (unsigned byte = least; byte <= most; byte++) {
+        uint32_t next = next_scan(scanner, from, byte);
+        if (next == SCAN_DEAD)
+            return false;
+        if (next != before && (n == 1 ? next != home : !leads_home(scanner, next, 0x80, 0xbf, n - 1, home)))
+            return false;
+        before = next;
+    }
+    return true;
+}
+
+static bool finds_free(struct scanner *scanner, uint32_t scan)
+{
+    if (scanner->states[scan].accepts)
+        return false;
+    for (unsigned byte = 0x20; byte < 0x80; byte++)
+        if (byte != '"' && byte != '\\' && next_scan(scanner, scan, byte) != scan)
+            return false;
+    for (unsigned lead = 0xc2; lead < 0xf5; lead++) {
+        unsigned least = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+        unsigned most = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+        uint32_t next = next_scan(scanner, scan, lead);
+        if (next == SCAN_DEAD || !leads_home(scanner, next, least, most,
+                                             lead < 0xe0   ? 1
+                                             : lead < 0xf0 ? 2
+                                                           : 3,
+                                             scan))
+            return false;
+    }
+    return true;
+}
+
+static bool is_free(struct masks *masks, uint32_t scan)
+{
+    struct scanner *scanner = masks->stacks->scanner;
+    if (masks->freedom[scan] == FREEDOM_UNKNOWN) {
+        bool found = finds_free(scanner, scan);
+        if (scanner->failed || scanner->exprs->failed)
+            return false;
+        masks->freedom[scan] = found ? FREE : NOT_FREE;
+    }
+    return masks->freedom[scan] == FREE;
+}
+
+/* A text's state is free if it is within one terminal alone whose state is. */
+static bool is_free_state(struct masks *masks, uint32_t number)
+{
+    const struct text_state *state = &masks->stacks->states[number];
+    return state->n == 1 && !state->is_end && is_free(masks, masks->stacks->members[state->first].scan);
+}
+
+/* The tokens of a part from number `from` to `to` in its order. */
+static void allow(uint32_t *words, const struct trie_part *part, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        words[part->order[i] / 32] |= 1u << (part->order[i] % 32);
+}
+
+static void allow_all_chars(const struct masks *masks, uint32_t *words)
+{
+    for (uint32_t i = 0; i < masks->whole.n_words; i++)
+        words[i] |= masks->trie->all_chars[i];
+}
+
+/* Adds the tokens among nodes [from, to) of a part, which are whole subtrees side by side, that a text may go on with that is
+ * in this state at their parent. */
+static void walk(struct masks *masks, unsigned which, uint32_t from, uint32_t to, uint32_t state,
+                 uint32_t *words)
+{
+    const struct trie_part *part = &masks->trie->parts[which];
     struct stacks *stacks = masks->stacks;
     uint32_t path[TRIE_DEPTH + 1]; /* the state before the byte of this depth */
     if (from >= to || state == STATE_DEAD)
         return;
-    path[trie->nodes[from].depth] = state;
+    path[part->nodes[from].depth] = state;
     for (uint32_t i = from; i < to;) {
-        const struct trie_node *node = &trie->nodes[i];
+        const struct trie_node *node = &part->nodes[i];
         uint32_t next = stacks_next(stacks, path[node->depth], node->byte);
         if (next == STATE_DEAD) {
             if (stacks->failed)
@@ -89,38 +166,70 @@ static void walk(struct masks *masks, uint32_t from, uint32_t to, uint32_t state
             i = node->after;
             continue;
         }
-        allow(words, trie, node->token);
+        if (which == TRIE_CHARS && node->ends_a_char && node->after > i + 1 && is_free_state(masks, next)) {
+            allow(words, part, node->first, part->nodes[node->after].first);
+            i = node->after;
+            continue;
+        }
+        allow(words, part, node->first, node->first + node->n_own);
         path[node->depth + 1] = next;
         i++;
     }
 }
 
-/* What stays within a terminal, and where it may end. */
-static void walk_inside(struct masks *masks, uint32_t scan, uint32_t slot)
+/* From the beginning of a token. */
+static void walk_all(struct masks *masks, uint32_t state, uint32_t *words)
 {
     const struct trie *trie = masks->trie;
+    if (is_free_state(masks, state))
+        allow_all_chars(masks, words);
+    else
+        walk(masks, TRIE_CHARS, 0, trie->parts[TRIE_CHARS].n_nodes, state, words);
+    walk(masks, TRIE_OTHERS, 0, trie->parts[TRIE_OTHERS].n_nodes, state, words);
+}
+
+/* What stays within a terminal, and where it may end, of one part. */
+static void walk_inside(struct masks *masks, unsigned which, uint32_t scan, uint32_t slot)
+{
+    const struct trie_part *part = &masks->trie->parts[which];
     struct scanner *scanner = masks->stacks->scanner;
     uint32_t *words = slots_words(&masks->insides, slot), *exits = masks->exits + (size_t)slot * MAX_EXITS;
-    uint32_t path[TRIE_DEPTH + 1], n_exits = 0;
-    memset(words, 0, masks->insides.n_words * sizeof *words);
+    uint32_t path[TRIE_DEPTH + 1], n_exits = masks->n_exits[slot];
     path[0] = scan;
-    for (uint32_t i = 0; i < trie->n_nodes;) {
-        const struct trie_node *node = &trie->nodes[i];
-        uint32_t next = scanner_next(scanner, path[node->depth], scanner->class_of[node->byte]);
+    for (uint32_t i = 0; i < part->n_nodes;) {
+        const struct trie_node *node = &part->nodes[i];
+        uint32_t next = next_scan(scanner, path[node->depth], node->byte);
         if (next == SCAN_DEAD) {
             i = node->after;
             continue;
         }
-        allow(words, trie, node->token);
+        if (which == TRIE_CHARS && node->ends_a_char && node->after > i + 1 && is_free(masks, next)) {
+            allow(words, part, node->first, part->nodes[node->after].first);
+            i = node->after;
+            continue;
+        }
+        allow(words, part, node->first, node->first + node->n_own);
         path[node->depth + 1] = next;
         if (scanner->states[next].accepts && node->after > i + 1) {
             if (n_exits < MAX_EXITS)
-                exits[n_exits] = i;
+                exits[n_exits] = which == TRIE_OTHERS ? i | EXIT_OF_OTHERS : i;
             n_exits++;
         }
         i++;
     }
     masks->n_exits[slot] = n_exits;
+}
+
+static void make_inside(struct masks *masks, uint32_t scan, uint32_t slot)
+{
+    uint32_t *words = slots_words(&masks->insides, slot);
+    memset(words, 0, masks->insides.n_words * sizeof *words);
+    masks->n_exits[slot] = 0;
+    if (is_free(masks, scan))
+        allow_all_chars(masks, words);
+    else
+        walk_inside(masks, TRIE_CHARS, scan, slot);
+    walk_inside(masks, TRIE_OTHERS, scan, slot);
 }
 
 /* The slot of a wide terminal's inside; insides.n: it is not kept. */
@@ -130,7 +239,7 @@ static uint32_t find_inside(struct masks *masks, uint32_t scan)
     uint32_t slot = slots_find(slots, scan);
     if (slot == slots->n) {
         slot = slots_take(slots, scan);
-        walk_inside(masks, scan, slot);
+        make_inside(masks, scan, slot);
         if (masks->stacks->scanner->failed || masks->stacks->scanner->exprs->failed) {
             slots_drop(slots, slot);
             masks->stacks->failed = "the states of its terminals";
@@ -156,8 +265,11 @@ static bool add_wide(struct masks *masks, struct member member, uint32_t *words)
     if (!masks->n_exits[slot])
         return true;
     uint32_t state = stacks_border(masks->stacks, member.position, member.frames);
-    for (uint32_t i = 0; i < masks->n_exits[slot] && !masks->stacks->failed; i++)
-        walk(masks, exits[i] + 1, trie->nodes[exits[i]].after, state, words);
+    for (uint32_t i = 0; i < masks->n_exits[slot] && !masks->stacks->failed; i++) {
+        unsigned which = exits[i] & EXIT_OF_OTHERS ? TRIE_OTHERS : TRIE_CHARS;
+        uint32_t node = exits[i] & ~EXIT_OF_OTHERS;
+        walk(masks, which, node + 1, trie->parts[which].nodes[node].after, state, words);
+    }
     return true;
 }
 
@@ -173,8 +285,7 @@ static void make(struct masks *masks, uint32_t number, uint32_t *words)
             masks->narrow[n_narrow++] = member;
     }
     if (n_narrow && !stacks->failed)
-        walk(masks, 0, masks->trie->n_nodes,
-             n_narrow == state.n ? number : stacks_part(stacks, masks->narrow, n_narrow), words);
+        walk_all(masks, n_narrow == state.n ? number : stacks_part(stacks, masks->narrow, n_narrow), words);
     for (size_t i = 0; state.is_end && i < masks->trie->n_ends; i++)
         words[masks->trie->ends[i] / 32] |= 1u << (masks->trie->ends[i] % 32);
 }
@@ -205,6 +316,7 @@ void masks_free(struct masks *masks)
     slots_free(&masks->insides);
     free(masks->exits);
     free(masks->n_exits);
+    free(masks->freedom);
     free(masks->narrow);
     *masks = (struct masks){0};
 }
@@ -218,8 +330,9 @@ int masks_create(const struct trie *trie, struct stacks *stacks, const struct co
     int insides = slots_create(&masks->insides, limits->n_insides, n_words, stacks->scanner->max);
     masks->exits = malloc((size_t)masks->insides.n * MAX_EXITS * sizeof *masks->exits);
     masks->n_exits = calloc(masks->insides.n, sizeof *masks->n_exits);
+    masks->freedom = calloc(stacks->scanner->max, sizeof *masks->freedom);
     masks->narrow = calloc(stacks->max_found, sizeof *masks->narrow);
-    if (whole || insides || !masks->exits || !masks->n_exits || !masks->narrow) {
+    if (whole || insides || !masks->exits || !masks->n_exits || !masks->freedom || !masks->narrow) {
         masks_free(masks);
         return error_set(error, RUNNEL_ENOMEM, "no memory for the masks of a grammar");
     }

@@ -13,6 +13,8 @@ enum {
     MAX_EXITS = 1 << 14, /* of a wide terminal; with more, its inside is not kept */
 };
 
+#define EXIT_OF_OTHERS 0x80000000u /* the node is one of TRIE_OTHERS */
+
 /* Slots, found by a number. */
 struct mask_slots {
     uint32_t *words;   /* [n, n_words] */
@@ -28,9 +30,10 @@ struct masks {
     struct stacks *stacks;
     struct mask_slots whole;   /* by state */
     struct mask_slots insides; /* by scanner's state */
-    uint32_t *exits;           /* [insides.n, MAX_EXITS] nodes at which the terminal may end */
-    uint32_t *n_exits;         /* [insides.n] more than MAX_EXITS: too many */
-    struct member *narrow;     /* [stacks->max_found] members that are walked together */
+    uint32_t *exits;   /* [insides.n, MAX_EXITS] nodes at which the terminal may end; with EXIT_OF_OTHERS */
+    uint32_t *n_exits; /* [insides.n] more than MAX_EXITS: too many */
+    uint8_t *freedom;  /* [scanner->max] of a scanner's state, see masks.c */
+    struct member *narrow; /* [stacks->max_found] members that are walked together */
 };
 
 int masks_create(const struct trie *trie, struct stacks *stacks, const struct constrain_limits *limits,

@@ -1,7 +1,9 @@
-/* trie.h: the tokens of a vocabulary as a trie, in the order in which it is walked.
+/* trie.h: the tokens of a vocabulary as tries, in the order in which they are walked.
  *
  * Made once for a model, and never changed: any number of threads read it. Nodes lie in depth-first order, so a walk goes
- * through the array, and a subtree is left out by one jump. */
+ * through the array, and a subtree is left out by one jump. The tokens lie in the same order, so those of a subtree are a
+ * piece of an array. Tokens of whole characters that a JSON string holds as they are (no quote, no backslash, no control
+ * character) are a trie of their own: where any such text may come, all of them may, and none is looked at. */
 #ifndef RUNNEL_CONSTRAIN_TRIE_H
 #define RUNNEL_CONSTRAIN_TRIE_H
 
@@ -22,15 +24,29 @@ struct trie_token {
 
 struct trie_node {
     uint32_t after; /* the first node that is not below this one */
-    int32_t token;  /* that ends here; -1: none */
+    uint32_t n_own; /* tokens that end here: of the same bytes */
+    uint32_t first; /* in order: of the tokens that end here or below */
     uint8_t byte;
-    uint8_t depth; /* of its byte, from 0 on */
+    uint8_t depth;    /* of its byte, from 0 on */
+    bool ends_a_char; /* the last byte of a character, if all of the trie are whole ones */
+};
+
+enum {
+    TRIE_CHARS,  /* whole characters that a JSON string holds as they are */
+    TRIE_OTHERS, /* all other tokens */
+    TRIE_PARTS,
+};
+
+struct trie_part {
+    struct trie_node *nodes; /* [n_nodes + 1] the last one is behind all, for its `first` */
+    uint32_t n_nodes;
+    int32_t *order; /* [n_order] its tokens */
+    uint32_t n_order;
 };
 
 struct trie {
-    struct trie_node *nodes;
-    uint32_t n_nodes;
-    int32_t *same;             /* [n_tokens] another token with the same bytes; -1: none */
+    struct trie_part parts[TRIE_PARTS];
+    uint32_t *all_chars;       /* [trie_mask_words] the tokens of TRIE_CHARS */
     struct trie_token *tokens; /* [n_tokens]; their bytes lie in bytes */
     char *bytes;
     uint32_t n_tokens;
