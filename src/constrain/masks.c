@@ -64,13 +64,10 @@ static uint32_t *slots_words(const struct mask_slots *slots, uint32_t slot)
 
 /* --- walks ---------------------------------------------------------------------------------------------------------- */
 
-/* Whether a terminal's state is free: any character that JSON does not escape leads back to it, and it does not end there. So any number of
- * them may come, and all tokens of TRIE_CHARS. */
-enum freedom {
-    FREEDOM_UNKNOWN,
-    FREE,
-    NOT_FREE,
-};
+/* How many characters may come in a terminal's state, of those that JSON does not escape, whichever they are, without the
+ * terminal ending: FREE_FOREVER if they lead back to it. So tokens of TRIE_CHARS may come that are no longer. freedom holds it plus
+ * one; 0: not looked at. */
+#define FREE_FOREVER (UINT16_MAX - 1)
 
 static uint32_t next_scan(struct scanner *scanner, uint32_t scan, unsigned byte)
 {
@@ -114,23 +111,37 @@ static bool finds_free(struct scanner *scanner, uint32_t scan)
     return true;
 }
 
-static bool is_free(struct masks *masks, uint32_t scan)
+/* Counted characters and something behind them. */
+static uint16_t counted_chars(const struct masks *masks, uint32_t scan)
 {
-    struct scanner *scanner = masks->stacks->scanner;
-    if (masks->freedom[scan] == FREEDOM_UNKNOWN) {
-        bool found = finds_free(scanner, scan);
-        if (scanner->failed || scanner->exprs->failed)
-            return false;
-        masks->freedom[scan] = found ? FREE : NOT_FREE;
-    }
-    return masks->freedom[scan] == FREE;
+    const struct exprs *exprs = masks->stacks->scanner->exprs;
+    const struct expr *expr = &exprs->exprs[masks->stacks->scanner->states[scan].expr];
+    const struct expr *repeat = expr->kind == EXPR_IS_CAT ? &exprs->exprs[expr->a] : expr;
+    if (!masks->any_char || expr->kind != EXPR_IS_CAT || expr_is_nullable(exprs, expr->b) ||
+        repeat->kind != EXPR_IS_REPEAT || repeat->a != masks->any_char)
+        return 0;
+    return repeat->n < FREE_FOREVER ? (uint16_t)repeat->n : FREE_FOREVER;
 }
 
-/* A text's state is free if it is within one terminal alone whose state is. */
-static bool is_free_state(struct masks *masks, uint32_t number)
+static uint16_t free_chars(struct masks *masks, uint32_t scan)
+{
+    struct scanner *scanner = masks->stacks->scanner;
+    if (!masks->freedom[scan]) {
+        uint16_t counted = counted_chars(masks, scan);
+        if (!counted && finds_free(scanner, scan))
+            counted = FREE_FOREVER;
+        if (scanner->failed || scanner->exprs->failed)
+            return 0;
+        masks->freedom[scan] = (uint16_t)(counted + 1);
+    }
+    return (uint16_t)(masks->freedom[scan] - 1);
+}
+
+/* The same of a text's state: those of its terminal, if it is within one alone. */
+static uint16_t free_chars_of(struct masks *masks, uint32_t number)
 {
     const struct text_state *state = &masks->stacks->states[number];
-    return state->n == 1 && !state->is_end && is_free(masks, masks->stacks->members[state->first].scan);
+    return state->n == 1 && !state->is_end ? free_chars(masks, masks->stacks->members[state->first].scan) : 0;
 }
 
 /* The tokens of a part from number `from` to `to` in its order. */
@@ -166,7 +177,8 @@ static void walk(struct masks *masks, unsigned which, uint32_t from, uint32_t to
             i = node->after;
             continue;
         }
-        if (which == TRIE_CHARS && node->ends_a_char && node->after > i + 1 && is_free_state(masks, next)) {
+        if (which == TRIE_CHARS && node->ends_a_char && node->n_below &&
+            node->n_below <= free_chars_of(masks, next)) {
             allow(words, part, node->first, part->nodes[node->after].first);
             i = node->after;
             continue;
@@ -181,7 +193,7 @@ static void walk(struct masks *masks, unsigned which, uint32_t from, uint32_t to
 static void walk_all(struct masks *masks, uint32_t state, uint32_t *words)
 {
     const struct trie *trie = masks->trie;
-    if (is_free_state(masks, state))
+    if (free_chars_of(masks, state) >= trie->parts[TRIE_CHARS].n_chars)
         allow_all_chars(masks, words);
     else
         walk(masks, TRIE_CHARS, 0, trie->parts[TRIE_CHARS].n_nodes, state, words);
@@ -203,7 +215,8 @@ static void walk_inside(struct masks *masks, unsigned which, uint32_t scan, uint
             i = node->after;
             continue;
         }
-        if (which == TRIE_CHARS && node->ends_a_char && node->after > i + 1 && is_free(masks, next)) {
+        if (which == TRIE_CHARS && node->ends_a_char && node->n_below &&
+            node->n_below <= free_chars(masks, next)) {
             allow(words, part, node->first, part->nodes[node->after].first);
             i = node->after;
             continue;
@@ -225,7 +238,7 @@ static void make_inside(struct masks *masks, uint32_t scan, uint32_t slot)
     uint32_t *words = slots_words(&masks->insides, slot);
     memset(words, 0, masks->insides.n_words * sizeof *words);
     masks->n_exits[slot] = 0;
-    if (is_free(masks, scan))
+    if (free_chars(masks, scan) >= masks->trie->parts[TRIE_CHARS].n_chars)
         allow_all_chars(masks, words);
     else
         walk_inside(masks, TRIE_CHARS, scan, slot);
@@ -321,11 +334,11 @@ void masks_free(struct masks *masks)
     *masks = (struct masks){0};
 }
 
-int masks_create(const struct trie *trie, struct stacks *stacks, const struct constrain_limits *limits,
-                 struct masks *masks, runnel_error *error)
+int masks_create(const struct trie *trie, struct stacks *stacks, uint32_t any_char,
+                 const struct constrain_limits *limits, struct masks *masks, runnel_error *error)
 {
     uint32_t n_words = trie_mask_words(trie);
-    *masks = (struct masks){.trie = trie, .stacks = stacks};
+    *masks = (struct masks){.trie = trie, .stacks = stacks, .any_char = any_char};
     int whole = slots_create(&masks->whole, limits->n_masks, n_words, limits->n_states);
     int insides = slots_create(&masks->insides, limits->n_insides, n_words, stacks->scanner->max);
     masks->exits = malloc((size_t)masks->insides.n * MAX_EXITS * sizeof *masks->exits);

@@ -28,16 +28,18 @@ struct mask_slots {
 struct masks {
     const struct trie *trie;
     struct stacks *stacks;
+    uint32_t any_char;         /* expression; 0: none */
     struct mask_slots whole;   /* by state */
     struct mask_slots insides; /* by scanner's state */
     uint32_t *exits;   /* [insides.n, MAX_EXITS] nodes at which the terminal may end; with EXIT_OF_OTHERS */
     uint32_t *n_exits; /* [insides.n] more than MAX_EXITS: too many */
-    uint8_t *freedom;  /* [scanner->max] of a scanner's state, see masks.c */
+    uint16_t *freedom; /* [scanner->max] of a scanner's state, see masks.c */
     struct member *narrow; /* [stacks->max_found] members that are walked together */
 };
 
-int masks_create(const struct trie *trie, struct stacks *stacks, const struct constrain_limits *limits,
-                 struct masks *masks, runnel_error *error);
+/* any_char: of the grammar. */
+int masks_create(const struct trie *trie, struct stacks *stacks, uint32_t any_char,
+                 const struct constrain_limits *limits, struct masks *masks, runnel_error *error);
 void masks_free(struct masks *masks);
 /* The mask of a state, valid until the next call; NULL: stacks->failed says why. */
 const uint32_t *masks_get(struct masks *masks, uint32_t state);

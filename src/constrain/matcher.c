@@ -58,7 +58,7 @@ static int compile(struct automaton *automaton, const struct trie *trie, runnel_
     if (!code)
         code = stacks_create(&automaton->network, automaton->scanner, limits, &automaton->stacks, error);
     if (!code)
-        code = masks_create(trie, &automaton->stacks, limits, &automaton->masks, error);
+        code = masks_create(trie, &automaton->stacks, grammar->any_char, limits, &automaton->masks, error);
     return code;
 }
 

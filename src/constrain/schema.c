@@ -295,6 +295,7 @@ static int compile(struct schema *schema)
     byte_set_add(&space, '\r', '\r');
     schema->space = expr_repeat(exprs, expr_bytes(exprs, &space), 0, SCHEMA_SPACES);
     schema->name = expr_repeat(exprs, char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON), 0, EXPR_FOREVER);
+    grammar->any_char = char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON);
     schema->string = expr_cat(exprs, quote, expr_cat(exprs, schema->name, quote));
     rules_add(schema, &list, (struct schema_rule){.json = schema->root, .kind = RULE_SCHEMA});
     uint32_t value = schema->value(schema, &list);

@@ -67,6 +67,21 @@ static void build(const struct trie *trie, struct trie_part *part)
     nodes[part->n_nodes] = (struct trie_node){.after = part->n_nodes, .first = part->n_order};
 }
 
+/* How many characters there are below each node. From the last node on: those of a depth are brothers until one above comes. */
+static void count_chars(struct trie_part *part)
+{
+    uint16_t most[TRIE_DEPTH + 1] = {0};
+    for (uint32_t i = part->n_nodes; i-- > 0;) {
+        struct trie_node *node = &part->nodes[i];
+        uint16_t here;
+        node->n_below = most[node->depth + 1];
+        most[node->depth + 1] = 0;
+        here = (uint16_t)(node->n_below + node->ends_a_char);
+        most[node->depth] = here > most[node->depth] ? here : most[node->depth];
+    }
+    part->n_chars = most[0];
+}
+
 /* Whole characters, none of which JSON would escape. */
 static bool is_of_chars(const struct trie_token *token)
 {
@@ -115,6 +130,7 @@ static int make_part(struct trie *trie, unsigned which, runnel_error *error)
     if (!part->nodes)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the trie of %u tokens", trie->n_tokens);
     build(trie, part);
+    count_chars(part);
     struct trie_node *fitting = realloc(part->nodes, (part->n_nodes + (size_t)1) * sizeof *fitting);
     if (fitting)
         part->nodes = fitting;

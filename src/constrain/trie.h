@@ -26,6 +26,8 @@ struct trie_node {
     uint32_t after; /* the first node that is not below this one */
     uint32_t n_own; /* tokens that end here: of the same bytes */
     uint32_t first; /* in order: of the tokens that end here or below */
+    uint16_t
+        n_below; /* characters that the longest token below has more, if all of the trie are whole ones */
     uint8_t byte;
     uint8_t depth;    /* of its byte, from 0 on */
     bool ends_a_char; /* the last byte of a character, if all of the trie are whole ones */
@@ -42,6 +44,7 @@ struct trie_part {
     uint32_t n_nodes;
     int32_t *order; /* [n_order] its tokens */
     uint32_t n_order;
+    uint32_t n_chars; /* of the longest one, if all are whole characters */
 };
 
 struct trie {
