@@ -13,6 +13,7 @@
  *   matcher.{c,h}    what is compiled, and a text's way through it: mask, accept, undo, complete, copy
  *   regex.{c,h}      ECMA-262's patterns, as JSON Schema and vLLM use them, to expressions
  *   gbnf.{c,h}       llama.cpp's grammars to a grammar
+ *   schema.{c,h}     JSON Schema to a grammar; schema_*.c read its kinds of values, json_tree.{c,h} its text
  *
  * How a text is read. A terminal may end wherever its expression accepts, and go on as well: there is no longest match, so a
  * grammar means what it says whatever its terminals are. At such a border the network is followed: calls of rules push a
@@ -22,6 +23,8 @@
  * string, say) needs no stack for most tokens: those that stay in the terminal ("inside") depend on the scanner's state
  * alone and are kept by it, together with the nodes of the trie at which the terminal may end ("exits"). Only below these is
  * the stack asked. All other members are walked together, from the root; they are narrow, and most subtrees die at once.
+ * Tokens of whole characters that need no escape in JSON have a trie of their own: where any such characters may come, as many as the
+ * longest of a subtree has, the subtree is taken without a look.
  *
  * Bounds. All that is made while texts are read lies in pools whose sizes struct constrain_limits names. They are reserved
  * when a grammar is compiled and touched as they fill, so a step allocates nothing. Where one is full, or a step works for too

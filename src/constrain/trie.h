@@ -23,11 +23,10 @@ struct trie_token {
 };
 
 struct trie_node {
-    uint32_t after; /* the first node that is not below this one */
-    uint32_t n_own; /* tokens that end here: of the same bytes */
-    uint32_t first; /* in order: of the tokens that end here or below */
-    uint16_t
-        n_below; /* characters that the longest token below has more, if all of the trie are whole ones */
+    uint32_t after;   /* the first node that is not below this one */
+    uint32_t n_own;   /* tokens that end here: of the same bytes */
+    uint32_t first;   /* in order: of the tokens that end here or below */
+    uint16_t n_below; /* in a trie of whole characters: how many more the longest token below has */
     uint8_t byte;
     uint8_t depth;    /* of its byte, from 0 on */
     bool ends_a_char; /* the last byte of a character, if all of the trie are whole ones */
