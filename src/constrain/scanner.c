@@ -1,0 +1,160 @@
+/* scanner.c: see scanner.h. */
+#include "constrain/scanner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LIFE_UNKNOWN,
+    LIFE_ALIVE,
+    LIFE_DEAD,
+};
+
+/* Two bytes are in one class if every set has both or neither: each set splits the classes that there are. */
+static void find_classes(struct scanner *scanner)
+{
+    const struct exprs *exprs = scanner->exprs;
+    uint32_t n = 1;
+    for (uint32_t s = 0; s < exprs->n_sets && n < 256; s++) {
+        int16_t split[256]; /* class to the class of those of it that are in the set; -1: none yet */
+        uint32_t n_in[256] = {0}, n_of[256] = {0};
+        for (unsigned byte = 0; byte < 256; byte++) {
+            n_of[scanner->class_of[byte]]++;
+            n_in[scanner->class_of[byte]] += byte_set_has(&exprs->sets[s], byte);
+        }
+        memset(split, 0xff, sizeof split);
+        for (unsigned byte = 0; byte < 256; byte++) {
+            unsigned column = scanner->class_of[byte];
+            if (!byte_set_has(&exprs->sets[s], byte) || n_in[column] == n_of[column])
+                continue;
+            if (split[column] < 0)
+                split[column] = (int16_t)n++;
+            scanner->class_of[byte] = (uint8_t)split[column];
+        }
+    }
+    scanner->n_classes = n;
+    for (unsigned byte = 0; byte < 256; byte++)
+        scanner->byte_of[scanner->class_of[byte]] = (uint8_t)byte;
+}
+
+void scanner_free(struct scanner *scanner)
+{
+    if (!scanner)
+        return;
+    free(scanner->states);
+    free(scanner->rows);
+    free(scanner->state_of);
+    free(scanner->life);
+    free(scanner->queue);
+    free(scanner->parents);
+    free(scanner->seen);
+    free(scanner);
+}
+
+struct scanner *scanner_create(struct exprs *exprs, uint32_t max_states)
+{
+    struct scanner *scanner = calloc(1, sizeof *scanner);
+    if (!scanner)
+        return NULL;
+    scanner->exprs = exprs;
+    find_classes(scanner);
+    scanner->max = max_states < 16 ? 16 : max_states;
+    scanner->n = SCAN_DEAD + 1;
+    scanner->states = calloc(scanner->max, sizeof *scanner->states);
+    scanner->rows = calloc((size_t)scanner->max * scanner->n_classes, sizeof *scanner->rows);
+    scanner->state_of = calloc(exprs->max, sizeof *scanner->state_of);
+    scanner->life = calloc(exprs->max, sizeof *scanner->life);
+    scanner->queue = calloc(exprs->max, sizeof *scanner->queue);
+    scanner->parents = calloc(exprs->max, sizeof *scanner->parents);
+    scanner->seen = calloc(exprs->max, sizeof *scanner->seen);
+    if (!scanner->states || !scanner->rows || !scanner->state_of || !scanner->life || !scanner->queue ||
+        !scanner->parents || !scanner->seen) {
+        scanner_free(scanner);
+        return NULL;
+    }
+    return scanner;
+}
+
+/* expr has a word: it, and those through which it was found. */
+static bool found_alive(struct scanner *scanner, uint32_t expr)
+{
+    for (;;) {
+        scanner->life[expr] = LIFE_ALIVE;
+        if (scanner->parents[expr] == expr)
+            return true;
+        expr = scanner->parents[expr];
+    }
+}
+
+/* Breadth first, so that the shortest word is found; what is passed without finding any has none. */
+static bool search(struct scanner *scanner, uint32_t start)
+{
+    struct exprs *exprs = scanner->exprs;
+    uint32_t n = 1;
+    scanner->search++;
+    scanner->queue[0] = start;
+    scanner->parents[start] = start;
+    scanner->seen[start] = scanner->search;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t expr = scanner->queue[i];
+        if (expr_is_nullable(exprs, expr))
+            return found_alive(scanner, expr);
+        for (unsigned column = 0; column < scanner->n_classes; column++) {
+            uint32_t next = expr_derive(exprs, expr, scanner->byte_of[column]);
+            if (exprs->failed)
+                return false;
+            if (next == EXPR_NONE || scanner->life[next] == LIFE_DEAD ||
+                scanner->seen[next] == scanner->search)
+                continue;
+            scanner->seen[next] = scanner->search;
+            scanner->parents[next] = expr;
+            if (!exprs->exprs[next].has_logic || scanner->life[next] == LIFE_ALIVE)
+                return found_alive(scanner, next);
+            scanner->queue[n++] = next;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++)
+        scanner->life[scanner->queue[i]] = LIFE_DEAD;
+    return false;
+}
+
+bool scanner_has_words(struct scanner *scanner, uint32_t expr)
+{
+    if (expr == EXPR_NONE || scanner->life[expr] == LIFE_DEAD)
+        return false;
+    return !scanner->exprs->exprs[expr].has_logic || scanner->life[expr] == LIFE_ALIVE ||
+           search(scanner, expr);
+}
+
+uint32_t scanner_state(struct scanner *scanner, uint32_t expr)
+{
+    const struct exprs *exprs = scanner->exprs;
+    if (scanner->state_of[expr])
+        return scanner->state_of[expr];
+    if (!scanner_has_words(scanner, expr)) {
+        if (!exprs->failed)
+            scanner->state_of[expr] = SCAN_DEAD;
+        return SCAN_DEAD;
+    }
+    if (scanner->n == scanner->max) {
+        scanner->failed = true;
+        return SCAN_DEAD;
+    }
+    scanner->states[scanner->n] = (struct scan_state){
+        .expr = expr,
+        .accepts = expr_is_nullable(exprs, expr),
+        .goes_on = expr != EXPR_EMPTY,
+        .is_wide = expr_is_wide(exprs, expr),
+    };
+    scanner->state_of[expr] = scanner->n;
+    return scanner->n++;
+}
+
+uint32_t scanner_find_next(struct scanner *scanner, uint32_t state, unsigned column)
+{
+    uint32_t expr = expr_derive(scanner->exprs, scanner->states[state].expr, scanner->byte_of[column]);
+    uint32_t next = scanner_state(scanner, expr);
+    if (!scanner->exprs->failed && !scanner->failed)
+        scanner->rows[(size_t)state * scanner->n_classes + column] = next;
+    return next;
+}

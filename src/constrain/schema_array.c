@@ -1,0 +1,135 @@
+/* schema_array.c: arrays of a schema. See schema_rules.h. */
+#include "constrain/schema_rules.h"
+
+#include <string.h>
+
+struct array {
+    uint32_t min, max;
+    uint32_t n_prefix; /* items that have a schema of their own */
+};
+
+/* "items" is one schema for all, or, before 2020, a list of those of the first ones. */
+static const struct json *prefix_of(const struct json *json)
+{
+    const struct json *prefix = json_tree_member(json, "prefixItems"),
+                      *items = json_tree_member(json, "items");
+    if (prefix)
+        return prefix->kind == JSON_ARRAY ? prefix : NULL;
+    return items && items->kind == JSON_ARRAY ? items : NULL;
+}
+
+static void read_keyword(struct schema *schema, const struct schema_rule *rule, struct array *array)
+{
+    const struct json *value = rule_value(rule);
+    uint32_t count;
+    if (rule_is(rule, "minItems")) {
+        count = schema_count(schema, rule);
+        if (rule->is_not && !count)
+            array->max = 0, array->min = 1; /* shorter than 0: none is */
+        else if (rule->is_not)
+            array->max = count - 1 < array->max ? count - 1 : array->max;
+        else
+            array->min = count > array->min ? count : array->min;
+    } else if (rule_is(rule, "maxItems")) {
+        count = schema_count(schema, rule);
+        if (rule->is_not)
+            array->min = count + 1 > array->min ? count + 1 : array->min;
+        else
+            array->max = count < array->max ? count : array->max;
+    } else if (rule_is(rule, "uniqueItems")) {
+        if (value->kind == JSON_TRUE || rule->is_not)
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "'uniqueItems' is not supported");
+    } else if (rule_is(rule, "items") || rule_is(rule, "prefixItems") || rule_is(rule, "additionalItems")) {
+        const struct json *prefix = prefix_of(rule->json);
+        if (rule->is_not)
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
+                        rule_keyword(rule));
+        if (prefix && prefix->n > array->n_prefix)
+            array->n_prefix = prefix->n;
+    }
+}
+
+/* The item of this number; from n_prefix on all are alike. */
+static uint32_t item_symbol(struct schema *schema, const struct rule_list *list, uint32_t index)
+{
+    struct rule_list item = {0};
+    for (uint32_t i = 0; i < list->n; i++) {
+        const struct schema_rule *rule = &list->rules[i];
+        if (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems"))
+            continue;
+        const struct json *prefix = prefix_of(rule->json), *value = rule_value(rule);
+        if (value == prefix && index < prefix->n)
+            rules_add(schema, &item,
+                      (struct schema_rule){.json = &prefix->items[index], .kind = RULE_SCHEMA});
+        if (value == prefix || (prefix && index < prefix->n))
+            continue;
+        if (rule_is(rule, "additionalItems") && !(prefix && prefix == json_tree_member(rule->json, "items")))
+            continue; /* it says something beside a list of "items" only */
+        rules_add(schema, &item, (struct schema_rule){.json = value, .kind = RULE_SCHEMA});
+    }
+    uint32_t symbol = schema->value(schema, &item);
+    rules_free(&item);
+    return symbol;
+}
+
+static uint32_t mark(struct schema *schema, const char *bytes)
+{
+    return grammar_terminal(schema->grammar, schema_mark(schema, bytes));
+}
+
+/* Items from this one on, each with what separates it from the one before; 0: there are none. */
+static uint32_t items_from(struct schema *schema, const struct rule_list *list, const struct array *array,
+                           uint32_t index)
+{
+    struct grammar *grammar = schema->grammar;
+    uint32_t empty = grammar_terminal(grammar, EXPR_EMPTY), tail = empty;
+    bool tail_is_possible = array->min <= array->n_prefix;
+    if (array->max > array->n_prefix) {
+        uint32_t item = item_symbol(schema, list, array->n_prefix);
+        uint32_t min = array->min > array->n_prefix ? array->min - array->n_prefix : 0;
+        uint32_t max = array->max == EXPR_FOREVER ? EXPR_FOREVER : array->max - array->n_prefix;
+        uint32_t first = grammar_cat(grammar, mark(schema, ","), item);
+        if (item && array->n_prefix) {
+            tail = grammar_repeat(grammar, first, min, max);
+            tail_is_possible = true;
+        } else if (item) {
+            tail = grammar_cat(
+                grammar, item,
+                grammar_repeat(grammar, first, min ? min - 1 : 0, max == EXPR_FOREVER ? max : max - 1));
+            tail = min ? tail : grammar_or(grammar, tail, empty);
+            tail_is_possible = true;
+        }
+    }
+    for (uint32_t i = array->n_prefix; i-- > index;) {
+        uint32_t item = i < array->max ? item_symbol(schema, list, i) : 0;
+        bool may_end = array->min <= i;
+        if (item && tail_is_possible) {
+            item = i ? grammar_cat(grammar, mark(schema, ","), item) : item;
+            tail = grammar_cat(grammar, item, tail);
+            tail = may_end ? grammar_or(grammar, empty, tail) : tail;
+        } else {
+            tail = empty;
+            tail_is_possible = may_end;
+        }
+    }
+    return tail_is_possible ? tail : 0;
+}
+
+uint32_t array_symbol(struct schema *schema, const struct rule_list *list)
+{
+    struct grammar *grammar = schema->grammar;
+    struct exprs *exprs = schema->exprs;
+    struct array array = {.max = EXPR_FOREVER};
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->rules[i].kind == RULE_KEYWORD)
+            read_keyword(schema, &list->rules[i], &array);
+    if (array.max < array.min)
+        return 0;
+    uint32_t items = items_from(schema, list, &array, 0);
+    if (!items)
+        return 0;
+    uint32_t open = expr_cat(exprs, expr_range(exprs, '[', '['), schema->space);
+    uint32_t close = expr_cat(exprs, schema->space, expr_range(exprs, ']', ']'));
+    return grammar_cat(grammar, grammar_terminal(grammar, open),
+                       grammar_cat(grammar, items, grammar_terminal(grammar, close)));
+}

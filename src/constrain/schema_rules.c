@@ -1,0 +1,588 @@
+/* schema_rules.c: see schema_rules.h: what keywords are, and how lists of rules are opened. */
+#include "constrain/schema_rules.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_RULES = 4096, /* of a list */
+};
+
+/* What a keyword does to a list. */
+enum keyword_kind {
+    KEYWORD_NOTE, /* nothing */
+    KEYWORD_ASSERTS,
+    KEYWORD_ALL,    /* allOf, $ref, not: opened */
+    KEYWORD_CHOICE, /* a value is one of several lists */
+    KEYWORD_REFUSED,
+};
+
+static const struct keyword {
+    const char *name;
+    uint8_t kind, values; /* values: of which kinds it says something */
+} keywords[] = {
+    {"type", KEYWORD_ASSERTS, VALUE_ANY},
+    {"enum", KEYWORD_ASSERTS, VALUE_ANY},
+    {"const", KEYWORD_ASSERTS, VALUE_ANY},
+    {"minLength", KEYWORD_ASSERTS, VALUE_STRING},
+    {"maxLength", KEYWORD_ASSERTS, VALUE_STRING},
+    {"pattern", KEYWORD_ASSERTS, VALUE_STRING},
+    {"format", KEYWORD_ASSERTS, VALUE_STRING},
+    {"minimum", KEYWORD_ASSERTS, VALUE_NUMBER},
+    {"maximum", KEYWORD_ASSERTS, VALUE_NUMBER},
+    {"exclusiveMinimum", KEYWORD_ASSERTS, VALUE_NUMBER},
+    {"exclusiveMaximum", KEYWORD_ASSERTS, VALUE_NUMBER},
+    {"multipleOf", KEYWORD_ASSERTS, VALUE_NUMBER},
+    {"items", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"prefixItems", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"additionalItems", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"minItems", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"maxItems", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"uniqueItems", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"properties", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"patternProperties", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"additionalProperties", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"propertyNames", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"required", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"minProperties", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"maxProperties", KEYWORD_ASSERTS, VALUE_OBJECT},
+    {"allOf", KEYWORD_ALL, 0},
+    {"$ref", KEYWORD_ALL, 0},
+    {"not", KEYWORD_ALL, 0},
+    {"dependencies", KEYWORD_ALL, 0},
+    {"dependentRequired", KEYWORD_ALL, 0},
+    {"dependentSchemas", KEYWORD_ALL, 0},
+    {"anyOf", KEYWORD_CHOICE, 0},
+    {"oneOf", KEYWORD_CHOICE, 0},
+    {"if", KEYWORD_CHOICE, 0},
+    {"contains", KEYWORD_REFUSED, VALUE_ARRAY},
+    {"unevaluatedItems", KEYWORD_REFUSED, VALUE_ARRAY},
+    {"unevaluatedProperties", KEYWORD_REFUSED, VALUE_OBJECT},
+    {"$dynamicRef", KEYWORD_REFUSED, 0},
+    {"$recursiveRef", KEYWORD_REFUSED, 0},
+};
+
+static const struct keyword *find_keyword(const char *name)
+{
+    static const struct keyword note = {"", KEYWORD_NOTE, 0};
+    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
+        if (!strcmp(keywords[i].name, name))
+            return &keywords[i];
+    return &note;
+}
+
+void schema_fail(struct schema *schema, int code, const char *format, ...)
+{
+    char message[256];
+    va_list arguments;
+    if (schema->failed)
+        return;
+    schema->failed = true;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    error_set(schema->error, code, "schema: %s", message);
+}
+
+uint32_t schema_mark(struct schema *schema, const char *bytes)
+{
+    struct exprs *exprs = schema->exprs;
+    return expr_cat(exprs, schema->space,
+                    expr_cat(exprs, expr_literal(exprs, bytes, strlen(bytes)), schema->space));
+}
+
+bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule)
+{
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->rules[i].json == rule.json && list->rules[i].kind == rule.kind &&
+            list->rules[i].index == rule.index && list->rules[i].is_not == rule.is_not)
+            return true;
+    if (list->n == list->cap) {
+        uint32_t cap = list->cap ? list->cap * 2 : 8;
+        void *grown = cap > MAX_RULES ? NULL : realloc(list->rules, cap * sizeof *list->rules);
+        if (!grown) {
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "more than %d keywords hold for one value", MAX_RULES);
+            return false;
+        }
+        list->rules = grown;
+        list->cap = cap;
+    }
+    list->rules[list->n++] = rule;
+    return true;
+}
+
+void rules_add_all(struct schema *schema, struct rule_list *list, const struct rule_list *other)
+{
+    for (uint32_t i = 0; i < other->n; i++)
+        rules_add(schema, list, other->rules[i]);
+}
+
+void rules_free(struct rule_list *list)
+{
+    free(list->rules);
+    *list = (struct rule_list){0};
+}
+
+const char *rule_keyword(const struct schema_rule *rule)
+{
+    return rule->kind == RULE_KEYWORD ? rule->json->items[rule->index].name : "";
+}
+
+const struct json *rule_value(const struct schema_rule *rule)
+{
+    return &rule->json->items[rule->index];
+}
+
+bool rule_is(const struct schema_rule *rule, const char *keyword)
+{
+    return rule->kind == RULE_KEYWORD && !strcmp(rule->json->items[rule->index].name, keyword);
+}
+
+static void add_schema(struct schema *schema, struct rule_list *list, const struct json *json, bool is_not)
+{
+    rules_add(schema, list, (struct schema_rule){.json = json, .kind = RULE_SCHEMA, .is_not = is_not});
+}
+
+/* --- references ----------------------------------------------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                     ? c - '0'
+           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+                                                    : -1;
+}
+
+/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. */
+static const char *take_part(const char *pointer, char *part, size_t size)
+{
+    size_t n = 0;
+    while (*pointer && *pointer != '/') {
+        char c = *pointer++;
+        if (c == '~' && (*pointer == '0' || *pointer == '1'))
+            c = *pointer++ == '0' ? '~' : '/';
+        else if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
+            c = (char)(hex_digit(pointer[0]) * 16 + hex_digit(pointer[1]));
+            pointer += 2;
+        }
+        if (n + 1 < size)
+            part[n++] = c;
+    }
+    part[n] = 0;
+    return pointer;
+}
+
+static const struct json *follow_pointer(const struct json *json, const char *pointer)
+{
+    char part[512];
+    while (json && *pointer == '/') {
+        pointer = take_part(pointer + 1, part, sizeof part);
+        if (json->kind == JSON_ARRAY) {
+            unsigned long index = strtoul(part, NULL, 10);
+            json = part[0] && index < json->n ? &json->items[index] : NULL;
+        } else {
+            json = json_tree_member(json, part);
+        }
+    }
+    return *pointer ? NULL : json;
+}
+
+/* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
+static const struct json *find_named(const struct json *json, const char *name)
+{
+    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
+    id = id ? id : json_tree_member(json, "id");
+    if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
+        return json;
+    for (uint32_t i = 0; i < json->n; i++) {
+        const struct json *found = find_named(&json->items[i], name);
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+static const struct json *find_reference(struct schema *schema, const struct json *value)
+{
+    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
+    const char *reference = value->kind == JSON_STRING ? value->text : "";
+    id = id ? id : json_tree_member(schema->root, "id");
+    if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
+        (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
+        reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
+    if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
+        found = follow_pointer(schema->root, reference + 1);
+    else if (reference[0])
+        found = find_named(schema->root, reference);
+    if (!found)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED, "$ref: '%.100s' is not in this schema", reference);
+    return found;
+}
+
+/* --- opening -------------------------------------------------------------------------------------------------------- */
+
+static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
+{
+    static const char *const names[] = {[JSON_ARRAY] = "an array", [JSON_OBJECT] = "an object"};
+    if (json->kind != kind)
+        schema_fail(schema, RUNNEL_EINVAL, "%s: expected %s", json->name ? json->name : "", names[kind]);
+    return json->kind == kind;
+}
+
+/* "dependentRequired" and the like: for each member a choice. */
+static void open_dependencies(struct schema *schema, struct rule_list *list, const struct json *value)
+{
+    if (expect_kind(schema, value, JSON_OBJECT))
+        for (uint32_t i = 0; i < value->n; i++)
+            rules_add(schema, list, (struct schema_rule){.json = value, .index = i, .kind = RULE_MEMBER});
+}
+
+/* A keyword that is opened. */
+static void open_keyword(struct schema *schema, struct rule_list *list, const struct json *json,
+                         uint32_t index, bool is_not)
+{
+    const struct json *value = &json->items[index];
+    if (!strcmp(value->name, "not")) {
+        add_schema(schema, list, value, !is_not);
+    } else if (!strcmp(value->name, "$ref")) {
+        const struct json *target = find_reference(schema, value);
+        if (target)
+            add_schema(schema, list, target, is_not);
+    } else if (is_not) { /* allOf: one of them is not fulfilled */
+        if (strcmp(value->name, "allOf"))
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+        rules_add(schema, list,
+                  (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = true});
+    } else if (!strcmp(value->name, "allOf")) {
+        if (expect_kind(schema, value, JSON_ARRAY))
+            for (uint32_t i = 0; i < value->n; i++)
+                add_schema(schema, list, &value->items[i], false);
+    } else {
+        open_dependencies(schema, list, value);
+    }
+}
+
+static void open_member(struct schema *schema, struct rule_list *list, const struct json *json,
+                        uint32_t index, bool is_not)
+{
+    const struct json *value = &json->items[index];
+    const struct keyword *keyword = find_keyword(value->name);
+    switch ((enum keyword_kind)keyword->kind) {
+    case KEYWORD_NOTE:
+        break;
+    case KEYWORD_REFUSED:
+        schema_fail(schema, RUNNEL_EUNSUPPORTED, "'%s' is not supported", value->name);
+        break;
+    case KEYWORD_ALL:
+        open_keyword(schema, list, json, index, is_not);
+        break;
+    case KEYWORD_CHOICE:
+        if (is_not && !strcmp(value->name, "anyOf")) {
+            if (expect_kind(schema, value, JSON_ARRAY))
+                for (uint32_t i = 0; i < value->n; i++)
+                    add_schema(schema, list, &value->items[i], true);
+            break;
+        }
+        if (is_not)
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+        rules_add(schema, list, (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD});
+        break;
+    case KEYWORD_ASSERTS:
+        rules_add(schema, list,
+                  (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
+        break;
+    }
+}
+
+/* How many members of a schema say something; *last: one of them. */
+static uint32_t n_said(const struct json *json, uint32_t *last)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < json->n; i++)
+        if (find_keyword(json->items[i].name)->kind != KEYWORD_NOTE) {
+            n++;
+            *last = i;
+        }
+    return n;
+}
+
+/* What a schema says, in rules of their own. False: nothing fulfils it. */
+static bool open_schema(struct schema *schema, struct rule_list *list, struct schema_rule rule)
+{
+    const struct json *json = rule.json;
+    uint32_t last = 0;
+    if (json->kind == JSON_TRUE || json->kind == JSON_FALSE)
+        return (json->kind == JSON_TRUE) != rule.is_not;
+    if (json->kind != JSON_OBJECT) {
+        schema_fail(schema, RUNNEL_EINVAL, "expected an object, true or false as a schema%s%s",
+                    json->name ? " in " : "", json->name ? json->name : "");
+        return false;
+    }
+    if (!rule.is_not) {
+        for (uint32_t i = 0; i < json->n; i++)
+            open_member(schema, list, json, i, false);
+        return true;
+    }
+    uint32_t n = n_said(json, &last);
+    if (n == 1)
+        open_member(schema, list, json, last, true);
+    else if (n) /* a choice: one of its keywords is not fulfilled */
+        rules_add(
+            schema, list,
+            (struct schema_rule){.json = json, .index = UINT32_MAX, .kind = RULE_SCHEMA, .is_not = true});
+    return n;
+}
+
+bool schema_open(struct schema *schema, struct rule_list *list)
+{
+    for (uint32_t i = 0; i < list->n && !schema->failed; i++) {
+        struct schema_rule rule = list->rules[i];
+        if (rule.kind == RULE_SCHEMA && rule.index != UINT32_MAX && !open_schema(schema, list, rule))
+            return false;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->rules[i].kind != RULE_SCHEMA || list->rules[i].index == UINT32_MAX)
+            list->rules[n++] = list->rules[i];
+    list->n = n;
+    return !schema->failed;
+}
+
+/* --- choices -------------------------------------------------------------------------------------------------------- */
+
+bool rule_is_choice(const struct schema_rule *rule)
+{
+    const char *keyword = rule_keyword(rule);
+    if (rule->kind == RULE_SCHEMA)
+        return true; /* the opposite of several keywords */
+    if (rule->kind == RULE_MEMBER)
+        return true; /* a dependency */
+    if (rule->is_not)
+        return rule->kind == RULE_KEYWORD &&
+               (!strcmp(keyword, "allOf") || !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
+    return find_keyword(keyword)->kind == KEYWORD_CHOICE;
+}
+
+static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                         struct rule_list *branch)
+{
+    const struct json *then = json_tree_member(rule->json, which ? "else" : "then");
+    if (which > 1)
+        return false;
+    add_schema(schema, branch, rule_value(rule), which);
+    if (then)
+        add_schema(schema, branch, then, false);
+    return true;
+}
+
+/* The kinds of values that a schema leaves by its own "type", "const" and "enum". */
+static unsigned kinds_of(struct schema *schema, const struct json *json)
+{
+    struct rule_list list = {0};
+    unsigned kinds = VALUE_ANY;
+    for (uint32_t i = 0; json->kind == JSON_OBJECT && i < json->n; i++)
+        if (find_keyword(json->items[i].name)->values == VALUE_ANY)
+            rules_add(schema, &list, (struct schema_rule){.json = json, .index = i, .kind = RULE_KEYWORD});
+    if (list.n)
+        kinds = rules_kinds(schema, &list);
+    rules_free(&list);
+    return kinds;
+}
+
+/* Where a $ref alone leads. */
+static const struct json *seen_through(struct schema *schema, const struct json *json)
+{
+    for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
+        json = find_reference(schema, json_tree_member(json, "$ref"));
+    return json;
+}
+
+static bool names_member(const struct json *required, const struct json *member)
+{
+    for (uint32_t i = 0; required && required->kind == JSON_ARRAY && i < required->n; i++)
+        if (required->items[i].kind == JSON_STRING && required->items[i].len == member->name_len &&
+            !memcmp(required->items[i].text, member->name, member->name_len))
+            return true;
+    return false;
+}
+
+static bool allows_value(const struct json *json, const struct json *value)
+{
+    const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
+    if (constant)
+        return json_tree_equal(constant, value);
+    for (uint32_t i = 0; values && i < values->n; i++)
+        if (json_tree_equal(&values->items[i], value))
+            return true;
+    return !values;
+}
+
+/* Both list their values, and have none in common. */
+static bool values_differ(const struct json *one, const struct json *other)
+{
+    const struct json *constant = json_tree_member(one, "const"), *values = json_tree_member(one, "enum");
+    if (!json_tree_member(other, "const") && !json_tree_member(other, "enum"))
+        return false;
+    if (constant)
+        return !allows_value(other, constant);
+    for (uint32_t i = 0; values && i < values->n; i++)
+        if (allows_value(other, &values->items[i]))
+            return false;
+    return values;
+}
+
+/* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that both require. */
+static bool are_apart(struct schema *schema, const struct json *one, const struct json *other)
+{
+    one = seen_through(schema, one);
+    other = seen_through(schema, other);
+    if (schema->failed || !one || !other)
+        return false;
+    if (!(kinds_of(schema, one) & kinds_of(schema, other)) || values_differ(one, other))
+        return true;
+    if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
+        return false;
+    const struct json *properties = json_tree_member(one, "properties");
+    for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
+        const struct json *member = &properties->items[i];
+        const struct json *twin =
+            json_tree_member_n(json_tree_member(other, "properties"), member->name, member->name_len);
+        if (twin && names_member(json_tree_member(one, "required"), member) &&
+            names_member(json_tree_member(other, "required"), twin) &&
+            (values_differ(member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
+            return true;
+    }
+    return false;
+}
+
+static bool branch_of_list(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                           struct rule_list *branch)
+{
+    const struct json *value = rule_value(rule);
+    if (!expect_kind(schema, value, JSON_ARRAY) || which >= value->n)
+        return false;
+    add_schema(schema, branch, &value->items[which], rule->is_not);
+    if (!strcmp(value->name, "oneOf"))
+        for (uint32_t i = 0; i < value->n; i++)
+            if (i != which && !are_apart(schema, &value->items[which], &value->items[i]))
+                add_schema(schema, branch, &value->items[i], true);
+    return true;
+}
+
+/* A dependency: an object without the member, or one that fulfils what depends on it. */
+static bool branch_of_dependency(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                                 struct rule_list *branch)
+{
+    const struct json *value = rule_value(rule);
+    if (which > 1)
+        return false;
+    if (!which)
+        rules_add(schema, branch,
+                  (struct schema_rule){.json = rule->json, .index = rule->index, .kind = RULE_ITEM});
+    else if (value->kind == JSON_ARRAY)
+        rules_add(schema, branch, (struct schema_rule){.json = value, .kind = RULE_ITEMS});
+    else
+        add_schema(schema, branch, value, false);
+    return true;
+}
+
+/* Of the opposite of several keywords: the opposite of one of them. */
+static bool branch_of_opposite(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                               struct rule_list *branch)
+{
+    for (uint32_t i = 0; i < rule->json->n; i++)
+        if (find_keyword(rule->json->items[i].name)->kind != KEYWORD_NOTE && !which--) {
+            open_member(schema, branch, rule->json, i, true);
+            return true;
+        }
+    return false;
+}
+
+bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                 struct rule_list *branch)
+{
+    if (rule->kind == RULE_SCHEMA)
+        return branch_of_opposite(schema, rule, which, branch);
+    if (rule->kind == RULE_MEMBER)
+        return branch_of_dependency(schema, rule, which, branch);
+    if (rule_is(rule, "if"))
+        return branch_of_if(schema, rule, which, branch);
+    if (!rule_is(rule, "required") && !rule_is(rule, "properties"))
+        return branch_of_list(schema, rule, which, branch);
+    const struct json *value = rule_value(rule);
+    if (which >= value->n)
+        return false;
+    rules_add(schema, branch,
+              (struct schema_rule){.json = value,
+                                   .index = which,
+                                   .kind = rule_is(rule, "required") ? RULE_ITEM : RULE_UNLIKE,
+                                   .is_not = true});
+    return true;
+}
+
+/* --- kinds ---------------------------------------------------------------------------------------------------------- */
+
+static unsigned kind_named(struct schema *schema, const struct json *name)
+{
+    static const struct {
+        const char *name;
+        unsigned kinds;
+    } names[] = {{"null", VALUE_NULL},     {"boolean", VALUE_BOOL},  {"integer", VALUE_INTEGER},
+                 {"number", VALUE_NUMBER}, {"string", VALUE_STRING}, {"array", VALUE_ARRAY},
+                 {"object", VALUE_OBJECT}, {"any", VALUE_ANY}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_tree_is(name, names[i].name))
+            return names[i].kinds;
+    schema_fail(schema, RUNNEL_EINVAL, "type: '%.50s' is none", name->kind == JSON_STRING ? name->text : "");
+    return 0;
+}
+
+static unsigned kind_of_value(const struct json *value)
+{
+    static const unsigned kinds[] = {VALUE_NULL,   VALUE_BOOL,  VALUE_BOOL,  VALUE_NUMBER,
+                                     VALUE_STRING, VALUE_ARRAY, VALUE_OBJECT};
+    return kinds[value->kind];
+}
+
+static unsigned kinds_listed(struct schema *schema, const struct json *value,
+                             unsigned (*kind)(struct schema *, const struct json *))
+{
+    unsigned kinds = 0;
+    for (uint32_t i = 0; i < value->n; i++)
+        kinds |= kind(schema, &value->items[i]);
+    return kinds;
+}
+
+static unsigned kind_of_listed(struct schema *schema, const struct json *value)
+{
+    (void)schema;
+    return kind_of_value(value);
+}
+
+static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *rule)
+{
+    if (rule->kind == RULE_ITEMS || rule->kind == RULE_SCHEMA || rule->kind == RULE_MEMBER)
+        return VALUE_ANY;
+    if (rule->kind != RULE_KEYWORD) /* RULE_ITEM of a dependency says nothing of other values */
+        return rule->is_not ? VALUE_OBJECT : VALUE_ANY;
+    const struct json *value = rule_value(rule);
+    if (rule_is(rule, "type")) {
+        unsigned kinds =
+            value->kind == JSON_ARRAY ? kinds_listed(schema, value, kind_named) : kind_named(schema, value);
+        return rule->is_not ? VALUE_ANY & ~kinds : kinds;
+    }
+    if (rule_is(rule, "enum"))
+        return rule->is_not ? VALUE_ANY : kinds_listed(schema, value, kind_of_listed);
+    if (rule_is(rule, "const"))
+        return rule->is_not ? VALUE_ANY : kind_of_value(value);
+    return rule->is_not && !rule_is_choice(rule) ? find_keyword(rule_keyword(rule))->values : VALUE_ANY;
+}
+
+unsigned rules_kinds(struct schema *schema, const struct rule_list *list)
+{
+    unsigned kinds = VALUE_ANY;
+    for (uint32_t i = 0; i < list->n; i++)
+        kinds &= kinds_of_rule(schema, &list->rules[i]);
+    return kinds;
+}

@@ -1,0 +1,218 @@
+/* test_constrain_schema.c: JSON texts that schemas take and refuse, keyword by keyword, with the masks on the way; and refusals by name. */
+#include "constrain/schema.h"
+#include "helpers/constrain_check.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct constrain_limits limits = CONSTRAIN_LIMITS;
+
+static int read_schema(const char *what, struct grammar **grammar, runnel_error *error)
+{
+    return schema_grammar(&limits, what, strlen(what), grammar, error);
+}
+
+static const struct constrain_case scalars[] = {
+    {"{\"type\":\"null\"}", {"null", " \n null"}, {"", "true", "nul"}},
+    {"{\"type\":[\"boolean\",\"integer\"]}", {"true", "false", "-12", "0"}, {"1.5", "01", "null", "\"a\""}},
+    {"{\"type\":\"number\"}", {"1", "-0.5", "1e5", "2.5E-3"}, {"+1", ".5", "1.", "1e", "--1"}},
+    {"{\"type\":\"string\"}",
+     {"\"\"", "\"a\\n\\u00e9\xc3\xa9\\ud83d\\ude00\""},
+     {"\"", "\"\n\"", "\"\\x\"", "\"\\ud83d\"", "a"}},
+    {"{\"type\":\"integer\",\"minimum\":-3,\"maximum\":12}",
+     {"-3", "0", "9", "12"},
+     {"-4", "13", "100", "1.5"}},
+    {"{\"type\":\"number\",\"minimum\":0.25,\"exclusiveMaximum\":10}",
+     {"0.25", "0.3", "9.99", "1", "0.250"},
+     {"0.2", "0.24999", "10", "10.0", "-1", "0"}},
+    {"{\"type\":\"number\",\"exclusiveMinimum\":-1.5,\"maximum\":-0.5}",
+     {"-0.5", "-1", "-1.4999", "-0.50"},
+     {"-1.5", "-1.50", "-0.49", "0", "1", "-2"}},
+    {"{\"type\":\"number\",\"minimum\":5,\"exclusiveMinimum\":true}", {"6", "5.1"}, {"5", "5.0", "4"}},
+    {"{\"type\":\"integer\",\"minimum\":0,\"maximum\":0}", {"0", "-0"}, {"1", "-1"}},
+    {"{\"type\":\"integer\",\"multipleOf\":10,\"maximum\":2e2}",
+     {"0", "10", "-30", "200"},
+     {"5", "11", "210"}},
+    {"{\"type\":\"number\",\"multipleOf\":0.01}", {"1", "1.25", "-0.1", "1.200"}, {"1.255"}},
+    {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}",
+     {"\"ab\"", "\"a\\nc\"", "\"\xe6\xbc\xa2\\u6f22\""},
+     {"\"a\"", "\"abcd\""}},
+    {"{\"type\":\"string\",\"pattern\":\"^a[^b]\",\"maxLength\":3}",
+     {"\"ac\"", "\"a\\\"x\""},
+     {"\"ab\"", "\"acde\"", "\"xac\""}},
+    {"{\"type\":\"string\",\"format\":\"date\"}",
+     {"\"2026-11-29\""},
+     {"\"2026-13-01\"", "\"2026-04-31\"", "\"x\""}},
+    {"{\"type\":\"string\",\"format\":\"ipv6\"}",
+     {"\"::1\"", "\"1:2:3:4:5:6:7:8\"", "\"::ffff:1.2.3.4\""},
+     {"\"1:2\"", "\":::\""}},
+    {"{\"type\":\"string\",\"format\":\"uri\"}",
+     {"\"https://a.b/c?d=e-f#g\"", "\"urn:x\""},
+     {"\"/a\"", "\"a b:c\""}},
+    {"{\"type\":\"string\",\"format\":\"no-such\"}", {"\"x\""}, {"1"}},
+    {"{\"enum\":[\"a\",1,null,[1,{\"b\":2}]]}",
+     {"\"a\"", "1", "null", "[1,{\"b\":2}]", "[ 1, { \"b\" : 2 } ]"},
+     {"\"b\"", "[1]", "true"}},
+    {"{\"const\":\"x\\\"y\"}", {"\"x\\\"y\""}, {"\"xy\""}},
+    {"{\"enum\":[\"a\",\"bb\",3],\"type\":\"string\",\"minLength\":2}", {"\"bb\""}, {"\"a\"", "3"}},
+    {"{\"type\":\"string\",\"not\":{\"enum\":[\"ab\",\"c\"]}}",
+     {"\"a\"", "\"abc\"", "\"\""},
+     {"\"ab\"", "\"c\"", "\"\\u0063\""}},
+    {"{\"type\":[\"string\",\"integer\"],\"not\":{\"type\":\"string\",\"pattern\":\"x\"}}",
+     {"\"y\"", "3"},
+     {"\"axb\""}},
+    {"{\"not\":{\"type\":\"integer\"},\"type\":\"number\"}", {"1.5", "0.01"}, {"1", "2.0", "null"}},
+    {"{\"type\":\"integer\",\"not\":{\"minimum\":5}}", {"4", "-9"}, {"5", "6"}},
+};
+
+static const struct constrain_case composed[] = {
+    {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"maxLength\":1}]}",
+     {"1", "\"a\""},
+     {"\"ab\"", "1.5"}},
+    {"{\"allOf\":[{\"minimum\":3},{\"maximum\":5}],\"type\":\"integer\"}", {"3", "5"}, {"2", "6"}},
+    {"{\"oneOf\":[{\"type\":\"integer\",\"minimum\":5},{\"type\":\"integer\",\"maximum\":7}]}",
+     {"4", "8"},
+     {"5", "6", "7"}},
+    {"{\"type\":\"object\",\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}],"
+     "\"additionalProperties\":false,"
+     "\"properties\":{\"a\":{},\"b\":{\"type\":\"null\"}}}",
+     {"{\"a\":1}", "{\"b\":null}"},
+     {"{}", "{\"a\":1,\"b\":null}", "{\"b\":1}"}},
+    {"{\"if\":{\"type\":\"integer\"},\"then\":{\"minimum\":10},\"else\":{\"type\":\"boolean\"}}",
+     {"10", "true"},
+     {"9", "null"}},
+    {"{\"$ref\":\"#/$defs/"
+     "n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"integer\"},\"next\":{\"$"
+     "ref\":\"#/$defs/n\"}},"
+     "\"required\":[\"v\"],\"additionalProperties\":false}}}",
+     {"{\"v\":1}", "{\"v\":1,\"next\":{\"v\":2,\"next\":{\"v\":3}}}"},
+     {"{}", "{\"v\":1,\"next\":{}}", "{\"next\":{\"v\":1},\"v\":2}"}},
+    {"{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", {"null"}, {"1"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"dependentRequired\":{\"a\":[\"b\"]},"
+     "\"additionalProperties\":false}",
+     {"{}", "{\"b\":1}", "{\"a\":1,\"b\":2}"},
+     {"{\"a\":1}"}},
+    {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
+};
+
+static const struct constrain_case containers[] = {
+    {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":1,\"maxItems\":3}",
+     {"[1]", "[ 1 , 2,3 ]"},
+     {"[]", "[1,2,3,4]", "[\"a\"]", "[1 2]"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}],\"items\":false}",
+     {"[]", "[1]", "[1,\"a\"]"},
+     {"[\"a\"]", "[1,2]", "[1,\"a\",1]"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"}],\"items\":{\"type\":\"null\"},"
+     "\"minItems\":2}",
+     {"[1,null]", "[1,null,null]"},
+     {"[1]", "[null,null]", "[1,1]"}},
+    {"{\"type\":\"array\",\"items\":[{\"type\":\"integer\"}],\"additionalItems\":{\"type\":\"null\"}}",
+     {"[]", "[1,null]"},
+     {"[1,1]"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"string\"},\"c\":{"
+     "\"type\":\"null\"}},"
+     "\"required\":[\"b\"],\"additionalProperties\":false}",
+     {"{\"b\":\"\"}", "{\"a\":1,\"b\":\"x\",\"c\":null}", "{ \"a\" : 1,\n \"b\": \"y\" }"},
+     {"{}", "{\"a\":1}", "{\"b\":\"\",\"a\":1}", "{\"b\":\"\",\"d\":1}", "{,\"b\":\"\"}", "{\"b\":\"\",}"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"additionalProperties\":{\"type\":"
+     "\"null\"}}",
+     {"{}", "{\"a\":1,\"b\":null,\"aa\":null}", "{\"x\":null}"},
+     {"{\"b\":1}", "{\"b\":null,\"a\":null}", "{\"b\":null,\"\\u0061\":null}"}},
+    {"{\"type\":\"object\",\"patternProperties\":{\"^x\":{\"type\":\"integer\"},\"y$\":{\"minimum\":5}},"
+     "\"additionalProperties\":false}",
+     {"{\"x\":1,\"ay\":\"s\",\"xy\":7}", "{}"},
+     {"{\"xy\":3}", "{\"z\":1}", "{\"x\":\"s\"}"}},
+    {"{\"type\":\"object\",\"properties\":{\"xa\":{\"minimum\":3}},\"patternProperties\":{\"^x\":{\"type\":"
+     "\"integer\"}},\"required\":[\"q\"]}",
+     {"{\"xa\":3,\"q\":[]}", "{\"q\":1,\"xb\":2}"},
+     {"{\"xa\":2,\"q\":1}", "{\"xa\":\"s\",\"q\":1}", "{\"xa\":3}", "{\"q\":1,\"xb\":\"s\"}"}},
+    {"{\"type\":\"object\",\"minProperties\":2,\"maxProperties\":3,\"properties\":{\"a\":{}},"
+     "\"additionalProperties\":{\"type\":\"integer\"}}",
+     {"{\"a\":1,\"b\":2}", "{\"b\":1,\"c\":2,\"d\":3}"},
+     {"{\"a\":1}", "{}", "{\"a\":1,\"b\":2,\"c\":3,\"d\":4}"}},
+    {"{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-z]+$\"},\"additionalProperties\":{\"type\":"
+     "\"null\"}}",
+     {"{\"ab\":null}"},
+     {"{\"A\":null}", "{\"\":null}"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"not\":{\"required\":[\"b\"]}}",
+     {"{\"a\":1}", "{\"c\":1}"},
+     {"{\"b\":1}"}},
+};
+
+#define CHECK_ALL(name, cases)                                                                               \
+    static void name(void **state)                                                                           \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)                                            \
+            constrain_check(&cases[i], read_schema);                                                         \
+    }
+
+CHECK_ALL(test_scalars, scalars)
+CHECK_ALL(test_composed, composed)
+CHECK_ALL(test_containers, containers)
+
+static void test_refusals(void **state)
+{
+    static const char *const refused[][2] = {
+        {"{", "JSON"},
+        {"[]", "expected an object"},
+        {"{\"type\":\"strin\"}", "type: 'strin'"},
+        {"{\"contains\":{}}", "'contains'"},
+        {"{\"type\":\"array\",\"uniqueItems\":true}", "'uniqueItems'"},
+        {"{\"unevaluatedProperties\":false}", "'unevaluatedProperties'"},
+        {"{\"type\":\"number\",\"multipleOf\":7}", "multipleOf: '7'"},
+        {"{\"type\":\"string\",\"format\":\"iri\"}", "format: 'iri'"},
+        {"{\"type\":\"string\",\"pattern\":\"(\"}", "pattern: '('"},
+        {"{\"$ref\":\"http://x.y/z\"}", "$ref: 'http://x.y/z'"},
+        {"{\"type\":\"string\",\"minLength\":-1}", "minLength"},
+        {"{\"type\":\"string\",\"minLength\":99999999}", "minLength"},
+        {"{\"type\":\"array\",\"items\":{},\"minItems\":999999}", "repeated"},
+        {"{\"not\":{\"items\":{\"type\":\"null\"}}}", "not: 'items'"},
+        {"false", "no value can fulfil it"},
+        {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":false},\"required\":[\"a\"]}", "no text can fulfil it"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const char *found = constrain_refusal(refused[i][0], read_schema);
+        if (!found || !strstr(found, refused[i][1]))
+            fail_msg("%s: expected '%s', found '%s'", refused[i][0], refused[i][1],
+                     found ? found : "that it is taken");
+    }
+}
+
+/* Schemas within schemas without end, and as many as can be: refused, or compiled within the bounds. */
+static void test_hostile(void **state)
+{
+    struct text {
+        char bytes[60000];
+        size_t len;
+    } *text = calloc(1, sizeof *text);
+    (void)state;
+    assert_non_null(text);
+    for (unsigned i = 0; i < 5000; i++) /* deep */
+        text->len += (size_t)sprintf(text->bytes + text->len, "{\"not\":");
+    assert_non_null(constrain_refusal(text->bytes, read_schema));
+    text->len = (size_t)sprintf(text->bytes, "{\"type\":\"object\",\"allOf\":["); /* exponential */
+    for (unsigned i = 0; i < 40; i++)
+        text->len += (size_t)sprintf(text->bytes + text->len,
+                                     "%s{\"anyOf\":[{\"required\":[\"a%u\"]},{\"required\":[\"b%u\"]}]}",
+                                     i ? "," : "", i, i);
+    strcpy(text->bytes + text->len, "]}");
+    assert_non_null(constrain_refusal(text->bytes, read_schema));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scalars),  cmocka_unit_test(test_composed), cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
