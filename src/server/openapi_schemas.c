@@ -18,9 +18,17 @@ const char openapi_schemas[] =
         "'n_prompt_tokens':" WHOLE ",'n_ctx':" WHOLE)) ","
 
     "'Message':" OBJECT("'role'",
-        "'role':{'type':'string','enum':['system','developer','user','assistant']},"
+        "'role':{'type':'string','enum':['system','developer','user','assistant','tool']},"
         "'content':{'anyOf':[" STRING "," LIST(OBJECT("'type','text'",
-            "'type':{'type':'string','const':'text'},'text':" STRING)) "]}") ","
+            "'type':{'type':'string','const':'text'},'text':" STRING)) ",{'type':'null'}]},"
+        "'tool_calls':{'type':['array','null'],'items':" REF("ToolCall") "},"
+        "'tool_call_id':{'type':['string','null']}") ","
+    "'Tool':" OBJECT("'type','function'", "'type':{'type':'string','const':'function'},"
+        "'function':" OBJECT("'name'", "'name':" STRING ",'description':{'type':['string','null']},"
+            "'parameters':{'type':['object','null']},'strict':{'enum':[false,null]}")) ","
+    "'ToolCall':" OBJECT("'type','function'", "'id':{'type':['string','null']},"
+        "'type':{'type':'string','const':'function'},"
+        "'function':" OBJECT("'name','arguments'", "'name':" STRING ",'arguments':" STRING)) ","
 
     "'GenerateBatchRequest':{'anyOf':[{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "},"
         OBJECT("'requests'", "'requests':{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "}")
