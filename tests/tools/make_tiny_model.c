@@ -114,6 +114,7 @@ static void make_words(struct tiny_model_options *options)
                                         "\"arguments\": {}}\n", "</tool_call>\n",
                                         " is a tag.",           NULL};
     options->words = words;
+    options->epsilon = 1e6f; /* so large that all logits are about 0, but for the biases */
 }
 
 static const struct kind {
