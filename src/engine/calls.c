@@ -20,6 +20,7 @@ static void begin(struct calls *calls, const char *name)
     calls->failed = calls->failed || !copy;
     if (copy)
         calls->calls[calls->n++] = (runnel_call){.name = copy};
+    text_add_string(&calls->arguments, ""); /* they are a text even if none come any more */
 }
 
 void calls_add(struct calls *calls, const runnel_event *event)

@@ -125,6 +125,8 @@ static enum taken take_name(struct tool_scan *scan, const struct tool_step *step
         scan->name = scan->lo;
         return TAKEN_NO;
     }
+    if (!byte) /* which would be the end of a name that is shorter */
+        return TAKEN_WRONG;
     while (scan->lo < scan->hi && names->names[scan->lo][at] != byte)
         scan->lo++;
     while (scan->hi > scan->lo && names->names[scan->hi - 1][at] != byte)

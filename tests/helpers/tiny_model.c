@@ -210,7 +210,7 @@ static int32_t write_token(uint32_t id, bool is_sentencepiece, const char *const
         return specials[id - TINY_TOKEN_ENDOFTEXT].kind;
     } else if (id - TINY_MODEL_TOKENS < count_words(words)) {
         snprintf(text, TEXT_CAP, "%s", words[id - TINY_MODEL_TOKENS]);
-        return 4;
+        return strncmp(text, "<|", 2) ? 4 : 3;
     } else {
         snprintf(text, TEXT_CAP, "[PAD%u]", id);
         return 5;

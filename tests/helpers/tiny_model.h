@@ -41,7 +41,7 @@ struct tiny_model_options {
     const char *pre;  /* "qwen2", "smollm" ... as files name it, or "sentencepiece" */
     const char *chat; /* "chatml", "r1", NULL: no template; it also chooses the end token */
     const char *const *
-        words; /* texts of further tokens, user-defined, from TINY_MODEL_TOKENS on; NULL ends them, or: none */
+        words; /* texts of further tokens, from TINY_MODEL_TOKENS on: "<|...|>" are control tokens, others user-defined; NULL ends them, or: none */
     uint64_t seed;
     void (*add_keys)(struct gguf_writer *writer, void *user); /* further keys; NULL: none */
     void *user;

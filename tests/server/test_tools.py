@@ -151,6 +151,28 @@ def test_several_choices(server):
     assert len({choice.message.tool_calls[0].id for choice in answer.choices}) == 2
 
 
+LLAMA = """{{ tools|tojson }}{% for m in messages %}<|im_start|>{{ m.role }}
+{% if m.tool_calls %}{"name": "{{ m.tool_calls[0].function.name }}", "parameters": {{ m.tool_calls[0].function.arguments|tojson }}}\
+{% else %}{{ m.content }}{% endif %}<|im_end|>
+{% endfor %}<|im_start|>assistant
+"""
+
+
+def test_a_form_with_a_control_token(tmp_path):
+    (tmp_path / "llama.jinja").write_text(LLAMA)
+    server = Server(make_tiny_model(tmp_path, "words"), "--chat-template-file", str(tmp_path / "llama.jinja"))
+    call = ["<|python_tag|>", '{"name": "get_time", "parameters": {}}']
+    try:
+        (choice,) = server.say(*call).choices
+        assert calls_of(choice) == [("get_time", "{}")] and choice.message.content is None
+        (choice,) = server.say(*call, tool_choice="none").choices  # the token is no text then, as elsewhere
+        assert choice.message.content == call[1] and not choice.message.tool_calls
+        (choice,) = server.say(call[0], " is a tag.").choices
+        assert choice.message.content == call[0] + " is a tag."
+    finally:
+        server.stop()
+
+
 # Prompts ------------------------------------------------------------------------------------------------------
 
 

@@ -105,14 +105,24 @@ static void make_bare(struct tiny_model_options *options)
 /* qwen2 with tokens that are pieces of answers with calls of tools: by their biases a request chooses what the model says. */
 static void make_words(struct tiny_model_options *options)
 {
-    static const char *const words[] = {"Let me look.\n",       "<tool_call>",
-                                        "\n{\"name\": \"",      "get_weather",
-                                        "get_nothing",          "\", \"arguments\": ",
-                                        "{\"city\": \"",        "Köln",
-                                        "\", \"days\": ",       "2}",
-                                        "}\n</tool_call>",      "\n<tool_call>\n{\"name\": \"get_time\", ",
-                                        "\"arguments\": {}}\n", "</tool_call>\n",
-                                        " is a tag.",           NULL};
+    static const char *const words[] = {"Let me look.\n",
+                                        "<tool_call>",
+                                        "\n{\"name\": \"",
+                                        "get_weather",
+                                        "get_nothing",
+                                        "\", \"arguments\": ",
+                                        "{\"city\": \"",
+                                        "Köln",
+                                        "\", \"days\": ",
+                                        "2}",
+                                        "}\n</tool_call>",
+                                        "\n<tool_call>\n{\"name\": \"get_time\", ",
+                                        "\"arguments\": {}}\n",
+                                        "</tool_call>\n",
+                                        " is a tag.",
+                                        "<|python_tag|>",
+                                        "{\"name\": \"get_time\", \"parameters\": {}}",
+                                        NULL};
     options->words = words;
     options->epsilon = 1e6f; /* so large that all logits are about 0, but for the biases */
 }

@@ -273,6 +273,17 @@ static void test_text(void **state)
         }
 }
 
+/* A zero is no end of a name. */
+static void test_zeros(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"name\": \"get\0\0\0\0\0\0\0\0\0\0\0\0\", \"arguments\": {}}";
+    const struct output_options options = {.tool_form = form_named("hermes"), .tool_names = &names};
+    struct record r;
+    run(&options, text, sizeof text - 1, cuts_everywhere, 0, false, &r);
+    assert_memory_equal(r.text, "[{\"name\": \"get", strlen("[{\"name\": \"get"));
+}
+
 /* However much white space there is, and however long a name. */
 static void test_held_is_bounded(void **state)
 {
@@ -469,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_text),
+        cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_held_is_bounded),
         cmocka_unit_test(test_random_texts),
         cmocka_unit_test(test_cut_calls),
