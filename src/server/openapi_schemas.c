@@ -55,9 +55,10 @@ const char openapi_schemas[] =
         "'id':" STRING ",'object':{'type':'string','const':'chat.completion'},'created':" WHOLE ",'model':" STRING ","
         "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','message','finish_reason'",
             "'index':" WHOLE ",'message':" OBJECT("'role','content'",
-                "'role':{'type':'string','const':'assistant'},'content':" STRING ",'reasoning_content':" STRING ","
+                "'role':{'type':'string','const':'assistant'},'content':{'type':['string','null']},'reasoning_content':" STRING ","
+                "'tool_calls':" LIST(REF("ToolCall")) ","
                 "'reasoning':" STRING) ",'logprobs':{'type':['object','null']},"
-            "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
+            "'finish_reason':{'type':'string','enum':['stop','length','tool_calls']}")) ","
         "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
     "'TextCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
         "'id':" STRING ",'object':{'type':'string','const':'text_completion'},'created':" WHOLE ",'model':" STRING ","
