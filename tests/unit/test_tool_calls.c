@@ -344,12 +344,11 @@ static void test_random_texts(void **state)
     const struct tool_form *forms = tool_forms(&n_forms);
     for (int round = 0; round < 6000; round++) {
         char text[2048] = "";
-        const struct output_options options = {.tool_form = &forms[PICK(n_forms)],
-                                               .tool_names = &names,
-                                               .split_thoughts = PICK(4) == 0,
-                                               .stop = stops,
-                                               .n_stop = PICK(4),
-                                               .max_calls = PICK(3) == 0 ? 1 : 0};
+        struct output_options options = {.tool_names = &names, .stop = stops};
+        options.tool_form = &forms[PICK(n_forms)];
+        options.split_thoughts = PICK(4) == 0;
+        options.n_stop = PICK(4);
+        options.max_calls = PICK(3) == 0;
         struct record one, other;
         for (size_t n = PICK(24); n > 0; n--)
             strcat(text, PICK(20) ? pieces[PICK(COUNT(pieces))] : PICK(2) ? "<think>" : "</think>");
