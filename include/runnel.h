@@ -33,7 +33,8 @@
  * "runnel_response response = {.size = sizeof response};" (in C++ before C++20: "runnel_response response = {};
  * response.size = sizeof response;"). A size that cannot be one, such as 0, is RUNNEL_EINVAL. Of an
  * array the first element's size is the step from one to the next. What the library hands out has its own size there; read no
- * further. runnel_error, runnel_message, runnel_logit_bias and runnel_logprob stay as they are.
+ * further. runnel_error, runnel_message, runnel_message_tools, runnel_call,
+ * runnel_logit_bias and runnel_logprob stay as they are.
  *
  * Threads: a model may be used by any number of them, and so may an engine: requests of several threads are computed
  * together, n_parallel at a time, and the others wait for their turn. The engine has a thread of its own. On it run
@@ -169,10 +170,27 @@ RUNNEL_API int runnel_detokenize(const runnel_model *model, const int32_t *ids, 
 RUNNEL_API void runnel_text_free(char *text);
 
 typedef struct runnel_message {
-    const char *role;    /* "system", "user", "assistant" */
+    const char *role;    /* "system", "user", "assistant"; "tool" for the result of a call */
     const char *content; /* UTF-8, may be empty */
     size_t content_len;  /* bytes, for a content that may hold zeros; 0: up to its zero */
 } runnel_message;
+
+/* What a message has besides in a conversation with tools. */
+typedef struct runnel_message_tools {
+    /* The assistant's calls, a JSON list as the OpenAI API has it: [{"id", "type": "function", "function": {"name",
+     * "arguments": "..."}}]; NULL: it calls none. */
+    const char *calls;
+    const char *call_id; /* of a result: the id of the call; NULL: not said */
+    const char *name;    /* of a result: the tool's name; NULL: not said */
+} runnel_message_tools;
+
+/* A call of a tool in an answer. */
+typedef struct runnel_call {
+    char *name;      /* one of the given tools */
+    char *arguments; /* zero-terminated, as the model wrote them: a JSON object, if it made no mistake */
+    size_t arguments_len;
+    bool complete; /* false: the answer ended within the arguments */
+} runnel_call;
 
 /* The prompt that the model's template makes of a conversation, ending where the assistant's answer begins;
  * with thinking, R1's "<think>\n" is opened. Free with runnel_text_free. */
@@ -282,6 +300,10 @@ enum runnel_event_kind {
     RUNNEL_EVENT_TOKEN = 4,
     RUNNEL_EVENT_PROMPT = 5, /* more of the prompt is computed; with wants_progress only */
     RUNNEL_EVENT_TAKEN = 6,  /* the first one: as on_taken says; with wants_events only */
+    /* With tools only. Calls come one after the other, and text between them: */
+    RUNNEL_EVENT_CALL = 7,      /* a call has begun: text is the name of the tool */
+    RUNNEL_EVENT_ARGUMENTS = 8, /* more of its arguments */
+    RUNNEL_EVENT_CALL_END = 9,  /* its arguments are complete; not told where the answer ends before */
 };
 
 enum runnel_finish_reason {
@@ -306,7 +328,7 @@ typedef struct runnel_logprob {
 typedef struct runnel_event {
     size_t size; /* sizeof(runnel_event) */
     enum runnel_event_kind kind;
-    /* THOUGHT, ANSWER: whole UTF-8 characters, zero-terminated. Of a character that max_tokens, the context or the
+    /* THOUGHT, ANSWER, ARGUMENTS: whole UTF-8 characters, zero-terminated. Of a character that max_tokens, the context or the
      * thinking_budget cut, the bytes that had come are left out. This and what the other pointers lead to is valid during the
      * call of on_event, or until runnel_next is called again. */
     const char *text;
@@ -318,6 +340,7 @@ typedef struct runnel_event {
     /* FINISH: the response so far, its texts not yet taken. THOUGHT and ANSWER, with wants_counts, and PROMPT: the same
      * without its texts. */
     const struct runnel_response *counts;
+    uint32_t call; /* CALL, ARGUMENTS, CALL_END: which one, counted from 0 */
 } runnel_event;
 
 /* What is asked. Begin with runnel_request_init: zeros are no defaults. */
@@ -387,6 +410,15 @@ typedef struct runnel_request {
      * 0: the model's. With it they tell a text that can never fit from one that only the chat template makes too much of:
      * where a template passes its bounds, the first is RUNNEL_ECONTEXT and the other one RUNNEL_EINVAL. */
     uint32_t n_context;
+    /* Tools that the model may call, a JSON list as the OpenAI API has it: [{"type": "function", "function": {"name",
+     * "description", "parameters"}}]; NULL: none. Beside messages. The chat template tells the model of them, or a system
+     * message where it does not; RUNNEL_EUNSUPPORTED where the template writes no calls in a form that is known here. A call is
+     * what the answer's text has in that form, with the name of one of them. Nothing makes the model call one, or keeps
+     * its arguments to what the tool wants. */
+    const char *tools;
+    size_t tools_len;                          /* bytes; 0: up to its zero */
+    const runnel_message_tools *message_tools; /* [n_messages]; NULL: no message has calls or is a result */
+    uint32_t max_calls; /* the answer ends after so many; 0: as many as the model makes */
 } runnel_request;
 
 /* Fills request with the defaults. */
@@ -421,6 +453,8 @@ typedef struct runnel_response {
                                      0 unless wants_logits_hash */
     bool thought_closed;        /* there were thoughts, and they had ended when the answer did */
     uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
+    uint32_t n_calls;
+    runnel_call *calls; /* [n_calls] NULL: none */
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */

@@ -75,6 +75,9 @@ static int make_output(struct answer *answer, const runnel_request *request,
         .n_stop = request->n_stop,
         .split_thoughts = options->splits_thoughts,
         .starts_in_thought = options->starts_in_thought,
+        .tool_form = answer->tool_form,
+        .tool_names = &answer->tool_names,
+        .max_calls = request->max_calls,
     };
     int failure = output_create(&output, &answer->output, error);
     if (failure)
@@ -86,6 +89,18 @@ static int make_output(struct answer *answer, const runnel_request *request,
     if (answer->text.failed || answer->reasoning.failed)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
     return RUNNEL_OK;
+}
+
+/* The tools that it may call. */
+static int copy_tools(struct answer *answer, const runnel_request *request,
+                      const struct answer_options *options, runnel_error *error)
+{
+    if (!request->tools)
+        return RUNNEL_OK;
+    answer->tool_form = options->tool_form;
+    size_t len = request->tools_len ? request->tools_len : strlen(request->tools);
+    return answer->tool_form ? chat_tools_read_names(request->tools, len, &answer->tool_names, error)
+                             : chat_refuse_tools(error);
 }
 
 int answer_create(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
@@ -111,6 +126,8 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
     if (!failure)
         failure = copy_prompt(answer, options->prompt, options->max_tokens, error);
     if (!failure)
+        failure = copy_tools(answer, request, options, error);
+    if (!failure)
         failure = make_output(answer, request, options, error);
     if (!failure)
         failure = add_constraints(answer, model, request, options->splits_thoughts, error);
@@ -129,6 +146,8 @@ void answer_free(struct answer *answer)
     pool_give(answer->pool, (void *)(uintptr_t)answer->sampling.logit_bias);
     text_free(&answer->text);
     text_free(&answer->reasoning);
+    calls_free(&answer->calls);
+    tool_names_free(&answer->tool_names);
 }
 
 void answer_add_constraint(struct answer *answer, struct constraint *constraint)
@@ -230,10 +249,17 @@ static int draw_token(struct answer *answer, struct answer_scratch *scratch, con
     return sampler_draw(scratch->sampler, &answer->sampling, &context, logits, token, logprob, error);
 }
 
+/* Some models write calls with control tokens. */
+static bool is_of_call(const struct answer *answer, int32_t token)
+{
+    struct gguf_string piece = tokenizer_piece(answer->tokenizer, token);
+    return answer->tool_form && tool_form_has_token(answer->tool_form, piece.bytes, piece.len);
+}
+
 /* The text of a token in an answer, after the token before it: a control token has none. */
 static struct gguf_string text_of(const struct answer *answer, int32_t before, int32_t token)
 {
-    if (!tokenizer_has_text(answer->tokenizer, token))
+    if (!tokenizer_has_text(answer->tokenizer, token) && !is_of_call(answer, token))
         return (struct gguf_string){.bytes = "", .len = 0};
     return tokenizer_text(answer->tokenizer, before, token);
 }
@@ -340,10 +366,14 @@ static bool tell_token(struct answer *answer, const struct answer_draw *draw)
     return answer->on_event(answer->user, &event);
 }
 
-/* Keeps the text of an event and passes it on. */
+/* Keeps the text of an event, or the call, and passes it on. */
 static bool on_text(void *user, const runnel_event *event)
 {
     struct answer *answer = user;
+    if (event->kind != RUNNEL_EVENT_THOUGHT && event->kind != RUNNEL_EVENT_ANSWER) {
+        calls_add(&answer->calls, event);
+        return !answer->calls.failed && answer->on_event(answer->user, event);
+    }
     struct text *text = event->kind == RUNNEL_EVENT_THOUGHT ? &answer->reasoning : &answer->text;
     text_add(text, event->text, event->text_len);
     return !text->failed && answer->on_event(answer->user, event);
@@ -359,7 +389,8 @@ struct answer_outcome answer_finish(struct answer *answer, enum runnel_finish_re
         reason = RUNNEL_FINISH_CANCELLED;
     else if (state == OUTPUT_STOPPED)
         reason = RUNNEL_FINISH_STOP;
-    if (answer->text.failed || answer->reasoning.failed) {
+    calls_finish(&answer->calls);
+    if (answer->text.failed || answer->reasoning.failed || answer->calls.failed) {
         error_set(&answer->error, RUNNEL_ENOMEM, "no memory for the answer's text");
         return (struct answer_outcome){true, RUNNEL_FINISH_ERROR, &answer->error};
     }
@@ -416,6 +447,8 @@ void answer_describe(const struct answer *answer, runnel_response *response)
     response->reasoning = answer->reasoning.bytes;
     response->text_len = answer->text.len;
     response->reasoning_len = answer->reasoning.len;
+    response->calls = answer->calls.calls;
+    response->n_calls = answer->calls.n;
     response->stop_index = output_stop_index(answer->output);
     response->n_tokens = answer->n_drawn;
     response->n_reasoning_tokens = answer->n_thought;

@@ -16,6 +16,7 @@
 
 #include "base/pool.h"
 #include "base/text.h"
+#include "engine/calls.h"
 #include "engine/constraint.h"
 #include "engine/model.h"
 #include "engine/output.h"
@@ -39,7 +40,9 @@ struct answer {
     bool tells_sampled; /* with n_logprobs: probabilities after sampling */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
-    struct constraint *constraints; /* a list */
+    struct constraint *constraints;    /* a list */
+    const struct tool_form *tool_form; /* in which it may call tools; NULL: it may not */
+    struct tool_names tool_names;
 
     /* What was drawn. */
     struct token_list tokens; /* prompt and answer; cap is all that there may be */
@@ -49,17 +52,19 @@ struct answer {
     uint32_t n_drawn, n_thought; /* tokens */
     double first_ms, last_ms, thought_ms /* last one of a thought */;
     struct output *output;
-    struct text text, reasoning; /* whoever takes them zeroes them */
-    runnel_error error;          /* of an outcome with RUNNEL_FINISH_ERROR */
+    struct text text, reasoning; /* whoever takes them, or the calls, zeroes them */
+    struct calls calls;
+    runnel_error error; /* of an outcome with RUNNEL_FINISH_ERROR */
 };
 
 struct answer_options {
     struct pool *pool;
     const struct token_list *prompt;
-    uint32_t max_tokens;    /* of the answer */
-    bool splits_thoughts;   /* between <think> and </think> */
-    bool starts_in_thought; /* the prompt has opened one */
-    /* Is given TOKEN, THOUGHT and ANSWER events. Returns false to end the answer. */
+    uint32_t max_tokens;               /* of the answer */
+    bool splits_thoughts;              /* between <think> and </think> */
+    bool starts_in_thought;            /* the prompt has opened one */
+    const struct tool_form *tool_form; /* of the model; for requests with tools */
+    /* Is given TOKEN, THOUGHT and ANSWER events, and those of calls. Returns false to end the answer. */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
 };

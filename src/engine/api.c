@@ -224,7 +224,9 @@ int runnel_wait(runnel_future *future, runnel_response *response, runnel_error *
     if (!was_taken) {
         versioned_write(&future->final, sizeof future->final, response);
         future->answer.text = future->answer.reasoning = (struct text){0}; /* the response owns them now */
+        future->answer.calls = (struct calls){0};
         future->final.text = future->final.reasoning = NULL;
+        future->final.calls = NULL;
     }
     pthread_mutex_unlock(&future->lock);
     return was_taken ? error_set(error, RUNNEL_EINVAL, "the response was taken before") : RUNNEL_OK;
@@ -369,6 +371,9 @@ void runnel_response_free(runnel_response *response)
     free(response->text);
     free(response->reasoning);
     response->text = response->reasoning = NULL;
+    struct calls calls = {.calls = response->calls, .n = response->calls ? response->n_calls : 0};
+    calls_free(&calls);
+    response->calls = NULL;
 }
 
 /* Inside the engine. */

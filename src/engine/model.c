@@ -344,8 +344,9 @@ static int refuse_bound(const struct runnel_model *model, const struct model_cha
 {
     uint32_t n_context = chat->n_context ? chat->n_context : model->weights->config.n_context_train;
     uint64_t n_bytes = 0, at_most = bytes_at_most(model, n_context);
-    for (size_t i = 0; i < chat->n_messages; i++)
-        n_bytes += chat_content_len(&chat->messages[i]);
+    for (size_t i = 0; i < chat->conversation.n_messages; i++)
+        n_bytes += chat_content_len(&chat->conversation.messages[i]);
+    n_bytes += chat->conversation.tools_len;
     if (n_bytes <= at_most)
         return error_set(error, RUNNEL_EINVAL, "%s", bound->message);
     return error_set(error, RUNNEL_ECONTEXT,
@@ -359,7 +360,7 @@ int model_render_chat(const struct runnel_model *model, const struct model_chat 
     runnel_error why;
     if (!model->chat.template)
         return error_set(error, model->chat_error.code, "%s", model->chat_error.message);
-    int failure = chat_render(&model->chat, chat->messages, chat->n_messages, chat->opening, prompt, &why);
+    int failure = chat_render_conversation(&model->chat, &chat->conversation, chat->opening, prompt, &why);
     if (failure == TEMPLATE_EBOUND)
         return refuse_bound(model, chat, &why, error);
     return failure ? error_set(error, failure, "%s", why.message) : RUNNEL_OK;
@@ -368,7 +369,8 @@ int model_render_chat(const struct runnel_model *model, const struct model_chat 
 int runnel_chat_format(const runnel_model *model, const runnel_message *messages, size_t n_messages,
                        bool thinking, char **text, runnel_error *error)
 {
-    const struct model_chat chat = {messages, n_messages, thinking ? CHAT_THINKING : CHAT_ANSWERING, 0};
+    const struct model_chat chat = {.conversation = {.messages = messages, .n_messages = n_messages},
+                                    .opening = thinking ? CHAT_THINKING : CHAT_ANSWERING};
     struct chat_prompt prompt;
     int failure =
         arguments_check(__func__,

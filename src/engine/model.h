@@ -34,8 +34,7 @@ const struct runnel_model *model_hold(const struct runnel_model *model);
 void model_let_go(const struct runnel_model *model);
 
 struct model_chat {
-    const runnel_message *messages;
-    size_t n_messages;
+    struct chat_conversation conversation;
     enum chat_opening opening;
     uint32_t n_context; /* that the prompt is to fit; 0: the model's */
 };

@@ -1,11 +1,12 @@
-/* output.c: from token bytes to text events.
+/* output.c: from token bytes to text events, and those of calls.
  *
- * Three stages, each a byte or a character at a time, so that the result does not depend on how the text was
+ * Four stages, each a byte or a character at a time, so that the result does not depend on how the text was
  * cut into tokens:
  *
  *   1. bytes -> whole characters (base/utf8.h)
  *   2. tags (thought_tags.h): text up to <think> is answer, up to </think> thought, from there on answer
- *   3. stop texts, in the answer alone: of all stop texts, the one that is complete first ends the answer; if
+ *   3. with tools, calls in the answer (model/tool_scan.h): what may become one is held back
+ *   4. stop texts, in the answer alone: of all stop texts, the one that is complete first ends the answer; if
  *      several end at the same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time
  *      is linear in the text whatever the stop texts are. Held back is the longest end of the answer that begins
  *      a stop text. Clients send stop texts such as an empty line with every request; in a thought they would end
@@ -40,6 +41,13 @@ struct output {
 
     struct thought_tags tags; /* bytes that begin a tag are held back */
     unsigned skip_newlines;   /* so many newlines, if they come next, belong to the tag before them */
+
+    const struct tool_form *tool_form; /* NULL: there are no calls */
+    const struct tool_names *tool_names;
+    uint32_t max_calls;
+    struct tool_scan scan;
+    char maybe_call[TOOL_HELD_MAX]; /* bytes that the scan holds, scan.n_held of them */
+    size_t n_maybe_call;
 
     enum output_state state;
     enum runnel_event_kind text_kind;
@@ -109,6 +117,9 @@ int output_create(const struct output_options *options, struct output **output, 
         goto fail;
     o->stop_index = -1;
     o->tags = thought_tags_begin(options->split_thoughts, options->starts_in_thought);
+    o->tool_form = options->tool_form;
+    o->tool_names = options->tool_names;
+    o->max_calls = options->max_calls;
     *output = o;
     return RUNNEL_OK;
 
@@ -130,16 +141,25 @@ void output_free(struct output *output)
 
 /* Events ---------------------------------------------------------------------------------------------------- */
 
+static void emit(struct output *o, enum runnel_event_kind kind, const char *text, size_t len,
+                 struct listener listener)
+{
+    const runnel_event event = {.size = sizeof event,
+                                .kind = kind,
+                                .text = text,
+                                .text_len = len,
+                                .call = o->scan.n_calls ? o->scan.n_calls - 1u : 0};
+    if (o->state != OUTPUT_CANCELLED && !listener.on_event(listener.user, &event))
+        o->state = OUTPUT_CANCELLED;
+}
+
 static void flush_text(struct output *o, struct listener listener)
 {
-    if (o->text_len == 0 || o->state == OUTPUT_CANCELLED)
-        return;
-    o->text[o->text_len] = 0;
-    runnel_event event = {
-        .size = sizeof event, .kind = o->text_kind, .text = o->text, .text_len = o->text_len};
+    size_t len = o->text_len;
+    o->text[len] = 0;
     o->text_len = 0;
-    if (!listener.on_event(listener.user, &event))
-        o->state = OUTPUT_CANCELLED;
+    if (len)
+        emit(o, o->text_kind, o->text, len, listener);
 }
 
 static void emit_byte(struct output *o, enum runnel_event_kind kind, char byte, struct listener listener)
@@ -151,7 +171,7 @@ static void emit_byte(struct output *o, enum runnel_event_kind kind, char byte, 
     o->text[o->text_len++] = byte;
 }
 
-/* Stage 3: stop texts --------------------------------------------------------------------------------------- */
+/* Stage 4: stop texts --------------------------------------------------------------------------------------- */
 
 /* Gives the first n held bytes on. */
 static void release_held(struct output *o, size_t n, struct listener listener)
@@ -204,12 +224,95 @@ static void match_stops(struct output *o, char byte, struct listener listener)
     }
 }
 
-/* A thought begins: no stop text goes on behind it. */
+/* A thought or a call begins: no stop text goes on behind it. */
 static void forget_matches(struct output *o, struct listener listener)
 {
     release_held(o, o->held_end - o->held_begin, listener);
     for (size_t s = 0; s < o->n_stops; s++)
         o->stops[s].matched = 0;
+}
+
+/* Stage 3: calls -------------------------------------------------------------------------------------------- */
+
+static void begin_call(struct output *o, struct listener listener)
+{
+    const char *name = o->tool_names->names[o->scan.name];
+    forget_matches(o, listener);
+    flush_text(o, listener);
+    emit(o, RUNNEL_EVENT_CALL, name, strlen(name), listener);
+}
+
+static void end_call(struct output *o, struct listener listener)
+{
+    flush_text(o, listener);
+    emit(o, RUNNEL_EVENT_CALL_END, "", 0, listener);
+    if (o->scan.n_calls == o->max_calls && o->state == OUTPUT_GOING_ON)
+        o->state = OUTPUT_STOPPED;
+}
+
+/* What was held is text. */
+static void release_maybe_call(struct output *o, size_t n, struct listener listener)
+{
+    for (size_t i = 0; i < n; i++)
+        match_stops(o, o->maybe_call[i], listener);
+    o->n_maybe_call = 0;
+}
+
+/* Takes a byte of the answer. True if it is to be taken again. */
+static bool scan_byte(struct output *o, char byte, struct listener listener)
+{
+    const struct tool_scan_result result = tool_scan_push(&o->scan, o->tool_form, o->tool_names, byte);
+    char again[TOOL_HELD_MAX];
+    if (result.ended && result.fate == TOOL_SCAN_AGAIN)
+        end_call(o, listener);
+    switch (result.fate) {
+    case TOOL_SCAN_HOLD:
+        o->maybe_call[o->n_maybe_call++] = byte;
+        break;
+    case TOOL_SCAN_TEXT:
+        release_maybe_call(o, o->n_maybe_call, listener);
+        match_stops(o, byte, listener);
+        break;
+    case TOOL_SCAN_AGAIN:
+        memcpy(again, o->maybe_call + o->n_maybe_call - result.n_again, result.n_again);
+        release_maybe_call(o, o->n_maybe_call - result.n_again, listener);
+        for (size_t i = 0; i < result.n_again; i++)
+            while (scan_byte(o, again[i], listener))
+                ;
+        return true;
+    case TOOL_SCAN_BEGIN:
+        o->n_maybe_call = 0;
+        begin_call(o, listener);
+        emit_byte(o, RUNNEL_EVENT_ARGUMENTS, byte, listener);
+        break;
+    case TOOL_SCAN_ARGUMENT:
+        emit_byte(o, RUNNEL_EVENT_ARGUMENTS, byte, listener);
+        break;
+    case TOOL_SCAN_SKIP:
+        o->n_maybe_call = 0;
+        break;
+    }
+    if (result.ended)
+        end_call(o, listener);
+    return false;
+}
+
+static void split_calls(struct output *o, char byte, struct listener listener)
+{
+    if (!o->tool_form)
+        match_stops(o, byte, listener);
+    while (o->tool_form && o->state == OUTPUT_GOING_ON && scan_byte(o, byte, listener))
+        ;
+}
+
+/* The text, or the answer before a thought, is at its end. */
+static void finish_calls(struct output *o, struct listener listener)
+{
+    const struct tool_scan_end end = tool_scan_finish(&o->scan);
+    if (end.ends_call)
+        end_call(o, listener);
+    release_maybe_call(o, end.held_is_text ? o->n_maybe_call : 0, listener);
+    o->scan = (struct tool_scan){.n_calls = o->scan.n_calls};
 }
 
 /* Stage 2: tags --------------------------------------------------------------------------------------------- */
@@ -219,7 +322,7 @@ static void pass_byte(struct output *o, enum thought_phase phase, char byte, str
     if (phase == IN_THOUGHT)
         emit_byte(o, RUNNEL_EVENT_THOUGHT, byte, listener);
     else
-        match_stops(o, byte, listener);
+        split_calls(o, byte, listener);
 }
 
 /* The held-back beginning of a tag turned out to be text. */
@@ -232,8 +335,10 @@ static void release_tag(struct output *o, struct thought_tags held, struct liste
 static void end_phase(struct output *o, enum thought_phase ended, struct listener listener)
 {
     o->skip_newlines = ended == IN_THOUGHT ? 2 : 1;
-    if (ended == BEFORE_THOUGHT)
+    if (ended == BEFORE_THOUGHT) {
+        finish_calls(o, listener);
         forget_matches(o, listener);
+    }
 }
 
 static void split_tags(struct output *o, char byte, struct listener listener)
@@ -244,6 +349,10 @@ static void split_tags(struct output *o, char byte, struct listener listener)
             return;
     }
     struct thought_tags before = o->tags;
+    if (tool_scan_in_call(&o->scan)) { /* arguments may speak of thoughts */
+        split_calls(o, byte, listener);
+        return;
+    }
     if (thought_tags_push(&o->tags, byte)) {
         end_phase(o, before.phase, listener);
         return;
@@ -285,6 +394,7 @@ enum output_state output_finish(struct output *o, bool is_cut, event_function *o
         split_tags(o, characters[j], listener);
     release_tag(o, o->tags, listener);
     o->tags.n_matched = 0;
+    finish_calls(o, listener);
     release_held(o, o->held_end - o->held_begin, listener);
     flush_text(o, listener);
     return o->state;

@@ -68,6 +68,9 @@ static int check_input(const struct runnel_model *model, const runnel_request *r
     if (request->continues && (!request->messages || !request->n_messages))
         return error_set(error, RUNNEL_EINVAL,
                          "request: continues is set, expected messages beside it, found none");
+    if ((request->tools || request->message_tools) && !request->messages)
+        return error_set(error, RUNNEL_EINVAL, "request: %s given, expected messages beside it, found none",
+                         request->tools ? "tools" : "message_tools");
     if (request->encoded && (n_texts != 1 || !request->prompt_ids))
         return error_set(
             error, RUNNEL_EINVAL,
@@ -142,10 +145,15 @@ static size_t prompt_len(const runnel_request *request)
 static struct model_chat chat_of(const runnel_request *request, runnel_message *user)
 {
     *user = (runnel_message){.role = "user", .content = request->prompt, .content_len = request->prompt_len};
-    return (struct model_chat){.messages = request->messages ? request->messages : user,
-                               .n_messages = request->messages ? request->n_messages : 1,
-                               .opening = opening_of(request),
-                               .n_context = request->n_context};
+    const char *tools = request->tools;
+    return (struct model_chat){
+        .conversation = {.messages = request->messages ? request->messages : user,
+                         .n_messages = request->messages ? request->n_messages : 1,
+                         .message_tools = request->messages ? request->message_tools : NULL,
+                         .tools = tools,
+                         .tools_len = tools && !request->tools_len ? strlen(tools) : request->tools_len},
+        .opening = opening_of(request),
+        .n_context = request->n_context};
 }
 
 static int copy_ids(const runnel_request *request, struct token_list *tokens, runnel_error *error)
@@ -262,6 +270,7 @@ static int make_answer(struct runnel_future *future, const struct runnel_model *
         .prompt = prompt,
         .max_tokens = future->entry.max_tokens,
         .splits_thoughts = splits,
+        .tool_form = model->chat.calls.form,
         .starts_in_thought = splits && starts_in_thought(request),
         .on_event = on_answer_event,
         .user = future,
@@ -420,6 +429,7 @@ static bool emit_counted(struct runnel_future *future, const runnel_event *event
         counts.prefill_ms = clock_ms() - future->entry.admitted_ms;
     counts.text = counts.reasoning = NULL; /* they would be copied for each piece */
     counts.text_len = counts.reasoning_len = 0;
+    counts.calls = NULL;
     counted.counts = &counts;
     return emit(future, &counted);
 }

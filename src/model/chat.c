@@ -57,24 +57,9 @@ struct chat_tokens chat_tokens_of(const struct tokenizer *tokenizer)
     return tokens;
 }
 
-size_t chat_content_len(const runnel_message *message)
-{
-    return message->content_len ? message->content_len : strlen(message->content);
-}
-
 static bool has_role(const runnel_message *message, const char *role)
 {
     return strcmp(message->role, role) == 0;
-}
-
-/* The roles are words of this program, whoever wrote them: a template may make a control token with them. */
-static struct value role_value(struct string role)
-{
-    static const char *const roles[] = {"system", "user", "assistant", "tool", "developer"};
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        if (string_equals(role, roles[i]))
-            return value_string(string_of(roles[i], role.len, true));
-    return value_string(role);
 }
 
 /* Makes a prompt of what was rendered; takes the text over. */
@@ -91,6 +76,13 @@ int chat_refuse_none(runnel_error *error)
         error, RUNNEL_EUNSUPPORTED,
         "the model has no chat template: choose one with chat_template (%s), or send the prompt raw",
         chat_known_names());
+}
+
+int chat_refuse_tools(runnel_error *error)
+{
+    return error_set(
+        error, RUNNEL_EUNSUPPORTED,
+        "tools: the model's chat template writes no calls of tools in a form that is known here");
 }
 
 static int out_of_memory(runnel_error *error)
@@ -111,15 +103,6 @@ static bool set_defaults(const struct chat_template *template, struct template_a
            dict_set_text(arena, inputs, "add_generation_prompt", value_bool(true));
 }
 
-static bool add_message(struct template_arena *arena, struct list *list, const runnel_message *message)
-{
-    struct value dict = value_dict(arena);
-    struct string role = string_of(message->role, strlen(message->role), false);
-    struct string content = string_of(message->content, chat_content_len(message), false);
-    return dict.dict && dict_set_text(arena, dict.dict, "role", role_value(role)) &&
-           dict_set_text(arena, dict.dict, "content", value_string(content)) && list_add(arena, list, dict);
-}
-
 static int render_inputs(const struct chat_template *template, struct template_arena *arena,
                          const struct dict *inputs, const struct tm *now, struct chat_prompt *prompt,
                          runnel_error *error)
@@ -132,31 +115,35 @@ static int render_inputs(const struct chat_template *template, struct template_a
     return code;
 }
 
-/* Renders messages and the beginning of an answer; thinking: what enable_thinking is, NULL for not given. */
-static int render_messages(const struct chat_template *template, const runnel_message *messages,
-                           size_t n_messages, const bool *thinking, struct chat_prompt *prompt,
-                           runnel_error *error)
+/* Renders a conversation and the beginning of an answer; thinking: what enable_thinking is, NULL for not given. */
+static int render_messages(const struct chat_template *template, const struct chat_conversation *conversation,
+                           const bool *thinking, struct chat_prompt *prompt, runnel_error *error)
 {
     struct template_arena arena;
     struct tm now;
     time_t seconds = time(NULL);
     template_arena_init(&arena, template_default_limits.memory_bytes);
-    struct value inputs = value_dict(&arena), list = value_list(&arena, VALUE_LIST);
-    bool made = inputs.dict && list.list && set_defaults(template, &arena, inputs.dict) &&
-                dict_set_text(&arena, inputs.dict, "messages", list) &&
+    struct value inputs = value_dict(&arena);
+    bool made = inputs.dict && set_defaults(template, &arena, inputs.dict) &&
                 (!thinking || dict_set_text(&arena, inputs.dict, "enable_thinking", value_bool(*thinking)));
-    for (size_t i = 0; made && i < n_messages; i++)
-        made = add_message(&arena, list.list, &messages[i]);
-    int code;
-    if (made)
+    int code = made ? chat_messages_add(&template->calls, conversation, &arena, inputs.dict, error)
+                    : out_of_memory(error);
+    if (!code)
         code = render_inputs(template, &arena, inputs.dict, localtime_r(&seconds, &now), prompt, error);
     else if (arena.over_the_limit)
         code = error_set(error, TEMPLATE_EBOUND, "the chat template's messages take more than %zu bytes",
                          arena.limit);
-    else
-        code = out_of_memory(error);
     template_arena_free(&arena);
     return code;
+}
+
+/* The same of messages alone. */
+static int render_plain(const struct chat_template *template, const runnel_message *messages,
+                        size_t n_messages, const bool *thinking, struct chat_prompt *prompt,
+                        runnel_error *error)
+{
+    const struct chat_conversation conversation = {.messages = messages, .n_messages = n_messages};
+    return render_messages(template, &conversation, thinking, prompt, error);
 }
 
 /* Where a thought was opened at the prompt's end, with only white space after "<think>"; its length: nowhere. */
@@ -218,26 +205,39 @@ bool chat_continues_thought(const runnel_message *message)
            !memmem(message->content, chat_content_len(message), think_close, strlen(think_close));
 }
 
-static int check_messages(const runnel_message *messages, size_t n_messages, enum chat_opening opening,
-                          runnel_error *error)
+static bool is_role(const struct chat_template *template, const runnel_message *message)
 {
-    if (!n_messages)
+    return has_role(message, "system") || has_role(message, "user") || has_role(message, "assistant") ||
+           (has_role(message, "tool") && template->calls.form);
+}
+
+static int check_messages(const struct chat_template *template, const struct chat_conversation *conversation,
+                          enum chat_opening opening, runnel_error *error)
+{
+    const runnel_message *messages = conversation->messages;
+    size_t n = conversation->n_messages;
+    if (!n)
         return error_set(error, RUNNEL_EINVAL, "messages: at least one expected, none found");
-    for (size_t i = 0; i < n_messages; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!messages[i].role || !messages[i].content)
             return error_set(error, RUNNEL_EINVAL, "messages[%zu]: %s is missing", i,
                              messages[i].role ? "content" : "role");
-        if (!has_role(&messages[i], "system") && !has_role(&messages[i], "user") &&
-            !has_role(&messages[i], "assistant"))
+        if (!is_role(template, &messages[i]))
             return error_set(error, RUNNEL_EINVAL,
-                             "messages[%zu].role: expected system, user or assistant, found \"%.80s\"", i,
+                             "messages[%zu].role: expected system, user%s assistant%s, found \"%.80s\"", i,
+                             template->calls.form ? "," : " or", template->calls.form ? " or tool" : "",
                              messages[i].role);
     }
-    if (opening == CHAT_CONTINUING && !has_role(&messages[n_messages - 1], "assistant"))
+    if (opening == CHAT_CONTINUING && !has_role(&messages[n - 1], "assistant"))
         return error_set(error, RUNNEL_EINVAL,
                          "messages[%zu].role: the last message is to be continued, assistant expected",
-                         n_messages - 1);
-    return RUNNEL_OK;
+                         n - 1);
+    if (opening == CHAT_CONTINUING && conversation->message_tools && conversation->message_tools[n - 1].calls)
+        return error_set(error, RUNNEL_EINVAL,
+                         "messages[%zu]: the last message is to be continued, and has calls of tools", n - 1);
+    return template->template && !template->calls.form && chat_tools_are_used(conversation)
+               ? chat_refuse_tools(error)
+               : RUNNEL_OK;
 }
 
 /* Opens or closes the thought at the end of what the template rendered. */
@@ -251,20 +251,22 @@ static int set_thought(const struct chat_template *template, bool thinking, stru
     return code || thinking ? code : append_own(prompt, chat_thought_end, error);
 }
 
-int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
-                enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
+int chat_render_conversation(const struct chat_template *template, const struct chat_conversation *given,
+                             enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
 {
     struct chat_prompt rendered = {0};
-    int code = check_messages(messages, n_messages, opening, error);
+    struct chat_conversation conversation = *given;
+    int code = check_messages(template, &conversation, opening, error);
     if (!code && !template->template)
         code = chat_refuse_none(error);
     if (code)
         return code;
-    const runnel_message *begun = opening == CHAT_CONTINUING ? &messages[--n_messages] : NULL;
+    const runnel_message *begun =
+        opening == CHAT_CONTINUING ? &conversation.messages[--conversation.n_messages] : NULL;
     bool has_thought = begun && template->thinks && begins_with_thought(begun);
     bool thinking = opening == CHAT_THINKING || has_thought;
-    code = render_messages(template, messages, n_messages, template->has_switch ? &thinking : NULL, &rendered,
-                           error);
+    code =
+        render_messages(template, &conversation, template->has_switch ? &thinking : NULL, &rendered, error);
     if (code)
         return code;
     if (has_thought)
@@ -279,6 +281,13 @@ int chat_render(const struct chat_template *template, const runnel_message *mess
     }
     *prompt = rendered;
     return RUNNEL_OK;
+}
+
+int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
+                enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error)
+{
+    const struct chat_conversation conversation = {.messages = messages, .n_messages = n_messages};
+    return chat_render_conversation(template, &conversation, opening, prompt, error);
 }
 
 /* The values of `from` also under their names in `to`. */
@@ -308,7 +317,7 @@ int chat_render_request(const struct chat_template *template, struct template_ar
         const struct value *role = message.kind == VALUE_DICT ? dict_get_text(message.dict, "role") : NULL;
         if (!role || role->kind != VALUE_STRING)
             return error_set(error, RUNNEL_EINVAL, "messages[%zu].role: expected a string", i);
-        if (!dict_set_text(arena, message.dict, "role", role_value(role->string)))
+        if (!dict_set_text(arena, message.dict, "role", chat_role_value(role->string)))
             return out_of_memory(error);
     }
     struct value inputs = value_dict(arena);
@@ -327,10 +336,10 @@ static int find_switch(struct chat_template *template, const runnel_message *que
 {
     static const bool on = true, off = false;
     struct chat_prompt with, without;
-    int code = render_messages(template, question, 1, &on, &with, error);
+    int code = render_plain(template, question, 1, &on, &with, error);
     if (code)
         return code;
-    code = render_messages(template, question, 1, &off, &without, error);
+    code = render_plain(template, question, 1, &off, &without, error);
     if (!code) {
         template->has_switch = with.len != without.len || memcmp(with.text, without.text, with.len) != 0;
         chat_prompt_free(&without);
@@ -346,11 +355,67 @@ static int drops_thoughts(const struct chat_template *template, bool *drops, run
     static const runnel_message messages[] = {
         {"user", "q", 0}, {"assistant", "<think>\nXYZZY\n</think>\n\na", 0}, {"user", "r", 0}};
     struct chat_prompt prompt;
-    int code = render_messages(template, messages, 3, NULL, &prompt, error);
+    int code = render_plain(template, messages, 3, NULL, &prompt, error);
     *drops = !code && !memmem(prompt.text, prompt.len, "XYZZY", 5);
     if (!code)
         chat_prompt_free(&prompt);
     return code == RUNNEL_ENOMEM ? code : RUNNEL_OK;
+}
+
+/* Renders a conversation in which xyzzy is called, beside `content`, and its result follows. */
+static int render_call(const struct chat_template *template, const char *content, struct chat_prompt *prompt,
+                       runnel_error *error)
+{
+    static const char tools[] =
+        "[{\"type\":\"function\",\"function\":{\"name\":\"xyzzy\",\"description\":\"d\",\"parameters\":{"
+        "\"type\":\"object\",\"properties\":{\"plugh\":{\"type\":\"string\",\"description\":\"frotz\"}}}}}]";
+    static const runnel_message_tools of_messages[] = {
+        {NULL, NULL, NULL},
+        {"[{\"id\":\"call00001\",\"type\":\"function\",\"function\":{\"name\":\"xyzzy\","
+         "\"arguments\":\"{\\\"plugh\\\": \\\"q\\\"}\"}}]",
+         NULL, NULL},
+        {NULL, "call00001", "xyzzy"}};
+    const runnel_message messages[] = {{"user", "u", 0}, {"assistant", content, 0}, {"tool", "r", 0}};
+    const struct chat_conversation conversation = {.messages = messages,
+                                                   .n_messages = 3,
+                                                   .message_tools = of_messages,
+                                                   .tools = tools,
+                                                   .tools_len = strlen(tools)};
+    return render_messages(template, &conversation, NULL, prompt, error);
+}
+
+/* Whether calls and the text beside them would both be there. */
+static int find_apart(struct chat_template *template, runnel_error *error)
+{
+    struct chat_prompt prompt;
+    int code = render_call(template, "wibble", &prompt, error);
+    template->calls.apart = code || !memmem(prompt.text, prompt.len, "wibble", 6) ||
+                            chat_tools_find_form(prompt.text, prompt.len) != template->calls.form;
+    if (!code)
+        chat_prompt_free(&prompt);
+    return code == RUNNEL_ENOMEM ? code : RUNNEL_OK;
+}
+
+/* In which form the template writes calls, and what it wants of messages that have some: the first way of giving them in which
+ * they arrive. */
+static int find_calls(struct chat_template *template, runnel_error *error)
+{
+    for (unsigned way = 0; way < 4 && !template->calls.form; way++) {
+        struct chat_prompt prompt;
+        template->calls = (struct chat_calls){.arguments_as_text = way & 1, .empty_content = way & 2};
+        int code = render_call(template, "", &prompt, error);
+        if (code == RUNNEL_ENOMEM)
+            return code;
+        if (code)
+            continue;
+        template->calls.form = chat_tools_find_form(prompt.text, prompt.len);
+        template->calls.shows_tools = memmem(prompt.text, prompt.len, "frotz", 5);
+        chat_prompt_free(&prompt);
+    }
+    if (template->calls.form)
+        return find_apart(template, error);
+    template->calls = (struct chat_calls){0};
+    return RUNNEL_OK;
 }
 
 /* Finds out what a template does, from what it renders. */
@@ -359,7 +424,7 @@ static int look_at(struct chat_template *template, const struct chat_tokens *tok
     static const runnel_message question = {"user", "q", 0};
     struct chat_prompt prompt;
     bool drops = false;
-    int code = render_messages(template, &question, 1, NULL, &prompt, error);
+    int code = render_plain(template, &question, 1, NULL, &prompt, error);
     if (code)
         return code;
     template->name = strstr(prompt.text, "<｜User｜>"
@@ -373,6 +438,8 @@ static int look_at(struct chat_template *template, const struct chat_tokens *tok
     code = find_switch(template, &question, error);
     if (!code)
         code = drops_thoughts(template, &drops, error);
+    if (!code)
+        code = find_calls(template, error);
     template->has_switch &= tokens->has_think;
     template->thinks = opens || template->has_switch || (drops && tokens->has_think);
     return code;

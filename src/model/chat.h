@@ -2,12 +2,12 @@
  *
  * The template of a model file is a program (see template.h); it is compiled once and run for each conversation. What it
  * renders says which parts of the text are the template's own, so that a user's text never becomes a control token.
- * Whether the model thinks before it answers is found by rendering small conversations. Immutable once opened; any
- * thread. */
+ * Whether the model thinks before it answers, and how it calls tools, is found by rendering small conversations. Immutable once
+ * opened; any thread. */
 #ifndef RUNNEL_MODEL_CHAT_H
 #define RUNNEL_MODEL_CHAT_H
 
-#include "model/template/template.h"
+#include "model/chat_messages.h"
 #include "model/tokenizer.h"
 
 struct chat_template {
@@ -16,6 +16,7 @@ struct chat_template {
     char *bos, *eos;  /* owned: the texts of the tokens that begin and end a text, "" for none */
     bool thinks;      /* answers begin with a thought */
     bool has_switch;  /* enable_thinking makes a difference */
+    struct chat_calls calls;
 };
 
 /* The model's tokens that templates speak of. */
@@ -37,6 +38,8 @@ int chat_compile(const char *jinja, size_t len, const struct chat_tokens *tokens
 int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct chat_template *template,
                       runnel_error *error);
 void chat_close(struct chat_template *template);
+/* Fills error: the template has no calls of a known form. */
+int chat_refuse_tools(runnel_error *error);
 /* Fills error: there is no template, and how to choose one. */
 int chat_refuse_none(runnel_error *error);
 /* "r1, chatml": for messages. */
@@ -59,7 +62,12 @@ enum chat_opening {
     CHAT_CONTINUING,
 };
 
-/* Renders messages, then the opening of the assistant's answer. TEMPLATE_EBOUND: it takes too much of the template. */
+/* Renders a conversation, then the opening of the assistant's answer. TEMPLATE_EBOUND: it takes too much of the template.
+ * RUNNEL_EUNSUPPORTED: it has tools, and the template no calls of a known form. */
+int chat_render_conversation(const struct chat_template *template,
+                             const struct chat_conversation *conversation, enum chat_opening opening,
+                             struct chat_prompt *prompt, runnel_error *error);
+/* The same of messages alone. */
 int chat_render(const struct chat_template *template, const runnel_message *messages, size_t n_messages,
                 enum chat_opening opening, struct chat_prompt *prompt, runnel_error *error);
 /* Renders what a chat request holds: a dict with messages, and perhaps tools, documents, add_generation_prompt and
@@ -69,8 +77,6 @@ int chat_render_request(const struct chat_template *template, struct template_ar
                         runnel_error *error);
 /* An answer that is continued begins with a thought, and has not ended it. */
 bool chat_continues_thought(const runnel_message *message);
-/* Of its content in bytes. */
-size_t chat_content_len(const runnel_message *message);
 void chat_prompt_free(struct chat_prompt *prompt);
 
 /* What closes a thought: "\n</think>\n\n". */

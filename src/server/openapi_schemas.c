@@ -18,9 +18,17 @@ const char openapi_schemas[] =
         "'n_prompt_tokens':" WHOLE ",'n_ctx':" WHOLE)) ","
 
     "'Message':" OBJECT("'role'",
-        "'role':{'type':'string','enum':['system','developer','user','assistant']},"
+        "'role':{'type':'string','enum':['system','developer','user','assistant','tool']},"
         "'content':{'anyOf':[" STRING "," LIST(OBJECT("'type','text'",
-            "'type':{'type':'string','const':'text'},'text':" STRING)) "]}") ","
+            "'type':{'type':'string','const':'text'},'text':" STRING)) ",{'type':'null'}]},"
+        "'tool_calls':{'type':['array','null'],'items':" REF("ToolCall") "},"
+        "'tool_call_id':{'type':['string','null']}") ","
+    "'Tool':" OBJECT("'type','function'", "'type':{'type':'string','const':'function'},"
+        "'function':" OBJECT("'name'", "'name':" STRING ",'description':{'type':['string','null']},"
+            "'parameters':{'type':['object','null']},'strict':{'enum':[false,null]}")) ","
+    "'ToolCall':" OBJECT("'type','function'", "'id':{'type':['string','null']},"
+        "'type':{'type':'string','const':'function'},"
+        "'function':" OBJECT("'name','arguments'", "'name':" STRING ",'arguments':" STRING)) ","
 
     "'GenerateBatchRequest':{'anyOf':[{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "},"
         OBJECT("'requests'", "'requests':{'type':'array','minItems':1,'maxItems':1024,'items':" REF("GenerateRequest") "}")
@@ -47,9 +55,10 @@ const char openapi_schemas[] =
         "'id':" STRING ",'object':{'type':'string','const':'chat.completion'},'created':" WHOLE ",'model':" STRING ","
         "'system_fingerprint':" STRING ",'choices':" LIST(OBJECT("'index','message','finish_reason'",
             "'index':" WHOLE ",'message':" OBJECT("'role','content'",
-                "'role':{'type':'string','const':'assistant'},'content':" STRING ",'reasoning_content':" STRING ","
+                "'role':{'type':'string','const':'assistant'},'content':{'type':['string','null']},'reasoning_content':" STRING ","
+                "'tool_calls':" LIST(REF("ToolCall")) ","
                 "'reasoning':" STRING) ",'logprobs':{'type':['object','null']},"
-            "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
+            "'finish_reason':{'type':'string','enum':['stop','length','tool_calls']}")) ","
         "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
     "'TextCompletion':" OBJECT("'id','object','created','model','choices','usage','timings'",
         "'id':" STRING ",'object':{'type':'string','const':'text_completion'},'created':" WHOLE ",'model':" STRING ","

@@ -40,16 +40,51 @@ static int render_all(size_t *len, runnel_error *error)
     return code;
 }
 
-static void check(unsigned n_failing)
+static const char tool_program[] = "{{ tools|tojson }}{% for m in messages %}{{ m.role }}{{ m.content }}{% "
+                                   "for c in m.tool_calls %}<tool_call>"
+                                   "{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ "
+                                   "c.function.arguments|tojson }}}</tool_call>{% endfor %}{% endfor %}";
+
+/* The same with tools, whose names are read, too. */
+static int render_tools(size_t *len, runnel_error *error)
+{
+    static const struct chat_tokens tokens = {{"<s>", 3}, {"</s>", 4}, false};
+    static const runnel_message messages[] = {{"user", "q", 0}, {"assistant", "", 0}, {"tool", "r", 0}};
+    static const runnel_message_tools of_messages[] = {
+        {0},
+        {.calls = "[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":[1]}\"}}]"},
+        {.call_id = "x"}};
+    static const char tools[] = "[{\"function\":{\"name\":\"f\"}},{\"function\":{\"name\":\"g\"}}]";
+    const struct chat_conversation conversation = {messages, 3, of_messages, tools, strlen(tools)};
+    struct chat_template template;
+    struct chat_prompt prompt;
+    struct tool_names names;
+    int code = chat_open(tool_program, sizeof tool_program - 1, &tokens, &template, error);
+    if (code)
+        return code;
+    assert_non_null(template.calls.form);
+    code = chat_render_conversation(&template, &conversation, CHAT_ANSWERING, &prompt, error);
+    if (!code) {
+        *len = prompt.len;
+        chat_prompt_free(&prompt);
+        code = chat_tools_read_names(tools, strlen(tools), &names, error);
+    }
+    if (!code)
+        tool_names_free(&names);
+    chat_close(&template);
+    return code;
+}
+
+static void check(int (*render)(size_t *len, runnel_error *error), unsigned n_failing)
 {
     size_t expected = 0, len = 0;
     unsigned n_failed = 0;
-    assert_int_equal(render_all(&expected, NULL), RUNNEL_OK);
+    assert_int_equal(render(&expected, NULL), RUNNEL_OK);
     for (unsigned first = 1; first < MORE_THAN_ENOUGH; first++) {
         runnel_error error = {0};
         size_t before = faults_live_pieces();
         faults_arm(FAULT_MEMORY, first, n_failing);
-        int code = render_all(&len, &error);
+        int code = render(&len, &error);
         unsigned n = faults_disarm();
         assert_int_equal(faults_live_pieces(), before);
         if (!n) {
@@ -68,13 +103,15 @@ static void check(unsigned n_failing)
 static void test_one_allocation_fails(void **state)
 {
     (void)state;
-    check(1);
+    check(render_all, 1);
+    check(render_tools, 1);
 }
 
 static void test_all_allocations_fail_from_then_on(void **state)
 {
     (void)state;
-    check(0);
+    check(render_all, 0);
+    check(render_tools, 0);
 }
 
 int main(void)

@@ -171,7 +171,7 @@ static size_t byte_letter(unsigned byte, char *letter)
     return 2;
 }
 
-enum { TEXT_CAP = 32 };
+enum { TEXT_CAP = 64 };
 
 /* The token that a merge makes. SentencePiece writes a space as U+2581. */
 static void write_merged(const char *merge, bool is_sentencepiece, char *text)
@@ -187,7 +187,15 @@ static void write_merged(const char *merge, bool is_sentencepiece, char *text)
     }
 }
 
-static int32_t write_token(uint32_t id, bool is_sentencepiece, char *text)
+static uint32_t count_words(const char *const *words)
+{
+    uint32_t n = 0;
+    while (words && words[n])
+        n++;
+    return n;
+}
+
+static int32_t write_token(uint32_t id, bool is_sentencepiece, const char *const *words, char *text)
 {
     if (id < 256 && is_sentencepiece) {
         snprintf(text, TEXT_CAP, "<0x%02X>", id);
@@ -200,6 +208,9 @@ static int32_t write_token(uint32_t id, bool is_sentencepiece, char *text)
     else if (id < TINY_MODEL_TOKENS) {
         snprintf(text, TEXT_CAP, "%s", specials[id - TINY_TOKEN_ENDOFTEXT].text);
         return specials[id - TINY_TOKEN_ENDOFTEXT].kind;
+    } else if (id - TINY_MODEL_TOKENS < count_words(words)) {
+        snprintf(text, TEXT_CAP, "%s", words[id - TINY_MODEL_TOKENS]);
+        return strncmp(text, "<|", 2) ? 4 : 3;
     } else {
         snprintf(text, TEXT_CAP, "[PAD%u]", id);
         return 5;
@@ -215,7 +226,8 @@ static void add_merges(struct gguf_writer *writer)
     gguf_writer_add_array(writer, "tokenizer.ggml.merges", GGUF_STRING, TINY_MODEL_MERGES, list);
 }
 
-void tiny_model_add_tokenizer(struct gguf_writer *writer, const char *pre, const char *chat, uint32_t n_vocab)
+static void add_tokenizer(struct gguf_writer *writer, const char *pre, const char *chat, uint32_t n_vocab,
+                          const char *const *words)
 {
     if (n_vocab < TINY_MODEL_TOKENS)
         n_vocab = TINY_MODEL_TOKENS;
@@ -227,7 +239,7 @@ void tiny_model_add_tokenizer(struct gguf_writer *writer, const char *pre, const
     if (!texts || !tokens || !kinds || !scores)
         goto done;
     for (uint32_t id = 0; id < n_vocab; id++) {
-        kinds[id] = write_token(id, is_sentencepiece, texts[id]);
+        kinds[id] = write_token(id, is_sentencepiece, words, texts[id]);
         tokens[id] = (struct gguf_string){texts[id], strlen(texts[id])};
         scores[id] = -(float)id; /* in the order of the merges */
     }
@@ -251,6 +263,11 @@ done:
     free(tokens);
     free(kinds);
     free(scores);
+}
+
+void tiny_model_add_tokenizer(struct gguf_writer *writer, const char *pre, const char *chat, uint32_t n_vocab)
+{
+    add_tokenizer(writer, pre, chat, n_vocab, NULL);
 }
 
 /* The model ----------------------------------------------------------------------------------------------- */
@@ -422,7 +439,7 @@ static void add_keys(struct tiny_model *model, uint32_t n_vocab)
         snprintf(key, sizeof key, "%s.attention.value_length", o->architecture);
         gguf_writer_add_u32(writer, key, o->head_dim);
     }
-    tiny_model_add_tokenizer(writer, o->pre, o->chat, n_vocab);
+    add_tokenizer(writer, o->pre, o->chat, n_vocab, o->words);
     if (o->add_keys)
         o->add_keys(writer, o->user);
 }
@@ -430,7 +447,8 @@ static void add_keys(struct tiny_model *model, uint32_t n_vocab)
 int tiny_model_write(const struct tiny_model_options *options, const char *path, runnel_error *error)
 {
     struct tiny_model model = {.options = options, .data_cap = 4 + (size_t)options->n_layers * 16};
-    uint32_t n_vocab = options->n_vocab < TINY_MODEL_TOKENS ? TINY_MODEL_TOKENS : options->n_vocab;
+    uint32_t n_least = TINY_MODEL_TOKENS + count_words(options->words);
+    uint32_t n_vocab = options->n_vocab < n_least ? n_least : options->n_vocab;
     uint32_t head_dim = options->head_dim ? options->head_dim : options->n_hidden / options->n_heads;
     int code;
     model.writer = gguf_writer_create();

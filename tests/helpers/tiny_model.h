@@ -40,6 +40,8 @@ struct tiny_model_options {
     float k_bias;     /* largest size of a K bias; 0: 0.1 as for the others */
     const char *pre;  /* "qwen2", "smollm" ... as files name it, or "sentencepiece" */
     const char *chat; /* "chatml", "r1", NULL: no template; it also chooses the end token */
+    const char *const *
+        words; /* texts of further tokens, from TINY_MODEL_TOKENS on: "<|...|>" are control tokens, others user-defined; NULL ends them, or: none */
     uint64_t seed;
     void (*add_keys)(struct gguf_writer *writer, void *user); /* further keys; NULL: none */
     void *user;

@@ -102,6 +102,31 @@ static void make_bare(struct tiny_model_options *options)
     options->chat = NULL;
 }
 
+/* qwen2 with tokens that are pieces of answers with calls of tools: by their biases a request chooses what the model says. */
+static void make_words(struct tiny_model_options *options)
+{
+    static const char *const words[] = {"Let me look.\n",
+                                        "<tool_call>",
+                                        "\n{\"name\": \"",
+                                        "get_weather",
+                                        "get_nothing",
+                                        "\", \"arguments\": ",
+                                        "{\"city\": \"",
+                                        "Köln",
+                                        "\", \"days\": ",
+                                        "2}",
+                                        "}\n</tool_call>",
+                                        "\n<tool_call>\n{\"name\": \"get_time\", ",
+                                        "\"arguments\": {}}\n",
+                                        "</tool_call>\n",
+                                        " is a tag.",
+                                        "<|python_tag|>",
+                                        "{\"name\": \"get_time\", \"parameters\": {}}",
+                                        NULL};
+    options->words = words;
+    options->epsilon = 1e6f; /* so large that all logits are about 0, but for the biases */
+}
+
 static const struct kind {
     const char *name;
     void (*make)(struct tiny_model_options *options);
@@ -111,6 +136,7 @@ static const struct kind {
     {"gemma3", make_gemma3}, {"r1", make_r1},
     {"long", make_long},     {"hot", make_hot},
     {"bare", make_bare},     {"sentencepiece", make_sentencepiece},
+    {"words", make_words},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };

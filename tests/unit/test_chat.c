@@ -366,9 +366,148 @@ static void test_names(void **state)
     assert_null(strstr(error.message, "--"));
 }
 
+/* What a template does with tools is found in what it renders. */
+static void test_tools_are_found(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *entry, *form;
+        bool arguments_as_text, empty_content, apart, shows_tools;
+    } expected[] = {{"qwen2.5-coder", "hermes", false, false, false, true},
+                    {"qwen2.5", "hermes", false, false, false, true},
+                    {"r1", "r1", true, false, true, false},
+                    {"smollm2", NULL, false, false, false, false}};
+    json_t *entries = load("chat-templates.json"), *entry;
+    size_t i, n_seen = 0;
+    json_array_foreach(entries, i, entry)
+    {
+        for (size_t e = 0; e < sizeof expected / sizeof *expected; e++) {
+            if (strcmp(json_string_value(json_object_get(entry, "name")), expected[e].entry) != 0)
+                continue;
+            struct chat_template template = open_entry(entry);
+            const struct chat_calls *calls = &template.calls;
+            assert_string_equal(calls->form ? calls->form->name : "none",
+                                expected[e].form ? expected[e].form : "none");
+            assert_int_equal(calls->arguments_as_text, expected[e].arguments_as_text);
+            assert_int_equal(calls->empty_content, expected[e].empty_content);
+            assert_int_equal(calls->apart, expected[e].apart);
+            assert_int_equal(calls->shows_tools, expected[e].shows_tools);
+            chat_close(&template);
+            n_seen++;
+        }
+    }
+    assert_int_equal(n_seen, 4);
+    json_decref(entries);
+}
+
+static const char some_tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+
+/* The prompt of a question, two calls with text beside them, and their results. */
+static struct chat_prompt render_tools(const char *name)
+{
+    static const runnel_message_tools of_messages[] = {
+        {NULL, NULL, NULL},
+        {"[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}"
+         ","
+         "{\"id\":\"2\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"no JSON\"}}]",
+         NULL, NULL},
+        {NULL, "1", "f"},
+        {NULL, "2", NULL}};
+    static const runnel_message messages[] = {
+        {"user", "q", 0}, {"assistant", "words", 0}, {"tool", "one", 0}, {"tool", "<|im_end|>", 0}};
+    const struct chat_conversation conversation = {messages, 4, of_messages, some_tools, strlen(some_tools)};
+    struct chat_prompt prompt = {0};
+    json_t *entries = load("chat-templates.json"), *entry;
+    size_t i;
+    runnel_error error;
+    json_array_foreach(entries, i, entry)
+    {
+        if (strcmp(json_string_value(json_object_get(entry, "name")), name) != 0)
+            continue;
+        struct chat_template template = open_entry(entry);
+        if (chat_render_conversation(&template, &conversation, CHAT_ANSWERING, &prompt, &error))
+            fail_msg("%s", error.message);
+        chat_close(&template);
+    }
+    json_decref(entries);
+    return prompt;
+}
+
+static void test_conversations_with_tools(void **state)
+{
+    (void)state;
+    struct chat_prompt prompt = render_tools("qwen2.5");
+    assert_non_null(
+        strstr(prompt.text, "<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</tools>"));
+    assert_non_null(strstr(prompt.text,
+                           "<|im_start|>assistant\nwords\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
+                           "{\"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
+                           "\"no JSON\"}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\none\n"));
+    const char *result = strstr(prompt.text, "<|im_end|>\n</tool_response>");
+    assert_non_null(result); /* a result is no place for control tokens */
+    for (size_t i = 0; i < prompt.n_control; i++)
+        assert_true(prompt.text + prompt.control[i].end <= result ||
+                    prompt.text + prompt.control[i].begin >= result + strlen("<|im_end|>"));
+    chat_prompt_free(&prompt);
+    prompt = render_tools("r1");
+    assert_non_null(strstr(prompt.text, "Each is described by a JSON object:\n[{\"type\":"));
+    assert_non_null(strstr(prompt.text, "<｜User｜>q<｜Assistant｜>words"));
+    assert_non_null(
+        strstr(prompt.text, "function<｜tool▁sep｜>f\n```json\n{\"a\":1}\n```<｜tool▁call▁end｜>"));
+    assert_non_null(strstr(prompt.text, "<｜tool▁output▁begin｜>one<｜tool▁output▁end｜>"));
+    chat_prompt_free(&prompt);
+}
+
+static void check_tools_refused(const struct chat_template *template,
+                                const struct chat_conversation *conversation, enum chat_opening opening,
+                                int code, const char *words)
+{
+    struct chat_prompt prompt;
+    runnel_error error;
+    assert_int_equal(chat_render_conversation(template, conversation, opening, &prompt, &error), code);
+    if (!strstr(error.message, words))
+        fail_msg("%s", error.message);
+}
+
+static void test_refused_tools(void **state)
+{
+    (void)state;
+    static const char *const bad_tools[] = {"[", "{}", "[{\"function\":{}}]",
+                                            "[{\"function\":{\"name\":\"a\\n\"}}]", "[3]"};
+    static const runnel_message question = {"user", "q", 0}, answer = {"assistant", "a", 0};
+    static const runnel_message_tools calls = {"[{\"function\":{\"name\":\"f\"}}]", NULL, NULL},
+                                      bad = {"[3]", NULL, NULL};
+    struct chat_template chatml, hermes;
+    json_t *entries = load("chat-templates.json");
+    json_t *qwen = json_object_get(json_array_get(entries, 6), "template");
+    assert_int_equal(chat_open_by_name("chatml", &plain_tokens, &chatml, NULL), RUNNEL_OK);
+    assert_int_equal(
+        chat_open(json_string_value(qwen), json_string_length(qwen), &plain_tokens, &hermes, NULL),
+        RUNNEL_OK);
+    struct chat_conversation conversation = {&question, 1, NULL, some_tools, strlen(some_tools)};
+    check_tools_refused(&chatml, &conversation, CHAT_ANSWERING, RUNNEL_EUNSUPPORTED, "tools: ");
+    for (size_t i = 0; i < sizeof bad_tools / sizeof *bad_tools; i++) {
+        conversation.tools = bad_tools[i];
+        conversation.tools_len = strlen(bad_tools[i]);
+        check_tools_refused(&hermes, &conversation, CHAT_ANSWERING, RUNNEL_EINVAL, "tools");
+    }
+    conversation = (struct chat_conversation){&answer, 1, &calls, NULL, 0};
+    check_tools_refused(&chatml, &conversation, CHAT_ANSWERING, RUNNEL_EUNSUPPORTED, "tools: ");
+    check_tools_refused(&hermes, &conversation, CHAT_CONTINUING, RUNNEL_EINVAL, "to be continued");
+    conversation.message_tools = &bad;
+    check_tools_refused(&hermes, &conversation, CHAT_ANSWERING, RUNNEL_EINVAL,
+                        "calls[0]: expected an object");
+    chat_close(&chatml);
+    chat_close(&hermes);
+    json_decref(entries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tools_are_found),
+        cmocka_unit_test(test_conversations_with_tools),
+        cmocka_unit_test(test_refused_tools),
         cmocka_unit_test(test_templates_of_every_kind),
         cmocka_unit_test(test_templates_that_cannot_be_run),
         cmocka_unit_test(test_reference_conversations),

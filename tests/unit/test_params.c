@@ -134,14 +134,11 @@ static const struct bad_field bad_fields[] = {
     {"\"logit_bias\":{\"1\":true}", "logit_bias"},
     {"\"ignore_eos\":1", "ignore_eos"},
     {"\"model\":3", "model"},
-    {"\"tools\":[{\"type\":\"function\"}]", "tools"},
     {"\"functions\":[{}]", "functions"},
     {"\"tool_choice\":\"required\"", "tool_choice"},
     {"\"function_call\":{\"name\":\"SECRET\"}", "function_call"},
     {"\"grammar\":\"SECRET\"", "grammar"},
     {"\"json_schema\":{\"type\":\"object\"}", "json_schema"},
-    {"\"tools\":[{\"type\":\"function\"}],\"tool_choice\":\"auto\"", "tools"},
-    {"\"tools\":[{\"type\":\"function\"}],\"function_call\":\"none\"", "tools"},
     {"\"min_tokens\":-1", "min_tokens"},
     {"\"min_tokens\":1.5", "min_tokens"},
     {"\"max_tokens\":5,\"min_tokens\":6", "min_tokens"},
@@ -156,6 +153,47 @@ static const struct bad_field bad_fields[] = {
     {"\"response_format\":\"text\"", "response_format"},
     {"\"modalities\":[\"text\",\"audio\"]", "modalities"},
 };
+
+/* Where there are no conversations. */
+static const struct bad_field bad_tools[] = {
+    {"\"tools\":[{\"type\":\"function\"}]", "tools"},
+    {"\"tools\":[{\"type\":\"function\"}],\"tool_choice\":\"auto\"", "tools"},
+    {"\"tools\":[{\"type\":\"function\"}],\"function_call\":\"none\"", "tools"},
+};
+
+#define TOOL(more) "\"tools\":[{\"type\":\"function\",\"function\":{" more "}}]"
+#define TOOL_F     TOOL("\"name\":\"f\"")
+
+/* And where there are. */
+static const struct bad_field bad_chat_tools[] = {
+    {"\"tools\":3", "tools"},
+    {"\"tools\":[3]", "tools[0].function"},
+    {"\"tools\":[{\"type\":\"function\"}]", "tools[0].function"},
+    {"\"tools\":[{\"type\":\"SECRET\",\"function\":{\"name\":\"f\"}}]", "tools[0].type"},
+    {"\"tools\":[{\"type\":\"function\"}],\"function_call\":\"none\"", "tools[0].function"},
+    {TOOL(""), "tools[0].function.name"},
+    {TOOL("\"name\":\"\""), "tools[0].function.name"},
+    {TOOL("\"name\":\"f\\u0000\""), "tools[0].function.name"},
+    {TOOL("\"name\":\"f\",\"description\":3"), "tools[0].function.description"},
+    {TOOL("\"name\":\"f\",\"parameters\":[]"), "tools[0].function.parameters"},
+    {TOOL("\"name\":\"f\",\"strict\":3"), "tools[0].function.strict"},
+    {TOOL("\"name\":\"f\",\"strict\":true"), "tools[0].function.strict"},
+    {"\"tools\":[{\"function\":{\"name\":\"f\"}},{\"function\":{\"name\":\"f\"}}]", "tools[1].function.name"},
+    {TOOL_F ",\"tool_choice\":\"required\"", "tool_choice"},
+    {TOOL_F ",\"tool_choice\":\"SECRET\"", "tool_choice"},
+    {TOOL_F ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "tool_choice"},
+    {TOOL_F ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"SECRET\"}}", "tool_choice"},
+    {TOOL_F ",\"parallel_tool_calls\":3", "parallel_tool_calls"},
+};
+
+static void test_bad_tools(void **state)
+{
+    (void)state;
+    check_bad_fields(params_read_completion, "\"prompt\":\"SECRET\"", bad_tools, COUNT(bad_tools));
+    check_bad_fields(params_read_generate, "\"prompt\":\"SECRET\"", bad_tools, COUNT(bad_tools));
+    check_bad_fields(params_read_native, "\"prompt\":\"SECRET\"", bad_tools, COUNT(bad_tools));
+    check_bad_fields(params_read_chat, CHAT_START, bad_chat_tools, COUNT(bad_chat_tools));
+}
 
 static void test_bad_fields(void **state)
 {
@@ -196,7 +234,11 @@ static void test_bad_chat(void **state)
         {"{\"messages\":[{\"content\":\"a\"}]}", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"SECRET\",\"content\":\"a\"}]}", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"user\\u0000\",\"content\":\"a\"}]}", "messages[0].role"},
-        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", "messages[0].role"},
+        {"{\"messages\":[{\"role\":\"function\",\"content\":\"a\"}]}", "messages[0].role"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":3}]}", "messages[0].content"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":3}]}",
+         "messages[0].tool_call_id"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"a\",\"name\":3}]}", "messages[0].name"},
         {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"assistant\",\"content\":3}]}", "messages[0].content"},
@@ -207,6 +249,22 @@ static void test_bad_chat(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"user\",\"content\":{}}]}",
          "messages[1].content"},
         {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}", "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":3}]}", "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"\"}}]}]}",
+         "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":"
+         "3}}]}]}",
+         "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":3,\"function\":{\"name\":\"f\"}}]}]"
+         "}",
+         "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}}"
+         "]}]}",
+         "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"tool_calls\":[{"
+         "\"function\":{"
+         "\"name\":\"f\"}}]}]}",
+         "messages"},
         {"{\"messages\":[{\"role\":\"assistant\",\"function_call\":{\"name\":\"SECRET\"}}]}",
          "messages[0].function_call"},
         {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"continue_final_message\":false}",
@@ -342,10 +400,10 @@ static void test_table_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_json),     cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_bad_fields),   cmocka_unit_test(test_bad_chat),
-        cmocka_unit_test(test_bad_prompts),  cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_table_bounds),
+        cmocka_unit_test(test_bad_json),   cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_bad_tools),
+        cmocka_unit_test(test_bad_chat),   cmocka_unit_test(test_bad_prompts),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_table_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

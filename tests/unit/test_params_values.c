@@ -39,6 +39,71 @@ static void test_defaults(void **state)
     params_free(&params);
 }
 
+/* Without the nulls, and in the order in which they came. */
+static void test_tools(void **state)
+{
+    (void)state;
+    struct params params;
+    check_accepted(
+        params_read_chat,
+        "{" CHAT_START ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"b\",\"description\":null,"
+        "\"parameters\":{\"type\":\"object\",\"properties\":{\"z\":{\"default\":null},\"a\":{\"maximum\":0.1}"
+        "}},"
+        "\"strict\":false}},{\"type\":null,\"function\":{\"name\":\"a\",\"description\":\"\u00fc\","
+        "\"parameters\":null,\"strict\":null}}],\"parallel_tool_calls\":false}",
+        &params);
+    assert_string_equal(
+        params.request.tools,
+        "[{\"type\":\"function\",\"function\":{\"name\":\"b\",\"parameters\":{\"type\":\"object\","
+        "\"properties\":{\"z\":{\"default\":null},\"a\":{\"maximum\":0.10000000000000001}}}}},"
+        "{\"type\":\"function\",\"function\":{\"name\":\"a\",\"description\":\"\u00fc\"}}]");
+    assert_int_equal(params.request.max_calls, 1);
+    params_free(&params);
+    check_accepted(params_read_chat,
+                   "{" CHAT_START ",\"tools\":[{\"function\":{\"name\":\"b\"}}],\"tool_choice\":\"auto\"}",
+                   &params);
+    assert_non_null(params.request.tools);
+    assert_int_equal(params.request.max_calls, 0);
+    params_free(&params);
+    check_accepted(params_read_chat, "{" CHAT_START ",\"tools\":[{\"function\":3}],\"tool_choice\":\"none\"}",
+                   &params);
+    assert_null(params.request.tools); /* the model is told of none */
+    params_free(&params);
+}
+
+static void test_calls_and_results(void **state)
+{
+    (void)state;
+    struct params params;
+    check_accepted(params_read_chat,
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"tool_calls\":null},"
+                   "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":null,\"type\":"
+                   "\"function\",\"function\":{"
+                   "\"name\":\"f\",\"arguments\":\"{\\\"a\\\": "
+                   "1}\"}},{\"id\":\"c\",\"function\":{\"name\":\"g\",\"arguments\":"
+                   "{\"b\":[]}}},{\"id\":\"d\",\"function\":{\"name\":\"h\",\"arguments\":null}}]},"
+                   "{\"role\":\"tool\",\"content\":null,\"tool_call_id\":null},"
+                   "{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"r\"}],\"tool_call_id\":"
+                   "\"c\",\"name\":\"g\"}]}",
+                   &params);
+    const runnel_request *request = &params.request;
+    assert_int_equal(request->n_messages, 4);
+    assert_null(request->message_tools[0].calls);
+    assert_string_equal(
+        request->message_tools[1].calls,
+        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}},"
+        "{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"g\",\"arguments\":\"{\\\"b\\\": "
+        "[]}\"}},"
+        "{\"id\":\"d\",\"type\":\"function\",\"function\":{\"name\":\"h\",\"arguments\":\"{}\"}}]");
+    assert_string_equal(request->messages[2].role, "tool");
+    assert_string_equal(request->messages[2].content, "");
+    assert_null(request->message_tools[2].call_id);
+    assert_string_equal(request->messages[3].content, "r");
+    assert_string_equal(request->message_tools[3].call_id, "c");
+    assert_string_equal(request->message_tools[3].name, "g");
+    params_free(&params);
+}
+
 static void test_chat_values(void **state)
 {
     (void)state;
@@ -360,6 +425,8 @@ int main(void)
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_mixed_prompts),
         cmocka_unit_test(test_native_values),
+        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_calls_and_results),
         cmocka_unit_test(test_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,6 +151,21 @@ static void take_text(struct job *job, struct dialect_answer *answer, size_t ind
     choice->thinking = is_thought;
 }
 
+/* A call of a tool has no text of the answer, so that no token's probabilities are told of it. */
+static void take_call(struct job *job, struct dialect_answer *answer, size_t index, const runnel_event *event)
+{
+    struct dialect_choice *choice = &answer->choices[index];
+    metrics_text_arrived(job_server(job)->metrics, &choice->last_ms);
+    logprobs_drop(&choice->logprobs);
+    if (answer->stream && answer->status == 200) {
+        answer->dialect->delta(answer, index, event, &answer->piece);
+        check_memory(job, answer, choice);
+        if (answer->status == 200)
+            send_piece(job, answer);
+    }
+    choice->thinking = false;
+}
+
 static void take_progress(struct job *job, struct dialect_answer *answer, size_t index,
                           const runnel_event *event)
 {
@@ -170,6 +185,7 @@ static void take_finish(struct job *job, struct dialect_answer *answer, size_t i
     if (event->counts)
         choice->counts = *event->counts;
     choice->counts.text = choice->counts.reasoning = NULL;
+    choice->counts.calls = NULL;
     bool in_thought = choice->thinking && answer->split_reasoning;
     if (event->finish_reason == RUNNEL_FINISH_LENGTH && !in_thought)
         logprobs_settle_all(&choice->logprobs);
@@ -210,6 +226,11 @@ static void on_event(struct job *job, size_t index, const runnel_event *event)
     case RUNNEL_EVENT_ANSWER:
         if (event->text_len)
             take_text(job, answer, index, event);
+        break;
+    case RUNNEL_EVENT_CALL:
+    case RUNNEL_EVENT_ARGUMENTS:
+    case RUNNEL_EVENT_CALL_END:
+        take_call(job, answer, index, event);
         break;
     case RUNNEL_EVENT_PROMPT:
         take_progress(job, answer, index, event);

@@ -58,7 +58,7 @@ struct dialect {
     void (*begin)(struct dialect_answer *answer, const struct server *server, const struct params *params,
                   uint64_t seed);
 
-    /* Parts of a stream, whole events: text or a thought; how far the prompt is; a choice's end. */
+    /* Parts of a stream, whole events: text, a thought or, in dialects that have tools, part of a call; how far the prompt is; a choice's end. */
     void (*delta)(struct dialect_answer *answer, size_t index, const runnel_event *event, struct text *out);
     void (*progress)(struct dialect_answer *answer, size_t index, const runnel_response *counts,
                      struct text *out);

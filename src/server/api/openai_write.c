@@ -11,6 +11,7 @@ static const char *finish_name(const runnel_response *response)
     case RUNNEL_FINISH_LENGTH:
         return "length";
     case RUNNEL_FINISH_STOP:
+        return response->n_calls ? "tool_calls" : "stop";
     case RUNNEL_FINISH_CANCELLED:
     case RUNNEL_FINISH_ERROR:
         break;

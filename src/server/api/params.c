@@ -34,10 +34,11 @@ static void settle(struct params *params, const struct params *read)
 
 void params_free(struct params *params)
 {
-    for (size_t i = 0; i < params->n_joined; i++)
-        free(params->joined[i]);
-    free(params->joined);
+    for (size_t i = 0; i < params->n_made; i++)
+        free(params->made[i]);
+    free(params->made);
     free(params->messages);
+    free(params->message_tools);
     for (size_t i = 0; i < params->n_prompts; i++)
         free(params->prompts[i].ids);
     free(params->prompts);
@@ -54,7 +55,11 @@ static const char *read_role(const json_t *value)
 {
     static const struct {
         const char *name, *role;
-    } roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"}, {"assistant", "assistant"}};
+    } roles[] = {{"system", "system"},
+                 {"developer", "system"},
+                 {"user", "user"},
+                 {"assistant", "assistant"},
+                 {"tool", "tool"}};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         if (json_is_text(value, roles[i].name))
             return roles[i].role;
@@ -94,7 +99,7 @@ static int join_parts(const json_t *parts, const char *field, struct params *par
     char *joined = malloc(len + 1), *at = joined;
     if (!joined)
         return no_memory(refusal);
-    params->joined[params->n_joined++] = joined;
+    params->made[params->n_made++] = joined;
     json_array_foreach(parts, i, part)
     {
         const json_t *text = json_object_get(part, "text");
@@ -119,19 +124,15 @@ static int read_message(const json_t *value, size_t index, struct params *params
     snprintf(field, sizeof field, "messages[%zu].role", index);
     message->role = read_role(json_object_get(value, "role"));
     if (!message->role)
-        return refuse(refusal, field, "expected \"system\", \"developer\", \"user\" or \"assistant\"");
-    snprintf(field, sizeof field, "messages[%zu].tool_calls", index);
-    const json_t *calls = json_find(value, "tool_calls");
-    if (calls && !(json_is_array(calls) && !json_array_size(calls)))
-        return refuse(refusal, field, "tools are not supported");
-    snprintf(field, sizeof field, "messages[%zu].function_call", index);
-    if (json_find(value, "function_call"))
-        return refuse(refusal, field, "tools are not supported");
+        return refuse(refusal, field,
+                      "expected \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
+    if (params_read_message_tools(value, index, params, refusal))
+        return -1;
     snprintf(field, sizeof field, "messages[%zu].content", index);
     const json_t *content = json_find(value, "content");
     if (json_is_array(content))
         return join_parts(content, field, params, message, refusal);
-    bool may_lack = !strcmp(message->role, "assistant");
+    bool may_lack = !strcmp(message->role, "assistant") || !strcmp(message->role, "tool");
     if (!json_is_string(content) && !(may_lack && !content))
         return refuse(refusal, field, "expected a string or a list of parts");
     message->content = content ? json_string_value(content) : "";
@@ -140,15 +141,18 @@ static int read_message(const json_t *value, size_t index, struct params *params
 }
 
 /* What the assistant has begun is gone on with, as llama-server does; if it is nothing, the answer begins. */
-static void end_messages(runnel_request *request)
+static int end_messages(runnel_request *request, struct refusal *refusal)
 {
     const runnel_message *last = &request->messages[request->n_messages - 1];
+    if (request->message_tools[request->n_messages - 1].calls)
+        return refuse(refusal, "messages", "expected the results of the calls that the last message has");
     if (strcmp(last->role, "assistant") != 0)
-        return;
+        return 0;
     if (last->content_len)
         request->continues = true;
     else if (request->n_messages > 1)
         request->n_messages--;
+    return 0;
 }
 
 static int read_messages(const json_t *root, struct params *params, struct refusal *refusal)
@@ -158,8 +162,9 @@ static int read_messages(const json_t *root, struct params *params, struct refus
     if (!json_is_array(messages) || !n)
         return refuse(refusal, "messages", "expected a list of at least one message");
     params->messages = calloc(n, sizeof *params->messages);
-    params->joined = calloc(n, sizeof *params->joined);
-    if (!params->messages || !params->joined)
+    params->message_tools = calloc(n, sizeof *params->message_tools);
+    params->made = calloc(2 * n + 1, sizeof *params->made); /* content and calls of each, and the tools */
+    if (!params->messages || !params->message_tools || !params->made)
         return no_memory(refusal);
     json_array_foreach(messages, i, value)
     {
@@ -171,8 +176,10 @@ static int read_messages(const json_t *root, struct params *params, struct refus
         return refuse(refusal, "messages",
                       "expected at most one message of the assistant at the end, found two");
     params->request.messages = params->messages;
+    params->request.message_tools = params->message_tools;
     params->request.n_messages = n;
-    end_messages(&params->request);
+    if (end_messages(&params->request, refusal))
+        return -1;
     if (params->request.continues && json_is_false(json_find(root, "continue_final_message")))
         return refuse(
             refusal, "continue_final_message",
@@ -202,8 +209,9 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
         return -1;
     if (read_messages(root, &read, refusal) ||
         params_read_common(root, limits, PARAMS_CHAT, &read, refusal) ||
-        params_read_stream(root, &read, refusal) || params_read_thinking(root, &read, refusal) ||
-        params_read_thoughts_place(root, &read, refusal) || read_chat_logprobs(root, &read, refusal)) {
+        params_read_tools(root, &read, refusal) || params_read_stream(root, &read, refusal) ||
+        params_read_thinking(root, &read, refusal) || params_read_thoughts_place(root, &read, refusal) ||
+        read_chat_logprobs(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }

@@ -15,7 +15,8 @@ enum {
     PARAMS_STOP_BYTES = 1024,
     PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
-    PARAMS_PROMPTS = 1024,      /* in one request; more than the engine takes are refused by it, as busy */
+    PARAMS_PROMPTS = 1024, /* in one request; more than the engine takes are refused by it, as busy */
+    PARAMS_TOOLS = 512,
     PARAMS_NAME_BYTES = 256,    /* of "id" in a batch */
     GENERATE_MAX_TOKENS = 2048, /* of /generate, if it does not say */
 };
@@ -60,8 +61,9 @@ struct params {
     /* What the above points to. */
     json_t *root;
     runnel_message *messages;
-    char **joined; /* contents that came in parts */
-    size_t n_joined;
+    runnel_message_tools *message_tools; /* one for each of them */
+    char **made; /* texts made of what came otherwise: contents in parts, calls, tools */
+    size_t n_made;
     runnel_logit_bias *biases;
     int32_t *encoded; /* the request's prompt_ids, where they were made of its text */
     const char *stop[PARAMS_STOPS];
@@ -80,11 +82,16 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
                          struct refusal *refusal);
 void params_free(struct params *params);
 
-/* The parts of the readers: params_fields.c, params_prompt.c, params_thinking.c. */
+/* The parts of the readers: params_fields.c, params_prompt.c, params_thinking.c, params_tools.c. */
 
 /* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what this route (PARAMS_...) cannot honour. */
 int params_read_common(const json_t *root, const struct params_limits *limits, unsigned route,
                        struct params *params, struct refusal *refusal);
+/* tools, tool_choice, parallel_tool_calls of a conversation. There is room for a text in `made`. */
+int params_read_tools(const json_t *root, struct params *params, struct refusal *refusal);
+/* What messages[index], whose role has been read, has of calls or of their results. Likewise. */
+int params_read_message_tools(const json_t *message, size_t index, struct params *params,
+                              struct refusal *refusal);
 /* Thinking on, off, or up to a budget. */
 int params_read_thinking(const json_t *root, struct params *params, struct refusal *refusal);
 /* Whether thoughts are apart from the answer. */

@@ -22,13 +22,13 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_string(value) && !json_string_length(value));
 }
 
-/* Tools that the model must not call are not told to it. */
-static int refuse_tools(const json_t *root, struct refusal *refusal)
+/* Tools that the model must not call are not told to it. A conversation's are read by params_tools.c. */
+static int refuse_tools(const json_t *root, unsigned route, struct refusal *refusal)
 {
     static const struct {
         const char *tools, *choice;
     } names[] = {{"tools", "tool_choice"}, {"functions", "function_call"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = route == PARAMS_CHAT; i < sizeof names / sizeof *names; i++) {
         const json_t *choice = json_find(root, names[i].choice);
         bool calls_none = json_is_text(choice, "none");
         if (choice && !calls_none && !json_is_text(choice, "auto"))
@@ -351,7 +351,7 @@ int params_read_common(const json_t *root, const struct params_limits *limits, u
     if (model && !json_is_string(model))
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
-    if (refuse_tools(root, refusal) || refuse_fields(root, route, refusal) ||
+    if (refuse_tools(root, route, refusal) || refuse_fields(root, route, refusal) ||
         refuse_constraints(root, refusal) || read_sampling(root, &params->sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
         read_min_tokens(root, params, refusal) || read_seed(root, params, refusal) ||

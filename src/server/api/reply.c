@@ -113,6 +113,8 @@ static const char *prompt_field(const runnel_request *request)
 int reply_refuse_prompt(const runnel_request *request, const runnel_error *error, struct refusal *refusal)
 {
     reply_refuse_error(error, refusal);
+    if (error->code == RUNNEL_EUNSUPPORTED && request->tools)
+        snprintf(refusal->param, sizeof refusal->param, "tools");
     if (error->code == RUNNEL_ECONTEXT) {
         refusal->n_context = request->n_context;
         snprintf(refusal->param, sizeof refusal->param, "%s", prompt_field(request));
