@@ -343,6 +343,17 @@ typedef struct runnel_event {
     uint32_t call; /* CALL, ARGUMENTS, CALL_END: which one, counted from 0 */
 } runnel_event;
 
+/* What an answer's text may have to keep to. */
+enum runnel_constraint {
+    RUNNEL_CONSTRAINT_NONE = 0,
+    RUNNEL_CONSTRAINT_JSON = 1,   /* a JSON object */
+    RUNNEL_CONSTRAINT_SCHEMA = 2, /* constraint_text: a JSON Schema, and the text is JSON that fulfils it */
+    RUNNEL_CONSTRAINT_REGEX = 3,  /* ... a regular expression of the whole text, as ECMA-262 writes them */
+    RUNNEL_CONSTRAINT_CHOICE = 4, /* one of choices */
+    RUNNEL_CONSTRAINT_GRAMMAR =
+        5, /* constraint_text: a grammar in llama.cpp's form, GBNF; its rule is root */
+};
+
 /* What is asked. Begin with runnel_request_init: zeros are no defaults. */
 typedef struct runnel_request {
     size_t size;                    /* sizeof(runnel_request) */
@@ -419,6 +430,17 @@ typedef struct runnel_request {
     size_t tools_len;                          /* bytes; 0: up to its zero */
     const runnel_message_tools *message_tools; /* [n_messages]; NULL: no message has calls or is a result */
     uint32_t max_calls; /* the answer ends after so many; 0: as many as the model makes */
+    /* What the answer's text is to keep to; thoughts are free, and it binds from where they end. The answer ends when the text
+     * is complete and nothing more may come; it may be cut before by max_tokens and stop texts. min_tokens gives way
+     * to it, and so does ignore_eos. RUNNEL_EINVAL: it is none; RUNNEL_EUNSUPPORTED: something in it cannot be enforced, or
+     * it is too large; both name what. An answer whose text becomes too much to follow ends with RUNNEL_FINISH_ERROR. Not
+     * beside tools. It is compiled when the request is submitted, which takes milliseconds and more, unless the same one is
+     * in use, or was lately: see runnel_grammar_compile. */
+    enum runnel_constraint constraint;
+    const char *constraint_text;
+    size_t constraint_len;      /* bytes; 0: up to its zero */
+    const char *const *choices; /* [n_choices] zero-terminated */
+    size_t n_choices;
 } runnel_request;
 
 /* Fills request with the defaults. */
@@ -427,6 +449,17 @@ static inline void runnel_request_init(runnel_request *request)
 {
     runnel_request_init_sized(request, sizeof *request);
 }
+
+/* A constraint, compiled. While somebody has it, requests with the same constraint find it. */
+typedef struct runnel_grammar runnel_grammar;
+
+/* Compiles the request's constraint: for callers whose submitting thread has no time for that. *grammar is NULL if it has none.
+ * Of the request only the constraint is looked at. Fails as runnel_submit would. To be given back with
+ * runnel_grammar_free. Any thread. */
+RUNNEL_API int runnel_grammar_compile(const runnel_model *model, const runnel_request *request,
+                                      runnel_grammar **grammar, runnel_error *error);
+RUNNEL_API void runnel_grammar_free(
+    runnel_grammar *grammar); /* NULL is fine; also after the model was closed */
 
 typedef struct runnel_response {
     size_t size;                    /* sizeof(runnel_response), set by the caller */

@@ -302,7 +302,7 @@ static int compile(struct schema *schema)
     rules_free(&list);
     if (schema->failed)
         return schema->error->code;
-    if (!value)
+    if (!value && !grammar->failed && !grammar->exprs->failed)
         return error_set(schema->error, RUNNEL_EINVAL, "schema: no value can fulfil it");
     grammar->start = grammar_rule(grammar, NULL, 0);
     grammar_define(grammar, grammar->start,

@@ -2,6 +2,7 @@
 #include "engine/answer.h"
 
 #include "base/clock.h"
+#include "engine/grammar_constraint.h"
 #include "engine/min_tokens.h"
 #include "engine/thinking_budget.h"
 
@@ -46,6 +47,23 @@ static int copy_bias(struct answer *answer, runnel_error *error)
     memcpy(copy, given, n * sizeof *copy);
     answer->sampling.logit_bias = copy;
     return RUNNEL_OK;
+}
+
+/* What the text is to keep to. */
+static int add_grammar(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
+                       bool in_thought, runnel_error *error)
+{
+    const struct grammar_constraint_options options = {.waits_for_thought = in_thought,
+                                                       .ignores_end = request->ignore_eos};
+    struct constraint *constraint;
+    runnel_grammar *grammar;
+    int failure = grammar_store_get(model->grammars, request, &grammar, error);
+    if (failure || !grammar)
+        return failure;
+    failure = grammar_constraint_create(grammar, &options, &constraint, error);
+    if (!failure)
+        answer_add_constraint(answer, constraint);
+    return failure;
 }
 
 /* Those that requests ask for by numbers. */
@@ -131,6 +149,8 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
         failure = make_output(answer, request, options, error);
     if (!failure)
         failure = add_constraints(answer, model, request, options->splits_thoughts, error);
+    if (!failure)
+        failure = add_grammar(answer, model, request, options->starts_in_thought, error);
     return failure;
 }
 
@@ -229,15 +249,32 @@ static void note_likeliest(const struct answer *answer, const float *logits, flo
         draw->choices[i] = (struct sampler_choice){tokens[i], logits[tokens[i]] - normalizer};
 }
 
+/* -1: none. */
+static int32_t latest_token(const struct answer *answer)
+{
+    return answer->tokens.n ? answer->tokens.ids[answer->tokens.n - 1] : -1;
+}
+
+/* What all constraints leave. */
+static int make_mask(struct answer *answer, struct constraint_mask *mask, runnel_error *error)
+{
+    int failure = RUNNEL_OK;
+    constraint_mask_begin(mask, latest_token(answer));
+    for (struct constraint *constraint = answer->constraints; constraint && !failure;
+         constraint = constraint->next)
+        if (constraint->mask)
+            failure = constraint->mask(constraint, mask, error);
+    return failure;
+}
+
 /* Draws from the logits under the constraints; *logprob (may be NULL) is the drawn token's under the model itself. */
 static int draw_token(struct answer *answer, struct answer_scratch *scratch, const float *logits,
                       int32_t *token, float *logprob, runnel_error *error)
 {
     struct constraint_mask *mask = &scratch->mask;
-    constraint_mask_begin(mask);
-    for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
-        if (constraint->mask)
-            constraint->mask(constraint, mask);
+    int failure = make_mask(answer, mask, error);
+    if (failure)
+        return failure;
     const struct sampler_context context = {
         .tokens = answer->tokens.ids,
         .n_tokens = answer->tokens.n,
@@ -264,12 +301,6 @@ static struct gguf_string text_of(const struct answer *answer, int32_t before, i
     return tokenizer_text(answer->tokenizer, before, token);
 }
 
-/* -1: none. */
-static int32_t latest_token(const struct answer *answer)
-{
-    return answer->tokens.n ? answer->tokens.ids[answer->tokens.n - 1] : -1;
-}
-
 /* Goes on from a token that was drawn or forced. */
 static void accept_token(struct answer *answer, int32_t id, struct answer_place before)
 {
@@ -277,12 +308,22 @@ static void accept_token(struct answer *answer, int32_t id, struct answer_place 
     struct thought_tags *tags = &answer->place.tags;
     struct constraint_token token = {
         .id = id, .bytes = text.bytes, .len = text.len, .is_thought = tags->phase == IN_THOUGHT};
-    thought_tags_push_all(tags, text.bytes, text.len);
+    token.answer_at = thought_tags_push_all(tags, text.bytes, text.len);
     token.next_is_thought = tags->phase == IN_THOUGHT;
     answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX] = before;
     answer->tokens.ids[answer->tokens.n++] = id;
     for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
         constraint->accept(constraint, &token);
+}
+
+/* A constraint says so. */
+static bool is_over(const struct answer *answer)
+{
+    bool over = false;
+    for (const struct constraint *constraint = answer->constraints; constraint && !over;
+         constraint = constraint->next)
+        over = constraint->is_over && constraint->is_over(constraint);
+    return over;
 }
 
 void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
@@ -311,6 +352,7 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
         draw->n_choices =
             sampler_tell(scratch->sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
     accept_token(answer, draw->token, before);
+    draw->is_last = is_over(answer);
 }
 
 void answer_undo(struct answer *answer, uint32_t n)
@@ -436,6 +478,8 @@ struct answer_outcome answer_tell(struct answer *answer, const struct answer_dra
     case OUTPUT_GOING_ON:
         break;
     }
+    if (draw->is_last)
+        return answer_finish(answer, RUNNEL_FINISH_STOP);
     if (answer->n_prompt + answer->n_drawn == answer->tokens.cap)
         return answer_finish(answer, RUNNEL_FINISH_LENGTH);
     return goes_on;

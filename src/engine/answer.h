@@ -92,6 +92,7 @@ struct answer_draw {
     int32_t before;  /* the token before it; -1: none */
     bool is_forced;  /* it comes whatever the model would have drawn */
     bool is_thought; /* its text begins within a thought */
+    bool is_last;    /* the answer is complete with it, and ends */
     /* Only if it is to be told: the token, then the likeliest ones. */
     struct sampler_choice choices[RUNNEL_LOGPROBS_MAX + 1];
     size_t n_choices;

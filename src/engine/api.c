@@ -2,6 +2,7 @@
 #include "base/versioned.h"
 #include "engine/arguments.h"
 #include "engine/engine.h"
+#include "engine/grammar_store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,23 @@ static void name_request(size_t i, size_t n, runnel_error *error)
         return;
     const runnel_error unnamed = *error;
     error_set(error, unnamed.code, "requests[%zu]: %s", i, unnamed.message);
+}
+
+int runnel_grammar_compile(const runnel_model *model, const runnel_request *given, runnel_grammar **grammar,
+                           runnel_error *error)
+{
+    struct full_request full;
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(grammar, grammar)),
+        error);
+    if (!failure)
+        failure = read_request(given, model, &full, error);
+    return failure ? failure : grammar_store_get(model->grammars, &full.request, grammar, error);
+}
+
+void runnel_grammar_free(runnel_grammar *grammar)
+{
+    grammar_release(grammar);
 }
 
 int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,

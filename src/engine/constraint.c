@@ -16,8 +16,9 @@ static void limit(struct constraint_mask *mask)
     mask->is_limited = true;
 }
 
-void constraint_mask_begin(struct constraint_mask *mask)
+void constraint_mask_begin(struct constraint_mask *mask, int32_t before)
 {
+    mask->before = before;
     mask->is_limited = false;
     mask->n_raised = 0;
 }
@@ -33,6 +34,18 @@ void constraint_mask_keep(struct constraint_mask *mask, const uint32_t *allowed)
     limit(mask);
     for (size_t i = 0; i < n_words(mask); i++)
         mask->allowed[i] &= allowed[i];
+}
+
+void constraint_mask_insist(struct constraint_mask *mask, const uint32_t *allowed)
+{
+    uint32_t left = 0;
+    limit(mask);
+    for (size_t i = 0; i < n_words(mask); i++)
+        left |= mask->allowed[i] & allowed[i];
+    if (left)
+        constraint_mask_keep(mask, allowed);
+    else
+        memcpy(mask->allowed, allowed, n_words(mask) * sizeof *allowed);
 }
 
 void constraint_mask_raise(struct constraint_mask *mask, int32_t token, float by)

@@ -24,14 +24,17 @@ struct constraint_mask {
     bool is_limited;   /* false: all tokens may be drawn, and nobody has written allowed */
     runnel_logit_bias raised[CONSTRAINT_RAISED_MAX];
     uint32_t n_raised;
+    int32_t before; /* the latest token; -1: none */
 };
 
 /* Nothing is limited. */
-void constraint_mask_begin(struct constraint_mask *mask);
+void constraint_mask_begin(struct constraint_mask *mask, int32_t before);
 /* The token may not be drawn. */
 void constraint_mask_forbid(struct constraint_mask *mask, int32_t token);
 /* Only these may be drawn, of those that may be drawn so far; allowed as in the struct. */
 void constraint_mask_keep(struct constraint_mask *mask, const uint32_t *allowed);
+/* The same, but where none of them is left, all of these may be drawn: what binds more than what came before. */
+void constraint_mask_insist(struct constraint_mask *mask, const uint32_t *allowed);
 /* The token's logit shall be higher by this, or lower. What comes after CONSTRAINT_RAISED_MAX others is lost. */
 void constraint_mask_raise(struct constraint_mask *mask, int32_t token, float by);
 
@@ -42,17 +45,20 @@ struct constraint_token {
     size_t len;
     bool is_thought;      /* its text begins within a thought */
     bool next_is_thought; /* and so does that of the token after it */
+    size_t answer_at; /* where a thought ends with it: so many of its bytes are the thought's, or the tag's */
 };
 
 struct constraint {
-    /* Limits the next draw. NULL: it never does. */
-    void (*mask)(struct constraint *constraint, struct constraint_mask *mask);
+    /* Limits the next draw, or fails, and with it the answer. NULL: it never does. */
+    int (*mask)(struct constraint *constraint, struct constraint_mask *mask, runnel_error *error);
     /* The token that comes next whatever may or would be drawn; -1: none. NULL: there never is one. */
     int32_t (*forced)(const struct constraint *constraint);
     /* This token comes next: forced, or drawn under its mask, unless another constraint forced it. */
     void (*accept)(struct constraint *constraint, const struct constraint_token *token);
     /* The latest n tokens, CONSTRAINT_UNDO_MAX at most, are taken back. */
     void (*undo)(struct constraint *constraint, uint32_t n);
+    /* The answer is complete with the latest token, and ends. NULL: it never is. */
+    bool (*is_over)(const struct constraint *constraint);
     void (*free)(struct constraint *constraint);
     struct constraint *next; /* of the same answer; the first that forces a token is heard */
 };

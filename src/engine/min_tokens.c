@@ -9,15 +9,17 @@ struct min_tokens {
     uint32_t n_min, n_accepted;
 };
 
-static void mask(struct constraint *constraint, struct constraint_mask *limits)
+static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
+    (void)error;
     const struct min_tokens *min_tokens = (const struct min_tokens *)constraint;
     size_t n_ends;
     const int32_t *ends = tokenizer_ends(min_tokens->tokenizer, &n_ends);
     if (min_tokens->n_accepted >= min_tokens->n_min)
-        return;
+        return RUNNEL_OK;
     for (size_t i = 0; i < n_ends; i++)
         constraint_mask_forbid(limits, ends[i]);
+    return RUNNEL_OK;
 }
 
 static void accept(struct constraint *constraint, const struct constraint_token *token)

@@ -1,5 +1,5 @@
 /* model.c: opening a model, and the parts of runnel.h that need no engine. A runnel_model owns its weights,
- * tokenizer and template; nothing in it changes after runnel_model_open, which leaves no thread, no lock, no open file and no
+ * tokenizer and template; nothing in it changes after runnel_model_open but what is compiled for constraints (grammar_store.h). It leaves no thread, no lock that is held, no open file and no
  * state of a library's behind: so children of a fork may use it (runnel.h). */
 #include "engine/model.h"
 
@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/versioned.h"
 #include "engine/arguments.h"
+#include "engine/grammar_store.h"
 #include "engine/thread_trial.h"
 #include "model/sampling_keys.h"
 
@@ -171,6 +172,9 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
         failure = weights_load(gguf, team, options.on_progress, options.user, &model->weights, error);
     if (!failure)
         failure = check_vocabulary(model, error);
+    if (!failure)
+        failure =
+            grammar_store_create(model->tokenizer, model->weights->config.n_vocab, &model->grammars, error);
     if (!failure && !options.n_threads)
         failure = choose_threads(team, model, error);
     if (failure)
@@ -206,6 +210,7 @@ void model_let_go(const struct runnel_model *held)
     struct runnel_model *model = (struct runnel_model *)(uintptr_t)held;
     if (atomic_fetch_sub(&model->n_holders, 1) != 1)
         return;
+    grammar_store_let_go(model->grammars);
     weights_free(model->weights);
     tokenizer_free(model->tokenizer);
     chat_close(&model->chat);

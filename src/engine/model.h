@@ -11,14 +11,17 @@
 
 enum { MODEL_THREADS_MAX = 256 };
 
+struct grammar_store;
+
 struct runnel_model {
     struct weights *weights;
     struct tokenizer *tokenizer;
     const struct kernels *kernels;
     const struct backend_kind *backend; /* what computes its layers */
     struct chat_template chat;
-    runnel_error chat_error;  /* why chat.template is NULL */
-    runnel_sampling sampling; /* the model's defaults */
+    runnel_error chat_error;        /* why chat.template is NULL */
+    runnel_sampling sampling;       /* the model's defaults */
+    struct grammar_store *grammars; /* what its answers may be kept to; has a lock of its own, and changes */
     char *name, *jinja;
     char warning[512]; /* which of the file's sampling values were left out, and why */
     unsigned n_threads;

@@ -96,6 +96,8 @@ static int check_request(const struct runnel_model *model, const runnel_request 
                          request->min_tokens, request->max_tokens);
     if (request->raw && request->n_messages)
         return error_set(error, RUNNEL_EINVAL, "raw: given with messages, expected a prompt");
+    if (request->constraint && request->tools)
+        return error_set(error, RUNNEL_EINVAL, "constraint: given with tools, expected one of them");
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
@@ -265,13 +267,16 @@ static int make_answer(struct runnel_future *future, const struct runnel_model *
                        const runnel_request *request, const struct token_list *prompt, runnel_error *error)
 {
     bool splits = uses_template(request) && model_is_reasoning(model);
+    bool in_thought = splits && starts_in_thought(request);
+    if (request->constraint) /* a text that is kept to something is the answer's, tags in it, too */
+        splits = in_thought;
     const struct answer_options options = {
         .pool = future->memory->pool,
         .prompt = prompt,
         .max_tokens = future->entry.max_tokens,
         .splits_thoughts = splits,
         .tool_form = model->chat.calls.form,
-        .starts_in_thought = splits && starts_in_thought(request),
+        .starts_in_thought = in_thought,
         .on_event = on_answer_event,
         .user = future,
     };

@@ -25,10 +25,13 @@ bool thought_tags_push(struct thought_tags *tags, char byte)
     return true;
 }
 
-void thought_tags_push_all(struct thought_tags *tags, const char *bytes, size_t len)
+size_t thought_tags_push_all(struct thought_tags *tags, const char *bytes, size_t len)
 {
+    size_t end = len;
     for (size_t i = 0; i < len; i++)
-        thought_tags_push(tags, bytes[i]);
+        if (thought_tags_push(tags, bytes[i]) && tags->phase == AFTER_THOUGHT)
+            end = i + 1;
+    return end;
 }
 
 const char *thought_tags_matched(const struct thought_tags *tags)

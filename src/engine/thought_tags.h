@@ -20,8 +20,8 @@ struct thought_tags {
 struct thought_tags thought_tags_begin(bool splits, bool opened);
 /* Takes the next byte. True if it completes the tag, and so ends the phase. */
 bool thought_tags_push(struct thought_tags *tags, char byte);
-/* The same for several bytes. */
-void thought_tags_push_all(struct thought_tags *tags, const char *bytes, size_t len);
+/* The same for several bytes. Returns how many there are up to the end of the thought, if they complete that, else len. */
+size_t thought_tags_push_all(struct thought_tags *tags, const char *bytes, size_t len);
 /* The bytes that n_matched counts. */
 const char *thought_tags_matched(const struct thought_tags *tags);
 

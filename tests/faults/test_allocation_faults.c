@@ -1,6 +1,7 @@
 /* test_allocation_faults.c: the n-th allocation fails, once and from then on, for every n, in everything that
  * the library does: it says so, leaves outputs alone and memory as it was, and then does the same as if
  * nothing had happened. */
+#include "engine/grammar_constraint.h"
 #include "engine/model.h"
 #include "engine/thread_trial.h"
 #include "faults/faults.h"
@@ -373,6 +374,65 @@ static void fail_every_allocation(void **state)
     }
 }
 
+/* A constraint of its own vocabulary, compiled, and an answer's part of it. */
+static int constrain(const runnel_request *request, runnel_error *error)
+{
+    static const struct grammar_constraint_options options = {.waits_for_thought = true};
+    struct grammar_store *store;
+    struct constraint *constraint;
+    runnel_grammar *grammar;
+    int failure = grammar_store_create(shared_model->tokenizer, TINY_MODEL_TOKENS, &store, error);
+    if (failure)
+        return failure;
+    failure = grammar_store_get(store, request, &grammar, error);
+    if (!failure)
+        failure = grammar_constraint_create(grammar, &options, &constraint, error);
+    if (!failure)
+        constraint->free(constraint);
+    grammar_store_let_go(store);
+    return failure;
+}
+
+/* Where memory runs out while a grammar grows, it may be said to be too large. */
+static void constraints_fail_and_leave_nothing(void **state)
+{
+    (void)state;
+    static const char *const choices[] = {"one", "two"};
+    static const struct {
+        enum runnel_constraint kind;
+        const char *text;
+    } kinds[] = {
+        {RUNNEL_CONSTRAINT_JSON, NULL},
+        {RUNNEL_CONSTRAINT_SCHEMA,
+         "{\"properties\":{\"a\":{\"$ref\":\"#\"},\"b\":{\"pattern\":\"x+\"}},\"required\":[\"b\"]}"},
+        {RUNNEL_CONSTRAINT_REGEX, "(a|b{2,5})*c"},
+        {RUNNEL_CONSTRAINT_CHOICE, NULL},
+        {RUNNEL_CONSTRAINT_GRAMMAR, "root ::= root \"a\" | b\nb ::= \"b\" b?"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        runnel_request request;
+        runnel_request_init(&request);
+        request.constraint = kinds[i].kind;
+        request.constraint_text = kinds[i].text;
+        request.choices = choices;
+        request.n_choices = kinds[i].kind == RUNNEL_CONSTRAINT_CHOICE ? 2 : 0;
+        unsigned n = 1, n_faults = 1;
+        for (; n_faults; n++) {
+            runnel_error error = {0};
+            size_t n_pieces = faults_live_pieces(), n_mapped = faults_mapped_bytes();
+            faults_arm(FAULT_MEMORY, n, 0);
+            int failure = constrain(&request, &error);
+            n_faults = faults_disarm();
+            if ((failure != 0) != (n_faults != 0) || failure != error.code ||
+                (failure && failure != RUNNEL_ENOMEM && failure != RUNNEL_EUNSUPPORTED))
+                fail_msg("allocation %u: code %d: %s", n, failure, error.message);
+            assert_int_equal(faults_live_pieces(), n_pieces);
+            assert_int_equal(faults_mapped_bytes(), n_mapped);
+        }
+        assert_true(n > 5);
+    }
+}
+
 /* Without a runnel_error to fill, the code is all there is. */
 static void the_code_is_right_without_an_error_to_fill(void **state)
 {
@@ -484,6 +544,7 @@ int main(void)
         FAIL_EVERY(act_tokens),
         FAIL_EVERY(act_tokenizers),
         FAIL_EVERY(act_format),
+        cmocka_unit_test(constraints_fail_and_leave_nothing),
         cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

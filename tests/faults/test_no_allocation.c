@@ -79,6 +79,13 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         samplings[i].repetition_penalty = 1.1f;
         samplings[i].seed = i;
         requests[i].sampling = &samplings[i];
+        if (i == 1) {
+            requests[i].constraint = RUNNEL_CONSTRAINT_REGEX;
+            requests[i].constraint_text = "([a-z]|[0-9]{2})*";
+        } else if (i == 2) { /* nests without an end; behind a thought */
+            requests[i].constraint = RUNNEL_CONSTRAINT_GRAMMAR;
+            requests[i].constraint_text = "root ::= (\"<\" root \">\" | [a-z])+";
+        }
         requests[i].stop = stops;
         requests[i].n_stop = 1;
         requests[i].n_logprobs = 5;

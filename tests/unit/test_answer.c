@@ -45,10 +45,10 @@ static int close_all(void **state)
  * told: what it allows depends on all that came before. */
 struct rule {
     struct constraint constraint;
-    uint32_t modulus;        /* 0: the mask forbids nothing */
-    int32_t forced[4];       /* -1: none: at the first tokens of the answer */
-    int32_t raised;          /* -1: none */
-    bool forbids_all, keeps; /* keeps: by constraint_mask_keep */
+    uint32_t modulus;               /* 0: the mask forbids nothing */
+    int32_t forced[4];              /* -1: none: at the first tokens of the answer */
+    int32_t raised;                 /* -1: none */
+    bool forbids_all, keeps, fails; /* keeps: by constraint_mask_keep */
     struct constraint_token told[N_TOKENS_MAX];
     uint32_t n_told, n_undone, *n_freed;
 };
@@ -61,9 +61,11 @@ static bool is_allowed(const struct rule *rule, int32_t token)
     return !rule->modulus || ((uint32_t)token + (uint32_t)last) % (rule->modulus + rule->n_told % 5) != 0;
 }
 
-static void rule_mask(struct constraint *constraint, struct constraint_mask *mask)
+static int rule_mask(struct constraint *constraint, struct constraint_mask *mask, runnel_error *error)
 {
     const struct rule *rule = (const struct rule *)constraint;
+    if (rule->fails)
+        return error_set(error, RUNNEL_EUNSUPPORTED, "the rule is too large");
     uint32_t words[(N_VOCAB + 31) / 32] = {0};
     assert_int_equal(mask->n_vocab, N_VOCAB);
     for (int32_t token = 0; token < N_VOCAB; token++)
@@ -75,6 +77,7 @@ static void rule_mask(struct constraint *constraint, struct constraint_mask *mas
         constraint_mask_keep(mask, words);
     if (rule->raised >= 0)
         constraint_mask_raise(mask, rule->raised, 1000);
+    return RUNNEL_OK;
 }
 
 static int32_t rule_forced(const struct constraint *constraint)
@@ -274,6 +277,27 @@ static void masks_are_joined(void **state)
     begin(&free_one, &request, false, 10, &heard); /* the same scratch, and no constraint */
     assert_int_equal(draw_falling(&free_one).token, 0);
     answer_free(&free_one);
+    answer_free(&answer);
+}
+
+/* A constraint that cannot go on ends its answer, with what it says. */
+static void masks_may_fail(void **state)
+{
+    (void)state;
+    struct answer answer;
+    struct heard heard;
+    runnel_request request = plain_request();
+    begin(&answer, &request, false, 10, &heard);
+    struct rule *rule = add_rule(&answer, 0);
+    struct answer_draw draw = draw_next(&answer);
+    assert_false(answer_tell(&answer, &draw).ended);
+    rule->fails = true;
+    draw = draw_next(&answer);
+    assert_int_equal(draw.failure, RUNNEL_EUNSUPPORTED);
+    struct answer_outcome outcome = answer_tell(&answer, &draw);
+    assert_true(outcome.ended && outcome.reason == RUNNEL_FINISH_ERROR);
+    assert_string_equal(outcome.error->message, "the rule is too large");
+    assert_int_equal(answer.tokens.n, N_PROMPT + 1);
     answer_free(&answer);
 }
 
@@ -574,6 +598,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forbidden_tokens_are_not_drawn),
         cmocka_unit_test(masks_are_joined),
+        cmocka_unit_test(masks_may_fail),
         cmocka_unit_test(forced_tokens_come),
         cmocka_unit_test(constraints_hear_where_a_token_stands),
         cmocka_unit_test(undone_draws_leave_nothing),

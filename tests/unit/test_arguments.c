@@ -189,6 +189,24 @@ static int call_prompt_text(const char *lacking)
     return failure;
 }
 
+static int call_grammar_compile(const char *lacking)
+{
+    runnel_request given = short_request(), *request = &given;
+    runnel_grammar *made = NULL, **grammar = &made;
+    given.constraint = RUNNEL_CONSTRAINT_JSON;
+    int failure = runnel_grammar_compile(GIVE(model), GIVE(request), GIVE(grammar), GIVE(error));
+    runnel_grammar_free(made);
+    return failure;
+}
+
+static int call_grammar_free(const char *lacking)
+{
+    runnel_grammar *grammar = NULL;
+    (void)lacking;
+    runnel_grammar_free(grammar);
+    return RUNNEL_OK;
+}
+
 static int call_request_init_sized(const char *lacking)
 {
     runnel_request given, *request = &given;
@@ -399,6 +417,8 @@ static const struct row {
     {"engine_stop", call_engine_stop, "", "engine"},
     {"prompt_tokens", call_prompt_tokens, "model request ids n_ids", "error"},
     {"prompt_text", call_prompt_text, "model request text len", "error"},
+    {"grammar_compile", call_grammar_compile, "model request grammar", "error"},
+    {"grammar_free", call_grammar_free, "", "grammar"},
     {"sampling_init_sized", call_sampling_init_sized, "", "model sampling"},
     {"request_init_sized", call_request_init_sized, "", "request"},
     {"submit", call_submit, "engine requests futures", "error"},

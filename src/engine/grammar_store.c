@@ -1,0 +1,378 @@
+/* grammar_store.c: see grammar_store.h. */
+#include "engine/grammar_store.h"
+
+#include "base/text.h"
+#include "constrain/gbnf.h"
+#include "constrain/matcher.h"
+#include "constrain/regex.h"
+#include "constrain/schema.h"
+#include "engine/arguments.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct runnel_grammar {
+    struct grammar_store *store;
+    struct automaton *automaton;
+    struct text key;  /* what it was compiled from, with its kind */
+    unsigned n_users; /* the rest is guarded by the store's lock */
+    uint64_t used;    /* when it was asked for */
+    runnel_grammar *next;
+};
+
+struct grammar_store {
+    const struct tokenizer *tokenizer;
+    uint32_t n_vocab;
+    pthread_mutex_t lock; /* guards the rest; vocabulary's fields do not change once there is one */
+    unsigned n_holders;   /* the model, and each user of a grammar */
+    uint64_t now;
+    bool has_vocabulary;
+    struct vocabulary vocabulary;
+    runnel_grammar *list;
+    unsigned n;
+};
+
+/* The vocabulary ------------------------------------------------------------------------------------------ */
+
+static struct gguf_string text_of(const struct tokenizer *tokenizer, int32_t token)
+{
+    bool has_text = token < (int32_t)tokenizer_n_tokens(tokenizer) && tokenizer_has_text(tokenizer, token);
+    return has_text ? tokenizer_piece(tokenizer, token) : (struct gguf_string){.bytes = "", .len = 0};
+}
+
+static void note_beginning(struct vocabulary *vocabulary, int32_t token, struct gguf_string text)
+{
+    uint32_t bit = 1u << (token % 32);
+    if (!text.len)
+        return;
+    if (*text.bytes == '\n')
+        vocabulary->newlines[token / 32] |= bit;
+    if (tokenizer_text(vocabulary->tokenizer, -1, token).len == text.len)
+        return;
+    vocabulary->spaces[token / 32] |= bit;
+    vocabulary->space = token;
+}
+
+static void free_vocabulary(struct vocabulary *vocabulary)
+{
+    trie_free(vocabulary->trie);
+    free(vocabulary->newlines);
+    free(vocabulary->spaces);
+    *vocabulary = (struct vocabulary){0};
+}
+
+static int fill_vocabulary(struct vocabulary *vocabulary, struct trie_token *tokens, runnel_error *error)
+{
+    const struct tokenizer *tokenizer = vocabulary->tokenizer;
+    size_t n_ends;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
+    for (uint32_t i = 0; i < vocabulary->n_vocab; i++) {
+        struct gguf_string text = text_of(tokenizer, (int32_t)i);
+        bool is_end = tokenizer_is_end(tokenizer, (int32_t)i);
+        tokens[i] = is_end ? (struct trie_token){NULL, 0} : (struct trie_token){text.bytes, text.len};
+        note_beginning(vocabulary, (int32_t)i, text);
+    }
+    return trie_create(tokens, vocabulary->n_vocab, ends, n_ends, &vocabulary->trie, error);
+}
+
+static int make_vocabulary(struct grammar_store *store, runnel_error *error)
+{
+    size_t n_words = ((size_t)store->n_vocab + 31) / 32;
+    struct trie_token *tokens = calloc(store->n_vocab, sizeof *tokens);
+    struct vocabulary made = {
+        .tokenizer = store->tokenizer,
+        .n_vocab = store->n_vocab,
+        .newlines = calloc(n_words, sizeof *made.newlines),
+        .spaces = calloc(n_words, sizeof *made.spaces),
+        .space = -1,
+    };
+    int failure = tokens && made.newlines && made.spaces
+                      ? fill_vocabulary(&made, tokens, error)
+                      : error_set(error, RUNNEL_ENOMEM, "no memory for a trie of the vocabulary");
+    free(tokens);
+    if (failure) {
+        free_vocabulary(&made);
+        return failure;
+    }
+    store->vocabulary = made;
+    store->has_vocabulary = true;
+    return RUNNEL_OK;
+}
+
+/* The model's part ---------------------------------------------------------------------------------------- */
+
+int grammar_store_create(const struct tokenizer *tokenizer, uint32_t n_vocab, struct grammar_store **out,
+                         runnel_error *error)
+{
+    struct grammar_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the constraints of a model");
+    store->tokenizer = tokenizer;
+    store->n_vocab = n_vocab;
+    store->n_holders = 1;
+    pthread_mutex_init(&store->lock, NULL);
+    *out = store;
+    return RUNNEL_OK;
+}
+
+static void free_grammar(runnel_grammar *grammar)
+{
+    automaton_release(grammar->automaton);
+    text_free(&grammar->key);
+    free(grammar);
+}
+
+static void free_store(struct grammar_store *store)
+{
+    while (store->list) {
+        runnel_grammar *grammar = store->list;
+        store->list = grammar->next;
+        free_grammar(grammar);
+    }
+    free_vocabulary(&store->vocabulary);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+void grammar_store_let_go(struct grammar_store *store)
+{
+    if (!store)
+        return;
+    pthread_mutex_lock(&store->lock);
+    bool is_last = --store->n_holders == 0;
+    pthread_mutex_unlock(&store->lock);
+    if (is_last)
+        free_store(store);
+}
+
+/* Sources ------------------------------------------------------------------------------------------------- */
+
+static size_t source_len(const runnel_request *request)
+{
+    return request->constraint_len || !request->constraint_text ? request->constraint_len
+                                                                : strlen(request->constraint_text);
+}
+
+/* Without repeating what was given. */
+static int check_source(const runnel_request *request, runnel_error *error)
+{
+    bool has_text = request->constraint == RUNNEL_CONSTRAINT_SCHEMA ||
+                    request->constraint == RUNNEL_CONSTRAINT_REGEX ||
+                    request->constraint == RUNNEL_CONSTRAINT_GRAMMAR;
+    bool has_choices = request->constraint == RUNNEL_CONSTRAINT_CHOICE;
+    if ((int)request->constraint < RUNNEL_CONSTRAINT_NONE || request->constraint > RUNNEL_CONSTRAINT_GRAMMAR)
+        return error_set(error, RUNNEL_EINVAL, "constraint: %d, expected one of those that there are",
+                         (int)request->constraint);
+    if (has_text != (request->constraint_text != NULL))
+        return error_set(error, RUNNEL_EINVAL, "constraint_text: %s",
+                         has_text ? "expected one with this constraint, found none"
+                                  : "given with a constraint that has none");
+    if (has_choices != (request->n_choices > 0))
+        return error_set(error, RUNNEL_EINVAL, "choices: %s",
+                         has_choices ? "expected at least one, found none" : "given with another constraint");
+    int failure = arguments_check(
+        "request", ARGUMENTS(ARRAY(choices, request->choices, n_choices, request->n_choices)), error);
+    for (size_t i = 0; !failure && i < request->n_choices; i++)
+        if (!request->choices[i])
+            failure = error_set(error, RUNNEL_EINVAL, "choices[%zu]: NULL", i);
+    return failure;
+}
+
+/* Different for sources that differ. */
+static struct text key_of(const runnel_request *request)
+{
+    struct text key = {0};
+    char number[32];
+    snprintf(number, sizeof number, "%d:", (int)request->constraint);
+    text_add_string(&key, number);
+    text_add(&key, request->constraint_text ? request->constraint_text : "", source_len(request));
+    for (size_t i = 0; i < request->n_choices; i++) {
+        snprintf(number, sizeof number, "%zu:", strlen(request->choices[i]));
+        text_add_string(&key, number);
+        text_add_string(&key, request->choices[i]);
+    }
+    return key;
+}
+
+/* To rules, by the front end of its kind. */
+static int read_source(const runnel_request *request, struct grammar **grammar, runnel_error *error)
+{
+    static const struct constrain_limits limits = CONSTRAIN_LIMITS;
+    static const char any_object[] = "{\"type\":\"object\"}";
+    const char *text = request->constraint_text;
+    size_t len = source_len(request);
+    switch (request->constraint) {
+    case RUNNEL_CONSTRAINT_JSON:
+        return schema_grammar(&limits, any_object, sizeof any_object - 1, grammar, error);
+    case RUNNEL_CONSTRAINT_SCHEMA:
+        return schema_grammar(&limits, text, len, grammar, error);
+    case RUNNEL_CONSTRAINT_REGEX:
+        return regex_grammar(&limits, text, len, grammar, error);
+    case RUNNEL_CONSTRAINT_CHOICE:
+        return choice_grammar(&limits, request->choices, request->n_choices, grammar, error);
+    case RUNNEL_CONSTRAINT_GRAMMAR:
+        return gbnf_grammar(&limits, text, len, grammar, error);
+    case RUNNEL_CONSTRAINT_NONE:
+        break;
+    }
+    return error_set(error, RUNNEL_EINVAL, "constraint: expected one");
+}
+
+/* Grammars ------------------------------------------------------------------------------------------------ */
+
+static bool is_of_key(const runnel_grammar *grammar, const struct text *key)
+{
+    return grammar->key.len == key->len && memcmp(grammar->key.bytes, key->bytes, key->len) == 0;
+}
+
+/* With one more user; NULL: there is none. Locked, as are the next ones. */
+static runnel_grammar *find(struct grammar_store *store, const struct text *key)
+{
+    for (runnel_grammar *grammar = store->list; grammar; grammar = grammar->next)
+        if (is_of_key(grammar, key)) {
+            grammar->n_users++;
+            grammar->used = ++store->now;
+            store->n_holders++;
+            return grammar;
+        }
+    return NULL;
+}
+
+/* Of those that nobody uses, taken out of the list; NULL: there are no more than are kept. */
+static runnel_grammar *take_oldest(struct grammar_store *store)
+{
+    runnel_grammar **oldest = NULL;
+    unsigned n_unused = 0;
+    for (runnel_grammar **at = &store->list; *at; at = &(*at)->next) {
+        if ((*at)->n_users)
+            continue;
+        n_unused++;
+        if (!oldest || (*at)->used < (*oldest)->used)
+            oldest = at;
+    }
+    if (n_unused <= GRAMMAR_STORE_KEPT)
+        return NULL;
+    runnel_grammar *grammar = *oldest;
+    *oldest = grammar->next;
+    store->n--;
+    return grammar;
+}
+
+/* Among those that are used; the key is taken over. */
+static int make(struct grammar_store *store, const runnel_request *request, struct text *key,
+                runnel_grammar **out, runnel_error *error)
+{
+    struct grammar *rules;
+    struct automaton *automaton;
+    int failure = read_source(request, &rules, error);
+    if (!failure)
+        failure = automaton_create(rules, store->vocabulary.trie, &automaton, error);
+    if (failure)
+        return failure;
+    runnel_grammar *grammar = calloc(1, sizeof *grammar);
+    if (!grammar) {
+        automaton_release(automaton);
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
+    }
+    grammar->store = store;
+    grammar->automaton = automaton;
+    grammar->key = *key;
+    *key = (struct text){0};
+    *out = grammar;
+    return RUNNEL_OK;
+}
+
+/* Where another thread was first with the same, its grammar is used. Returns what is to be freed. */
+static runnel_grammar *enlist(struct grammar_store *store, runnel_grammar **grammar)
+{
+    runnel_grammar *made = *grammar, *found = find(store, &made->key);
+    if (found) {
+        *grammar = found;
+        return made;
+    }
+    made->next = store->list;
+    store->list = made;
+    store->n++;
+    *grammar = find(store, &made->key);
+    return NULL;
+}
+
+/* The grammar, if there is one already; else what making one needs. */
+static int look_up(struct grammar_store *store, const struct text *key, runnel_grammar **grammar,
+                   runnel_error *error)
+{
+    int failure = RUNNEL_OK;
+    pthread_mutex_lock(&store->lock);
+    *grammar = find(store, key);
+    if (!*grammar && store->n >= GRAMMAR_STORE_MAX + GRAMMAR_STORE_KEPT)
+        failure = error_set(error, RUNNEL_EBUSY, "constraint: %d different ones are in use already",
+                            GRAMMAR_STORE_MAX);
+    else if (!*grammar && !store->has_vocabulary)
+        failure = make_vocabulary(store, error);
+    pthread_mutex_unlock(&store->lock);
+    return failure;
+}
+
+static int get(struct grammar_store *store, const runnel_request *request, struct text *key,
+               runnel_grammar **out, runnel_error *error)
+{
+    runnel_grammar *grammar;
+    if (key->failed)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
+    int failure = look_up(store, key, &grammar, error);
+    if (!failure && !grammar) {
+        failure = make(store, request, key, &grammar, error);
+        if (!failure) {
+            pthread_mutex_lock(&store->lock);
+            runnel_grammar *surplus = enlist(store, &grammar);
+            pthread_mutex_unlock(&store->lock);
+            if (surplus)
+                free_grammar(surplus);
+        }
+    }
+    if (!failure)
+        *out = grammar;
+    return failure;
+}
+
+int grammar_store_get(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
+                      runnel_error *error)
+{
+    int failure = check_source(request, error);
+    if (failure)
+        return failure;
+    if (request->constraint == RUNNEL_CONSTRAINT_NONE) {
+        *grammar = NULL;
+        return RUNNEL_OK;
+    }
+    struct text key = key_of(request);
+    failure = get(store, request, &key, grammar, error);
+    text_free(&key);
+    return failure;
+}
+
+void grammar_release(runnel_grammar *grammar)
+{
+    if (!grammar)
+        return;
+    struct grammar_store *store = grammar->store;
+    pthread_mutex_lock(&store->lock);
+    grammar->n_users--;
+    runnel_grammar *oldest = take_oldest(store);
+    pthread_mutex_unlock(&store->lock);
+    if (oldest)
+        free_grammar(oldest);
+    grammar_store_let_go(store);
+}
+
+struct automaton *grammar_automaton(const runnel_grammar *grammar)
+{
+    return grammar->automaton;
+}
+
+const struct vocabulary *grammar_vocabulary(const runnel_grammar *grammar)
+{
+    return &grammar->store->vocabulary;
+}
