@@ -411,7 +411,7 @@ def test_errors_of_the_client(server):
     assert caught.value.param == "temperature" and caught.value.body["code"] == 400
     assert caught.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError) as caught:
-        server.chat(response_format={"type": "json_object"}, stream=True)
+        server.chat(response_format={"type": "xml"}, stream=True)
     assert caught.value.param == "response_format"
     with pytest.raises(openai.BadRequestError) as caught:
         server.chat(tools=[{"type": "function", "function": {"name": "f"}}])

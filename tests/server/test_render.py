@@ -92,7 +92,7 @@ def test_sampling_values_are_those_of_the_request(server):
     (COMPLETION, {"prompt": ["a", 1000000]}, "/v1/completions"),
     (COMPLETION, {"prompt": [5] * CONTEXT}, "/v1/completions"),
     (COMPLETION, {"prompt": ["a", [5] * CONTEXT]}, "/v1/completions"),
-    (COMPLETION, {"prompt": "a", "grammar": "x"}, "/v1/completions"),
+    (COMPLETION, {"prompt": "a", "suffix": "x"}, "/v1/completions"),
 ])
 def test_what_is_refused_there_is_refused_here(server, path, body, route):
     """In the same words, with the same numbers."""

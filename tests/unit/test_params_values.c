@@ -71,6 +71,54 @@ static void test_tools(void **state)
     params_free(&params);
 }
 
+static void check_constraint(const char *fields, enum runnel_constraint kind, const char *text)
+{
+    struct params params;
+    char body[1024];
+    snprintf(body, sizeof body, "{\"prompt\":\"a\",%s}", fields);
+    check_accepted(params_read_generate, body, &params);
+    assert_int_equal(params.request.constraint, kind);
+    if (text)
+        assert_string_equal(params.request.constraint_text, text);
+    else
+        assert_null(params.request.constraint_text);
+    params_free(&params);
+}
+
+/* The same under several names; members and numbers as they came. */
+static void test_constraints(void **state)
+{
+    (void)state;
+    struct params params;
+    check_constraint("\"response_format\":{\"type\":\"text\"}", RUNNEL_CONSTRAINT_NONE, NULL);
+    check_constraint("\"response_format\":{\"type\":\"json_object\"}", RUNNEL_CONSTRAINT_JSON, NULL);
+    check_constraint("\"structured_outputs\":{\"json_object\":true,\"regex\":null}", RUNNEL_CONSTRAINT_JSON,
+                     NULL);
+    check_constraint("\"response_format\":{\"type\":\"json_object\",\"schema\":{\"type\":\"null\"}}",
+                     RUNNEL_CONSTRAINT_SCHEMA, "{\"type\":\"null\"}");
+    check_constraint("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
+                     "\"strict\":true,\"schema\":{}}}",
+                     RUNNEL_CONSTRAINT_SCHEMA, "{}");
+    check_constraint("\"json_schema\":{\"z\":[1,-2.5,1e300,0.1,true,null],\"a\":{\"\\\"\\n\":\"\u00fc\"}}",
+                     RUNNEL_CONSTRAINT_SCHEMA,
+                     "{\"z\":[1,-2.5,1e+300,0.1,true,null],\"a\":{\"\\\"\\n\":\"\u00fc\"}}");
+    check_constraint("\"guided_json\":\"{}\"", RUNNEL_CONSTRAINT_SCHEMA, "{}");
+    check_constraint("\"json_schema\":{},\"guided_json\":{\"a\":1},\"grammar\":\"\"",
+                     RUNNEL_CONSTRAINT_SCHEMA, "{\"a\":1}");
+    check_constraint("\"grammar\":\"root ::= 3\"", RUNNEL_CONSTRAINT_GRAMMAR, "root ::= 3");
+    check_constraint("\"structured_outputs\":{\"grammar\":\"g\"}", RUNNEL_CONSTRAINT_GRAMMAR, "g");
+    check_constraint("\"guided_regex\":\"a+\"", RUNNEL_CONSTRAINT_REGEX, "a+");
+    check_constraint("\"structured_outputs\":{\"regex\":\"b\",\"disable_fallback\":true}",
+                     RUNNEL_CONSTRAINT_REGEX, "b");
+    check_constraint("\"guided_decoding_backend\":\"x\"", RUNNEL_CONSTRAINT_NONE, NULL);
+    check_accepted(params_read_native, "{\"prompt\":\"a\",\"guided_choice\":[\"x\",\"\"]}", &params);
+    assert_int_equal(params.request.constraint, RUNNEL_CONSTRAINT_CHOICE);
+    assert_int_equal(params.request.n_choices, 2);
+    assert_string_equal(params.request.choices[0], "x");
+    assert_string_equal(params.request.choices[1], "");
+    params_free(&params);
+}
+
 static void test_calls_and_results(void **state)
 {
     (void)state;
@@ -426,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_mixed_prompts),
         cmocka_unit_test(test_native_values),
         cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_constraints),
         cmocka_unit_test(test_calls_and_results),
         cmocka_unit_test(test_seeds),
     };

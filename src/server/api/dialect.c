@@ -324,6 +324,18 @@ static int read_body(const struct server *server, const struct prepare_input *in
     return dialect->prepare ? dialect->prepare(server, &request->params, request->state, refusal) : 0;
 }
 
+static bool has_constraint(const void *state)
+{
+    const struct dialect_request *request = state;
+    return request->params.request.constraint != RUNNEL_CONSTRAINT_NONE;
+}
+
+static int compile(const struct server *server, void *state, struct refusal *refusal)
+{
+    struct dialect_request *request = state;
+    return reply_compile(server, &request->params, refusal);
+}
+
 static void free_request(void *state)
 {
     struct dialect_request *request = state;
@@ -387,8 +399,12 @@ static void start_request(struct server *server, struct exchange *exchange, void
 
 void dialect_answer(struct server *server, struct exchange *exchange, const struct dialect *dialect)
 {
-    static const struct prepare_steps steps = {sizeof(struct dialect_request), read_body, start_request,
-                                               free_request};
+    static const struct prepare_steps steps = {.state_bytes = sizeof(struct dialect_request),
+                                               .read = read_body,
+                                               .takes_long = has_constraint,
+                                               .read_rest = compile,
+                                               .start = start_request,
+                                               .free_state = free_request};
     struct dialect_request request = {.dialect = dialect};
     record_start_text(server->metrics, exchange, dialect->metric);
     prepare_request(server, exchange, &steps, &request);
@@ -408,8 +424,10 @@ static void tell_count(struct server *server, struct exchange *exchange, void *s
 
 void dialect_count_tokens(struct server *server, struct exchange *exchange, const struct dialect *dialect)
 {
-    static const struct prepare_steps steps = {sizeof(struct dialect_request), read_body, tell_count,
-                                               free_request};
+    static const struct prepare_steps steps = {.state_bytes = sizeof(struct dialect_request),
+                                               .read = read_body,
+                                               .start = tell_count,
+                                               .free_state = free_request};
     struct dialect_request request = {.dialect = dialect};
     prepare_request(server, exchange, &steps, &request);
 }

@@ -311,6 +311,27 @@ static int read_body(const struct server *server, const struct prepare_input *in
     return failure;
 }
 
+static bool batch_has_constraint(const void *state)
+{
+    const struct generate_request *request = state;
+    bool has = false;
+    for (size_t i = 0; i < request->n_params && !has; i++)
+        has = request->params[i].request.constraint != RUNNEL_CONSTRAINT_NONE;
+    return has;
+}
+
+static int compile_batch(const struct server *server, void *state, struct refusal *refusal)
+{
+    struct generate_request *request = state;
+    for (size_t i = 0; i < request->n_params; i++)
+        if (reply_compile(server, &request->params[i], refusal)) {
+            if (request->is_batch)
+                name_entry(i, refusal);
+            return -1;
+        }
+    return 0;
+}
+
 static void free_request(void *state)
 {
     struct generate_request *request = state;
@@ -332,8 +353,12 @@ static void start_request(struct server *server, struct exchange *exchange, void
 
 static void take_request(struct server *server, struct exchange *exchange, bool is_batch)
 {
-    static const struct prepare_steps steps = {sizeof(struct generate_request), read_body, start_request,
-                                               free_request};
+    static const struct prepare_steps steps = {.state_bytes = sizeof(struct generate_request),
+                                               .read = read_body,
+                                               .takes_long = batch_has_constraint,
+                                               .read_rest = compile_batch,
+                                               .start = start_request,
+                                               .free_state = free_request};
     struct generate_request request = {.is_batch = is_batch};
     request.started_ms =
         record_start_text(server->metrics, exchange, is_batch ? METRICS_GENERATE_BATCH : METRICS_GENERATE);

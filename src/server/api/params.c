@@ -44,6 +44,9 @@ void params_free(struct params *params)
     free(params->prompts);
     free(params->biases);
     runnel_tokens_free(params->encoded);
+    runnel_grammar_free(params->grammar);
+    free(params->constraint_text);
+    free(params->choices);
     json_decref(params->root);
     *params = (struct params){0};
 }
@@ -209,9 +212,9 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
         return -1;
     if (read_messages(root, &read, refusal) ||
         params_read_common(root, limits, PARAMS_CHAT, &read, refusal) ||
-        params_read_tools(root, &read, refusal) || params_read_stream(root, &read, refusal) ||
-        params_read_thinking(root, &read, refusal) || params_read_thoughts_place(root, &read, refusal) ||
-        read_chat_logprobs(root, &read, refusal)) {
+        params_read_tools(root, &read, refusal) || params_check_constraint(&read, refusal) ||
+        params_read_stream(root, &read, refusal) || params_read_thinking(root, &read, refusal) ||
+        params_read_thoughts_place(root, &read, refusal) || read_chat_logprobs(root, &read, refusal)) {
         params_free(&read);
         return -1;
     }

@@ -15,6 +15,7 @@ enum {
     PARAMS_STOP_BYTES = 1024,
     PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
+    PARAMS_CHOICES = 4096, /* texts that an answer may be one of */
     PARAMS_PROMPTS = 1024, /* in one request; more than the engine takes are refused by it, as busy */
     PARAMS_TOOLS = 512,
     PARAMS_NAME_BYTES = 256,    /* of "id" in a batch */
@@ -65,7 +66,11 @@ struct params {
     char **made; /* texts made of what came otherwise: contents in parts, calls, tools */
     size_t n_made;
     runnel_logit_bias *biases;
-    int32_t *encoded; /* the request's prompt_ids, where they were made of its text */
+    char *constraint_text;
+    const char **choices;         /* texts of root */
+    const char *constraint_field; /* where the request's constraint stands, for messages; static */
+    runnel_grammar *grammar;      /* the constraint, once it was compiled: the engine finds it */
+    int32_t *encoded;             /* the request's prompt_ids, where they were made of its text */
     const char *stop[PARAMS_STOPS];
 };
 
@@ -82,7 +87,7 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
                          struct refusal *refusal);
 void params_free(struct params *params);
 
-/* The parts of the readers: params_fields.c, params_prompt.c, params_thinking.c, params_tools.c. */
+/* The parts of the readers: params_fields.c, params_prompt.c, params_thinking.c, params_tools.c, params_constraint.c. */
 
 /* Sampling, max_tokens, stop, logit_bias, seed, ignore_eos, n; refuses what this route (PARAMS_...) cannot honour. */
 int params_read_common(const json_t *root, const struct params_limits *limits, unsigned route,
@@ -92,6 +97,12 @@ int params_read_tools(const json_t *root, struct params *params, struct refusal 
 /* What messages[index], whose role has been read, has of calls or of their results. Likewise. */
 int params_read_message_tools(const json_t *message, size_t index, struct params *params,
                               struct refusal *refusal);
+/* An absent, null, false or empty value asks for nothing. */
+bool params_asks_for_nothing(const json_t *value);
+/* response_format, json_schema, grammar, guided_..., structured_outputs: the request's constraint, not compiled yet. */
+int params_read_constraint(const json_t *root, struct params *params, struct refusal *refusal);
+/* That it goes together with the rest, once that is read. */
+int params_check_constraint(const struct params *params, struct refusal *refusal);
 /* Thinking on, off, or up to a budget. */
 int params_read_thinking(const json_t *root, struct params *params, struct refusal *refusal);
 /* Whether thoughts are apart from the answer. */

@@ -14,10 +14,10 @@ static int no_memory(struct refusal *refusal)
 
 /* What would constrain the answer ------------------------------------------------------------------------- */
 
-/* An absent, null, false or empty value asks for nothing. */
-static bool asks_for_nothing(const json_t *value)
+bool params_asks_for_nothing(const json_t *value)
 {
-    return !value || json_is_false(value) || (json_is_array(value) && !json_array_size(value)) ||
+    return !value || json_is_null(value) || json_is_false(value) ||
+           (json_is_array(value) && !json_array_size(value)) ||
            (json_is_object(value) && !json_object_size(value)) ||
            (json_is_string(value) && !json_string_length(value));
 }
@@ -33,7 +33,7 @@ static int refuse_tools(const json_t *root, unsigned route, struct refusal *refu
         bool calls_none = json_is_text(choice, "none");
         if (choice && !calls_none && !json_is_text(choice, "auto"))
             return refuse(refusal, names[i].choice, "expected \"none\" or \"auto\", as there are no tools");
-        if (!calls_none && !asks_for_nothing(json_find(root, names[i].tools)))
+        if (!calls_none && !params_asks_for_nothing(json_find(root, names[i].tools)))
             return refuse(refusal, names[i].tools, "not supported, but for a %s of \"none\"",
                           names[i].choice);
     }
@@ -47,7 +47,7 @@ static bool asks_for_no_more(const struct params_field *field, const json_t *val
         return !value || json_is_true(value);
     if (json_is_number(value))
         return json_number_value(value) >= field->least && json_number_value(value) <= field->most;
-    return asks_for_nothing(value);
+    return params_asks_for_nothing(value);
 }
 
 static int refuse_fields(const json_t *root, unsigned route, struct refusal *refusal)
@@ -64,16 +64,11 @@ static int refuse_fields(const json_t *root, unsigned route, struct refusal *ref
     return 0;
 }
 
-static int refuse_constraints(const json_t *root, struct refusal *refusal)
+static int refuse_other_forms(const json_t *root, struct refusal *refusal)
 {
     const json_t *verbosity = json_find(root, "verbosity");
     if (verbosity && !json_is_text(verbosity, "medium"))
         return refuse(refusal, "verbosity", "only \"medium\" is supported");
-    const json_t *format = json_find(root, "response_format");
-    if (format && !json_is_object(format))
-        return refuse(refusal, "response_format", "expected an object");
-    if (format && !json_is_text(json_object_get(format, "type"), "text"))
-        return refuse(refusal, "response_format", "only {\"type\": \"text\"} is supported");
     const json_t *modalities = json_find(root, "modalities");
     if (modalities &&
         !(json_array_size(modalities) == 1 && json_is_text(json_array_get(modalities, 0), "text")))
@@ -352,7 +347,8 @@ int params_read_common(const json_t *root, const struct params_limits *limits, u
         return refuse(refusal, "model", "expected a string");
     params->split_reasoning = limits->split_reasoning;
     if (refuse_tools(root, route, refusal) || refuse_fields(root, route, refusal) ||
-        refuse_constraints(root, refusal) || read_sampling(root, &params->sampling, refusal) ||
+        refuse_other_forms(root, refusal) || params_read_constraint(root, params, refusal) ||
+        read_sampling(root, &params->sampling, refusal) ||
         read_max_tokens(root, params->evaluates_only, &params->request.max_tokens, refusal) ||
         read_min_tokens(root, params, refusal) || read_seed(root, params, refusal) ||
         read_stop(root, params, refusal) || read_logit_bias(root, limits, params, refusal) ||

@@ -1,4 +1,4 @@
-/* prepare.c: long bodies, read beside the loop. See prepare.h.
+/* prepare.c: long bodies, and what takes long, read beside the loop. See prepare.h.
  *
  * A preparation belongs to whoever holds it: the queue, then the thread, then the mailbox of the loop, and after its
  * start the queue once more, since taking a large JSON tree apart takes milliseconds, too. There it goes first: a tree
@@ -26,7 +26,8 @@ struct preparation {
     const struct server *server; /* what `read` may see of it */
     const struct prepare_steps *steps;
     struct prepare_input input;
-    int failure; /* of read */
+    bool is_read; /* by the loop's thread: only the rest is left */
+    int failure;  /* of read and read_rest */
     struct refusal refusal;
 
     struct preparation *next_queued; /* with is_queued and is_started: guarded by the preparer's lock */
@@ -60,6 +61,30 @@ static void free_preparation(struct preparation *preparation)
     free(preparation);
 }
 
+/* Reading ------------------------------------------------------------------------------------------------- */
+
+static void read_input(struct preparation *preparation)
+{
+    preparation->failure = preparation->steps->read(preparation->server, &preparation->input,
+                                                    preparation->state, &preparation->refusal);
+    preparation->is_read = true;
+}
+
+static bool has_rest(const struct preparation *preparation)
+{
+    const struct prepare_steps *steps = preparation->steps;
+    return !preparation->failure && steps->takes_long && steps->takes_long(preparation->state);
+}
+
+static void read_all(struct preparation *preparation)
+{
+    if (!preparation->is_read)
+        read_input(preparation);
+    if (has_rest(preparation))
+        preparation->failure =
+            preparation->steps->read_rest(preparation->server, preparation->state, &preparation->refusal);
+}
+
 /* The preparer's thread ----------------------------------------------------------------------------------- */
 
 /* Waits for one. NULL: the end. */
@@ -90,8 +115,7 @@ static void *work(void *user)
             free_preparation(preparation);
             continue;
         }
-        preparation->failure = preparation->steps->read(preparation->server, &preparation->input,
-                                                        preparation->state, &preparation->refusal);
+        read_all(preparation);
         loop_post(loop, &preparation->done);
     }
     return NULL;
@@ -262,12 +286,15 @@ void prepare_request(struct server *server, struct exchange *exchange, const str
     preparation->input = (struct prepare_input){exchange_body(exchange), exchange_query(exchange)};
     memcpy(preparation->state, state, steps->state_bytes);
     bool is_long = preparation->input.body.len > PREPARE_SHORT_BYTES;
-    if (is_long && server->preparer && !server->preparer->is_ending) {
+    bool may_wait = server->preparer && !server->preparer->is_ending;
+    if (!is_long || !may_wait)
+        read_input(preparation);
+    if (may_wait && (is_long || has_rest(preparation))) {
         prepare_beside(preparation);
         return;
     }
-    int failure = steps->read(server, &preparation->input, preparation->state, &preparation->refusal);
-    pass_on(server, preparation, failure ? &preparation->refusal : NULL);
+    read_all(preparation);
+    pass_on(server, preparation, preparation->failure ? &preparation->refusal : NULL);
     free_preparation(preparation);
 }
 

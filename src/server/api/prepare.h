@@ -3,7 +3,8 @@
  * Parsing JSON, filling in a template and cutting text into tokens take 40 to 100 ms a megabyte, in which the loop would
  * serve nobody. So a route is two functions: `read`, which touches no connection, and `start`. A short body is read on
  * the loop's thread at once; a long one by one thread of the server's own, in the order of arrival, and its start
- * follows as a message to the loop. Meanwhile it holds a place (admit.h), and its time counts (--request-timeout-s).
+ * follows as a message to the loop. So does what takes long though the body is short: a schema that is compiled
+ * (`read_rest`). Meanwhile it holds a place (admit.h), and its time counts (--request-timeout-s).
  *
  * The body is gone once it has been read, long before its answer is complete.
  *
@@ -30,8 +31,13 @@ struct prepare_steps {
      * model_name. Returns 0, or -1 and the refusal. */
     int (*read)(const struct server *server, const struct prepare_input *input, void *state,
                 struct refusal *refusal);
+    /* After a `read` that did not fail: whether read_rest has something to do that takes long, whatever the body's length. NULL:
+     * never. Any thread. */
+    bool (*takes_long)(const void *state);
+    /* That; always by the server's thread, if there is one. As `read`. */
+    int (*read_rest)(const struct server *server, void *state, struct refusal *refusal);
     /* The loop's thread, once: ends the exchange or gives it to a job. With a refusal, state is as it was given to
-     * prepare_request, or as a `read` that failed has left it. */
+     * prepare_request, or as a reading, which may have failed, has left it. */
     void (*start)(struct server *server, struct exchange *exchange, void *state,
                   const struct refusal *refusal);
     /* Any thread: what state points to. May be NULL. */

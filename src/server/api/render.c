@@ -167,7 +167,10 @@ static void free_request(void *state)
 
 static void render(struct server *server, struct exchange *exchange, const struct render_form *form)
 {
-    static const struct prepare_steps steps = {sizeof(struct render_request), read_body, tell, free_request};
+    static const struct prepare_steps steps = {.state_bytes = sizeof(struct render_request),
+                                               .read = read_body,
+                                               .start = tell,
+                                               .free_state = free_request};
     struct render_request request = {.form = form};
     snprintf(request.id, sizeof request.id, "%s", record_of(exchange)->id);
     prepare_request(server, exchange, &steps, &request);

@@ -133,6 +133,16 @@ int reply_encode(const struct server *server, struct params *params, struct refu
     return 0;
 }
 
+int reply_compile(const struct server *server, struct params *params, struct refusal *refusal)
+{
+    runnel_error error;
+    if (params->grammar || !runnel_grammar_compile(server->model, &params->request, &params->grammar, &error))
+        return 0;
+    if (reply_status(&error) != 400)
+        return reply_refuse_error(&error, refusal);
+    return refuse(refusal, params->constraint_field, "%.180s", error.message);
+}
+
 /* Of several prompts the longest one is told. */
 static int send_context_error(struct server *server, struct exchange *exchange,
                               const runnel_request *requests, size_t n, const runnel_error *error)

@@ -47,7 +47,10 @@ static void free_request(void *state)
 
 static void answer(struct server *server, struct exchange *exchange, answer_function write)
 {
-    static const struct prepare_steps steps = {sizeof(struct tokens_request), read_body, tell, free_request};
+    static const struct prepare_steps steps = {.state_bytes = sizeof(struct tokens_request),
+                                               .read = read_body,
+                                               .start = tell,
+                                               .free_state = free_request};
     struct tokens_request request = {.write = write};
     prepare_request(server, exchange, &steps, &request);
 }
