@@ -78,6 +78,9 @@ static const struct option_spec run_options[] = {
      "whether the model shall think first: off is --no-think; auto: as its template does",
      OPTION_FIELD(struct run_settings, reasoning), .choices = "on|off|auto", .default_text = "auto",
      .excludes = "no-think|raw"},
+    {"schema", 0, OPTION_STRING, "FILE",
+     "the answer is JSON that fulfils the JSON Schema in FILE; thoughts are free",
+     OPTION_FIELD(struct run_settings, schema), .once = true},
     {"json", 0, OPTION_FLAG, NULL, "print one object: text, reasoning, counts, timings, a hash of the logits",
      OPTION_FIELD(struct run_settings, json)},
     {"verbose", 'v', OPTION_FLAG, NULL, "after an answer, say more of its tokens and times",
@@ -102,6 +105,10 @@ runnel_request run_make_request(const runnel_model *model, const struct run_sett
     request.raw = settings->raw;
     request.no_thinking = settings->no_think;
     request.max_tokens = settings->n_tokens;
+    if (settings->schema_text) {
+        request.constraint = RUNNEL_CONSTRAINT_SCHEMA;
+        request.constraint_text = settings->schema_text;
+    }
     sampling->seed = settings->seed;
     if (settings->has_temperature)
         sampling->temperature = settings->temperature;
@@ -236,6 +243,17 @@ static void remark_thinking(const runnel_model *model, const struct run_settings
         fprintf(stderr, "runnel: --%s: this model does not think\n", is_auto ? "no-think" : "reasoning");
 }
 
+/* Compiles the schema, which every request then finds. *grammar is NULL if there is none. */
+static int compile_schema(const runnel_model *model, const struct run_settings *settings,
+                          runnel_grammar **grammar, runnel_error *error)
+{
+    runnel_sampling sampling;
+    const runnel_request request = run_make_request(model, settings, &sampling);
+    return runnel_grammar_compile(model, &request, grammar, error)
+               ? error_prefix(error, "%s", settings->schema)
+               : RUNNEL_OK;
+}
+
 bool run_can_think(const runnel_model *model)
 {
     const runnel_message message = {.role = "user", .content = "x"};
@@ -253,7 +271,8 @@ static int run(struct run_settings *settings)
     runnel_error error;
     char *question = NULL, *system = NULL;
     struct line_editor *editor = NULL;
-    runnel_model *model;
+    runnel_model *model = NULL;
+    runnel_grammar *grammar = NULL;
     bool is_wrong_seed = check_seed(settings, &error);
     if (is_wrong_seed || run_input_check(settings, &error)) {
         fprintf(stderr, "runnel run: %s%s\n", is_wrong_seed ? "--" : "", error.message);
@@ -268,11 +287,15 @@ static int run(struct run_settings *settings)
         failure = run_input_question(settings, &question, &error);
     if (!failure)
         failure = run_input_system(settings, &system, &error);
+    if (!failure)
+        failure = run_input_schema(settings, &settings->schema_text, &error);
     if (!failure && is_chat)
         failure = chat_open_editor(&editor, &error);
     if (!failure)
         failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
                                  settings->chat_template_file, &model, &error);
+    if (!failure)
+        failure = compile_schema(model, settings, &grammar, &error);
     if (failure) {
         status = cli_fail(&error);
     } else {
@@ -282,11 +305,13 @@ static int run(struct run_settings *settings)
             cli_tell_threads(settings->n_threads);
         status = is_chat ? chat_loop(model, settings, system, editor)
                          : answer_once(model, settings, question, system);
-        runnel_model_close(model);
     }
+    runnel_grammar_free(grammar);
+    runnel_model_close(model);
     line_editor_close(editor);
     free(question);
     free(system);
+    free(settings->schema_text);
     return status;
 }
 

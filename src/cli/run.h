@@ -9,7 +9,9 @@
 struct run_settings {
     const char *model, *prompt, *prompt_file, *system, *system_file, *chat_template, *chat_template_file,
         *reasoning;
+    const char *schema; /* a file */
     char *config_text;
+    char *schema_text; /* NULL: none */
     int n_tokens, n_context, n_threads, top_k;
     float temperature, top_p, min_p;
     uint64_t seed;

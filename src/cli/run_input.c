@@ -105,6 +105,7 @@ int run_input_check(const struct run_settings *settings, runnel_error *error)
         const char *option, *path;
     } files[] = {{"--system-file", settings->system_file},
                  {"--chat-template-file", settings->chat_template_file},
+                 {"--schema", settings->schema},
                  {"-f", settings->prompt_file}};
     const char *taker = NULL;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -125,8 +126,8 @@ int run_input_question(const struct run_settings *settings, char **question, run
     struct text all = {0};
     const char *file = settings->prompt_file;
     bool has_text = settings->prompt || file;
-    bool stdin_taken =
-        is_stdin(file) || is_stdin(settings->system_file) || is_stdin(settings->chat_template_file);
+    bool stdin_taken = is_stdin(file) || is_stdin(settings->system_file) ||
+                       is_stdin(settings->chat_template_file) || is_stdin(settings->schema);
     int failure = RUNNEL_OK;
     if (settings->prompt)
         failure = cli_check_utf8("-p", settings->prompt, strlen(settings->prompt), error);
@@ -167,4 +168,10 @@ int run_input_system(const struct run_settings *settings, char **system, runnel_
          settings->system_file && len && strchr("\r\n", (*system)[len - 1]); len--)
         (*system)[len - 1] = 0;
     return RUNNEL_OK;
+}
+
+int run_input_schema(const struct run_settings *settings, char **schema, runnel_error *error)
+{
+    *schema = NULL;
+    return settings->schema ? read_text(settings->schema, true, schema, error) : RUNNEL_OK;
 }

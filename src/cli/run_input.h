@@ -18,4 +18,7 @@ int run_input_question(const struct run_settings *settings, char **question, run
  * is none. */
 int run_input_system(const struct run_settings *settings, char **system, runnel_error *error);
 
+/* The text of --schema; *schema is the caller's to free, NULL if there is none. */
+int run_input_schema(const struct run_settings *settings, char **schema, runnel_error *error);
+
 #endif

@@ -77,6 +77,20 @@ def test_seeds(runnel, tiny):
     assert text() != text()
 
 
+def test_schema(runnel, tiny, tmp_path):
+    schema = tmp_path / "place.json"
+    schema.write_text(json.dumps({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
+                                  "required": ["n"], "additionalProperties": False}))
+    for kind in ("qwen2", "r1"):
+        for seed in range(3):
+            found = answer(runnel, "-m", tiny(kind), "-p", "Tell me", "--temp", "1", "--seed", seed, "--schema", schema, *(["--no-think"] if kind == "r1" else []))
+            value = json.loads(found["text"])
+            assert list(value) == ["n"] and value["n"] in range(10) and found["finish_reason"] == "stop"
+    schema.write_text('{"type": "array", "items": {"type": "object"}, "uniqueItems": true}')
+    assert_fails(run(runnel, "-m", tiny(), "-p", "Tell me", "--schema", schema), 1, schema, "uniqueItems")
+    assert_fails(run(runnel, "-m", tiny(), "-p", "Tell me", "--schema", tmp_path / "none"), 1, "none")
+
+
 def test_where_the_prompt_comes_from(runnel, tiny, tmp_path):
     prompt = "Grüße aus 東京, 🎈 and\nmore"
     args = ("-m", tiny(), "-n", "8", *GREEDY)
