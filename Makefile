@@ -6,6 +6,7 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+MINUTES ?= 20
 RUNNEL_TEST_MODELS ?= small
 RUNNEL_MODELS_DIR ?= $(CURDIR)/models
 export RUNNEL_TEST_MODELS
@@ -26,8 +27,8 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test clang check-all check-asan check-tsan check-clang check-valgrind check-valgrind-long check-fuzz check-long
-.PHONY: install bench reference format lint clean help packages-build packages-test packages-web packages-clang packages-check models small-models
+.PHONY: all demo test clang check-all check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-long
+.PHONY: install bench soak reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
 	@$(CONFIGURE) release
@@ -36,7 +37,7 @@ all: packages-build ## build/runnel and the libraries
 demo: all ## get a model and have it answer a question (PROMPT="..." asks another)
 	@scripts/demo
 
-test: packages-test packages-web models ## build all and run the tests
+test: packages-test packages-web packages-deploy models ## build all and run the tests
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@[ $(RUNNEL_TEST_MODELS) != all ] || [ -f $(R1_CODER) ] || { \
@@ -62,6 +63,14 @@ check-tsan: packages-check small-models ## what starts threads, under the thread
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-tsan -L threads -LE long
 
+check-two: packages-check small-models ## the server's tests with two workers under both of these, for half an hour
+	@$(SMALL) $(CONFIGURE) asan
+	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-asan -L two
+	@$(SMALL) $(CONFIGURE) tsan
+	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
+	@$(SMALL) $(CTEST) --test-dir build-tsan -L two -L threads
+
 clang: packages-clang ## everything built with clang, and the unit tests
 	@$(CONFIGURE) clang
 	@$(BUILD) build-clang -j $(JOBS)
@@ -85,7 +94,7 @@ check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a ti
 	@$(BUILD) build-fuzz -j $(JOBS)
 	@scripts/run-fuzzers build-fuzz $(FUZZ_SECONDS)
 
-check-long: packages-test models ## the tests that take long
+check-long: packages-test packages-image models ## the tests that take long
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@$(CTEST) --test-dir build -L long
@@ -97,6 +106,11 @@ bench: all ## this machine's speed with the 1.5B test model
 	@$(MAKE) --no-print-directory build/venv/ready
 	@build/venv/bin/python scripts/fetch-models coder-1.5b.gguf
 	@env $(NOT_THE_PROGRAMS) build/runnel bench -m $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf
+
+soak: all ## MINUTES (20) of mixed load and kills on the 1.5B test model: does memory, descriptors, latency grow? build/soak.json, build/soak.svg
+	@$(MAKE) --no-print-directory build/venv/ready
+	@build/venv/bin/python scripts/fetch-models coder-1.5b.gguf
+	@env $(NOT_THE_PROGRAMS) bench/load/soak.py $(RUNNEL_MODELS_DIR)/coder-1.5b.gguf --minutes $(MINUTES) --json build/soak.json --svg build/soak.svg
 
 reference: packages-test ## docs/reference.md anew, from what the program says of itself
 	@$(CONFIGURE) release
@@ -131,6 +145,13 @@ packages-test:
 # A machine that has no Chromium and may not install it runs all other tests.
 packages-web:
 	@scripts/install-packages test-web || echo "The tests of the page will be skipped."
+
+# Likewise for the files of deploy/.
+packages-deploy:
+	@scripts/install-packages test-deploy || echo "Some tests of deploy/ will be skipped."
+# Likewise where the image cannot be built.
+packages-image:
+	@scripts/install-packages test-image || echo "The image will not be built, and its test be skipped."
 
 packages-clang:
 	@scripts/install-packages build models test clang

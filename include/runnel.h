@@ -41,7 +41,13 @@
  * they belong to: runnel_respond, runnel_respond_many, runnel_generate, runnel_get_logits, runnel_logits_each, runnel_inputs_each and, of a
  * request that has not ended, runnel_wait and runnel_next with a timeout other than 0 are RUNNEL_EINVAL there, and
  * runnel_engine_stop does nothing. Whoever frees a future or closes a model sees to it that
- * no other thread is in a function with it, or will be; for engines see runnel_engine_stop. */
+ * no other thread is in a function with it, or will be; for engines see runnel_engine_stop.
+ *
+ * Processes: a model may be used in children of fork, in any number of them at once, if at the fork no engine runs in the
+ * process and no other thread is in a function of this library. runnel_model_open leaves no thread behind, and weights that are
+ * never written again (a write is a SIGSEGV), so that they are in memory once for all of these processes. Each one starts
+ * engines of its own after the fork, and closes the model for itself. An engine, its futures and what these hand out belong to
+ * the process that started it: another one may neither use nor free them. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 
@@ -194,6 +200,13 @@ typedef struct runnel_engine_options {
     float step_budget_ms;  /* a step with prompts in it should not take longer while others decode; 0: 60 */
     float batch_window_ms; /* how long the first request of an idle engine waits for others; 0: not */
     float max_wait_ms; /* a request that is predicted to wait longer for its turn, or does, fails; 0: none */
+    /* With quick_start: what the warm-up of an engine with the same options took (runnel_stats), for this one to expect of its
+     * first steps; both 0: a guess. */
+    double warm_up_prompt_ms, warm_up_token_ms;
+    uint32_t n_threads; /* that compute; 0: the model's */
+    /* Starts within milliseconds: nothing is computed to warm up, and the KV cache's memory is brought in by the
+     * requests that use it, and while there are none. That there is room for it is only looked up: RUNNEL_ENOMEM if not. */
+    bool quick_start;
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
@@ -202,6 +215,12 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 {
     runnel_engine_options_init_sized(options, sizeof *options);
 }
+
+/* The memory that an engine with these options (may be NULL) takes from its start on, or with quick_start soon after it: KV cache
+ * and scratch. Requests take more, 64 MiB and their tokens at most. So whoever forks can tell before whether there is room for
+ * the engines of all children. */
+RUNNEL_API int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *options,
+                                   uint64_t *n_bytes, runnel_error *error);
 
 /* Allocates the KV cache and the scratch of an engine, all that steps will use, starts its thread and warms up.
  * options may be NULL. */
@@ -495,6 +514,8 @@ RUNNEL_API int runnel_inputs_each(runnel_engine *engine, const int32_t *ids, siz
                                   bool (*on_inputs)(void *user, const runnel_inputs *inputs), void *user,
                                   runnel_error *error);
 
+enum { RUNNEL_PAGE_TOKENS = 32 /* tokens of a page of the KV cache */ };
+
 typedef struct runnel_stats_values {
     size_t size; /* sizeof(runnel_stats_values), set by the caller */
     uint32_t n_running, n_waiting;
@@ -506,6 +527,8 @@ typedef struct runnel_stats_values {
     double last_step_ms;                      /* monotonic time of the last step's end, milliseconds */
     uint64_t n_pool_bytes, n_pool_bytes_used; /* the requests' memory: from the system; of it in use */
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
+    uint64_t n_kv_bytes_to_touch; /* with quick_start: of n_kv_bytes, what may not be in memory yet */
+    double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

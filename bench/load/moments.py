@@ -12,17 +12,14 @@ window    most pages in use while 4,096 tokens are generated with --keep-last 51
 joining   mean first token of 5 clients: --parallel 1 against joining batches, without and with a window of 100 ms, in turns
 """
 import argparse
-import contextlib
-import http.client
 import json
-import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
+
+import family
 
 DRAW = random.Random(time.time_ns())
 
@@ -31,50 +28,9 @@ def tokens(n):
     return [DRAW.randrange(1000, 30000) for _ in range(n)]
 
 
-class Server:
-    """`runnel serve` on a free port, until it is ready."""
-
+class Server(family.Server):
     def __init__(self, options, *flags):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        began = time.monotonic()
-        self.process = subprocess.Popen([options.runnel, "serve", "-m", options.model, "--port", str(self.port), *flags],
-                                        stderr=subprocess.DEVNULL)
-        while self.health()[0] != 200:
-            time.sleep(0.005)
-        self.ready_s = time.monotonic() - began
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-    def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-
-    def health(self):
-        began = time.monotonic()
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = self.connect()
-            connection.request("GET", "/health")
-            status = connection.getresponse().status
-            connection.close()
-            return status, time.monotonic() - began
-        return 0, 0
-
-    def metric(self, name):
-        connection = self.connect()
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-    def resident_bytes(self):
-        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        super().__init__(options.runnel, options.model, *flags)
 
     def stream(self, prompt, n, **more):
         """Milliseconds from the request to each event with a choice in it."""

@@ -22,10 +22,13 @@ struct backend_options {
     const struct weights *weights;
     const struct kernels *kernels; /* for what is computed on the CPU */
     struct team *team;             /* likewise; its member 0 is the calling thread */
+    unsigned n_threads;            /* where the team is missing: how many members it will have */
     uint32_t first_layer, end_layer;
     uint32_t n_pages;      /* of the pool */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
+    /* The memory of keys and values is brought in by touch, and by steps that write there, not by open. */
+    bool touches_later;
 };
 
 struct backend_row {
@@ -68,7 +71,8 @@ struct backend_step {
 struct backend; /* each kind has its own struct, of which this is the first member */
 
 struct backend_memory {
-    size_t kv_bytes; /* keys and values */
+    size_t kv_bytes;          /* keys and values */
+    size_t kv_bytes_to_touch; /* of these, what touch may have to bring in yet */
     size_t
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
 };
@@ -86,6 +90,9 @@ struct backend_kind {
     /* Bytes of one page, to size a pool. */
     size_t (*page_bytes)(const struct weights *weights, uint32_t first_layer, uint32_t end_layer);
 
+    /* What get_memory will say once it is opened so, and touched; of the options the team may be missing. */
+    void (*foresee)(const struct backend_options *options, struct backend_memory *memory);
+
     /* *backend is untouched on failure. */
     int (*open)(const struct backend_options *options, struct backend **backend, runnel_error *error);
     void (*close)(struct backend *backend); /* NULL is fine */
@@ -99,6 +106,10 @@ struct backend_kind {
     /* Waits for what was begun. *logits: f32 [n, n_vocab], if some were asked for; the caller may write there, until it asks
      * again. */
     int (*wait)(struct backend *backend, float **logits, runnel_error *error);
+
+    /* Between two steps, with touches_later: brings in about n_bytes of the memory of keys and values. False: all of it was
+     * there. NULL: there is nothing to bring in. */
+    bool (*touch)(struct backend *backend, size_t n_bytes);
 
     void (*get_memory)(const struct backend *backend, struct backend_memory *memory);
     void (*get_preference)(const struct backend *backend, struct backend_preference *preference);

@@ -77,7 +77,7 @@ static size_t lay_out(struct cpu *cpu)
 {
     const struct model_config *config = &cpu->weights->config;
     uint32_t n_rows = cpu->n_rows_max;
-    size_t used = 0, n_members = team_size(cpu->team);
+    size_t used = 0;
     size_t n_q = (size_t)config->n_heads * config->head_dim,
            n_kv = (size_t)config->n_kv_heads * config->head_dim;
     size_t n_pairs = config->n_rot / 2,
@@ -110,8 +110,8 @@ static size_t lay_out(struct cpu *cpu)
                 take(cpu, &used, act_bytes((enum act_kind)kind, n_rows, input_columns(config)));
             cpu->activated.of[kind] = take(cpu, &used, act_bytes((enum act_kind)kind, n_rows, config->n_ffn));
         }
-    for (size_t i = 0; i < n_members; i++) {
-        struct cpu_member *scratch = &cpu->members[i];
+    for (unsigned i = 0; i < cpu->n_members; i++) {
+        struct cpu_member counted, *scratch = cpu->members ? &cpu->members[i] : &counted;
         scratch->norm = take(cpu, &used, config->n_hidden * sizeof(float));
         for (int kind = 0; kind < ACT_KINDS; kind++)
             if (wanted[kind])
@@ -138,7 +138,7 @@ static void cpu_close(struct backend *backend)
 
 static int create_scratch(struct cpu *cpu, runnel_error *error)
 {
-    cpu->members = calloc(team_size(cpu->team), sizeof *cpu->members);
+    cpu->members = calloc(cpu->n_members, sizeof *cpu->members);
     if (cpu->members) {
         cpu->region_bytes = lay_out(cpu);
         cpu->region = region_map(cpu->region_bytes);
@@ -154,6 +154,27 @@ static int create_scratch(struct cpu *cpu, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* What it is opened with, and what follows from that; without any memory. */
+static struct cpu describe(const struct backend_options *options)
+{
+    const struct model_config *config = &options->weights->config;
+    return (struct cpu){
+        .backend.kind = &cpu_backend,
+        .weights = options->weights,
+        .kernels = options->kernels,
+        .team = options->team,
+        .n_members = options->team ? team_size(options->team) : options->n_threads,
+        .first_layer = options->first_layer,
+        .end_layer = options->end_layer,
+        .n_rows_max = options->n_rows_max,
+        .n_logits_max = options->end_layer == config->n_layers ? options->n_logits_max : 0,
+        .n_rotations = config->n_window ? 2 : 1,
+        .activation_mul = config->architecture->traits & TRAIT_GELU ? options->kernels->gelu_mul
+                                                                    : options->kernels->silu_mul,
+        .acc_stride = (config->head_dim + 15) / 16 * 16,
+    };
+}
+
 static int cpu_open(const struct backend_options *options, struct backend **backend, runnel_error *error)
 {
     const struct weights *weights = options->weights;
@@ -161,18 +182,7 @@ static int cpu_open(const struct backend_options *options, struct backend **back
     if (!cpu)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the scratch of steps of %u rows",
                          options->n_rows_max);
-    cpu->backend.kind = &cpu_backend;
-    cpu->weights = weights;
-    cpu->kernels = options->kernels;
-    cpu->team = options->team;
-    cpu->first_layer = options->first_layer;
-    cpu->end_layer = options->end_layer;
-    cpu->n_rows_max = options->n_rows_max;
-    cpu->n_logits_max = options->end_layer == weights->config.n_layers ? options->n_logits_max : 0;
-    cpu->n_rotations = weights->config.n_window ? 2 : 1;
-    cpu->activation_mul = weights->config.architecture->traits & TRAIT_GELU ? options->kernels->gelu_mul
-                                                                            : options->kernels->silu_mul;
-    cpu->acc_stride = (weights->config.head_dim + 15) / 16 * 16;
+    *cpu = describe(options);
     int failure = cpu_pages_create(&cpu->pages, weights->kv_shapes + options->first_layer,
                                    options->end_layer - options->first_layer, weights->config.n_kv_heads,
                                    options->n_pages, error);
@@ -182,8 +192,15 @@ static int cpu_open(const struct backend_options *options, struct backend **back
         cpu_close(&cpu->backend);
         return failure;
     }
+    if (!options->touches_later)
+        cpu_pages_touch(&cpu->pages, SIZE_MAX);
     *backend = &cpu->backend;
     return RUNNEL_OK;
+}
+
+static bool cpu_touch(struct backend *backend, size_t n_bytes)
+{
+    return cpu_pages_touch(&cpu_of(backend)->pages, n_bytes);
 }
 
 static size_t cpu_page_bytes(const struct weights *weights, uint32_t first_layer, uint32_t end_layer)
@@ -192,11 +209,24 @@ static size_t cpu_page_bytes(const struct weights *weights, uint32_t first_layer
                                 weights->config.n_kv_heads);
 }
 
+static void cpu_foresee(const struct backend_options *options, struct backend_memory *memory)
+{
+    struct cpu cpu = describe(options);
+    *memory = (struct backend_memory){
+        .kv_bytes =
+            options->n_pages * cpu_page_bytes(options->weights, options->first_layer, options->end_layer),
+        .scratch_bytes = lay_out(&cpu),
+    };
+}
+
 static void cpu_get_memory(const struct backend *backend, struct backend_memory *memory)
 {
     const struct cpu *cpu = (const struct cpu *)backend;
-    *memory =
-        (struct backend_memory){.kv_bytes = cpu->pages.region_bytes, .scratch_bytes = cpu->region_bytes};
+    *memory = (struct backend_memory){
+        .kv_bytes = cpu->pages.region_bytes,
+        .kv_bytes_to_touch = cpu->pages.region_bytes - cpu->pages.touched_bytes,
+        .scratch_bytes = cpu->region_bytes,
+    };
 }
 
 static void cpu_get_preference(const struct backend *backend, struct backend_preference *preference)
@@ -208,11 +238,13 @@ static void cpu_get_preference(const struct backend *backend, struct backend_pre
 
 const struct backend_kind cpu_backend = {
     .page_bytes = cpu_page_bytes,
+    .foresee = cpu_foresee,
     .open = cpu_open,
     .close = cpu_close,
     .begin = cpu_begin,
     .begin_logits = cpu_begin_logits,
     .wait = cpu_wait,
+    .touch = cpu_touch,
     .get_memory = cpu_get_memory,
     .get_preference = cpu_get_preference,
 };

@@ -6,19 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SYSTEM_PAGE_BYTES = 4096 }; /* or more */
+
 size_t cpu_pages_page_bytes(const struct kv_shape *shapes, uint32_t n_layers, uint32_t n_kv_heads)
 {
     size_t bytes = 0;
     for (uint32_t layer = 0; layer < n_layers; layer++)
         bytes += kv_block_bytes(&shapes[layer]) * n_kv_heads;
     return bytes;
-}
-
-/* Writes to every page of the system's memory, so that it is ours now or the system says no now. */
-static void touch(uint8_t *region, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i += 4096)
-        *(volatile uint8_t *)(region + i) = 0;
 }
 
 int cpu_pages_create(struct cpu_pages *pages, const struct kv_shape *shapes, uint32_t n_layers,
@@ -40,13 +35,30 @@ int cpu_pages_create(struct cpu_pages *pages, const struct kv_shape *shapes, uin
     if (!pages->region)
         goto fail;
     pages->region_bytes = region_bytes;
-    touch(pages->region, region_bytes);
     return RUNNEL_OK;
 
 fail:
     cpu_pages_free(pages);
     return error_set(error, RUNNEL_ENOMEM, "KV cache: no memory for %u pages of %zu bytes", n_pages,
                      page_bytes);
+}
+
+/* A zero for a zero: the system sees a write, and nothing changes. */
+static void touch(uint8_t *byte)
+{
+    uint8_t expected = 0;
+    __atomic_compare_exchange_n(byte, &expected, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+bool cpu_pages_touch(struct cpu_pages *pages, size_t n_bytes)
+{
+    size_t n_left = pages->region_bytes - pages->touched_bytes;
+    size_t end = pages->touched_bytes + (n_bytes < n_left ? n_bytes : n_left);
+    for (; pages->touched_bytes < end; pages->touched_bytes += SYSTEM_PAGE_BYTES)
+        touch(pages->region + pages->touched_bytes);
+    if (pages->touched_bytes > pages->region_bytes)
+        pages->touched_bytes = pages->region_bytes;
+    return n_left > 0;
 }
 
 void cpu_pages_free(struct cpu_pages *pages)

@@ -50,6 +50,7 @@ struct cpu {
     const struct weights *weights;
     const struct kernels *kernels;
     struct team *team;
+    unsigned n_members; /* the team's */
     uint32_t first_layer, end_layer, n_rows_max, n_logits_max;
     struct cpu_pages pages; /* their layers are counted from first_layer on */
     uint32_t acc_stride;    /* head_dim rounded up to 16 */
@@ -72,7 +73,7 @@ struct cpu {
     struct cpu_row_group *sequences, *merged; /* [R] scratch of cpu_group_rows */
     uint32_t
         *order; /* [R]: the step's rows as attention takes them, the ones that see the same side by side */
-    struct cpu_member *members; /* [team] */
+    struct cpu_member *members; /* [n_members] */
     uint8_t *region;
     size_t region_bytes;
 

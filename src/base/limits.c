@@ -2,6 +2,7 @@
  * container that may use two CPUs and a gigabyte of it. Owns nothing; any thread. */
 #include "base/limits.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <sched.h>
@@ -9,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { STAT_BYTES = 16 << 10 }; /* of a file with numbers and their names */
 
 /* Puts "root/a/b/name" into path. False if it does not fit. */
 static bool join_path(char *path, size_t size, const char *root, const char *folder, const char *group,
@@ -33,8 +37,8 @@ struct search {
     const char *controller; /* of version 1: "cpu" */
     /* Looks at one group, and keeps what it finds in the search. */
     void (*look)(struct search *search, const char *root, const char *folder, const char *group, bool v2);
-    double cpus;                 /* the smallest quota found; 0: none */
-    struct limits_memory memory; /* the limit of which most is used; zeros: none */
+    double cpus;                       /* the smallest quota found; 0: none */
+    struct limits_memory_files *files; /* to which those of the group are added */
 };
 
 /* Looks at a group and at all above it, the root included. Inside a container the group may be
@@ -99,8 +103,8 @@ static void search_cgroups(struct search *search, const char *cgroup_file, const
 }
 
 /* A file's first line. */
-static bool read_group(const char *root, const char *folder, const char *group, const char *name, char *line,
-                       int size)
+static bool read_in_group(const char *root, const char *folder, const char *group, const char *name,
+                          char *line, int size)
 {
     char path[PATH_MAX];
     return join_path(path, sizeof path, root, folder, group, name) && read_line(path, line, size);
@@ -116,12 +120,12 @@ static void look_at_cpus(struct search *search, const char *root, const char *fo
     char line[128];
     double quota_us, period_us;
     if (v2) {
-        if (!read_group(root, folder, group, "cpu.max", line, sizeof line) ||
+        if (!read_in_group(root, folder, group, "cpu.max", line, sizeof line) ||
             sscanf(line, "%lf %lf", &quota_us, &period_us) != 2)
             return;
-    } else if (!read_group(root, folder, group, "cpu.cfs_quota_us", line, sizeof line) ||
+    } else if (!read_in_group(root, folder, group, "cpu.cfs_quota_us", line, sizeof line) ||
                sscanf(line, "%lf", &quota_us) != 1 ||
-               !read_group(root, folder, group, "cpu.cfs_period_us", line, sizeof line) ||
+               !read_in_group(root, folder, group, "cpu.cfs_period_us", line, sizeof line) ||
                sscanf(line, "%lf", &period_us) != 1) {
         return;
     }
@@ -224,60 +228,184 @@ static double share(struct limits_memory memory)
     return memory.limit_bytes ? (double)memory.used_bytes / (double)memory.limit_bytes : 0;
 }
 
-/* The number after a name in a file of lines "name number"; 0 if it is not there. */
-static uint64_t read_named(const char *path, const char *name)
+/* The file's text from its beginning, with a 0 behind it: as much of it as fits. False if there is none. */
+static bool read_text(int file, char *text, size_t size)
 {
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return 0;
-    char line[128];
-    uint64_t number = 0;
-    size_t len = strlen(name);
-    while (!number && fgets(line, sizeof line, file))
-        if (strncmp(line, name, len) == 0 && line[len] == ' ')
-            number = strtoull(line + len, NULL, 10);
-    fclose(file);
-    return number;
+    size_t len = 0;
+    ssize_t n;
+    while (file >= 0 && len + 1 < size && (n = pread(file, text + len, size - 1 - len, (off_t)len)) > 0)
+        len += (size_t)n;
+    text[len] = 0;
+    return len > 0;
 }
 
-static void look_at_memory(struct search *search, const char *root, const char *folder, const char *group,
-                           bool v2)
+static bool read_number(int file, unsigned long long *number)
+{
+    char text[64];
+    return read_text(file, text, sizeof text) && sscanf(text, "%llu", number) == 1;
+}
+
+/* The number after a name in lines "name number"; 0 if it is not there. */
+static uint64_t number_named(const char *text, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *line = text; line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
+        if (strncmp(line, name, len) == 0 && line[len] == ' ')
+            return strtoull(line + len, NULL, 10);
+    return 0;
+}
+
+static int open_file(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+}
+
+static int open_in_group(const char *root, const char *folder, const char *group, const char *name)
+{
+    char path[PATH_MAX];
+    return join_path(path, sizeof path, root, folder, group, name) ? open_file(path) : -1;
+}
+
+static void close_file(int file)
+{
+    if (file >= 0)
+        close(file);
+}
+
+static void close_group(const struct limits_memory_group *group)
+{
+    close_file(group->limit);
+    close_file(group->used);
+    close_file(group->stat);
+}
+
+/* Adds it if it says both what its limit is and what is in use. */
+static void open_group(struct search *search, const char *root, const char *folder, const char *group,
+                       bool v2)
+{
+    struct limits_memory_files *files = search->files;
+    if (files->n_groups == LIMITS_GROUPS_MAX)
+        return;
+    const struct limits_memory_group opened = {
+        .limit = open_in_group(root, folder, group, v2 ? "memory.max" : "memory.limit_in_bytes"),
+        .used = open_in_group(root, folder, group, v2 ? "memory.current" : "memory.usage_in_bytes"),
+        .stat = open_in_group(root, folder, group, "memory.stat"),
+        .v2 = v2,
+    };
+    if (opened.limit < 0 || opened.used < 0)
+        close_group(&opened);
+    else
+        files->groups[files->n_groups++] = opened;
+}
+
+void limits_memory_open_in(struct limits_memory_files *files, const char *cgroup_file,
+                           const char *cgroup_root, const char *meminfo_file)
+{
+    struct search search = {.controller = "memory", .look = open_group, .files = files};
+    *files = (struct limits_memory_files){.machine = meminfo_file ? open_file(meminfo_file) : -1};
+    if (cgroup_file)
+        search_cgroups(&search, cgroup_file, cgroup_root);
+}
+
+void limits_memory_open(struct limits_memory_files *files)
+{
+    limits_memory_open_in(files, "/proc/self/cgroup", "/sys/fs/cgroup", "/proc/meminfo");
+}
+
+void limits_memory_close(struct limits_memory_files *files)
+{
+    for (unsigned i = 0; i < files->n_groups; i++)
+        close_group(&files->groups[i]);
+    close_file(files->machine);
+    *files = (struct limits_memory_files){.machine = -1};
+}
+
+/* Of one group. Files that nobody used lately count as idle, the others in the page cache give way, too, if they must. */
+struct group_reading {
+    struct limits_memory memory; /* zeros: it has no limit */
+    uint64_t room_bytes;         /* that it has left; UINT64_MAX: no limit */
+};
+
+static struct group_reading read_group(const struct limits_memory_group *group)
 {
     /* What version 1 says where there is no limit: the largest number of pages. */
     const uint64_t no_limit = (uint64_t)1 << 60;
-    char line[128], path[PATH_MAX];
+    char text[STAT_BYTES];
     unsigned long long limit, used;
-    if (!read_group(root, folder, group, v2 ? "memory.max" : "memory.limit_in_bytes", line, sizeof line) ||
-        sscanf(line, "%llu", &limit) != 1 || limit == 0 || limit >= no_limit ||
-        !read_group(root, folder, group, v2 ? "memory.current" : "memory.usage_in_bytes", line,
-                    sizeof line) ||
-        sscanf(line, "%llu", &used) != 1)
-        return;
-    uint64_t idle = 0;
-    if (join_path(path, sizeof path, root, folder, group, "memory.stat"))
-        idle = read_named(path, v2 ? "inactive_file" : "total_inactive_file");
-    struct limits_memory memory = {used > idle ? used - idle : 0, limit};
-    if (!search->memory.limit_bytes || share(memory) > share(search->memory))
-        search->memory = memory;
+    if (!read_number(group->limit, &limit) || limit == 0 || limit >= no_limit ||
+        !read_number(group->used, &used))
+        return (struct group_reading){.room_bytes = UINT64_MAX};
+    read_text(group->stat, text, sizeof text);
+    uint64_t idle = number_named(text, group->v2 ? "inactive_file" : "total_inactive_file");
+    uint64_t busy = number_named(text, group->v2 ? "active_file" : "total_active_file");
+    uint64_t lasting = used > idle ? used - idle : 0, kept = lasting > busy ? lasting - busy : 0;
+    return (struct group_reading){{lasting, limit}, limit > kept ? limit - kept : 0};
+}
+
+static struct limits_memory read_machine(int file)
+{
+    char text[STAT_BYTES];
+    read_text(file, text, sizeof text);
+    uint64_t total = number_named(text, "MemTotal:") * 1024;
+    uint64_t available = number_named(text, "MemAvailable:") * 1024;
+    return (struct limits_memory){total > available ? total - available : 0, total};
+}
+
+struct limits_memory limits_memory_read(const struct limits_memory_files *files)
+{
+    struct limits_memory nearest = read_machine(files->machine);
+    for (unsigned i = 0; i < files->n_groups; i++) {
+        struct limits_memory memory = read_group(&files->groups[i]).memory;
+        if (memory.limit_bytes && (!nearest.limit_bytes || share(memory) > share(nearest)))
+            nearest = memory;
+    }
+    return nearest;
+}
+
+static struct limits_memory read_once(const char *cgroup_file, const char *cgroup_root,
+                                      const char *meminfo_file)
+{
+    struct limits_memory_files files;
+    limits_memory_open_in(&files, cgroup_file, cgroup_root, meminfo_file);
+    struct limits_memory memory = limits_memory_read(&files);
+    limits_memory_close(&files);
+    return memory;
+}
+
+uint64_t limits_cgroup_room(const char *cgroup_file, const char *cgroup_root)
+{
+    struct limits_memory_files files;
+    uint64_t room = UINT64_MAX;
+    limits_memory_open_in(&files, cgroup_file, cgroup_root, NULL);
+    for (unsigned i = 0; i < files.n_groups; i++) {
+        uint64_t left = read_group(&files.groups[i]).room_bytes;
+        room = left < room ? left : room;
+    }
+    limits_memory_close(&files);
+    return room;
 }
 
 struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root)
 {
-    struct search search = {.controller = "memory", .look = look_at_memory};
-    search_cgroups(&search, cgroup_file, cgroup_root);
-    return search.memory;
+    return read_once(cgroup_file, cgroup_root, NULL);
 }
 
 struct limits_memory limits_machine_memory(const char *meminfo_file)
 {
-    uint64_t total = read_named(meminfo_file, "MemTotal:") * 1024;
-    uint64_t available = read_named(meminfo_file, "MemAvailable:") * 1024;
-    return (struct limits_memory){total > available ? total - available : 0, total};
+    return read_once(NULL, NULL, meminfo_file);
 }
 
 struct limits_memory limits_memory(void)
 {
-    struct limits_memory group = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup");
+    return read_once("/proc/self/cgroup", "/sys/fs/cgroup", "/proc/meminfo");
+}
+
+bool limits_memory_room(uint64_t *n_bytes)
+{
+    uint64_t room = limits_cgroup_room("/proc/self/cgroup", "/sys/fs/cgroup");
     struct limits_memory machine = limits_machine_memory("/proc/meminfo");
-    return share(group) > share(machine) ? group : machine;
+    if (machine.limit_bytes && machine.limit_bytes - machine.used_bytes < room)
+        room = machine.limit_bytes - machine.used_bytes;
+    *n_bytes = room;
+    return room < UINT64_MAX;
 }

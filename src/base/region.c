@@ -30,6 +30,11 @@ void *region_map(size_t n_bytes)
     return start + before;
 }
 
+bool region_protect(void *region, size_t n_bytes)
+{
+    return !mprotect(region, round_up(n_bytes), PROT_READ);
+}
+
 void region_unmap(void *region, size_t n_bytes)
 {
     if (region)

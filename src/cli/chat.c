@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A text that somebody typed, to be freed; NULL at the end. */
 static char *read_question(struct line_editor *editor)
@@ -182,15 +181,8 @@ static int start_engine(struct chat *chat, runnel_error *error)
     runnel_engine_options_init(&options);
     options.n_context = chat->n_context = run_context_limit(chat->model, &chat->settings);
     int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
-    if (failure)
-        return failure;
-    bool is_shown = isatty(STDERR_FILENO) && terminal_knows_commands();
-    if (is_shown) /* the memory of the context is taken now: seconds, on a busy machine */
-        fputs("preparing the context", stderr);
-    failure = runnel_engine_start(chat->model, &options, &chat->engine, error);
-    if (is_shown)
-        fputs("\r\033[K", stderr);
-    return failure;
+    options.quick_start = true; /* the context's memory is taken while somebody types */
+    return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
 }
 
 int chat_open_editor(struct line_editor **editor, runnel_error *error)

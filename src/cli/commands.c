@@ -8,6 +8,7 @@
 static const struct command commands[] = {
     {"run", command_run, &run_table, "answer a prompt, or chat"},
     {"serve", command_serve, &serve_table, "answer over HTTP, many at once"},
+    {"ctl", command_ctl, &ctl_table, "how many workers a server has, and its options and model once more"},
     {"bench", command_bench, &bench_table, "measure this machine with a model"},
     {"tokenize", command_tokenize, &tokenize_table, "text to token ids"},
     {"template", command_template, &template_table,

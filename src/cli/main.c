@@ -9,6 +9,7 @@
 #include "base/near_name.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "service/title.h"
 
 static void usage(FILE *out)
 {
@@ -108,6 +109,7 @@ static int check_stdout(int status)
 
 int main(int argc, char **argv)
 {
+    argv = title_prepare(argc, argv);
     if (fill_closed_descriptors())
         return EXIT_FAILED;
     signal(SIGXFSZ,

@@ -150,6 +150,7 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.n_context = wanted < limit ? (uint32_t)wanted : limit;
+    options.quick_start = true; /* there is one request, and it waits */
     failure = run_check_context(model, settings, options.n_context, error);
     if (failure)
         return failure;

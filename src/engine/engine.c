@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include "engine/arguments.h"
+#include "engine/engine_memory.h"
 #include "engine/engine_options.h"
 #include "engine/sharing.h"
 #include "engine/step.h"
@@ -16,43 +17,23 @@
 #include <string.h>
 
 enum {
-    LOGITS_MIN = 8,          /* rows of logits: one pass of the head's weights serves as many */
     WARM_UP_ROWS = 64,       /* of a prompt; more where the back end likes more */
     MEMORY_BYTES = 64 << 20, /* of requests at most, besides their tokens */
+    /* Of the KV cache's memory, brought in at a time: a request waits for it a millisecond or two. */
+    TOUCH_BYTES = 8 << 20,
 };
 
 /* Starting ------------------------------------------------------------------------------------------------ */
 
 /* The cache, and the forward pass that has its keys and values. */
-static int create_cache(struct runnel_engine *engine, const runnel_engine_options *options,
-                        runnel_error *error)
+static int create_cache(struct runnel_engine *engine, struct engine_memory *plan, runnel_error *error)
 {
-    const struct runnel_model *model = engine->model;
-    const struct forward_part all_layers = {model->backend, model->weights->config.n_layers};
-    struct kvcache_options cache = {
-        .n_sequences = options->n_parallel + 1, /* one for calls */
-        .n_positions = engine->limits.n_positions,
-    };
-    int failure = engine_options_pages(options, forward_page_bytes(&all_layers, 1, model->weights),
-                                       &cache.n_pages, error);
-    if (!failure)
-        failure = engine_options_check_window(options, cache.n_positions, cache.n_pages, error);
-    if (!failure)
-        failure = kvcache_create(&cache, &engine->cache, error);
+    int failure = kvcache_create(&plan->cache, &engine->cache, error);
     if (failure)
         return failure;
-    const struct forward_options forward = {
-        .parts = &all_layers,
-        .n_parts = 1,
-        .weights = model->weights,
-        .kernels = model->kernels,
-        .team = engine->team,
-        .cache = engine->cache,
-        .n_pages = cache.n_pages,
-        .n_rows_max = engine->n_batch,
-        .n_logits_max = engine->n_logits,
-    };
-    return forward_create(&forward, &engine->forward, error);
+    plan->forward.team = engine->team;
+    plan->forward.cache = engine->cache;
+    return forward_create(&plan->forward, &engine->forward, error);
 }
 
 static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
@@ -98,19 +79,25 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
 {
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
+    struct engine_memory plan;
+    int failure = engine_memory_plan(model, options, &plan, error);
+    if (!failure && options->quick_start)
+        failure = engine_memory_check_room(&plan, error);
+    if (failure)
+        return failure;
+    engine->n_logits = plan.forward.n_logits_max;
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
-    engine->n_logits = engine->n_parallel > LOGITS_MIN ? engine->n_parallel : LOGITS_MIN;
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
     engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
     if (!engine->slots || !engine->rows || !engine->drawings || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
-    int failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
+    failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
     if (!failure)
-        failure = team_create(model->n_threads, &engine->team, error);
+        failure = team_create(options->n_threads, &engine->team, error);
     if (!failure)
-        failure = create_cache(engine, options, error);
+        failure = create_cache(engine, &plan, error);
     if (!failure)
         failure = create_scratches(engine, n_vocab, error);
     if (!failure)
@@ -130,16 +117,30 @@ static int compute_alone(struct runnel_engine *engine, uint32_t n_rows, runnel_e
     return forward_wait(engine->forward, &logits, error);
 }
 
-/* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
-static int warm_up(struct runnel_engine *engine, runnel_error *error)
+/* How long the prompt of a warm-up is. */
+static uint32_t warm_up_rows(const struct runnel_engine *engine)
 {
     struct backend_preference preference;
     forward_get_preference(engine->forward, &preference);
     uint32_t n_rows = preference.n_rows_prompt > WARM_UP_ROWS ? preference.n_rows_prompt : WARM_UP_ROWS;
     if (n_rows > engine->n_batch)
         n_rows = engine->n_batch;
-    if (n_rows >= engine->limits.n_context)
-        n_rows = engine->limits.n_context - 1;
+    return n_rows < engine->limits.n_context ? n_rows : engine->limits.n_context - 1;
+}
+
+/* The scheduler expects of steps what a warm-up took. */
+static void expect(struct runnel_engine *engine, double prompt_ms, double token_ms)
+{
+    engine->warm_up_prompt_ms = prompt_ms;
+    engine->warm_up_token_ms = token_ms;
+    scheduler_learn(engine->scheduler, warm_up_rows(engine), 0, prompt_ms);
+    scheduler_learn(engine->scheduler, 1, 0, token_ms);
+}
+
+/* Computes a prompt and a token that nobody asked for: brings memory in, and teaches the scheduler what steps cost. */
+static int warm_up(struct runnel_engine *engine, runnel_error *error)
+{
+    uint32_t n_rows = warm_up_rows(engine);
     int failure = RUNNEL_OK, sequence = kvcache_open(engine->cache, UINT64_MAX, 0, 0);
     if (sequence < 0 || kvcache_reserve(engine->cache, sequence, n_rows + 1) != RUNNEL_OK)
         n_rows = 0;
@@ -154,8 +155,7 @@ static int warm_up(struct runnel_engine *engine, runnel_error *error)
         engine->rows[0].wants_logits = true;
         if (!failure)
             failure = compute_alone(engine, 1, error);
-        scheduler_learn(engine->scheduler, n_rows, 0, prompt_ms - start_ms);
-        scheduler_learn(engine->scheduler, 1, 0, clock_ms() - prompt_ms);
+        expect(engine, prompt_ms - start_ms, clock_ms() - prompt_ms);
     }
     if (sequence >= 0)
         kvcache_close(engine->cache, sequence);
@@ -197,7 +197,9 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_condattr_destroy(&monotonic);
 
     failure = create_parts(engine, &options, error);
-    if (!failure)
+    if (!failure && options.quick_start)
+        expect(engine, options.warm_up_prompt_ms, options.warm_up_token_ms);
+    else if (!failure)
         failure = warm_up(engine, error);
     if (!failure) {
         publish_stats(engine); /* the thread may take a while to do so */
@@ -393,6 +395,8 @@ static void publish_slots(struct runnel_engine *engine)
             };
 }
 
+_Static_assert((int)RUNNEL_PAGE_TOKENS == (int)KV_PAGE, "runnel.h tells the size of a page");
+
 static void publish_stats(struct runnel_engine *engine)
 {
     struct scheduler_stats scheduler;
@@ -424,6 +428,9 @@ static void publish_stats(struct runnel_engine *engine)
         .n_pool_allocations = pool.n_allocations,
         .n_pool_reuses = pool.n_reuses,
         .n_pool_refusals = pool.n_refusals,
+        .n_kv_bytes_to_touch = memory.kv_bytes_to_touch,
+        .warm_up_prompt_ms = engine->warm_up_prompt_ms,
+        .warm_up_token_ms = engine->warm_up_token_ms,
     };
     publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);
@@ -432,15 +439,17 @@ static void publish_stats(struct runnel_engine *engine)
 static void *engine_main(void *arg)
 {
     struct runnel_engine *engine = arg;
-    pthread_setname_np(pthread_self(), "runnel-engine"); /* for whoever looks with top */
+    thread_begin("runnel-engine");
     while (!take_inbox(engine)) {
         double start_ms = clock_ms();
         engine_admit(engine, start_ms);
         publish_stats(
             engine); /* who left is seen to be gone, and who runs to run, from the events of this step */
         bool worked = engine_step(engine, start_ms);
+        publish_stats(engine); /* who hears of an end finds all of it counted */
+        engine_tell(engine);
         publish_stats(engine);
-        if (!worked)
+        if (!worked && !forward_touch(engine->forward, TOUCH_BYTES))
             sleep_until_work(engine);
     }
     return NULL;

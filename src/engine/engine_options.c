@@ -30,11 +30,11 @@ static int check_range(const char *name, uint32_t value, uint32_t min, uint32_t 
     return error_set(error, RUNNEL_EINVAL, "%s: %u, expected %u to %u", name, value, min, max);
 }
 
-static int check_ms(const char *name, float value, runnel_error *error)
+static int check_ms(const char *name, double value, runnel_error *error)
 {
     if (value >= 0 && isfinite(value))
         return RUNNEL_OK;
-    return error_set(error, RUNNEL_EINVAL, "%s: %g, expected 0 or more", name, (double)value);
+    return error_set(error, RUNNEL_EINVAL, "%s: %g, expected 0 or more", name, value);
 }
 
 int engine_options_read(const struct runnel_model *model, const runnel_engine_options *given,
@@ -54,6 +54,8 @@ int engine_options_read(const struct runnel_model *model, const runnel_engine_op
         options->n_parallel = 1;
     if (!options->n_requests)
         options->n_requests = REQUESTS_DEFAULT;
+    if (!options->n_threads)
+        options->n_threads = model->n_threads;
     if (options->keep_first && !options->keep_last)
         failure = error_set(error, RUNNEL_EINVAL,
                             "keep_first: %u without keep_last, expected both: they make a window",
@@ -67,11 +69,17 @@ int engine_options_read(const struct runnel_model *model, const runnel_engine_op
     if (!failure)
         failure = check_range("n_requests", options->n_requests, 1, REQUESTS_MAX, error);
     if (!failure)
-        failure = check_ms("step_budget_ms", options->step_budget_ms, error);
+        failure = check_range("n_threads", options->n_threads, 1, MODEL_THREADS_MAX, error);
     if (!failure)
-        failure = check_ms("batch_window_ms", options->batch_window_ms, error);
+        failure = check_ms("step_budget_ms", (double)options->step_budget_ms, error);
     if (!failure)
-        failure = check_ms("max_wait_ms", options->max_wait_ms, error);
+        failure = check_ms("batch_window_ms", (double)options->batch_window_ms, error);
+    if (!failure)
+        failure = check_ms("max_wait_ms", (double)options->max_wait_ms, error);
+    if (!failure)
+        failure = check_ms("warm_up_prompt_ms", options->warm_up_prompt_ms, error);
+    if (!failure)
+        failure = check_ms("warm_up_token_ms", options->warm_up_token_ms, error);
     if (options->n_batch < options->n_parallel)
         options->n_batch = options->n_parallel;
     if (options->n_requests < options->n_parallel)

@@ -29,7 +29,8 @@ struct runnel_engine {
     struct request_limits limits;
     struct request_memory *memory;
     uint32_t n_batch, n_parallel, n_requests_max, keep_first, keep_last;
-    double max_wait_ms; /* 0: none */
+    double max_wait_ms;                         /* 0: none */
+    double warm_up_prompt_ms, warm_up_token_ms; /* what was measured at the start, or told; 0: neither */
     pthread_t thread;
     bool has_thread;
 

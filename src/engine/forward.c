@@ -32,16 +32,44 @@ size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, cons
     return n_bytes;
 }
 
-static int open_parts(struct forward *forward, const struct forward_options *options, runnel_error *error)
+/* The back ends' but for their layers. */
+static struct backend_options backend_options_of(const struct forward_options *options)
 {
-    struct backend_options backend = {
+    return (struct backend_options){
         .weights = options->weights,
         .kernels = options->kernels,
         .team = options->team,
+        .n_threads = options->n_threads,
         .n_pages = options->n_pages,
         .n_rows_max = options->n_rows_max,
         .n_logits_max = options->n_logits_max,
+        .touches_later = options->touches_later,
     };
+}
+
+static void add_memory(struct backend_memory *memory, const struct backend_memory *of_part)
+{
+    memory->kv_bytes += of_part->kv_bytes;
+    memory->kv_bytes_to_touch += of_part->kv_bytes_to_touch;
+    memory->scratch_bytes += of_part->scratch_bytes;
+}
+
+void forward_foresee(const struct forward_options *options, struct backend_memory *memory)
+{
+    struct backend_options backend = backend_options_of(options);
+    *memory = (struct backend_memory){.kv_bytes = 0};
+    for (size_t i = 0; i < options->n_parts; i++) {
+        struct backend_memory of_part;
+        backend.end_layer = options->parts[i].end_layer;
+        options->parts[i].kind->foresee(&backend, &of_part);
+        add_memory(memory, &of_part);
+        backend.first_layer = backend.end_layer;
+    }
+}
+
+static int open_parts(struct forward *forward, const struct forward_options *options, runnel_error *error)
+{
+    struct backend_options backend = backend_options_of(options);
     int failure = RUNNEL_OK;
     for (size_t i = 0; i < options->n_parts && !failure; i++) {
         struct part *part = &forward->parts[i];
@@ -173,14 +201,23 @@ int forward_wait(struct forward *forward, float **logits, runnel_error *error)
     return failure;
 }
 
+bool forward_touch(struct forward *forward, size_t n_bytes)
+{
+    for (size_t i = 0; i < forward->n_parts; i++) {
+        const struct part *part = &forward->parts[i];
+        if (part->kind->touch && part->kind->touch(part->backend, n_bytes))
+            return true;
+    }
+    return false;
+}
+
 void forward_get_memory(const struct forward *forward, struct backend_memory *memory)
 {
     *memory = (struct backend_memory){.kv_bytes = 0};
     for (size_t i = 0; i < forward->n_parts; i++) {
         struct backend_memory of_part;
         forward->parts[i].kind->get_memory(forward->parts[i].backend, &of_part);
-        memory->kv_bytes += of_part.kv_bytes;
-        memory->scratch_bytes += of_part.scratch_bytes;
+        add_memory(memory, &of_part);
     }
 }
 

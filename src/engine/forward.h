@@ -36,14 +36,19 @@ struct forward_options {
     const struct weights *weights;
     const struct kernels *kernels;
     struct team *team;
+    unsigned n_threads; /* where the team is missing: how many members it will have */
     struct kvcache *cache;
     uint32_t n_pages;      /* the cache's */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
+    bool touches_later;    /* the memory of keys and values is brought in by forward_touch */
 };
 
 /* Bytes of one page's keys and values, to size a pool. */
 size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, const struct weights *weights);
+
+/* What forward_get_memory will say; of the options team and cache may be missing. */
+void forward_foresee(const struct forward_options *options, struct backend_memory *memory);
 
 int forward_create(const struct forward_options *options, struct forward **forward, runnel_error *error);
 void forward_free(struct forward *forward);
@@ -66,6 +71,10 @@ void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n);
 /* Waits for what was begun. *logits: f32 [n][n_vocab] if some were asked for, else NULL; the back end's, where the caller may
  * write until it asks again. After a failure nothing of the step counts: the caller gives back what it reserved. */
 int forward_wait(struct forward *forward, float **logits, runnel_error *error);
+
+/* Between two steps, with touches_later: brings in about n_bytes of the memory of keys and values that steps have not brought
+ * in yet. False: all was there. */
+bool forward_touch(struct forward *forward, size_t n_bytes);
 
 /* Of all parts. */
 void forward_get_memory(const struct forward *forward, struct backend_memory *memory);

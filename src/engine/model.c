@@ -1,5 +1,6 @@
 /* model.c: opening a model, and the parts of runnel.h that need no engine. A runnel_model owns its weights,
- * tokenizer and template; nothing in it changes after runnel_model_open. */
+ * tokenizer and template; nothing in it changes after runnel_model_open, which leaves no thread, no lock, no open file and no
+ * state of a library's behind: so children of a fork may use it (runnel.h). */
 #include "engine/model.h"
 
 #include "backend/cpu.h"
@@ -13,8 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { THREADS_MAX = 256 };
 
 const char *runnel_version(void)
 {
@@ -39,9 +38,9 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     if (options->chat_template && options->chat_template_text)
         return error_set(error, RUNNEL_EINVAL,
                          "chat_template and chat_template_text: expected one of them, found both");
-    if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
+    if (options->n_threads < 0 || options->n_threads > MODEL_THREADS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
-                         THREADS_MAX);
+                         MODEL_THREADS_MAX);
     return RUNNEL_OK;
 }
 

@@ -9,6 +9,8 @@
 
 #include <stdatomic.h>
 
+enum { MODEL_THREADS_MAX = 256 };
+
 struct runnel_model {
     struct weights *weights;
     struct tokenizer *tokenizer;

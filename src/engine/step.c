@@ -226,24 +226,34 @@ static void draw_work(void *arg, unsigned member)
             draw(engine, member, &engine->drawings[i]);
 }
 
+static void count_draw(struct runnel_engine *engine, const struct drawing *drawing)
+{
+    if (drawing->draw.failure)
+        return;
+    engine->n_generated_tokens++;
+    scheduler_drew(engine->scheduler, &drawing->future->entry);
+}
+
 /* The request gets its token, or its end. */
 static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
 {
     struct runnel_future *future = drawing->future;
-    if (!drawing->draw.failure) {
-        engine->n_generated_tokens++;
-        scheduler_drew(engine->scheduler, &future->entry); /* before anybody hears of the token */
-    }
     const struct answer_outcome outcome = answer_tell(&future->answer, &drawing->draw);
     if (outcome.ended)
         engine_retire(engine, future, &outcome);
+}
+
+void engine_tell(struct runnel_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->n_drawings; i++)
+        deliver(engine, &engine->drawings[i]);
+    engine->n_drawings = 0;
 }
 
 /* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
 static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan, float *logits)
 {
     uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    engine->n_drawings = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
         if (entry && entry->n_committed == entry->n_tokens) {
@@ -257,7 +267,7 @@ static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *
     else if (engine->n_drawings > 1)
         team_run(engine->team, draw_work, engine);
     for (uint32_t i = 0; i < engine->n_drawings; i++)
-        deliver(engine, &engine->drawings[i]);
+        count_draw(engine, &engine->drawings[i]);
 }
 
 bool engine_step(struct runnel_engine *engine, double start_ms)

@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -113,6 +114,9 @@ static void *member_main(void *arg)
 {
     struct member *member = arg;
     struct team *team = member->team;
+    char name[32];
+    snprintf(name, sizeof name, "runnel-team %u", member->index);
+    thread_begin(name);
     for (unsigned job = 0;; job++) {
         counter_wait(&team->job, job);
         if (!team->work)

@@ -258,6 +258,10 @@ int weights_load(const struct gguf *gguf, struct team *team,
     if (weights->config.tied)
         weights->output = weights->embedding;
     choose_kv_shapes(weights);
+    if (!region_protect(weights->region, weights->region_bytes)) {
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory to make the weights read-only");
+        goto fail;
+    }
     tensors_count(&list, weights);
     tensors_free(&list);
     *out = weights;

@@ -1,7 +1,8 @@
 /* weights.h: a model's hyperparameters and its weights, checked by name and shape and packed for the kernels.
  *
  * A struct weights owns one region of memory (huge pages) that holds all matrices and vectors. It is
- * immutable after weights_load; any number of threads may read it. */
+ * immutable after weights_load, the region so that a write is a SIGSEGV; any number of threads may read it, and children of a
+ * fork share it. */
 #ifndef RUNNEL_MODEL_WEIGHTS_H
 #define RUNNEL_MODEL_WEIGHTS_H
 

@@ -285,7 +285,7 @@ void openapi_write(uint32_t n_choices, struct text *out)
 void openapi_get(struct server *server, struct exchange *exchange)
 {
     struct text body = {0};
-    openapi_write(server->options->n_parallel, &body);
+    openapi_write(server->options->n_choices, &body);
     metrics_add_status(server->metrics, reply_json(exchange, &body));
     text_free(&body);
 }

@@ -58,6 +58,10 @@ const char openapi_schemas[] =
             "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
         "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
     "'InputTokens':" OBJECT("'input_tokens'", "'input_tokens':" WHOLE) ","
+    "'Rendered':" OBJECT("'request_id','token_ids','sampling_params','model'",
+        "'request_id':" STRING ",'token_ids':" LIST(WHOLE) ",'features':{'type':'null'},"
+        "'sampling_params':{'type':'object'},'model':" STRING ",'stream':" BOOLEAN ",'priority':" WHOLE) ","
+    "'RenderedPrompts':" LIST(REF("Rendered")) ","
     "'Model':" OBJECT("'id','object','created','owned_by','meta'", "'id':" STRING ","
         "'object':{'type':'string','const':'model'},'created':" WHOLE ",'owned_by':" STRING ",'meta':" OBJECT(
         "'n_vocab','n_ctx','n_ctx_train','n_embd','n_params','size'", "'n_vocab':" WHOLE ",'n_ctx':" WHOLE ","
@@ -89,7 +93,7 @@ const char openapi_schemas[] =
     "'Props':" OBJECT("'default_generation_settings','total_slots','model_path','chat_template','build_info'",
         "'default_generation_settings':{'type':'object'},'total_slots':" WHOLE ",'model_alias':" STRING ","
         "'model_path':" STRING ",'chat_template':" STRING ",'bos_token':" STRING ",'eos_token':" STRING ","
-        "'modalities':{'type':'object'},'build_info':" STRING ",'is_sleeping':" BOOLEAN) ","
+        "'modalities':{'type':'object'},'build_info':" STRING ",'is_sleeping':" BOOLEAN ",'sandbox':" STRING) ","
     "'Slots':" LIST(OBJECT("'id','n_ctx','is_processing'", "'id':" WHOLE ",'n_ctx':" WHOLE ",'speculative':" BOOLEAN ","
         "'is_processing':" BOOLEAN ",'n_prompt_tokens':" WHOLE ",'n_prompt_tokens_cache':" WHOLE ",'n_computed':" WHOLE ","
         "'next_token':{'type':'object'}")) ","

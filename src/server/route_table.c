@@ -3,6 +3,7 @@
 #include "server/api/native_completion.h"
 #include "server/api/openai.h"
 #include "server/api/props.h"
+#include "server/api/render.h"
 #include "server/api/tokens.h"
 #include "server/health.h"
 #include "server/openapi.h"
@@ -17,8 +18,12 @@ static const struct route routes[] = {
      "How many tokens a chat's prompt has", "ChatRequest", "InputTokens", false},
     {"/chat/completions/input_tokens", BODY_JSON, openai_count_tokens, "The same", "ChatRequest",
      "InputTokens", false},
+    {"/v1/chat/completions/render", BODY_JSON, render_chat,
+     "The token ids of a chat's prompt, as vLLM gives them", "ChatRequest", "Rendered", false},
     {"/v1/completions", BODY_JSON, openai_completion, "Completions, as the OpenAI API has them",
      "CompletionRequest", "TextCompletion", true},
+    {"/v1/completions/render", BODY_JSON, render_completion,
+     "The token ids of each prompt, as vLLM gives them", "CompletionRequest", "RenderedPrompts", false},
     {"/completion", BODY_JSON, native_completion, "Completions, as llama-server has them", "NativeRequest",
      "NativeCompletions", true},
     {"/completions", BODY_JSON, native_completion, "The same", "NativeRequest", "NativeCompletions", true},

@@ -1,5 +1,6 @@
 /* routes.c: requests to the functions of route_table.c, and what is refused before a body is read. The loop's thread only. */
 #include "server/routes.h"
+#include "server/admin.h"
 #include "server/page.h"
 
 #include <stdio.h>
@@ -30,7 +31,9 @@ static bool ignores_keys(const struct exchange *exchange)
 /* Why the request is refused for its key; NULL: it is not. */
 static const char *judge_key(const struct server *server, struct exchange *exchange)
 {
-    if (guard_has_key(&server->options->guard, exchange) || ignores_keys(exchange))
+    if (admin_find(server, exchange_path(exchange)))
+        return admin_has_key(server, exchange) ? NULL : "expected the admin's key: Authorization: Bearer KEY";
+    if (guard_has_key(&server->rules.keys, exchange) || ignores_keys(exchange))
         return NULL;
     if (guard_shows_key(exchange))
         return "the API key is not one of this server's: expected Authorization: Bearer KEY, or X-Api-Key: "
@@ -41,9 +44,12 @@ static const char *judge_key(const struct server *server, struct exchange *excha
     return "expected an API key: Authorization: Bearer KEY, or X-Api-Key: KEY";
 }
 
-static const struct route *find_route(const struct exchange *exchange)
+static const struct route *find_route(const struct server *server, const struct exchange *exchange)
 {
     size_t n;
+    const struct route *order = admin_find(server, exchange_path(exchange));
+    if (order)
+        return order;
     const struct route *routes = route_table(&n);
     for (size_t i = 0; i < n; i++)
         if (is_path(exchange_path(exchange), routes[i].path))
@@ -87,9 +93,9 @@ static bool has_body(const struct http_head *head)
 
 void routes_on_head(struct exchange *exchange, void *user)
 {
-    const struct route *route = find_route(exchange);
-    const struct http_head *head = exchange_head(exchange);
     const struct server *server = user;
+    const struct route *route = find_route(server, exchange);
+    const struct http_head *head = exchange_head(exchange);
     const char *message;
     const char *no_entry = judge_key(server, exchange);
     if (no_entry) {
@@ -115,5 +121,5 @@ void routes_on_head(struct exchange *exchange, void *user)
 
 void routes_on_request(struct exchange *exchange, void *user)
 {
-    find_route(exchange)->answer(user, exchange);
+    find_route(user, exchange)->answer(user, exchange);
 }

@@ -1,8 +1,8 @@
 /* server.c: a server's life: it listens, loads, serves, drains, and gives everything back.
  *
- * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is
- * opened on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
-#include "server/core/server.h"
+ * It listens before the model is open, so that whoever starts it can ask /health from the first moment. The model is opened, and
+ * its engine started, on a thread of its own, which ends with a message to the loop; all else is the loop's thread. */
+#include "server/server.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
@@ -11,6 +11,7 @@
 #include "server/api/reply.h"
 #include "server/core/job.h"
 #include "server/core/record.h"
+#include "server/core/rules.h"
 #include "server/page.h"
 
 #include <event2/event.h>
@@ -23,8 +24,9 @@ enum {
     POOL_BYTES = 256 << 20, /* of requests on their way, at most */
 };
 
-static const int signals[] = {SIGTERM, SIGINT};
-enum { N_SIGNALS = sizeof signals / sizeof *signals };
+enum { N_SIGNALS = 2 };
+/* Without a model there is nothing to stay for. */
+static const double LOADING_RETIRE_IDLE_MS = 100, LOADING_RETIRE_MS = 1000;
 
 /* A server and what it is made with. */
 struct run {
@@ -34,6 +36,7 @@ struct run {
     pthread_t opener;
     bool opening; /* the thread is to be joined */
     bool hurries; /* there was a second signal */
+    bool retires; /* others accept in its place */
 
     /* The opening thread's, until its message comes. */
     const runnel_model *model;
@@ -63,7 +66,8 @@ static void refuse_by_breaker(struct server *server, struct exchange *exchange)
 static void on_head(struct exchange *exchange, void *user)
 {
     struct server *server = user;
-    record_start(exchange);
+    rules_take_over(server);
+    record_start(exchange, server->worker.number);
     int status = guard_admit(&server->options->guard, exchange);
     if (status) {
         metrics_add_status(server->metrics, status);
@@ -99,6 +103,7 @@ static void on_end(const struct exchange *exchange, void *user)
     struct server *server = user;
     record_count(server->metrics, exchange);
     record_log(server->log, exchange);
+    gauges_changed(server);
 }
 
 /* Opening ------------------------------------------------------------------------------------------------- */
@@ -107,18 +112,33 @@ static void *open_model_and_engine(void *user)
 {
     struct run *run = user;
     const struct server_listening *listening = run->listening;
-    run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
+    thread_begin("runnel-opener");
+    run->model = listening->model;
+    if (!run->model)
+        run->open_failure = listening->open_model(listening->user, &run->model, &run->open_error);
     if (!run->open_failure)
         run->open_failure =
             listening->start_engine(listening->user, run->model, &run->engine, &run->open_error);
+    if (!run->open_failure) /* not before: threads have the privileges of whoever starts them */
+        run->open_failure = prepare_begin(&run->server, &run->open_error);
     loop_post(run->server.loop, &run->opened);
     return NULL;
+}
+
+/* A worker could not be asked before. */
+static int listen_at_last(struct run *run)
+{
+    if (!run->listening->is_worker || loop_is_draining(run->server.loop))
+        return RUNNEL_OK;
+    return loop_listen(run->server.loop, run->listening->descriptor, &run->open_error);
 }
 
 static void on_opened(void *user)
 {
     struct run *run = user;
     struct server *server = &run->server;
+    if (!run->open_failure)
+        run->open_failure = listen_at_last(run);
     if (run->open_failure) {
         loop_stop(server->loop);
         return;
@@ -130,8 +150,16 @@ static void on_opened(void *user)
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
     monitor_ready(&server->monitor, server->engine);
+    if (!loop_is_draining(server->loop))
+        shared_set_state(&server->worker, SHARED_READY);
+    gauges_tell(server);
     if (run->listening->on_ready && !loop_is_draining(server->loop))
         run->listening->on_ready(run->listening->user, server);
+}
+
+static bool has_model(const struct server_listening *listening)
+{
+    return listening->model || listening->open_model;
 }
 
 static int start_opening(struct run *run, runnel_error *error)
@@ -145,31 +173,60 @@ static int start_opening(struct run *run, runnel_error *error)
 
 /* Signals ------------------------------------------------------------------------------------------------- */
 
-static void on_signal(evutil_socket_t number, short what, void *user)
+static void on_retire(evutil_socket_t number, short what, void *user)
 {
     struct run *run = user;
     (void)number;
     (void)what;
-    if (loop_is_draining(run->server.loop)) {
-        log_say(run->server.log, "stop", "A second signal: what still runs is given up");
+    if (loop_is_draining(run->server.loop) || run->retires)
+        return;
+    run->retires = true;
+    shared_set_state(&run->server.worker, SHARED_DRAINING);
+    loop_retire(run->server.loop,
+                has_model(run->listening) ? run->server.rules.limits.drain_ms : LOADING_RETIRE_MS);
+}
+
+/* Of a worker its supervisor says that the server ends, and that there was a second signal. */
+static void say_end(const struct run *run)
+{
+    uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
+    if (n_running)
+        log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %g s", n_running,
+                run->server.rules.limits.drain_ms / 1e3);
+    else if (!run->listening->is_worker)
+        log_say(run->server.log, "drain", "Runnel ends");
+}
+
+static void on_end_signal(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    (void)number;
+    (void)what;
+    if (loop_is_draining(run->server.loop) || run->retires) {
+        if (!run->listening->is_worker)
+            log_say(run->server.log, "stop", "A second signal: what still runs is given up");
         run->hurries = true;
         loop_stop(run->server.loop);
         return;
     }
-    uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
-    if (n_running)
-        log_say(run->server.log, "drain", "Runnel ends: %u requests may finish within %g s", n_running,
-                run->listening->options->drain_ms / 1e3);
-    else
-        log_say(run->server.log, "drain", "Runnel ends");
-    loop_drain(run->server.loop, run->listening->options->drain_ms);
+    say_end(run);
+    shared_set_state(&run->server.worker, SHARED_DRAINING);
+    loop_drain(run->server.loop, run->server.rules.limits.drain_ms);
 }
 
 /* Until the events are freed: then a signal ends the process, should giving things back take too long. */
 static int watch_signals(struct run *run, runnel_error *error)
 {
+    struct watch {
+        int number;
+        event_callback_fn function;
+    };
+    static const struct watch alone[N_SIGNALS] = {{SIGTERM, on_end_signal}, {SIGINT, on_end_signal}},
+                              supervised[N_SIGNALS] = {{SIGTERM, on_retire}, {SIGUSR1, on_end_signal}};
+    const struct watch *watches = run->listening->is_worker ? supervised : alone;
     for (size_t i = 0; i < N_SIGNALS; i++) {
-        struct event *event = evsignal_new(loop_base(run->server.loop), signals[i], on_signal, run);
+        struct event *event =
+            evsignal_new(loop_base(run->server.loop), watches[i].number, watches[i].function, run);
         if (!event || event_add(event, NULL)) {
             if (event)
                 event_free(event);
@@ -182,11 +239,17 @@ static int watch_signals(struct run *run, runnel_error *error)
 
 /* Life ---------------------------------------------------------------------------------------------------- */
 
+static unsigned n_to_accept(void *server)
+{
+    return admit_n_connections(&((struct server *)server)->admit);
+}
+
 static int start(struct run *run, runnel_error *error)
 {
     struct server *server = &run->server;
-    struct loop_limits limits = *run->listening->limits;
+    struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
+        .n_to_accept = n_to_accept,
         .on_head = on_head,
         .on_request = routes_on_request,
         .on_refusal = on_refusal,
@@ -195,19 +258,21 @@ static int start(struct run *run, runnel_error *error)
         .user = server,
     };
     limits.accepts_while_drained = true; /* /health tells */
+    if (!has_model(run->listening))
+        limits.retire_idle_ms = LOADING_RETIRE_IDLE_MS;
     int failure = pool_create(POOL_BYTES, &server->pool, error);
     if (!failure)
         failure = loop_create(&limits, &handlers, &server->loop, error);
     if (!failure)
-        failure = prepare_begin(server, error);
+        failure = monitor_start(&server->monitor, &server->rules.limits.monitor, server->metrics,
+                                loop_base(server->loop), server->log, error);
     if (!failure)
-        failure = monitor_start(&server->monitor, &server->options->monitor, loop_base(server->loop),
-                                server->log, error);
+        failure = gauges_start(server, error);
     if (!failure)
         failure = watch_signals(run, error);
-    if (!failure)
+    if (!failure && (!run->listening->is_worker || !has_model(run->listening)))
         failure = loop_listen(server->loop, run->listening->descriptor, error);
-    if (!failure)
+    if (!failure && has_model(run->listening))
         failure = start_opening(run, error);
     return failure;
 }
@@ -222,7 +287,7 @@ static void end_requests(struct run *run)
                 loop_stats(server->loop).n_exchanges);
     job_end_all(server);
     if (!run->hurries)
-        loop_write_rest(server->loop, run->listening->limits->linger_ms);
+        loop_write_rest(server->loop, server->rules.limits.loop.linger_ms);
 }
 
 /* Gives back what start took, as far as it came. */
@@ -238,6 +303,7 @@ static void stop(struct run *run)
     prepare_end(server);
     if (server->loop)
         end_requests(run);
+    gauges_stop(server);
     loop_free(server->loop);
     if (server->pool) {
         struct pool_stats last;
@@ -253,12 +319,15 @@ int server_run(const struct server_listening *listening, runnel_error *error)
     struct run run = {.listening = listening};
     run.server = (struct server){
         .options = listening->options,
-        .metrics = listening->metrics,
         .log = listening->log,
         .start_ms = clock_ms(),
-        .created_s = (int64_t)time(NULL),
+        .created_s = shared_created_s(listening->shared),
     };
-    admit_init(&run.server.admit, listening->options->n_requests, keys_count(listening->options->guard.keys));
+    shared_join(&run.server.worker, listening->shared, listening->worker);
+    run.server.metrics = shared_counters(listening->shared);
+    rules_read(&run.server);
+    admit_init(&run.server.admit, &run.server.worker, run.server.rules.limits.n_requests,
+               keys_count(&run.server.rules.keys));
     int failure = start(&run, error);
     if (!failure)
         failure = loop_run(run.server.loop, error);

@@ -51,14 +51,6 @@ def test_history_and_its_end(chat, tiny):
     assert terminal.wait() == 0
 
 
-def test_what_is_done_between_the_bar_and_the_prompt_is_shown(runnel, tiny):
-    terminal = Terminal([runnel, "run", tiny(), "--temp", "0"])
-    try:
-        assert "preparing the context\r\033[K" in terminal.wait_for("Type a question.")
-    finally:
-        terminal.close()
-
-
 def test_what_is_typed_while_the_model_loads_is_kept_and_not_shown(runnel, smollm2):
     terminal = Terminal([runnel, "run", smollm2, "--temp", "0", "-n", "2"])
     try:

@@ -93,7 +93,11 @@ def test_serve(runnel, parts):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         assert models["data"][0]["id"] == "m"
-        open_files = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.exists()]
+        pids = [process.pid]
+        for pid in pids:
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        assert len(pids) >= 3  # the keeper and a worker
+        open_files = [os.readlink(path) for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir() if path.exists()]
         assert not [path for path in open_files if path.endswith(".gguf")], "a loaded model holds no files"
     finally:
         process.send_signal(signal.SIGTERM)

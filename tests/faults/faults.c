@@ -21,6 +21,7 @@ char *__real_strndup(const char *text, size_t n);
 void __real_free(void *piece);
 void *__real_mmap(void *address, size_t n, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *address, size_t n);
+int __real_mprotect(void *address, size_t n, int protection);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *arg);
 ssize_t __real_pread(int fd, void *buffer, size_t n, off_t offset);
@@ -39,6 +40,7 @@ char *__wrap_strndup(const char *text, size_t n);
 void __wrap_free(void *piece);
 void *__wrap_mmap(void *address, size_t n, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *address, size_t n);
+int __wrap_mprotect(void *address, size_t n, int protection);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *arg);
 ssize_t __wrap_pread(int fd, void *buffer, size_t n, off_t offset);
@@ -197,6 +199,14 @@ void *__wrap_mmap(void *address, size_t n, int protection, int flags, int fd, of
     if (map != MAP_FAILED)
         atomic_fetch_add(&mapped_bytes, n);
     return map;
+}
+
+int __wrap_mprotect(void *address, size_t n, int protection)
+{
+    if (!no_memory())
+        return __real_mprotect(address, n, protection);
+    errno = ENOMEM;
+    return -1;
 }
 
 int __wrap_munmap(void *address, size_t n)

@@ -11,7 +11,7 @@
 
 enum fault_kind {
     FAULT_NONE,
-    FAULT_MEMORY,      /* malloc and its like, mmap, pthread_create: no memory */
+    FAULT_MEMORY,      /* malloc and its like, mmap, mprotect, pthread_create: no memory */
     FAULT_READ_SHORT,  /* pread: half of what was asked for */
     FAULT_READ_SIGNAL, /* pread: EINTR */
     FAULT_READ_DISK,   /* pread: EIO */

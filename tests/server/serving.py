@@ -1,4 +1,5 @@
 """`runnel serve` in a process of its own, and what clients of it do."""
+import contextlib
 import http.client
 import json
 import os
@@ -23,12 +24,39 @@ SLOW = 8 if SANITIZED else 1  # how much longer everything takes
 # What must happen has happened by then on any machine that has other work, too; limits that a test does not set are far
 # beyond it, or it says so. How fast something is, is told by the order of events or by the server's own clock: cpu_seconds().
 BY_THEN = 60 * SLOW
+# Of a server whose test does not say it: all tests are run with one and with two (tests/CMakeLists.txt), as RUNNEL_WORKERS says.
+N_WORKERS = int(os.environ.get("RUNNEL_WORKERS", "1"))
+# For what is about one engine or one queue by nature: which of several workers is asked is chance. Whoever uses it says why.
+ONE_WORKER = ("--workers", "1")
 
 
 def cpu_seconds(pid):
     """What a process has computed: other work on the machine does not change it."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def title_of(pid):
+    """What `ps` shows of a process: "runnel: worker 0"; None: there is none, or it has ended and nobody has asked how."""
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX":
+            return None
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def children_of(pid):
+    """Those that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == pid and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return sorted(found)
 
 
 def make_tiny_model(folder, kind):
@@ -50,13 +78,19 @@ def run_serve(*arguments, env=None, timeout=BY_THEN):
                           env={**os.environ, **(env or {})})
 
 
+def kv_cache(mib, flags=()):
+    """So much for each worker, as contexts must fit into each one's; where a test says how many there are, for all of them."""
+    return ("--kv-cache-mib", str(mib if "--workers" in flags else mib * N_WORKERS))
+
+
 class Serving:
     key = None  # for ask() and what it is for
+    kept = None  # likewise, the connection of on_one_connection
 
-    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None):
-        self.port = free_port()
+    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None, port=None):
+        self.port = port or free_port()
         self.process = subprocess.Popen(
-            [RUNNEL, "serve", "-m", model, "--port", str(self.port), "--kv-cache-mib", str(kv_mib), *flags],
+            [RUNNEL, "serve", "-m", model, "--port", str(self.port), *kv_cache(kv_mib, flags), *flags],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "RUNNEL_MAX_WAIT_S": str(30 * SLOW), **(env or {})})
         self.lines = []
         self.ready = threading.Event()
@@ -99,7 +133,7 @@ class Serving:
 
     def ask(self, method, path, body=None, timeout=BY_THEN):
         """(status, headers, body), the body read as JSON where it is."""
-        connection = self.connection(timeout)
+        connection = self.kept or self.connection(timeout)
         try:
             payload = None if body is None else json.dumps(body)
             headers = {} if body is None else {"Content-Type": "application/json"}
@@ -112,7 +146,18 @@ class Serving:
                 data = json.loads(data)
             return response.status, response.headers, data
         finally:
-            connection.close()
+            if connection is not self.kept:
+                connection.close()
+
+    @contextlib.contextmanager
+    def on_one_connection(self):
+        """What is asked meanwhile (one request after the other) is answered by one worker, with what its cache has of the last."""
+        self.kept = self.connection()
+        try:
+            yield
+        finally:
+            self.kept.close()
+            self.kept = None
 
     def get(self, path):
         return self.ask("GET", path)
@@ -158,14 +203,36 @@ class Serving:
             time.sleep(pause)
 
     def wait_until_idle(self, timeout=BY_THEN):
-        """Until nothing is computed or waits, no page is held, and all that was let in has been counted."""
+        """Until nothing is computed or waits, no page is held, and all that was let in has ended and been counted."""
         return self.wait_for(lambda now: now[("vllm:num_requests_running",)] == 0
                              and now[("vllm:num_requests_waiting",)] == 0
+                             and now[("runnel_exchanges",)] == 1  # the one that asks
                              and now[("runnel_requests_admitted",)] == 0
                              and now[("runnel_kv_pages", "state=used")] == 0, timeout)
 
+    def family(self):
+        """The processes of the server, {pid: title}: "runnel: keeper", "runnel: worker 0"; the first one is the supervisor."""
+        found, look_at = {}, [self.process.pid]
+        for pid in look_at:
+            if title := title_of(pid):
+                found[pid] = title
+                look_at += children_of(pid)
+        return found
+
+    def workers(self):
+        """{pid: its number}"""
+        return {pid: int(title.rsplit(" ", 1)[1]) for pid, title in self.family().items()
+                if title.startswith("runnel: worker ")}
+
+    @property
+    def worker(self):
+        """The process of the only worker, which is the server to its clients: for tests with ONE_WORKER."""
+        workers = self.workers()
+        assert len(workers) == 1, self.family()
+        return next(iter(workers))
+
     def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
+        return sum(cpu_seconds(pid) for pid in self.workers())
 
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)

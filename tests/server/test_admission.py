@@ -1,10 +1,12 @@
-"""Who is let in under load: limits, predicted waits, times that run out, shares of keys."""
+"""Who is let in under load: limits, predicted waits, times that run out, shares of keys.
+
+Those that have a queue have ONE_WORKER: each worker has one of its own. What workers share is in test_two_workers.py."""
 import json
 import threading
 import time
 
 import pytest
-from serving import BY_THEN, SLOW
+from serving import BY_THEN, ONE_WORKER, SLOW
 
 LONG = {"max_tokens": 60000, "ignore_eos": True}
 
@@ -13,7 +15,7 @@ LONG = {"max_tokens": 60000, "ignore_eos": True}
 def crowded(serve, tiny):
     """crowded(flags...): a server of one place, and a stream that has it."""
     def start(*flags):
-        serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", *flags, kv_mib=128)
+        serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "1", *flags, kv_mib=128)
         stream = serving.stream("once", 60000)
         assert stream.read_head() == 200
         return serving, stream
@@ -66,7 +68,7 @@ def test_the_limit_counts_requests_not_connections(crowded):
 
 def test_a_long_wait_is_refused_by_prediction(serve, tiny):
     """Who is computed wants much: by what steps cost and answers are like, the next one's turn is too far away."""
-    serving = serve(tiny("long"), "--ctx", "131072", "--parallel", "1", "--max-wait-s", "1", kv_mib=256)
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "131072", "--parallel", "1", "--max-wait-s", "1", kv_mib=256)
     for _ in range(100):  # what answers here are like: as long as they may be
         serving.complete("a", 200)
     stream = serving.stream("once", 130000)
@@ -92,7 +94,7 @@ def test_a_long_wait_is_refused_by_prediction(serve, tiny):
 def test_a_wait_that_was_not_foreseen_expires(serve, tiny):
     """The one before it goes on for longer than answers here usually are."""
     limit = 1.5 * SLOW  # more than the few tokens of such an answer take
-    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", str(limit), kv_mib=128)
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "1", "--max-wait-s", str(limit), kv_mib=128)
     for _ in range(60):
         serving.complete("a", 1)
     stream = serving.stream("once", 60000)
@@ -123,8 +125,8 @@ def test_a_wait_that_was_not_foreseen_expires(serve, tiny):
 @pytest.mark.parametrize("where", ["running", "queued"])
 def test_a_request_that_takes_too_long_is_ended(serve, tiny, where):
     limit = 0.8 * SLOW  # in it there is a token
-    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--request-timeout-s", str(limit), "--max-wait-s",
-                    "0", kv_mib=128)
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "1", "--request-timeout-s", str(limit),
+                    "--max-wait-s", "0", kv_mib=128)
     stream = serving.stream("once", 60000)
     assert stream.read_head() == 200
     if where == "queued":
@@ -145,8 +147,8 @@ def test_a_request_that_takes_too_long_is_ended(serve, tiny, where):
 
 
 def test_no_time_limits(serve, tiny):
-    serving = serve(tiny("long"), "--parallel", "1", "--request-timeout-s", "0", "--max-wait-s", "0", "--ctx", "65536",
-                    kv_mib=128)
+    serving = serve(tiny("long"), *ONE_WORKER, "--parallel", "1", "--request-timeout-s", "0", "--max-wait-s", "0", "--ctx",
+                    "65536", kv_mib=128)
     stream = serving.stream("once", 60000)
     assert stream.read_head() == 200
     queued = serving.stream("a", 5)
@@ -159,7 +161,7 @@ def test_no_time_limits(serve, tiny):
 
 
 def test_a_key_that_floods_leaves_room_for_another(serve, tiny):
-    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--limit-concurrency", "8", "--api-key",
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "1", "--limit-concurrency", "8", "--api-key",
                     "one,two", "--max-wait-s", "0", kv_mib=128)
     serving.key = "one"
     flood = []

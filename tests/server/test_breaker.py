@@ -1,15 +1,18 @@
-"""Degradation opens, is seen in all four places, refuses when that is not enough, and closes by itself."""
+"""Degradation opens, is seen in all four places, refuses when that is not enough, and closes by itself.
+
+All with ONE_WORKER: each worker has a breaker of its own, which counts the timeouts in a row of its own requests and watches the
+memory of its own process."""
 import socket
 import time
 
 import pytest
-from serving import BY_THEN, SANITIZED, SLOW
+from serving import BY_THEN, ONE_WORKER, SANITIZED, SLOW
 
 ASK = {"prompt": "hello", "max_tokens": 60, "temperature": 1.5, "ignore_eos": True, "seed": 5}
 # What a time must be enough for is some tens of tokens, which take thousandths of it on a machine without other work.
 # Probes come never, for what is to be seen before one; or they come soon, and the test waits for them.
 NEVER, SOON = ("--breaker-probe-s", "1000"), ("--breaker-probe-s", "0.2")
-FLAGS = (*NEVER, "--log-json", "--ctx", "100000", "--degraded-max-tokens", "40",
+FLAGS = (*ONE_WORKER, *NEVER, "--log-json", "--ctx", "100000", "--degraded-max-tokens", "40",
          "--degraded-temperature", "0.25")
 
 
@@ -120,7 +123,7 @@ def test_every_dialect_says_so(serve, tiny):
 
 
 def test_thoughts_leave_room_for_the_answer(serve, tiny):
-    serving = serve(tiny("r1"), "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
+    serving = serve(tiny("r1"), *ONE_WORKER, "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
                     "--degraded-max-tokens", "40")
     chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True, "temperature": 1,
             "seed": 1}
@@ -135,7 +138,7 @@ def test_thoughts_leave_room_for_the_answer(serve, tiny):
 
 def test_a_thought_that_the_prompt_has_opened_stays_one(serve, tiny):
     """Also where half of what is left of the answer is no token: prompts are made before requests are degraded."""
-    serving = serve(tiny("r1"), "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
+    serving = serve(tiny("r1"), *ONE_WORKER, "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
                     "--degraded-max-tokens", "1")
     assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 400, "ignore_eos": True}] * 99)[0] == 504
     chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True, "seed": 1}
@@ -200,7 +203,7 @@ class Hoard:
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps for a while what was freed")
 def test_memory_opens_it_refuses_and_closes(serve, tiny):
-    base = resident_mib(serve(tiny()))
+    base = resident_mib(serve(tiny(), *ONE_WORKER))
     limit = int(base) + 200
     serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit), "--max-body-bytes", str(64 << 20),
                     "--max-bodies-bytes", str(1 << 30), "--timeout-body", "600")
@@ -235,7 +238,7 @@ def test_memory_opens_it_refuses_and_closes(serve, tiny):
 
 
 def test_what_is_used_from_the_start_does_not_degrade(serve, tiny):
-    base = resident_mib(serve(tiny()))
+    base = resident_mib(serve(tiny(), *ONE_WORKER))
     for limit in int(base * 1.02) + 1, max(1, int(base / 2)):
         serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit))
         time.sleep(1.2)  # the memory was looked at

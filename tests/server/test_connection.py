@@ -587,3 +587,57 @@ def test_drain_of_nothing_is_immediate(start):
     server.terminate()
     server.wait()
     assert time.monotonic() - began < 25  # the limit is 30
+
+
+def retire(server):
+    """Returns once it does."""
+    watcher = server.client()
+    watcher.get(b"/health").response()
+    server.process.send_signal(signal.SIGUSR1)
+    while watcher.get(b"/health").response()[1].get("connection") != "close":
+        time.sleep(0.01)
+
+
+def test_retiring_serves_each_connection_once_more(start):
+    """Whoever was told that it may send another request gets its answer, and is told to go elsewhere."""
+    server = start("accepts_while_drained=1", "retire_idle_ms=60000")
+    idle, streaming, half_read = server.client(), server.client(), server.client()
+    assert idle.get(b"/health").response()[0] == 200
+    streaming.get(b"/stream?n=5&ms=100")
+    server.wait_for(exchanges=2)
+    half_read.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+    retire(server)
+    half_read.send(b"half")
+    status, headers, body = half_read.response()
+    assert (status, headers["connection"], body) == (200, "close", b"half") and half_read.is_closed()
+    assert "connection" not in streaming.response()[1]
+    for client in (streaming, idle):
+        status, headers, _ = client.get(b"/health").response()
+        assert (status, headers["connection"]) == (200, "close") and client.is_closed()
+    assert server.wait().endswith("exchanges 0")
+
+
+def test_retiring_does_not_wait_for_idle_connections(start):
+    server = start("retire_idle_ms=200")
+    client = server.client()
+    server.wait_for(connections=2)
+    began = time.monotonic()
+    retire(server)
+    assert client.is_closed()
+    server.wait()
+    assert 0.15 < time.monotonic() - began < 25  # without the limit 60
+
+
+def test_retiring_has_a_limit_and_ends_at_once_when_told_to(start):
+    server = start("drain_ms=1000")
+    server.client().get(b"/later?ms=60000")
+    server.wait_for(exchanges=2)
+    retire(server)
+    assert server.wait().endswith("exchanges 1")
+    server = start("retire_idle_ms=60000")
+    client = server.client()
+    server.wait_for(connections=2)
+    retire(server)
+    server.terminate()
+    assert client.is_closed()
+    server.wait()

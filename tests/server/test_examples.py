@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from serving import ROOT
+from serving import ONE_WORKER, ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -21,8 +21,9 @@ def run(name, url, *arguments, text=None):
 
 @pytest.fixture
 def made_up(serve, tiny):
-    """A model with made-up weights: its texts mean nothing, its tokens are letters, and it thinks as R1 does."""
-    return serve(tiny("r1"), "--ctx", "1024", "--batch-window-ms", "20")
+    """A model with made-up weights: its texts mean nothing, its tokens are letters, and it thinks as R1 does. Prompts are shared in
+    the cache of one worker."""
+    return serve(tiny("r1"), *ONE_WORKER, "--ctx", "1024", "--batch-window-ms", "20")
 
 
 def customers(url, *arguments):
@@ -63,7 +64,7 @@ def test_characters_say_the_same_with_the_same_seed(made_up):
 
 
 def test_a_real_model(serve, smollm2):
-    server = serve(smollm2, "--temp", "0", "--ctx", "2048", kv_mib=128)
+    server = serve(smollm2, *ONE_WORKER, "--temp", "0", "--ctx", "2048", kv_mib=128)
     assert "12 euros" in run("customer_service.py", server.url, "What does it cost to repair a puncture?")
     said = lines_of(server.url)
     assert all(len(line) > 5 for line in said.values()), said

@@ -5,7 +5,7 @@ import urllib.parse
 import socket
 
 import pytest
-from serving import free_port, run_serve
+from serving import ONE_WORKER, free_port, run_serve
 
 CHAT = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
 
@@ -106,7 +106,7 @@ def test_another_address_with_a_key(serve, tiny, ask):
 
 
 def test_caches_of_keys_are_apart(serve, tiny, ask):
-    serving = serve(tiny(), "--api-key", "one,two")
+    serving = serve(tiny(), *ONE_WORKER, "--api-key", "one,two")  # workers' caches are apart, whatever the key
     question = {"prompt": [5] * 200 + [6], "max_tokens": 1}
 
     def n_cached(key):

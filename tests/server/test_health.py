@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, SLOW
+from serving import BY_THEN, ONE_WORKER, SLOW
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
@@ -29,11 +29,11 @@ class StoppedThread:
         assert self.libc.ptrace(PTRACE_DETACH, self.id, None, None) == 0
 
 
-def stop_engine(serving):
+def stop_engine(serving, worker):
     """As an engine that hangs in a step: not with a lock in its hand, where a thread that is stopped just anywhere may be for a
     moment. Whoever answers at all then is asked again by the test."""
     for _ in range(20):
-        stopped = StoppedThread(serving.process.pid)
+        stopped = StoppedThread(worker)
         try:
             for path in ("/health", "/metrics"):
                 serving.ask("GET", path, timeout=5 * SLOW)
@@ -44,7 +44,8 @@ def stop_engine(serving):
 
 
 def test_a_wedged_engine_is_told(serve, tiny):
-    serving = serve(tiny("long"), "--log-json", "--wedged-s", "2", "--ctx", "100000", kv_mib=256)
+    """The only one; of several: test_two_workers.py."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--log-json", "--wedged-s", "2", "--ctx", "100000", kv_mib=256)
     time.sleep(3)
     assert serving.get("/health")[2] == {"status": "ok"}  # without requests there is nothing to do
     stream = serving.stream("once", 90000)
@@ -53,7 +54,7 @@ def test_a_wedged_engine_is_told(serve, tiny):
     next(events)
     time.sleep(2.5)
     assert serving.get("/health")[2] == {"status": "ok"}
-    stopped = stop_engine(serving)
+    stopped = stop_engine(serving, serving.worker)
     began = time.monotonic()
     while True:
         status, _, body = serving.get("/health")  # did it wait for the engine, it would wait for ever

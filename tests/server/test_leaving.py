@@ -3,7 +3,7 @@
 With the tiny model a step takes a fraction of a millisecond, and many pass until the departure is noticed and seen in the
 metrics; with a real one it is counted exactly."""
 import pytest
-from serving import RUNNEL
+from serving import ONE_WORKER, RUNNEL
 
 PAGE_TOKENS = 32
 USED = ("runnel_kv_pages", "state=used")
@@ -11,7 +11,8 @@ USED = ("runnel_kv_pages", "state=used")
 
 @pytest.fixture
 def serving(serve, tiny):
-    return serve(tiny("long"), "--ctx", "65536", "--parallel", "2", "--limit-concurrency", "8", kv_mib=128)
+    """Its one worker is asked, so that what it says of its steps and its queue is of now, and not of some steps ago."""
+    return serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "2", "--limit-concurrency", "8", kv_mib=128)
 
 
 def leave(serving, streams, n_steps=1000, reset=False):
@@ -101,7 +102,7 @@ def leave_in(phase, serving, attempt):
 def test_within_a_step_of_a_real_model(serve, smollm2, phase, n_steps):
     """The one that is computed, one if it has just ended, and one to see it. Where the machine does other work in between, steps
     go on before anybody is told: one time of many counts."""
-    serving = serve(smollm2, "--parallel", "1", kv_mib=256)
+    serving = serve(smollm2, *ONE_WORKER, "--parallel", "1", kv_mib=256)
     assert any(leave_in(phase, serving, attempt) <= n_steps for attempt in range(6))
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from serving import BY_THEN, RUNNEL
+from serving import BY_THEN, ONE_WORKER, RUNNEL
 
 HOST = b"Host: localhost\r\n"
 INSTRUMENTED = any(word in RUNNEL.read_bytes() for word in (b"__asan_init", b"__tsan_init"))
@@ -180,7 +180,8 @@ def test_a_client_that_stops_reading_is_left(serve, tiny):
 
 
 def test_connections(serve, tiny):
-    serving = serve(tiny("long"), "--max-connections", "3", "--ctx", "65536", kv_mib=128)
+    """Of each worker."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--max-connections", "3", "--ctx", "65536", kv_mib=128)
     streams = [serving.stream("once", 60000) for _ in range(3)]
     assert all(stream.read_head() == 200 for stream in streams)
     status, answer = talk(serving, get())
@@ -240,7 +241,8 @@ def test_monotonous_texts_take_linear_time(serve, tiny, text):
 @pytest.mark.parametrize("ping", ["0.2", "0"])
 def test_comments_while_a_request_waits(serve, tiny, ping):
     """A stream begins when its request is taken, and does not stay silent while others are computed."""
-    serving = serve(tiny("long"), "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0", "--sse-ping-s", ping, kv_mib=128)
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", "--parallel", "1", "--max-wait-s", "0", "--sse-ping-s", ping,
+                    kv_mib=128)  # another one would compute it at once
     running = serving.stream("once", 60000)
     serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 1)
     body = json.dumps({"prompt": "two", "stream": True}).encode()

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from serving import BY_THEN, RUNNEL, Serving, free_port
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, Serving, free_port, kv_cache
 
 TIMES = ("queued_ms", "prefill_ms", "decode_ms", "stalled_ms", "first_text_ms", "total_ms")
 
@@ -23,7 +23,8 @@ def requests(serving, n, timeout=BY_THEN):
 def test_a_line_for_each_request(serve, tiny):
     serving = serve(tiny(), "--log-json")
     body = {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True}
-    answers = [serving.post("/v1/completions", body) for _ in range(2)]
+    with serving.on_one_connection():
+        answers = [serving.post("/v1/completions", body) for _ in range(2)]
     first, second = requests(serving, 2)
     for line, (_, headers, answer) in zip((first, second), answers):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
@@ -93,7 +94,7 @@ def test_every_way_to_end(serve, tiny):
 
 
 def test_two_in_company_tell_of_their_stalls(serve, tiny):
-    serving = serve(tiny("long"), "--log-json", "--ctx", "8192", kv_mib=64)
+    serving = serve(tiny("long"), *ONE_WORKER, "--log-json", "--ctx", "8192", kv_mib=64)  # in its steps they are together
     stream = serving.stream("once", 3000)
     events = stream.events()
     assert stream.read_head() == 200
@@ -149,13 +150,13 @@ def test_text_lines(serve, tiny):
                               rf"{stamp} request method=POST path=/v1/completions status=200 id=[0-9a-f]{{24}} "
                               r"prompt_tokens=\d+ cached_tokens=0 completion_tokens=3 reasoning_tokens=0 finish=length "
                               + "".join(rf"{name}=[\d.]+ " for name in TIMES[:-1]) + r"total_ms=[\d.]+",
-                              rf"{stamp} Runnel ends"), serving.lines, strict=True):
+                              rf"{stamp} Runnel ends"), [line for line in serving.lines if " is ready after " not in line], strict=True):
         assert re.fullmatch(pattern, line), (pattern, line)
 
 
 def start_with_stderr(model, stderr, *flags, preexec_fn=None):
     port = free_port()
-    process = subprocess.Popen([RUNNEL, "serve", "-m", model, "--port", str(port), "--kv-cache-mib", "16", *flags],
+    process = subprocess.Popen([RUNNEL, "serve", "-m", model, "--port", str(port), *kv_cache(16), *flags],
                                stderr=stderr, preexec_fn=preexec_fn)
     serving = Serving.__new__(Serving)
     serving.port, serving.process, serving.lines = port, process, []
@@ -173,6 +174,7 @@ def start_with_stderr(model, stderr, *flags, preexec_fn=None):
 
 
 def check_it_serves(serving, n=20):
+    """How many lines were lost."""
     for _ in range(n):
         serving.complete("hello", 3)
     lost = serving.metric("runnel_log_lines_lost_total")
@@ -181,14 +183,18 @@ def check_it_serves(serving, n=20):
     return lost
 
 
+# That the server can be asked, and, of a second worker that is ready later than that, that it is.
+OF_THE_START = {1, N_WORKERS}
+
+
 def test_a_full_disk(tiny):
     with open("/dev/full", "w") as full:
-        assert check_it_serves(start_with_stderr(tiny(), full)) == 21
+        assert check_it_serves(start_with_stderr(tiny(), full)) - 20 in OF_THE_START
 
 
 def test_no_stderr_at_all(tiny):
     serving = start_with_stderr(tiny(), None, preexec_fn=lambda: os.close(2))
-    assert check_it_serves(serving) == 21
+    assert check_it_serves(serving) - 20 in OF_THE_START
 
 
 def test_a_reader_that_went_away(tiny):
@@ -196,7 +202,7 @@ def test_a_reader_that_went_away(tiny):
     serving = start_with_stderr(tiny(), writer)
     os.close(writer)
     os.close(reader)
-    assert check_it_serves(serving) == 20
+    assert check_it_serves(serving) - 20 in {n - 1 for n in OF_THE_START}  # the first of them was read
 
 
 def test_a_reader_that_does_not_read(tiny):

@@ -2,6 +2,7 @@
 import random
 
 import pytest
+from serving import ONE_WORKER
 
 N = 64
 SHARED = 300  # tokens of the system prompt: more than what is attended in one piece
@@ -49,7 +50,7 @@ def test_64_streams_where_pages_run_out(serve, model, alone):
     roomy = serve(model, "--ctx", "512", "--parallel", "1", kv_mib=64)
     pages = sum(value for key, value in roomy.metrics().items() if key[0] == "runnel_kv_pages")
     page_bytes = roomy.metric("runnel_kv_cache_bytes") / pages
-    tight = serve(model, "--ctx", "512", "--parallel", str(N), kv_mib=int(page_bytes * N / (1 << 20)) + 1)
+    tight = serve(model, *ONE_WORKER, "--ctx", "512", "--parallel", str(N), kv_mib=int(page_bytes * N / (1 << 20)) + 1)
     for _ in range(3):
         assert texts_together(tight) == alone
         if tight.metric("vllm:num_preemptions_total") > 0:
@@ -60,7 +61,7 @@ def test_64_streams_where_pages_run_out(serve, model, alone):
 
 
 def test_64_places(serve, model):
-    serving = serve(model, "--ctx", "2048", "--parallel", str(N), kv_mib=128)
+    serving = serve(model, *ONE_WORKER, "--ctx", "2048", "--parallel", str(N), kv_mib=128)  # of several each has a part of them
     streams = [serving.stream(letters(4, i), 2000) for i in range(N)]
     serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == N)
     status, _, slots = serving.get("/slots")

@@ -4,20 +4,22 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving import ROOT
+from serving import N_WORKERS, ONE_WORKER, ROOT
 
 HISTOGRAMS = ("deepseek_request_latency_seconds", "vllm:time_to_first_token_seconds",
               "vllm:inter_token_latency_seconds", "vllm:e2e_request_latency_seconds",
               "vllm:request_queue_time_seconds", "vllm:request_prefill_time_seconds",
               "vllm:request_decode_time_seconds")
-COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:prompt_tokens",
+COUNTERS = ("deepseek_requests", "vllm:prefix_cache_queries", "vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_queries",
+            "vllm:gpu_prefix_cache_hits", "vllm:prompt_tokens",
             "vllm:generation_tokens", "vllm:request_success", "process_cpu_seconds", "runnel_timeouts", "runnel_refusals",
             "runnel_breaker_opened", "runnel_degraded_requests", "runnel_log_lines_lost")
 GAUGES = ("deepseek_memory_percent", "vllm:num_requests_running", "vllm:num_requests_waiting",
-          "vllm:kv_cache_usage_perc", "process_resident_memory_bytes", "process_start_time_seconds",
+          "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "vllm:cache_config_info", "process_resident_memory_bytes", "process_start_time_seconds",
           "process_open_fds", "process_max_fds", "process_virtual_memory_bytes", "runnel_pool_in_use_bytes",
           "runnel_memory_used_bytes", "runnel_memory_limit_bytes", "runnel_memory_growth_bytes", "runnel_breaker_state",
           "runnel_engine_wedged", "runnel_requests_admitted", "runnel_requests_admitted_limit",
@@ -49,6 +51,22 @@ def test_names_and_types(serve, tiny):
     bounds = {sample.labels["le"] for sample in found["vllm:time_to_first_token_seconds"].samples
               if sample.name.endswith("_bucket")}
     assert {"0.01", "0.02", "60", "600", "+Inf"} <= bounds
+
+
+def test_what_routers_read(serve, tiny):
+    """The size of pages, how many there are, and the former names of vLLM, which have the same values."""
+    serving = serve(tiny())
+    with serving.on_one_connection():
+        for _ in range(2):
+            serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})
+    now = serving.wait_until_idle()
+    ((name, size, number),) = (key for key in now if key[0] == "vllm:cache_config_info")
+    assert now[(name, size, number)] == 1 and size == "block_size=32"
+    pages = sum(value for key, value in now.items() if key[0] == "runnel_kv_pages")
+    assert number == f"num_gpu_blocks={pages:.0f}" and pages > 10
+    assert now[("vllm:prefix_cache_hits_total",)] > 100
+    for name in "cache_usage_perc", "prefix_cache_hits_total", "prefix_cache_queries_total":
+        assert now[(f"vllm:gpu_{name}",)] == now[(f"vllm:{'kv_' * name.startswith('cache')}{name}",)], name
 
 
 def test_every_description_can_be_read_alone(serve, tiny):
@@ -94,8 +112,9 @@ def test_counters_move(serve, tiny):
     serving = serve(tiny())
     before = serving.metrics()
     assert before[("deepseek_requests_total",)] == 0
-    body = serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})[2]
-    serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})
+    with serving.on_one_connection():
+        body = serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})[2]
+        serving.post("/v1/completions", {"prompt": [7] * 200, "max_tokens": 10, "ignore_eos": True})
     serving.post("/generate", {"prompt": "hello", "max_tokens": 5})
     assert serving.post("/v1/completions", {"prompt": 5.5})[0] == 400
     assert serving.get("/nowhere")[0] == 404
@@ -120,7 +139,7 @@ def test_counters_move(serve, tiny):
 
 
 def test_gauges_follow(serve, tiny):
-    serving = serve(tiny("long"), "--ctx", "8192", "--parallel", "2", kv_mib=64)
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "8192", "--parallel", "2", kv_mib=64)  # and one queue
     streams = [serving.stream("once", 4000) for _ in range(3)]
     now = serving.wait_for(lambda now: now[("vllm:num_requests_running",)] == 2
                            and now[("vllm:num_requests_waiting",)] == 1)
@@ -135,16 +154,22 @@ def test_gauges_follow(serve, tiny):
     assert now[("vllm:request_success_total", "finished_reason=abort")] == 3
 
 
-def test_the_process_is_this_one(serve, tiny):
+def test_the_processes_are_these(serve, tiny):
+    """Sums of all workers. What others tell may be a second old, and they may be starting."""
     serving = serve(tiny(), kv_mib=64)
-    now = serving.metrics()
+
+    def resident(pid):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def agrees(now):
+        workers = serving.workers()
+        n_now = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in workers)  # the connection that asked may be gone
+        return (len(workers) == N_WORKERS and now[("process_open_fds",)] in (n_now, n_now + 1)
+                and abs(now[("process_resident_memory_bytes",)] - sum(map(resident, workers))) < 8 * N_WORKERS << 20)
+
+    now = serving.wait_for(agrees, pause=0.1)
     assert 0 < now[("deepseek_memory_percent",)] <= 100
-    n_now = len(os.listdir(f"/proc/{serving.process.pid}/fd"))  # the connection that asked may be gone
-    assert now[("process_open_fds",)] in (n_now, n_now + 1)
-    with open(f"/proc/{serving.process.pid}/statm") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    assert abs(now[("process_resident_memory_bytes",)] - resident) < 8 << 20
-    assert now[("process_resident_memory_bytes",)] > 64 << 20  # the KV cache is touched at the start
+    assert now[("process_resident_memory_bytes",)] > 64 * N_WORKERS << 20  # the KV cache is touched at the start
 
 
 # What the dashboards read ---------------------------------------------------------------------------------

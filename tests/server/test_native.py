@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from serving import BY_THEN, Serving, make_tiny_model
+from serving import BY_THEN, ONE_WORKER, Serving, make_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 RESULT = {"content", "tokens", "index", "id_slot", "stop", "model", "tokens_predicted", "tokens_evaluated", "tokens_cached",
@@ -198,10 +198,11 @@ def test_which_entry_of_a_batch_is_at_fault(server):
 def test_nothing_to_predict(server):
     """As clients warm the cache: the prompt is computed, and nothing is answered."""
     prompt = "x" * 200
-    answer = ask(server, prompt=prompt, n_predict=0)
-    assert answer["content"] == "" and answer["tokens_predicted"] == 0 and answer["tokens_evaluated"] == 200
-    assert answer["generation_settings"]["n_predict"] == 0
-    assert ask(server, prompt=prompt + "y", n_predict=1)["tokens_cached"] > 100
+    with server.on_one_connection():
+        answer = ask(server, prompt=prompt, n_predict=0)
+        assert answer["content"] == "" and answer["tokens_predicted"] == 0 and answer["tokens_evaluated"] == 200
+        assert answer["generation_settings"]["n_predict"] == 0
+        assert ask(server, prompt=prompt + "y", n_predict=1)["tokens_cached"] > 100
     (last,) = stream(server, prompt=prompt, n_predict=0)
     assert last["stop"] and last["content"] == "" and last["tokens"] == []
     assert ask(server, prompt="abc", n_predict=-1, ignore_eos=True)["tokens_predicted"] > 300  # as many as fit
@@ -448,8 +449,8 @@ def test_props(server, r1):
 
 
 def test_slots(tmp_path):
-    """What runs, in numbers; nobody's text."""
-    serving = Serving(make_tiny_model(tmp_path, "long"), "--ctx", "30000", "--parallel", "2", kv_mib=64)
+    """What runs, in numbers; nobody's text. Both places are of one queue; of several: test_two_workers.py."""
+    serving = Serving(make_tiny_model(tmp_path, "long"), *ONE_WORKER, "--ctx", "30000", "--parallel", "2", kv_mib=64)
     try:
         idle = serving.get("/slots")[2]
         assert [slot["id"] for slot in idle] == [0, 1] and not any(slot["is_processing"] for slot in idle)

@@ -48,12 +48,14 @@ def test_every_option_that_is_named_exists():
     overview = subprocess.run([RUNNEL, "help"], capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^  (\w+) ", overview, re.M)
     assert {"run", "serve", "convert"} <= set(commands)
-    for program in [*([RUNNEL, command] for command in commands), [sys.executable, ROOT / "bench/load/load.py"]]:
+    scripts = [ROOT / "bench" / "load" / f"{name}.py" for name in ("load", "pairs", "kills", "changes", "soak")]
+    for program in [*([RUNNEL, command] for command in commands), *([sys.executable, script] for script in scripts)]:
         existing |= set(re.findall(OPTION, subprocess.run([*program, "--help"], capture_output=True, text=True,
                                                           check=True).stdout))
-    of_others = {"--cflags", "--libs"}
+    of_others = {"--cflags", "--libs", "--no-install-recommends", "--now", "--storage", "--web", "--homepath", "--strip-components",
+                 "--data-urlencode"}
     pages = [ROOT / "README.md", ROOT / "deploy/systemd/runnel.service"]
-    pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files")]
+    pages += [ROOT / "docs" / f"{name}.md" for name in ("operation", "page", "quickstart", "server", "tuning", "templates", "model-files", "two-servers")]
     named = {(page.name, option) for page in pages for option in re.findall(OPTION, page.read_text())}
     assert len(named) > 50
     assert {(page, option) for page, option in named if option not in existing | of_others} == set()
@@ -106,3 +108,19 @@ def test_texts_of_the_troubleshooting_table_are_in_the_program():
     missing = {part.strip(" :,()"): text for text in texts for part in re.split(FILLED_IN, text)
                if part.strip(" :,()") not in literals}
     assert not missing
+
+
+def test_tests_of_what_is_promised_are_there():
+    """Each row of that table names some, by file and by function."""
+    table = (ROOT / "docs" / "development.md").read_text().split("## What is promised, and its tests")[1].split("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        file = None
+        for name in re.findall("`([^`]+)`", row):
+            if "/" in name:
+                file = ROOT / "tests" / name
+                assert file.exists(), name
+            else:
+                assert re.search(rf"^(?:def|static void) {name}\(", file.read_text(), re.M), (file, name)
+        assert file, row

@@ -56,6 +56,11 @@ def check_progress(events):
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, NATIVE])
 def test_it_comes_while_the_prompt_is_computed(server, path):
     text = path + TEXT  # nothing of it is in the cache
+    with server.on_one_connection():
+        check_while_it_is_computed(server, path, text)
+
+
+def check_while_it_is_computed(server, path, text):
     events = stream(server, path, text, return_progress=True, **({} if path == NATIVE else {"stream_options": {"include_usage": True}}))
     told = check_progress([event for event in events if event.get("choices") != []])
     assert told[0]["processed"] == told[0]["cache"] <= BATCH

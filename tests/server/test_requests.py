@@ -9,7 +9,7 @@ import socket
 import time
 
 import pytest
-from serving import BY_THEN, SANITIZED, SLOW, Serving, make_tiny_model
+from serving import BY_THEN, ONE_WORKER, SANITIZED, SLOW, Serving, make_tiny_model
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -22,6 +22,8 @@ ROUTES = {  # a good body for each that reads one
     "/generate": {"prompt": "a", "max_tokens": 1},
     "/generate-batch": {"requests": [{"prompt": "a", "max_tokens": 1}]},
     "/v1/chat/completions/input_tokens": {"messages": [{"role": "user", "content": "a"}]},
+    "/v1/chat/completions/render": {"messages": [{"role": "user", "content": "a"}]},
+    "/v1/completions/render": {"prompt": "a"},
     "/tokenize": {"content": "a"},
     "/detokenize": {"tokens": [1]},
     "/apply-template": {"messages": [{"role": "user", "content": "a"}]},
@@ -254,8 +256,8 @@ def test_endless_chunks(server):
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_all_bodies_together(serve, tiny, chunked):
-    """Half-read bodies take no more memory than they may; when they are gone, there is room again."""
-    serving = serve(tiny(), "--max-body-bytes", "3000", "--max-bodies-bytes", "4000")
+    """Half-read bodies take no more memory of a worker than they may; when they are gone, there is room again."""
+    serving = serve(tiny(), *ONE_WORKER, "--max-body-bytes", "3000", "--max-bodies-bytes", "4000")
     framing = CHUNKED if chunked else b"Content-Length: 3000\r\n"
     first, second = (Client(serving).send(tokenize(framing, b"bb8\r\n" * chunked + b" " * 2000)) for _ in range(2))
     serving.get("/health")  # both have been read
@@ -272,7 +274,7 @@ def test_all_bodies_together(serve, tiny, chunked):
 
 def test_bodies_of_what_is_answered_leave_room(serve, tiny):
     """A body is gone once it is parsed: long answers do not keep others' bodies out."""
-    serving = serve(tiny("long"), "--max-body-bytes", "100000", "--max-bodies-bytes", "120000", kv_mib=256)
+    serving = serve(tiny("long"), *ONE_WORKER, "--max-body-bytes", "100000", "--max-bodies-bytes", "120000", kv_mib=256)
     for size in (90000, 50000):  # one read beside the loop, and one by it
         stream = serving.stream("a", 20000, ignore_eos=True, filler="x" * size)
         next(stream.events())
@@ -314,7 +316,11 @@ def test_1000_idle_connections(serve, tiny):
 
 
 def n_descriptors(serving):
-    return len(os.listdir(f"/proc/{serving.process.pid}/fd"))
+    return sum(n_descriptors_of(worker) for worker in serving.workers())
+
+
+def n_descriptors_of(worker):
+    return len(os.listdir(f"/proc/{worker}/fd"))
 
 
 def wait_for_descriptors(serving, n):
@@ -347,16 +353,18 @@ def test_32_descriptors(serve, tiny):
     """ulimit -n 32: no spinning while there are more clients than descriptors, and then all is as before."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     serving = serve(tiny("long"), "--ctx", "65536", kv_mib=128)
-    resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, (32, 32))
+    workers = serving.workers()
+    for worker in workers:
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (32, 32))
     body = json.dumps({"prompt": "a", "max_tokens": 60000, "ignore_eos": True}).encode()
     clients = [Client(serving).send(b"GET /hea" if i % 2 else post("/v1/completions", body)) for i in range(80)]
     deadline = time.monotonic() + BY_THEN
-    while n_descriptors(serving) < 30:
+    while min(n_descriptors_of(worker) for worker in workers) < 30:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    loop_began = loop_seconds(serving)
+    loops_began = sum(map(loop_seconds, workers))
     time.sleep(1)
-    assert loop_seconds(serving) - loop_began < 0.3 * SLOW
+    assert sum(map(loop_seconds, workers)) - loops_began < 0.3 * SLOW
     for client in clients:
         client.__exit__()
     end = time.monotonic() + BY_THEN
@@ -367,7 +375,7 @@ def test_32_descriptors(serve, tiny):
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
 
 
-def loop_seconds(serving):
+def loop_seconds(worker):
     """CPU time of the thread that serves connections: the first one."""
-    fields = open(f"/proc/{serving.process.pid}/task/{serving.process.pid}/stat").read().rsplit(")", 1)[1].split()
+    fields = open(f"/proc/{worker}/task/{worker}/stat").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,6 +2,7 @@
 import random
 
 import pytest
+from serving import ONE_WORKER
 
 N_PROMPT, N_SHARED = 300, 288  # tokens; whole pages of 32
 FLAGS = "--ctx", "1024", "--parallel", "8", "--batch-window-ms", "200"  # so that all are there at the first step
@@ -31,7 +32,8 @@ def test_choices_of_one_request(serve, tiny):
 
 @pytest.mark.parametrize("keys", [[None], ["one", "two"]], ids=["one key", "two keys"])
 def test_clients_with_one_system_prompt(serve, tiny, keys):
-    serving = serve(tiny("long"), *FLAGS, *(["--api-key", ",".join(keys)] if keys[0] else []))
+    """Once in each worker: which of several a client reaches is chance."""
+    serving = serve(tiny("long"), *ONE_WORKER, *FLAGS, *(["--api-key", ",".join(keys)] if keys[0] else []))
     serving.key = keys[0]
     shared = letters(N_SHARED, 4)
     streams = [serving.stream(shared + letters(20, 100 + i), 8, key=keys[i % len(keys)], temperature=0,

@@ -1,8 +1,9 @@
 /* echo_server.c: the socket half of the server with made-up routes, for tests/server. Prints its port, serves until
- * SIGTERM (which drains) and prints what was left.
+ * SIGTERM (which drains), or SIGUSR1 (which retires), and prints what was left.
  *
  *     echo_server [NAME=NUMBER ...]      a limit: head_ms, body_ms, keep_alive_ms, write_stall_ms, comment_ms,
- *                                        n_connections, answer_bytes_per_s, drain_ms, accepts_while_drained
+ *                                        n_connections, answer_bytes_per_s, drain_ms, retire_idle_ms,
+ *                                        accepts_while_drained
  */
 #include "server/net/exchange.h"
 
@@ -232,6 +233,7 @@ static void set_limit(struct loop_limits *limits, const char *argument)
                  {"keep_alive_ms", &limits->keep_alive_ms},
                  {"write_stall_ms", &limits->write_stall_ms},
                  {"comment_ms", &limits->comment_ms},
+                 {"retire_idle_ms", &limits->retire_idle_ms},
                  {"drain_ms", &drain_ms}};
     for (size_t i = 0; equals && i < sizeof times / sizeof times[0]; i++)
         if (!strncmp(argument, times[i].name, (size_t)(equals - argument)))
@@ -242,6 +244,14 @@ static void set_limit(struct loop_limits *limits, const char *argument)
         limits->answer_bytes_per_s = (uint32_t)atoi(argument + 19);
     if (!strncmp(argument, "accepts_while_drained=", 22))
         limits->accepts_while_drained = atoi(argument + 22) != 0;
+}
+
+static void on_retire(evutil_socket_t number, short what, void *user)
+{
+    (void)number;
+    (void)what;
+    (void)user;
+    loop_retire(loop, drain_ms);
 }
 
 int main(int argc, char **argv)
@@ -265,12 +275,15 @@ int main(int argc, char **argv)
     }
     struct event *term = evsignal_new(loop_base(loop), SIGTERM, on_signal, NULL);
     evsignal_add(term, NULL);
+    struct event *usr1 = evsignal_new(loop_base(loop), SIGUSR1, on_retire, NULL);
+    evsignal_add(usr1, NULL);
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
     int code = loop_run(loop, &error);
     struct loop_stats stats = loop_stats(loop);
     printf("connections %u exchanges %u\n", stats.n_connections, stats.n_exchanges);
     event_free(term);
+    event_free(usr1);
     loop_free(loop);
     close(listener);
     return code ? 1 : 0;

@@ -144,6 +144,13 @@ static int call_engine_options_init_sized(const char *lacking)
     return RUNNEL_OK;
 }
 
+static int call_engine_bytes(const char *lacking)
+{
+    const runnel_engine_options *options = NULL;
+    uint64_t given, *n_bytes = &given;
+    return runnel_engine_bytes(GIVE(model), GIVE(options), GIVE(n_bytes), GIVE(error));
+}
+
 static int call_engine_start(const char *lacking)
 {
     runnel_engine_options given, *options = &given;
@@ -387,6 +394,7 @@ static const struct row {
     {"text_free", call_text_free, "", "text"},
     {"chat_format", call_chat_format, "model messages text", "error"},
     {"engine_options_init_sized", call_engine_options_init_sized, "", "options"},
+    {"engine_bytes", call_engine_bytes, "model n_bytes", "options error"},
     {"engine_start", call_engine_start, "model engine", "options error"},
     {"engine_stop", call_engine_stop, "", "engine"},
     {"prompt_tokens", call_prompt_tokens, "model request ids n_ids", "error"},

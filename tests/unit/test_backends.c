@@ -88,6 +88,11 @@ static void fake_close(struct backend *backend)
     free(fake);
 }
 
+static void fake_foresee(const struct backend_options *options, struct backend_memory *memory)
+{
+    *memory = (struct backend_memory){.kv_bytes = options->n_pages * sizeof(int32_t[KV_PAGE])};
+}
+
 static int fake_open(const struct backend_options *options, struct backend **backend, runnel_error *error)
 {
     int failure = note(OPEN, error);
@@ -216,6 +221,7 @@ static void fake_get_preference(const struct backend *backend, struct backend_pr
 
 static const struct backend_kind fake_backend = {
     .page_bytes = fake_page_bytes,
+    .foresee = fake_foresee,
     .open = fake_open,
     .close = fake_close,
     .begin = fake_begin,

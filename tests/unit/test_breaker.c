@@ -1,6 +1,8 @@
 /* test_breaker.c: the breaker opens, refuses, probes and closes, step by step with a made-up clock. */
 #include "server/limits/breaker.h"
 
+#include "server/limits/shared.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,10 +13,13 @@
 
 static const struct breaker_limits limits = {.memory_percent = 90, .n_timeouts = 3, .probe_ms = 10000};
 
+static struct shared_counters counters;
+
 static struct breaker make(double ready_percent)
 {
     struct breaker breaker;
-    breaker_init(&breaker, &limits);
+    counters = (struct shared_counters){0};
+    breaker_init(&breaker, &limits, &counters);
     breaker_ready(&breaker, ready_percent);
     return breaker;
 }
@@ -50,10 +55,10 @@ static void test_timeouts_in_a_row_degrade(void **state)
         assert_int_equal(ask(&breaker, BREAKER_TIMED_OUT, 0), BREAKER_CLOSED);
     assert_int_equal(breaker_level(&breaker), BREAKER_DEGRADED);
     assert_string_equal(breaker_reason(&breaker), "timeouts");
-    assert_int_equal(breaker.n_opened_by_timeouts, 1);
+    assert_int_equal(shared_get(&counters.n_opened_by_timeouts), 1);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 9999), BREAKER_DEGRADED);
     assert_int_equal(breaker_level(&breaker), BREAKER_DEGRADED); /* that small ones succeed is no proof */
-    assert_int_equal(breaker.n_degraded, 1);
+    assert_int_equal(shared_get(&counters.n_degraded), 1);
 }
 
 static void test_a_probe_closes(void **state)
@@ -112,7 +117,7 @@ static void test_timeouts_that_go_on_refuse(void **state)
     assert_int_equal(breaker_retry_after_s(&breaker, 10500), 1);
     assert_int_equal(breaker_retry_after_s(&breaker, 1e6), 1);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 5000), BREAKER_REFUSING);
-    assert_int_equal(breaker.n_refused, 1);
+    assert_int_equal(shared_get(&counters.n_refused), 1);
     assert_false(breaker_would_refuse(&breaker, 11000));
     struct breaker_verdict probe = breaker_admit(&breaker, 11000);
     assert_true(probe.is_probe && probe.level == BREAKER_DEGRADED);
@@ -122,7 +127,7 @@ static void test_timeouts_that_go_on_refuse(void **state)
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 21999), BREAKER_DEGRADED);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 22000), BREAKER_CLOSED);
     assert_int_equal(breaker_level(&breaker), BREAKER_CLOSED);
-    assert_int_equal(breaker.n_opened_by_timeouts, 1);
+    assert_int_equal(shared_get(&counters.n_opened_by_timeouts), 1);
 }
 
 static void test_no_timeouts_open_it_if_told_so(void **state)
@@ -130,7 +135,7 @@ static void test_no_timeouts_open_it_if_told_so(void **state)
     (void)state;
     struct breaker breaker;
     const struct breaker_limits never = {.memory_percent = 100, .n_timeouts = 0, .probe_ms = 10000};
-    breaker_init(&breaker, &never);
+    breaker_init(&breaker, &never, &counters);
     breaker_ready(&breaker, 50);
     for (int i = 0; i < 1000; i++)
         ask(&breaker, BREAKER_TIMED_OUT, i);
@@ -141,7 +146,8 @@ static void test_memory_has_two_marks_with_room_between(void **state)
 {
     (void)state;
     struct breaker breaker;
-    breaker_init(&breaker, &limits);
+    counters = (struct shared_counters){0};
+    breaker_init(&breaker, &limits, &counters);
     assert_int_equal(see(&breaker, 100), BREAKER_CLOSED); /* not before it is ready */
     breaker_ready(&breaker, 50);
     assert_int_equal(see(&breaker, 90), BREAKER_CLOSED);
@@ -155,7 +161,7 @@ static void test_memory_has_two_marks_with_room_between(void **state)
     assert_int_equal(see(&breaker, 84.9), BREAKER_CLOSED);
     assert_int_equal(see(&breaker, 99), BREAKER_REFUSING); /* in one step */
     assert_int_equal(see(&breaker, 10), BREAKER_CLOSED);
-    assert_int_equal(breaker.n_opened_by_memory, 2);
+    assert_int_equal(shared_get(&counters.n_opened_by_memory), 2);
 }
 
 /* What is used when the server is ready does not go away: it must be able to close again. */

@@ -429,6 +429,27 @@ static void a_model_closed_under_its_engine(void **state)
     assert_int_equal(runnel_engine_stop(scene.engine), 0);
 }
 
+static void look_at_counts(struct scene *scene)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(scene->engine, &stats);
+    scene->results[0] = (int)stats.n_prompt_tokens;
+    scene->results[1] = (int)stats.n_generated_tokens;
+}
+
+static void who_hears_of_an_end_finds_it_counted(void **state)
+{
+    struct scene scene = {.play = look_at_counts, .at = RUNNEL_EVENT_FINISH, .engine = start_engine()};
+    (void)state;
+    begin(&scene, 5);
+    wait_for(scene.own);
+    runnel_free(scene.own);
+    assert_true(scene.played);
+    assert_int_equal(scene.results[0], 3);
+    assert_int_equal(scene.results[1], 5);
+    assert_int_equal(runnel_engine_stop(scene.engine), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +457,7 @@ int main(void)
         cmocka_unit_test(what_waits_is_refused_in_on_logits),
         cmocka_unit_test(what_does_not_wait_works),
         cmocka_unit_test(what_is_done_need_not_be_waited_for),
+        cmocka_unit_test(who_hears_of_an_end_finds_it_counted),
         cmocka_unit_test(another_engine_can_be_asked),
         cmocka_unit_test(a_stopping_engine_takes_nothing),
         cmocka_unit_test(a_stopping_engine_takes_no_calls),

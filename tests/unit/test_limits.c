@@ -157,6 +157,49 @@ static void test_memory_v2(void **state)
     assert_int_equal(memory().used_bytes, 800);
 }
 
+static uint64_t room(void)
+{
+    char cgroup_file[128], cgroup_root[128];
+    snprintf(cgroup_file, sizeof cgroup_file, "%s/cgroup", root);
+    snprintf(cgroup_root, sizeof cgroup_root, "%s/sys", root);
+    return limits_cgroup_room(cgroup_file, cgroup_root);
+}
+
+/* The level with the least left counts, even if more of another one is used; files give way. */
+static void test_room_of_memory(void **state)
+{
+    (void)state;
+    put("cgroup", "0::/a/b\n");
+    assert_true(room() == UINT64_MAX);
+    put("sys/a/b/memory.max", "max\n");
+    put("sys/a/b/memory.current", "700\n");
+    assert_true(room() == UINT64_MAX);
+    put("sys/a/memory.max", "10000\n");
+    put("sys/a/memory.current", "8000\n");
+    assert_int_equal(room(), 2000);
+    put("sys/a/memory.stat", "anon 5000\ninactive_file 1000\nactive_file 500\n");
+    assert_int_equal(room(), 3500);
+    put("sys/a/b/memory.max", "1000\n");
+    put("sys/a/b/memory.current", "600\n");
+    assert_int_equal(memory().limit_bytes, 10000);
+    assert_int_equal(room(), 400);
+    put("sys/a/b/memory.current", "1100\n");
+    assert_int_equal(room(), 0);
+    put("cgroup", "3:memory:/c\n");
+    put("sys/memory/c/memory.limit_in_bytes", "5000\n");
+    put("sys/memory/c/memory.usage_in_bytes", "4000\n");
+    put("sys/memory/c/memory.stat", "inactive_file 7\ntotal_inactive_file 100\ntotal_active_file 200\n");
+    assert_int_equal(room(), 1300);
+}
+
+static void test_room_of_this_process(void **state)
+{
+    (void)state;
+    uint64_t n_bytes = 0;
+    assert_true(limits_memory_room(&n_bytes)); /* Linux tells */
+    assert_in_range(n_bytes, 1 << 20, (uint64_t)1 << 50);
+}
+
 static void test_memory_v1(void **state)
 {
     (void)state;
@@ -182,6 +225,42 @@ static void test_memory_machine(void **state)
     assert_int_equal(limits_machine_memory("/nowhere").limit_bytes, 0);
     assert_true(limits_memory().limit_bytes > 1 << 20);
     assert_true(limits_memory().used_bytes > 0);
+}
+
+/* What was opened once tells again and again how things are now, and opens nothing for that. */
+static void test_memory_again(void **state)
+{
+    (void)state;
+    char cgroup_file[128], cgroup_root[128], meminfo[128];
+    struct limits_memory_files files;
+    put("cgroup", "0::/a\n");
+    put("sys/a/memory.max", "1000\n");
+    put("sys/a/memory.current", "500\n");
+    put("sys/a/memory.stat", "anon 500\ninactive_file 100\n");
+    put("meminfo", "MemTotal:       1000 kB\nMemAvailable:   900 kB\n");
+    snprintf(cgroup_file, sizeof cgroup_file, "%s/cgroup", root);
+    snprintf(cgroup_root, sizeof cgroup_root, "%s/sys", root);
+    snprintf(meminfo, sizeof meminfo, "%s/meminfo", root);
+    limits_memory_open_in(&files, cgroup_file, cgroup_root, meminfo);
+    assert_int_equal(files.n_groups, 1);
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 1000);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 400);
+    put("sys/a/memory.current", "800\n");
+    put("sys/a/memory.stat", "anon 500\ninactive_file 50\n");
+    put("sys/a/memory.max", "2000\n");
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 2000);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 750);
+    put("meminfo", "MemTotal:       1000 kB\nMemAvailable:   10 kB\n"); /* the machine is fuller */
+    assert_int_equal(limits_memory_read(&files).used_bytes, 990 * 1024);
+    unlink(cgroup_file);
+    assert_int_equal(limits_memory_read(&files).used_bytes, 990 * 1024);
+    int before = dup(0);
+    close(before);
+    limits_memory_close(&files);
+    int after = dup(0);
+    close(after);
+    assert_true(after < before);
+    assert_int_equal(limits_memory_read(&files).limit_bytes, 0);
 }
 
 /* CPUs that say of each other that they are one core count once. */
@@ -245,8 +324,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_version_1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_both_versions, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_memory_v2, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_room_of_memory, make_root, remove_root),
+        cmocka_unit_test(test_room_of_this_process),
         cmocka_unit_test_setup_teardown(test_memory_v1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_memory_machine, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_memory_again, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_cores, make_root, remove_root),
         cmocka_unit_test(test_affinity),
     };

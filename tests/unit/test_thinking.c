@@ -520,10 +520,10 @@ static void slots_show_what_runs(void **state)
     const runnel_slot *slot = &watched.slots[response.slot];
     assert_true(slot->is_processing && !watched.slots[!response.slot].is_processing);
     assert_false(watched.slots[2].is_processing); /* there are two */
-    assert_int_equal(slot->n_tokens, 9);          /* before the last step */
+    assert_int_equal(slot->n_tokens, 9);          /* the last one is about to be told, */
     assert_int_equal(slot->max_tokens, 10);
     assert_int_equal(slot->n_prompt_tokens, response.n_prompt_tokens);
-    assert_int_equal(slot->n_computed, response.n_prompt_tokens + 8);
+    assert_int_equal(slot->n_computed, response.n_prompt_tokens + 9); /* after a step with all before it */
     runnel_response_free(&response);
     runnel_engine_stop(engine);
 }

@@ -265,12 +265,12 @@ static void end_whole(struct job *job, struct dialect_answer *answer)
 static void on_end(struct job *job)
 {
     struct dialect_answer *answer = job_state(job);
-    struct metrics *metrics = job_server(job)->metrics;
+    struct shared_counters *counters = job_server(job)->metrics;
     for (size_t i = 0; i < answer->n; i++) {
         const runnel_response failed = {.finish_reason = RUNNEL_FINISH_ERROR};
         runnel_error error;
         const runnel_response *response = job_response(job, i, &error);
-        metrics_add_response(metrics, response ? response : &failed);
+        metrics_add_response(counters, response ? response : &failed);
     }
     if (answer->stream)
         end_stream(job, answer);

@@ -15,6 +15,7 @@ struct native_state {
     struct text settings;    /* the request as it was understood, a JSON object */
     json_t *stop;            /* its stop texts, a list */
     json_t *response_fields; /* names of the fields that are wanted; NULL: all */
+    size_t first_slot;       /* of this worker, among those of all: as in /slots */
     size_t n_prompts;
     struct text *prompts; /* as the model reads them, [n_prompts] */
 };
@@ -96,8 +97,9 @@ static void write_rest(const struct dialect_answer *answer, size_t index, struct
     const runnel_response *counts = &choice->counts;
     const json_t *word = stopping_word(state, counts);
     const struct text *prompt = &state->prompts[index / answer->n_per_prompt];
+    int slot = counts->slot < 0 ? -1 : counts->slot + (int)state->first_slot;
     const char *type = word ? "word" : counts->finish_reason == RUNNEL_FINISH_LENGTH ? "limit" : "eos";
-    json_add_format(out, ",\"index\":%zu,\"id_slot\":%d,\"stop\":true,\"model\":", index, counts->slot);
+    json_add_format(out, ",\"index\":%zu,\"id_slot\":%d,\"stop\":true,\"model\":", index, slot);
     json_add_string(out, answer->model, strlen(answer->model));
     json_add_format(
         out, ",\"tokens_predicted\":%u,\"tokens_evaluated\":%u,\"tokens_cached\":%u,\"truncated\":false,",
@@ -257,6 +259,7 @@ static void begin(struct dialect_answer *answer, const struct server *server, co
                   uint64_t seed)
 {
     struct native_state *state = answer->state;
+    state->first_slot = gauges_first_slot(server);
     native_completion_write_settings(server, params, seed, &state->settings);
 }
 

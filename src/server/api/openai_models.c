@@ -12,11 +12,16 @@ static void write_model(const struct server *server, struct text *out)
     text_add_string(out, "{\"id\":");
     json_add_string(out, server->model_name, strlen(server->model_name));
     json_add_format(out,
-                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"runnel\",\"meta\":{\"n_vocab\":%u,"
-                    "\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}",
-                    (long long)server->created_s, server->info.n_vocab, server->options->n_context,
-                    server->info.n_context_train, server->info.n_hidden,
-                    (unsigned long long)server->info.n_parameters,
+                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"runnel\",\"parent\":null,"
+                    "\"max_model_len\":%u,\"root\":",
+                    (long long)server->created_s, server->options->n_context);
+    const char *root = *server->info.name ? server->info.name : server->model_name;
+    json_add_string(out, root, strlen(root));
+    json_add_format(out,
+                    ",\"meta\":{\"n_vocab\":%u,\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_embd\":%u,\"n_params\":%"
+                    "llu,\"size\":%llu}}",
+                    server->info.n_vocab, server->options->n_context, server->info.n_context_train,
+                    server->info.n_hidden, (unsigned long long)server->info.n_parameters,
                     (unsigned long long)server->info.file_bytes);
 }
 

@@ -84,6 +84,7 @@ static void *work(void *user)
     struct preparer *preparer = user;
     struct loop *loop = preparer->server->loop;
     struct preparation *preparation;
+    thread_begin("runnel-preparer");
     while ((preparation = next_in_queue(preparer))) {
         if (preparation->is_started) {
             free_preparation(preparation);

@@ -42,7 +42,8 @@ struct prepare_steps {
 void prepare_request(struct server *server, struct exchange *exchange, const struct prepare_steps *steps,
                      void *state);
 
-/* The server's life: start the thread; end it, refusing what it has not read. The loop's thread. */
+/* The server's life: start the thread, once the engine has been started and before the loop knows; end it, refusing what it has not
+ * read. prepare_end: the loop's thread. */
 int prepare_begin(struct server *server, runnel_error *error);
 void prepare_end(struct server *server); /* also if it was not begun; runs the loop for what is on its way */
 

@@ -24,11 +24,13 @@ void props_get(struct server *server, struct exchange *exchange)
     const struct params_limits limits = reply_limits(server);
     const struct params defaults = {.request = limits.defaults};
     struct text body = {0};
+    struct shared_gauges now;
+    gauges_sum(server, &now);
     json_add_format(&body,
                     "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":", server->options->n_context);
     native_completion_write_settings(
         server, &defaults, server->options->has_seed ? limits.defaults.sampling->seed : UINT64_MAX, &body);
-    json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", server->options->n_parallel);
+    json_add_format(&body, "},\"total_slots\":%u,\"model_alias\":", now.n_slots);
     json_add_string(&body, server->model_name, strlen(server->model_name));
     text_add_string(&body, ",\"model_path\":");
     json_add_string(&body, server->options->model_path, strlen(server->options->model_path));
@@ -38,13 +40,18 @@ void props_get(struct server *server, struct exchange *exchange)
     write_token(server, "eos_token", server->info.eos_token, &body);
     json_add_format(
         &body,
-        ",\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"b%s\",\"is_sleeping\":false}",
+        ",\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"b%s\",\"is_sleeping\":false",
         RUNNEL_VERSION);
+    const char *sandbox = server->options->sandbox ? server->options->sandbox : "off";
+    text_add_string(&body, ",\"sandbox\":");
+    json_add_string(&body, sandbox, strlen(sandbox));
+    text_add_string(&body, "}");
     metrics_add_status(server->metrics, reply_json(exchange, &body));
     text_free(&body);
 }
 
-static void write_slot(const struct server *server, size_t index, const runnel_slot *slot, struct text *out)
+static void write_slot(const struct server *server, size_t index, const struct shared_slot *slot,
+                       struct text *out)
 {
     json_add_format(out, "%s{\"id\":%zu,\"n_ctx\":%u,\"speculative\":false,\"is_processing\":%s",
                     index ? "," : "", index, server->options->n_context,
@@ -76,21 +83,17 @@ void props_get_slots(struct server *server, struct exchange *exchange)
 {
     static const struct refusal no_memory = {.status = 503, .message = "no memory for the slots"};
     static const struct refusal no_slot = {.status = 503, .message = "no slot is free"};
-    size_t n = server->options->n_parallel, n_idle = 0;
-    runnel_slot *slots = calloc(n, sizeof *slots);
+    struct shared_slot *slots;
+    size_t n = gauges_slots(server, &slots), n_idle = 0;
     struct text body = {0};
     int status;
-    if (slots) {
-        slots->size = sizeof *slots;
-        runnel_slots(server->engine, slots, n);
-    }
     text_add_string(&body, "[");
-    for (size_t i = 0; slots && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         n_idle += !slots[i].is_processing;
         write_slot(server, i, &slots[i], &body);
     }
     text_add_string(&body, "]");
-    if (!slots)
+    if (!n)
         status = reply_refusal(exchange, &no_memory);
     else if (!n_idle && wants_a_free_slot(exchange))
         status = reply_refusal(exchange, &no_slot);

@@ -62,8 +62,10 @@ int reply_refusal(struct exchange *exchange, const struct refusal *refusal)
         return 499;
     }
     text_add_string(&body, "{\"error\":");
-    if (refusal->n_context) /* nobody has counted them; the least that does not fit */
-        add_context_error(&body, refusal->message, refusal->param, refusal->n_context, refusal->n_context);
+    if (refusal->n_context) /* where nobody has counted them, the least that does not fit */
+        add_context_error(&body, refusal->message, refusal->param,
+                          refusal->n_prompt_tokens ? refusal->n_prompt_tokens : refusal->n_context,
+                          refusal->n_context);
     else
         reply_add_error(&body, refusal->status, refusal->message, refusal->param);
     text_add_string(&body, "}}");
@@ -174,7 +176,7 @@ struct params_limits reply_limits(const struct server *server)
 {
     struct params_limits limits = {
         .n_vocab = server->info.n_vocab,
-        .n_choices = server->options->n_parallel,
+        .n_choices = server->options->n_choices,
         .split_reasoning = server->options->split_reasoning,
         .encode = encode,
         .encode_user = (void *)(uintptr_t)server,

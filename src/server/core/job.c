@@ -93,6 +93,8 @@ static void end_job(struct job *job)
     monitor_end(&job->server->monitor, &job->verdict, find_outcome(job));
     for (size_t i = 0; i < job->n; i++)
         record_add_response(record_of(job->exchange), &job->requests[i].response);
+    gauges_changed(
+        job->server); /* before its answer is out: who has it may ask another worker what was counted */
     job->handlers->on_end(job);
     empty_job(job);
     job->is_over = true;
@@ -117,14 +119,14 @@ static void fail_job(struct job *job, const runnel_error *error)
     if (error->code == RUNNEL_EEXPIRED || error->code == RUNNEL_ETIMEOUT)
         admit_timed_out(admit);
     else if (error->code == RUNNEL_ESLOW)
-        admit->n_slow++;
+        admit_too_slow(admit);
     cancel_all(job);
 }
 
 void job_set_timeout_error(const struct server *server, runnel_error *error)
 {
     error_set(error, RUNNEL_ETIMEOUT, "not finished within %.3g s, the longest that a request may take",
-              server->options->request_ms / 1e3);
+              server->rules.limits.request_ms / 1e3);
 }
 
 static void on_timeout(evutil_socket_t descriptor, short what, void *user)
@@ -270,11 +272,11 @@ int job_take_places(struct server *server, uint32_t key, size_t n_wanted, runnel
             error, RUNNEL_EBUSY,
             "%u requests of this key are running or waiting: with %u more it would have more than its "
             "share of the %u that there may be; %u at most when nobody else asks",
-            admit->n_by_key[key], n, admit->n_max, admit_share(admit));
+            admit_n_of_key(admit, key), n, admit->n_max, admit_share(admit));
     default:
         return error_set(error, RUNNEL_EBUSY,
                          "%u requests are running or waiting, expected at most %u with %u more",
-                         admit->n_requests, admit->n_max, n);
+                         admit_n_requests(admit), admit->n_max, n);
     }
 }
 
@@ -350,7 +352,7 @@ static int submit(struct job *job, const runnel_request *requests, runnel_error 
 
 void job_start_timer(const struct server *server, const struct exchange *exchange, struct event *timer)
 {
-    double whole_ms = server->options->request_ms;
+    double whole_ms = server->rules.limits.request_ms;
     double ms = fmax(whole_ms - (clock_ms() - record_of(exchange)->began_ms), 1);
     struct timeval time = {(long)(ms / 1e3), (long)fmod(ms, 1e3) * 1000};
     if (whole_ms > 0)
@@ -388,6 +390,7 @@ int job_start(struct server *server, struct exchange *exchange, const runnel_req
     server->jobs = job;
     job_start_timer(server, exchange, &job->timer);
     exchange_set_gone(exchange, on_gone, job);
+    gauges_changed(server);
     *out = job;
     return RUNNEL_OK;
 }

@@ -14,6 +14,7 @@ int refuse(struct refusal *refusal, const char *param, const char *format, ...)
     size_t at = 0;
     refusal->status = 400;
     refusal->n_context = 0;
+    refusal->n_prompt_tokens = 0;
     snprintf(refusal->param, sizeof refusal->param, "%s", param ? param : "");
     if (param && *param)
         at = (size_t)snprintf(refusal->message, sizeof refusal->message, "%.63s: ", param);

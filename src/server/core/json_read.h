@@ -18,6 +18,7 @@ struct refusal {
     char message[240];
     char param[64];     /* the field; "": none in particular */
     uint32_t n_context; /* the prompt cannot fit a context of so many tokens; 0: something else is wrong */
+    size_t n_prompt_tokens; /* then; 0: nobody has counted them */
 };
 
 /* Fills the refusal: status 400, the message "PARAM: ..." if a field is named. Returns -1. */

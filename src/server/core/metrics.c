@@ -5,20 +5,14 @@
 #include "server/core/metrics.h"
 
 #include "base/clock.h"
-#include "base/pool.h"
 #include "base/text.h"
 #include "server/core/server.h"
 
-#include <dirent.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
 
 /* Upper bounds in seconds; a 0 ends the list. */
 static const double latency_buckets[METRICS_BUCKETS] = {
@@ -63,10 +57,10 @@ static const int statuses[METRICS_STATUSES] = {200, 304, 400, 401, 403, 404, 405
 
 /* Counting ------------------------------------------------------------------------------------------------ */
 
-void metrics_init(struct metrics *metrics)
-{
-    memset(metrics, 0, sizeof *metrics);
-}
+_Static_assert((int)METRICS_ROUTES <= (int)SHARED_ROUTES && (int)METRICS_STATUSES <= (int)SHARED_STATUSES &&
+                   (int)METRICS_HISTOGRAMS <= (int)SHARED_HISTOGRAMS &&
+                   (int)METRICS_BUCKETS < (int)SHARED_BUCKETS,
+               "the shared block has room for what is counted");
 
 static size_t status_index(int status)
 {
@@ -76,60 +70,60 @@ static size_t status_index(int status)
     return at;
 }
 
-static void observe(struct metrics *metrics, enum metrics_histogram which, double ms)
+static void observe(struct shared_counters *counters, enum metrics_histogram which, double ms)
 {
     double seconds = ms > 0 ? ms / 1e3 : 0;
     const double *bounds = histograms[which].bounds;
     size_t at = 0;
     while (at < METRICS_BUCKETS && bounds[at] > 0 && seconds > bounds[at])
         at++;
-    metrics->histograms[which].counts[at]++;
-    metrics->histograms[which].sum += seconds;
+    shared_add(&counters->histograms[which].counts[at], 1);
+    shared_add_seconds(&counters->histograms[which].sum, seconds);
 }
 
-double metrics_request_started(struct metrics *metrics)
+double metrics_request_started(struct shared_counters *counters)
 {
-    metrics->n_requests++;
+    shared_add(&counters->n_requests, 1);
     return clock_ms();
 }
 
-void metrics_request_finished(struct metrics *metrics, enum metrics_route route, int status,
+void metrics_request_finished(struct shared_counters *counters, enum metrics_route route, int status,
                               double started_ms)
 {
-    metrics->n_answers[route][status_index(status)]++;
-    observe(metrics, METRICS_LATENCY, clock_ms() - started_ms);
+    shared_add(&counters->n_answers[route][status_index(status)], 1);
+    observe(counters, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
-void metrics_add_finished(struct metrics *metrics, const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1],
-                          bool is_slow)
+void metrics_add_finished(struct shared_counters *counters,
+                          const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1], bool is_slow)
 {
     for (size_t reason = 0; reason <= RUNNEL_FINISH_ERROR; reason++)
-        *(is_slow ? &metrics->n_slow_readers : &metrics->n_finished[reason]) += n_finished[reason];
+        shared_add(is_slow ? &counters->n_slow_readers : &counters->n_finished[reason], n_finished[reason]);
 }
 
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts)
+void metrics_add_response(struct shared_counters *counters, const runnel_response *response)
 {
-    metrics->n_reasoning_tokens += counts->n_reasoning_tokens;
-    observe(metrics, METRICS_QUEUE, counts->queue_ms);
-    if (!counts->n_tokens)
+    shared_add(&counters->n_reasoning_tokens, response->n_reasoning_tokens);
+    observe(counters, METRICS_QUEUE, response->queue_ms);
+    if (!response->n_tokens)
         return; /* it left before it had any */
-    observe(metrics, METRICS_PREFILL, counts->prefill_ms);
-    observe(metrics, METRICS_FIRST_TOKEN, counts->queue_ms + counts->prefill_ms);
-    observe(metrics, METRICS_DECODE, counts->decode_ms);
-    observe(metrics, METRICS_END_TO_END, counts->queue_ms + counts->prefill_ms + counts->decode_ms);
+    observe(counters, METRICS_PREFILL, response->prefill_ms);
+    observe(counters, METRICS_FIRST_TOKEN, response->queue_ms + response->prefill_ms);
+    observe(counters, METRICS_DECODE, response->decode_ms);
+    observe(counters, METRICS_END_TO_END, response->queue_ms + response->prefill_ms + response->decode_ms);
 }
 
-void metrics_text_arrived(struct metrics *metrics, double *last_ms)
+void metrics_text_arrived(struct shared_counters *counters, double *last_ms)
 {
     double now_ms = clock_ms();
     if (*last_ms > 0)
-        observe(metrics, METRICS_INTER_TOKEN, now_ms - *last_ms);
+        observe(counters, METRICS_INTER_TOKEN, now_ms - *last_ms);
     *last_ms = now_ms;
 }
 
-void metrics_add_status(struct metrics *metrics, int status)
+void metrics_add_status(struct shared_counters *counters, int status)
 {
-    metrics->n_answers[METRICS_OTHER][status_index(status)]++;
+    shared_add(&counters->n_answers[METRICS_OTHER][status_index(status)], 1);
 }
 
 /* Prometheus' text ---------------------------------------------------------------------------------------- */
@@ -184,7 +178,8 @@ static void model_number(struct page *page, const char *name, const char *type, 
     add(page, "%s{%s} %.17g\n", name, page->model, value);
 }
 
-static void add_histogram(struct page *page, const struct metrics *metrics, enum metrics_histogram which)
+static void add_histogram(struct page *page, const struct shared_counters *counters,
+                          enum metrics_histogram which)
 {
     const char *name = histograms[which].name, *label = histograms[which].has_model ? page->model : "";
     const char *comma = *label ? "," : "", *open = *label ? "{" : "", *close = *label ? "}" : "";
@@ -193,16 +188,17 @@ static void add_histogram(struct page *page, const struct metrics *metrics, enum
     size_t at = 0;
     head(page, name, "histogram", histograms[which].help);
     for (; at < METRICS_BUCKETS && bounds[at] > 0; at++) {
-        n += metrics->histograms[which].counts[at];
+        n += shared_get(&counters->histograms[which].counts[at]);
         add(page, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, label, comma, bounds[at], n);
     }
-    n += metrics->histograms[which].counts[at];
+    n += shared_get(&counters->histograms[which].counts[at]);
     add(page, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, label, comma, n);
-    add(page, "%s_sum%s%s%s %.17g\n", name, open, label, close, metrics->histograms[which].sum);
+    add(page, "%s_sum%s%s%s %.17g\n", name, open, label, close,
+        shared_get_seconds(&counters->histograms[which].sum));
     add(page, "%s_count%s%s%s %" PRIu64 "\n", name, open, label, close, n);
 }
 
-static void add_requests(struct page *page, const struct metrics *metrics)
+static void add_requests(struct page *page, const struct shared_counters *counters)
 {
     static const char *const reasons[RUNNEL_FINISH_ERROR + 1] = {
         [RUNNEL_FINISH_STOP] = "stop",
@@ -210,184 +206,236 @@ static void add_requests(struct page *page, const struct metrics *metrics)
         [RUNNEL_FINISH_CANCELLED] = "abort",
         [RUNNEL_FINISH_ERROR] = "error",
     };
-    number(page, "deepseek_requests_total", "counter", (double)metrics->n_requests,
+    number(page, "deepseek_requests_total", "counter", (double)shared_get(&counters->n_requests),
            "Requests to the routes that answer with text.");
     head(page, "runnel_http_responses_total", "counter",
          "Answers by route and status; 499: the client left.");
     for (size_t route = 0; route < METRICS_ROUTES; route++)
         for (size_t status = 0; status < METRICS_STATUSES; status++)
-            if (metrics->n_answers[route][status])
+            if (shared_get(&counters->n_answers[route][status]))
                 add(page, "runnel_http_responses_total{route=\"%s\",status=\"%d\"} %" PRIu64 "\n",
-                    routes[route], statuses[status], metrics->n_answers[route][status]);
+                    routes[route], statuses[status], shared_get(&counters->n_answers[route][status]));
     head(page, "vllm:request_success_total", "counter", "Answers of the engine, by how they ended.");
     for (size_t reason = RUNNEL_FINISH_STOP; reason <= RUNNEL_FINISH_ERROR; reason++)
         add(page, "vllm:request_success_total{finished_reason=\"%s\",%s} %" PRIu64 "\n", reasons[reason],
-            page->model, metrics->n_finished[reason]);
+            page->model, shared_get(&counters->n_finished[reason]));
     add(page, "vllm:request_success_total{finished_reason=\"slow_reader\",%s} %" PRIu64 "\n", page->model,
-        metrics->n_slow_readers);
+        shared_get(&counters->n_slow_readers));
     for (size_t i = 0; i < METRICS_HISTOGRAMS; i++)
-        add_histogram(page, metrics, (enum metrics_histogram)i);
+        add_histogram(page, counters, (enum metrics_histogram)i);
 }
 
-static void add_engine(struct page *page, runnel_engine *engine, const struct metrics *metrics)
+/* A counter of what parts of workers count by themselves. */
+static double total(const struct shared_counters *counters, enum shared_total which)
 {
-    runnel_stats_values now = {.size = sizeof now};
-    runnel_stats(engine, &now);
-    model_number(page, "vllm:num_requests_running", "gauge", now.n_running, "Requests being computed.");
-    model_number(page, "vllm:num_requests_waiting", "gauge", now.n_waiting,
-                 "Requests that wait for a place.");
-    model_number(page, "vllm:kv_cache_usage_perc", "gauge",
-                 now.n_kv_pages ? (double)now.n_kv_used / now.n_kv_pages : 0,
+    return (double)shared_get(&counters->totals[which]);
+}
+
+/* Routers of vLLM's servers read these; some ask for the names that the gauge and the counters had before, too. */
+static void add_cache_usage(struct page *page, const struct shared_gauges *now)
+{
+    double used = now->n_kv_pages ? (double)now->n_kv_used / now->n_kv_pages : 0;
+    model_number(page, "vllm:kv_cache_usage_perc", "gauge", used,
                  "Share of the pages that requests hold, 0 to 1.");
-    model_number(page, "vllm:prefix_cache_queries_total", "counter", (double)now.n_prefix_queries,
+    model_number(page, "vllm:gpu_cache_usage_perc", "gauge", used,
+                 "The former name of vllm:kv_cache_usage_perc.");
+    head(page, "vllm:cache_config_info", "gauge",
+         "Always 1; the labels tell how many tokens a page of the KV cache has, and how many pages there "
+         "are.");
+    add(page, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%u\",%s} 1\n", RUNNEL_PAGE_TOKENS,
+        now->n_kv_pages, page->model);
+}
+
+static void add_prefix_cache(struct page *page, const struct shared_counters *counters)
+{
+    double queries = total(counters, SHARED_PREFIX_QUERIES), hits = total(counters, SHARED_PREFIX_HITS);
+    model_number(page, "vllm:prefix_cache_queries_total", "counter", queries,
                  "Prompt tokens looked up in the prefix cache.");
-    model_number(page, "vllm:prefix_cache_hits_total", "counter", (double)now.n_prefix_hits,
+    model_number(page, "vllm:prefix_cache_hits_total", "counter", hits,
                  "Prompt tokens found in the prefix cache.");
-    model_number(page, "vllm:prompt_tokens_total", "counter", (double)now.n_prompt_tokens,
+    model_number(page, "vllm:gpu_prefix_cache_queries_total", "counter", queries,
+                 "The former name of vllm:prefix_cache_queries_total.");
+    model_number(page, "vllm:gpu_prefix_cache_hits_total", "counter", hits,
+                 "The former name of vllm:prefix_cache_hits_total.");
+}
+
+static void add_engine(struct page *page, const struct shared_gauges *now,
+                       const struct shared_counters *counters)
+{
+    model_number(page, "vllm:num_requests_running", "gauge", now->n_engine_running,
+                 "Requests being computed.");
+    model_number(page, "vllm:num_requests_waiting", "gauge", now->n_engine_waiting,
+                 "Requests that wait for a place.");
+    add_cache_usage(page, now);
+    add_prefix_cache(page, counters);
+    model_number(page, "vllm:prompt_tokens_total", "counter", total(counters, SHARED_PROMPT_TOKENS),
                  "Tokens of the prompts of requests.");
-    model_number(page, "vllm:generation_tokens_total", "counter", (double)now.n_generated_tokens,
+    model_number(page, "vllm:generation_tokens_total", "counter", total(counters, SHARED_GENERATED_TOKENS),
                  "Tokens generated for all requests.");
-    model_number(page, "vllm:num_preemptions_total", "counter", (double)now.n_preemptions,
+    model_number(page, "vllm:num_preemptions_total", "counter", total(counters, SHARED_PREEMPTIONS),
                  "Requests dropped for want of pages, to be computed again.");
-    model_number(page, "runnel_reasoning_tokens_total", "counter", (double)metrics->n_reasoning_tokens,
+    model_number(page, "runnel_reasoning_tokens_total", "counter",
+                 (double)shared_get(&counters->n_reasoning_tokens),
                  "Tokens of thoughts in finished answers.");
-    model_number(page, "runnel_steps_total", "counter", (double)now.n_steps, "Steps of the engine computed.");
+    model_number(page, "runnel_steps_total", "counter", total(counters, SHARED_STEPS),
+                 "Steps of the engine computed.");
     head(page, "runnel_kv_pages", "gauge",
          "Pages of the KV cache: held by requests, kept for equal prefixes, free.");
-    uint32_t n_free = now.n_kv_pages - now.n_kv_used - now.n_kv_cached;
-    add(page, "runnel_kv_pages{state=\"used\",%s} %u\n", page->model, now.n_kv_used);
-    add(page, "runnel_kv_pages{state=\"cached\",%s} %u\n", page->model, now.n_kv_cached);
+    uint32_t n_free = now->n_kv_pages - now->n_kv_used - now->n_kv_cached;
+    add(page, "runnel_kv_pages{state=\"used\",%s} %u\n", page->model, now->n_kv_used);
+    add(page, "runnel_kv_pages{state=\"cached\",%s} %u\n", page->model, now->n_kv_cached);
     add(page, "runnel_kv_pages{state=\"free\",%s} %u\n", page->model, n_free);
-    model_number(page, "runnel_kv_cache_bytes", "gauge", (double)now.n_kv_bytes, "Size of the KV cache.");
+    model_number(page, "runnel_kv_cache_bytes", "gauge", (double)now->n_kv_bytes, "Size of the KV cache.");
 }
 
-static void add_loop(struct page *page, const struct loop *loop)
+static void add_loop(struct page *page, const struct shared_gauges *now,
+                     const struct shared_counters *counters)
 {
-    struct loop_stats now = loop_stats(loop);
-    number(page, "runnel_connections", "gauge", now.n_connections, "Connections open now.");
-    number(page, "runnel_connections_accepted_total", "counter", (double)now.n_accepted,
+    number(page, "runnel_connections", "gauge", now->n_connections, "Connections open now.");
+    number(page, "runnel_connections_accepted_total", "counter", total(counters, SHARED_CONNECTIONS_ACCEPTED),
            "Connections accepted since the start.");
-    number(page, "runnel_exchanges", "gauge", now.n_exchanges, "Requests being answered, this one included.");
-    number(page, "runnel_clients_left_total", "counter", (double)now.n_left,
+    number(page, "runnel_exchanges", "gauge", now->n_exchanges,
+           "Requests being answered, this one included.");
+    number(page, "runnel_clients_left_total", "counter", total(counters, SHARED_CLIENTS_LEFT),
            "Clients that left before their answer was complete.");
-    number(page, "runnel_slow_readers_total", "counter", (double)now.n_slow_readers,
+    number(page, "runnel_slow_readers_total", "counter", total(counters, SHARED_SLOW_READERS),
            "Answers given up because their client did not read them, of any route.");
 }
 
-static void add_pool(struct page *page, struct pool *pool)
+static void add_pool(struct page *page, const struct shared_gauges *now,
+                     const struct shared_counters *counters)
 {
-    struct pool_stats now;
-    pool_get_stats(pool, &now);
-    number(page, "runnel_pool_held_bytes", "gauge", (double)now.held_bytes,
+    number(page, "runnel_pool_held_bytes", "gauge", (double)now->pool_held_bytes,
            "Memory that the pool of requests on their way holds from the system.");
-    number(page, "runnel_pool_peak_held_bytes", "gauge", (double)now.peak_held_bytes,
+    number(page, "runnel_pool_peak_held_bytes", "gauge", (double)now->pool_peak_held_bytes,
            "The most that runnel_pool_held_bytes ever was.");
-    number(page, "runnel_pool_limit_bytes", "gauge", (double)now.limit_bytes,
+    number(page, "runnel_pool_limit_bytes", "gauge", (double)now->pool_limit_bytes,
            "The most that runnel_pool_held_bytes may be.");
-    number(page, "runnel_pool_in_use_bytes", "gauge", (double)now.in_use_bytes,
+    number(page, "runnel_pool_in_use_bytes", "gauge", (double)now->pool_in_use_bytes,
            "Memory of requests on their way that is in use now.");
-    number(page, "runnel_pool_blocks", "gauge", (double)now.n_in_use,
+    number(page, "runnel_pool_blocks", "gauge", (double)now->n_pool_blocks,
            "Blocks of the pool of requests' memory in use now.");
-    number(page, "runnel_pool_allocations_total", "counter", (double)now.n_allocations,
+    number(page, "runnel_pool_allocations_total", "counter", total(counters, SHARED_POOL_ALLOCATIONS),
            "Blocks taken from the pool of requests' memory.");
-    number(page, "runnel_pool_reuses_total", "counter", (double)now.n_reuses,
+    number(page, "runnel_pool_reuses_total", "counter", total(counters, SHARED_POOL_REUSES),
            "Blocks taken from the pool that had been used before.");
-    number(page, "runnel_pool_refusals_total", "counter", (double)now.n_refusals,
+    number(page, "runnel_pool_refusals_total", "counter", total(counters, SHARED_POOL_REFUSALS),
            "Blocks refused because runnel_pool_limit_bytes was reached.");
 }
 
-/* What keeps requests out, and what they get when they are not kept out. */
-static void add_protection(struct page *page, const struct server *server)
+static void add_workers(struct page *page, const struct shared *shared,
+                        const struct shared_counters *counters)
 {
-    const struct breaker *breaker = &server->monitor.breaker;
+    static const char *const how[SHARED_EXITS] = {
+        [SHARED_EXIT_CRASHED] = "crashed",
+        [SHARED_EXIT_HUNG] = "hung",
+        [SHARED_EXIT_RECYCLED] = "recycled",
+        [SHARED_EXIT_STOPPED] = "stopped",
+    };
+    number(page, "runnel_workers", "gauge", shared_n_workers(shared), "Workers that live.");
+    head(page, "runnel_worker_exits_total", "counter", "Workers that ended, by how.");
+    for (size_t i = 0; i < SHARED_EXITS; i++)
+        add(page, "runnel_worker_exits_total{how=\"%s\"} %" PRIu64 "\n", how[i],
+            shared_get(&counters->n_exits[i]));
+    number(page, "runnel_reloads_total", "counter", (double)shared_get(&counters->n_reloads),
+           "How often API keys and limits were read again.");
+    number(page, "runnel_model_swaps_total", "counter", (double)shared_get(&counters->n_swaps),
+           "How often another model took the place of the one before.");
+}
+
+/* What keeps requests out, and what they get when they are not kept out. */
+static void add_protection(struct page *page, const struct shared_gauges *now, const struct server *server,
+                           const struct shared_counters *counters)
+{
     const struct admit *admit = &server->admit;
-    number(page, "runnel_requests_admitted", "gauge", admit->n_requests, "Requests that hold a place now.");
+    const char *sandbox = server->options->sandbox;
+    uint32_t level =
+        now->breaker_by_memory > now->breaker_by_timeouts ? now->breaker_by_memory : now->breaker_by_timeouts;
+    number(page, "runnel_requests_admitted", "gauge", admit_n_requests(admit),
+           "Requests that hold a place now.");
     number(page, "runnel_requests_admitted_limit", "gauge", admit->n_max,
            "Requests that may hold a place at once: --limit-concurrency.");
-    number(page, "runnel_long_bodies", "gauge", server->n_preparing,
+    number(page, "runnel_long_bodies", "gauge", now->n_preparing,
            "Long bodies that are being read beside the loop, or wait for that; each holds a place.");
-    number(page, "runnel_timeouts_total", "counter", (double)admit->n_timeouts,
+    number(page, "runnel_timeouts_total", "counter", (double)shared_get(&counters->n_timeouts),
            "Requests that waited or took longer than they may.");
     head(page, "runnel_refusals_total", "counter",
          "Requests refused: all places taken, the key over its share, the wait too long, the breaker.");
-    add(page, "runnel_refusals_total{reason=\"full\"} %" PRIu64 "\n", admit->n_full);
-    add(page, "runnel_refusals_total{reason=\"share\"} %" PRIu64 "\n", admit->n_over_share);
-    add(page, "runnel_refusals_total{reason=\"wait\"} %" PRIu64 "\n", admit->n_slow);
-    add(page, "runnel_refusals_total{reason=\"breaker\"} %" PRIu64 "\n", breaker->n_refused);
-    number(page, "runnel_breaker_state", "gauge", breaker_level(breaker),
+    add(page, "runnel_refusals_total{reason=\"full\"} %" PRIu64 "\n", shared_get(&counters->n_full));
+    add(page, "runnel_refusals_total{reason=\"share\"} %" PRIu64 "\n", shared_get(&counters->n_over_share));
+    add(page, "runnel_refusals_total{reason=\"wait\"} %" PRIu64 "\n", shared_get(&counters->n_slow));
+    add(page, "runnel_refusals_total{reason=\"breaker\"} %" PRIu64 "\n", shared_get(&counters->n_refused));
+    number(page, "runnel_breaker_state", "gauge", level,
            "The breaker: 0 closed, 1 degraded (shorter answers), 2 refusing new requests.");
     head(page, "runnel_breaker_opened_total", "counter", "How often the breaker opened, by reason.");
-    add(page, "runnel_breaker_opened_total{reason=\"memory\"} %" PRIu64 "\n", breaker->n_opened_by_memory);
+    add(page, "runnel_breaker_opened_total{reason=\"memory\"} %" PRIu64 "\n",
+        shared_get(&counters->n_opened_by_memory));
     add(page, "runnel_breaker_opened_total{reason=\"timeouts\"} %" PRIu64 "\n",
-        breaker->n_opened_by_timeouts);
-    number(page, "runnel_degraded_requests_total", "counter", (double)breaker->n_degraded,
+        shared_get(&counters->n_opened_by_timeouts));
+    number(page, "runnel_degraded_requests_total", "counter", (double)shared_get(&counters->n_degraded),
            "Requests that got less than they asked for.");
-    number(page, "runnel_engine_wedged", "gauge", server->monitor.wedged,
+    number(page, "runnel_engine_wedged", "gauge", now->is_wedged > 0,
            "1 while the engine does no steps though requests wait, else 0.");
-    number(page, "runnel_log_lines_lost_total", "counter", (double)server->log->n_lost,
+    number(page, "runnel_sandbox_closed", "gauge", sandbox && !strcmp(sandbox, "on"),
+           "1 if this process can open no file, run no program and connect to nobody, else 0.");
+    number(page, "runnel_log_lines_lost_total", "counter", total(counters, SHARED_LOG_LINES_LOST),
            "Lines of the log for which there was no room.");
 }
 
-static double seconds(struct timeval time)
+static double seconds(uint64_t us)
 {
-    return (double)time.tv_sec + (double)time.tv_usec * 1e-6;
+    return (double)(us / 1000000) + (double)(us % 1000000) * 1e-6;
 }
 
-static unsigned count_descriptors(void)
+static void add_process(struct page *page, const struct shared_gauges *now, int64_t created_s,
+                        const struct shared_counters *counters)
 {
-    DIR *folder = opendir("/proc/self/fd");
-    unsigned n = 0;
-    if (!folder)
-        return 0;
-    while (readdir(folder))
-        n++;
-    closedir(folder);
-    return n > 3 ? n - 3 : 0; /* without ".", ".." and the folder itself */
-}
-
-static void add_process(struct page *page, const struct server *server)
-{
-    struct rusage usage;
     struct rlimit descriptors;
-    const struct monitor *monitor = &server->monitor;
-    struct memory_reading memory = memory_read(monitor->options->memory_limit_bytes);
-    double growth = (double)memory.resident_bytes - (double)monitor->ready_bytes;
-    number(page, "deepseek_memory_percent", "gauge", memory.percent,
+    number(page, "deepseek_memory_percent", "gauge", now->memory_percent,
            "Memory in use, of the limit that applies: --memory-limit-mib, the container's or the machine's, "
            "0 to 100.");
-    number(page, "runnel_memory_used_bytes", "gauge", (double)memory.used_bytes,
+    number(page, "runnel_memory_used_bytes", "gauge", (double)now->memory_used_bytes,
            "Memory in use, of the kind that runnel_memory_limit_bytes limits.");
-    number(page, "runnel_memory_limit_bytes", "gauge", (double)memory.limit_bytes,
+    number(page, "runnel_memory_limit_bytes", "gauge", (double)now->memory_limit_bytes,
            "The limit of memory that applies: --memory-limit-mib, the container's or the machine's.");
-    number(page, "runnel_memory_growth_bytes", "gauge", monitor->ready_bytes ? growth : 0,
-           "Resident memory since the server was ready.");
-    if (!getrusage(RUSAGE_SELF, &usage))
-        number(page, "process_cpu_seconds_total", "counter",
-               seconds(usage.ru_utime) + seconds(usage.ru_stime), "Processor time used by this process.");
-    number(page, "process_virtual_memory_bytes", "gauge", (double)memory.virtual_bytes,
-           "Address space of this process.");
-    number(page, "process_resident_memory_bytes", "gauge", (double)memory.resident_bytes,
-           "Resident memory of this process.");
-    number(page, "process_start_time_seconds", "gauge", (double)server->created_s,
-           "When this process was started, in seconds since 1970.");
-    number(page, "process_open_fds", "gauge", count_descriptors(), "Descriptors that this process has open.");
+    number(page, "runnel_memory_growth_bytes", "gauge",
+           (double)now->resident_bytes - (double)now->ready_bytes,
+           "Resident memory of all workers since they were ready.");
+    number(page, "process_cpu_seconds_total", "counter",
+           seconds(shared_get(&counters->totals[SHARED_USER_US])) +
+               seconds(shared_get(&counters->totals[SHARED_SYSTEM_US])),
+           "Processor time used by all workers, those that ended included.");
+    number(page, "process_virtual_memory_bytes", "gauge", (double)now->virtual_bytes,
+           "Address space of all workers.");
+    number(page, "process_resident_memory_bytes", "gauge", (double)now->resident_bytes,
+           "Resident memory of all workers, what they share counted for each.");
+    number(page, "process_start_time_seconds", "gauge", (double)created_s,
+           "When the server was started, in seconds since 1970.");
+    number(page, "process_open_fds", "gauge", (double)now->n_descriptors,
+           "Descriptors that all workers have open.");
     if (!getrlimit(RLIMIT_NOFILE, &descriptors))
         number(page, "process_max_fds", "gauge", (double)descriptors.rlim_cur,
-               "Descriptors that this process may have open.");
+               "Descriptors that a worker may have open.");
 }
 
 void metrics_get(struct server *server, struct exchange *exchange)
 {
+    const struct shared_counters *counters = server->metrics;
     struct page page = {0};
+    struct shared_gauges now;
     make_model_label(page.model, server->model_name);
     metrics_add_status(server->metrics, 200);
-    add_requests(&page, server->metrics);
-    if (server->engine)
-        add_engine(&page, server->engine, server->metrics);
-    add_loop(&page, server->loop);
-    add_pool(&page, server->pool);
-    add_protection(&page, server);
-    add_process(&page, server);
+    gauges_refresh(server);
+    gauges_tell(server);
+    gauges_sum(server, &now);
+    add_requests(&page, counters);
+    if (now.has_engine)
+        add_engine(&page, &now, counters);
+    add_loop(&page, &now, counters);
+    add_pool(&page, &now, counters);
+    add_workers(&page, server->worker.shared, counters);
+    add_protection(&page, &now, server, counters);
+    add_process(&page, &now, server->created_s, counters);
     if (page.text.failed)
         exchange_respond_error(exchange, 500, NULL, "no memory for the metrics");
     else

@@ -1,7 +1,7 @@
 /* metrics.h: what is counted while serving, and GET /metrics.
  *
- * struct metrics is a block of numbers without pointers, which its owner keeps where it likes and zeroes once
- * (metrics_init); gauges are read when somebody asks. The loop's thread only.
+ * What is counted lies in the block that all workers share (shared.h), which has room for more than there is now; gauges are
+ * read when somebody asks. The loop's thread only.
  *
  * A route that answers with text calls, in this order:
  *
@@ -15,6 +15,7 @@
 #define RUNNEL_SERVER_CORE_METRICS_H
 
 #include "runnel.h"
+#include "server/limits/shared.h"
 
 struct server;
 struct exchange;
@@ -45,34 +46,20 @@ enum {
     METRICS_STATUSES = 22, /* status codes that are told apart; the last stands for all others */
 };
 
-struct metrics {
-    uint64_t n_requests;                                  /* started, of the routes that answer with text */
-    uint64_t n_answers[METRICS_ROUTES][METRICS_STATUSES]; /* finished, by status */
-    uint64_t n_slow_readers; /* responses that their client did not read; they are in none of: */
-    uint64_t n_finished[RUNNEL_FINISH_ERROR + 1]; /* responses, by enum runnel_finish_reason */
-    uint64_t n_reasoning_tokens;
-    struct {
-        uint64_t counts[METRICS_BUCKETS + 1]; /* each bucket by itself */
-        double sum;                           /* seconds */
-    } histograms[METRICS_HISTOGRAMS];
-};
-
-void metrics_init(struct metrics *metrics);
-
 /* A request to a route that answers with text. Returns the time, for metrics_request_finished. */
-double metrics_request_started(struct metrics *metrics);
+double metrics_request_started(struct shared_counters *counters);
 /* Its answer is out, or refused, whatever its status; 499: the client left before. */
-void metrics_request_finished(struct metrics *metrics, enum metrics_route route, int status,
+void metrics_request_finished(struct shared_counters *counters, enum metrics_route route, int status,
                               double started_ms);
 /* The times of an answer of the engine, also of one that was cancelled. Its texts are not looked at. */
-void metrics_add_response(struct metrics *metrics, const runnel_response *counts);
+void metrics_add_response(struct shared_counters *counters, const runnel_response *counts);
 /* How the answers of a request ended, by enum runnel_finish_reason; is_slow: their client did not read them. */
-void metrics_add_finished(struct metrics *metrics, const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1],
-                          bool is_slow);
+void metrics_add_finished(struct shared_counters *counters,
+                          const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1], bool is_slow);
 /* A piece of text of one answer came from the engine. *last_ms is the caller's, 0 before the first piece. */
-void metrics_text_arrived(struct metrics *metrics, double *last_ms);
+void metrics_text_arrived(struct shared_counters *counters, double *last_ms);
 /* An answer of a route that computes nothing, or a refusal. */
-void metrics_add_status(struct metrics *metrics, int status);
+void metrics_add_status(struct shared_counters *counters, int status);
 
 /* GET /metrics: the counters, and the gauges as they are now, in Prometheus' text format. Ends the exchange. */
 void metrics_get(struct server *server, struct exchange *exchange);

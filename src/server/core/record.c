@@ -16,24 +16,26 @@ struct record *record_of(const struct exchange *exchange)
     return exchange_note(exchange);
 }
 
-void record_start(struct exchange *exchange)
+void record_start(struct exchange *exchange, unsigned worker)
 {
     struct record *record = record_of(exchange);
     uint64_t random[2] = {0};
     char line[64];
     if (getrandom(random, sizeof random, 0) < 0)
         random[0] = (uint64_t)(clock_ms() * 1e6);
-    snprintf(record->id, sizeof record->id, "%016" PRIx64 "%08" PRIx32, random[0], (uint32_t)random[1]);
+    snprintf(record->id, sizeof record->id, "%014" PRIx64 "%02x%08" PRIx32, random[0] >> 8, worker & 0xff,
+             (uint32_t)random[1]);
     snprintf(line, sizeof line, "X-Request-Id: %s\r\n", record->id);
     exchange_add_header(exchange, line);
 }
 
-double record_start_text(struct metrics *metrics, struct exchange *exchange, enum metrics_route route)
+double record_start_text(struct shared_counters *counters, struct exchange *exchange,
+                         enum metrics_route route)
 {
     struct record *record = record_of(exchange);
     record->asks_for_text = true;
     record->route = route;
-    record->started_ms = metrics_request_started(metrics);
+    record->started_ms = metrics_request_started(counters);
     return record->started_ms;
 }
 
@@ -43,15 +45,15 @@ static int status_of(const struct exchange *exchange)
     return exchange_has_left(exchange) ? 499 : exchange_status(exchange);
 }
 
-void record_count(struct metrics *metrics, const struct exchange *exchange)
+void record_count(struct shared_counters *counters, const struct exchange *exchange)
 {
     const struct record *record = record_of(exchange);
     int status = status_of(exchange);
     if (status != 499 && record->stream_status)
         status = record->stream_status;
     if (record->asks_for_text)
-        metrics_request_finished(metrics, record->route, status, record->started_ms);
-    metrics_add_finished(metrics, record->n_finished, exchange_is_cut(exchange));
+        metrics_request_finished(counters, record->route, status, record->started_ms);
+    metrics_add_finished(counters, record->n_finished, exchange_is_cut(exchange));
 }
 
 static double larger(double a, double b)

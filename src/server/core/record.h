@@ -31,11 +31,13 @@ struct record {
     float degraded_temperature;
 };
 
-/* Gives a new exchange its id. */
-void record_start(struct exchange *exchange);
+/* Gives a new exchange its id: 24 random digits, but for the 15th and 16th: the number of its worker, so that what
+ * concerns a request finds it (shared.h, messages). */
+void record_start(struct exchange *exchange, unsigned worker);
 
 /* It asks for text on this route. Returns the time. */
-double record_start_text(struct metrics *metrics, struct exchange *exchange, enum metrics_route route);
+double record_start_text(struct shared_counters *counters, struct exchange *exchange,
+                         enum metrics_route route);
 
 struct record *record_of(const struct exchange *exchange);
 
@@ -43,7 +45,7 @@ struct record *record_of(const struct exchange *exchange);
 void record_add_response(struct record *record, const runnel_response *response);
 
 /* Counts the request and its answers, once it is known whether they reached the client. */
-void record_count(struct metrics *metrics, const struct exchange *exchange);
+void record_count(struct shared_counters *counters, const struct exchange *exchange);
 
 /* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
 void record_write_degraded(const struct record *record, struct text *out);

@@ -1,20 +1,28 @@
-/* server.h: what the parts of the server share.
- *
- * A struct server takes a listening descriptor, a model with its engine that its caller opens while it already listens,
- * and a block of counters, and opens nothing itself. The loop's thread alone touches it and everything in it; engine threads reach it through jobs (job.h). */
+/* server.h: what the parts of the server share. The loop's thread alone touches a struct server and everything in it; engine
+ * threads reach it through jobs (job.h). Its entry is server/server.h. */
 #ifndef RUNNEL_SERVER_CORE_SERVER_H
 #define RUNNEL_SERVER_CORE_SERVER_H
 
 #include "base/log.h"
 #include "runnel.h"
+#include "server/core/gauges.h"
 #include "server/core/metrics.h"
 #include "server/limits/admit.h"
 #include "server/limits/guard.h"
 #include "server/limits/monitor.h"
+#include "server/limits/shared.h"
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
-/* Defaults of requests, and bounds; from the option table of `runnel serve`. */
+/* For admin.c: orders to a supervisor go through the block that all share (shared.h). */
+struct admin_options {
+    const struct keys *keys; /* whoever shows one of these may give orders; NULL, or none in it: nobody may */
+    uint32_t n_workers_max;
+    bool (*wake)(void *user); /* the supervisor, which then looks for orders; false: it does not listen now */
+    void *user;
+};
+
+/* From the option table of `runnel serve`: defaults of requests, and who may ask. Limits and API keys are rules (shared.h). */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
     const char *model_path;   /* for /props */
@@ -23,12 +31,12 @@ struct server_options {
     bool has_seed;            /* else each request that does not say gets another seed */
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
-    uint32_t n_context, n_parallel;
-    uint32_t n_requests; /* running or waiting at most */
-    double request_ms;   /* a request that takes longer in all is ended; 0: never */
-    double drain_ms;     /* what runs may take so long once the server is to end */
+    uint32_t n_context, n_parallel; /* this worker's */
+    uint32_t n_choices;             /* "n" of a request at most, whichever worker it reaches */
+    const char
+        *sandbox; /* for /props: "on", or "off: " and why; NULL: off. May change until on_ready returns */
     struct guard_options guard;
-    struct monitor_options monitor;
+    struct admin_options admin;
 };
 
 struct job;
@@ -42,7 +50,11 @@ struct server {
     runnel_model_info info;
     struct loop *loop;
     struct log *log;
-    struct metrics *metrics;
+    struct shared_worker worker; /* this process in the block that all workers share */
+    struct shared_rules rules; /* its latest API keys and limits that were taken over, of this generation: */
+    uint64_t generation;
+    struct shared_counters *metrics; /* of that block */
+    struct gauges gauges;
     struct monitor monitor;
     struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;         /* memory of what lives as long as a request */
@@ -53,24 +65,6 @@ struct server {
     double start_ms;           /* monotonic */
     int64_t created_s;         /* wall clock, for "created" */
 };
-
-struct server_listening {
-    int descriptor;                       /* the caller's */
-    const struct server_options *options; /* sampling may change until the model is open */
-    const struct loop_limits *limits;
-    struct metrics *metrics;
-    struct log *log; /* a line for each request, and for what else happens */
-    /* Called one after the other on a thread of their own, which ends then. The model and the engine are the caller's, to be
-     * closed and stopped after server_run, also if the engine could not be started. */
-    int (*open_model)(void *user, const runnel_model **model, runnel_error *error);
-    int (*start_engine)(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error);
-    void (*on_ready)(void *user, const struct server *server); /* then, on the loop's thread */
-    void *user;
-};
-
-/* Serves until SIGTERM or SIGINT: then no new requests, running ones finish or end at the drain limit. A second
- * signal ends at once. Fails if the model cannot be opened. */
-int server_run(const struct server_listening *listening, runnel_error *error);
 
 /* routes.c: the two callbacks of the loop; user is the struct server. */
 void routes_on_head(struct exchange *exchange, void *user);

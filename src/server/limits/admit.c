@@ -1,9 +1,34 @@
 /* admit.c: who is let in. See admit.h. */
 #include "server/limits/admit.h"
 
-void admit_init(struct admit *admit, uint32_t n_max, uint32_t n_keys)
+#include "server/limits/shared.h"
+
+#include <limits.h>
+
+static struct shared_counters *counters(struct admit *admit)
 {
-    *admit = (struct admit){.n_max = n_max, .n_keys = n_keys};
+    return shared_counters(admit->worker->shared);
+}
+
+void admit_init(struct admit *admit, struct shared_worker *worker, uint32_t n_max, uint32_t n_keys)
+{
+    *admit = (struct admit){.worker = worker, .n_max = n_max, .n_keys = n_keys};
+}
+
+void admit_set_limits(struct admit *admit, uint32_t n_max, uint32_t n_keys)
+{
+    admit->n_max = n_max;
+    admit->n_keys = n_keys;
+}
+
+uint32_t admit_n_requests(const struct admit *admit)
+{
+    return (uint32_t)shared_held(admit->worker->shared);
+}
+
+uint32_t admit_n_of_key(const struct admit *admit, uint32_t key)
+{
+    return (uint32_t)shared_held_by_seat(admit->worker->shared, keys_seat(key));
 }
 
 uint32_t admit_share(const struct admit *admit)
@@ -12,42 +37,72 @@ uint32_t admit_share(const struct admit *admit)
     return admit->n_keys < 2 ? admit->n_max : share ? (uint32_t)share : 1;
 }
 
-/* A key that holds nothing may always take one place, if there is one. */
-static bool is_over_share(const struct admit *admit, uint32_t key, uint32_t n)
+/* Would so many in all, and so many of one key, be too many? A key that holds nothing may always take one place, if there
+ * is one. */
+static enum admit_answer judge(const struct admit *admit, uint64_t n_requests, uint64_t n_of_key)
 {
-    uint64_t held = (uint64_t)admit->n_by_key[key] + n;
-    uint64_t free_after = admit->n_max - admit->n_requests - n;
-    return admit->n_keys > 1 && held > 1 && held > ADMIT_SHARE * free_after;
+    if (n_requests > admit->n_max)
+        return ADMIT_FULL;
+    if (admit->n_keys > 1 && n_of_key > 1 && n_of_key > ADMIT_SHARE * (admit->n_max - n_requests))
+        return ADMIT_OVER_SHARE;
+    return ADMIT_TAKEN;
+}
+
+/* Looks first, then takes and looks again: another worker may have taken what was free. */
+static enum admit_answer try_to_take(struct admit *admit, uint32_t key, uint32_t n)
+{
+    uint64_t n_held = admit_n_requests(admit), n_of_key = admit_n_of_key(admit, key);
+    enum admit_answer answer = judge(admit, n_held + n, n_of_key + n);
+    if (answer)
+        return answer;
+    shared_hold(admit->worker, keys_seat(key), n);
+    answer = judge(admit, admit_n_requests(admit), admit_n_of_key(admit, key));
+    if (answer)
+        admit_give(admit, key, n);
+    return answer;
 }
 
 enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n)
 {
-    if (n > admit->n_max - admit->n_requests) {
-        admit->n_full++;
-        return ADMIT_FULL;
-    }
-    if (is_over_share(admit, key, n)) {
-        admit->n_over_share++;
-        return ADMIT_OVER_SHARE;
-    }
-    admit->n_requests += n;
-    admit->n_by_key[key] += n;
-    return ADMIT_TAKEN;
+    enum admit_answer answer = try_to_take(admit, key, n);
+    if (answer == ADMIT_FULL)
+        shared_add(&counters(admit)->n_full, 1);
+    else if (answer == ADMIT_OVER_SHARE)
+        shared_add(&counters(admit)->n_over_share, 1);
+    else
+        admit->n_taken += n;
+    return answer;
 }
 
 void admit_give(struct admit *admit, uint32_t key, uint32_t n)
 {
-    admit->n_requests -= n;
-    admit->n_by_key[key] -= n;
+    shared_release(admit->worker, keys_seat(key), n);
+}
+
+unsigned admit_n_connections(const struct admit *admit)
+{
+    const struct shared *shared = admit->worker->shared;
+    uint64_t n_own = shared_held_by_worker(shared, admit->worker->number);
+    if (shared_n_workers(shared) < 2)
+        return UINT_MAX;
+    for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
+        if (shared_state(shared, i) == SHARED_READY && shared_held_by_worker(shared, i) < n_own)
+            return 0;
+    return 1;
 }
 
 void admit_timed_out(struct admit *admit)
 {
-    admit->n_timeouts++;
+    shared_add(&counters(admit)->n_timeouts, 1);
     admit->n_timeouts_in_a_row++;
 }
 
 void admit_answered(struct admit *admit)
 {
     admit->n_timeouts_in_a_row = 0;
+}
+
+void admit_too_slow(struct admit *admit)
+{
+    shared_add(&counters(admit)->n_slow, 1);
 }

@@ -1,5 +1,7 @@
-/* breaker.c: see breaker.h. Plain numbers, no clock, nothing allocated. */
+/* breaker.c: see breaker.h. No clock, nothing allocated. */
 #include "server/limits/breaker.h"
+
+#include "server/limits/shared.h"
 
 #include <math.h>
 
@@ -7,9 +9,16 @@ enum { PROBE_WAIT_MAX = 8 /* times the first wait */ };
 
 static const double margin_percent = 5;
 
-void breaker_init(struct breaker *breaker, const struct breaker_limits *limits)
+void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
+                  struct shared_counters *counters)
 {
-    *breaker = (struct breaker){.limits = *limits, .memory_mark = 100, .memory_margin = margin_percent};
+    *breaker = (struct breaker){
+        .limits = *limits,
+        .memory_mark = 100,
+        .memory_margin = margin_percent,
+        .ready_percent = -1,
+        .counters = counters,
+    };
 }
 
 enum breaker_level breaker_level(const struct breaker *breaker)
@@ -36,13 +45,26 @@ static void step(struct breaker *breaker, double now_ms)
 
 /* Memory -------------------------------------------------------------------------------------------------- */
 
-void breaker_ready(struct breaker *breaker, double memory_percent)
+static void set_mark(struct breaker *breaker)
 {
-    double base = fmin(memory_percent, 100);
+    double base = breaker->ready_percent;
     breaker->memory_mark = breaker->limits.memory_percent;
     if (base > breaker->memory_mark - margin_percent)
         breaker->memory_mark = fmax(breaker->memory_mark, (base + 100) / 2);
     breaker->memory_margin = fmin(margin_percent, (breaker->memory_mark - base) / 2);
+}
+
+void breaker_ready(struct breaker *breaker, double memory_percent)
+{
+    breaker->ready_percent = fmin(memory_percent, 100);
+    set_mark(breaker);
+}
+
+void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits)
+{
+    breaker->limits = *limits;
+    if (breaker->ready_percent >= 0)
+        set_mark(breaker);
 }
 
 void breaker_see_memory(struct breaker *breaker, double memory_percent, double now_ms)
@@ -61,7 +83,7 @@ void breaker_see_memory(struct breaker *breaker, double memory_percent, double n
         level = BREAKER_DEGRADED;
     if (level == breaker->by_memory)
         return;
-    breaker->n_opened_by_memory += breaker->by_memory == BREAKER_CLOSED;
+    shared_add(&breaker->counters->n_opened_by_memory, breaker->by_memory == BREAKER_CLOSED);
     breaker->by_memory = level;
     step(breaker, now_ms);
 }
@@ -93,8 +115,8 @@ struct breaker_verdict breaker_admit(struct breaker *breaker, double now_ms)
         verdict.level = verdict.level == BREAKER_REFUSING ? BREAKER_DEGRADED : BREAKER_CLOSED;
         verdict.is_probe = breaker->probing = true;
     }
-    breaker->n_refused += verdict.level == BREAKER_REFUSING;
-    breaker->n_degraded += verdict.level == BREAKER_DEGRADED;
+    shared_add(&breaker->counters->n_refused, verdict.level == BREAKER_REFUSING);
+    shared_add(&breaker->counters->n_degraded, verdict.level == BREAKER_DEGRADED);
     return verdict;
 }
 
@@ -128,7 +150,7 @@ void breaker_end(struct breaker *breaker, const struct breaker_verdict *verdict,
     if (outcome != BREAKER_TIMED_OUT || !breaker->limits.n_timeouts ||
         ++breaker->n_timeouts < breaker->limits.n_timeouts || breaker->by_timeouts == BREAKER_REFUSING)
         return;
-    breaker->n_opened_by_timeouts += breaker->by_timeouts == BREAKER_CLOSED;
+    shared_add(&breaker->counters->n_opened_by_timeouts, breaker->by_timeouts == BREAKER_CLOSED);
     breaker->by_timeouts = breaker->by_timeouts == BREAKER_CLOSED ? BREAKER_DEGRADED : BREAKER_REFUSING;
     step(breaker, now_ms);
 }

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct shared_counters;
+
 enum breaker_level { BREAKER_CLOSED = 0, BREAKER_DEGRADED = 1, BREAKER_REFUSING = 2 };
 
 enum breaker_outcome {
@@ -35,15 +37,22 @@ struct breaker_limits {
 struct breaker {
     struct breaker_limits limits;
     double memory_mark, memory_margin; /* percent; it closes below mark - margin */
+    double ready_percent;              /* memory used when the server was ready; negative: it is not */
     enum breaker_level by_memory, by_timeouts;
     unsigned n_timeouts; /* in a row, of this epoch */
     uint64_t epoch;      /* steps so far */
     bool probing;        /* a probe is on its way */
     double probe_at_ms, probe_wait_ms;
-    uint64_t n_opened_by_memory, n_opened_by_timeouts, n_refused, n_degraded; /* since the start */
+    struct shared_counters
+        *counters; /* how often it opened, refused, degraded: of all workers, since the start */
 };
 
-void breaker_init(struct breaker *breaker, const struct breaker_limits *limits);
+/* counters live as long. */
+void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
+                  struct shared_counters *counters);
+
+/* Other limits from now on; it stays as open as it is. */
+void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits);
 
 /* The server is ready, with so much of its memory used: from now on memory counts. */
 void breaker_ready(struct breaker *breaker, double memory_percent);

@@ -230,12 +230,18 @@ bool guard_shows_key(const struct exchange *exchange)
     return n_values > 1 || n_keys > 1 || key.len || (value.len && !is_word(value, "Bearer"));
 }
 
-bool guard_has_key(const struct guard_options *options, struct exchange *exchange)
+bool guard_shows_one_of(const struct keys *keys, const struct exchange *exchange)
 {
-    if (!keys_count(options->keys))
+    struct exchange_text key = find_key(exchange);
+    return key.len && keys_find(keys, key.bytes, key.len);
+}
+
+bool guard_has_key(const struct keys *keys, struct exchange *exchange)
+{
+    if (!keys_count(keys))
         return true;
     struct exchange_text key = find_key(exchange);
-    uint32_t id = key.len ? keys_find(options->keys, key.bytes, key.len) : 0;
+    uint32_t id = key.len ? keys_find(keys, key.bytes, key.len) : 0;
     exchange_set_key(exchange, id);
     return id > 0;
 }

@@ -14,9 +14,8 @@ enum { GUARD_ORIGIN_BYTES_MAX = 255 };
 
 /* Entries of the lists are lists again: "a,b". */
 struct guard_options {
-    const struct keys *keys; /* NULL, or none in it: anybody may ask */
-    bool is_loopback;        /* listens on a loopback address only: then Host must be a name that is known */
-    const char *host;        /* --host, one of those names */
+    bool is_loopback; /* listens on a loopback address only: then Host must be a name that is known */
+    const char *host; /* --host, one of those names */
     const char *const *allowed_hosts; /* more of them; given, the rule holds wherever the server listens */
     size_t n_allowed_hosts;
     const char *const *cors_origins; /* "http://app.example", or "*" */
@@ -46,7 +45,10 @@ int guard_admit(const struct guard_options *options, struct exchange *exchange);
 /* Does the client show a key, or what is meant as one? */
 bool guard_shows_key(const struct exchange *exchange);
 
-/* Finds the client's key and notes its id in the exchange. False: a key is needed, and there is none or a wrong one. */
-bool guard_has_key(const struct guard_options *options, struct exchange *exchange);
+/* Is the key that the client shows one of these? */
+bool guard_shows_one_of(const struct keys *keys, const struct exchange *exchange);
+
+/* Finds the client's key and notes its id in the exchange. Without keys anybody may ask. False: a key is needed, and there is none or a wrong one. */
+bool guard_has_key(const struct keys *keys, struct exchange *exchange);
 
 #endif

@@ -1,8 +1,6 @@
 /* keys.c: the API keys of a server. See keys.h. */
 #include "server/limits/keys.h"
 
-#include "server/limits/admit.h"
-
 #include <errno.h>
 #include <nettle/memops.h>
 #include <nettle/sha2.h>
@@ -12,10 +10,8 @@
 
 enum { FILE_BYTES_MAX = 1 << 17 };
 
-struct keys {
-    uint32_t n;
-    uint8_t digests[ADMIT_KEYS_MAX][SHA256_DIGEST_SIZE];
-};
+_Static_assert((int)KEY_DIGEST_BYTES == SHA256_DIGEST_SIZE, "a digest is a SHA-256");
+_Static_assert((int)KEYS_MAX < (int)KEYS_STRIDE, "an id holds a seat");
 
 static void digest(const char *bytes, size_t len, uint8_t out[SHA256_DIGEST_SIZE])
 {
@@ -30,9 +26,14 @@ uint32_t keys_find(const struct keys *keys, const char *bytes, size_t len)
     uint8_t shown[SHA256_DIGEST_SIZE];
     uint32_t id = 0;
     digest(bytes, len, shown);
-    for (uint32_t i = 0; i < keys->n; i++) /* all of them, whichever it is */
-        id |= (uint32_t)memeql_sec(keys->digests[i], shown, sizeof shown) * (i + 1);
+    for (uint32_t i = 0; i < keys->n_seats; i++) /* all of them, whichever it is; a free seat has the id 0 */
+        id |= (uint32_t)memeql_sec(keys->digests[i], shown, sizeof shown) * keys->ids[i];
     return id;
+}
+
+uint32_t keys_seat(uint32_t id)
+{
+    return id % KEYS_STRIDE;
 }
 
 uint32_t keys_count(const struct keys *keys)
@@ -53,9 +54,11 @@ static int add(struct keys *keys, const char *bytes, size_t len, const char *whe
                          where, KEY_BYTES_MAX, len);
     if (keys_find(keys, bytes, len))
         return RUNNEL_OK; /* given twice */
-    if (keys->n == ADMIT_KEYS_MAX)
-        return error_set(error, RUNNEL_EINVAL, "%s: expected at most %d keys", where, ADMIT_KEYS_MAX);
-    digest(bytes, len, keys->digests[keys->n++]);
+    if (keys->n == KEYS_MAX)
+        return error_set(error, RUNNEL_EINVAL, "%s: expected at most %d keys", where, KEYS_MAX);
+    digest(bytes, len, keys->digests[keys->n]);
+    keys->ids[keys->n] = keys->n + 1;
+    keys->n_seats = ++keys->n;
     return RUNNEL_OK;
 }
 
@@ -159,4 +162,53 @@ int keys_create(const char *const *lists, size_t n_lists, const char *path, stru
 void keys_free(struct keys *keys)
 {
     free(keys);
+}
+
+/* Generations -------------------------------------------------------------------------------------------- */
+
+/* The seat of a digest, 0 if it has none. No client waits for this: the time may tell. */
+static uint32_t find_seat(const struct keys *keys, const uint8_t digest[KEY_DIGEST_BYTES])
+{
+    for (uint32_t i = 0; i < keys->n_seats; i++)
+        if (keys->ids[i] && !memcmp(keys->digests[i], digest, KEY_DIGEST_BYTES))
+            return i + 1;
+    return 0;
+}
+
+static void put(struct keys *keys, uint32_t seat, uint32_t id, const uint8_t digest[KEY_DIGEST_BYTES])
+{
+    keys->ids[seat - 1] = id;
+    memcpy(keys->digests[seat - 1], digest, KEY_DIGEST_BYTES);
+    keys->n++;
+    if (seat > keys->n_seats)
+        keys->n_seats = seat;
+}
+
+/* The first seat that is free in both, or at least in these: requests of a key that is gone may still run. */
+static uint32_t free_seat(const struct keys *keys, const struct keys *before)
+{
+    uint32_t free_here = 0;
+    for (uint32_t i = 0; i < KEYS_MAX; i++) {
+        if (!keys->ids[i] && !before->ids[i])
+            return i + 1;
+        if (!keys->ids[i] && !free_here)
+            free_here = i + 1;
+    }
+    return free_here;
+}
+
+void keys_carry_over(struct keys *keys, const struct keys *before, uint64_t generation)
+{
+    const struct keys read = *keys;
+    *keys = (struct keys){0};
+    for (uint32_t i = 0; i < read.n_seats; i++) {
+        uint32_t seat = read.ids[i] ? find_seat(before, read.digests[i]) : 0;
+        if (seat)
+            put(keys, seat, before->ids[seat - 1], read.digests[i]);
+    }
+    for (uint32_t i = 0; i < read.n_seats; i++)
+        if (read.ids[i] && !find_seat(before, read.digests[i])) {
+            uint32_t seat = free_seat(keys, before);
+            put(keys, seat, (uint32_t)(generation - 1) * KEYS_STRIDE + seat, read.digests[i]);
+        }
 }

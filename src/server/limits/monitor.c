@@ -2,6 +2,7 @@
 #include "server/limits/monitor.h"
 
 #include "base/clock.h"
+#include "server/limits/shared.h"
 
 #include <event2/event.h>
 #include <malloc.h>
@@ -44,9 +45,14 @@ static void tell_level(struct monitor *monitor)
 
 /* Watching ------------------------------------------------------------------------------------------------ */
 
+void monitor_read_memory(struct monitor *monitor)
+{
+    monitor->memory = memory_read(&monitor->memory_files, monitor->options->memory_limit_bytes);
+}
+
 static void watch_memory(struct monitor *monitor, double now_ms)
 {
-    monitor->memory = memory_read(monitor->options->memory_limit_bytes);
+    monitor_read_memory(monitor);
     if (!monitor->ready_bytes)
         return;
     breaker_see_memory(&monitor->breaker, monitor->memory.percent, now_ms);
@@ -85,17 +91,26 @@ static void on_second(evutil_socket_t descriptor, short what, void *user)
     tell_level(monitor);
 }
 
-int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
-                  struct log *log, runnel_error *error)
+int monitor_start(struct monitor *monitor, const struct monitor_options *options,
+                  struct shared_counters *counters, struct event_base *base, struct log *log,
+                  runnel_error *error)
 {
     static const struct timeval second = {.tv_sec = 1};
     *monitor = (struct monitor){.options = options, .log = log, .step_ms = clock_ms()};
-    breaker_init(&monitor->breaker, &options->breaker);
-    monitor->memory = memory_read(options->memory_limit_bytes);
+    breaker_init(&monitor->breaker, &options->breaker, counters);
+    memory_open(&monitor->memory_files);
+    descriptors_open(&monitor->descriptors);
+    monitor->is_open = true;
+    monitor_read_memory(monitor);
     monitor->timer = event_new(base, -1, EV_PERSIST, on_second, monitor);
     if (!monitor->timer || event_add(monitor->timer, &second))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a timer");
     return RUNNEL_OK;
+}
+
+void monitor_set_options(struct monitor *monitor)
+{
+    breaker_set_limits(&monitor->breaker, &monitor->options->breaker);
 }
 
 void monitor_stop(struct monitor *monitor)
@@ -103,6 +118,11 @@ void monitor_stop(struct monitor *monitor)
     if (monitor->timer)
         event_free(monitor->timer);
     monitor->timer = NULL;
+    if (monitor->is_open) {
+        descriptors_close(&monitor->descriptors);
+        memory_close(&monitor->memory_files);
+    }
+    monitor->is_open = false;
 }
 
 /* The mark was raised, as so much is used before the first request: says past what answers become shorter. */
@@ -129,8 +149,11 @@ static void tell_raised_mark(const struct monitor *monitor)
 
 void monitor_ready(struct monitor *monitor, runnel_engine *engine)
 {
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(engine, &stats);
     monitor->engine = engine;
-    monitor->memory = memory_read(monitor->options->memory_limit_bytes);
+    monitor_read_memory(monitor);
+    memory_expect(&monitor->memory, stats.n_kv_bytes_to_touch); /* it will not be growth */
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
     breaker_ready(&monitor->breaker, monitor->memory.percent);
@@ -175,6 +198,6 @@ void monitor_add_headers(const struct monitor *monitor, struct exchange *exchang
 bool monitor_refuses(struct monitor *monitor)
 {
     bool refuses = breaker_would_refuse(&monitor->breaker, clock_ms());
-    monitor->breaker.n_refused += refuses;
+    shared_add(&monitor->breaker.counters->n_refused, refuses);
     return refuses;
 }

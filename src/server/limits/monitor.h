@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "runnel.h"
 #include "server/limits/breaker.h"
+#include "server/limits/descriptors.h"
 #include "server/limits/memory.h"
 #include "server/net/exchange.h"
 
@@ -29,6 +30,9 @@ struct monitor {
     struct event *timer;
     struct breaker breaker;
     enum breaker_level told; /* in the log */
+    bool is_open;            /* this and what the next two have: from monitor_start to monitor_stop */
+    struct memory_files memory_files;
+    struct descriptors descriptors;
     struct memory_reading memory;
     uint64_t ready_bytes; /* resident when the server was ready; 0: it is not */
     uint64_t n_steps;     /* of the engine, when it was last seen to get on, */
@@ -36,10 +40,17 @@ struct monitor {
     bool wedged;
 };
 
-/* Watches until monitor_stop. options live as long. Uses base until then. */
-int monitor_start(struct monitor *monitor, const struct monitor_options *options, struct event_base *base,
-                  struct log *log, runnel_error *error);
+/* Opens all that it will read, and watches until monitor_stop. options live as long, and may change: monitor_set_options. Uses
+ * base until then. */
+int monitor_start(struct monitor *monitor, const struct monitor_options *options,
+                  struct shared_counters *counters, struct event_base *base, struct log *log,
+                  runnel_error *error);
+/* What options point to has changed. */
+void monitor_set_options(struct monitor *monitor);
 void monitor_stop(struct monitor *monitor); /* also if it was not started */
+
+/* Reads how much memory is used once more, as it does every second. */
+void monitor_read_memory(struct monitor *monitor);
 
 /* The model is loaded and the engine runs: what grows from now on counts. */
 void monitor_ready(struct monitor *monitor, runnel_engine *engine);

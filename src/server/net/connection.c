@@ -29,7 +29,8 @@ static void set_state(struct connection *connection, enum connection_state state
     if (state == CONNECTION_HEAD) {
         http_head_start(&connection->head);
         connection->head_began = false;
-        loop_arm(&connection->timer, limits->keep_alive_ms);
+        loop_arm(&connection->timer,
+                 connection->loop->retiring ? limits->retire_idle_ms : limits->keep_alive_ms);
     } else if (state == CONNECTION_BODY) {
         loop_arm(&connection->timer, limits->body_ms);
     } else if (state == CONNECTION_LINGER) {
@@ -605,4 +606,12 @@ void connection_drain(struct connection *connection)
         set_state(connection, CONNECTION_CLOSE);
     }
     connection_work(connection);
+}
+
+void connection_retire(struct connection *connection)
+{
+    const struct loop_limits *limits = &connection->loop->limits;
+    if (connection->state == CONNECTION_HEAD && !connection->head_began &&
+        limits->retire_idle_ms < limits->keep_alive_ms)
+        loop_arm(&connection->timer, limits->retire_idle_ms);
 }

@@ -94,8 +94,9 @@ struct exchange {
     void (*on_gone)(struct exchange *exchange, void *user);
     void *gone_user;
     bool handed_over, streaming, chunked, comments, close_after;
-    bool cut;     /* its client reads too slowly: its stream ended early, or its answer was given up */
-    bool written; /* the system has taken all of its answer */
+    bool told_to_keep; /* its client was told that the connection stays open */
+    bool cut;          /* its client reads too slowly: its stream ended early, or its answer was given up */
+    bool written;      /* the system has taken all of its answer */
     uint64_t
         end_at; /* once it has ended: the connection's n_written when all of its answer will be with the system */
     max_align_t note[]; /* the routes' */
@@ -106,7 +107,8 @@ struct loop {
     struct loop_handlers handlers;
     struct event_base *base;
     struct event listener, listener_pause, mailbox_event, drain_timer;
-    bool listening, draining;
+    bool listening, draining, retiring;
+    bool has_yielded; /* others had their moment, and a client still waits */
     int reserve; /* a descriptor to give up when there are no others, so that a client can be told */
     struct connection *connections;
     struct exchange *exchanges;
@@ -137,6 +139,7 @@ void connection_say_overloaded(
     struct connection *connection);                    /* the same on a connection; to be dropped then */
 bool connection_close_longest_idle(struct loop *loop); /* false: none is idle */
 void connection_drain(struct connection *connection);  /* not from callbacks */
+void connection_retire(struct connection *connection); /* waits for one more request, and not long */
 void connection_drop(struct connection *connection);   /* at once; not from exchange.c */
 void connection_flush(struct connection *connection);  /* writes what can be written */
 void connection_wake(struct connection *connection);   /* flushes, and has the loop do the rest */

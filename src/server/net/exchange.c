@@ -301,12 +301,14 @@ static bool may_keep(const struct exchange *exchange)
 {
     bool body_is_read = exchange->handed_over || exchange->head.framing == HTTP_BODY_ABSENT ||
                         (exchange->head.framing == HTTP_BODY_LENGTH && !exchange->head.content_length);
-    return exchange->head.keep_alive && !exchange->close_after && !exchange->loop->draining && body_is_read;
+    bool goes_on = !exchange->loop->draining && (!exchange->loop->retiring || exchange->told_to_keep);
+    return exchange->head.keep_alive && !exchange->close_after && goes_on && body_is_read;
 }
 
-static const char *choose_connection_header(const struct exchange *exchange)
+static const char *choose_connection_header(struct exchange *exchange)
 {
-    if (!may_keep(exchange))
+    exchange->told_to_keep = may_keep(exchange);
+    if (!exchange->told_to_keep)
         return "Connection: close\r\n";
     return exchange->head.minor_version ? "" : "Connection: keep-alive\r\n";
 }

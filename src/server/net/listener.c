@@ -2,7 +2,8 @@
  *
  * Without a free descriptor a client is accepted with the one kept in reserve, and the longest idle connection makes room
  * for it. If none is idle, the client is told to come back, and accepting rests for a moment: the listening socket stays
- * readable, so that without the rest the loop would do nothing else. The loop's thread only. */
+ * readable, so that without the rest the loop would do nothing else. A process that shares the listener with others which
+ * have less to do rests as well, once for each client: whoever still waits then is let in. The loop's thread only. */
 #include "server/net/connection.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100 };
+enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100, YIELD_MS = 5 };
 
 void listener_start(struct loop *loop)
 {
@@ -33,6 +34,22 @@ void listener_pause_event(evutil_socket_t descriptor, short what, void *user)
 static int accept_one(struct loop *loop)
 {
     return accept4(event_get_fd(&loop->listener), NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+static void rest(struct loop *loop, double ms)
+{
+    event_del(&loop->listener);
+    loop_arm(&loop->listener_pause, ms);
+}
+
+/* How many may be accepted in this turn. */
+static unsigned quota(struct loop *loop)
+{
+    unsigned n =
+        loop->handlers.n_to_accept ? loop->handlers.n_to_accept(loop->handlers.user) : ACCEPT_AT_ONCE;
+    if (!n && loop->has_yielded)
+        n = 1;
+    return n < ACCEPT_AT_ONCE ? n : ACCEPT_AT_ONCE;
 }
 
 static void welcome(struct loop *loop, int descriptor)
@@ -69,8 +86,7 @@ static bool handle_shortage(struct loop *loop)
     take_reserve(loop);
     if (nobody_waits || has_made_room)
         return has_made_room;
-    event_del(&loop->listener);
-    loop_arm(&loop->listener_pause, PAUSE_MS);
+    rest(loop, PAUSE_MS);
     return false;
 }
 
@@ -79,7 +95,11 @@ void listener_event(evutil_socket_t listener, short what, void *user)
     struct loop *loop = user;
     (void)listener;
     (void)what;
-    for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+    unsigned n = quota(loop);
+    loop->has_yielded = !n;
+    if (!n)
+        rest(loop, YIELD_MS);
+    for (unsigned i = 0; i < n; i++) {
         int descriptor = accept_one(loop); /* first: an idle connection ends only for somebody who has come */
         bool full = descriptor >= 0 && loop->stats.n_connections >= loop->limits.n_connections &&
                     !connection_close_longest_idle(loop);

@@ -31,6 +31,7 @@ const struct loop_limits loop_default_limits = {
     .answer_bytes_per_s = 16384,
     .linger_ms = 1000,
     .comment_ms = 15000,
+    .retire_idle_ms = 2000,
 };
 
 /* Starts the timer anew. */
@@ -222,23 +223,32 @@ bool loop_is_draining(const struct loop *loop)
     return loop->draining;
 }
 
-/* Does it keep a drained loop from ending? Not if it only waits, or if all is written. */
+/* Does it keep a drained loop from ending? Not if it only waits, but for its last request, or if all is written. */
 static bool is_busy(const struct connection *connection)
 {
     if (connection->state == CONNECTION_HEAD)
-        return connection->head_began;
+        return connection->head_began || !connection->loop->draining;
     return connection->state != CONNECTION_LINGER;
 }
 
 /* Called whenever something has ended. */
 void loop_check_drained(struct loop *loop)
 {
-    if (!loop->draining || loop->stats.n_exchanges)
+    if (!(loop->draining || loop->retiring) || loop->stats.n_exchanges)
         return;
     for (const struct connection *connection = loop->connections; connection; connection = connection->next)
         if (is_busy(connection))
             return;
     loop_stop(loop);
+}
+
+void loop_set_limits(struct loop *loop, const struct loop_limits *limits)
+{
+    struct loop_limits now = *limits;
+    now.http = loop->limits.http; /* buffers were made for the longest head */
+    now.http.body_bytes = limits->http.body_bytes;
+    now.accepts_while_drained = loop->limits.accepts_while_drained;
+    loop->limits = now;
 }
 
 void loop_drain(struct loop *loop, double deadline_ms)
@@ -250,6 +260,17 @@ void loop_drain(struct loop *loop, double deadline_ms)
         next = connection->next;
         connection_drain(connection);
     }
+    loop_arm(&loop->drain_timer, deadline_ms);
+    loop_check_drained(loop);
+}
+
+void loop_retire(struct loop *loop, double deadline_ms)
+{
+    loop->retiring = true;
+    if (loop->listening)
+        listener_stop(loop);
+    for (struct connection *connection = loop->connections; connection; connection = connection->next)
+        connection_retire(connection);
     loop_arm(&loop->drain_timer, deadline_ms);
     loop_check_drained(loop);
 }

@@ -29,18 +29,22 @@ struct loop_limits {
     double write_stall_ms;     /* the client reads nothing for so long: closed */
     /* From a whole answer it has to read so much, after write_stall_ms: what comes this fast is never too slow. */
     uint32_t answer_bytes_per_s;
-    double linger_ms;  /* after a refusal, what is still being sent is read so that the answer arrives */
-    double comment_ms; /* a comment line in an event stream in which nothing came for so long */
+    double linger_ms;      /* after a refusal, what is still being sent is read so that the answer arrives */
+    double comment_ms;     /* a comment line in an event stream in which nothing came for so long */
+    double retire_idle_ms; /* for loop_retire: how long a connection waits for one more request */
     bool accepts_while_drained; /* new requests are taken, for the routes to answer 503; else they stay in the
                                  * listening queue, for another process */
 };
 
 /* Those of reliability: 8 KiB target, 32 KiB and 100 headers, 2 MiB body, 64 MiB of bodies, 256 KiB output; 10 s for a head, 30 s and
  * 16 KiB/s for a body, 60 s idle, 30 s without reading, 16 KiB/s for a whole answer that is read, 1 s of lingering,
- * a comment after 15 s; 4096 connections. */
+ * a comment after 15 s; 4096 connections; 2 s for one more request. */
 extern const struct loop_limits loop_default_limits;
 
 struct loop_handlers {
+    /* Of several processes that accept from the same listener: how many connections this one may accept before it does
+     * anything else; 0: another one has less to do, and gets a moment. NULL: as many as come. */
+    unsigned (*n_to_accept)(void *user);
     /* A head has come, its body perhaps not. May answer with exchange_respond, and the body is not read; must keep
      * nothing otherwise. May be NULL. */
     void (*on_head)(struct exchange *exchange, void *user);
@@ -59,6 +63,9 @@ struct loop_handlers {
 /* Makes a loop without a listener. From now on the process ignores SIGPIPE. */
 int loop_create(const struct loop_limits *limits, const struct loop_handlers *handlers, struct loop **loop,
                 runnel_error *error);
+
+/* Other limits from now on; those of heads, and whether it accepts while it drains, stay as they were. */
+void loop_set_limits(struct loop *loop, const struct loop_limits *limits);
 
 /* Closes all connections (on_gone is called for exchanges that are not answered) and frees the loop. Exchanges that
  * were not ended in on_gone are freed with it. No message may be posted any more; those not delivered are dropped. */
@@ -81,6 +88,12 @@ void loop_write_rest(struct loop *loop, double ms);
  * exchanges finish. When none is left, or after deadline_ms, loop_run returns. */
 void loop_drain(struct loop *loop, double deadline_ms);
 bool loop_is_draining(const struct loop *loop);
+
+/* Another process accepts from the listener: nothing more is accepted here, even with accepts_while_drained. Connections that are
+ * open are served on, and each is closed with its next answer, or after retire_idle_ms without a request: no client that
+ * was told that it may send another one finds its connection closed. When none is left, or after deadline_ms, loop_run returns.
+ * loop_drain may follow. */
+void loop_retire(struct loop *loop, double deadline_ms);
 
 struct loop_stats {
     uint64_t n_accepted, n_requests, n_refusals; /* since the start, as all of: */

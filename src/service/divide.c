@@ -1,0 +1,17 @@
+/* divide.c: see divide.h. */
+#include "service/divide.h"
+
+static uint32_t part_of(uint32_t whole, uint32_t rank, uint32_t n_workers)
+{
+    uint32_t part = whole / n_workers + (rank < whole % n_workers);
+    return part ? part : 1;
+}
+
+struct divide_amounts divide_among(const struct divide_amounts *whole, uint32_t rank, uint32_t n_workers)
+{
+    return (struct divide_amounts){
+        .n_threads = part_of(whole->n_threads, rank, n_workers),
+        .n_parallel = part_of(whole->n_parallel, rank, n_workers),
+        .n_kv_bytes = whole->n_kv_bytes / n_workers,
+    };
+}

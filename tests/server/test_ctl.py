@@ -1,0 +1,124 @@
+"""Orders to a server that runs: `runnel ctl`, and the admin's routes under it."""
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL
+from test_workers import Load, wait_until
+
+
+def ctl(*arguments, timeout=BY_THEN, env=None):
+    return subprocess.run([RUNNEL, "ctl", *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=env)
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "admin"
+    path.write_text("# the admin's\nmaster\n")
+    return path
+
+
+class Admin:
+    """`runnel ctl` for one server."""
+
+    def __init__(self, serving, key_file):
+        self.flags = ["--url", f"http://127.0.0.1:{serving.port}/", "--admin-key-file", key_file]
+
+    def __call__(self, *order):
+        return ctl(*order, *self.flags)
+
+    def done(self, *order):
+        ended = self(*order)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+
+def test_more_and_fewer_workers_under_load(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--parallel", "16", "--max-wait-s", "0", kv_mib=64)
+    admin = Admin(serving, key_file)
+    first = serving.worker
+    load = Load(serving, 8)
+    assert admin.done("workers", 3) == "3 workers of Tiny random model ready\n"
+    wait_until(lambda: first not in serving.workers())
+    assert len(serving.workers()) == 3
+    assert admin.done("workers", 1) == "1 worker of Tiny random model ready\n"
+    wait_until(lambda: len(serving.workers()) == 1)
+    load.stop()
+    assert "1 worker wanted, 1 ready, 0 starting, 0 draining" in admin.done("status")
+
+
+def test_reload(serve, tiny, key_file, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    serving = serve(str(path), "--admin-key-file", str(key_file))
+    admin = Admin(serving, key_file)
+    workers = serving.workers()
+    assert "the model is the same" in admin.done("reload")
+    assert serving.workers() == workers
+    path.write_bytes(path.read_bytes()[:1000])
+    ended = admin("reload")
+    assert ended.returncode == 1 and "given up" in ended.stderr, ended.stderr
+    assert serving.workers() == workers and serving.complete("a", 3)
+    path.write_bytes(Path(tiny()).read_bytes())
+    assert f"{N_WORKERS} worker{'s' * (N_WORKERS > 1)} of Tiny random model ready" in admin.done("reload")
+    wait_until(lambda: not set(workers) & set(serving.workers()))
+    assert serving.complete("a", 3)
+
+
+def test_orders_that_are_refused(serve, tiny, key_file, tmp_path):
+    serving = serve(tiny(), "--admin-key-file", str(key_file), "--api-key", "client")
+    admin = Admin(serving, key_file)
+    assert "expected" in admin("workers", 1000).stderr
+    other = tmp_path / "other"
+    other.write_text("client\n")
+    ended = Admin(serving, other)("status")
+    assert ended.returncode == 1 and "401" in ended.stderr
+    for wrong in (["workers"], ["workers", "0"], ["workers", "many"], ["status", "3"], ["dance"]):
+        assert admin(*wrong).returncode == 2
+    assert ctl("status").returncode == 2  # without a key
+    assert ctl("status", "--url", "http://127.0.0.1:1", "--admin-key-file", key_file).returncode == 1
+
+
+def test_keys_by_option_and_environment(serve, tiny):
+    serving = serve(tiny(), env={"RUNNEL_ADMIN_KEY": "one,two"})
+    url = ["--url", f"http://127.0.0.1:{serving.port}"]
+    assert "1 ready" in ctl("status", *url, "--admin-key", "two").stdout
+    assert "1 ready" in ctl("status", *url, env={**os.environ, "RUNNEL_ADMIN_KEY": "one"}).stdout
+    for wrong in ("one,two", "three", "a\nb", ""):
+        assert ctl("status", *url, "--admin-key", wrong).returncode == 1, wrong
+    assert not any("one" in title for title in serving.family().values())
+
+
+def test_routes(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key", "client")
+    for key, status in ((None, 401), ("client", 401), ("master", 200)):
+        serving.key = key
+        assert serving.get("/admin/status")[0] == status
+    assert serving.get("/v1/models")[0] == 401  # the admin's key is not a client's
+    for body in ({}, {"workers": 0}, {"workers": 16}, {"workers": 1.5}, {"workers": "2"}, {"workers": 2, "a": 1}, [], 3):
+        assert serving.post("/admin/workers", body)[0] == 400, body
+    assert serving.get("/admin/workers")[0] == 405
+    _, _, state = serving.get("/admin/status")
+    assert state["workers"] == {"wanted": 1, "ready": 1, "starting": 0, "draining": 0} and state["failed"] is False
+    status, _, state = serving.post("/admin/workers", {"workers": 2})
+    assert status == 200 and state["order"] == 1
+    wait_until(lambda: serving.get("/admin/status")[2]["answered"] == 1)
+    assert len(serving.workers()) >= 2
+
+
+def test_without_an_admin_there_are_no_orders(serve, tiny, key_file):
+    serving = serve(tiny())
+    assert serving.get("/admin/status")[0] == 404
+    ended = Admin(serving, key_file)("status")
+    assert ended.returncode == 1 and "--admin-key-file" in ended.stderr
+
+
+def test_a_worker_has_its_share_of_requests(serve, tiny, key_file):
+    """--limit-max-requests: its successor is there before it goes, and nobody notices."""
+    serving = serve(tiny(), "--limit-max-requests", "50", "--parallel", "16", "--max-wait-s", "0", kv_mib=64)
+    seen = set()
+    load = Load(serving, 4)
+    wait_until(lambda: seen.update(serving.workers()) or len(seen) >= 3)
+    load.stop()
+    assert not any("signal" in line for line in serving.lines), serving.lines

@@ -1,0 +1,328 @@
+"""The processes of a server: who lives, and what clients notice when one of them dies: nothing, if it is not theirs.
+
+Each test says how many workers there are."""
+import itertools
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from serving import BY_THEN, ONE_WORKER, title_of
+
+LONG = ("--ctx", "65536", "--max-wait-s", "0")
+
+
+def wait_until(condition, timeout=BY_THEN):
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return value
+
+
+def keeper_of(serving):
+    """The process that has the model, once there is only one."""
+    def find():
+        found = [pid for pid, title in serving.family().items() if title == "runnel: keeper"]
+        return found[0] if len(found) == 1 else None
+    return wait_until(find)
+
+
+def inode_of(port):
+    """Of the server's end of the connection from this port."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2].endswith(f":{port:04X}") and int(fields[9]):
+            return int(fields[9])
+    raise AssertionError(f"no connection from port {port}")
+
+
+def worker_of(serving, stream):
+    """The process that has accepted a stream."""
+    inode = inode_of(stream.socket.getsockname()[1])
+    for pid in serving.workers():
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{inode}]":
+                    return pid
+            except FileNotFoundError:
+                continue
+    raise AssertionError("nobody has accepted it")
+
+
+def begin_streams(serving, n, n_tokens):
+    """Streams that have begun: (stream, its events)."""
+    found = []
+    for i in range(n):
+        stream = serving.stream(f"once {i}", n_tokens)
+        assert stream.read_head() == 200
+        events = stream.events()
+        next(events)
+        found.append((stream, events))
+    return found
+
+
+def streams_of_both(serving, n_tokens):
+    """{pid: its streams}, at least one of each of two workers: whoever is quicker accepts."""
+    by_worker = {pid: [] for pid in serving.workers()}
+    for _ in range(200):
+        if all(by_worker.values()):
+            return by_worker
+        (pair,) = begin_streams(serving, 1, n_tokens)
+        by_worker[worker_of(serving, pair[0])].append(pair)
+    raise AssertionError("one worker gets everything")
+
+
+def assert_cut(streams):
+    """A stream that was cut must not look complete."""
+    for _, events in streams:
+        try:
+            assert "[DONE]" not in list(events)
+        except ConnectionResetError:
+            pass
+
+
+def test_titles(serve, tiny):
+    serving = serve(tiny(), "--workers", "2", kv_mib=32)
+    wait_until(lambda: sorted(serving.family().values()) == ["runnel: keeper", "runnel: supervisor", "runnel: worker 0",
+                                                             "runnel: worker 1"])
+    assert title_of(serving.process.pid) == "runnel: supervisor"
+    assert serving.complete("a", 3)
+    family = serving.family()
+    serving.signal()
+    assert serving.wait() == 0
+    assert not any(title_of(pid) for pid in family)
+
+
+def test_a_killed_worker_is_replaced(serve, tiny):
+    serving = serve(tiny(), *ONE_WORKER)
+    for _ in range(5):
+        dead = serving.worker
+        os.kill(dead, signal.SIGKILL)
+        assert serving.complete("a", 3)  # it waits in the queue of the socket, which the worker had no part in
+        assert serving.worker != dead
+    assert sum("was killed by signal 9" in line for line in serving.lines) == 5, serving.lines
+    assert sum("Runnel serves" in line for line in serving.lines) == 1
+
+
+def test_others_do_not_notice(serve, tiny):
+    serving = serve(tiny("long"), "--workers", "2", "--parallel", "64", *LONG, kv_mib=1024)
+    wait_until(lambda: len(serving.workers()) == 2)
+    victims, others = streams_of_both(serving, 60000).values()
+    os.kill(worker_of(serving, victims[0][0]), signal.SIGKILL)
+    assert_cut(victims)
+    for stream, events in others:
+        assert len(list(itertools.islice(events, 200))) == 200
+        stream.leave()
+    assert serving.complete("a", 3)
+    wait_until(lambda: len(serving.workers()) == 2)
+
+
+def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    dead, worker = keeper_of(serving), serving.worker
+    ((stream, events),) = begin_streams(serving, 1, 3000)
+    os.kill(dead, signal.SIGKILL)
+    wait_until(lambda: title_of(dead) is None)
+    assert serving.complete("a", 3)  # by the worker that it left, or the next one
+    assert list(events)[-1] == "[DONE]"
+    wait_until(lambda: worker not in serving.workers())
+    assert keeper_of(serving) != dead and serving.complete("a", 3)
+    wait_until(lambda: len(serving.workers()) == 1)
+    assert any("The keeper" in line and "signal 9" in line for line in serving.lines), serving.lines
+
+
+@pytest.mark.parametrize("loading", [False, True])
+def test_nobody_outlives_the_supervisor(serve, tiny, loading):
+    serving = serve(tiny("long"), "--workers", "2", *LONG, kv_mib=512, wait=not loading)
+    wait_until(lambda: len(serving.family()) >= (2 if loading else 4))
+    streams = [] if loading else begin_streams(serving, 2, 60000)
+    family = serving.family()
+    serving.process.kill()
+    serving.process.wait()
+    serving.process.returncode = 0  # as was meant
+    wait_until(lambda: not any(title_of(pid) for pid in family))
+    assert_cut(streams)
+
+
+def test_nobody_outlives_all_of_them_killed_in_any_order(serve, tiny):
+    serving = serve(tiny(), "--workers", "2", kv_mib=32)
+    family = serving.family()
+    for pid in sorted(family, reverse=True):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it died of the one before
+    serving.process.wait()
+    serving.process.returncode = 0
+    wait_until(lambda: not any(title_of(pid) for pid in family))
+
+
+def test_streams_of_all_workers_finish_at_the_end(serve, tiny):
+    serving = serve(tiny("long"), "--workers", "2", "--parallel", "64", "--timeout-drain", str(BY_THEN), *LONG, kv_mib=1024)
+    wait_until(lambda: len(serving.workers()) == 2)
+    streams = [pair for pairs in streams_of_both(serving, 400).values() for pair in pairs]
+    serving.signal()
+    for _, events in streams:
+        assert list(events)[-1] == "[DONE]"
+    assert serving.wait() == 0
+
+
+def test_ctrl_c_is_for_the_supervisor(serve, tiny):
+    """A terminal sends SIGINT to all of them: once is once."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    ((stream, events),) = begin_streams(serving, 1, 400)
+    for pid in serving.family():
+        os.kill(pid, signal.SIGINT)
+    assert list(events)[-1] == "[DONE]"
+    assert serving.wait() == 0
+
+
+def test_a_worker_that_is_told_to_end_is_replaced(serve, tiny):
+    """Somebody ends one by hand: it finishes what it has, and nobody is refused."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    ((stream, events),) = begin_streams(serving, 1, 400)
+    old = serving.worker
+    os.kill(old, signal.SIGTERM)
+    rest = list(events)
+    assert rest[-1] == "[DONE]"
+    assert serving.complete("a", 3)
+    wait_until(lambda: old not in serving.workers() and len(serving.workers()) == 1)
+
+
+def test_a_worker_that_stands_still_is_replaced(serve, tiny):
+    serving = serve(tiny(), *ONE_WORKER, "--watchdog-s", "3")
+    stopped = serving.worker
+    os.kill(stopped, signal.SIGSTOP)
+    assert serving.complete("a", 3)
+    assert serving.worker != stopped
+    assert any("stands still" in line for line in serving.lines), serving.lines
+
+
+class Load:
+    """Clients that ask one question after the other until they are told to stop."""
+
+    def __init__(self, serving, n_clients):
+        self.serving, self.stopped, self.failures, self.n_answers = serving, threading.Event(), [], 0
+        self.threads = [threading.Thread(target=self._ask) for _ in range(n_clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def _ask(self):
+        while not self.stopped.is_set():
+            try:
+                status, _, body = self.serving.post("/v1/completions", {"prompt": "a", "max_tokens": 20,
+                                                                        "ignore_eos": True})
+                if status != 200:
+                    self.failures.append((status, body))
+                self.n_answers += 1
+            except Exception as error:  # noqa: BLE001: whatever it is, a client noticed
+                self.failures.append(repr(error))
+
+    def stop(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.failures, (self.failures[:5], self.serving.lines[-10:])
+        assert self.n_answers
+
+
+def test_another_model_under_load(serve, tiny, tmp_path):
+    """SIGHUP: the model's file is another one now. Nobody is refused or cut."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny("qwen2")).read_bytes())
+    serving = serve(str(path), "--workers", "2", "--parallel", "16", "--limit-concurrency", "1000", "--max-wait-s", "0",
+                    kv_mib=64)
+    wait_until(lambda: len(serving.workers()) == 2)
+    old = set(serving.family()) - {serving.process.pid}
+    before = serving.complete("once upon", 20, temperature=0)
+    other = tmp_path / "other.gguf"
+    other.write_bytes(Path(tiny("llama")).read_bytes())
+    load = Load(serving, 8)
+    other.rename(path)
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: not old & set(serving.family()))
+    load.stop()
+    assert serving.complete("once upon", 20, temperature=0) != before
+    assert serving.metric("runnel_model_swaps_total") == 1
+    assert len(serving.workers()) == 2
+    assert serving.process.poll() is None
+
+
+def test_a_model_that_cannot_be_loaded_changes_nothing(serve, tiny, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    serving = serve(str(path), *ONE_WORKER)
+    worker = serving.worker
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(path.read_bytes()[:1000])
+    damaged.rename(path)
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("given up" in line for line in serving.lines))
+    assert any("The model cannot be opened" in line for line in serving.lines), serving.lines
+    assert serving.worker == worker and serving.complete("a", 3)
+
+
+def test_keys_are_read_again(serve, tiny, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("first\n")
+    serving = serve(tiny(), *ONE_WORKER, "--api-key-file", str(keys))
+    worker = serving.worker
+    serving.key = "first"
+    assert serving.complete("a", 3)
+    keys.write_text("")  # no key in it: everybody could ask
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("Nothing is changed" in line for line in serving.lines))
+    assert serving.complete("a", 3)
+    keys.write_text("second\n")
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("Keys and limits are read again" in line for line in serving.lines))
+    wait_until(lambda: serving.post("/tokenize", {"content": "a"})[0] == 401)
+    serving.key = "second"
+    assert serving.complete("a", 3)
+    assert serving.worker == worker
+    os.kill(worker, signal.SIGKILL)  # its successor knows it as well
+    assert serving.complete("a", 3) and serving.worker != worker
+
+
+def test_no_room_for_a_second_model(serve, tiny, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    serving = serve(str(path), *ONE_WORKER, "--memory-limit-mib", "24", "--breaker-memory-percent", "100", kv_mib=16)
+    worker = serving.worker
+    path.touch()
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("do not fit" in line for line in serving.lines))
+    assert serving.worker == worker and serving.complete("a", 3)
+
+
+class Systemd:
+    def __init__(self, folder):
+        self.path = str(folder / "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.settimeout(BY_THEN)
+        self.socket.bind(self.path)
+
+    def hear(self, wanted):
+        """Until something that begins so is said."""
+        while not (said := self.socket.recv(4096).decode()).startswith(wanted):
+            pass
+        return said
+
+
+def test_systemd_is_told(serve, tiny, tmp_path):
+    systemd = Systemd(tmp_path)
+    serving = serve(tiny(), *ONE_WORKER, env={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1000000"})
+    assert re.search("STATUS=.*1 worker", systemd.hear("READY=1"))
+    systemd.hear("WATCHDOG=1")
+    systemd.hear("WATCHDOG=1")
+    serving.signal(signal.SIGHUP)
+    assert int(systemd.hear("RELOADING=1").split("MONOTONIC_USEC=")[1]) > 0
+    systemd.hear("READY=1")
+    serving.signal()
+    systemd.hear("STOPPING=1")
+    assert serving.wait() == 0
