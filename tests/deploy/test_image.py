@@ -197,7 +197,7 @@ def start():
 
 def variables(image, port):
     """The environment: the image's own, and what a user would give with --env."""
-    return [*image["Env"], "RUNNEL_MODEL=smollm2-135m", f"RUNNEL_PORT={port}", "RUNNEL_KV_CACHE_MIB=64", "RUNNEL_API_KEY_FILE=/models/keys"]
+    return [*image["Env"], "RUNNEL_MODEL=smollm2-135m", f"RUNNEL_PORT={port}", "RUNNEL_KV_CACHE_MIB=128", "RUNNEL_CTX=2048", "RUNNEL_API_KEY_FILE=/models/keys"]
 
 
 def check_workers(container, n):
