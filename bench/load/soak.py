@@ -49,6 +49,7 @@ IDLE = ("vllm:num_requests_running", "vllm:num_requests_waiting", "runnel_reques
 def vocabulary(server):
     """Token ids that make ordinary text, whatever the model."""
     answer = ask(server, post("/tokenize", {"content": " " + " ".join(WORDS)}))
+    assert answer.status == 200, answer.body
     return sorted(set(json.loads(answer.body)["tokens"]))
 
 

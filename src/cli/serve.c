@@ -167,7 +167,7 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     options.n_kv_bytes = part.n_kv_bytes;
     options.keep_last = (uint32_t)settings->keep_last;
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
-    options.step_budget_ms = settings->step_budget_ms;
+    options.step_budget_ms = divide_step_budget_ms(settings->step_budget_ms, serving->share.n_workers);
     options.batch_window_ms = settings->batch_window_ms;
     options.max_wait_ms = settings->max_wait_s * 1e3F;
     options.warm_up_prompt_ms = serving->share.prompt_ms;

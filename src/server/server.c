@@ -244,12 +244,18 @@ static unsigned n_to_accept(void *server)
     return admit_n_connections(&((struct server *)server)->admit);
 }
 
+static void on_newcomers(uint32_t n, void *server)
+{
+    admit_expect(&((struct server *)server)->admit, n);
+}
+
 static int start(struct run *run, runnel_error *error)
 {
     struct server *server = &run->server;
     struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
         .n_to_accept = n_to_accept,
+        .on_newcomers = on_newcomers,
         .on_head = on_head,
         .on_request = routes_on_request,
         .on_refusal = on_refusal,

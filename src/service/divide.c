@@ -1,6 +1,8 @@
 /* divide.c: see divide.h. */
 #include "service/divide.h"
 
+static const float STEP_BUDGET_MS = 60;
+
 static uint32_t part_of(uint32_t whole, uint32_t rank, uint32_t n_workers)
 {
     uint32_t part = whole / n_workers + (rank < whole % n_workers);
@@ -14,4 +16,9 @@ struct divide_amounts divide_among(const struct divide_amounts *whole, uint32_t 
         .n_parallel = part_of(whole->n_parallel, rank, n_workers),
         .n_kv_bytes = whole->n_kv_bytes / n_workers,
     };
+}
+
+float divide_step_budget_ms(float asked_ms, uint32_t n_workers)
+{
+    return asked_ms > 0 ? asked_ms : STEP_BUDGET_MS * (float)n_workers;
 }

@@ -1,4 +1,4 @@
-/* divide.h: what one of several workers gets of the threads and the memory of a server. Owns nothing; any thread. */
+/* divide.h: what one of several workers gets of the threads, the memory and the time of a server. Owns nothing; any thread. */
 #ifndef RUNNEL_SERVICE_DIVIDE_H
 #define RUNNEL_SERVICE_DIVIDE_H
 
@@ -13,5 +13,9 @@ struct divide_amounts {
  * a worker is lost, and but for threads and requests that are fewer than workers: each gets one at least. Lower ranks get what
  * does not divide. */
 struct divide_amounts divide_among(const struct divide_amounts *whole, uint32_t rank, uint32_t n_workers);
+
+/* Milliseconds that a step of one of n_workers may take while answers run: as asked, or without that (0) 60 times their number.
+ * With a part of the threads a step takes so many times as long, and would leave hardly any time for prompts. */
+float divide_step_budget_ms(float asked_ms, uint32_t n_workers);
 
 #endif

@@ -8,7 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-static pid_t adopter;
+static pid_t first_parent, adopter;
 static volatile sig_atomic_t may_be_adopted;
 
 void process_reset_signals(void)
@@ -30,17 +30,20 @@ void process_die_with(pid_t parent)
         _exit(EXIT_FAILURE);
 }
 
-/* The system sends this signal once the new parent is known. A handler, so that it works in a worker that hangs, too. */
+/* The system sends this signal once the new parent is known. It also does where only the thread has ended that made this process:
+ * then another thread of the keeper is the parent, until the next signal. A handler, so that it works in a worker that hangs, too. */
 static void on_parent_death(int number)
 {
+    pid_t parent = getppid();
     (void)number;
-    if (!may_be_adopted || getppid() != adopter)
+    if (parent != first_parent && (parent != adopter || !may_be_adopted))
         _exit(EXIT_FAILURE);
 }
 
 void process_die_with_keeper(pid_t keeper, pid_t supervisor)
 {
     struct sigaction action = {.sa_handler = on_parent_death, .sa_flags = SA_RESTART};
+    first_parent = keeper;
     adopter = supervisor;
     may_be_adopted = false;
     sigaction(SIGUSR2, &action, NULL);

@@ -181,7 +181,7 @@ def test_no_server_is_not_healthy():
 # The pages ---------------------------------------------------------------------------------------------------------
 
 # Options of docker, kubelet and helm in the pages.
-OF_OTHERS = set("""rm name read-only cap-drop security-opt memory memory-swap cpuset-cpus cpuset-mems cpus stop-timeout shm-size ulimit format build
+OF_OTHERS = set("""rm name init read-only cap-drop security-opt memory memory-swap cpuset-cpus cpuset-mems cpus stop-timeout shm-size ulimit format build
 detach follow extended from-file from-literal raw install cpu-manager-policy topology-manager-policy""".split())
 
 

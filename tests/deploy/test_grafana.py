@@ -109,6 +109,8 @@ def test_every_question_of_the_board_has_an_answer(two_servers, prometheus):
     shown = subprocess.run([GRAFANA / "show", "--prometheus", f"http://{prometheus.address}"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert {line[:32].strip() for line in shown.stdout.splitlines()} == {title for title, _ in panels()}
+    told = {(line[:32].strip(), line[33:61].strip()) for line in shown.stdout.splitlines()}
+    assert {("First token", "p99"), *(("Processors in use", instance) for instance in instances)} <= told
     ended.set()
     asking.join(BY_THEN)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from deployed import DOCKERFILE, instructions
 from models_folder import real_model
-from serving import BY_THEN, ROOT, free_port
+from serving import BY_THEN, ROOT, children_of, free_port, title_of
 
 FOLDER = Path(os.environ.get("IMAGE_DIR", "/var/tmp/runnel-image"))
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
@@ -156,8 +156,18 @@ class Container:
                 waiting += map(int, children.read_text().split())
         raise AssertionError("no server runs")
 
-    def status(self, field):
-        lines = Path(f"/proc/{self.server_pid()}/status").read_text().splitlines()
+    def family(self):
+        """{title: process} of the server: "runnel: supervisor", "runnel: keeper", "runnel: worker 0"."""
+        found, look_at = {}, [self.server_pid()]
+        for pid in look_at:
+            if title := title_of(pid):
+                found[title] = pid
+                look_at += children_of(pid)
+        return found
+
+    def status(self, field, pid=None):
+        """Of the server, or another process of it."""
+        lines = Path(f"/proc/{pid or self.server_pid()}/status").read_text().splitlines()
         return next(line.split()[1:] for line in lines if line.startswith(f"{field}:"))
 
     def end(self):
@@ -187,7 +197,24 @@ def start():
 
 def variables(image, port):
     """The environment: the image's own, and what a user would give with --env."""
-    return [*image["Env"], "RUNNEL_MODEL=smollm2-135m", f"RUNNEL_PORT={port}", "RUNNEL_KV_CACHE_MIB=64", "RUNNEL_API_KEY_FILE=/models/keys"]
+    return [*image["Env"], "RUNNEL_MODEL=smollm2-135m", f"RUNNEL_PORT={port}", "RUNNEL_KV_CACHE_MIB=128", "RUNNEL_CTX=2048", "RUNNEL_API_KEY_FILE=/models/keys"]
+
+
+def check_workers(container, n):
+    """Each one closed its sandbox, and one that is killed is replaced within the container."""
+    before = container.family()
+    workers = [f"runnel: worker {i}" for i in range(n)]
+    assert sorted(before) == ["runnel: keeper", "runnel: supervisor", *workers], before
+    for title in workers:
+        assert container.status("Seccomp", before[title]) == ["2"]
+        assert container.status("Uid", before[title]) == ["10001"] * 4
+    os.kill(before[workers[0]], signal.SIGKILL)
+    end = time.monotonic() + BY_THEN
+    while container.family().get(workers[0]) in (None, before[workers[0]]):
+        assert time.monotonic() < end, container.family()
+        time.sleep(0.02)
+    after = container.family()
+    assert {title for title in before if before[title] != after.get(title)} == {workers[0]}
 
 
 def check_answers(container):
@@ -219,6 +246,8 @@ def test_it_answers_is_healthy_and_ends(buildah, image, root, volume, start):
     container.wait_until_ready()
     assert container.status("Uid") == ["10001"] * 4
     check_answers(container)
+    check_workers(container, 1)
+    check_answers(container)
     run(*inside, name, "--", *image["Healthcheck"]["Test"][1:])
     status, log = container.end()
     assert status == 0 and "RUNNEL_" not in log, log
@@ -242,13 +271,15 @@ def test_as_process_one_without_rights(image, root, volume, start):
     _, files = root
     port = free_port()
     container = start(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", LOCKED, "sh", files, volume, *variables(image, port),
-                       *image["Entrypoint"], *image["Cmd"]], port)
+                       "RUNNEL_WORKERS=2", *image["Entrypoint"], *image["Cmd"]], port)
     container.wait_until_ready()
     assert container.status("NSpid")[-1] == "1"
     assert container.status("NoNewPrivs") == ["1"] and container.status("CapBnd") == ["0000000000000000"]
     pid = container.server_pid()
     mounts = {line.split()[4]: line.split()[5] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()}
     assert mounts["/"].startswith("ro,") and mounts["/models"].startswith("ro,")
+    check_answers(container)
+    check_workers(container, 2)
     check_answers(container)
     status, log = container.end()
     assert status == 0 and "RUNNEL_" not in log, log

@@ -1,6 +1,7 @@
 """What the workers of a server are together: limits, shares of keys, slots, counters and health are the same whichever is asked.
 
 Who lives and who dies is in test_workers.py. Each question comes on a connection of its own, which either of them may accept."""
+import socket
 import time
 
 import pytest
@@ -113,7 +114,7 @@ def test_who_has_an_answer_finds_it_counted(start):
 
 
 def test_requests_are_spread(start):
-    """A worker that has more of them lets the other one accept first; that one has 5 ms to do so, so that now and then it is late."""
+    """A worker that has more of them lets the other one accept first; that one has 20 ms to do so, so that now and then it is late."""
     serving = start()
     held = dict.fromkeys(serving.workers(), 0)
     streams = begin_streams(serving, PLACES // 2, 60000)
@@ -121,6 +122,26 @@ def test_requests_are_spread(start):
         held[worker_of(serving, stream)] += 1
     assert sum(held.values()) == len(streams) and max(held.values()) <= min(held.values()) + 4, held
     leave_all(serving, [stream for stream, _ in streams])
+
+
+class Silent:
+    """Is connected, and says nothing."""
+    def __init__(self, serving):
+        self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN)
+
+
+def test_connections_are_spread_before_they_ask(start):
+    """As clients do that connect all at once, and then send."""
+    serving = start()
+    n = PLACES // 2
+    silent = [Silent(serving) for _ in range(n)]
+    serving.wait_for(lambda now: now[("runnel_connections",)] > n)
+    held = dict.fromkeys(serving.workers(), 0)
+    for client in silent:
+        held[worker_of(serving, client)] += 1
+    assert max(held.values()) <= min(held.values()) + 4, held
+    for client in silent:
+        client.socket.close()
 
 
 def test_gauges_are_sums(start):

@@ -38,11 +38,20 @@ static void test_each_gets_something(void **state)
     }
 }
 
+static void test_step_budget(void **state)
+{
+    (void)state;
+    assert_true(divide_step_budget_ms(0, 1) == 60);
+    assert_true(divide_step_budget_ms(0, 3) == 180);
+    assert_true(divide_step_budget_ms(25, 3) == 25);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_add_up),
         cmocka_unit_test(test_each_gets_something),
+        cmocka_unit_test(test_step_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

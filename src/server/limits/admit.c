@@ -82,13 +82,18 @@ void admit_give(struct admit *admit, uint32_t key, uint32_t n)
 unsigned admit_n_connections(const struct admit *admit)
 {
     const struct shared *shared = admit->worker->shared;
-    uint64_t n_own = shared_held_by_worker(shared, admit->worker->number);
+    uint64_t n_own = shared_load(shared, admit->worker->number);
     if (shared_n_workers(shared) < 2)
         return UINT_MAX;
     for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
-        if (shared_state(shared, i) == SHARED_READY && shared_held_by_worker(shared, i) < n_own)
+        if (shared_state(shared, i) == SHARED_READY && shared_load(shared, i) < n_own)
             return 0;
     return 1;
+}
+
+void admit_expect(struct admit *admit, uint32_t n)
+{
+    shared_expect(admit->worker, n);
 }
 
 void admit_timed_out(struct admit *admit)

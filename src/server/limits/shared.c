@@ -87,7 +87,7 @@ struct slots {
 struct record {
     _Alignas(CACHE_LINE_BYTES) _Atomic int32_t pid;
     _Atomic uint32_t state; /* enum shared_state */
-    _Atomic uint32_t n_held, n_held_by_seat[KEYS_MAX + 1];
+    _Atomic uint32_t n_held, n_held_by_seat[KEYS_MAX + 1], n_expected;
     COPIES_OF(struct shared_gauges) gauges;
     COPIES_OF(struct slots) slots;
 };
@@ -265,6 +265,7 @@ void shared_reap(struct shared *shared, unsigned number)
     for (size_t i = 0; i <= KEYS_MAX; i++)
         atomic_store(&record->n_held_by_seat[i], 0);
     atomic_store(&record->n_held, 0);
+    atomic_store(&record->n_expected, 0);
     WRITE_COPY(&record->gauges, &none, sizeof none);
     write_slots(record, NULL, 0);
     for (unsigned from = 0; from < PARTIES; from++) {
@@ -297,9 +298,15 @@ uint64_t shared_held(const struct shared *shared)
     return n;
 }
 
-uint64_t shared_held_by_worker(const struct shared *shared, unsigned number)
+void shared_expect(struct shared_worker *worker, uint32_t n)
 {
-    return atomic_load(&shared->records[number].n_held);
+    atomic_store(&own_record(worker)->n_expected, n);
+}
+
+uint64_t shared_load(const struct shared *shared, unsigned number)
+{
+    const struct record *record = &shared->records[number];
+    return (uint64_t)atomic_load(&record->n_held) + atomic_load(&record->n_expected);
 }
 
 uint64_t shared_held_by_seat(const struct shared *shared, uint32_t seat)
@@ -369,7 +376,7 @@ static bool receive_from(struct ring *ring, struct shared_message *message)
     uint32_t n_received = atomic_load_explicit(&ring->n_received, memory_order_relaxed);
     if (n_received == atomic_load_explicit(&ring->n_sent, memory_order_acquire))
         return false;
-    uint64_t words[MESSAGE_WORDS];
+    uint64_t words[MESSAGE_WORDS] = {0};
     for (size_t i = 0; i < MESSAGE_WORDS; i++)
         words[i] = atomic_load_explicit(&ring->words[n_received % MESSAGES][i], memory_order_relaxed);
     memcpy(message, words, sizeof words);

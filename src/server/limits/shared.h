@@ -188,8 +188,12 @@ void shared_reap(struct shared *shared, unsigned number);
 void shared_hold(struct shared_worker *worker, uint32_t seat, uint32_t n);
 void shared_release(struct shared_worker *worker, uint32_t seat, uint32_t n);
 uint64_t shared_held(const struct shared *shared);
-uint64_t shared_held_by_worker(const struct shared *shared, unsigned number);
 uint64_t shared_held_by_seat(const struct shared *shared, uint32_t seat);
+
+/* Connections whose first request this worker waits for: they count as requests in what shared_load says that a worker has
+ * to do. */
+void shared_expect(struct shared_worker *worker, uint32_t n);
+uint64_t shared_load(const struct shared *shared, unsigned number);
 
 /* Rules by generation ------------------------------------------------------------------------------------- */
 

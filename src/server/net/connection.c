@@ -63,6 +63,17 @@ static void give_up_output(struct connection *connection)
     }
 }
 
+static void set_newcomer(struct connection *connection, bool is_newcomer)
+{
+    struct loop *loop = connection->loop;
+    if (connection->is_newcomer == is_newcomer)
+        return;
+    connection->is_newcomer = is_newcomer;
+    loop->stats.n_newcomers += is_newcomer ? 1 : -1;
+    if (loop->handlers.on_newcomers)
+        loop->handlers.on_newcomers(loop->stats.n_newcomers, loop->handlers.user);
+}
+
 void connection_drop(struct connection *connection)
 {
     struct loop *loop = connection->loop;
@@ -76,6 +87,7 @@ void connection_drop(struct connection *connection)
     else
         loop->connections = connection->next;
     loop->stats.n_connections--;
+    set_newcomer(connection, false);
     event_del(&connection->io);
     event_del(&connection->timer);
     event_del(&connection->stall_timer);
@@ -269,6 +281,7 @@ static bool hand_over(struct connection *connection)
     connection->look_for_departure = true;
     exchange_hand_over(connection->exchange);
     connection->loop->handlers.on_request(connection->exchange, connection->loop->handlers.user);
+    set_newcomer(connection, false); /* now, as what the request counts for has been counted */
     return true;
 }
 
@@ -546,6 +559,7 @@ void connection_open(struct loop *loop, int descriptor)
         connection->next->previous = connection;
     loop->connections = connection;
     loop->stats.n_connections++;
+    set_newcomer(connection, true);
     set_state(connection, CONNECTION_HEAD);
     return;
 

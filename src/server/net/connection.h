@@ -65,10 +65,11 @@ struct connection {
     bool look_for_departure;
     bool end_of_input; /* the other side has shut down its half */
     bool head_began;
-    bool working;    /* connection_work is on the stack */
-    bool broken;     /* to be dropped by connection_work */
-    bool too_slow;   /* the connection ends because its client did not read in time */
-    bool overloaded; /* the client has been told so; a reset could take that back */
+    bool is_newcomer; /* its first request has not been handed over */
+    bool working;     /* connection_work is on the stack */
+    bool broken;      /* to be dropped by connection_work */
+    bool too_slow;    /* the connection ends because its client did not read in time */
+    bool overloaded;  /* the client has been told so; a reset could take that back */
     bool
         left_to_system; /* all is written: closed without a reset, which would take back what was not read yet */
     bool dead;          /* to be freed by connection_work */
@@ -109,7 +110,7 @@ struct loop {
     struct event listener, listener_pause, mailbox_event, drain_timer;
     bool listening, draining, retiring;
     bool has_yielded; /* others had their moment, and a client still waits */
-    int reserve; /* a descriptor to give up when there are no others, so that a client can be told */
+    int reserve;      /* a descriptor to give up when there are no others, so that a client can be told */
     struct connection *connections;
     struct exchange *exchanges;
     struct loop_stats stats;

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100, YIELD_MS = 5 };
+enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100, YIELD_MS = 20 };
 
 void listener_start(struct loop *loop)
 {

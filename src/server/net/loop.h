@@ -45,6 +45,8 @@ struct loop_handlers {
     /* Of several processes that accept from the same listener: how many connections this one may accept before it does
      * anything else; 0: another one has less to do, and gets a moment. NULL: as many as come. */
     unsigned (*n_to_accept)(void *user);
+    /* So many connections are open whose first request has not been handed over. May be NULL. */
+    void (*on_newcomers)(uint32_t n, void *user);
     /* A head has come, its body perhaps not. May answer with exchange_respond, and the body is not read; must keep
      * nothing otherwise. May be NULL. */
     void (*on_head)(struct exchange *exchange, void *user);
@@ -100,6 +102,7 @@ struct loop_stats {
     uint64_t n_gone;                             /* on_gone was due: gone before they were answered */
     uint64_t n_left, n_slow_readers; /* answers that did not reach their client: it left, it did not read */
     uint32_t n_connections, n_exchanges; /* now; n_exchanges counts those handed over */
+    uint32_t n_newcomers;                /* now: connections of which no request was handed over yet */
 };
 struct loop_stats loop_stats(const struct loop *loop);
 
