@@ -17,6 +17,7 @@ enum {
     EXPR_NONE = 0,  /* no word */
     EXPR_EMPTY = 1, /* the empty word alone */
     EXPR_ALL = 2,   /* all words */
+    EXPR_ANY = 3,   /* one byte, whichever it is */
 };
 #define EXPR_FOREVER UINT32_MAX /* no upper bound of a repetition */
 
@@ -67,7 +68,8 @@ struct exprs {
     uint32_t index_mask;
     uint32_t *kids; /* [max_kids] */
     uint32_t n_kids, max_kids;
-    struct byte_set *sets; /* [max_sets] */
+    uint32_t least, least_kids; /* what was left when others were forgotten */
+    struct byte_set *sets;      /* [max_sets] */
     uint32_t n_sets, max_sets;
     uint32_t *set_index;
     uint32_t set_index_mask;
@@ -76,6 +78,7 @@ struct exprs {
     uint32_t n_scratch, max_scratch;
     uint64_t work, max_work; /* done, and allowed, since the caller set work to 0 */
     bool failed;
+    bool no_memory; /* ... as whoever makes an expression had none; nothing here allocates */
 };
 
 /* NULL: no memory. */
@@ -95,6 +98,12 @@ uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max
 uint32_t expr_optional(struct exprs *exprs, uint32_t a);
 
 uint32_t expr_derive(struct exprs *exprs, uint32_t expr, unsigned byte);
+
+/* Whether there may soon be no room for derivatives. */
+bool exprs_are_full(const struct exprs *exprs);
+/* Forgets all expressions but those for which kept [max] is not 0, and what they consist of. kept[old] becomes the new number; their
+ * order stays. */
+void exprs_forget(struct exprs *exprs, uint32_t *kept);
 
 static inline bool expr_is_nullable(const struct exprs *exprs, uint32_t expr)
 {

@@ -474,6 +474,8 @@ int regex_expr(struct exprs *exprs, const char *pattern, size_t len, const struc
     } while (!reading.text.failed && pattern_skip(&reading.text, "|"));
     if (reading.text.failed)
         return error_set(error, found.code, "pattern: %s", found.message);
+    if (exprs->no_memory)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a pattern");
     if (exprs->failed)
         return error_set(error, RUNNEL_EUNSUPPORTED, "pattern: it is too large, or nested too deep");
     *out = expr;

@@ -48,6 +48,7 @@ void scanner_free(struct scanner *scanner)
     free(scanner->queue);
     free(scanner->parents);
     free(scanner->seen);
+    free(scanner->kept);
     free(scanner);
 }
 
@@ -67,8 +68,9 @@ struct scanner *scanner_create(struct exprs *exprs, uint32_t max_states)
     scanner->queue = calloc(exprs->max, sizeof *scanner->queue);
     scanner->parents = calloc(exprs->max, sizeof *scanner->parents);
     scanner->seen = calloc(exprs->max, sizeof *scanner->seen);
-    if (!scanner->states || !scanner->rows || !scanner->state_of || !scanner->life || !scanner->queue ||
-        !scanner->parents || !scanner->seen) {
+    scanner->kept = calloc(scanner->max, sizeof *scanner->kept);
+    if (!scanner->kept || !scanner->states || !scanner->rows || !scanner->state_of || !scanner->life ||
+        !scanner->queue || !scanner->parents || !scanner->seen) {
         scanner_free(scanner);
         return NULL;
     }
@@ -157,4 +159,42 @@ uint32_t scanner_find_next(struct scanner *scanner, uint32_t state, unsigned col
     if (!scanner->exprs->failed && !scanner->failed)
         scanner->rows[(size_t)state * scanner->n_classes + column] = next;
     return next;
+}
+
+bool scanner_is_full(const struct scanner *scanner)
+{
+    return scanner->n - scanner->least > (scanner->max - scanner->least) / 4 * 3 ||
+           exprs_are_full(scanner->exprs);
+}
+
+void scanner_forget(struct scanner *scanner, uint32_t **terminals, size_t n)
+{
+    struct exprs *exprs = scanner->exprs;
+    uint32_t *kept_exprs = scanner->queue, n_exprs = exprs->n, n_states = scanner->n;
+    memset(kept_exprs, 0, n_exprs * sizeof *kept_exprs);
+    for (size_t i = 0; i < n; i++)
+        kept_exprs[*terminals[i]] = 1;
+    for (uint32_t state = SCAN_DEAD + 1; state < n_states; state++)
+        if (scanner->kept[state])
+            kept_exprs[scanner->states[state].expr] = 1;
+    exprs_forget(exprs, kept_exprs);
+    for (size_t i = 0; i < n; i++)
+        *terminals[i] = kept_exprs[*terminals[i]];
+    memset(scanner->rows, 0, (size_t)n_states * scanner->n_classes * sizeof *scanner->rows);
+    memset(scanner->state_of, 0, n_exprs * sizeof *scanner->state_of);
+    memset(scanner->seen, 0, n_exprs * sizeof *scanner->seen);
+    scanner->n = SCAN_DEAD + 1;
+    for (uint32_t state = SCAN_DEAD + 1; state < n_states; state++)
+        if (scanner->kept[state]) {
+            scanner->kept[state] = scanner->n++;
+            struct scan_state *moved = &scanner->states[scanner->kept[state]];
+            *moved = scanner->states[state];
+            moved->expr = kept_exprs[moved->expr];
+            scanner->state_of[moved->expr] = scanner->kept[state];
+        }
+    scanner->least = scanner->n;
+    for (uint32_t e = 0; e < n_exprs; e++) /* down, so that none is overwritten before it was read */
+        if (kept_exprs[e])
+            scanner->life[kept_exprs[e]] = scanner->life[e];
+    memset(scanner->life + exprs->n, LIFE_UNKNOWN, n_exprs - exprs->n);
 }

@@ -53,7 +53,7 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
 static uint32_t item_symbol(struct schema *schema, const struct rule_list *list, uint32_t index)
 {
     struct rule_list item = {0};
-    for (uint32_t i = 0; i < list->n; i++) {
+    for (uint32_t i = 0; i < list->n && schema_work(schema, list->rules[i].json->n); i++) {
         const struct schema_rule *rule = &list->rules[i];
         if (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems"))
             continue;

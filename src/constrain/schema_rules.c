@@ -8,6 +8,7 @@
 
 enum {
     MAX_RULES = 4096, /* of a list */
+    MAX_WORK = 100000000,
 };
 
 /* What a keyword does to a list. */
@@ -86,6 +87,17 @@ void schema_fail(struct schema *schema, int code, const char *format, ...)
     error_set(schema->error, code, "schema: %s", message);
 }
 
+bool schema_work(struct schema *schema, uint64_t n)
+{
+    runnel_error error = {0};
+    schema->work += n;
+    if (schema->work > MAX_WORK)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED, "it takes too long to combine its parts");
+    else if (schema->exprs->failed || schema->grammar->failed)
+        schema_fail(schema, grammar_check(schema->grammar, &error), "%s", error.message);
+    return !schema->failed;
+}
+
 uint32_t schema_mark(struct schema *schema, const char *bytes)
 {
     struct exprs *exprs = schema->exprs;
@@ -95,15 +107,21 @@ uint32_t schema_mark(struct schema *schema, const char *bytes)
 
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule)
 {
+    if (!schema_work(schema, list->n + 1))
+        return false;
     for (uint32_t i = 0; i < list->n; i++)
         if (list->rules[i].json == rule.json && list->rules[i].kind == rule.kind &&
             list->rules[i].index == rule.index && list->rules[i].is_not == rule.is_not)
             return true;
     if (list->n == list->cap) {
         uint32_t cap = list->cap ? list->cap * 2 : 8;
-        void *grown = cap > MAX_RULES ? NULL : realloc(list->rules, cap * sizeof *list->rules);
-        if (!grown) {
+        if (cap > MAX_RULES) {
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "more than %d keywords hold for one value", MAX_RULES);
+            return false;
+        }
+        void *grown = realloc(list->rules, cap * sizeof *list->rules);
+        if (!grown) {
+            schema_fail(schema, RUNNEL_ENOMEM, "no memory");
             return false;
         }
         list->rules = grown;
@@ -173,10 +191,10 @@ static const char *take_part(const char *pointer, char *part, size_t size)
     return pointer;
 }
 
-static const struct json *follow_pointer(const struct json *json, const char *pointer)
+static const struct json *follow_pointer(struct schema *schema, const struct json *json, const char *pointer)
 {
     char part[512];
-    while (json && *pointer == '/') {
+    while (json && *pointer == '/' && schema_work(schema, json->n)) {
         pointer = take_part(pointer + 1, part, sizeof part);
         if (json->kind == JSON_ARRAY) {
             unsigned long index = strtoul(part, NULL, 10);
@@ -189,14 +207,16 @@ static const struct json *follow_pointer(const struct json *json, const char *po
 }
 
 /* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
-static const struct json *find_named(const struct json *json, const char *name)
+static const struct json *find_named(struct schema *schema, const struct json *json, const char *name)
 {
+    if (!schema_work(schema, json->n + 1))
+        return NULL;
     const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
     id = id ? id : json_tree_member(json, "id");
     if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
         return json;
     for (uint32_t i = 0; i < json->n; i++) {
-        const struct json *found = find_named(&json->items[i], name);
+        const struct json *found = find_named(schema, &json->items[i], name);
         if (found)
             return found;
     }
@@ -212,9 +232,9 @@ static const struct json *find_reference(struct schema *schema, const struct jso
         (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
         reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
     if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
-        found = follow_pointer(schema->root, reference + 1);
+        found = follow_pointer(schema, schema->root, reference + 1);
     else if (reference[0])
-        found = find_named(schema->root, reference);
+        found = find_named(schema, schema->root, reference);
     if (!found)
         schema_fail(schema, RUNNEL_EUNSUPPORTED, "$ref: '%.100s' is not in this schema", reference);
     return found;
@@ -312,6 +332,8 @@ static bool open_schema(struct schema *schema, struct rule_list *list, struct sc
 {
     const struct json *json = rule.json;
     uint32_t last = 0;
+    if (!schema_work(schema, json->n))
+        return false;
     if (json->kind == JSON_TRUE || json->kind == JSON_FALSE)
         return (json->kind == JSON_TRUE) != rule.is_not;
     if (json->kind != JSON_OBJECT) {
@@ -398,36 +420,37 @@ static const struct json *seen_through(struct schema *schema, const struct json 
     return json;
 }
 
-static bool names_member(const struct json *required, const struct json *member)
+static bool names_member(struct schema *schema, const struct json *required, const struct json *member)
 {
-    for (uint32_t i = 0; required && required->kind == JSON_ARRAY && i < required->n; i++)
+    for (uint32_t i = 0;
+         required && required->kind == JSON_ARRAY && i < required->n && schema_work(schema, 1); i++)
         if (required->items[i].kind == JSON_STRING && required->items[i].len == member->name_len &&
             !memcmp(required->items[i].text, member->name, member->name_len))
             return true;
     return false;
 }
 
-static bool allows_value(const struct json *json, const struct json *value)
+/* True where it takes too long, too. */
+static bool allows_value(struct schema *schema, const struct json *json, const struct json *value)
 {
     const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
-    if (constant)
-        return json_tree_equal(constant, value);
-    for (uint32_t i = 0; values && i < values->n; i++)
-        if (json_tree_equal(&values->items[i], value))
-            return true;
-    return !values;
+    uint64_t looks = 0;
+    bool allows = constant ? json_tree_equal(constant, value, &looks) : !values;
+    for (uint32_t i = 0; !constant && values && i < values->n && !allows; i++)
+        allows = !schema_work(schema, 1) || json_tree_equal(&values->items[i], value, &looks);
+    return !schema_work(schema, looks) || allows;
 }
 
 /* Both list their values, and have none in common. */
-static bool values_differ(const struct json *one, const struct json *other)
+static bool values_differ(struct schema *schema, const struct json *one, const struct json *other)
 {
     const struct json *constant = json_tree_member(one, "const"), *values = json_tree_member(one, "enum");
     if (!json_tree_member(other, "const") && !json_tree_member(other, "enum"))
         return false;
     if (constant)
-        return !allows_value(other, constant);
+        return !allows_value(schema, other, constant);
     for (uint32_t i = 0; values && i < values->n; i++)
-        if (allows_value(other, &values->items[i]))
+        if (allows_value(schema, other, &values->items[i]))
             return false;
     return values;
 }
@@ -439,18 +462,19 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
     other = seen_through(schema, other);
     if (schema->failed || !one || !other)
         return false;
-    if (!(kinds_of(schema, one) & kinds_of(schema, other)) || values_differ(one, other))
+    if (!(kinds_of(schema, one) & kinds_of(schema, other)) || values_differ(schema, one, other))
         return true;
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
     const struct json *properties = json_tree_member(one, "properties");
     for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
-        const struct json *member = &properties->items[i];
-        const struct json *twin =
-            json_tree_member_n(json_tree_member(other, "properties"), member->name, member->name_len);
-        if (twin && names_member(json_tree_member(one, "required"), member) &&
-            names_member(json_tree_member(other, "required"), twin) &&
-            (values_differ(member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
+        const struct json *member = &properties->items[i], *others = json_tree_member(other, "properties");
+        const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
+        if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)))
+            return false;
+        if (twin && names_member(schema, json_tree_member(one, "required"), member) &&
+            names_member(schema, json_tree_member(other, "required"), twin) &&
+            (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
             return true;
     }
     return false;
@@ -491,7 +515,7 @@ static bool branch_of_dependency(struct schema *schema, const struct schema_rule
 static bool branch_of_opposite(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                                struct rule_list *branch)
 {
-    for (uint32_t i = 0; i < rule->json->n; i++)
+    for (uint32_t i = 0; i < rule->json->n && schema_work(schema, 1); i++)
         if (find_keyword(rule->json->items[i].name)->kind != KEYWORD_NOTE && !which--) {
             open_member(schema, branch, rule->json, i, true);
             return true;
@@ -549,7 +573,7 @@ static unsigned kinds_listed(struct schema *schema, const struct json *value,
                              unsigned (*kind)(struct schema *, const struct json *))
 {
     unsigned kinds = 0;
-    for (uint32_t i = 0; i < value->n; i++)
+    for (uint32_t i = 0; i < value->n && schema_work(schema, 1); i++)
         kinds |= kind(schema, &value->items[i]);
     return kinds;
 }
@@ -582,7 +606,7 @@ static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *r
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list)
 {
     unsigned kinds = VALUE_ANY;
-    for (uint32_t i = 0; i < list->n; i++)
+    for (uint32_t i = 0; i < list->n && schema_work(schema, 1); i++)
         kinds &= kinds_of_rule(schema, &list->rules[i]);
     return kinds;
 }

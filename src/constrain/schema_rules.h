@@ -57,7 +57,7 @@ struct schema {
     struct schema_known *known;
     uint32_t n_known, cap_known;
     uint32_t depth;
-    uint64_t work;
+    uint64_t work; /* looks at rules, members and values, so far */
     bool failed;
     runnel_error *error;
     /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
@@ -69,7 +69,10 @@ struct schema {
 void schema_fail(struct schema *schema, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* schema_rules.c. What separates: white space, these bytes, white space. */
+/* schema_rules.c. That there were n more looks at something, each of which takes a moment: what is combined may be exponential. False:
+ * there were too many, or something failed before. */
+bool schema_work(struct schema *schema, uint64_t n);
+/* What separates: white space, these bytes, white space. */
 uint32_t schema_mark(struct schema *schema, const char *bytes);
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule);
 void rules_add_all(struct schema *schema, struct rule_list *list, const struct rule_list *other);
