@@ -70,6 +70,14 @@ static uint32_t first_of_kids(struct exprs *exprs, enum expr_kind kind, const ui
     return intern_set(exprs, &first);
 }
 
+static uint32_t digits_and_point(struct exprs *exprs)
+{
+    struct byte_set set = {0};
+    byte_set_add(&set, '0', '9');
+    byte_set_add(&set, '.', '.');
+    return intern_set(exprs, &set);
+}
+
 /* What is known of an expression from what it consists of. */
 static void describe(struct exprs *exprs, struct expr *expr, const uint32_t *kids)
 {
@@ -120,6 +128,10 @@ static void describe(struct exprs *exprs, struct expr *expr, const uint32_t *kid
             a->is_long || (expr->n > LONG_REPEAT && set_size(&exprs->sets[a->first]) >= WIDE_BYTES);
         expr->depth = a->depth + 1;
         expr->first = a->first;
+        break;
+    case EXPR_IS_MULTIPLE:
+        expr->is_nullable = !expr->b;
+        expr->first = digits_and_point(exprs);
         break;
     }
 }
@@ -434,6 +446,11 @@ uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max
     return intern(exprs, (struct expr){.kind = EXPR_IS_REPEAT, .a = a, .b = min, .n = max}, NULL);
 }
 
+uint32_t expr_multiple(struct exprs *exprs, uint32_t step)
+{
+    return step == 1 ? EXPR_ALL : intern(exprs, (struct expr){.kind = EXPR_IS_MULTIPLE, .a = step}, NULL);
+}
+
 static uint32_t derive_kids(struct exprs *exprs, const struct expr *expr, unsigned byte)
 {
     uint32_t begin = exprs->n_scratch, n = 0, result;
@@ -474,6 +491,10 @@ static uint32_t derive(struct exprs *exprs, struct expr expr, unsigned byte)
         return derive_kids(exprs, &expr, byte);
     case EXPR_IS_NOT:
         return expr_not(exprs, expr_derive(exprs, expr.a, byte));
+    case EXPR_IS_MULTIPLE:
+        if (byte != '.')
+            expr.b = (expr.b * 10 + byte - '0') % expr.a;
+        return intern(exprs, (struct expr){.kind = EXPR_IS_MULTIPLE, .a = expr.a, .b = expr.b}, NULL);
     case EXPR_IS_REPEAT:
         a = expr_derive(exprs, expr.a, byte);
         return expr_cat(exprs, a,
@@ -528,7 +549,7 @@ static void move(struct exprs *exprs, uint32_t from, uint32_t to, const uint32_t
             kids[k] = kept[exprs->kids[expr.a + k]];
         expr.a = exprs->n_kids;
         exprs->n_kids += expr.n;
-    } else if (expr.kind != EXPR_IS_BYTES) {
+    } else if (expr.kind != EXPR_IS_BYTES && expr.kind != EXPR_IS_MULTIPLE) {
         expr.a = kept[expr.a];
         if (expr.kind == EXPR_IS_CAT)
             expr.b = kept[expr.b];

@@ -30,6 +30,7 @@ enum expr_kind {
     EXPR_IS_AND,    /* all of them */
     EXPR_IS_NOT,    /* every word but those of a */
     EXPR_IS_REPEAT, /* a, b to n times */
+    EXPR_IS_MULTIPLE, /* digits and points; with the digits of b before them, the digits make a multiple of a */
 };
 
 struct expr {
@@ -95,6 +96,9 @@ uint32_t expr_either(struct exprs *exprs, uint32_t a, uint32_t b);
 uint32_t expr_both(struct exprs *exprs, uint32_t a, uint32_t b);
 uint32_t expr_not(struct exprs *exprs, uint32_t a);
 uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max);
+/* Of the words of digits and points those whose digits make a multiple of step (1 to 1,000,000), wherever a point stands, and the
+ * empty one; of step 1 all words. */
+uint32_t expr_multiple(struct exprs *exprs, uint32_t step);
 uint32_t expr_optional(struct exprs *exprs, uint32_t a);
 
 uint32_t expr_derive(struct exprs *exprs, uint32_t expr, unsigned byte);

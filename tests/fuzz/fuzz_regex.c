@@ -9,13 +9,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* ASCII, of which both have the same spaces and ends of lines, and nothing that PCRE2 alone knows within brackets. */
+/* Both have the same spaces and ends of lines in ASCII. Other meanings have "[:", "{,", "\\v" and "\\u{". */
 static bool is_common(const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)text[i] >= 0x80 || text[i] == '\r' ||
-            (text[i] == '[' && i + 1 < len && strchr("[:.=^", text[i + 1])))
+    for (size_t i = 0; i < len; i++) {
+        const char *rest = text + i;
+        size_t n = len - i;
+
+        if ((unsigned char)*rest >= 0x80 || *rest == '\r' || (n > 1 && *rest == '[' && strchr(":.=", rest[1])) ||
+            (n > 1 && (!memcmp(rest, "{,", 2) || !memcmp(rest, "\\v", 2))) || (n > 2 && !memcmp(rest, "\\u{", 3)))
             return false;
+    }
     return true;
 }
 

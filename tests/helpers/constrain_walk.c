@@ -153,8 +153,8 @@ static void expect_mask(struct walk *walk, uint32_t n)
         require(!memcmp(mask, walk->masks[n], trie_mask_words(walk->trie) * sizeof *mask));
 }
 
-/* Back to the beginning, and the whole way again. */
-static void go_back(struct walk *walk)
+/* Back to the beginning, and the whole way again. False: it could not be gone again, as it takes too much work now. */
+static bool go_back(struct walk *walk)
 {
     bool was_complete = matcher_is_complete(walk->matcher);
     for (uint32_t n = walk->n; n > 0; n--) {
@@ -173,15 +173,16 @@ static void go_back(struct walk *walk)
         code = matcher_accept(walk->matcher, walk->tokens[n], NULL);
         require(!code || code == RUNNEL_EUNSUPPORTED);
         if (code)
-            return;
+            return false;
     }
     expect_mask(walk, walk->n);
     matcher_undo(walk->matcher, walk->n < 3 ? walk->n : 3);
     expect_mask(walk, walk->n < 3 ? 0 : walk->n - 3);
     for (uint32_t n = walk->n < 3 ? 0 : walk->n - 3; n < walk->n; n++)
         if (matcher_accept(walk->matcher, walk->tokens[n], NULL))
-            return;
+            return false;
     require(matcher_is_complete(walk->matcher) == was_complete);
+    return true;
 }
 
 /* What brings a text to its end soon, if it may come. */
@@ -238,8 +239,7 @@ void constrain_walk(constrain_read *read, const uint8_t *data, size_t size, cons
         went_well(automaton_create(grammar, walk.trie, &automaton, &error), &error, true)) {
         if (went_well(matcher_create(automaton, &walk.matcher, &error), &error, false)) {
             go(&walk, zero ? zero + 1 : data, zero ? size - len - 1 : 0);
-            go_back(&walk);
-            if (end(&walk) && finished)
+            if (go_back(&walk) && end(&walk) && finished)
                 finished(what, len, walk.text, walk.len);
             matcher_free(walk.matcher);
         }

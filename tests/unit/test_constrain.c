@@ -135,6 +135,9 @@ static void test_refusals(void **state)
     check_refusal("[a", read_regex, "expected ']'");
     check_refusal("*a", read_regex, "nothing to repeat");
     check_refusal("a{3,2}", read_regex, "upper bound");
+    check_refusal("a{3}{2}", read_regex, "nothing to repeat");
+    check_refusal("{3}", read_regex, "nothing to repeat");
+    check_refusal("\\012", read_regex, "octal");
     check_refusal("[b-a]", read_regex, "ends before");
     check_refusal("(a)\\1", read_regex, "references back");
     check_refusal("\\bx", read_regex, "borders of words");
