@@ -448,6 +448,9 @@ uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max
 
 uint32_t expr_multiple(struct exprs *exprs, uint32_t step)
 {
+    for (unsigned byte = '0'; byte <= '9';
+         byte++) /* whoever puts bytes into classes by their sets tells digits apart */
+        expr_range(exprs, byte, byte);
     return step == 1 ? EXPR_ALL : intern(exprs, (struct expr){.kind = EXPR_IS_MULTIPLE, .a = step}, NULL);
 }
 

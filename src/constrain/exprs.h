@@ -24,12 +24,12 @@ enum {
 enum expr_kind {
     EXPR_IS_NONE,
     EXPR_IS_EMPTY,
-    EXPR_IS_BYTES,  /* one byte of set a */
-    EXPR_IS_CAT,    /* a, then b; a is no CAT */
-    EXPR_IS_OR,     /* any of kids[a .. a + n), in ascending order */
-    EXPR_IS_AND,    /* all of them */
-    EXPR_IS_NOT,    /* every word but those of a */
-    EXPR_IS_REPEAT, /* a, b to n times */
+    EXPR_IS_BYTES,    /* one byte of set a */
+    EXPR_IS_CAT,      /* a, then b; a is no CAT */
+    EXPR_IS_OR,       /* any of kids[a .. a + n), in ascending order */
+    EXPR_IS_AND,      /* all of them */
+    EXPR_IS_NOT,      /* every word but those of a */
+    EXPR_IS_REPEAT,   /* a, b to n times */
     EXPR_IS_MULTIPLE, /* digits and points; with the digits of b before them, the digits make a multiple of a */
 };
 

@@ -5,8 +5,8 @@
 
 struct array {
     uint32_t min, max;
-    uint32_t n_prefix; /* items that have a schema of their own */
-    const struct json *contains; /* what one of the items fulfils; NULL: nothing is said */
+    uint32_t n_prefix;      /* items that have a schema of their own */
+    struct schema_rule one; /* what one of the items fulfils; json NULL: nothing is said */
 };
 
 /* "items" is one schema for all, or, before 2020, a list of those of the first ones. */
@@ -19,9 +19,18 @@ static const struct json *prefix_of(const struct json *json)
     return items && items->kind == JSON_ARRAY ? items : NULL;
 }
 
+static void require_one(struct schema *schema, struct array *array, const struct json *json, bool is_not)
+{
+    if (array->one.json)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "contains: more than one for a value, or with the opposite of 'items', is not supported");
+    array->one = (struct schema_rule){.json = json, .kind = RULE_SCHEMA, .is_not = is_not};
+}
+
 static void read_contains(struct schema *schema, const struct schema_rule *rule, struct array *array)
 {
-    bool is_counted = json_tree_member(rule->json, "minContains") || json_tree_member(rule->json, "maxContains");
+    bool is_counted =
+        json_tree_member(rule->json, "minContains") || json_tree_member(rule->json, "maxContains");
     if (!rule_is(rule, "contains")) {
         if (rule->is_not)
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
@@ -29,9 +38,7 @@ static void read_contains(struct schema *schema, const struct schema_rule *rule,
     } else if (is_counted) {
         schema_fail(schema, RUNNEL_EUNSUPPORTED, "'minContains' and 'maxContains' are not supported");
     } else if (!rule->is_not) {
-        if (array->contains)
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "contains: more than one for a value is not supported");
-        array->contains = rule_value(rule);
+        require_one(schema, array, rule_value(rule), false);
     }
 }
 
@@ -60,7 +67,9 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "'uniqueItems' is not supported");
     } else if (rule_is(rule, "items") || rule_is(rule, "prefixItems") || rule_is(rule, "additionalItems")) {
         const struct json *prefix = prefix_of(rule->json);
-        if (rule->is_not)
+        if (rule->is_not && rule_is(rule, "items") && !prefix && !json_tree_member(rule->json, "prefixItems"))
+            require_one(schema, array, value, true);
+        else if (rule->is_not)
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
                         rule_keyword(rule));
         if (prefix && prefix->n > array->n_prefix)
@@ -68,19 +77,20 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
     }
 }
 
-/* The item of this number; from n_prefix on all are alike. also: a schema that it fulfils, too, or NULL. */
+/* The item of this number; from n_prefix on all are alike. also: what it fulfils, too, or NULL. */
 static uint32_t item_symbol(struct schema *schema, const struct rule_list *list, uint32_t index,
-                            const struct json *also)
+                            const struct schema_rule *also)
 {
     struct rule_list item = {0};
     if (also)
-        rules_add(schema, &item, (struct schema_rule){.json = also, .kind = RULE_SCHEMA});
+        rules_add(schema, &item, *also);
     for (uint32_t i = 0; i < list->n && schema_work(schema, list->rules[i].json->n); i++) {
         const struct schema_rule *rule = &list->rules[i];
         if (rule_is(rule, "contains") && rule->is_not) /* no item fulfils it */
             rules_add(schema, &item,
                       (struct schema_rule){.json = rule_value(rule), .kind = RULE_SCHEMA, .is_not = true});
-        if (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems"))
+        if (rule->is_not ||
+            (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems")))
             continue;
         const struct json *prefix = prefix_of(rule->json), *value = rule_value(rule);
         if (value == prefix && index < prefix->n)
@@ -140,16 +150,17 @@ static uint32_t items_from(struct schema *schema, const struct rule_list *list, 
     return tail_is_possible ? tail : 0;
 }
 
-/* Items, one of which fulfils "contains", with any others before and behind it. */
+/* Items, one of which fulfils what one has to, with any others before and behind it. */
 static uint32_t items_with(struct schema *schema, const struct rule_list *list, const struct array *array)
 {
     struct grammar *grammar = schema->grammar;
     if (array->n_prefix || array->min > 1 || array->max != EXPR_FOREVER) {
         schema_fail(schema, RUNNEL_EUNSUPPORTED,
-                    "contains: beside 'prefixItems', 'minItems' or 'maxItems' it is not supported");
+                    "contains: beside 'prefixItems', 'minItems' or 'maxItems' it, or the opposite of "
+                    "'items', is not supported");
         return 0;
     }
-    uint32_t one = item_symbol(schema, list, 0, array->contains), any = item_symbol(schema, list, 0, NULL);
+    uint32_t one = item_symbol(schema, list, 0, &array->one), any = item_symbol(schema, list, 0, NULL);
     if (!one || !any)
         return 0;
     uint32_t before = grammar_cat(grammar, any, mark(schema, ",")),
@@ -168,7 +179,7 @@ uint32_t array_symbol(struct schema *schema, const struct rule_list *list)
             read_keyword(schema, &list->rules[i], &array);
     if (array.max < array.min)
         return 0;
-    uint32_t items = array.contains ? items_with(schema, list, &array) : items_from(schema, list, &array, 0);
+    uint32_t items = array.one.json ? items_with(schema, list, &array) : items_from(schema, list, &array, 0);
     if (!items)
         return 0;
     uint32_t open = expr_cat(exprs, expr_range(exprs, '[', '['), schema->space);

@@ -208,13 +208,15 @@ static uint32_t multiples(struct schema *schema, const struct schema_rule *rule)
     if (decimal.is_negative || !(decimal.n_whole || decimal.n_fraction))
         schema_fail(schema, RUNNEL_EINVAL, "multipleOf: expected a number above 0");
     else if (!step)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "multipleOf: '%.70s' has too many digits: at most %d without its point",
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "multipleOf: '%.70s' has too many digits: at most %d without its point",
                     rule_value(rule)->text, MAX_STEP);
     if (schema->failed)
         return EXPR_ALL;
     uint32_t zero = digit(exprs, '0', '0');
-    uint32_t end = n ? expr_repeat(exprs, zero, 0, EXPR_FOREVER)
-                     : expr_optional(exprs, expr_cat(exprs, point(exprs), expr_repeat(exprs, zero, 1, EXPR_FOREVER)));
+    uint32_t end =
+        n ? expr_repeat(exprs, zero, 0, EXPR_FOREVER)
+          : expr_optional(exprs, expr_cat(exprs, point(exprs), expr_repeat(exprs, zero, 1, EXPR_FOREVER)));
     for (uint32_t i = 0; i <= n; i++) {
         uint32_t fraction = i ? expr_cat(exprs, point(exprs), any_digits(exprs, i, i)) : EXPR_EMPTY;
         uint32_t number = expr_both(exprs, expr_cat(exprs, any_whole(exprs), fraction),

@@ -1,14 +1,11 @@
 /* schema_rules.c: see schema_rules.h: what keywords are, and how lists of rules are opened. */
 #include "constrain/schema_rules.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     MAX_RULES = 4096, /* of a list */
-    MAX_WORK = 100000000,
 };
 
 /* What a keyword does to a list. */
@@ -76,30 +73,6 @@ static const struct keyword *find_keyword(const char *name)
     return &note;
 }
 
-void schema_fail(struct schema *schema, int code, const char *format, ...)
-{
-    char message[256];
-    va_list arguments;
-    if (schema->failed)
-        return;
-    schema->failed = true;
-    va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
-    va_end(arguments);
-    error_set(schema->error, code, "schema: %s", message);
-}
-
-bool schema_work(struct schema *schema, uint64_t n)
-{
-    runnel_error error = {0};
-    schema->work += n;
-    if (schema->work > MAX_WORK)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "it takes too long to combine its parts");
-    else if (schema->exprs->failed || schema->grammar->failed)
-        schema_fail(schema, grammar_check(schema->grammar, &error), "%s", error.message);
-    return !schema->failed;
-}
-
 uint32_t schema_mark(struct schema *schema, const char *bytes)
 {
     struct exprs *exprs = schema->exprs;
@@ -165,83 +138,6 @@ static void add_schema(struct schema *schema, struct rule_list *list, const stru
     rules_add(schema, list, (struct schema_rule){.json = json, .kind = RULE_SCHEMA, .is_not = is_not});
 }
 
-/* --- references ----------------------------------------------------------------------------------------------------- */
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'                     ? c - '0'
-           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                    : -1;
-}
-
-/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. */
-static const char *take_part(const char *pointer, char *part, size_t size)
-{
-    size_t n = 0;
-    while (*pointer && *pointer != '/') {
-        char c = *pointer++;
-        if (c == '~' && (*pointer == '0' || *pointer == '1'))
-            c = *pointer++ == '0' ? '~' : '/';
-        else if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
-            c = (char)(hex_digit(pointer[0]) * 16 + hex_digit(pointer[1]));
-            pointer += 2;
-        }
-        if (n + 1 < size)
-            part[n++] = c;
-    }
-    part[n] = 0;
-    return pointer;
-}
-
-static const struct json *follow_pointer(struct schema *schema, const struct json *json, const char *pointer)
-{
-    char part[512];
-    while (json && *pointer == '/' && schema_work(schema, json->n)) {
-        pointer = take_part(pointer + 1, part, sizeof part);
-        if (json->kind == JSON_ARRAY) {
-            unsigned long index = strtoul(part, NULL, 10);
-            json = part[0] && index < json->n ? &json->items[index] : NULL;
-        } else {
-            json = json_tree_member(json, part);
-        }
-    }
-    return *pointer ? NULL : json;
-}
-
-/* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
-static const struct json *find_named(struct schema *schema, const struct json *json, const char *name)
-{
-    if (!schema_work(schema, json->n + 1))
-        return NULL;
-    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
-    id = id ? id : json_tree_member(json, "id");
-    if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
-        return json;
-    for (uint32_t i = 0; i < json->n; i++) {
-        const struct json *found = find_named(schema, &json->items[i], name);
-        if (found)
-            return found;
-    }
-    return NULL;
-}
-
-static const struct json *find_reference(struct schema *schema, const struct json *value)
-{
-    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
-    const char *reference = value->kind == JSON_STRING ? value->text : "";
-    id = id ? id : json_tree_member(schema->root, "id");
-    if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
-        (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
-        reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
-    if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
-        found = follow_pointer(schema, schema->root, reference + 1);
-    else if (reference[0])
-        found = find_named(schema, schema->root, reference);
-    if (!found)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "$ref: '%.100s' is not in this schema", reference);
-    return found;
-}
-
 /* --- opening -------------------------------------------------------------------------------------------------------- */
 
 static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
@@ -268,7 +164,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
     if (!strcmp(value->name, "not")) {
         add_schema(schema, list, value, !is_not);
     } else if (!strcmp(value->name, "$ref")) {
-        const struct json *target = find_reference(schema, value);
+        const struct json *target = schema_reference(schema, value);
         if (target)
             add_schema(schema, list, target, is_not);
     } else if (is_not) { /* allOf: one of them is not fulfilled */
@@ -306,9 +202,10 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
                     add_schema(schema, list, &value->items[i], true);
             break;
         }
-        if (is_not)
+        if (is_not && strcmp(value->name, "oneOf"))
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
-        rules_add(schema, list, (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD});
+        rules_add(schema, list,
+                  (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;
     case KEYWORD_ASSERTS:
         rules_add(schema, list,
@@ -383,8 +280,8 @@ bool rule_is_choice(const struct schema_rule *rule)
     if (rule->kind == RULE_MEMBER)
         return true; /* a dependency */
     if (rule->is_not)
-        return rule->kind == RULE_KEYWORD &&
-               (!strcmp(keyword, "allOf") || !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
+        return rule->kind == RULE_KEYWORD && (!strcmp(keyword, "allOf") || !strcmp(keyword, "oneOf") ||
+                                              !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
     return find_keyword(keyword)->kind == KEYWORD_CHOICE;
 }
 
@@ -418,7 +315,7 @@ static unsigned kinds_of(struct schema *schema, const struct json *json)
 static const struct json *seen_through(struct schema *schema, const struct json *json)
 {
     for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
-        json = find_reference(schema, json_tree_member(json, "$ref"));
+        json = schema_reference(schema, json_tree_member(json, "$ref"));
     return json;
 }
 
@@ -496,6 +393,29 @@ static bool branch_of_list(struct schema *schema, const struct schema_rule *rule
     return true;
 }
 
+/* The opposite of "oneOf": none of them, or two of them. */
+static bool branch_of_not_one(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                              struct rule_list *branch)
+{
+    const struct json *value = rule_value(rule);
+    if (!expect_kind(schema, value, JSON_ARRAY))
+        return false;
+    for (uint32_t i = 0; !which && i < value->n; i++)
+        add_schema(schema, branch, &value->items[i], true);
+    if (!which)
+        return true;
+    for (uint32_t i = 0, pair = 1; i < value->n && schema_work(schema, 1); i++) {
+        uint32_t n_pairs = value->n - i - 1; /* of it and one behind it */
+        if (which < pair + n_pairs) {
+            add_schema(schema, branch, &value->items[i], false);
+            add_schema(schema, branch, &value->items[i + 1 + which - pair], false);
+            return true;
+        }
+        pair += n_pairs;
+    }
+    return false;
+}
+
 /* A dependency: an object without the member, or one that fulfils what depends on it. */
 static bool branch_of_dependency(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                                  struct rule_list *branch)
@@ -534,6 +454,8 @@ bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t
         return branch_of_dependency(schema, rule, which, branch);
     if (rule_is(rule, "if"))
         return branch_of_if(schema, rule, which, branch);
+    if (rule->is_not && rule_is(rule, "oneOf"))
+        return branch_of_not_one(schema, rule, which, branch);
     if (!rule_is(rule, "required") && !rule_is(rule, "properties"))
         return branch_of_list(schema, rule, which, branch);
     const struct json *value = rule_value(rule);

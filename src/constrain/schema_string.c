@@ -33,12 +33,12 @@
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 
 /* Regular expressions, of those that every engine reads, with groups within groups within groups. */
-#define RE_ESCAPE "\\\\[dDwWsSnrtfv^$.|?*+()\\[\\]{}/\\\\-]"
-#define RE_RANGE  "0-[1-9]|[0-8]-9|a-[b-z]|[a-y]-z|A-[B-Z]|[A-Y]-Z"
-#define RE_CLASS  "\\[\\^?(?:[^\\\\\\[\\]^&~|-]|" RE_ESCAPE "|" RE_RANGE ")+-?\\]"
-#define RE_CHAR   "[^\\\\^$.|?*+()\\[\\]{}]|" RE_ESCAPE "|" RE_CLASS "|\\."
-#define RE_TIMES  "(?:(?:[*+?]|\\{\\d{1,2},?\\}|\\{0,\\d{1,2}\\}|\\{1,[1-9]\\d?\\})\\?{0,1})?"
-#define RE_FLAT   "(?:(?:" RE_CHAR ")" RE_TIMES "|[\\^$|])*"
+#define RE_ESCAPE        "\\\\[dDwWsSnrtfv^$.|?*+()\\[\\]{}/\\\\-]"
+#define RE_RANGE         "0-[1-9]|[0-8]-9|a-[b-z]|[a-y]-z|A-[B-Z]|[A-Y]-Z"
+#define RE_CLASS         "\\[\\^?(?:[^\\\\\\[\\]^&~|-]|" RE_ESCAPE "|" RE_RANGE ")+-?\\]"
+#define RE_CHAR          "[^\\\\^$.|?*+()\\[\\]{}]|" RE_ESCAPE "|" RE_CLASS "|\\."
+#define RE_TIMES         "(?:(?:[*+?]|\\{\\d{1,2},?\\}|\\{0,\\d{1,2}\\}|\\{1,[1-9]\\d?\\})\\?{0,1})?"
+#define RE_FLAT          "(?:(?:" RE_CHAR ")" RE_TIMES "|[\\^$|])*"
 #define RE_GROUPS(inner) "(?:(?:" RE_CHAR "|\\((?:\\?:)?" inner "\\))" RE_TIMES "|[\\^$|])*"
 
 /* The formats that the specification defines; "": refused. Other names say nothing. */

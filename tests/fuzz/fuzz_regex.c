@@ -16,8 +16,10 @@ static bool is_common(const char *text, size_t len)
         const char *rest = text + i;
         size_t n = len - i;
 
-        if ((unsigned char)*rest >= 0x80 || *rest == '\r' || (n > 1 && *rest == '[' && strchr(":.=", rest[1])) ||
-            (n > 1 && (!memcmp(rest, "{,", 2) || !memcmp(rest, "\\v", 2))) || (n > 2 && !memcmp(rest, "\\u{", 3)))
+        if ((unsigned char)*rest >= 0x80 || *rest == '\r' ||
+            (n > 1 && *rest == '[' && strchr(":.=", rest[1])) ||
+            (n > 1 && (!memcmp(rest, "{,", 2) || !memcmp(rest, "\\v", 2))) ||
+            (n > 2 && !memcmp(rest, "\\u{", 3)))
             return false;
     }
     return true;

@@ -37,7 +37,7 @@ struct piece {
 struct hostile {
     reader *read;
     const char *what, *refusal; /* refusal: what the error says; NULL: it is taken; "": either */
-    struct piece pieces[7];
+    struct piece pieces[8];     /* the last one has no text */
 };
 
 #define BOTH(i, name) "{\"anyOf\":[{\"required\":[\"a" i "\"]},{\"required\":[\"" name i "\"]}]}"
