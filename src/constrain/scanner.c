@@ -128,6 +128,18 @@ bool scanner_has_words(struct scanner *scanner, uint32_t expr)
            search(scanner, expr);
 }
 
+/* Whether it has a word of a byte or more. */
+static bool goes_on(struct scanner *scanner, uint32_t expr)
+{
+    struct exprs *exprs = scanner->exprs;
+    if (!exprs->exprs[expr].has_logic)
+        return expr != EXPR_EMPTY;
+    for (unsigned column = 0; column < scanner->n_classes; column++)
+        if (scanner_has_words(scanner, expr_derive(exprs, expr, scanner->byte_of[column])))
+            return true;
+    return false;
+}
+
 uint32_t scanner_state(struct scanner *scanner, uint32_t expr)
 {
     const struct exprs *exprs = scanner->exprs;
@@ -138,14 +150,15 @@ uint32_t scanner_state(struct scanner *scanner, uint32_t expr)
             scanner->state_of[expr] = SCAN_DEAD;
         return SCAN_DEAD;
     }
-    if (scanner->n == scanner->max) {
+    bool accepts = expr_is_nullable(exprs, expr), is_longer = !accepts || goes_on(scanner, expr);
+    if (scanner->n == scanner->max)
         scanner->failed = true;
+    if (scanner->failed || exprs->failed)
         return SCAN_DEAD;
-    }
     scanner->states[scanner->n] = (struct scan_state){
         .expr = expr,
-        .accepts = expr_is_nullable(exprs, expr),
-        .goes_on = expr != EXPR_EMPTY,
+        .accepts = accepts,
+        .goes_on = is_longer,
         .is_wide = expr_is_wide(exprs, expr),
     };
     scanner->state_of[expr] = scanner->n;

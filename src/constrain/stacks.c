@@ -303,7 +303,7 @@ static void follow(struct stacks *stacks, struct border border)
             break;
         case STEP_TERMINAL:
             scan = scanner_state(stacks->scanner, step->a);
-            if (scan != SCAN_DEAD)
+            if (scan != SCAN_DEAD && stacks->scanner->states[scan].goes_on)
                 find_member(stacks, scan, step->to, frames);
             break;
         case STEP_CALL:

@@ -270,6 +270,31 @@ static void test_forgetting_frames(void **state)
     trie_free(trie);
 }
 
+/* Where only an end may come it is over, even if that takes a search: no word is in both "a" and "b". */
+static void test_over(void **state)
+{
+    struct grammar *grammar;
+    struct automaton *automaton;
+    struct matcher *matcher;
+    struct trie *trie = constrain_vocabulary(NULL, 0);
+    (void)state;
+    assert_int_equal(read_regex("x|!(?=a)b|", &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    assert_int_equal(matcher_create(automaton, &matcher, NULL), 0);
+    assert_true(matcher_is_complete(matcher) && !matcher_is_over(matcher));
+    assert_int_equal(matcher_accept(matcher, 'x', NULL), 0);
+    assert_true(matcher_is_over(matcher));
+    matcher_free(matcher);
+    automaton_release(automaton);
+    assert_int_equal(read_regex("!(?=a)b|", &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    assert_int_equal(matcher_create(automaton, &matcher, NULL), 0);
+    assert_true(matcher_is_complete(matcher) && matcher_is_over(matcher));
+    matcher_free(matcher);
+    automaton_release(automaton);
+    trie_free(trie);
+}
+
 static void test_choice(void **state)
 {
     static const char *const texts[] = {"red", "green", "green tea", "漢"};
@@ -330,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_forgetting),
         cmocka_unit_test(test_forgetting_frames),
+        cmocka_unit_test(test_over),
         cmocka_unit_test(test_forgetting_terminals),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_undo),
