@@ -20,6 +20,7 @@ void charset_add(struct charset *set, uint32_t from, uint32_t to)
         struct char_range *ranges = cap > MAX_RANGES ? NULL : realloc(set->ranges, cap * sizeof *ranges);
         if (!ranges) {
             set->failed = true;
+            set->no_memory = cap <= MAX_RANGES;
             return;
         }
         set->ranges = ranges;
@@ -33,6 +34,7 @@ void charset_add_all(struct charset *set, const struct charset *other)
     for (size_t i = 0; i < other->n; i++)
         charset_add(set, other->ranges[i].from, other->ranges[i].to);
     set->failed |= other->failed;
+    set->no_memory |= other->no_memory;
 }
 
 static int by_begin(const void *one, const void *other)
@@ -60,7 +62,7 @@ void charset_sort(struct charset *set)
 
 void charset_negate(struct charset *set)
 {
-    struct charset others = {.failed = set->failed};
+    struct charset others = {.failed = set->failed, .no_memory = set->no_memory};
     uint32_t next = 0;
     charset_sort(set);
     for (size_t i = 0; i < set->n; i++) {
@@ -235,8 +237,8 @@ static void add_json(struct choices *choices, uint32_t from, uint32_t to)
 uint32_t charset_expr(struct exprs *exprs, const struct charset *set, enum char_form form)
 {
     struct choices choices = {.exprs = exprs};
-    if (set->failed)
-        exprs->failed = true;
+    exprs->failed |= set->failed;
+    exprs->no_memory |= set->no_memory;
     for (size_t i = 0; i < set->n && set->ranges[i].from <= CHARSET_LAST; i++)
         (form == CHAR_UTF8 ? add_utf8 : add_json)(&choices, set->ranges[i].from,
                                                   min_of(set->ranges[i].to, CHARSET_LAST));

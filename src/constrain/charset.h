@@ -15,7 +15,7 @@ struct char_range {
 struct charset {
     struct char_range *ranges;
     size_t n, cap;
-    bool failed;
+    bool failed, no_memory; /* it has too many ranges, or there was no memory for them */
 };
 
 void charset_add(struct charset *set, uint32_t from, uint32_t to);

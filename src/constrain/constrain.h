@@ -28,8 +28,9 @@
  *
  * Bounds. All that is made while texts are read lies in pools whose sizes struct constrain_limits names. They are reserved
  * when a grammar is compiled and touched as they fill, so a step allocates nothing. Where one is full, or a step works for too
- * long, the call fails with RUNNEL_EUNSUPPORTED and names what was too large; states and masks are forgotten first, as
- * they can be made again.
+ * long, the call fails with RUNNEL_EUNSUPPORTED and names what was too large; first all is forgotten that can be made again:
+ * states of texts and their masks, frames, states of terminals and their derivatives. So what many texts share is full for none of
+ * them, and what one call needs is all that must have room. A schema's own bounds, in schema_bounds.c, count looks at its parts.
  *
  * Threads. A trie is read by all. What was compiled has one lock, taken by each call of a matcher for as long as it lasts. */
 #ifndef RUNNEL_CONSTRAIN_CONSTRAIN_H

@@ -70,6 +70,14 @@ static uint32_t first_of_kids(struct exprs *exprs, enum expr_kind kind, const ui
     return intern_set(exprs, &first);
 }
 
+static uint32_t digits_and_point(struct exprs *exprs)
+{
+    struct byte_set set = {0};
+    byte_set_add(&set, '0', '9');
+    byte_set_add(&set, '.', '.');
+    return intern_set(exprs, &set);
+}
+
 /* What is known of an expression from what it consists of. */
 static void describe(struct exprs *exprs, struct expr *expr, const uint32_t *kids)
 {
@@ -121,25 +129,39 @@ static void describe(struct exprs *exprs, struct expr *expr, const uint32_t *kid
         expr->depth = a->depth + 1;
         expr->first = a->first;
         break;
+    case EXPR_IS_MULTIPLE:
+        expr->is_nullable = !expr->b;
+        expr->first = digits_and_point(exprs);
+        break;
     }
+}
+
+static bool has_kids(const struct expr *expr)
+{
+    return expr->kind == EXPR_IS_OR || expr->kind == EXPR_IS_AND;
+}
+
+/* Where an expression of these parts stands in the index, unless others were there before. */
+static uint32_t place_of(const struct exprs *exprs, const struct expr *expr, const uint32_t *kids)
+{
+    uint64_t hash = has_kids(expr) ? hash_words(expr->kind, kids, expr->n)
+                                   : hash_words(expr->kind, (uint32_t[]){expr->a, expr->b, expr->n}, 3);
+    return (uint32_t)(hash >> 8) & exprs->index_mask;
 }
 
 /* The number of an expression of this kind and these parts; the others are filled in here. */
 static uint32_t intern(struct exprs *exprs, struct expr expr, const uint32_t *kids)
 {
-    bool has_kids = expr.kind == EXPR_IS_OR || expr.kind == EXPR_IS_AND;
-    uint64_t hash = has_kids ? hash_words(expr.kind, kids, expr.n)
-                             : hash_words(expr.kind, (uint32_t[]){expr.a, expr.b, expr.n}, 3);
-    uint32_t at = (uint32_t)(hash >> 8) & exprs->index_mask;
+    uint32_t at = place_of(exprs, &expr, kids);
     for (; exprs->index[at]; at = (at + 1) & exprs->index_mask)
         if (same_expr(exprs, &exprs->exprs[exprs->index[at]], &expr, kids))
             return exprs->index[at];
-    if (exprs->n == exprs->max || (has_kids && expr.n > exprs->max_kids - exprs->n_kids))
+    if (exprs->n == exprs->max || (has_kids(&expr) && expr.n > exprs->max_kids - exprs->n_kids))
         return fail(exprs);
     describe(exprs, &expr, kids);
     if (exprs->failed || expr.depth > MAX_DEPTH)
         return fail(exprs);
-    if (has_kids) {
+    if (has_kids(&expr)) {
         expr.a = exprs->n_kids;
         memcpy(exprs->kids + exprs->n_kids, kids, expr.n * sizeof *kids);
         exprs->n_kids += expr.n;
@@ -202,12 +224,11 @@ struct exprs *exprs_create(uint32_t max_exprs, uint64_t max_work)
     exprs->n = 1; /* EXPR_NONE: in no index, as 0 is "none" there, and made by nobody else */
     intern(exprs, (struct expr){.kind = EXPR_IS_EMPTY}, NULL);
     exprs->n = EXPR_ALL;
-    uint32_t any = 3;
-    exprs->n = any;
+    exprs->n = EXPR_ANY;
     intern(exprs, (struct expr){.kind = EXPR_IS_BYTES, .a = any_byte}, NULL);
     exprs->n = EXPR_ALL;
-    intern(exprs, (struct expr){.kind = EXPR_IS_REPEAT, .a = any, .n = EXPR_FOREVER}, NULL);
-    exprs->n = any + 1;
+    intern(exprs, (struct expr){.kind = EXPR_IS_REPEAT, .a = EXPR_ANY, .n = EXPR_FOREVER}, NULL);
+    exprs->n = EXPR_ANY + 1;
     return exprs;
 }
 
@@ -425,6 +446,14 @@ uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max
     return intern(exprs, (struct expr){.kind = EXPR_IS_REPEAT, .a = a, .b = min, .n = max}, NULL);
 }
 
+uint32_t expr_multiple(struct exprs *exprs, uint32_t step)
+{
+    for (unsigned byte = '0'; byte <= '9';
+         byte++) /* whoever puts bytes into classes by their sets tells digits apart */
+        expr_range(exprs, byte, byte);
+    return step == 1 ? EXPR_ALL : intern(exprs, (struct expr){.kind = EXPR_IS_MULTIPLE, .a = step}, NULL);
+}
+
 static uint32_t derive_kids(struct exprs *exprs, const struct expr *expr, unsigned byte)
 {
     uint32_t begin = exprs->n_scratch, n = 0, result;
@@ -465,6 +494,10 @@ static uint32_t derive(struct exprs *exprs, struct expr expr, unsigned byte)
         return derive_kids(exprs, &expr, byte);
     case EXPR_IS_NOT:
         return expr_not(exprs, expr_derive(exprs, expr.a, byte));
+    case EXPR_IS_MULTIPLE:
+        if (byte != '.')
+            expr.b = (expr.b * 10 + byte - '0') % expr.a;
+        return intern(exprs, (struct expr){.kind = EXPR_IS_MULTIPLE, .a = expr.a, .b = expr.b}, NULL);
     case EXPR_IS_REPEAT:
         a = expr_derive(exprs, expr.a, byte);
         return expr_cat(exprs, a,
@@ -487,6 +520,69 @@ uint32_t expr_derive(struct exprs *exprs, uint32_t expr, unsigned byte)
     if (!exprs->failed && exprs->exprs[expr].kind != EXPR_IS_BYTES)
         *memo = (struct expr_memo){expr, byte, derivative};
     return derivative;
+}
+
+bool exprs_are_full(const struct exprs *exprs)
+{
+    return exprs->n - exprs->least > (exprs->max - exprs->least) / 4 * 3 ||
+           exprs->n_kids - exprs->least_kids > (exprs->max_kids - exprs->least_kids) / 4 * 3;
+}
+
+/* What an expression consists of was made before it, so its numbers are lower. */
+static void mark_parts(const struct exprs *exprs, const struct expr *expr, uint32_t *kept)
+{
+    if (has_kids(expr)) {
+        for (uint32_t k = 0; k < expr->n; k++)
+            kept[exprs->kids[expr->a + k]] = 1;
+        return;
+    }
+    if (expr->kind == EXPR_IS_CAT || expr->kind == EXPR_IS_NOT || expr->kind == EXPR_IS_REPEAT)
+        kept[expr->a] = 1;
+    if (expr->kind == EXPR_IS_CAT)
+        kept[expr->b] = 1;
+}
+
+/* Moves an expression down, and its kids; the numbers of its parts are new already. */
+static void move(struct exprs *exprs, uint32_t from, uint32_t to, const uint32_t *kept)
+{
+    struct expr expr = exprs->exprs[from];
+    if (has_kids(&expr)) {
+        uint32_t *kids = exprs->kids + exprs->n_kids;
+        for (uint32_t k = 0; k < expr.n; k++)
+            kids[k] = kept[exprs->kids[expr.a + k]];
+        expr.a = exprs->n_kids;
+        exprs->n_kids += expr.n;
+    } else if (expr.kind != EXPR_IS_BYTES && expr.kind != EXPR_IS_MULTIPLE) {
+        expr.a = kept[expr.a];
+        if (expr.kind == EXPR_IS_CAT)
+            expr.b = kept[expr.b];
+    }
+    exprs->exprs[to] = expr;
+    uint32_t at = place_of(exprs, &expr, has_kids(&expr) ? exprs->kids + expr.a : NULL);
+    while (exprs->index[at])
+        at = (at + 1) & exprs->index_mask;
+    exprs->index[at] = to;
+}
+
+void exprs_forget(struct exprs *exprs, uint32_t *kept)
+{
+    uint32_t n = exprs->n;
+    for (uint32_t e = n; e-- > EXPR_ANY + 1;)
+        if (kept[e])
+            mark_parts(exprs, &exprs->exprs[e], kept);
+    for (uint32_t e = EXPR_NONE; e <= EXPR_ANY; e++)
+        kept[e] = e;
+    memset(exprs->index, 0, ((size_t)exprs->index_mask + 1) * sizeof *exprs->index);
+    memset(exprs->memo, 0, MEMO_SIZE * sizeof *exprs->memo);
+    exprs->n_kids = 0;
+    exprs->n = EXPR_ANY + 1;
+    for (uint32_t e = EXPR_EMPTY; e < n; e++)
+        if (kept[e]) {
+            kept[e] = e <= EXPR_ANY ? e : exprs->n++;
+            move(exprs, e, kept[e], kept);
+        }
+    exprs->least = exprs->n;
+    exprs->least_kids = exprs->n_kids;
 }
 
 bool expr_is_wide(const struct exprs *exprs, uint32_t expr)

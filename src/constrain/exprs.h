@@ -17,18 +17,20 @@ enum {
     EXPR_NONE = 0,  /* no word */
     EXPR_EMPTY = 1, /* the empty word alone */
     EXPR_ALL = 2,   /* all words */
+    EXPR_ANY = 3,   /* one byte, whichever it is */
 };
 #define EXPR_FOREVER UINT32_MAX /* no upper bound of a repetition */
 
 enum expr_kind {
     EXPR_IS_NONE,
     EXPR_IS_EMPTY,
-    EXPR_IS_BYTES,  /* one byte of set a */
-    EXPR_IS_CAT,    /* a, then b; a is no CAT */
-    EXPR_IS_OR,     /* any of kids[a .. a + n), in ascending order */
-    EXPR_IS_AND,    /* all of them */
-    EXPR_IS_NOT,    /* every word but those of a */
-    EXPR_IS_REPEAT, /* a, b to n times */
+    EXPR_IS_BYTES,    /* one byte of set a */
+    EXPR_IS_CAT,      /* a, then b; a is no CAT */
+    EXPR_IS_OR,       /* any of kids[a .. a + n), in ascending order */
+    EXPR_IS_AND,      /* all of them */
+    EXPR_IS_NOT,      /* every word but those of a */
+    EXPR_IS_REPEAT,   /* a, b to n times */
+    EXPR_IS_MULTIPLE, /* digits and points; with the digits of b before them, the digits make a multiple of a */
 };
 
 struct expr {
@@ -67,7 +69,8 @@ struct exprs {
     uint32_t index_mask;
     uint32_t *kids; /* [max_kids] */
     uint32_t n_kids, max_kids;
-    struct byte_set *sets; /* [max_sets] */
+    uint32_t least, least_kids; /* what was left when others were forgotten */
+    struct byte_set *sets;      /* [max_sets] */
     uint32_t n_sets, max_sets;
     uint32_t *set_index;
     uint32_t set_index_mask;
@@ -76,6 +79,7 @@ struct exprs {
     uint32_t n_scratch, max_scratch;
     uint64_t work, max_work; /* done, and allowed, since the caller set work to 0 */
     bool failed;
+    bool no_memory; /* ... as whoever makes an expression had none; nothing here allocates */
 };
 
 /* NULL: no memory. */
@@ -92,9 +96,18 @@ uint32_t expr_either(struct exprs *exprs, uint32_t a, uint32_t b);
 uint32_t expr_both(struct exprs *exprs, uint32_t a, uint32_t b);
 uint32_t expr_not(struct exprs *exprs, uint32_t a);
 uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max);
+/* Of the words of digits and points those whose digits make a multiple of step (1 to 1,000,000), wherever a point stands, and the
+ * empty one; of step 1 all words. */
+uint32_t expr_multiple(struct exprs *exprs, uint32_t step);
 uint32_t expr_optional(struct exprs *exprs, uint32_t a);
 
 uint32_t expr_derive(struct exprs *exprs, uint32_t expr, unsigned byte);
+
+/* Whether there may soon be no room for derivatives. */
+bool exprs_are_full(const struct exprs *exprs);
+/* Forgets all expressions but those for which kept [max] is not 0, and what they consist of. kept[old] becomes the new number; their
+ * order stays. */
+void exprs_forget(struct exprs *exprs, uint32_t *kept);
 
 static inline bool expr_is_nullable(const struct exprs *exprs, uint32_t expr)
 {

@@ -255,7 +255,11 @@ int gbnf_grammar(const struct constrain_limits *limits, const char *text, size_t
     skip_space(&gbnf, true);
     while (!gbnf.text.failed && !gbnf.grammar->failed && gbnf.text.at < len)
         read_rule(&gbnf);
-    if (gbnf.text.failed && !gbnf.grammar->failed && !gbnf.grammar->exprs->failed) {
+    if (gbnf.grammar->failed ||
+        gbnf.grammar->exprs->failed) { /* where it had no room, the text was read no further */
+        code = grammar_check(gbnf.grammar, error);
+        error_prefix(error, "grammar");
+    } else if (gbnf.text.failed) {
         code = error_set(error, found.code, "grammar: %s", found.message);
     } else {
         gbnf.grammar->start = grammar_rule(gbnf.grammar, "root", strlen("root"));

@@ -41,15 +41,18 @@ int grammar_create(const struct constrain_limits *limits, struct grammar **out, 
     return RUNNEL_OK;
 }
 
-/* Room for one more of items of this size; false: there is none. */
-static bool grow(void **items, uint32_t n, uint32_t *cap, uint32_t max, size_t size)
+/* Room for one more of items of this size; false: there is none, and the grammar failed. */
+static bool grow(struct grammar *grammar, void **items, uint32_t n, uint32_t *cap, uint32_t max, size_t size)
 {
     if (n < *cap)
         return true;
     uint32_t wanted = *cap ? *cap * 2 : 64;
     void *grown = n >= max ? NULL : realloc(*items, wanted * size);
-    if (!grown)
+    if (!grown) {
+        grammar->failed = true;
+        grammar->no_memory |= n < max;
         return false;
+    }
     *items = grown;
     *cap = wanted;
     return true;
@@ -58,8 +61,8 @@ static bool grow(void **items, uint32_t n, uint32_t *cap, uint32_t max, size_t s
 static uint32_t add(struct grammar *grammar, struct symbol symbol)
 {
     if (symbol.depth > MAX_DEPTH ||
-        !grow((void **)&grammar->symbols, grammar->n_symbols, &grammar->cap_symbols, grammar->limits.n_nodes,
-              sizeof *grammar->symbols)) {
+        !grow(grammar, (void **)&grammar->symbols, grammar->n_symbols, &grammar->cap_symbols,
+              grammar->limits.n_nodes, sizeof *grammar->symbols)) {
         grammar->failed = true;
         return 0;
     }
@@ -141,14 +144,12 @@ uint32_t grammar_rule(struct grammar *grammar, const char *name, size_t len)
         if (strlen(other) == len && !memcmp(other, name, len))
             return grammar->rule_index[at] - 1;
     }
-    if (!grow((void **)&grammar->rules, grammar->n_rules, &grammar->cap_rules, grammar->limits.n_rules,
-              sizeof *grammar->rules)) {
-        grammar->failed = true;
+    if (!grow(grammar, (void **)&grammar->rules, grammar->n_rules, &grammar->cap_rules,
+              grammar->limits.n_rules, sizeof *grammar->rules))
         return UINT32_MAX;
-    }
     struct rule rule = {.name = name ? strndup(name, len) : NULL};
     if (name && !rule.name) {
-        grammar->failed = true;
+        grammar->failed = grammar->no_memory = true;
         return UINT32_MAX;
     }
     grammar->rules[grammar->n_rules++] = rule;
@@ -166,6 +167,8 @@ void grammar_define(struct grammar *grammar, uint32_t rule, uint32_t symbol)
 int grammar_check(const struct grammar *grammar, runnel_error *error)
 {
     const struct constrain_limits *limits = &grammar->limits;
+    if (grammar->exprs->no_memory || grammar->no_memory)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a grammar");
     if (grammar->exprs->failed)
         return error_set(error, RUNNEL_EUNSUPPORTED,
                          "the terminals are too large: at most %u expressions, %llu steps of work",

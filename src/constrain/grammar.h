@@ -38,9 +38,9 @@ struct grammar {
     uint32_t n_rules, cap_rules;
     uint32_t *rule_index; /* open addressing by name; 0: none */
     uint32_t index_size;
-    uint32_t start;    /* rule */
-    uint32_t any_char; /* expression of any character within a JSON string; 0: the grammar has none */
-    bool failed;
+    uint32_t start;         /* rule */
+    uint32_t any_char;      /* expression of any character within a JSON string; 0: the grammar has none */
+    bool failed, no_memory; /* something had no room; as there was no memory */
 };
 
 int grammar_create(const struct constrain_limits *limits, struct grammar **grammar, runnel_error *error);

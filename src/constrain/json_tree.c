@@ -155,10 +155,14 @@ static int read_items(struct json_reader *reader, struct json *value)
     if (++reader->depth > MAX_DEPTH)
         return fail(reader, "it is nested too deep");
     do {
+        if (++reader->n_items > MAX_ITEMS) {
+            free(items);
+            return error_set(reader->error, RUNNEL_EUNSUPPORTED, "JSON: more than %d values", MAX_ITEMS);
+        }
         if (n == cap) {
             void *grown = realloc(items, (cap = cap ? cap * 2 : 8) * sizeof *items);
-            if (!grown || ++reader->n_items > MAX_ITEMS) {
-                free(grown ? grown : items);
+            if (!grown) {
+                free(items);
                 return error_set(reader->error, RUNNEL_ENOMEM, "no memory for a JSON text");
             }
             items = grown;
@@ -294,17 +298,27 @@ bool json_tree_is(const struct json *json, const char *string)
            !memcmp(json->text, string, json->len);
 }
 
-bool json_tree_equal(const struct json *one, const struct json *other)
+static const struct json *twin_of(const struct json *one, const struct json *other, uint32_t i,
+                                  uint64_t *looks)
 {
+    const struct json *item = &one->items[i], *twin = &other->items[i];
+    if (one->kind == JSON_ARRAY ||
+        (item->name_len == twin->name_len && !memcmp(item->name, twin->name, item->name_len)))
+        return twin;
+    *looks += other->n;
+    return json_tree_member_n(other, item->name, item->name_len);
+}
+
+bool json_tree_equal(const struct json *one, const struct json *other, uint64_t *looks)
+{
+    ++*looks;
     if (one->kind != other->kind || one->n != other->n)
         return false;
     if (one->kind == JSON_NUMBER || one->kind == JSON_STRING)
         return one->len == other->len && !memcmp(one->text, other->text, one->len);
     for (uint32_t i = 0; i < one->n; i++) {
-        const struct json *match =
-            one->kind == JSON_ARRAY ? &other->items[i]
-                                    : json_tree_member_n(other, one->items[i].name, one->items[i].name_len);
-        if (!match || !json_tree_equal(&one->items[i], match))
+        const struct json *twin = twin_of(one, other, i, looks);
+        if (!twin || !json_tree_equal(&one->items[i], twin, looks))
             return false;
     }
     return true;

@@ -323,6 +323,13 @@ void masks_forget(struct masks *masks)
         slots_drop(&masks->whole, slot);
 }
 
+void masks_forget_insides(struct masks *masks)
+{
+    for (uint32_t slot = 0; slot < masks->insides.n; slot++)
+        slots_drop(&masks->insides, slot);
+    memset(masks->freedom, 0, masks->stacks->scanner->max * sizeof *masks->freedom);
+}
+
 void masks_free(struct masks *masks)
 {
     slots_free(&masks->whole);

@@ -45,5 +45,7 @@ void masks_free(struct masks *masks);
 const uint32_t *masks_get(struct masks *masks, uint32_t state);
 /* States were forgotten, so their numbers mean others. */
 void masks_forget(struct masks *masks);
+/* ... and those of the scanner. */
+void masks_forget_insides(struct masks *masks);
 
 #endif

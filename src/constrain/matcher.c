@@ -21,6 +21,8 @@ struct automaton {
     struct matcher *matchers; /* a list: whose states must not be forgotten */
     uint32_t **in_use; /* [cap_in_use] where those states are; room for all of them, made with each matcher */
     size_t n_matchers, cap_in_use;
+    uint32_t **terminals; /* [n_terminals] numbers of expressions that texts begin terminals with */
+    size_t n_terminals;
 };
 
 struct matcher {
@@ -38,8 +40,22 @@ static void automaton_free(struct automaton *automaton)
     network_free(&automaton->network);
     grammar_free(automaton->grammar);
     free(automaton->in_use);
+    free(automaton->terminals);
     pthread_mutex_destroy(&automaton->lock);
     free(automaton);
+}
+
+static int list_terminals(struct automaton *automaton, runnel_error *error)
+{
+    struct network *network = &automaton->network;
+    automaton->terminals = malloc((network->n_steps + (size_t)1) * sizeof *automaton->terminals);
+    if (!automaton->terminals)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the terminals of a grammar");
+    for (uint32_t i = 0; i < network->n_steps; i++)
+        if (network->steps[i].kind == STEP_TERMINAL)
+            automaton->terminals[automaton->n_terminals++] = &network->steps[i].a;
+    automaton->terminals[automaton->n_terminals++] = &automaton->masks.any_char;
+    return RUNNEL_OK;
 }
 
 static int compile(struct automaton *automaton, const struct trie *trie, runnel_error *error)
@@ -59,7 +75,7 @@ static int compile(struct automaton *automaton, const struct trie *trie, runnel_
         code = stacks_create(&automaton->network, automaton->scanner, limits, &automaton->stacks, error);
     if (!code)
         code = masks_create(trie, &automaton->stacks, grammar->any_char, limits, &automaton->masks, error);
-    return code;
+    return code ? code : list_terminals(automaton, error);
 }
 
 int automaton_create(struct grammar *grammar, const struct trie *trie, struct automaton **out,
@@ -105,14 +121,26 @@ static void begin_work(struct automaton *automaton)
     exprs->n_scratch = 0;
 }
 
+/* What was worked out of terminals, but where texts stand in them. The grammar's own numbers of expressions mean nothing then. */
+static void forget_terminals(struct automaton *automaton)
+{
+    stacks_mark_scans(&automaton->stacks);
+    scanner_forget(automaton->scanner, automaton->terminals, automaton->n_terminals);
+    stacks_renumber_scans(&automaton->stacks);
+    masks_forget_insides(&automaton->masks);
+}
+
 static void forget(struct automaton *automaton)
 {
+    bool has_room = !scanner_is_full(automaton->scanner);
     size_t n = 0;
     for (struct matcher *matcher = automaton->matchers; matcher; matcher = matcher->next)
         for (unsigned i = 0; i < RING; i++)
             automaton->in_use[n++] = &matcher->states[i];
     stacks_forget(&automaton->stacks, automaton->in_use, n);
     masks_forget(&automaton->masks);
+    if (!has_room)
+        forget_terminals(automaton);
 }
 
 /* For a call of a matcher. Its end is unlocking. */
@@ -120,7 +148,7 @@ static void begin_call(struct automaton *automaton)
 {
     pthread_mutex_lock(&automaton->lock);
     begin_work(automaton);
-    if (stacks_are_full(&automaton->stacks))
+    if (stacks_are_full(&automaton->stacks) || scanner_is_full(automaton->scanner))
         forget(automaton);
 }
 

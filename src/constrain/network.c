@@ -45,6 +45,7 @@ uint32_t network_add_position(struct network *network, bool is_end)
                           : realloc(network->positions, cap * sizeof *network->positions);
         if (!grown) {
             network->failed = true;
+            network->no_memory |= network->n_positions < network->max;
             return 0;
         }
         network->positions = grown;
@@ -63,6 +64,7 @@ void network_add_step(struct network *network, enum step_kind kind, uint32_t fro
                           : realloc(network->steps, cap * sizeof *network->steps);
         if (!grown) {
             network->failed = true;
+            network->no_memory |= network->n_steps < network->max * 2;
             return;
         }
         network->steps = grown;
@@ -111,7 +113,7 @@ static bool push(struct building *building, struct symbol_list *list, uint32_t s
         uint32_t cap = list->cap ? list->cap * 2 : 256;
         void *grown = realloc(list->symbols, cap * sizeof *list->symbols);
         if (!grown) {
-            building->too_large = "memory";
+            building->network->failed = building->network->no_memory = true;
             return false;
         }
         list->symbols = grown;
@@ -344,6 +346,8 @@ static int build(struct building *building, runnel_error *error)
         uint32_t end = network_add_position(network, true);
         add_symbol(building, grammar->rules[rule].symbol, building->first[rule], end);
     }
+    if (network->no_memory)
+        return error_set(error, RUNNEL_ENOMEM, "no memory to build a grammar");
     if (building->too_large)
         return error_set(error, RUNNEL_EUNSUPPORTED, "too large: %s", building->too_large);
     if (network->failed)

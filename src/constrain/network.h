@@ -33,8 +33,8 @@ struct network {
     struct network_step *steps; /* in the order of their positions */
     uint32_t n_steps, cap_steps;
     uint32_t start;
-    uint32_t max; /* of positions, and of steps */
-    bool failed;  /* there was no room for one */
+    uint32_t max;           /* of positions, and of steps */
+    bool failed, no_memory; /* there was no room for one; no memory */
 };
 
 /* For the files that make one. */

@@ -229,7 +229,9 @@ static int change_ring(struct left *left, uint32_t number, runnel_error *error)
         split(left, &ring, ring.rules[i]);
     for (uint32_t i = 0; i < ring.n_rules && left->work <= left->max_work && !network->failed; i++)
         change(left, &ring, ring.rules[i]);
-    if (network->failed || left->work > left->max_work)
+    if (network->no_memory)
+        code = error_set(error, RUNNEL_ENOMEM, "no memory to undo left recursion");
+    else if (network->failed || left->work > left->max_work)
         code = error_set(error, RUNNEL_EUNSUPPORTED, "its left recursion is too large written out");
 done:
     free(ring.rules);

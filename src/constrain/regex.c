@@ -170,6 +170,8 @@ static uint32_t take_escape(struct reading *reading)
     case 'r':
         return '\r';
     case '0':
+        if (pattern_peek(text) >= '0' && pattern_peek(text) <= '9')
+            refuse(reading, "octal numbers of characters are not supported");
         return 0;
     case 'a':
         return 7;
@@ -316,7 +318,8 @@ static struct piece read_group(struct reading *reading, unsigned depth)
 static struct piece read_atom(struct reading *reading, unsigned depth)
 {
     struct pattern_text *text = &reading->text;
-    uint32_t character = pattern_take(text);
+    size_t begin = text->at;
+    uint32_t character = pattern_take(text), min, max;
     switch (character) {
     case '^':
         return (struct piece){.by = {[AT_START] = EXPR_EMPTY}};
@@ -330,6 +333,12 @@ static struct piece read_atom(struct reading *reading, unsigned depth)
         return plain(dot(reading));
     case '\\':
         return plain(read_escape(reading));
+    case '{':
+        if (!pattern_times(text, &min, &max))
+            return plain(char_range_expr(reading->exprs, '{', '{', reading->options->form));
+        text->at = begin + 1;
+        is_wrong(reading, "there is nothing to repeat");
+        return plain(EXPR_NONE);
     case '*':
     case '+':
     case '?':
@@ -474,6 +483,8 @@ int regex_expr(struct exprs *exprs, const char *pattern, size_t len, const struc
     } while (!reading.text.failed && pattern_skip(&reading.text, "|"));
     if (reading.text.failed)
         return error_set(error, found.code, "pattern: %s", found.message);
+    if (exprs->no_memory)
+        return error_set(error, RUNNEL_ENOMEM, "no memory for a pattern");
     if (exprs->failed)
         return error_set(error, RUNNEL_EUNSUPPORTED, "pattern: it is too large, or nested too deep");
     *out = expr;

@@ -48,6 +48,7 @@ void scanner_free(struct scanner *scanner)
     free(scanner->queue);
     free(scanner->parents);
     free(scanner->seen);
+    free(scanner->kept);
     free(scanner);
 }
 
@@ -67,8 +68,9 @@ struct scanner *scanner_create(struct exprs *exprs, uint32_t max_states)
     scanner->queue = calloc(exprs->max, sizeof *scanner->queue);
     scanner->parents = calloc(exprs->max, sizeof *scanner->parents);
     scanner->seen = calloc(exprs->max, sizeof *scanner->seen);
-    if (!scanner->states || !scanner->rows || !scanner->state_of || !scanner->life || !scanner->queue ||
-        !scanner->parents || !scanner->seen) {
+    scanner->kept = calloc(scanner->max, sizeof *scanner->kept);
+    if (!scanner->kept || !scanner->states || !scanner->rows || !scanner->state_of || !scanner->life ||
+        !scanner->queue || !scanner->parents || !scanner->seen) {
         scanner_free(scanner);
         return NULL;
     }
@@ -126,6 +128,18 @@ bool scanner_has_words(struct scanner *scanner, uint32_t expr)
            search(scanner, expr);
 }
 
+/* Whether it has a word of a byte or more. */
+static bool goes_on(struct scanner *scanner, uint32_t expr)
+{
+    struct exprs *exprs = scanner->exprs;
+    if (!exprs->exprs[expr].has_logic)
+        return expr != EXPR_EMPTY;
+    for (unsigned column = 0; column < scanner->n_classes; column++)
+        if (scanner_has_words(scanner, expr_derive(exprs, expr, scanner->byte_of[column])))
+            return true;
+    return false;
+}
+
 uint32_t scanner_state(struct scanner *scanner, uint32_t expr)
 {
     const struct exprs *exprs = scanner->exprs;
@@ -136,14 +150,15 @@ uint32_t scanner_state(struct scanner *scanner, uint32_t expr)
             scanner->state_of[expr] = SCAN_DEAD;
         return SCAN_DEAD;
     }
-    if (scanner->n == scanner->max) {
+    bool accepts = expr_is_nullable(exprs, expr), is_longer = !accepts || goes_on(scanner, expr);
+    if (scanner->n == scanner->max)
         scanner->failed = true;
+    if (scanner->failed || exprs->failed)
         return SCAN_DEAD;
-    }
     scanner->states[scanner->n] = (struct scan_state){
         .expr = expr,
-        .accepts = expr_is_nullable(exprs, expr),
-        .goes_on = expr != EXPR_EMPTY,
+        .accepts = accepts,
+        .goes_on = is_longer,
         .is_wide = expr_is_wide(exprs, expr),
     };
     scanner->state_of[expr] = scanner->n;
@@ -157,4 +172,42 @@ uint32_t scanner_find_next(struct scanner *scanner, uint32_t state, unsigned col
     if (!scanner->exprs->failed && !scanner->failed)
         scanner->rows[(size_t)state * scanner->n_classes + column] = next;
     return next;
+}
+
+bool scanner_is_full(const struct scanner *scanner)
+{
+    return scanner->n - scanner->least > (scanner->max - scanner->least) / 4 * 3 ||
+           exprs_are_full(scanner->exprs);
+}
+
+void scanner_forget(struct scanner *scanner, uint32_t **terminals, size_t n)
+{
+    struct exprs *exprs = scanner->exprs;
+    uint32_t *kept_exprs = scanner->queue, n_exprs = exprs->n, n_states = scanner->n;
+    memset(kept_exprs, 0, n_exprs * sizeof *kept_exprs);
+    for (size_t i = 0; i < n; i++)
+        kept_exprs[*terminals[i]] = 1;
+    for (uint32_t state = SCAN_DEAD + 1; state < n_states; state++)
+        if (scanner->kept[state])
+            kept_exprs[scanner->states[state].expr] = 1;
+    exprs_forget(exprs, kept_exprs);
+    for (size_t i = 0; i < n; i++)
+        *terminals[i] = kept_exprs[*terminals[i]];
+    memset(scanner->rows, 0, (size_t)n_states * scanner->n_classes * sizeof *scanner->rows);
+    memset(scanner->state_of, 0, n_exprs * sizeof *scanner->state_of);
+    memset(scanner->seen, 0, n_exprs * sizeof *scanner->seen);
+    scanner->n = SCAN_DEAD + 1;
+    for (uint32_t state = SCAN_DEAD + 1; state < n_states; state++)
+        if (scanner->kept[state]) {
+            scanner->kept[state] = scanner->n++;
+            struct scan_state *moved = &scanner->states[scanner->kept[state]];
+            *moved = scanner->states[state];
+            moved->expr = kept_exprs[moved->expr];
+            scanner->state_of[moved->expr] = scanner->kept[state];
+        }
+    scanner->least = scanner->n;
+    for (uint32_t e = 0; e < n_exprs; e++) /* down, so that none is overwritten before it was read */
+        if (kept_exprs[e])
+            scanner->life[kept_exprs[e]] = scanner->life[e];
+    memset(scanner->life + exprs->n, LIFE_UNKNOWN, n_exprs - exprs->n);
 }

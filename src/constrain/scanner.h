@@ -26,13 +26,14 @@ struct scanner {
     uint8_t class_of[256];
     uint8_t byte_of[256]; /* [n_classes] one byte of each class */
     uint32_t n_classes;
-    struct scan_state *states; /* [max] */
-    uint32_t n, max;
+    struct scan_state *states;        /* [max] */
+    uint32_t n, max, least;           /* least: those that were left when others were forgotten */
     uint32_t *rows;                   /* [max, n_classes] the next state, or SCAN_UNKNOWN */
     uint32_t *state_of;               /* [exprs->max] 0: none yet */
     uint8_t *life;                    /* [exprs->max] whether it has words: found out so far */
     uint32_t *queue, *parents, *seen; /* [exprs->max] of the search */
     uint32_t search;                  /* its number: seen holds those of this one */
+    uint32_t *kept;                   /* [max] while some are forgotten: the new numbers of the others */
     bool failed;                      /* there is no room for a state; exprs->failed is apart */
 };
 
@@ -44,6 +45,12 @@ uint32_t scanner_state(struct scanner *scanner, uint32_t expr);
 /* Whether an expression has a word at all. */
 bool scanner_has_words(struct scanner *scanner, uint32_t expr);
 uint32_t scanner_find_next(struct scanner *scanner, uint32_t state, unsigned column);
+
+/* Whether there may soon be no room for states, or for their expressions. */
+bool scanner_is_full(const struct scanner *scanner);
+/* Forgets all states but those for which kept is not 0: it becomes the new number; their order stays. All expressions are forgotten
+ * but theirs and terminals[0, n), which get new numbers. */
+void scanner_forget(struct scanner *scanner, uint32_t **terminals, size_t n);
 
 static inline uint32_t scanner_next(struct scanner *scanner, uint32_t state, unsigned column)
 {

@@ -9,7 +9,6 @@
 enum {
     MAX_KNOWN = 20000, /* lists */
     MAX_DEPTH = 400,   /* values within values that are not known yet */
-    MAX_WORK = 20000000,
 };
 
 /* --- values that are listed ----------------------------------------------------------------------------------------- */
@@ -93,7 +92,7 @@ static uint32_t listed(struct schema *schema, const struct schema_rule *rule, un
         schema_fail(schema, RUNNEL_ENOMEM, "no memory");
         return EXPR_NONE;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && schema_work(schema, 1); i++)
         if (is_of(&values[i], kinds))
             exprs[n_exprs++] = literal_value(schema, &values[i], in_all_ways);
     uint32_t expr = expr_or(schema->exprs, exprs, n_exprs);
@@ -228,12 +227,11 @@ static bool same_rules(const struct rule_list *one, const struct rule_list *othe
 /* The rule of a sorted list; UINT32_MAX: it was not met before. */
 static uint32_t find_known(struct schema *schema, const struct rule_list *sorted)
 {
+    if (!schema_work(schema, schema->n_known))
+        return UINT32_MAX;
     for (uint32_t i = 0; i < schema->n_known; i++)
         if (same_rules(&schema->known[i].list, sorted))
             return schema->known[i].rule;
-    schema->work += schema->n_known;
-    if (schema->work > MAX_WORK)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "it takes too long to combine its parts");
     return UINT32_MAX;
 }
 
@@ -242,9 +240,13 @@ static uint32_t add_known(struct schema *schema, struct rule_list *sorted)
 {
     if (schema->n_known == schema->cap_known) {
         uint32_t cap = schema->cap_known ? schema->cap_known * 2 : 64;
-        void *grown = cap > MAX_KNOWN * 2 ? NULL : realloc(schema->known, cap * sizeof *schema->known);
-        if (!grown) {
+        if (schema->n_known >= MAX_KNOWN) {
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "more than %d combinations of its parts", MAX_KNOWN);
+            return UINT32_MAX;
+        }
+        void *grown = realloc(schema->known, cap * sizeof *schema->known);
+        if (!grown) {
+            schema_fail(schema, RUNNEL_ENOMEM, "no memory");
             return UINT32_MAX;
         }
         schema->known = grown;

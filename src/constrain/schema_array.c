@@ -5,7 +5,8 @@
 
 struct array {
     uint32_t min, max;
-    uint32_t n_prefix; /* items that have a schema of their own */
+    uint32_t n_prefix;      /* items that have a schema of their own */
+    struct schema_rule one; /* what one of the items fulfils; json NULL: nothing is said */
 };
 
 /* "items" is one schema for all, or, before 2020, a list of those of the first ones. */
@@ -18,11 +19,36 @@ static const struct json *prefix_of(const struct json *json)
     return items && items->kind == JSON_ARRAY ? items : NULL;
 }
 
+static void require_one(struct schema *schema, struct array *array, const struct json *json, bool is_not)
+{
+    if (array->one.json)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "contains: more than one for a value, or with the opposite of 'items', is not supported");
+    array->one = (struct schema_rule){.json = json, .kind = RULE_SCHEMA, .is_not = is_not};
+}
+
+static void read_contains(struct schema *schema, const struct schema_rule *rule, struct array *array)
+{
+    bool is_counted =
+        json_tree_member(rule->json, "minContains") || json_tree_member(rule->json, "maxContains");
+    if (!rule_is(rule, "contains")) {
+        if (rule->is_not)
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
+                        rule_keyword(rule));
+    } else if (is_counted) {
+        schema_fail(schema, RUNNEL_EUNSUPPORTED, "'minContains' and 'maxContains' are not supported");
+    } else if (!rule->is_not) {
+        require_one(schema, array, rule_value(rule), false);
+    }
+}
+
 static void read_keyword(struct schema *schema, const struct schema_rule *rule, struct array *array)
 {
     const struct json *value = rule_value(rule);
     uint32_t count;
-    if (rule_is(rule, "minItems")) {
+    if (rule_is(rule, "contains") || rule_is(rule, "minContains") || rule_is(rule, "maxContains")) {
+        read_contains(schema, rule, array);
+    } else if (rule_is(rule, "minItems")) {
         count = schema_count(schema, rule);
         if (rule->is_not && !count)
             array->max = 0, array->min = 1; /* shorter than 0: none is */
@@ -41,7 +67,9 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "'uniqueItems' is not supported");
     } else if (rule_is(rule, "items") || rule_is(rule, "prefixItems") || rule_is(rule, "additionalItems")) {
         const struct json *prefix = prefix_of(rule->json);
-        if (rule->is_not)
+        if (rule->is_not && rule_is(rule, "items") && !prefix && !json_tree_member(rule->json, "prefixItems"))
+            require_one(schema, array, value, true);
+        else if (rule->is_not)
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
                         rule_keyword(rule));
         if (prefix && prefix->n > array->n_prefix)
@@ -49,13 +77,20 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
     }
 }
 
-/* The item of this number; from n_prefix on all are alike. */
-static uint32_t item_symbol(struct schema *schema, const struct rule_list *list, uint32_t index)
+/* The item of this number; from n_prefix on all are alike. also: what it fulfils, too, or NULL. */
+static uint32_t item_symbol(struct schema *schema, const struct rule_list *list, uint32_t index,
+                            const struct schema_rule *also)
 {
     struct rule_list item = {0};
-    for (uint32_t i = 0; i < list->n; i++) {
+    if (also)
+        rules_add(schema, &item, *also);
+    for (uint32_t i = 0; i < list->n && schema_work(schema, list->rules[i].json->n); i++) {
         const struct schema_rule *rule = &list->rules[i];
-        if (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems"))
+        if (rule_is(rule, "contains") && rule->is_not) /* no item fulfils it */
+            rules_add(schema, &item,
+                      (struct schema_rule){.json = rule_value(rule), .kind = RULE_SCHEMA, .is_not = true});
+        if (rule->is_not ||
+            (!rule_is(rule, "items") && !rule_is(rule, "prefixItems") && !rule_is(rule, "additionalItems")))
             continue;
         const struct json *prefix = prefix_of(rule->json), *value = rule_value(rule);
         if (value == prefix && index < prefix->n)
@@ -85,7 +120,7 @@ static uint32_t items_from(struct schema *schema, const struct rule_list *list, 
     uint32_t empty = grammar_terminal(grammar, EXPR_EMPTY), tail = empty;
     bool tail_is_possible = array->min <= array->n_prefix;
     if (array->max > array->n_prefix) {
-        uint32_t item = item_symbol(schema, list, array->n_prefix);
+        uint32_t item = item_symbol(schema, list, array->n_prefix, NULL);
         uint32_t min = array->min > array->n_prefix ? array->min - array->n_prefix : 0;
         uint32_t max = array->max == EXPR_FOREVER ? EXPR_FOREVER : array->max - array->n_prefix;
         uint32_t first = grammar_cat(grammar, mark(schema, ","), item);
@@ -101,7 +136,7 @@ static uint32_t items_from(struct schema *schema, const struct rule_list *list, 
         }
     }
     for (uint32_t i = array->n_prefix; i-- > index;) {
-        uint32_t item = i < array->max ? item_symbol(schema, list, i) : 0;
+        uint32_t item = i < array->max ? item_symbol(schema, list, i, NULL) : 0;
         bool may_end = array->min <= i;
         if (item && tail_is_possible) {
             item = i ? grammar_cat(grammar, mark(schema, ","), item) : item;
@@ -115,6 +150,25 @@ static uint32_t items_from(struct schema *schema, const struct rule_list *list, 
     return tail_is_possible ? tail : 0;
 }
 
+/* Items, one of which fulfils what one has to, with any others before and behind it. */
+static uint32_t items_with(struct schema *schema, const struct rule_list *list, const struct array *array)
+{
+    struct grammar *grammar = schema->grammar;
+    if (array->n_prefix || array->min > 1 || array->max != EXPR_FOREVER) {
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "contains: beside 'prefixItems', 'minItems' or 'maxItems' it, or the opposite of "
+                    "'items', is not supported");
+        return 0;
+    }
+    uint32_t one = item_symbol(schema, list, 0, &array->one), any = item_symbol(schema, list, 0, NULL);
+    if (!one || !any)
+        return 0;
+    uint32_t before = grammar_cat(grammar, any, mark(schema, ",")),
+             behind = grammar_cat(grammar, mark(schema, ","), any);
+    return grammar_cat(grammar, grammar_repeat(grammar, before, 0, EXPR_FOREVER),
+                       grammar_cat(grammar, one, grammar_repeat(grammar, behind, 0, EXPR_FOREVER)));
+}
+
 uint32_t array_symbol(struct schema *schema, const struct rule_list *list)
 {
     struct grammar *grammar = schema->grammar;
@@ -125,7 +179,7 @@ uint32_t array_symbol(struct schema *schema, const struct rule_list *list)
             read_keyword(schema, &list->rules[i], &array);
     if (array.max < array.min)
         return 0;
-    uint32_t items = items_from(schema, list, &array, 0);
+    uint32_t items = array.one.json ? items_with(schema, list, &array) : items_from(schema, list, &array, 0);
     if (!items)
         return 0;
     uint32_t open = expr_cat(exprs, expr_range(exprs, '[', '['), schema->space);

@@ -10,6 +10,7 @@
 enum {
     MAX_DIGITS = 60,
     MAX_COUNT = 1000000,
+    MAX_STEP = 1000000, /* of "multipleOf", its point left out */
 };
 
 /* Of a number without its sign: whole part without leading zeros ("0" is empty), fraction without zeros at its end. */
@@ -171,43 +172,58 @@ static bool read_bound(struct schema *schema, const struct schema_rule *rule, st
     return !schema->failed;
 }
 
-/* Multiples of a power of ten, of 2 and of 5. */
+/* The digits of a number as an integer; 0: there are too many. */
+static uint32_t all_digits(const struct decimal *decimal)
+{
+    uint32_t number = 0;
+    for (size_t i = 0; i < decimal->n_whole + decimal->n_fraction; i++) {
+        number = number * 10 + (uint32_t)((i < decimal->n_whole ? decimal->whole[i]
+                                                                : decimal->fraction[i - decimal->n_whole]) -
+                                          '0');
+        if (number > MAX_STEP)
+            return 0;
+    }
+    return number;
+}
+
+/* What is left of it once each of n zeros behind a number has given its factors 2 and 5. */
+static uint32_t step_before_zeros(uint32_t step, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        step = step % 2 ? step : step / 2;
+        step = step % 5 ? step : step / 5;
+    }
+    return step;
+}
+
+/* A step with n digits behind its point: numbers with 0 to n of them, each as an integer that the step's digits divide once zeros are
+ * added to the full n; and zeros behind those. */
 static uint32_t multiples(struct schema *schema, const struct schema_rule *rule)
 {
     struct exprs *exprs = schema->exprs;
-    struct decimal step;
-    uint32_t sign = expr_optional(exprs, expr_range(exprs, '-', '-')), zeros;
-    if (!read_bound(schema, rule, &step))
+    struct decimal decimal;
+    if (!read_bound(schema, rule, &decimal))
         return EXPR_ALL;
-    zeros = expr_optional(
-        exprs, expr_cat(exprs, point(exprs), expr_repeat(exprs, digit(exprs, '0', '0'), 1, EXPR_FOREVER)));
-    if (!step.is_negative && !step.n_whole && step.n_fraction && step.fraction[step.n_fraction - 1] == '1' &&
-        strspn(step.fraction, "0") == step.n_fraction - 1) { /* 0.01: two digits behind the point, at most */
-        uint32_t digits = expr_cat(exprs, any_digits(exprs, 1, (uint32_t)step.n_fraction),
-                                   expr_repeat(exprs, digit(exprs, '0', '0'), 0, EXPR_FOREVER));
-        digits = expr_optional(exprs, expr_cat(exprs, point(exprs), digits));
-        return expr_cat(exprs, sign, expr_cat(exprs, any_whole(exprs), digits));
+    uint32_t step = all_digits(&decimal), n = (uint32_t)decimal.n_fraction, expr = EXPR_NONE;
+    if (decimal.is_negative || !(decimal.n_whole || decimal.n_fraction))
+        schema_fail(schema, RUNNEL_EINVAL, "multipleOf: expected a number above 0");
+    else if (!step)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "multipleOf: '%.70s' has too many digits: at most %d without its point",
+                    rule_value(rule)->text, MAX_STEP);
+    if (schema->failed)
+        return EXPR_ALL;
+    uint32_t zero = digit(exprs, '0', '0');
+    uint32_t end =
+        n ? expr_repeat(exprs, zero, 0, EXPR_FOREVER)
+          : expr_optional(exprs, expr_cat(exprs, point(exprs), expr_repeat(exprs, zero, 1, EXPR_FOREVER)));
+    for (uint32_t i = 0; i <= n; i++) {
+        uint32_t fraction = i ? expr_cat(exprs, point(exprs), any_digits(exprs, i, i)) : EXPR_EMPTY;
+        uint32_t number = expr_both(exprs, expr_cat(exprs, any_whole(exprs), fraction),
+                                    expr_multiple(exprs, step_before_zeros(step, n - i)));
+        expr = expr_either(exprs, expr, i == n ? expr_cat(exprs, number, end) : number);
     }
-    if (!step.is_negative && !step.n_fraction && step.n_whole && step.whole[0] == '1' &&
-        strspn(step.whole + 1, "0") == step.n_whole - 1) { /* 100 */
-        uint32_t n = (uint32_t)step.n_whole - 1;
-        uint32_t end = expr_repeat(exprs, digit(exprs, '0', '0'), n, n);
-        uint32_t whole =
-            expr_both(exprs, any_whole(exprs), expr_cat(exprs, any_digits(exprs, 0, EXPR_FOREVER), end));
-        whole = expr_either(exprs, whole, digit(exprs, '0', '0'));
-        return expr_cat(exprs, sign, expr_cat(exprs, whole, zeros));
-    }
-    if (!step.is_negative && !step.n_fraction && step.n_whole == 1 && strchr("25", step.whole[0])) {
-        struct byte_set last = {0};
-        for (const char *c = step.whole[0] == '2' ? "02468" : "05"; *c; c++)
-            byte_set_add(&last, (unsigned char)*c, (unsigned char)*c);
-        uint32_t end = expr_cat(exprs, any_digits(exprs, 0, EXPR_FOREVER), expr_bytes(exprs, &last));
-        return expr_cat(exprs, sign, expr_cat(exprs, expr_both(exprs, any_whole(exprs), end), zeros));
-    }
-    schema_fail(schema, RUNNEL_EUNSUPPORTED,
-                "multipleOf: '%.70s' is not supported; known are 2, 5 and powers of ten",
-                rule_value(rule)->text);
-    return EXPR_ALL;
+    return expr_cat(exprs, expr_optional(exprs, expr_range(exprs, '-', '-')), expr);
 }
 
 /* What one keyword leaves of numbers; EXPR_ALL: everything. */

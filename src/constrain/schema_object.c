@@ -31,24 +31,29 @@ struct object {
     uint32_t n_patterns;
     uint32_t names_expr; /* of "propertyNames": what may stand between a name's quotes */
     uint32_t min, max, n_counts;
-    uint32_t others; /* a member that has no name here, with its value; 0: there is none */
+    uint32_t others;     /* a member that has no name here, with its value; 0: there is none */
+    struct named nobody; /* whoever there is no room for */
 };
 
 /* --- what the list says ---------------------------------------------------------------------------------------------- */
 
 static struct named *named(struct schema *schema, struct object *object, const char *name, size_t len)
 {
-    static struct named nobody;
+    if (!schema_work(schema, object->n_names))
+        return &object->nobody;
     for (uint32_t i = 0; i < object->n_names; i++)
         if (object->names[i].len == len && !memcmp(object->names[i].name, name, len))
             return &object->names[i];
     if (object->n_names == object->cap_names) {
         uint32_t cap = object->cap_names ? object->cap_names * 2 : 16;
-        void *grown =
-            object->n_names >= MAX_NAMES ? NULL : realloc(object->names, cap * sizeof *object->names);
-        if (!grown) {
+        if (object->n_names >= MAX_NAMES) {
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "properties: more than %d of them", MAX_NAMES);
-            return &nobody;
+            return &object->nobody;
+        }
+        void *grown = realloc(object->names, cap * sizeof *object->names);
+        if (!grown) {
+            schema_fail(schema, RUNNEL_ENOMEM, "no memory");
+            return &object->nobody;
         }
         object->names = grown;
         object->cap_names = cap;
@@ -198,6 +203,8 @@ static uint32_t member_value(struct schema *schema, const struct object *object,
         const struct json *properties =
             rule->kind == RULE_KEYWORD ? json_tree_member(rule->json, "properties") : NULL;
         const struct json *own = name ? json_tree_member_n(properties, name->name, name->len) : NULL;
+        if (!schema_work(schema, 1 + (name && properties ? properties->n : 0)))
+            break;
         if (rule_is(rule, "properties") && own)
             add_schema(schema, &value, own, false);
         if (rule_is(rule, "additionalProperties") && !own &&

@@ -1,8 +1,6 @@
 /* schema_rules.c: see schema_rules.h: what keywords are, and how lists of rules are opened. */
 #include "constrain/schema_rules.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,7 +55,9 @@ static const struct keyword {
     {"anyOf", KEYWORD_CHOICE, 0},
     {"oneOf", KEYWORD_CHOICE, 0},
     {"if", KEYWORD_CHOICE, 0},
-    {"contains", KEYWORD_REFUSED, VALUE_ARRAY},
+    {"contains", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"minContains", KEYWORD_ASSERTS, VALUE_ARRAY},
+    {"maxContains", KEYWORD_ASSERTS, VALUE_ARRAY},
     {"unevaluatedItems", KEYWORD_REFUSED, VALUE_ARRAY},
     {"unevaluatedProperties", KEYWORD_REFUSED, VALUE_OBJECT},
     {"$dynamicRef", KEYWORD_REFUSED, 0},
@@ -73,19 +73,6 @@ static const struct keyword *find_keyword(const char *name)
     return &note;
 }
 
-void schema_fail(struct schema *schema, int code, const char *format, ...)
-{
-    char message[256];
-    va_list arguments;
-    if (schema->failed)
-        return;
-    schema->failed = true;
-    va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
-    va_end(arguments);
-    error_set(schema->error, code, "schema: %s", message);
-}
-
 uint32_t schema_mark(struct schema *schema, const char *bytes)
 {
     struct exprs *exprs = schema->exprs;
@@ -95,15 +82,21 @@ uint32_t schema_mark(struct schema *schema, const char *bytes)
 
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule)
 {
+    if (!schema_work(schema, list->n + 1))
+        return false;
     for (uint32_t i = 0; i < list->n; i++)
         if (list->rules[i].json == rule.json && list->rules[i].kind == rule.kind &&
             list->rules[i].index == rule.index && list->rules[i].is_not == rule.is_not)
             return true;
     if (list->n == list->cap) {
         uint32_t cap = list->cap ? list->cap * 2 : 8;
-        void *grown = cap > MAX_RULES ? NULL : realloc(list->rules, cap * sizeof *list->rules);
-        if (!grown) {
+        if (cap > MAX_RULES) {
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "more than %d keywords hold for one value", MAX_RULES);
+            return false;
+        }
+        void *grown = realloc(list->rules, cap * sizeof *list->rules);
+        if (!grown) {
+            schema_fail(schema, RUNNEL_ENOMEM, "no memory");
             return false;
         }
         list->rules = grown;
@@ -145,81 +138,6 @@ static void add_schema(struct schema *schema, struct rule_list *list, const stru
     rules_add(schema, list, (struct schema_rule){.json = json, .kind = RULE_SCHEMA, .is_not = is_not});
 }
 
-/* --- references ----------------------------------------------------------------------------------------------------- */
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'                     ? c - '0'
-           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                    : -1;
-}
-
-/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. */
-static const char *take_part(const char *pointer, char *part, size_t size)
-{
-    size_t n = 0;
-    while (*pointer && *pointer != '/') {
-        char c = *pointer++;
-        if (c == '~' && (*pointer == '0' || *pointer == '1'))
-            c = *pointer++ == '0' ? '~' : '/';
-        else if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
-            c = (char)(hex_digit(pointer[0]) * 16 + hex_digit(pointer[1]));
-            pointer += 2;
-        }
-        if (n + 1 < size)
-            part[n++] = c;
-    }
-    part[n] = 0;
-    return pointer;
-}
-
-static const struct json *follow_pointer(const struct json *json, const char *pointer)
-{
-    char part[512];
-    while (json && *pointer == '/') {
-        pointer = take_part(pointer + 1, part, sizeof part);
-        if (json->kind == JSON_ARRAY) {
-            unsigned long index = strtoul(part, NULL, 10);
-            json = part[0] && index < json->n ? &json->items[index] : NULL;
-        } else {
-            json = json_tree_member(json, part);
-        }
-    }
-    return *pointer ? NULL : json;
-}
-
-/* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
-static const struct json *find_named(const struct json *json, const char *name)
-{
-    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
-    id = id ? id : json_tree_member(json, "id");
-    if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
-        return json;
-    for (uint32_t i = 0; i < json->n; i++) {
-        const struct json *found = find_named(&json->items[i], name);
-        if (found)
-            return found;
-    }
-    return NULL;
-}
-
-static const struct json *find_reference(struct schema *schema, const struct json *value)
-{
-    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
-    const char *reference = value->kind == JSON_STRING ? value->text : "";
-    id = id ? id : json_tree_member(schema->root, "id");
-    if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
-        (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
-        reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
-    if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
-        found = follow_pointer(schema->root, reference + 1);
-    else if (reference[0])
-        found = find_named(schema->root, reference);
-    if (!found)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "$ref: '%.100s' is not in this schema", reference);
-    return found;
-}
-
 /* --- opening -------------------------------------------------------------------------------------------------------- */
 
 static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
@@ -246,7 +164,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
     if (!strcmp(value->name, "not")) {
         add_schema(schema, list, value, !is_not);
     } else if (!strcmp(value->name, "$ref")) {
-        const struct json *target = find_reference(schema, value);
+        const struct json *target = schema_reference(schema, value);
         if (target)
             add_schema(schema, list, target, is_not);
     } else if (is_not) { /* allOf: one of them is not fulfilled */
@@ -284,9 +202,10 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
                     add_schema(schema, list, &value->items[i], true);
             break;
         }
-        if (is_not)
+        if (is_not && strcmp(value->name, "oneOf"))
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
-        rules_add(schema, list, (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD});
+        rules_add(schema, list,
+                  (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;
     case KEYWORD_ASSERTS:
         rules_add(schema, list,
@@ -312,6 +231,8 @@ static bool open_schema(struct schema *schema, struct rule_list *list, struct sc
 {
     const struct json *json = rule.json;
     uint32_t last = 0;
+    if (!schema_work(schema, json->n))
+        return false;
     if (json->kind == JSON_TRUE || json->kind == JSON_FALSE)
         return (json->kind == JSON_TRUE) != rule.is_not;
     if (json->kind != JSON_OBJECT) {
@@ -359,8 +280,8 @@ bool rule_is_choice(const struct schema_rule *rule)
     if (rule->kind == RULE_MEMBER)
         return true; /* a dependency */
     if (rule->is_not)
-        return rule->kind == RULE_KEYWORD &&
-               (!strcmp(keyword, "allOf") || !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
+        return rule->kind == RULE_KEYWORD && (!strcmp(keyword, "allOf") || !strcmp(keyword, "oneOf") ||
+                                              !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
     return find_keyword(keyword)->kind == KEYWORD_CHOICE;
 }
 
@@ -394,40 +315,41 @@ static unsigned kinds_of(struct schema *schema, const struct json *json)
 static const struct json *seen_through(struct schema *schema, const struct json *json)
 {
     for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
-        json = find_reference(schema, json_tree_member(json, "$ref"));
+        json = schema_reference(schema, json_tree_member(json, "$ref"));
     return json;
 }
 
-static bool names_member(const struct json *required, const struct json *member)
+static bool names_member(struct schema *schema, const struct json *required, const struct json *member)
 {
-    for (uint32_t i = 0; required && required->kind == JSON_ARRAY && i < required->n; i++)
+    for (uint32_t i = 0;
+         required && required->kind == JSON_ARRAY && i < required->n && schema_work(schema, 1); i++)
         if (required->items[i].kind == JSON_STRING && required->items[i].len == member->name_len &&
             !memcmp(required->items[i].text, member->name, member->name_len))
             return true;
     return false;
 }
 
-static bool allows_value(const struct json *json, const struct json *value)
+/* True where it takes too long, too. */
+static bool allows_value(struct schema *schema, const struct json *json, const struct json *value)
 {
     const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
-    if (constant)
-        return json_tree_equal(constant, value);
-    for (uint32_t i = 0; values && i < values->n; i++)
-        if (json_tree_equal(&values->items[i], value))
-            return true;
-    return !values;
+    uint64_t looks = 0;
+    bool allows = constant ? json_tree_equal(constant, value, &looks) : !values;
+    for (uint32_t i = 0; !constant && values && i < values->n && !allows; i++)
+        allows = !schema_work(schema, 1) || json_tree_equal(&values->items[i], value, &looks);
+    return !schema_work(schema, looks) || allows;
 }
 
 /* Both list their values, and have none in common. */
-static bool values_differ(const struct json *one, const struct json *other)
+static bool values_differ(struct schema *schema, const struct json *one, const struct json *other)
 {
     const struct json *constant = json_tree_member(one, "const"), *values = json_tree_member(one, "enum");
     if (!json_tree_member(other, "const") && !json_tree_member(other, "enum"))
         return false;
     if (constant)
-        return !allows_value(other, constant);
+        return !allows_value(schema, other, constant);
     for (uint32_t i = 0; values && i < values->n; i++)
-        if (allows_value(other, &values->items[i]))
+        if (allows_value(schema, other, &values->items[i]))
             return false;
     return values;
 }
@@ -439,18 +361,19 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
     other = seen_through(schema, other);
     if (schema->failed || !one || !other)
         return false;
-    if (!(kinds_of(schema, one) & kinds_of(schema, other)) || values_differ(one, other))
+    if (!(kinds_of(schema, one) & kinds_of(schema, other)) || values_differ(schema, one, other))
         return true;
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
     const struct json *properties = json_tree_member(one, "properties");
     for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
-        const struct json *member = &properties->items[i];
-        const struct json *twin =
-            json_tree_member_n(json_tree_member(other, "properties"), member->name, member->name_len);
-        if (twin && names_member(json_tree_member(one, "required"), member) &&
-            names_member(json_tree_member(other, "required"), twin) &&
-            (values_differ(member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
+        const struct json *member = &properties->items[i], *others = json_tree_member(other, "properties");
+        const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
+        if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)))
+            return false;
+        if (twin && names_member(schema, json_tree_member(one, "required"), member) &&
+            names_member(schema, json_tree_member(other, "required"), twin) &&
+            (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
             return true;
     }
     return false;
@@ -468,6 +391,29 @@ static bool branch_of_list(struct schema *schema, const struct schema_rule *rule
             if (i != which && !are_apart(schema, &value->items[which], &value->items[i]))
                 add_schema(schema, branch, &value->items[i], true);
     return true;
+}
+
+/* The opposite of "oneOf": none of them, or two of them. */
+static bool branch_of_not_one(struct schema *schema, const struct schema_rule *rule, uint32_t which,
+                              struct rule_list *branch)
+{
+    const struct json *value = rule_value(rule);
+    if (!expect_kind(schema, value, JSON_ARRAY))
+        return false;
+    for (uint32_t i = 0; !which && i < value->n; i++)
+        add_schema(schema, branch, &value->items[i], true);
+    if (!which)
+        return true;
+    for (uint32_t i = 0, pair = 1; i < value->n && schema_work(schema, 1); i++) {
+        uint32_t n_pairs = value->n - i - 1; /* of it and one behind it */
+        if (which < pair + n_pairs) {
+            add_schema(schema, branch, &value->items[i], false);
+            add_schema(schema, branch, &value->items[i + 1 + which - pair], false);
+            return true;
+        }
+        pair += n_pairs;
+    }
+    return false;
 }
 
 /* A dependency: an object without the member, or one that fulfils what depends on it. */
@@ -491,7 +437,7 @@ static bool branch_of_dependency(struct schema *schema, const struct schema_rule
 static bool branch_of_opposite(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                                struct rule_list *branch)
 {
-    for (uint32_t i = 0; i < rule->json->n; i++)
+    for (uint32_t i = 0; i < rule->json->n && schema_work(schema, 1); i++)
         if (find_keyword(rule->json->items[i].name)->kind != KEYWORD_NOTE && !which--) {
             open_member(schema, branch, rule->json, i, true);
             return true;
@@ -508,6 +454,8 @@ bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t
         return branch_of_dependency(schema, rule, which, branch);
     if (rule_is(rule, "if"))
         return branch_of_if(schema, rule, which, branch);
+    if (rule->is_not && rule_is(rule, "oneOf"))
+        return branch_of_not_one(schema, rule, which, branch);
     if (!rule_is(rule, "required") && !rule_is(rule, "properties"))
         return branch_of_list(schema, rule, which, branch);
     const struct json *value = rule_value(rule);
@@ -549,7 +497,7 @@ static unsigned kinds_listed(struct schema *schema, const struct json *value,
                              unsigned (*kind)(struct schema *, const struct json *))
 {
     unsigned kinds = 0;
-    for (uint32_t i = 0; i < value->n; i++)
+    for (uint32_t i = 0; i < value->n && schema_work(schema, 1); i++)
         kinds |= kind(schema, &value->items[i]);
     return kinds;
 }
@@ -582,7 +530,7 @@ static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *r
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list)
 {
     unsigned kinds = VALUE_ANY;
-    for (uint32_t i = 0; i < list->n; i++)
+    for (uint32_t i = 0; i < list->n && schema_work(schema, 1); i++)
         kinds &= kinds_of_rule(schema, &list->rules[i]);
     return kinds;
 }

@@ -57,7 +57,7 @@ struct schema {
     struct schema_known *known;
     uint32_t n_known, cap_known;
     uint32_t depth;
-    uint64_t work;
+    uint64_t work; /* looks at rules, members and values, so far */
     bool failed;
     runnel_error *error;
     /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
@@ -65,10 +65,13 @@ struct schema {
     uint32_t (*value)(struct schema *schema, struct rule_list *list);
 };
 
-/* The first error counts. */
+/* schema_bounds.c. The first error counts. */
 void schema_fail(struct schema *schema, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* That there were n more looks at something, each of which takes a moment: what is combined may be exponential. False:
+ * there were too many, or something failed before. */
+bool schema_work(struct schema *schema, uint64_t n);
 /* schema_rules.c. What separates: white space, these bytes, white space. */
 uint32_t schema_mark(struct schema *schema, const char *bytes);
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule);
@@ -86,6 +89,9 @@ bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t
                  struct rule_list *branch);
 /* The kinds of values that a list leaves. */
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list);
+
+/* schema_reference.c: the schema that a "$ref" of this value means. NULL: there is none here, and that is an error. */
+const struct json *schema_reference(struct schema *schema, const struct json *value);
 
 /* schema_string.c: the expression of a text as a JSON string without its quotes; in_all_ways: with whatever could be escaped. */
 uint32_t string_literal(struct schema *schema, const char *text, size_t len, bool in_all_ways);

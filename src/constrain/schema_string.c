@@ -32,6 +32,15 @@
 #define URI  "[A-Za-z][A-Za-z0-9+.-]*:" HIERARCHY TAIL
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 
+/* Regular expressions, of those that every engine reads, with groups within groups within groups. */
+#define RE_ESCAPE        "\\\\[dDwWsSnrtfv^$.|?*+()\\[\\]{}/\\\\-]"
+#define RE_RANGE         "0-[1-9]|[0-8]-9|a-[b-z]|[a-y]-z|A-[B-Z]|[A-Y]-Z"
+#define RE_CLASS         "\\[\\^?(?:[^\\\\\\[\\]^&~|-]|" RE_ESCAPE "|" RE_RANGE ")+-?\\]"
+#define RE_CHAR          "[^\\\\^$.|?*+()\\[\\]{}]|" RE_ESCAPE "|" RE_CLASS "|\\."
+#define RE_TIMES         "(?:(?:[*+?]|\\{\\d{1,2},?\\}|\\{0,\\d{1,2}\\}|\\{1,[1-9]\\d?\\})\\?{0,1})?"
+#define RE_FLAT          "(?:(?:" RE_CHAR ")" RE_TIMES "|[\\^$|])*"
+#define RE_GROUPS(inner) "(?:(?:" RE_CHAR "|\\((?:\\?:)?" inner "\\))" RE_TIMES "|[\\^$|])*"
+
 /* The formats that the specification defines; "": refused. Other names say nothing. */
 static const struct {
     const char *name, *pattern;
@@ -57,7 +66,7 @@ static const struct {
     {"iri", ""},
     {"iri-reference", ""},
     {"uri-template", ""},
-    {"regex", ""},
+    {"regex", RE_GROUPS(RE_GROUPS(RE_FLAT))},
 };
 
 /* The next character of a text, which is UTF-8; what is not is taken byte by byte. */

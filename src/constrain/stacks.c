@@ -68,7 +68,7 @@ static uint32_t frames_intern(struct stacks *stacks, const struct frame *frames,
     }
     if (stacks->n_frames == stacks->max_frames || n > stacks->max_frame_items - stacks->n_frame_items)
         return fail(stacks, "how deep the text is nested, in how many ways");
-    memcpy(stacks->frames + stacks->n_frame_items, frames, n * sizeof *frames);
+    memmove(stacks->frames + stacks->n_frame_items, frames, n * sizeof *frames);
     stacks->n_frame_items += n;
     stacks->frame_index[at] = stacks->n_frames;
     stacks->frame_sets[stacks->n_frames + 1] = stacks->n_frame_items;
@@ -142,7 +142,43 @@ static uint32_t state_intern(struct stacks *stacks, const struct member *members
 
 bool stacks_are_full(const struct stacks *stacks)
 {
-    return stacks->n_states > stacks->max_states / 4 * 3 || stacks->n_members > stacks->max_members / 4 * 3;
+    return stacks->n_states > stacks->max_states / 4 * 3 || stacks->n_members > stacks->max_members / 4 * 3 ||
+           stacks->n_frames > stacks->max_frames / 4 * 3 ||
+           stacks->n_frame_items > stacks->max_frame_items / 4 * 3;
+}
+
+/* Marks the sets that these states have, and what lies below: a set's number is greater than those below it. */
+static void mark_frames(struct stacks *stacks, uint32_t *const *in_use, size_t n)
+{
+    memset(stacks->kept, 0, stacks->n_frames * sizeof *stacks->kept);
+    stacks->kept[FRAMES_END] = 1;
+    for (size_t i = 0; i < n; i++) {
+        const struct text_state *state = &stacks->states[*in_use[i]];
+        for (uint32_t k = 0; *in_use[i] > STATE_DEAD && k < state->n; k++)
+            stacks->kept[stacks->members[state->first + k].frames] = 1;
+    }
+    for (uint32_t set = stacks->n_frames; set-- > FRAMES_END;)
+        for (uint32_t i = 0; stacks->kept[set] && i < frames_n(stacks, set); i++)
+            stacks->kept[frames_of(stacks, set)[i].below] = 1;
+    stacks->kept[FRAMES_NONE] = FRAMES_NONE;
+}
+
+/* Marked sets move down in the order in which they lie, as states do. */
+static void forget_frames(struct stacks *stacks)
+{
+    uint32_t n_sets = stacks->n_frames;
+    memset(stacks->frame_index, 0, ((size_t)stacks->frame_index_mask + 1) * sizeof *stacks->frame_index);
+    stacks->n_frames = FRAMES_END;
+    stacks->n_frame_items = 0;
+    for (uint32_t set = FRAMES_END; set < n_sets; set++) {
+        struct frame *frames = stacks->frames + stacks->frame_sets[set];
+        uint32_t n = frames_n(stacks, set);
+        if (!stacks->kept[set])
+            continue;
+        for (uint32_t i = 0; i < n; i++)
+            frames[i].below = stacks->kept[frames[i].below];
+        stacks->kept[set] = frames_intern(stacks, frames, n);
+    }
 }
 
 /* States move down in the order in which they lie, so none is overwritten before it was moved. */
@@ -156,6 +192,8 @@ void stacks_forget(struct stacks *stacks, uint32_t **in_use, size_t n)
             in_use[at] = in_use[at - 1];
         in_use[at] = state;
     }
+    mark_frames(stacks, in_use, n);
+    forget_frames(stacks);
     memset(stacks->rows, 0, (size_t)stacks->n_states * stacks->scanner->n_classes * sizeof *stacks->rows);
     memset(stacks->state_index, 0, ((size_t)stacks->state_index_mask + 1) * sizeof *stacks->state_index);
     stacks->n_states = STATE_DEAD + 1;
@@ -164,10 +202,36 @@ void stacks_forget(struct stacks *stacks, uint32_t **in_use, size_t n)
         if (*in_use[i] > STATE_DEAD && *in_use[i] != before) {
             const struct text_state state = stacks->states[*in_use[i]];
             before = *in_use[i];
+            for (uint32_t k = 0; k < state.n; k++)
+                stacks->members[state.first + k].frames =
+                    stacks->kept[stacks->members[state.first + k].frames];
             now = state_intern(stacks, stacks->members + state.first, state.n, state.is_end);
         }
         if (*in_use[i] > STATE_DEAD)
             *in_use[i] = now;
+    }
+}
+
+void stacks_mark_scans(const struct stacks *stacks)
+{
+    struct scanner *scanner = stacks->scanner;
+    memset(scanner->kept, 0, scanner->n * sizeof *scanner->kept);
+    for (uint32_t i = 0; i < stacks->n_members; i++)
+        scanner->kept[stacks->members[i].scan] = 1;
+}
+
+void stacks_renumber_scans(struct stacks *stacks)
+{
+    memset(stacks->state_index, 0, ((size_t)stacks->state_index_mask + 1) * sizeof *stacks->state_index);
+    for (uint32_t i = 0; i < stacks->n_members; i++)
+        stacks->members[i].scan = stacks->scanner->kept[stacks->members[i].scan];
+    for (uint32_t number = STATE_DEAD + 1; number < stacks->n_states; number++) {
+        const struct text_state *state = &stacks->states[number];
+        uint32_t at =
+            state_hash(stacks->members + state->first, state->n, state->is_end) & stacks->state_index_mask;
+        while (stacks->state_index[at])
+            at = (at + 1) & stacks->state_index_mask;
+        stacks->state_index[at] = number;
     }
 }
 
@@ -239,7 +303,7 @@ static void follow(struct stacks *stacks, struct border border)
             break;
         case STEP_TERMINAL:
             scan = scanner_state(stacks->scanner, step->a);
-            if (scan != SCAN_DEAD)
+            if (scan != SCAN_DEAD && stacks->scanner->states[scan].goes_on)
                 find_member(stacks, scan, step->to, frames);
             break;
         case STEP_CALL:
@@ -337,6 +401,7 @@ void stacks_free(struct stacks *stacks)
     free(stacks->frames);
     free(stacks->frame_sets);
     free(stacks->frame_index);
+    free(stacks->kept);
     free(stacks->members);
     free(stacks->states);
     free(stacks->rows);
@@ -366,6 +431,7 @@ int stacks_create(const struct network *network, struct scanner *scanner,
     stacks.frames = calloc(stacks.max_frame_items, sizeof *stacks.frames);
     stacks.frame_sets = calloc((size_t)stacks.max_frames + 1, sizeof *stacks.frame_sets);
     stacks.frame_index = calloc((size_t)stacks.frame_index_mask + 1, sizeof *stacks.frame_index);
+    stacks.kept = calloc(stacks.max_frames, sizeof *stacks.kept);
     stacks.members = calloc(stacks.max_members, sizeof *stacks.members);
     stacks.states = calloc(stacks.max_states, sizeof *stacks.states);
     stacks.rows = calloc((size_t)stacks.max_states * scanner->n_classes, sizeof *stacks.rows);
@@ -374,9 +440,9 @@ int stacks_create(const struct network *network, struct scanner *scanner,
     stacks.borders = calloc(MAX_FOUND, sizeof *stacks.borders);
     stacks.border_index = calloc((size_t)MAX_FOUND * 2, sizeof *stacks.border_index);
     stacks.merged = calloc(MAX_FOUND, sizeof *stacks.merged);
-    if (!stacks.frames || !stacks.frame_sets || !stacks.frame_index || !stacks.members || !stacks.states ||
-        !stacks.rows || !stacks.state_index || !stacks.found || !stacks.borders || !stacks.border_index ||
-        !stacks.merged) {
+    if (!stacks.frames || !stacks.frame_sets || !stacks.frame_index || !stacks.kept || !stacks.members ||
+        !stacks.states || !stacks.rows || !stacks.state_index || !stacks.found || !stacks.borders ||
+        !stacks.border_index || !stacks.merged) {
         stacks_free(&stacks);
         return error_set(error, RUNNEL_ENOMEM, "no memory for the states of a grammar");
     }

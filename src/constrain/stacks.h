@@ -47,6 +47,7 @@ struct stacks {
     uint32_t *frame_sets; /* [max_frames + 1] where each set begins; it ends where the next one does */
     uint32_t n_frames, max_frames;
     uint32_t *frame_index, frame_index_mask;
+    uint32_t *kept; /* [max_frames] while some are forgotten: the new numbers of the others */
 
     struct member *members; /* [max_members] of all states */
     uint32_t n_members, max_members;
@@ -89,9 +90,12 @@ static inline uint32_t stacks_next(struct stacks *stacks, uint32_t state, unsign
     return next != STATE_UNKNOWN ? next : stacks_find_next(stacks, state, column);
 }
 
-/* Whether there may soon be no room for states. */
+/* Whether there may soon be no room for states, or for sets of frames. */
 bool stacks_are_full(const struct stacks *stacks);
-/* Forgets all states but those of the list, which get new numbers. */
+/* Forgets all states but those of the list, which get new numbers, and all sets of frames but theirs. */
 void stacks_forget(struct stacks *stacks, uint32_t **in_use, size_t n);
+/* Marks the scanner's states that there are, in its kept; and takes their new numbers from there. */
+void stacks_mark_scans(const struct stacks *stacks);
+void stacks_renumber_scans(struct stacks *stacks);
 
 #endif

@@ -135,6 +135,9 @@ static void test_refusals(void **state)
     check_refusal("[a", read_regex, "expected ']'");
     check_refusal("*a", read_regex, "nothing to repeat");
     check_refusal("a{3,2}", read_regex, "upper bound");
+    check_refusal("a{3}{2}", read_regex, "nothing to repeat");
+    check_refusal("{3}", read_regex, "nothing to repeat");
+    check_refusal("\\012", read_regex, "octal");
     check_refusal("[b-a]", read_regex, "ends before");
     check_refusal("(a)\\1", read_regex, "references back");
     check_refusal("\\bx", read_regex, "borders of words");
@@ -211,6 +214,87 @@ static void test_forgetting(void **state)
     trie_free(trie);
 }
 
+/* States of terminals and their expressions are forgotten as well, where a pattern has more of them than there is room for. */
+static void test_forgetting_terminals(void **state)
+{
+    struct constrain_limits small = limits;
+    static const char what[] = "(?:(?:a|b)*a(?:a|b){8}c)+";
+    char texts[3][200];
+    struct grammar *grammar;
+    struct automaton *automaton;
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        memset(texts[i], 0, sizeof texts[i]);
+        for (unsigned k = 0, bits = 12345 + i; k < 150; k++, bits = bits * 1103515245u + 12345)
+            texts[i][k] = k % 25 == 24 ? 'c' : k % 25 == 15 || bits >> 20 & 1 ? 'a' : 'b';
+    }
+    texts[1][100] = 'd';
+    texts[2][3] = 'c';
+    struct trie *trie = constrain_vocabulary((const char *[]){texts[0], texts[2]}, 2);
+    small.n_scans = 300;
+    small.n_exprs = 3000;
+    assert_int_equal(regex_grammar(&small, what, strlen(what), &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    assert_true(constrain_takes(automaton, trie, texts[0]));
+    assert_false(constrain_takes(automaton, trie, texts[1]));
+    assert_false(constrain_takes(automaton, trie, texts[2]));
+    assert_true(constrain_takes(automaton, trie, texts[0]));
+    automaton_release(automaton);
+    trie_free(trie);
+}
+
+/* What texts were nested in is forgotten, too: however many there are, the next one has room. */
+static void test_forgetting_frames(void **state)
+{
+    struct constrain_limits small = limits;
+    struct grammar *grammar;
+    struct automaton *automaton;
+    static const char what[] = "root ::= \"[\" root \"]\" | \"(\" root \")\" | \"x\"";
+    struct trie *trie = constrain_vocabulary(NULL, 0);
+    (void)state;
+    small.n_frames = 100;
+    assert_int_equal(gbnf_grammar(&small, what, strlen(what), &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    for (unsigned nesting = 0; nesting < 1u << 8; nesting++) {
+        char text[18] = "";
+        for (unsigned i = 0; i < 8; i++) {
+            text[i] = nesting >> i & 1 ? '[' : '(';
+            text[16 - i] = nesting >> i & 1 ? ']' : ')';
+        }
+        text[8] = 'x';
+        assert_true(constrain_takes(automaton, trie, text));
+        text[16] = text[16] == ')' ? ']' : ')';
+        assert_false(constrain_takes(automaton, trie, text));
+    }
+    automaton_release(automaton);
+    trie_free(trie);
+}
+
+/* Where only an end may come it is over, even if that takes a search: no word is in both "a" and "b". */
+static void test_over(void **state)
+{
+    struct grammar *grammar;
+    struct automaton *automaton;
+    struct matcher *matcher;
+    struct trie *trie = constrain_vocabulary(NULL, 0);
+    (void)state;
+    assert_int_equal(read_regex("x|!(?=a)b|", &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    assert_int_equal(matcher_create(automaton, &matcher, NULL), 0);
+    assert_true(matcher_is_complete(matcher) && !matcher_is_over(matcher));
+    assert_int_equal(matcher_accept(matcher, 'x', NULL), 0);
+    assert_true(matcher_is_over(matcher));
+    matcher_free(matcher);
+    automaton_release(automaton);
+    assert_int_equal(read_regex("!(?=a)b|", &grammar, NULL), 0);
+    assert_int_equal(automaton_create(grammar, trie, &automaton, NULL), 0);
+    assert_int_equal(matcher_create(automaton, &matcher, NULL), 0);
+    assert_true(matcher_is_complete(matcher) && matcher_is_over(matcher));
+    matcher_free(matcher);
+    automaton_release(automaton);
+    trie_free(trie);
+}
+
 static void test_choice(void **state)
 {
     static const char *const texts[] = {"red", "green", "green tea", "漢"};
@@ -264,9 +348,17 @@ static void test_undo(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regexes),  cmocka_unit_test(test_patterns), cmocka_unit_test(test_grammars),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile),  cmocka_unit_test(test_forgetting),
-        cmocka_unit_test(test_choice),   cmocka_unit_test(test_undo),
+        cmocka_unit_test(test_regexes),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_grammars),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_forgetting),
+        cmocka_unit_test(test_forgetting_frames),
+        cmocka_unit_test(test_over),
+        cmocka_unit_test(test_forgetting_terminals),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_undo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,80 @@
+/* schema_reference.c: where a "$ref" leads: by a pointer from the root, or by a name. See schema_rules.h. */
+#include "constrain/schema_rules.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                     ? c - '0'
+           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+                                                    : -1;
+}
+
+/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. */
+static const char *take_part(const char *pointer, char *part, size_t size)
+{
+    size_t n = 0;
+    while (*pointer && *pointer != '/') {
+        char c = *pointer++;
+        if (c == '~' && (*pointer == '0' || *pointer == '1'))
+            c = *pointer++ == '0' ? '~' : '/';
+        else if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
+            c = (char)(hex_digit(pointer[0]) * 16 + hex_digit(pointer[1]));
+            pointer += 2;
+        }
+        if (n + 1 < size)
+            part[n++] = c;
+    }
+    part[n] = 0;
+    return pointer;
+}
+
+static const struct json *follow_pointer(struct schema *schema, const struct json *json, const char *pointer)
+{
+    char part[512];
+    while (json && *pointer == '/' && schema_work(schema, json->n)) {
+        pointer = take_part(pointer + 1, part, sizeof part);
+        if (json->kind == JSON_ARRAY) {
+            unsigned long index = strtoul(part, NULL, 10);
+            json = part[0] && index < json->n ? &json->items[index] : NULL;
+        } else {
+            json = json_tree_member(json, part);
+        }
+    }
+    return *pointer ? NULL : json;
+}
+
+/* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
+static const struct json *find_named(struct schema *schema, const struct json *json, const char *name)
+{
+    if (!schema_work(schema, json->n + 1))
+        return NULL;
+    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
+    id = id ? id : json_tree_member(json, "id");
+    if ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name))
+        return json;
+    for (uint32_t i = 0; i < json->n; i++) {
+        const struct json *found = find_named(schema, &json->items[i], name);
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+const struct json *schema_reference(struct schema *schema, const struct json *value)
+{
+    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
+    const char *reference = value->kind == JSON_STRING ? value->text : "";
+    id = id ? id : json_tree_member(schema->root, "id");
+    if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
+        (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
+        reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
+    if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
+        found = follow_pointer(schema, schema->root, reference + 1);
+    else if (reference[0])
+        found = find_named(schema, schema->root, reference);
+    if (!found)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED, "$ref: '%.100s' is not in this schema", reference);
+    return found;
+}
