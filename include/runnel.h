@@ -461,6 +461,22 @@ RUNNEL_API int runnel_grammar_compile(const runnel_model *model, const runnel_re
 RUNNEL_API void runnel_grammar_free(
     runnel_grammar *grammar); /* NULL is fine; also after the model was closed */
 
+/* How a text fares with a constraint: for whoever looks for what a schema refuses, or how long that takes. */
+typedef struct runnel_text_check {
+    size_t size;     /* sizeof(runnel_text_check), set by the caller */
+    bool accepted;   /* the text keeps to the constraint, and may end there */
+    size_t n_tokens; /* of the text: as runnel_tokenize, but no space is set before it, and control tokens are none */
+    size_t n_masks;  /* that were made: one before each token, up to the first that may not come */
+    double *mask_us; /* [n_masks] how long each took */
+} runnel_text_check;
+
+/* The text goes through the constraint as an answer would. *check is to be freed with runnel_text_check_free, also after a failure.
+ * RUNNEL_EUNSUPPORTED: the text became too much to follow, as check says how far it came. The model must be open. Any thread. */
+RUNNEL_API int runnel_grammar_check(const runnel_grammar *grammar, const char *text, size_t len,
+                                    runnel_text_check *check, runnel_error *error);
+/* Frees what is in it, not itself. NULL is fine. */
+RUNNEL_API void runnel_text_check_free(runnel_text_check *check);
+
 typedef struct runnel_response {
     size_t size;                    /* sizeof(runnel_response), set by the caller */
     char *text;                     /* the answer; never NULL, zero-terminated */

@@ -9,8 +9,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /* The options of the commands. */
 extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
-    logits_table, eval_table, imatrix_table, inspect_table, convert_table, quantize_table, pull_table,
-    ctl_table, list_table, rm_table;
+    constrain_table, logits_table, eval_table, imatrix_table, inspect_table, convert_table, quantize_table,
+    pull_table, ctl_table, list_table, rm_table;
 
 /* The commands: argv[0] is the command's name. Return the exit status. main() tells of a stdout that could not be
  * written, for all of them. */
@@ -20,6 +20,7 @@ int command_ctl(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_template(int argc, char **argv);
+int command_constrain(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_imatrix(int argc, char **argv);

@@ -13,6 +13,7 @@ static const struct command commands[] = {
     {"tokenize", command_tokenize, &tokenize_table, "text to token ids"},
     {"template", command_template, &template_table,
      "a conversation to the prompt that the chat template makes of it"},
+    {"constrain", command_constrain, &constrain_table, "which texts keep to a schema or a grammar"},
     {"logits", command_logits, &logits_table, "the logits after every token of a list"},
     {"eval", command_eval, &eval_table,
      "how well a model foretells a text, and how far it is from another form of it"},

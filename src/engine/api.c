@@ -3,6 +3,7 @@
 #include "engine/arguments.h"
 #include "engine/engine.h"
 #include "engine/grammar_store.h"
+#include "engine/text_check.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,32 @@ int runnel_grammar_compile(const runnel_model *model, const runnel_request *give
 void runnel_grammar_free(runnel_grammar *grammar)
 {
     grammar_release(grammar);
+}
+
+int runnel_grammar_check(const runnel_grammar *grammar, const char *text, size_t len,
+                         runnel_text_check *check, runnel_error *error)
+{
+    runnel_text_check found = {.size = sizeof found};
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(grammar, grammar), ARRAY(text, text, len, len), POINTER(check, check)),
+        error);
+    if (!failure)
+        failure = versioned_check("runnel_text_check", check, error);
+    if (failure)
+        return failure;
+    const struct vocabulary *vocabulary = grammar_vocabulary(grammar);
+    failure = text_check(vocabulary->tokenizer, grammar_automaton(grammar), vocabulary->n_vocab,
+                         text ? text : "", len, &found, error);
+    versioned_write(&found, sizeof found, check);
+    return failure;
+}
+
+void runnel_text_check_free(runnel_text_check *check)
+{
+    if (!check)
+        return;
+    free(check->mask_us);
+    check->mask_us = NULL;
 }
 
 int runnel_prompt_text(const runnel_model *model, const runnel_request *given, char **text, size_t *len,

@@ -29,6 +29,8 @@ def assert_refused(done, *words):
     (("tokenize", "a", "b"), ("'b'", "the text is read from stdin: printf '...' | runnel tokenize MODEL")),
     (("tokenize", "-m", "a", "some text"), ("one MODEL", "'some text'", "the text is read from stdin")),
     (("template", "a", "b"), ("'b'", "the request is read from stdin")),
+    (("constrain", "a", "b", "--jsonl"), ("'b'", "constraints are read from stdin")),
+    (("constrain", "a"), ("--jsonl",)),
     (("logits", "a", "b"), ("'b'", "--ids FILE")),
     (("inspect", "a", "-m", "b"), ("one MODEL",)),
     (("inspect", "-m", "a", "b"), ("one MODEL",)),

@@ -321,6 +321,38 @@ static int call_response_free(const char *lacking)
     return RUNNEL_OK;
 }
 
+static runnel_request choice_request(void)
+{
+    static const char *const choices[] = {"ab"};
+    runnel_request request = short_request();
+    request.constraint = RUNNEL_CONSTRAINT_CHOICE;
+    request.choices = choices;
+    request.n_choices = 1;
+    return request;
+}
+
+static int call_grammar_check(const char *lacking)
+{
+    const char *text = "ab";
+    runnel_request request = choice_request();
+    runnel_grammar *grammar = NULL;
+    runnel_text_check filled = {.size = sizeof filled}, *check = &filled;
+    assert_int_equal(runnel_grammar_compile(model, &request, &grammar, NULL), 0);
+    int failure = runnel_grammar_check(GIVE(grammar), GIVE(text), 2, GIVE(check), GIVE(error));
+    if (!failure)
+        assert_true(filled.accepted && filled.n_masks == filled.n_tokens);
+    runnel_text_check_free(&filled);
+    runnel_grammar_free(grammar);
+    return failure;
+}
+
+static int call_text_check_free(const char *lacking)
+{
+    runnel_text_check given = {.size = sizeof given}, *check = &given;
+    runnel_text_check_free(GIVE(check));
+    return RUNNEL_OK;
+}
+
 static int call_respond_many(const char *lacking)
 {
     runnel_request given = short_request(), *requests = &given;
@@ -430,6 +462,8 @@ static const struct row {
     {"free", call_free, "", "future"},
     {"respond", call_respond, "engine request response", "error"},
     {"response_free", call_response_free, "", "response"},
+    {"grammar_check", call_grammar_check, "grammar text check", "error"},
+    {"text_check_free", call_text_check_free, "", "check"},
     {"respond_many", call_respond_many, "engine requests responses", "error"},
     {"generate", call_generate, "engine prompt text", "error"},
     {"get_logits", call_get_logits, "engine text logits", "error"},
