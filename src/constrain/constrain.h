@@ -8,7 +8,9 @@
  *   network.{c,h}    the rules as one network of positions. What is regular becomes one terminal, left recursion a loop
  *   stacks.{c,h}     where a text may stand: a set of (state of a terminal, position behind it, frames to return to). Sets are
  *                    held once, so where the same state returns its steps are remembered
- *   trie.{c,h}       the vocabulary as a trie in the order of a walk, made once for a model
+ *   trie_part.{c,h}  tokens as a trie in the order of a walk
+ *   string_tokens.{c,h}  which tokens may stand in a JSON string, and which end it
+ *   trie.{c,h}       the vocabulary: tries and string tokens, made once for a model
  *   masks.{c,h}      the tokens that may follow a state: one walk over the trie, on which a dead subtree is skipped
  *   matcher.{c,h}    what is compiled, and a text's way through it: mask, accept, undo, complete, copy
  *   regex.{c,h}      ECMA-262's patterns, as JSON Schema and vLLM use them, to expressions
@@ -24,7 +26,8 @@
  * alone and are kept by it, together with the nodes of the trie at which the terminal may end ("exits"). Only below these is
  * the stack asked. All other members are walked together, from the root; they are narrow, and most subtrees die at once.
  * Tokens of whole characters that need no escape in JSON have a trie of their own: where any such characters may come, as many as the
- * longest of a subtree has, the subtree is taken without a look.
+ * longest of a subtree has, the subtree is taken without a look. Within a string of any characters, counted or not, nothing is
+ * walked but what tokens have behind the closing quote: which tokens fit is known by their number of characters (string_tokens.h).
  *
  * Bounds. All that is made while texts are read lies in pools whose sizes struct constrain_limits names. They are reserved
  * when a grammar is compiled and touched as they fill, so a step allocates nothing. Where one is full, or a step works for too

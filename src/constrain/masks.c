@@ -262,12 +262,92 @@ static uint32_t find_inside(struct masks *masks, uint32_t scan)
     return masks->n_exits[slot] > MAX_EXITS ? slots->n : slot;
 }
 
+/* --- strings of any characters -------------------------------------------------------------------------------------- */
+
+/* A terminal within a JSON string: min to max more characters, whichever they are, then `rest`, which begins with the quote. */
+struct string_place {
+    uint32_t min, max, rest;
+};
+
+static bool begins_with_quote(const struct exprs *exprs, uint32_t expr)
+{
+    static const struct byte_set quote = {.bits[(unsigned)'"' / 64] = (uint64_t)1 << ((unsigned)'"' % 64)};
+    return !expr_is_nullable(exprs, expr) &&
+           !memcmp(&exprs->sets[exprs->exprs[expr].first], &quote, sizeof quote);
+}
+
+static bool is_in_string(const struct masks *masks, uint32_t scan, struct string_place *place)
+{
+    const struct exprs *exprs = masks->stacks->scanner->exprs;
+    const struct expr *expr = &exprs->exprs[masks->stacks->scanner->states[scan].expr];
+    if (!masks->any_char || expr->kind != EXPR_IS_CAT || !begins_with_quote(exprs, expr->b))
+        return false;
+    const struct expr *chars = &exprs->exprs[expr->a];
+    *place = (struct string_place){.min = 1, .max = 1, .rest = expr->b};
+    if (expr->a == masks->any_char)
+        return true;
+    place->min = chars->b;
+    place->max = chars->n;
+    return chars->kind == EXPR_IS_REPEAT && chars->a == masks->any_char;
+}
+
+/* A token with the closing quote: if so many characters may come before that. */
+static void allow_closing(const struct masks *masks, const struct string_place *place, int32_t token,
+                          uint32_t *words)
+{
+    uint32_t n = masks->trie->strings.n_chars[token];
+    if (n >= place->min && n <= place->max)
+        words[token / 32] |= 1u << (token % 32);
+}
+
+/* Tokens that go on behind the closing quote, after which the text is in this state. */
+static void walk_behind(struct masks *masks, const struct string_place *place, uint32_t state,
+                        uint32_t *words)
+{
+    const struct trie_part *part = &masks->trie->strings.behind;
+    uint32_t path[TRIE_DEPTH + 1]; /* the state before the byte of this depth */
+    path[0] = state;
+    for (uint32_t i = 0; i < part->n_nodes && state != STATE_DEAD;) {
+        const struct trie_node *node = &part->nodes[i];
+        uint32_t next = stacks_next(masks->stacks, path[node->depth], node->byte);
+        if (next == STATE_DEAD) {
+            if (masks->stacks->failed)
+                return;
+            i = node->after;
+            continue;
+        }
+        for (uint32_t k = node->first; k < node->first + node->n_own; k++)
+            allow_closing(masks, place, part->order[k], words);
+        path[node->depth + 1] = next;
+        i++;
+    }
+}
+
+static void add_string(struct masks *masks, struct member member, const struct string_place *place,
+                       uint32_t *words)
+{
+    const struct string_tokens *strings = &masks->trie->strings;
+    struct stacks *stacks = masks->stacks;
+    string_tokens_add_within(strings, place->max, words);
+    for (uint32_t i = 0; i < strings->n_closing; i++)
+        allow_closing(masks, place, strings->closing[i], words);
+    member.scan = scanner_state(stacks->scanner, place->rest);
+    walk_behind(masks, place, stacks_next(stacks, stacks_part(stacks, &member, 1), '"'), words);
+}
+
+/* --- wholes --------------------------------------------------------------------------------------------------------- */
+
 /* A member within a wide terminal. False: it has to be walked. */
 static bool add_wide(struct masks *masks, struct member member, uint32_t *words)
 {
     const struct trie *trie = masks->trie;
+    struct string_place place;
     if (!masks->stacks->scanner->states[member.scan].is_wide)
         return false;
+    if (is_in_string(masks, member.scan, &place)) {
+        add_string(masks, member, &place, words);
+        return true;
+    }
     uint32_t slot = find_inside(masks, member.scan);
     if (slot == masks->insides.n)
         return false;

@@ -1,36 +1,13 @@
-/* trie.h: the tokens of a vocabulary as tries, in the order in which they are walked.
+/* trie.h: the tokens of a vocabulary as tries (trie_part.h).
  *
- * Made once for a model, and never changed: any number of threads read it. Nodes lie in depth-first order, so a walk goes
- * through the array, and a subtree is left out by one jump. The tokens lie in the same order, so those of a subtree are a
- * piece of an array. Tokens of whole characters that a JSON string holds as they are (no quote, no backslash, no control
- * character) are a trie of their own: where any such text may come, all of them may, and none is looked at. */
+ * Made once for a model, and never changed: any number of threads read it. Tokens of whole characters that a JSON string holds
+ * as they are (no quote, no backslash, no control character) are a trie of their own: where any such text may come, all of them
+ * may, and none is looked at. */
 #ifndef RUNNEL_CONSTRAIN_TRIE_H
 #define RUNNEL_CONSTRAIN_TRIE_H
 
 #include "base/error.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-enum {
-    TRIE_DEPTH = 256, /* longer tokens are in no mask: they are left out */
-};
-
-struct trie_token {
-    const char *bytes; /* len 0: no text, so it is in no mask unless it is an end */
-    size_t len;
-};
-
-struct trie_node {
-    uint32_t after;   /* the first node that is not below this one */
-    uint32_t n_own;   /* tokens that end here: of the same bytes */
-    uint32_t first;   /* in order: of the tokens that end here or below */
-    uint16_t n_below; /* in a trie of whole characters: how many more the longest token below has */
-    uint8_t byte;
-    uint8_t depth;    /* of its byte, from 0 on */
-    bool ends_a_char; /* the last byte of a character, if all of the trie are whole ones */
-};
+#include "constrain/string_tokens.h"
 
 enum {
     TRIE_CHARS,  /* whole characters that a JSON string holds as they are */
@@ -38,16 +15,9 @@ enum {
     TRIE_PARTS,
 };
 
-struct trie_part {
-    struct trie_node *nodes; /* [n_nodes + 1] the last one is behind all, for its `first` */
-    uint32_t n_nodes;
-    int32_t *order; /* [n_order] its tokens */
-    uint32_t n_order;
-    uint32_t n_chars; /* of the longest one, if all are whole characters */
-};
-
 struct trie {
     struct trie_part parts[TRIE_PARTS];
+    struct string_tokens strings;
     uint32_t *all_chars;       /* [trie_mask_words] the tokens of TRIE_CHARS */
     struct trie_token *tokens; /* [n_tokens]; their bytes lie in bytes */
     char *bytes;

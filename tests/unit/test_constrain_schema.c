@@ -88,6 +88,12 @@ static const struct constrain_case scalars[] = {
 };
 
 static const struct constrain_case composed[] = {
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":2},\"b\":{\"type\":"
+     "\"string\","
+     "\"minLength\":2,\"maxLength\":20}}}",
+     {"{\"a\":\"xy\",\"b\":\"0123456789abcdefghij\"}", "{\"a\":\"\\\"\\u00e9\"}",
+      "{\"a\":\"\",\"b\":\"xy\"}"},
+     {"{\"a\":\"xyz\"}", "{\"b\":\"0123456789abcdefghijk\"}", "{\"a\":\"xy\",\"b\":\"x\"}"}},
     {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"maxLength\":1}]}",
      {"1", "\"a\""},
      {"\"ab\"", "1.5"}},
