@@ -92,28 +92,34 @@ def test_refraining_is_to_answer_without_a_call():
 
 
 def test_both_are_asked_and_a_record_goes_on(runnel, tiny, tmp_path):
-    peer = tmp_path / "peer"
+    peer, questions = tmp_path / "peer", tmp_path / "questions.json"
+    parameters = {"type": "object", "properties": {"door": {"type": "string"}}}
+    questions.write_text(json.dumps({  # short: a tiny model has room for a thousand bytes
+        "tools": {"lock_door": {"parameters": parameters}, "open_door": {"parameters": parameters}, "wait": {}},
+        "questions": [{"id": "open", "ask": "Open!", "tools": ["open_door", "wait"], "calls": [["open_door", {"door": ["back"]}]]},
+                      {"id": "lock", "ask": "Lock!", "tools": ["lock_door", "wait"], "calls": [["lock_door", {"door": ["back"]}]]},
+                      {"id": "hello", "ask": "Hello!", "tools": ["open_door", "wait"], "calls": []}]}))
     peer.write_text(PEER.format(python=sys.executable))
     os.chmod(peer, 0o755)
 
     def bench(*more):
-        command = [sys.executable, BENCH / "tools", tiny("r1"), "--runnel", runnel, "--llama-server", peer, "--max-tokens", "8",
+        command = [sys.executable, BENCH / "tools", tiny("r1"), "--runnel", runnel, "--llama-server", peer, "--max-tokens", "8", "--questions", questions,
                    "--json", tmp_path / "record.json", "--markdown", tmp_path / "table.md", *more]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
         assert done.stdout == (tmp_path / "table.md").read_text()
         return done
 
-    done = bench("--only", "home-door,home-light")
+    done = bench("--only", "lock,open")
     record = json.loads((tmp_path / "record.json").read_text())
-    assert [question["id"] for question in record["questions"]] == ["home-light", "home-door"] and record["players"] == ["Runnel", "llama-server"]
-    light, door = (question["answers"] for question in record["questions"])
-    assert (light["llama-server"]["why_wrong"], door["llama-server"]["why_wrong"]) == ("called nothing", None)
-    assert {light["Runnel"]["why_wrong"], door["Runnel"]["why_wrong"]} == {"called nothing"}
+    assert [question["id"] for question in record["questions"]] == ["open", "lock"] and record["players"] == ["Runnel", "llama-server"]
+    opening, locking = (question["answers"] for question in record["questions"])
+    assert (opening["llama-server"]["why_wrong"], locking["llama-server"]["why_wrong"]) == ("called nothing", None)
+    assert {opening["Runnel"]["why_wrong"], locking["Runnel"]["why_wrong"]} == {"called nothing"}
     assert "| llama-server | 1 | 0 | 1 |" in done.stdout and "calls missed (0 against 1), refrainings met (0 against 0), together missed (0 against 1)." in done.stdout
 
     # What stands in the record is not asked again, but judged.
-    record["questions"][0]["answers"]["Runnel"]["message"] = called(("switch_light", '{"room": "Kitchen", "state": "off"}'))
+    record["questions"][0]["answers"]["Runnel"]["message"] = called(("open_door", '{"door": "Back"}'))
     (tmp_path / "record.json").write_text(json.dumps(record))
-    done = bench("--only", "home-light,home-door,code-hello")
-    assert "| Runnel | 1 | 1 | 2 |" in done.stdout and "| llama-server | 1 | 1 | 2 |" in done.stdout and "together met (2 against 2)" in done.stdout
+    done = bench()
+    assert "| Runnel | 1 |" in done.stdout and "| llama-server | 1 | 1 | 2 |" in done.stdout and "calls met (1 against 1)" in done.stdout

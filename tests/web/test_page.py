@@ -342,6 +342,9 @@ def test_tools_that_are_none_are_said_to_be(page):
         enter(browser, **{name: text})
         assert browser.text(f"#{name}-trouble").startswith(words) and browser.is_shown(f"#{name}-trouble")
         assert browser.is_shown("#settings") and browser.run("return document.activeElement.name") == name
+        border, trouble = browser.run("return arguments[0].map((name, i) => getComputedStyle(document.querySelector(name))[['borderTopColor', 'color'][i]])",
+                                      [f"[name={name}]", f"#{name}-trouble"])
+        assert border == trouble
         enter_nothing = "const field = document.querySelector(arguments[0]); field.value = ''; field.dispatchEvent(new Event('input', {bubbles: true}))"
         browser.run(enter_nothing, f"[name={name}]")
         assert not browser.is_shown(f"#{name}-trouble")
