@@ -27,7 +27,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test clang check-all check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-long
+.PHONY: all demo test clang check-all check-clients check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-long
 .PHONY: install bench soak reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
@@ -45,13 +45,23 @@ test: packages-test packages-web packages-deploy models ## build all and run the
 	    mv $(R1_CODER).part $(R1_CODER); }
 	@$(CTEST) --test-dir build -LE long
 
-CHECKS = lint test check-asan check-tsan check-clang check-valgrind check-fuzz check-long
+CLIENTS = openai langchain-openai instructor
+CHECKS = lint test check-clients check-asan check-tsan check-clang check-valgrind check-fuzz check-long
 
 check-all: ## everything: run before a release. Says at the end how long each part took
 	@took=; failed=; for part in $(CHECKS); do \
 	    began=$$(date +%s); $(MAKE) $$part || failed="$$failed $$part"; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
 	    [ -z "$$failed" ] || { echo "check-all: failed:$$failed (took:$$took)"; exit 1; }; \
 	    echo "check-all: all passed:$$took"
+
+check-clients: packages-test models ## the tests with the newest openai, LangChain and instructor instead of those in tests/requirements.txt
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS) --target runnel make_tiny_model
+	@rm -rf build/venv-newest && python3 -m venv build/venv-newest
+	@build/venv-newest/bin/python -m pip install --quiet --quiet --disable-pip-version-check pytest Jinja2 prometheus-client $(CLIENTS)
+	@build/venv-newest/bin/python -m pip freeze | grep -E '^($(subst $() ,|,$(CLIENTS)))=='
+	@RUNNEL=$(CURDIR)/build/runnel build/venv-newest/bin/python -m pytest -q -p no:cacheprovider \
+	    tests/server/test_openai.py tests/server/test_tools.py tests/server/test_clients.py
 
 check-asan: packages-check small-models ## the tests under the address and undefined behaviour sanitizers
 	@$(SMALL) $(CONFIGURE) asan

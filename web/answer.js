@@ -1,21 +1,8 @@
-// answer.js: how messages look: a question, and an answer with its thoughts, its text, its time and its buttons.
+// answer.js: how messages look: a question, and an answer with its thoughts, its text, its calls, its time and its buttons.
 
+import {CallsView} from "./calls.js";
+import {make, makeButton} from "./make.js";
 import {makeCopyButton, MarkdownStream, showMarkdown} from "./markdown.js";
-
-export function make(tag, className, ...children) {
-    const element = document.createElement(tag);
-    if (className)
-        element.className = className;
-    element.append(...children);
-    return element;
-}
-
-export function makeButton(text, className, onClick) {
-    const button = make("button", className, text);
-    button.type = "button";
-    button.addEventListener("click", onClick);
-    return button;
-}
 
 export function formatSeconds(ms) {
     if (ms < 1000)
@@ -41,12 +28,14 @@ const endings = {
     stopped: "Stopped.",
 };
 
-// An answer on its way, or one that is there. message is what the conversation keeps of it: content, reasoning, and when it
+// An answer on its way, or one that is there. message is what the conversation keeps of it: content, reasoning, calls, and when it
 // has ended finishReason, timings, usage, degraded, error, nPieces, tookMs.
 export class AnswerView {
-    constructor(message, {onGrow, onRetry}) {
+    constructor(message, {onGrow, onRetry, onResults}) {
         this.message = message;
         this.onRetry = onRetry;
+        this.onResults = onResults;
+        this.calls = null; // the view of them, if there are any
         this.status = make("p", "status", "Waiting\u2026");
         this.thoughtTitle = make("span", "title", "Thoughts");
         this.thoughtCount = make("span", "count");
@@ -103,6 +92,22 @@ export class AnswerView {
         this.answerStream.append(text);
     }
 
+    addCall(piece) {
+        this.status.hidden = true;
+        this.#endThoughts();
+        this.message.calls ??= [];
+        this.#showCalls().add(piece);
+        this.onGrow();
+    }
+
+    #showCalls() {
+        if (!this.calls) {
+            this.calls = new CallsView(this.message.calls, () => this.onResults());
+            this.body.after(this.calls.element);
+        }
+        return this.calls;
+    }
+
     // What is being waited for, before anything comes.
     setStatus(...content) {
         this.status.replaceChildren(...content);
@@ -111,7 +116,7 @@ export class AnswerView {
 
     #showProgress() {
         const waited = performance.now() - this.startedMs;
-        if (!this.thoughtStream && !this.answerStream && waited > 1500 && !this.message.error)
+        if (!this.thoughtStream && !this.answerStream && !this.calls && waited > 1500 && !this.message.error)
             this.setStatus(`Waiting for the first word\u2026 ${formatSeconds(waited)}`);
         if (this.thoughts.classList.contains("live")) {
             this.thoughtTitle.textContent = "Thinking\u2026";
@@ -168,12 +173,14 @@ export class AnswerView {
         const {message} = this;
         if (message.reasoning)
             this.#titleThoughts();
+        if (message.calls)
+            this.#showCalls().showWhole(message.finishReason === "tool_calls");
         const notes = [];
         if (message.error)
             notes.push(make("p", "note error", message.error));
         else if (endings[message.finishReason])
             notes.push(make("p", "note", endings[message.finishReason]));
-        else if (!message.content)
+        else if (!message.content && !message.calls)
             notes.push(make("p", "note", message.reasoning ? "It thought, and gave no answer. Asking again may help." :
                 "The model had nothing to say."));
         if (message.degraded)

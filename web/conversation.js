@@ -1,7 +1,8 @@
 // conversation.js: the conversation: questions go out, answers come in, and all of it is kept over a reload. One answer
 // at a time.
 
-import {AnswerView, make, makeButton, makeQuestion} from "./answer.js";
+import {AnswerView, makeQuestion} from "./answer.js";
+import {make, makeButton} from "./make.js";
 import {ServerError, streamChat} from "./server.js";
 import {loadConversation, saveConversation} from "./storage.js";
 
@@ -83,7 +84,8 @@ export class Conversation {
     // ---- one answer
 
     #makeView(message) {
-        return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(message, view.element)});
+        return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(message, view.element),
+                                        onResults: () => this.#answer()});
     }
 
     #showQuestion(message) {
@@ -144,10 +146,10 @@ export class Conversation {
 
     #makeRequest() {
         const {system, fields} = this.#hooks.getRequest();
-        const history = this.#messages.filter(message => message.role === "user" || message.content)
-            .map(({role, content}) => ({role, content}));
+        const history = this.#messages.filter(message => message.role === "user" || message.content || message.calls);
         // A question whose answer failed is followed by another question: the earlier one is left out.
-        const messages = history.filter((message, i) => !(message.role === "user" && history[i + 1]?.role === "user"));
+        const messages = history.filter((message, i) => !(message.role === "user" && history[i + 1]?.role === "user"))
+            .flatMap(toRequest);
         return {messages: system ? [{role: "system", content: system}, ...messages] : messages, ...fields};
     }
 
@@ -156,6 +158,7 @@ export class Conversation {
         const on = {
             thought: text => { this.#count(message); view.addThought(text); },
             answer: text => { this.#count(message); view.addAnswer(text); },
+            call: piece => { this.#count(message); view.addCall(piece); },
             degraded: reason => { message.degraded = true; this.#hooks.onDegraded(reason); },
         };
         for (let attempt = 0; ; attempt++) {
@@ -203,6 +206,15 @@ export class Conversation {
         if (always || box.scrollHeight - box.scrollTop - box.clientHeight < 160)
             this.scrollToEnd();
     }
+}
+
+// A message as the API has it; after one with calls, the results that have come.
+function toRequest({role, content, calls}) {
+    if (!calls)
+        return [{role, content}];
+    const results = calls.filter(call => call.result !== undefined);
+    return [{role, content, tool_calls: calls.map(({id, name, arguments: text}) => ({id, type: "function", function: {name, arguments: text}}))},
+            ...results.map(({id, result}) => ({role: "tool", tool_call_id: id, content: result}))];
 }
 
 // Until error.retryAfter is over, somebody is impatient, or signal says stop.

@@ -79,8 +79,8 @@ async function* readEvents(body) {
     }
 }
 
-// Streams an answer. on.thought(text) and on.answer(text) get the pieces, on.degraded(reason) is called if the server
-// says that it holds back. Returns {finishReason, timings, usage}. Throws ServerError, or AbortError if signal says so.
+// Streams an answer. on.thought(text) and on.answer(text) get the pieces, on.call({index, id, name, arguments}) those of calls of
+// tools, id and name only with the first of each; on.degraded(reason) is called if the server says that it holds back. Returns {finishReason, timings, usage}. Throws ServerError, or AbortError if signal says so.
 export async function streamChat(body, signal, on) {
     const response = await ask("/v1/chat/completions", {
         method: "POST",
@@ -119,6 +119,8 @@ function takeEvent(event, result, on) {
         on.thought(thought);
     if (delta.content)
         on.answer(delta.content);
+    for (const {index, id, function: {name, arguments: text}} of delta.tool_calls ?? [])
+        on.call({index, id, name, arguments: text});
     if (choice?.finish_reason)
         result.finishReason = choice.finish_reason;
     if (event.degraded)

@@ -1,8 +1,11 @@
 // settings.js: the dialog of settings, and the fields of a request that they become.
 
 import {loadKey, loadSettings, saveKey, saveSettings} from "./storage.js";
+import {readShape, readTools} from "./tools.js";
 
 const numbers = ["temperature", "top_p", "max_tokens", "thinking_budget_tokens"];
+// Texts in JSON: the field of a request that each becomes, and how it is read.
+const texts = {tools: ["tools", readTools], shape: ["response_format", readShape]};
 
 export class Settings {
     #dialog;
@@ -13,7 +16,10 @@ export class Settings {
     constructor(dialog, onKey) {
         this.#dialog = dialog;
         this.#form = dialog.querySelector("form");
-        this.#form.addEventListener("input", () => this.#save());
+        this.#form.addEventListener("input", () => {
+            this.#check();
+            this.#save();
+        });
         this.#form.addEventListener("submit", () => this.#save());
         dialog.addEventListener("click", event => {
             if (event.target === dialog)
@@ -29,8 +35,9 @@ export class Settings {
 
     open(field) {
         const settings = loadSettings();
-        for (const name of [...numbers, "system"])
+        for (const name of [...numbers, ...Object.keys(texts), "system"])
             this.#form.elements[name].value = settings[name] ?? "";
+        this.#check();
         this.#form.elements.thinking.checked = settings.thinking !== false;
         this.#form.elements.key.value = loadKey();
         if (!this.#dialog.open) {
@@ -58,9 +65,27 @@ export class Settings {
         for (const name of numbers)
             if (typeof settings[name] === "number")
                 fields[name] = settings[name];
+        for (const [name, [field, read]] of Object.entries(texts))
+            if (settings[name])
+                fields[field] = read(settings[name]);
         if (settings.thinking === false)
             fields.chat_template_kwargs = {enable_thinking: false};
         return {system: settings.system?.trim() ?? "", fields};
+    }
+
+    // What is wrong with a text is said beside it, and the dialog does not close.
+    #check() {
+        for (const [name, [, read]] of Object.entries(texts)) {
+            const element = this.#form.elements[name];
+            let trouble = "";
+            try {
+                read(element.value);
+            } catch (error) {
+                trouble = error.message;
+            }
+            element.setCustomValidity(trouble);
+            document.getElementById(`${name}-trouble`).textContent = trouble;
+        }
     }
 
     #save() {
@@ -69,6 +94,9 @@ export class Settings {
         for (const name of numbers)
             if (elements[name].value !== "" && elements[name].validity.valid)
                 settings[name] = elements[name].valueAsNumber;
+        for (const name of Object.keys(texts))
+            if (elements[name].value.trim() && elements[name].validity.valid)
+                settings[name] = elements[name].value;
         if (elements.system.value.trim())
             settings.system = elements.system.value;
         if (!elements.thinking.checked)

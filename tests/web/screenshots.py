@@ -5,6 +5,7 @@
 
 Answers and their times are made up, so that the pictures are the same each time; the dashboard is that of a server with
 work to do. What it says about the model is true."""
+import json
 import sys
 import tempfile
 import threading
@@ -69,6 +70,29 @@ def chat(browser, server, folder, name, is_answered=True, **how):
         browser.run("document.getElementById('stop').click()")
 
 
+def calls(browser, server, folder, name, **how):
+    """One call that has its result and stands open, and one that waits for it."""
+    first = {"pieces": [["content", "Let me look at the forecast."], *call("get_forecast", {"city": "K\u00f6ln", "days": 2})],
+             "finishReason": "tool_calls", "timings": TIMINGS}
+    second = {"pieces": [*pieces("content", "It will rain, at 6 to 9 \u00b0C: take a **coat**. I note that for you."),
+                         *call("add_to_list", {"list": "Travel", "items": ["coat", "umbrella"]})], "finishReason": "tool_calls", "timings": TIMINGS}
+    browser.open(server.url + "/", **how)
+    browser.forget()
+    browser.open(server.url + "/", answers=[first, second], **how)
+    browser.ask("What shall I wear in Cologne tomorrow?")
+    browser.wait_until_answered()
+    browser.find(".results textarea").send_keys('{"rain": true}')
+    browser.find(".results button").click()
+    browser.wait(lambda: len(browser.find_all(".answer .foot:not([hidden])")) == 2)
+    browser.run("document.querySelector('.call').open = true; document.querySelector('.messages').scrollTop = 1e6")
+    time.sleep(0.3)
+    save(browser, folder, name)
+
+
+def call(tool, arguments):
+    return [["tool_calls", [{"index": 0, "id": "call_1", "type": "function", "function": {"name": tool, "arguments": json.dumps(arguments, ensure_ascii=False)}}]]]
+
+
 def dashboard(browser, server, folder, seconds):
     stopped = threading.Event()
 
@@ -104,6 +128,7 @@ def main():
         chat(browser, server, folder, "page-dark", dark=True)
         chat(browser, server, folder, "page-phone", width=390, height=844)
         chat(browser, server, folder, "page-thinking", is_answered=False)
+        calls(browser, server, folder, "page-calls")
         dashboard(browser, server, folder, 25)
     finally:
         browser.driver.quit()

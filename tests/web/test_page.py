@@ -298,6 +298,116 @@ def test_settings_reach_the_request(page):
     assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options"}
 
 
+TOOLS = [{"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
+EVIL = "<img src=x onerror='window.hacked = 1'>"
+
+
+def call(index, name, arguments, size=5):
+    """The pieces of a call, as the server streams it."""
+    pieces = [arguments[i:i + size] for i in range(0, len(arguments), size)]
+    return [["tool_calls", [{"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}]],
+            *(["tool_calls", [{"index": index, "function": {"arguments": piece}}]] for piece in pieces)]
+
+
+def enter(browser, **texts):
+    browser.find("#open-settings").click()
+    for name, text in texts.items():
+        browser.run("const field = document.querySelector(arguments[0]); field.value = arguments[1];"
+                    "field.dispatchEvent(new Event('input', {bubbles: true}))", f"[name={name}]", text)
+    browser.find("#settings .primary").click()
+
+
+def test_tools_and_a_shape_reach_the_request(page):
+    browser = page([content("Fine.")])
+    schema = {"type": "object", "properties": {"year": {"type": "integer"}}}
+    enter(browser, tools=json.dumps(TOOLS), shape=json.dumps(schema))
+    browser.driver.refresh()  # kept
+    browser.ask("Hello")
+    browser.wait_until_answered()
+    body = browser.run("return window.requests.at(-1).body")
+    assert body["tools"] == [{"type": "function", "function": TOOLS[0]}]
+    assert body["response_format"] == {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    enter(browser, tools=json.dumps([{"type": "function", "function": TOOLS[0]}]), shape="")
+    browser.ask("Again")
+    browser.wait(lambda: browser.run("return window.requests.length") == 2)
+    body = browser.run("return window.requests.at(-1).body")
+    assert body["tools"] == [{"type": "function", "function": TOOLS[0]}] and "response_format" not in body
+
+
+def test_tools_that_are_none_are_said_to_be(page):
+    browser = page([content("Fine.")])
+    for name, text, words in (("tools", "[", "This is no JSON"), ("tools", "{}", "Expected a JSON list"), ("tools", '[{"name": 1}]', "Tool 1 has no name"),
+                              ("tools", '[{"name": "f"}, {"type": "function", "function": null}]', "Tool 2 has no name"),
+                              ("shape", "[1]", "Expected a JSON schema"), ("shape", "x", "This is no JSON")):
+        enter(browser, **{name: text})
+        assert browser.text(f"#{name}-trouble").startswith(words) and browser.is_shown(f"#{name}-trouble")
+        assert browser.is_shown("#settings") and browser.run("return document.activeElement.name") == name
+        border, trouble = browser.run("return arguments[0].map((name, i) => getComputedStyle(document.querySelector(name))[['borderTopColor', 'color'][i]])",
+                                      [f"[name={name}]", f"#{name}-trouble"])
+        assert border == trouble
+        enter_nothing = "const field = document.querySelector(arguments[0]); field.value = ''; field.dispatchEvent(new Event('input', {bubbles: true}))"
+        browser.run(enter_nothing, f"[name={name}]")
+        assert not browser.is_shown(f"#{name}-trouble")
+        browser.find("#settings .primary").click()
+    browser.ask("Hello")
+    browser.wait_until_answered()
+    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options"}
+
+
+def test_calls_are_folded_and_their_results_go_back(page):
+    pieces = [["content", "Let me "], ["content", "look."], *call(0, "get_weather", '{"city": "K\u00f6ln"}'), *call(1, EVIL, '{"a": ' + json.dumps(EVIL))]
+    browser = page([{"pieces": pieces, "timings": TIMINGS, "finishReason": "tool_calls"}, content("It rains."), content("It does not.")])
+    browser.ask("The weather?")
+    browser.wait_until_answered()
+    assert browser.text(".answer > .text").strip() == "Let me look."
+    assert [element.text for element in browser.find_all(".call .title")] == ["Calls get_weather", f"Calls {EVIL}"]
+    assert browser.find(".call .brief").text == '{"city": "K\u00f6ln"}'
+    assert not browser.is_shown(".call pre"), "folded"
+    browser.find(".call summary").click()
+    assert browser.find(".call pre").text == '{\n  "city": "K\u00f6ln"\n}'
+    assert not browser.find_all(".note")
+    browser.driver.refresh()  # kept
+    assert len(browser.find_all(".results textarea")) == 2
+    browser.run("window.answers.shift()")
+
+    browser.find(".results button").click()
+    assert browser.run("return window.requests.length") == 0, "each call wants a result"
+    for field, text in zip(browser.find_all(".results textarea"), ('{"rain": true}', EVIL)):
+        field.send_keys(text)
+    browser.find(".results button").click()
+    browser.wait(lambda: "It rains." in browser.text(".answer > .text"))
+    browser.wait(lambda: browser.is_shown("#send"))
+    assert browser.run("return document.activeElement.tagName") == "SUMMARY", "not lost with the button"
+    question, said, *results = browser.run("return window.requests.at(-1).body.messages")
+    assert question == {"role": "user", "content": "The weather?"}
+    assert (said["role"], said["content"]) == ("assistant", "Let me look.")
+    assert [(made["id"], made["type"], made["function"]) for made in said["tool_calls"]] == [
+        ("call_0", "function", {"name": "get_weather", "arguments": '{"city": "K\u00f6ln"}'}),
+        ("call_1", "function", {"name": EVIL, "arguments": '{"a": ' + json.dumps(EVIL)})]
+    assert results == [{"role": "tool", "tool_call_id": "call_0", "content": '{"rain": true}'}, {"role": "tool", "tool_call_id": "call_1", "content": EVIL}]
+    assert not browser.find_all(".results")
+    assert browser.run("return [...document.querySelectorAll('.call .part-title')].map(part => part.textContent)") == ["Arguments", "Result"] * 2
+
+    # The second answer again: the results stay.
+    browser.find_all(".retry")[-1].click()
+    browser.wait(lambda: "It does not." in browser.text(".answer > .text"))
+    assert [message["role"] for message in browser.run("return window.requests.at(-1).body.messages")] == ["user", "assistant", "tool", "tool"]
+    assert browser.run("return window.hacked ?? null") is None and not browser.find_all(".call img")
+    assert browser.complaints() == []
+
+
+def test_calls_on_a_phone_and_in_the_dark(page):
+    long = json.dumps({"text": "word " * 200, "list": list(range(40))})
+    for dark in (False, True):
+        browser = page([{"pieces": call(0, "a_tool_with_a_rather_long_name_" * 3, long), "finishReason": "tool_calls"}], width=360, height=740, dark=dark)
+        browser.ask("Hello")
+        browser.wait_until_answered()
+        browser.find(".call summary").click()
+        assert browser.is_shown(".call pre") and browser.is_shown(".results") and browser.widest() <= 0
+        size = browser.run("const box = document.querySelector('.call summary').getBoundingClientRect(); return box.height")
+        assert size >= 44, "a finger's width"
+
+
 def test_errors_are_told_kindly(page):
     busy = {"status": 429, "headers": {"Retry-After": "2"}, "message": "100 requests are being served"}
     browser = page([busy, {"status": 401, "message": "no key"}, {"status": 400, "message": "too long"},
@@ -406,7 +516,9 @@ def test_contrast(page):
     """Text against what is behind it: 4.5 to 1, as WCAG AA asks for."""
     for dark in (False, True):
         browser = show(lambda answers: page(answers, dark=dark),
-                       "Text, `code`\n\n> quoted\n\n```python\ndef f(): return 'x' # 1\n```")
+                       "Text, `code`\n\n> quoted\n\n```python\ndef f(): return 'x' # 1\n```", fields={"choices": [{
+                           "delta": {"tool_calls": call(0, "f", '{"a": 1}', 100)[0][1]}, "finish_reason": "tool_calls"}]})
+        browser.run("document.querySelector('.call').open = true")
         poor = browser.run("""
             const parse = text => text.match(/[\\d.]+/g).map(Number);
             const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
