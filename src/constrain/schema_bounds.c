@@ -1,5 +1,5 @@
-/* schema_bounds.c: how reading a schema fails: an error, or too much work. See schema_rules.h. */
-#include "constrain/schema_rules.h"
+/* schema_bounds.c: how reading a schema fails: an error, or too much work. See schema_bounds.h. */
+#include "constrain/schema_bounds.h"
 
 #include <stdarg.h>
 #include <stdio.h>

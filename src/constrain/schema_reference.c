@@ -1,5 +1,5 @@
-/* schema_reference.c: where a "$ref" leads: by a pointer from the root, or by a name. See schema_rules.h. */
-#include "constrain/schema_rules.h"
+/* schema_reference.c: where a "$ref" leads: by a pointer from the root, or by a name. See schema_reference.h. */
+#include "constrain/schema_reference.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,8 @@
 /* schema_rules.c: see schema_rules.h: what keywords are, and how lists of rules are opened. */
 #include "constrain/schema_rules.h"
 
+#include "constrain/schema_reference.h"
+
 #include <stdlib.h>
 #include <string.h>
 

@@ -7,8 +7,7 @@
 #ifndef RUNNEL_CONSTRAIN_SCHEMA_RULES_H
 #define RUNNEL_CONSTRAIN_SCHEMA_RULES_H
 
-#include "constrain/grammar.h"
-#include "constrain/json_tree.h"
+#include "constrain/schema_bounds.h"
 
 enum value_kinds {
     VALUE_NULL = 1,
@@ -22,56 +21,6 @@ enum value_kinds {
     VALUE_NUMBER = VALUE_INTEGER | VALUE_FRACTION,
 };
 
-enum rule_kind {
-    RULE_SCHEMA,  /* json is a schema: all that it says, or with is_not the opposite */
-    RULE_KEYWORD, /* member `index` of the schema json */
-    RULE_MEMBER, /* an object that has a member named like member `index` of json; is_not: it has none, if it is an object */
-    RULE_ITEMS, /* an object that has the members that the strings of json name */
-    RULE_ITEM,  /* is_not: it has no member of the name that string `index` of json is, but is an object */
-    RULE_UNLIKE, /* an object with the member `index` of json (properties), which does not fulfil that schema */
-};
-
-struct schema_rule {
-    const struct json *json;
-    uint32_t index;
-    uint8_t kind;
-    bool is_not;
-};
-
-struct rule_list {
-    struct schema_rule *rules;
-    uint32_t n, cap;
-};
-
-struct schema_known {
-    struct rule_list list;
-    uint32_t rule;
-};
-
-struct schema {
-    const struct json *root;
-    struct grammar *grammar;
-    struct exprs *exprs;
-    uint32_t space;        /* expression */
-    uint32_t string, name; /* expressions: any string with its quotes, and what may stand between them */
-    struct schema_known *known;
-    uint32_t n_known, cap_known;
-    uint32_t depth;
-    uint64_t work; /* looks at rules, members and values, so far */
-    bool failed;
-    runnel_error *error;
-    /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
-     * arrays and objects, and they it. */
-    uint32_t (*value)(struct schema *schema, struct rule_list *list);
-};
-
-/* schema_bounds.c. The first error counts. */
-void schema_fail(struct schema *schema, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* That there were n more looks at something, each of which takes a moment: what is combined may be exponential. False:
- * there were too many, or something failed before. */
-bool schema_work(struct schema *schema, uint64_t n);
 /* schema_rules.c. What separates: white space, these bytes, white space. */
 uint32_t schema_mark(struct schema *schema, const char *bytes);
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule);
@@ -89,9 +38,6 @@ bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t
                  struct rule_list *branch);
 /* The kinds of values that a list leaves. */
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list);
-
-/* schema_reference.c: the schema that a "$ref" of this value means. NULL: there is none here, and that is an error. */
-const struct json *schema_reference(struct schema *schema, const struct json *value);
 
 /* schema_string.c: the expression of a text as a JSON string without its quotes; in_all_ways: with whatever could be escaped. */
 uint32_t string_literal(struct schema *schema, const char *text, size_t len, bool in_all_ways);
