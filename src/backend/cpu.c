@@ -111,7 +111,7 @@ static size_t lay_out(struct cpu *cpu)
             cpu->activated.of[kind] = take(cpu, &used, act_bytes((enum act_kind)kind, n_rows, config->n_ffn));
         }
     for (unsigned i = 0; i < cpu->n_members; i++) {
-        struct cpu_member counted, *scratch = cpu->members ? &cpu->members[i] : &counted;
+        struct cpu_member counted = {0}, *scratch = cpu->members ? &cpu->members[i] : &counted;
         scratch->norm = take(cpu, &used, config->n_hidden * sizeof(float));
         for (int kind = 0; kind < ACT_KINDS; kind++)
             if (wanted[kind])

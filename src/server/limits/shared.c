@@ -369,7 +369,7 @@ static bool receive_from(struct ring *ring, struct shared_message *message)
     uint32_t n_received = atomic_load_explicit(&ring->n_received, memory_order_relaxed);
     if (n_received == atomic_load_explicit(&ring->n_sent, memory_order_acquire))
         return false;
-    uint64_t words[MESSAGE_WORDS];
+    uint64_t words[MESSAGE_WORDS] = {0};
     for (size_t i = 0; i < MESSAGE_WORDS; i++)
         words[i] = atomic_load_explicit(&ring->words[n_received % MESSAGES][i], memory_order_relaxed);
     memcpy(message, words, sizeof words);
