@@ -259,7 +259,7 @@ static unsigned n_to_greet(void *user)
 
 static void on_newcomers(uint32_t n, void *server)
 {
-    admit_expect(&((struct server *)server)->admit, n);
+    shared_expect(&((struct server *)server)->worker, n);
 }
 
 static int start(struct run *run, runnel_error *error)
