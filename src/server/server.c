@@ -15,6 +15,7 @@
 #include "server/page.h"
 
 #include <event2/event.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -244,9 +245,21 @@ static unsigned n_to_accept(void *server)
     return admit_n_connections(&((struct server *)server)->admit);
 }
 
+/* The server without a model: whoever has heard of a worker that answers must not meet this one, which refuses. */
+static unsigned n_to_greet(void *user)
+{
+    struct server *server = user;
+    for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
+        if (shared_state(server->worker.shared, i) == SHARED_READY) {
+            loop_retire(server->loop, LOADING_RETIRE_MS);
+            return 0;
+        }
+    return UINT_MAX;
+}
+
 static void on_newcomers(uint32_t n, void *server)
 {
-    admit_expect(&((struct server *)server)->admit, n);
+    shared_expect(&((struct server *)server)->worker, n);
 }
 
 static int start(struct run *run, runnel_error *error)
@@ -254,7 +267,7 @@ static int start(struct run *run, runnel_error *error)
     struct server *server = &run->server;
     struct loop_limits limits = server->rules.limits.loop;
     struct loop_handlers handlers = {
-        .n_to_accept = n_to_accept,
+        .n_to_accept = has_model(run->listening) ? n_to_accept : n_to_greet,
         .on_newcomers = on_newcomers,
         .on_head = on_head,
         .on_request = routes_on_request,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import serving as serving_module
 from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, SLOW, cpu_seconds, title_of
-from test_health import StoppedThread
+from test_health import stopped_engine
 from test_log import start_with_stderr
 from test_workers import LONG, assert_cut, begin_streams, keeper_of, streams_of_both, wait_until
 
@@ -170,32 +170,16 @@ def test_killed_and_started_again_at_once(serve, tiny, tmp_path, who):
 # --- processes that hang ---
 
 
-def stop_engine(serving, worker):
-    """As in test_health.py, but soon: a try that stopped the thread with a lock in its hand counts for the watchdog, unless the engine
-    did a step since."""
-    for _ in range(20):
-        n_steps = serving.metric("runnel_steps_total")
-        stopped = StoppedThread(worker)
-        try:
-            for path in ("/health", "/metrics"):
-                serving.ask("GET", path, timeout=SLOW)
-            return stopped
-        except TimeoutError:
-            stopped.go_on()
-            serving.wait_for(lambda now: now[("runnel_steps_total",)] > n_steps)
-    raise AssertionError("wherever its engine is stopped, the server does not answer")
-
-
 def test_an_engine_that_hangs_is_told_and_its_worker_replaced(serve, tiny):
     """One thread stands still, and the loop goes on: /health says so, then the watchdog ends the worker."""
     serving = serve(tiny("long"), *ONE_WORKER, "--wedged-s", "1", "--watchdog-s", str(6 * SLOW), *LONG, kv_mib=512)
     hung = serving.worker
     streams = begin_streams(serving, 1, 60000)
-    stopped = stop_engine(serving, hung)
-    wait_until(lambda: serving.get("/health")[2]["status"] == "wedged" or hung not in serving.workers())
-    wait_until(lambda: any("The engine has done no step" in line for line in serving.lines))
-    # A thread that is traced stays until the one who traces it has asked for its end.
-    wait_until(lambda: os.waitpid(stopped.id, 0x40000000 | os.WNOHANG)[0] == stopped.id)  # __WALL
+    with stopped_engine(serving, hung) as stopped:
+        wait_until(lambda: serving.get("/health")[2]["status"] == "wedged" or hung not in serving.workers())
+        wait_until(lambda: any("The engine has done no step" in line for line in serving.lines))
+        # A thread that is traced stays until the one who traces it has asked for its end.
+        wait_until(lambda: os.waitpid(stopped.id, 0x40000000 | os.WNOHANG)[0] == stopped.id)  # __WALL
     assert_cut(streams)
     assert serving.complete("a", 3)
     assert serving.worker != hung

@@ -1,11 +1,14 @@
 """GET /health: at once, whatever the engine does; and an engine that does nothing."""
+import contextlib
 import ctypes
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 from serving import BY_THEN, ONE_WORKER, SLOW
+from test_workers import wait_until, who_accepted
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
@@ -26,21 +29,50 @@ class StoppedThread:
         os.waitpid(self.id, 0x40000000)  # __WALL
 
     def go_on(self):
-        assert self.libc.ptrace(PTRACE_DETACH, self.id, None, None) == 0
+        """If it is there still. Until then it stays, even dead, and its process with it."""
+        if self.libc.ptrace(PTRACE_DETACH, self.id, None, None):
+            assert ctypes.get_errno() == errno.ESRCH
 
 
-def stop_engine(serving, worker):
+def connection_with(serving, worker):
+    """One that this worker has accepted: of several, the others accept those before it."""
+    connections = []
+    try:
+        while True:
+            connection = serving.connection(2 * SLOW)
+            connection.connect()
+            connections.append(connection)
+            if wait_until(lambda: who_accepted(serving, connection.sock)) == worker:
+                return connections.pop()
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+@contextlib.contextmanager
+def stopped_engine(serving, worker):
     """As an engine that hangs in a step: not with a lock in its hand, where a thread that is stopped just anywhere may be for a
-    moment. Whoever answers at all then is asked again by the test."""
+    moment. Whoever answers at all then is asked again by the test. With a step between two tries, which the watchdog counts."""
     for _ in range(20):
+        n_steps = serving.metric("runnel_steps_total")
+        connection = connection_with(serving, worker)
         stopped = StoppedThread(worker)
         try:
             for path in ("/health", "/metrics"):
-                serving.ask("GET", path, timeout=5 * SLOW)
-            return stopped
+                connection.request("GET", path)
+                connection.getresponse().read()
         except TimeoutError:
             stopped.go_on()
-    raise AssertionError("wherever its engine is stopped, the server does not answer")
+            serving.wait_for(lambda now: now[("runnel_steps_total",)] > n_steps)
+        else:
+            try:
+                yield stopped
+            finally:
+                stopped.go_on()
+            return
+        finally:
+            connection.close()
+    raise AssertionError("wherever its engine is stopped, the worker does not answer")
 
 
 def test_a_wedged_engine_is_told(serve, tiny):
@@ -54,17 +86,16 @@ def test_a_wedged_engine_is_told(serve, tiny):
     next(events)
     time.sleep(2.5)
     assert serving.get("/health")[2] == {"status": "ok"}
-    stopped = stop_engine(serving, serving.worker)
-    began = time.monotonic()
-    while True:
-        status, _, body = serving.get("/health")  # did it wait for the engine, it would wait for ever
-        if status == 503:
-            break
-        assert time.monotonic() - began < BY_THEN
-        time.sleep(0.05)
-    assert body["status"] == "wedged" and time.monotonic() - began > 1
-    assert serving.metric("runnel_engine_wedged") == 1
-    stopped.go_on()
+    with stopped_engine(serving, serving.worker):
+        began = time.monotonic()
+        while True:
+            status, _, body = serving.get("/health")  # did it wait for the engine, it would wait for ever
+            if status == 503:
+                break
+            assert time.monotonic() - began < BY_THEN
+            time.sleep(0.05)
+        assert body["status"] == "wedged" and time.monotonic() - began > 1
+        assert serving.metric("runnel_engine_wedged") == 1
     next(events)
     serving.wait_for(lambda now: now[("runnel_engine_wedged",)] == 0)
     assert serving.get("/health")[::2] == (200, {"status": "ok"})

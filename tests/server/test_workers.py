@@ -33,17 +33,17 @@ def keeper_of(serving):
 
 
 def inode_of(port):
-    """Of the server's end of the connection from this port."""
+    """Of the server's end of the connection from this port; None until it is accepted."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[2].endswith(f":{port:04X}") and int(fields[9]):
             return int(fields[9])
-    raise AssertionError(f"no connection from port {port}")
+    return None
 
 
-def worker_of(serving, stream):
-    """The process that has accepted a stream."""
-    inode = inode_of(stream.socket.getsockname()[1])
+def who_accepted(serving, client):
+    """The worker that has this socket's connection, None until one has."""
+    inode = inode_of(client.getsockname()[1])
     for pid in serving.workers():
         for name in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -51,7 +51,12 @@ def worker_of(serving, stream):
                     return pid
             except FileNotFoundError:
                 continue
-    raise AssertionError("nobody has accepted it")
+    return None
+
+
+def worker_of(serving, stream):
+    """The worker that has accepted a stream."""
+    return wait_until(lambda: who_accepted(serving, stream.socket))
 
 
 def begin_streams(serving, n, n_tokens):

@@ -164,9 +164,9 @@ static void test_connections(void **state)
     assert_int_equal(admit_n_connections(&there), 1);
     assert_int_equal(admit_take(&there, 0, 1), ADMIT_TAKEN);
     assert_int_equal(admit_n_connections(&here), 1);
-    admit_expect(&here, 1);
+    shared_expect(&workers[0], 1);
     assert_int_equal(admit_n_connections(&here), 0);
-    admit_expect(&here, 0);
+    shared_expect(&workers[0], 0);
     assert_int_equal(admit_n_connections(&here), 1);
     shared_reap(shared, 1);
     assert_int_equal(admit_n_connections(&here), UINT_MAX);

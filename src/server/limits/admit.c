@@ -91,11 +91,6 @@ unsigned admit_n_connections(const struct admit *admit)
     return 1;
 }
 
-void admit_expect(struct admit *admit, uint32_t n)
-{
-    shared_expect(admit->worker, n);
-}
-
 void admit_timed_out(struct admit *admit)
 {
     shared_add(&counters(admit)->n_timeouts, 1);

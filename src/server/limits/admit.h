@@ -45,11 +45,8 @@ void admit_give(struct admit *admit, uint32_t key, uint32_t n);
 
 /* How many connections may be accepted before anything else is done: UINT_MAX where this worker is alone; else one, or none
  * if a worker that is ready holds fewer requests. Connections whose first request has not come count, too: see
- * admit_expect. */
+ * shared_expect. */
 unsigned admit_n_connections(const struct admit *admit);
-
-/* So many connections are there whose first request has not come yet. */
-void admit_expect(struct admit *admit, uint32_t n);
 
 /* A request is refused because it would wait too long. */
 void admit_too_slow(struct admit *admit);

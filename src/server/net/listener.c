@@ -96,6 +96,8 @@ void listener_event(evutil_socket_t listener, short what, void *user)
     (void)listener;
     (void)what;
     unsigned n = quota(loop);
+    if (loop->retiring) /* it was found just now that others accept */
+        return;
     loop->has_yielded = !n;
     if (!n)
         rest(loop, YIELD_MS);
