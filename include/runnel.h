@@ -424,8 +424,9 @@ typedef struct runnel_request {
     /* Tools that the model may call, a JSON list as the OpenAI API has it: [{"type": "function", "function": {"name",
      * "description", "parameters"}}]; NULL: none. Beside messages. The chat template tells the model of them, or a system
      * message where it does not; RUNNEL_EUNSUPPORTED where the template writes no calls in a form that is known here. A call is
-     * what the answer's text has in that form, with the name of one of them. Nothing makes the model call one, or keeps
-     * its arguments to what the tool wants. */
+     * what the answer's text has in that form, with the name of one of them. The model calls one if it likes (but see must_call);
+     * a call's arguments are kept to the tool's parameters, a JSON Schema, from where they begin. What is said of constraints
+     * below holds for them: they are compiled, and a schema that cannot be enforced is RUNNEL_EUNSUPPORTED. */
     const char *tools;
     size_t tools_len;                          /* bytes; 0: up to its zero */
     const runnel_message_tools *message_tools; /* [n_messages]; NULL: no message has calls or is a result */
@@ -433,14 +434,18 @@ typedef struct runnel_request {
     /* What the answer's text is to keep to; thoughts are free, and it binds from where they end. The answer ends when the text
      * is complete and nothing more may come; it may be cut before by max_tokens and stop texts. min_tokens gives way
      * to it, and so does ignore_eos. RUNNEL_EINVAL: it is none; RUNNEL_EUNSUPPORTED: something in it cannot be enforced, or
-     * it is too large; both name what. An answer whose text becomes too much to follow ends with RUNNEL_FINISH_ERROR. Not
-     * beside tools. It is compiled when the request is submitted, which takes milliseconds and more, unless the same one is
+     * it is too large; both name what. An answer whose text becomes too much to follow ends with RUNNEL_FINISH_ERROR.
+     * Beside tools it is JSON or a schema: the answer is such a text, or calls and nothing else. It is compiled when the request is submitted, which takes milliseconds and more, unless the same one is
      * in use, or was lately: see runnel_grammar_compile. */
     enum runnel_constraint constraint;
     const char *constraint_text;
     size_t constraint_len;      /* bytes; 0: up to its zero */
     const char *const *choices; /* [n_choices] zero-terminated */
     size_t n_choices;
+    /* With tools: the answer is calls of them and nothing else, one at least, and max_calls at most; thoughts are free. A
+     * constraint beside it means nothing, as there is no other text. */
+    bool must_call;
+    const char *must_call_name; /* the only tool that may be called; NULL: any */
 } runnel_request;
 
 /* Fills request with the defaults. */
@@ -453,8 +458,8 @@ static inline void runnel_request_init(runnel_request *request)
 /* A constraint, compiled. While somebody has it, requests with the same constraint find it. */
 typedef struct runnel_grammar runnel_grammar;
 
-/* Compiles the request's constraint: for callers whose submitting thread has no time for that. *grammar is NULL if it has none.
- * Of the request only the constraint is looked at. Fails as runnel_submit would. To be given back with
+/* Compiles the request's constraint, or what its tools say of calls: for callers whose submitting thread has no time for that. *grammar is NULL if it has none.
+ * Of the request only these are looked at. Fails as runnel_submit would. To be given back with
  * runnel_grammar_free. Any thread. */
 RUNNEL_API int runnel_grammar_compile(const runnel_model *model, const runnel_request *request,
                                       runnel_grammar **grammar, runnel_error *error);
@@ -463,9 +468,10 @@ RUNNEL_API void runnel_grammar_free(
 
 /* How a text fares with a constraint: for whoever looks for what a schema refuses, or how long that takes. */
 typedef struct runnel_text_check {
-    size_t size;     /* sizeof(runnel_text_check), set by the caller */
-    bool accepted;   /* the text keeps to the constraint, and may end there */
-    size_t n_tokens; /* of the text: as runnel_tokenize, but no space is set before it, and control tokens are none */
+    size_t size;   /* sizeof(runnel_text_check), set by the caller */
+    bool accepted; /* the text keeps to the constraint, and may end there */
+    size_t
+        n_tokens; /* of the text: as runnel_tokenize, but no space is set before it, and control tokens are none */
     size_t n_masks;  /* that were made: one before each token, up to the first that may not come */
     double *mask_us; /* [n_masks] how long each took */
 } runnel_text_check;

@@ -2,11 +2,11 @@
 """Two servers side by side, a second each in turns: which one gives more tokens?
 
     pairs.py MODEL [--a build/runnel] [--b other/build/runnel] [--a-flags "..."] [--b-flags "--workers 2"] [--pairs 60]
-             [--clients 8] [--prompt-tokens 70] [--answer-tokens 24] [--json]
+             [--a-fields JSON] [--b-fields '{"json_schema": {...}}'] [--clients 8] [--prompt-tokens 70] [--answer-tokens 24] [--json]
 
 Both have loaded MODEL and wait; while one is asked the other computes nothing. A slice is an answer of each client at once, about a
 second for a model of 1.5 billion weights; a pair is a slice of each, in the order a b, b a, a b ... So what the machine does
-meanwhile meets both alike. Printed: tokens a second of both (medians), and the ratio b / a of the pairs: median, quartiles, and the
+meanwhile meets both alike. --a-fields and --b-fields are fields that the requests of one have besides. Printed: tokens a second of both (medians), and the ratio b / a of the pairs: median, quartiles, and the
 interval in which the median lies with 95 % by the order of the pairs. Exit status 1 if an answer failed. Only the standard
 library is needed; see load.py.
 """
@@ -29,7 +29,8 @@ RUNNEL = Path(__file__).resolve().parents[2] / "build" / "runnel"
 
 
 class Server:
-    def __init__(self, program, model, flags):
+    def __init__(self, program, model, flags, fields):
+        self.fields = json.loads(fields)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -50,7 +51,7 @@ class Server:
     async def slice(self, draw, options):
         """Tokens a second of one answer for each client."""
         bodies = [{"prompt": make_prompt(draw, options.prompt_tokens, False), "stream": True, "ignore_eos": True,
-                   "max_tokens": options.answer_tokens, "temperature": 0, "stream_options": {"include_usage": True}}
+                   "max_tokens": options.answer_tokens, "temperature": 0, "stream_options": {"include_usage": True}, **self.fields}
                   for _ in range(options.clients)]
         began = time.monotonic()
         answers = await asyncio.gather(*(ask("127.0.0.1", self.port, body) for body in bodies))
@@ -86,6 +87,8 @@ def main():
     parser.add_argument("--b", default=RUNNEL, metavar="PROGRAM")
     parser.add_argument("--a-flags", default="", metavar="FLAGS", help="of serve")
     parser.add_argument("--b-flags", default="", metavar="FLAGS")
+    parser.add_argument("--a-fields", default="{}", metavar="JSON", help="further fields of each request")
+    parser.add_argument("--b-fields", default="{}", metavar="JSON")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--prompt-tokens", type=int, default=70)
@@ -93,7 +96,8 @@ def main():
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    servers = {"a": Server(options.a, options.model, options.a_flags), "b": Server(options.b, options.model, options.b_flags)}
+    servers = {"a": Server(options.a, options.model, options.a_flags, options.a_fields),
+               "b": Server(options.b, options.model, options.b_flags, options.b_fields)}
     try:
         for server in servers.values():
             server.wait_until_ready()

@@ -297,6 +297,16 @@ int matcher_accept_bytes(struct matcher *matcher, const char *bytes, size_t len,
     return code;
 }
 
+bool matcher_would_accept_bytes(struct matcher *matcher, const char *bytes, size_t len)
+{
+    struct automaton *automaton = matcher->automaton;
+    begin_call(automaton);
+    uint32_t next = follow(automaton, *current(matcher), bytes, len);
+    bool accepts = !automaton->stacks.failed && next != STATE_DEAD;
+    pthread_mutex_unlock(&automaton->lock);
+    return accepts;
+}
+
 int matcher_accept(struct matcher *matcher, int32_t token, runnel_error *error)
 {
     struct automaton *automaton = matcher->automaton;

@@ -43,6 +43,8 @@ int matcher_mask(struct matcher *matcher, uint32_t *words, runnel_error *error);
 int matcher_accept(struct matcher *matcher, int32_t token, runnel_error *error);
 /* The same for some bytes, which count as one token: for whoever checks a text. */
 int matcher_accept_bytes(struct matcher *matcher, const char *bytes, size_t len, runnel_error *error);
+/* Whether it would be accepted; also false where it would be too much work. */
+bool matcher_would_accept_bytes(struct matcher *matcher, const char *bytes, size_t len);
 /* The latest n tokens, MATCHER_UNDO_MAX at most and no more than there were, are taken back. */
 void matcher_undo(struct matcher *matcher, uint32_t n);
 

@@ -285,27 +285,50 @@ static uint32_t value_of(struct schema *schema, struct rule_list *list)
 
 /* --- the whole ------------------------------------------------------------------------------------------------------ */
 
-static int compile(struct schema *schema)
+/* What all schemas of a grammar share. */
+struct schema schema_begin(struct grammar *grammar, const struct json *root, runnel_error *error)
 {
-    struct exprs *exprs = schema->exprs;
-    struct grammar *grammar = schema->grammar;
+    struct exprs *exprs = grammar->exprs;
+    struct schema schema = {
+        .root = root, .grammar = grammar, .exprs = exprs, .error = error, .value = value_of};
     struct byte_set space = {0};
-    struct rule_list list = {0};
     uint32_t quote = expr_range(exprs, '"', '"');
     byte_set_add(&space, ' ', ' ');
     byte_set_add(&space, '\t', '\n');
     byte_set_add(&space, '\r', '\r');
-    schema->space = expr_repeat(exprs, expr_bytes(exprs, &space), 0, SCHEMA_SPACES);
-    schema->name = expr_repeat(exprs, char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON), 0, EXPR_FOREVER);
+    schema.space = expr_repeat(exprs, expr_bytes(exprs, &space), 0, SCHEMA_SPACES);
+    schema.name = expr_repeat(exprs, char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON), 0, EXPR_FOREVER);
     grammar->any_char = char_range_expr(exprs, 0, CHARSET_LAST, CHAR_JSON);
-    schema->string = expr_cat(exprs, quote, expr_cat(exprs, schema->name, quote));
+    schema.string = expr_cat(exprs, quote, expr_cat(exprs, schema.name, quote));
+    return schema;
+}
+
+void schema_end(struct schema *schema)
+{
+    for (uint32_t i = 0; i < schema->n_known; i++)
+        rules_free(&schema->known[i].list);
+    free(schema->known);
+}
+
+uint32_t schema_root_value(struct schema *schema, const struct json *also)
+{
+    struct rule_list list = {0};
     rules_add(schema, &list, (struct schema_rule){.json = schema->root, .kind = RULE_SCHEMA});
+    if (also)
+        rules_add(schema, &list, (struct schema_rule){.json = also, .kind = RULE_SCHEMA});
     uint32_t value = schema->value(schema, &list);
     rules_free(&list);
+    if (!value && !schema->failed && !schema->grammar->failed && !schema->exprs->failed)
+        schema_fail(schema, RUNNEL_EINVAL, "schema: no value can fulfil it");
+    return schema->failed ? 0 : value;
+}
+
+static int compile(struct schema *schema)
+{
+    struct grammar *grammar = schema->grammar;
+    uint32_t value = schema_root_value(schema, NULL);
     if (schema->failed)
         return schema->error->code;
-    if (!value && !grammar->failed && !grammar->exprs->failed)
-        return error_set(schema->error, RUNNEL_EINVAL, "schema: no value can fulfil it");
     grammar->start = grammar_rule(grammar, NULL, 0);
     grammar_define(grammar, grammar->start,
                    grammar_cat(grammar, grammar_terminal(grammar, schema->space), value));
@@ -326,17 +349,9 @@ int schema_grammar(const struct constrain_limits *limits, const char *text, size
         return code;
     code = grammar_create(limits, &grammar, error);
     if (!code) {
-        struct schema schema = {
-            .root = &json.root,
-            .grammar = grammar,
-            .exprs = grammar->exprs,
-            .error = &found,
-            .value = value_of,
-        };
+        struct schema schema = schema_begin(grammar, &json.root, &found);
         code = compile(&schema);
-        for (uint32_t i = 0; i < schema.n_known; i++)
-            rules_free(&schema.known[i].list);
-        free(schema.known);
+        schema_end(&schema);
         if (code) {
             grammar_free(grammar);
             error_set(error, code, "%s", found.message);

@@ -54,6 +54,12 @@ uint32_t number_expr(struct schema *schema, const struct rule_list *list, unsign
 /* A non-negative integer of a keyword. */
 uint32_t schema_count(struct schema *schema, const struct schema_rule *rule);
 
+/* schema.c. Reads a schema of the grammar; *error gets what fails. To be ended. */
+struct schema schema_begin(struct grammar *grammar, const struct json *root, runnel_error *error);
+void schema_end(struct schema *schema);
+/* A symbol for the values of the schema, and of `also` if that is not NULL; 0: failed. */
+uint32_t schema_root_value(struct schema *schema, const struct json *also);
+
 /* schema_object.c, schema_array.c */
 uint32_t object_symbol(struct schema *schema, const struct rule_list *list);
 uint32_t array_symbol(struct schema *schema, const struct rule_list *list);

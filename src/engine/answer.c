@@ -2,7 +2,9 @@
 #include "engine/answer.h"
 
 #include "base/clock.h"
+#include "engine/call_constraint.h"
 #include "engine/grammar_constraint.h"
+#include "engine/grammar_source.h"
 #include "engine/min_tokens.h"
 #include "engine/thinking_budget.h"
 
@@ -49,7 +51,7 @@ static int copy_bias(struct answer *answer, runnel_error *error)
     return RUNNEL_OK;
 }
 
-/* What the text is to keep to. */
+/* What the text, or its calls, are to keep to. */
 static int add_grammar(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
                        bool in_thought, runnel_error *error)
 {
@@ -60,7 +62,10 @@ static int add_grammar(struct answer *answer, const struct runnel_model *model, 
     int failure = grammar_store_get(model->grammars, request, &grammar, error);
     if (failure || !grammar)
         return failure;
-    failure = grammar_constraint_create(grammar, &options, &constraint, error);
+    if (grammar_source_kind(request) == GRAMMAR_OF_ARGUMENTS)
+        failure = call_constraint_create(grammar, answer->tool_form, &answer->tool_names, &constraint, error);
+    else
+        failure = grammar_constraint_create(grammar, &options, &constraint, error);
     if (!failure)
         answer_add_constraint(answer, constraint);
     return failure;

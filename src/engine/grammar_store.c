@@ -2,11 +2,9 @@
 #include "engine/grammar_store.h"
 
 #include "base/text.h"
-#include "constrain/gbnf.h"
 #include "constrain/matcher.h"
-#include "constrain/regex.h"
-#include "constrain/schema.h"
-#include "engine/arguments.h"
+#include "engine/grammar_source.h"
+#include "model/tool_forms.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -15,6 +13,7 @@
 
 struct runnel_grammar {
     struct grammar_store *store;
+    const struct vocabulary *vocabulary; /* one of the store's */
     struct automaton *automaton;
     struct text key;  /* what it was compiled from, with its kind */
     unsigned n_users; /* the rest is guarded by the store's lock */
@@ -25,21 +24,28 @@ struct runnel_grammar {
 struct grammar_store {
     const struct tokenizer *tokenizer;
     uint32_t n_vocab;
-    pthread_mutex_t lock; /* guards the rest; vocabulary's fields do not change once there is one */
-    unsigned n_holders;   /* the model, and each user of a grammar */
+    const struct tool_form *form; /* NULL: none */
+    pthread_mutex_t lock;         /* guards the rest; a vocabulary's fields do not change once there is one */
+    unsigned n_holders;           /* the model, and each user of a grammar */
     uint64_t now;
-    bool has_vocabulary;
-    struct vocabulary vocabulary;
+    struct vocabulary texts; /* no trie: not made yet */
+    struct vocabulary calls; /* likewise; the control tokens that calls are written with are text */
     runnel_grammar *list;
     unsigned n;
 };
 
 /* The vocabulary ------------------------------------------------------------------------------------------ */
 
-static struct gguf_string text_of(const struct tokenizer *tokenizer, int32_t token)
+/* form: whose control tokens are text; NULL: none are. */
+static struct gguf_string text_of(const struct tokenizer *tokenizer, const struct tool_form *form,
+                                  int32_t token)
 {
-    bool has_text = token < (int32_t)tokenizer_n_tokens(tokenizer) && tokenizer_has_text(tokenizer, token);
-    return has_text ? tokenizer_piece(tokenizer, token) : (struct gguf_string){.bytes = "", .len = 0};
+    static const struct gguf_string none = {.bytes = "", .len = 0};
+    if (token >= (int32_t)tokenizer_n_tokens(tokenizer))
+        return none;
+    struct gguf_string piece = tokenizer_piece(tokenizer, token);
+    bool is_of_call = form && piece.len && tool_form_has_token(form, piece.bytes, piece.len);
+    return tokenizer_has_text(tokenizer, token) || is_of_call ? piece : none;
 }
 
 static void note_beginning(struct vocabulary *vocabulary, int32_t token, struct gguf_string text)
@@ -49,6 +55,8 @@ static void note_beginning(struct vocabulary *vocabulary, int32_t token, struct 
         return;
     if (*text.bytes == '\n')
         vocabulary->newlines[token / 32] |= bit;
+    if (memchr(text.bytes, '{', text.len - 1))
+        vocabulary->openers[vocabulary->n_openers++] = token;
     if (tokenizer_text(vocabulary->tokenizer, -1, token).len == text.len)
         return;
     vocabulary->spaces[token / 32] |= bit;
@@ -60,16 +68,18 @@ static void free_vocabulary(struct vocabulary *vocabulary)
     trie_free(vocabulary->trie);
     free(vocabulary->newlines);
     free(vocabulary->spaces);
+    free(vocabulary->openers);
     *vocabulary = (struct vocabulary){0};
 }
 
-static int fill_vocabulary(struct vocabulary *vocabulary, struct trie_token *tokens, runnel_error *error)
+static int fill_vocabulary(struct vocabulary *vocabulary, const struct tool_form *form,
+                           struct trie_token *tokens, runnel_error *error)
 {
     const struct tokenizer *tokenizer = vocabulary->tokenizer;
     size_t n_ends;
     const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
     for (uint32_t i = 0; i < vocabulary->n_vocab; i++) {
-        struct gguf_string text = text_of(tokenizer, (int32_t)i);
+        struct gguf_string text = text_of(tokenizer, form, (int32_t)i);
         bool is_end = tokenizer_is_end(tokenizer, (int32_t)i);
         tokens[i] = is_end ? (struct trie_token){NULL, 0} : (struct trie_token){text.bytes, text.len};
         note_beginning(vocabulary, (int32_t)i, text);
@@ -77,7 +87,8 @@ static int fill_vocabulary(struct vocabulary *vocabulary, struct trie_token *tok
     return trie_create(tokens, vocabulary->n_vocab, ends, n_ends, &vocabulary->trie, error);
 }
 
-static int make_vocabulary(struct grammar_store *store, runnel_error *error)
+static int make_vocabulary(const struct grammar_store *store, const struct tool_form *form,
+                           struct vocabulary *vocabulary, runnel_error *error)
 {
     size_t n_words = ((size_t)store->n_vocab + 31) / 32;
     struct trie_token *tokens = calloc(store->n_vocab, sizeof *tokens);
@@ -86,31 +97,32 @@ static int make_vocabulary(struct grammar_store *store, runnel_error *error)
         .n_vocab = store->n_vocab,
         .newlines = calloc(n_words, sizeof *made.newlines),
         .spaces = calloc(n_words, sizeof *made.spaces),
+        .openers = malloc(store->n_vocab * sizeof *made.openers),
         .space = -1,
     };
-    int failure = tokens && made.newlines && made.spaces
-                      ? fill_vocabulary(&made, tokens, error)
+    int failure = tokens && made.newlines && made.spaces && made.openers
+                      ? fill_vocabulary(&made, form, tokens, error)
                       : error_set(error, RUNNEL_ENOMEM, "no memory for a trie of the vocabulary");
     free(tokens);
     if (failure) {
         free_vocabulary(&made);
         return failure;
     }
-    store->vocabulary = made;
-    store->has_vocabulary = true;
+    *vocabulary = made;
     return RUNNEL_OK;
 }
 
 /* The model's part ---------------------------------------------------------------------------------------- */
 
-int grammar_store_create(const struct tokenizer *tokenizer, uint32_t n_vocab, struct grammar_store **out,
-                         runnel_error *error)
+int grammar_store_create(const struct tokenizer *tokenizer, uint32_t n_vocab, const struct tool_form *form,
+                         struct grammar_store **out, runnel_error *error)
 {
     struct grammar_store *store = calloc(1, sizeof *store);
     if (!store)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the constraints of a model");
     store->tokenizer = tokenizer;
     store->n_vocab = n_vocab;
+    store->form = form;
     store->n_holders = 1;
     pthread_mutex_init(&store->lock, NULL);
     *out = store;
@@ -131,7 +143,8 @@ static void free_store(struct grammar_store *store)
         store->list = grammar->next;
         free_grammar(grammar);
     }
-    free_vocabulary(&store->vocabulary);
+    free_vocabulary(&store->texts);
+    free_vocabulary(&store->calls);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -145,79 +158,6 @@ void grammar_store_let_go(struct grammar_store *store)
     pthread_mutex_unlock(&store->lock);
     if (is_last)
         free_store(store);
-}
-
-/* Sources ------------------------------------------------------------------------------------------------- */
-
-static size_t source_len(const runnel_request *request)
-{
-    return request->constraint_len || !request->constraint_text ? request->constraint_len
-                                                                : strlen(request->constraint_text);
-}
-
-/* Without repeating what was given. */
-static int check_source(const runnel_request *request, runnel_error *error)
-{
-    bool has_text = request->constraint == RUNNEL_CONSTRAINT_SCHEMA ||
-                    request->constraint == RUNNEL_CONSTRAINT_REGEX ||
-                    request->constraint == RUNNEL_CONSTRAINT_GRAMMAR;
-    bool has_choices = request->constraint == RUNNEL_CONSTRAINT_CHOICE;
-    if ((int)request->constraint < RUNNEL_CONSTRAINT_NONE || request->constraint > RUNNEL_CONSTRAINT_GRAMMAR)
-        return error_set(error, RUNNEL_EINVAL, "constraint: %d, expected one of those that there are",
-                         (int)request->constraint);
-    if (has_text != (request->constraint_text != NULL))
-        return error_set(error, RUNNEL_EINVAL, "constraint_text: %s",
-                         has_text ? "expected one with this constraint, found none"
-                                  : "given with a constraint that has none");
-    if (has_choices != (request->n_choices > 0))
-        return error_set(error, RUNNEL_EINVAL, "choices: %s",
-                         has_choices ? "expected at least one, found none" : "given with another constraint");
-    int failure = arguments_check(
-        "request", ARGUMENTS(ARRAY(choices, request->choices, n_choices, request->n_choices)), error);
-    for (size_t i = 0; !failure && i < request->n_choices; i++)
-        if (!request->choices[i])
-            failure = error_set(error, RUNNEL_EINVAL, "choices[%zu]: NULL", i);
-    return failure;
-}
-
-/* Different for sources that differ. */
-static struct text key_of(const runnel_request *request)
-{
-    struct text key = {0};
-    char number[32];
-    snprintf(number, sizeof number, "%d:", (int)request->constraint);
-    text_add_string(&key, number);
-    text_add(&key, request->constraint_text ? request->constraint_text : "", source_len(request));
-    for (size_t i = 0; i < request->n_choices; i++) {
-        snprintf(number, sizeof number, "%zu:", strlen(request->choices[i]));
-        text_add_string(&key, number);
-        text_add_string(&key, request->choices[i]);
-    }
-    return key;
-}
-
-/* To rules, by the front end of its kind. */
-static int read_source(const runnel_request *request, struct grammar **grammar, runnel_error *error)
-{
-    static const struct constrain_limits limits = CONSTRAIN_LIMITS;
-    static const char any_object[] = "{\"type\":\"object\"}";
-    const char *text = request->constraint_text;
-    size_t len = source_len(request);
-    switch (request->constraint) {
-    case RUNNEL_CONSTRAINT_JSON:
-        return schema_grammar(&limits, any_object, sizeof any_object - 1, grammar, error);
-    case RUNNEL_CONSTRAINT_SCHEMA:
-        return schema_grammar(&limits, text, len, grammar, error);
-    case RUNNEL_CONSTRAINT_REGEX:
-        return regex_grammar(&limits, text, len, grammar, error);
-    case RUNNEL_CONSTRAINT_CHOICE:
-        return choice_grammar(&limits, request->choices, request->n_choices, grammar, error);
-    case RUNNEL_CONSTRAINT_GRAMMAR:
-        return gbnf_grammar(&limits, text, len, grammar, error);
-    case RUNNEL_CONSTRAINT_NONE:
-        break;
-    }
-    return error_set(error, RUNNEL_EINVAL, "constraint: expected one");
 }
 
 /* Grammars ------------------------------------------------------------------------------------------------ */
@@ -261,14 +201,15 @@ static runnel_grammar *take_oldest(struct grammar_store *store)
 }
 
 /* Among those that are used; the key is taken over. */
-static int make(struct grammar_store *store, const runnel_request *request, struct text *key,
-                runnel_grammar **out, runnel_error *error)
+static int make(struct grammar_store *store, const runnel_request *request,
+                const struct vocabulary *vocabulary, struct text *key, runnel_grammar **out,
+                runnel_error *error)
 {
     struct grammar *rules;
     struct automaton *automaton;
-    int failure = read_source(request, &rules, error);
+    int failure = grammar_source_read(request, store->form, &rules, error);
     if (!failure)
-        failure = automaton_create(rules, store->vocabulary.trie, &automaton, error);
+        failure = automaton_create(rules, vocabulary->trie, &automaton, error);
     if (failure)
         return failure;
     runnel_grammar *grammar = calloc(1, sizeof *grammar);
@@ -277,6 +218,7 @@ static int make(struct grammar_store *store, const runnel_request *request, stru
         return error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
     }
     grammar->store = store;
+    grammar->vocabulary = vocabulary;
     grammar->automaton = automaton;
     grammar->key = *key;
     *key = (struct text){0};
@@ -300,8 +242,8 @@ static runnel_grammar *enlist(struct grammar_store *store, runnel_grammar **gram
 }
 
 /* The grammar, if there is one already; else what making one needs. */
-static int look_up(struct grammar_store *store, const struct text *key, runnel_grammar **grammar,
-                   runnel_error *error)
+static int look_up(struct grammar_store *store, struct vocabulary *vocabulary, const struct text *key,
+                   runnel_grammar **grammar, runnel_error *error)
 {
     int failure = RUNNEL_OK;
     pthread_mutex_lock(&store->lock);
@@ -309,8 +251,8 @@ static int look_up(struct grammar_store *store, const struct text *key, runnel_g
     if (!*grammar && store->n >= GRAMMAR_STORE_MAX + GRAMMAR_STORE_KEPT)
         failure = error_set(error, RUNNEL_EBUSY, "constraint: %d different ones are in use already",
                             GRAMMAR_STORE_MAX);
-    else if (!*grammar && !store->has_vocabulary)
-        failure = make_vocabulary(store, error);
+    else if (!*grammar && !vocabulary->trie)
+        failure = make_vocabulary(store, vocabulary == &store->calls ? store->form : NULL, vocabulary, error);
     pthread_mutex_unlock(&store->lock);
     return failure;
 }
@@ -318,12 +260,14 @@ static int look_up(struct grammar_store *store, const struct text *key, runnel_g
 static int get(struct grammar_store *store, const runnel_request *request, struct text *key,
                runnel_grammar **out, runnel_error *error)
 {
+    struct vocabulary *vocabulary =
+        grammar_source_kind(request) == GRAMMAR_OF_CALLS ? &store->calls : &store->texts;
     runnel_grammar *grammar;
     if (key->failed)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
-    int failure = look_up(store, key, &grammar, error);
+    int failure = look_up(store, vocabulary, key, &grammar, error);
     if (!failure && !grammar) {
-        failure = make(store, request, key, &grammar, error);
+        failure = make(store, request, vocabulary, key, &grammar, error);
         if (!failure) {
             pthread_mutex_lock(&store->lock);
             runnel_grammar *surplus = enlist(store, &grammar);
@@ -340,14 +284,14 @@ static int get(struct grammar_store *store, const runnel_request *request, struc
 int grammar_store_get(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
                       runnel_error *error)
 {
-    int failure = check_source(request, error);
+    int failure = grammar_source_check(request, store->form, error);
     if (failure)
         return failure;
-    if (request->constraint == RUNNEL_CONSTRAINT_NONE) {
+    if (grammar_source_kind(request) == GRAMMAR_OF_NOTHING) {
         *grammar = NULL;
         return RUNNEL_OK;
     }
-    struct text key = key_of(request);
+    struct text key = grammar_source_key(request);
     failure = get(store, request, &key, grammar, error);
     text_free(&key);
     return failure;
@@ -374,5 +318,5 @@ struct automaton *grammar_automaton(const runnel_grammar *grammar)
 
 const struct vocabulary *grammar_vocabulary(const runnel_grammar *grammar)
 {
-    return &grammar->store->vocabulary;
+    return grammar->vocabulary;
 }

@@ -17,6 +17,7 @@ enum {
 
 struct grammar_store;
 struct automaton;
+struct tool_form;
 struct trie;
 
 /* The tokens of a model as constraints see them. Read by any thread. */
@@ -28,15 +29,18 @@ struct vocabulary {
     uint32_t *newlines; /* with a newline, */
     uint32_t *spaces;   /* with a space that is left out at the beginning of a text (tokenizer_text) */
     int32_t space;      /* one of spaces; -1: there are none */
+    int32_t *openers;   /* [n_openers] tokens that have something behind a { */
+    uint32_t n_openers;
 };
 
-/* Makes nothing yet. The tokenizer outlives whatever uses a grammar but to free it. */
-int grammar_store_create(const struct tokenizer *tokenizer, uint32_t n_vocab, struct grammar_store **store,
-                         runnel_error *error);
+/* Makes nothing yet. form: in which the model calls tools; NULL: none that is known. The tokenizer outlives whatever uses a
+ * grammar but to free it. */
+int grammar_store_create(const struct tokenizer *tokenizer, uint32_t n_vocab, const struct tool_form *form,
+                         struct grammar_store **store, runnel_error *error);
 /* For the model at its end. NULL is fine. */
 void grammar_store_let_go(struct grammar_store *store);
 
-/* The grammar that the request's constraint says, compiled or found; NULL: it has none. RUNNEL_EINVAL: it is none;
+/* The grammar that the request's constraint and tools say (grammar_source.h), compiled or found; NULL: they say none. RUNNEL_EINVAL: it is none;
  * RUNNEL_EUNSUPPORTED: something in it cannot be enforced, or it is too large; both name what. */
 int grammar_store_get(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
                       runnel_error *error);

@@ -173,8 +173,8 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     if (!failure)
         failure = check_vocabulary(model, error);
     if (!failure)
-        failure =
-            grammar_store_create(model->tokenizer, model->weights->config.n_vocab, &model->grammars, error);
+        failure = grammar_store_create(model->tokenizer, model->weights->config.n_vocab,
+                                       model->chat.calls.form, &model->grammars, error);
     if (!failure && !options.n_threads)
         failure = choose_threads(team, model, error);
     if (failure)

@@ -5,7 +5,7 @@
  *
  *   1. bytes -> whole characters (base/utf8.h)
  *   2. tags (thought_tags.h): text up to <think> is answer, up to </think> thought, from there on answer
- *   3. with tools, calls in the answer (model/tool_scan.h): what may become one is held back
+ *   3. with tools, calls in the answer (model/tool_reader.h): what may become one is held back
  *   4. stop texts, in the answer alone: of all stop texts, the one that is complete first ends the answer; if
  *      several end at the same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time
  *      is linear in the text whatever the stop texts are. Held back is the longest end of the answer that begins
@@ -45,9 +45,7 @@ struct output {
     const struct tool_form *tool_form; /* NULL: there are no calls */
     const struct tool_names *tool_names;
     uint32_t max_calls;
-    struct tool_scan scan;
-    char maybe_call[TOOL_HELD_MAX]; /* bytes that the scan holds, scan.n_held of them */
-    size_t n_maybe_call;
+    struct tool_reader reader;
 
     enum output_state state;
     enum runnel_event_kind text_kind;
@@ -148,7 +146,7 @@ static void emit(struct output *o, enum runnel_event_kind kind, const char *text
                                 .kind = kind,
                                 .text = text,
                                 .text_len = len,
-                                .call = o->scan.n_calls ? o->scan.n_calls - 1u : 0};
+                                .call = o->reader.scan.n_calls ? o->reader.scan.n_calls - 1u : 0};
     if (o->state != OUTPUT_CANCELLED && !listener.on_event(listener.user, &event))
         o->state = OUTPUT_CANCELLED;
 }
@@ -236,7 +234,7 @@ static void forget_matches(struct output *o, struct listener listener)
 
 static void begin_call(struct output *o, struct listener listener)
 {
-    const char *name = o->tool_names->names[o->scan.name];
+    const char *name = o->tool_names->names[o->reader.scan.name];
     forget_matches(o, listener);
     flush_text(o, listener);
     emit(o, RUNNEL_EVENT_CALL, name, strlen(name), listener);
@@ -246,73 +244,50 @@ static void end_call(struct output *o, struct listener listener)
 {
     flush_text(o, listener);
     emit(o, RUNNEL_EVENT_CALL_END, "", 0, listener);
-    if (o->scan.n_calls == o->max_calls && o->state == OUTPUT_GOING_ON)
+    if (o->reader.scan.n_calls == o->max_calls && o->state == OUTPUT_GOING_ON)
         o->state = OUTPUT_STOPPED;
 }
 
-/* What was held is text. */
-static void release_maybe_call(struct output *o, size_t n, struct listener listener)
-{
-    for (size_t i = 0; i < n; i++)
-        match_stops(o, o->maybe_call[i], listener);
-    o->n_maybe_call = 0;
-}
+struct part_listener {
+    struct output *output;
+    struct listener listener;
+};
 
-/* Takes a byte of the answer. True if it is to be taken again. */
-static bool scan_byte(struct output *o, char byte, struct listener listener)
+static void on_part(void *user, enum tool_part part, char byte)
 {
-    const struct tool_scan_result result = tool_scan_push(&o->scan, o->tool_form, o->tool_names, byte);
-    char again[TOOL_HELD_MAX];
-    if (result.ended && result.fate == TOOL_SCAN_AGAIN)
-        end_call(o, listener);
-    switch (result.fate) {
-    case TOOL_SCAN_HOLD:
-        o->maybe_call[o->n_maybe_call++] = byte;
+    const struct part_listener *to = user;
+    if (to->output->state == OUTPUT_STOPPED) /* by the end of the last call */
+        return;
+    switch (part) {
+    case TOOL_PART_TEXT:
+        match_stops(to->output, byte, to->listener);
         break;
-    case TOOL_SCAN_TEXT:
-        release_maybe_call(o, o->n_maybe_call, listener);
-        match_stops(o, byte, listener);
+    case TOOL_PART_BEGIN:
+        begin_call(to->output, to->listener);
         break;
-    case TOOL_SCAN_AGAIN:
-        memcpy(again, o->maybe_call + o->n_maybe_call - result.n_again, result.n_again);
-        release_maybe_call(o, o->n_maybe_call - result.n_again, listener);
-        for (size_t i = 0; i < result.n_again; i++)
-            while (scan_byte(o, again[i], listener))
-                ;
-        return true;
-    case TOOL_SCAN_BEGIN:
-        o->n_maybe_call = 0;
-        begin_call(o, listener);
-        emit_byte(o, RUNNEL_EVENT_ARGUMENTS, byte, listener);
+    case TOOL_PART_ARGUMENT:
+        emit_byte(to->output, RUNNEL_EVENT_ARGUMENTS, byte, to->listener);
         break;
-    case TOOL_SCAN_ARGUMENT:
-        emit_byte(o, RUNNEL_EVENT_ARGUMENTS, byte, listener);
-        break;
-    case TOOL_SCAN_SKIP:
-        o->n_maybe_call = 0;
+    case TOOL_PART_END:
+        end_call(to->output, to->listener);
         break;
     }
-    if (result.ended)
-        end_call(o, listener);
-    return false;
 }
 
 static void split_calls(struct output *o, char byte, struct listener listener)
 {
+    struct part_listener to = {o, listener};
     if (!o->tool_form)
         match_stops(o, byte, listener);
-    while (o->tool_form && o->state == OUTPUT_GOING_ON && scan_byte(o, byte, listener))
-        ;
+    else if (o->state == OUTPUT_GOING_ON)
+        tool_reader_push(&o->reader, o->tool_form, o->tool_names, byte, (struct tool_listener){on_part, &to});
 }
 
 /* The text, or the answer before a thought, is at its end. */
 static void finish_calls(struct output *o, struct listener listener)
 {
-    const struct tool_scan_end end = tool_scan_finish(&o->scan);
-    if (end.ends_call)
-        end_call(o, listener);
-    release_maybe_call(o, end.held_is_text ? o->n_maybe_call : 0, listener);
-    o->scan = (struct tool_scan){.n_calls = o->scan.n_calls};
+    struct part_listener to = {o, listener};
+    tool_reader_finish(&o->reader, (struct tool_listener){on_part, &to});
 }
 
 /* Stage 2: tags --------------------------------------------------------------------------------------------- */
@@ -349,7 +324,7 @@ static void split_tags(struct output *o, char byte, struct listener listener)
             return;
     }
     struct thought_tags before = o->tags;
-    if (tool_scan_in_call(&o->scan)) { /* arguments may speak of thoughts */
+    if (tool_scan_in_call(&o->reader.scan)) { /* arguments may speak of thoughts */
         split_calls(o, byte, listener);
         return;
     }

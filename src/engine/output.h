@@ -11,7 +11,7 @@
 #define RUNNEL_ENGINE_OUTPUT_H
 
 #include "base/error.h"
-#include "model/tool_scan.h"
+#include "model/tool_reader.h"
 
 struct output;
 

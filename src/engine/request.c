@@ -96,8 +96,6 @@ static int check_request(const struct runnel_model *model, const runnel_request 
                          request->min_tokens, request->max_tokens);
     if (request->raw && request->n_messages)
         return error_set(error, RUNNEL_EINVAL, "raw: given with messages, expected a prompt");
-    if (request->constraint && request->tools)
-        return error_set(error, RUNNEL_EINVAL, "constraint: given with tools, expected one of them");
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
@@ -268,7 +266,7 @@ static int make_answer(struct runnel_future *future, const struct runnel_model *
 {
     bool splits = uses_template(request) && model_is_reasoning(model);
     bool in_thought = splits && starts_in_thought(request);
-    if (request->constraint) /* a text that is kept to something is the answer's, tags in it, too */
+    if (request->constraint || request->must_call) /* a text that is kept to something is the answer's, tags in it, too */
         splits = in_thought;
     const struct answer_options options = {
         .pool = future->memory->pool,

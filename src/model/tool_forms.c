@@ -47,11 +47,12 @@ static const struct tool_step r1[] = {
 static const struct tool_form forms[] = {
     {.name = "r1", .steps = r1, .n_steps = COUNT(r1), .sign = "<｜tool▁call▁begin｜>",
      .example = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```"
-                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+     .begin = "<｜tool▁calls▁begin｜>", .end = "<｜tool▁calls▁end｜>", .between = "\n"},
     {.name = "hermes", .steps = hermes, .n_steps = COUNT(hermes), .sign = "<tool_call>",
-     .example = "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ARGUMENTS}\n</tool_call>"},
+     .example = "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ARGUMENTS}\n</tool_call>", .begin = "", .end = "", .between = "\n"},
     {.name = "llama3", .steps = llama3, .n_steps = COUNT(llama3), .sign = "\"xyzzy\", \"parameters\"",
-     .example = "{\"name\": \"NAME\", \"parameters\": ARGUMENTS}"},
+     .example = "{\"name\": \"NAME\", \"parameters\": ARGUMENTS}", .begin = "", .end = "", .between = "; "},
 };
 /* clang-format on */
 

@@ -40,7 +40,10 @@ struct tool_form {
     size_t n_steps;
     const char
         *sign; /* what a template of this form writes at a call of xyzzy (chat_tools.h), and others do not */
-    const char *example; /* of a call, for models whose template says nothing of tools */
+    const char *
+        example; /* of a call, for models whose template says nothing of tools; begins and ends with these: */
+    const char *begin, *end; /* around all calls of an answer, */
+    const char *between;     /* and between two */
 };
 
 /* All of them. */

@@ -25,7 +25,7 @@ const char openapi_schemas[] =
         "'tool_call_id':{'type':['string','null']}") ","
     "'Tool':" OBJECT("'type','function'", "'type':{'type':'string','const':'function'},"
         "'function':" OBJECT("'name'", "'name':" STRING ",'description':{'type':['string','null']},"
-            "'parameters':{'type':['object','null']},'strict':{'enum':[false,null]}")) ","
+            "'parameters':{'type':['object','null']},'strict':{'type':['boolean','null']}")) ","
     "'ToolCall':" OBJECT("'type','function'", "'id':{'type':['string','null']},"
         "'type':{'type':'string','const':'function'},"
         "'function':" OBJECT("'name','arguments'", "'name':" STRING ",'arguments':" STRING)) ","

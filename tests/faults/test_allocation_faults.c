@@ -381,7 +381,7 @@ static int constrain(const runnel_request *request, runnel_error *error)
     struct grammar_store *store;
     struct constraint *constraint;
     runnel_grammar *grammar;
-    int failure = grammar_store_create(shared_model->tokenizer, TINY_MODEL_TOKENS, &store, error);
+    int failure = grammar_store_create(shared_model->tokenizer, TINY_MODEL_TOKENS, NULL, &store, error);
     if (failure)
         return failure;
     failure = grammar_store_get(store, request, &grammar, error);

@@ -11,7 +11,6 @@ from serving import SLOW, make_tiny_model
 from test_tools import ARGUMENTS, CALL, END, MESSAGES, SECOND, TEMPLATES, Server
 
 QUESTION = HumanMessage(MESSAGES[0]["content"])
-FORCED = pytest.mark.xfail(strict=True, reason="a tool_choice of a name is refused until calls are constrained")
 
 
 class get_weather(BaseModel):  # its name is the tool's
@@ -77,7 +76,7 @@ def test_langchain_tells_a_result(server):
     assert answer.usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"]
 
 
-@pytest.mark.parametrize("more", [{"disabled_params": {"tool_choice": None}}, pytest.param({}, marks=FORCED)], ids=["auto", "named"])
+@pytest.mark.parametrize("more", [{"disabled_params": {"tool_choice": None}}, {}], ids=["auto", "named"])
 def test_langchain_structured_output(server, more):
     model = langchain(server, *CALL, **more).with_structured_output(get_weather, method="function_calling")
     assert model.invoke([QUESTION]) == get_weather(city="Köln", days=2)
@@ -91,7 +90,6 @@ def test_instructor_parallel_tools(server):
     assert list(found) == [get_weather(city="Köln", days=2), get_time()]
 
 
-@FORCED
 def test_instructor_tools(server):
     client = instructor.from_openai(server.client, mode=instructor.Mode.TOOLS)
     found, answer = client.chat.completions.create_with_completion(model="any", messages=MESSAGES, response_model=get_weather, max_retries=0,

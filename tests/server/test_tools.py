@@ -151,6 +151,114 @@ def test_several_choices(server):
     assert len({choice.message.tool_calls[0].id for choice in answer.choices}) == 2
 
 
+# Calls that must be made, and what they are kept to ------------------------------------------------------------
+
+BOUNDED = [
+    {"type": "function", "function": {
+        "name": "get_weather", "strict": True,
+        "parameters": {"type": "object", "properties": {"city": {"enum": ["Ulm", "Köln"]}, "days": {"type": "integer", "minimum": 1,
+                                                                                                   "maximum": 7}},
+                       "required": ["city", "days"], "additionalProperties": False}}},
+    {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {},
+                                                                         "additionalProperties": False}}},
+]
+
+
+def check_bounded(name, arguments):
+    value = json.loads(arguments)
+    if name == "get_time":
+        assert value == {}
+    else:
+        assert name == "get_weather" and list(value) == ["city", "days"]
+        assert value["city"] in ("Ulm", "Köln") and value["days"] in range(1, 8)
+
+
+def ask(server, seed, **fields):
+    """At a temperature at which anything may come."""
+    fields = {"tools": BOUNDED, "max_tokens": 600, **fields}
+    return server.client.chat.completions.create(model="any", messages=MESSAGES, seed=seed, temperature=2, **fields)
+
+
+@pytest.mark.parametrize("which", ["server", "r1"])
+def test_required(which, request):
+    server = request.getfixturevalue(which)
+    names = set()
+    for seed in range(10):
+        (choice,) = ask(server, seed, tool_choice="required", parallel_tool_calls=False).choices
+        ((name, arguments),) = calls_of(choice)
+        assert choice.finish_reason == "tool_calls" and not choice.message.content
+        check_bounded(name, arguments)
+        names.add(name)
+    assert names == {"get_weather", "get_time"}
+
+
+def test_required_of_several(server):
+    """As many as the model likes, one after the other."""
+    ends = [{"type": "function", "function": {"name": "get_time", "parameters": BOUNDED[1]["function"]["parameters"]}}]
+    numbers = set()
+    for seed in range(10):
+        (choice,) = ask(server, seed, tool_choice="required", tools=ends, max_tokens=300).choices
+        found = calls_of(choice)
+        assert found and {name for name, _ in found} == {"get_time"}
+        complete = found if choice.finish_reason == "tool_calls" else found[:-1]
+        assert all(json.loads(arguments) == {} for _, arguments in complete)
+        numbers.add(len(found))
+    assert len(numbers) > 1
+
+
+@pytest.mark.parametrize("which", ["server", "r1"])
+@pytest.mark.parametrize("name", ["get_weather", "get_time"])
+def test_a_tool_by_name(which, name, request):
+    server = request.getfixturevalue(which)
+    choice = {"type": "function", "function": {"name": name}}
+    for seed in range(3):
+        ((called, arguments),) = calls_of(ask(server, seed, tool_choice=choice).choices[0])
+        assert called == name
+        check_bounded(name, arguments)
+
+
+def test_required_streams_as_other_calls_do(server):
+    whole = ask(server, 5, tool_choice="required", parallel_tool_calls=False).choices[0]
+    chunks = list(ask(server, 5, tool_choice="required", parallel_tool_calls=False, stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    calls = [call for delta in deltas for call in delta.tool_calls or []]
+    assert calls[0].function.name and calls[0].id and not any(call.function.name or call.id for call in calls[1:])
+    assert [(calls[0].function.name, "".join(call.function.arguments or "" for call in calls))] == calls_of(whole)
+    assert not any(delta.content for delta in deltas) and chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_thoughts_before_a_required_call(r1):
+    (choice,) = ask(r1, 1, tool_choice="required", parallel_tool_calls=False, extra_body={"thinking_budget_tokens": 8}).choices
+    ((name, arguments),) = calls_of(choice)
+    check_bounded(name, arguments)
+    assert choice.message.reasoning_content
+
+
+@pytest.mark.parametrize("pieces, arguments", [
+    (CALL, '{"city": "Köln", "days": 2}'),  # what is allowed comes as it would
+    ([*CALL[:4], '{"town": "', '{"city": "', "Bonn", "Köln", '", "days": ', "9}", "2}", "}\n</tool_call>"], ARGUMENTS),
+], ids=["right", "wrong"])
+def test_arguments_of_a_call_within_text(server, pieces, arguments):
+    """The model would rather say something else, and cannot."""
+    (choice,) = server.say("Let me look.\n", *pieces, tools=BOUNDED, parallel_tool_calls=False).choices
+    assert choice.message.content == "Let me look." and calls_of(choice) == [("get_weather", arguments)]
+
+
+def test_a_schema_beside_tools(server):
+    """The answer is one of them."""
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["fine", 17]}}}
+    n_called = 0
+    for seed in range(20):
+        (choice,) = ask(server, seed, response_format=schema, parallel_tool_calls=False).choices
+        if calls_of(choice):
+            check_bounded(*calls_of(choice)[0])
+            assert not choice.message.content and choice.finish_reason == "tool_calls"
+            n_called += 1
+        else:
+            assert json.loads(choice.message.content) in ("fine", 17) and choice.finish_reason == "stop"
+    assert 0 < n_called < 20
+
+
 LLAMA = """{{ tools|tojson }}{% for m in messages %}<|im_start|>{{ m.role }}
 {% if m.tool_calls %}{"name": "{{ m.tool_calls[0].function.name }}", "parameters": {{ m.tool_calls[0].function.arguments|tojson }}}\
 {% else %}{{ m.content }}{% endif %}<|im_end|>
@@ -225,15 +333,28 @@ def test_a_template_that_says_nothing_of_tools(r1):
 # Refusals -----------------------------------------------------------------------------------------------------
 
 
+UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object"}, "uniqueItems": True}}}
+
+
 @pytest.mark.parametrize("param, fields", [
-    ("tool_choice", {"tool_choice": "required"}),
-    ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "get_time"}}}),
-    ("tools[0].function.strict", {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}),
+    ("tool_choice", {"tool_choice": "sometimes"}),
+    ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "get_nothing"}}}),
+    ("tool_choice", {"tool_choice": "required", "tools": []}),
+    ("tools[0].function.strict", {"tools": [{"type": "function", "function": {"name": "f", "strict": "yes"}}]}),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "f", "parameters": UNIQUE}}]}),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]}),
+    ("structured_outputs.regex", {"structured_outputs": {"regex": "a+"}}),
     ("messages", {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]}),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_cannot_be_kept_is_refused(server, param, fields):
     status, _, body = server.post("/v1/chat/completions", {"messages": MESSAGES, "tools": TOOLS, **fields})
     assert status == 400 and body["error"]["param"] == param, body
+
+
+def test_a_refusal_names_tool_and_keyword(server):
+    tools = [{"type": "function", "function": {"name": "find_it", "parameters": UNIQUE}}]
+    _, _, body = server.post("/v1/chat/completions", {"messages": MESSAGES, "tools": tools})
+    assert "find_it" in body["error"]["message"] and "uniqueItems" in body["error"]["message"]
 
 
 def test_a_template_without_calls_refuses_tools(tmp_path):

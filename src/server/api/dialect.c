@@ -327,7 +327,7 @@ static int read_body(const struct server *server, const struct prepare_input *in
 static bool has_constraint(const void *state)
 {
     const struct dialect_request *request = state;
-    return request->params.request.constraint != RUNNEL_CONSTRAINT_NONE;
+    return request->params.request.constraint || request->params.request.tools;
 }
 
 static int compile(const struct server *server, void *state, struct refusal *refusal)

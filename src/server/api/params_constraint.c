@@ -280,8 +280,12 @@ int params_read_constraint(const json_t *root, struct params *params, struct ref
 
 int params_check_constraint(const struct params *params, struct refusal *refusal)
 {
-    return params->request.constraint && params->request.tools
+    bool is_json = params->request.constraint == RUNNEL_CONSTRAINT_JSON ||
+                   params->request.constraint == RUNNEL_CONSTRAINT_SCHEMA;
+    return params->request.constraint && params->request.tools && !is_json
                ? refuse(refusal, params->constraint_field,
-                        "not supported beside tools that may be called; with a tool_choice of \"none\" it is")
+                        "not supported beside tools that may be called, where expected is JSON or a schema; "
+                        "with a "
+                        "tool_choice of \"none\" it is")
                : 0;
 }

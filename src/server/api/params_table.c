@@ -384,21 +384,30 @@ static const struct params_field fields[] = {
      .routes = PARAMS_CHAT,
      .kind = PARAMS_OTHER,
      .schema = "{'type':['array','null'],'maxItems':512,'items':{'$ref':'#/components/schemas/Tool'}}",
-     .meaning = "Functions that the model may call, where its template writes calls in a known form. Nothing "
-                "makes it keep to "
-                "their parameters: strict is refused."},
+     .meaning =
+         "Functions that the model may call, where its template writes calls in a known form. Arguments are "
+         "kept to their parameters, strict or not; what these say and cannot be enforced is refused by its "
+         "keyword."},
     {.name = "tools",
      .routes = PARAMS_ALL & ~PARAMS_CHAT,
      .kind = PARAMS_OTHER,
      .schema = "{'type':['array','null']}",
      .meaning = "Refused, but for an empty list or a tool_choice of none."},
     {.name = "tool_choice",
-     .routes = PARAMS_ALL,
+     .routes = PARAMS_CHAT,
+     .kind = PARAMS_OTHER,
+     .schema = "{'anyOf':[{'type':['string','null'],'enum':['none','auto','required',null]},{'type':'object',"
+               "'properties':{'type':{'const':'function'},'function':{'type':'object','properties':{'name':{'"
+               "type':'"
+               "string'}},'required':['name']}},'required':['function']}]}",
+     .meaning = "none: the model is told of no tools. auto: it calls some if it likes. required: the answer "
+                "is calls, one at "
+                "least. The name of a tool: it is one call, of that."},
+    {.name = "tool_choice",
+     .routes = PARAMS_ALL & ~PARAMS_CHAT,
      .kind = PARAMS_OTHER,
      .schema = "{'type':['string','null'],'enum':['none','auto',null]}",
-     .meaning = "none: the model is told of no tools. required, and the name of a tool, are refused: nothing "
-                "makes the model "
-                "call one."},
+     .meaning = "Changes nothing, as there are no tools."},
     {.name = "parallel_tool_calls",
      .routes = PARAMS_CHAT,
      .kind = PARAMS_BOOL,

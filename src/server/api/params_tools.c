@@ -72,8 +72,6 @@ static int check_function(const json_t *function, const json_t *before, size_t i
     snprintf(field, sizeof field, "tools[%zu].function.strict", index);
     if (strict && !json_is_boolean(strict))
         return refuse(refusal, field, "expected true or false");
-    if (json_is_true(strict)) /* goes when arguments can be kept to their schema */
-        return refuse(refusal, field, "only false is supported: nothing keeps arguments to their schema");
     return 0;
 }
 
@@ -107,8 +105,9 @@ static int add_tool(const json_t *tool, size_t index, json_t *list, struct refus
     return made && !json_array_append_new(list, made) ? 0 : no_memory(refusal);
 }
 
-/* Whether calls may be made: none, auto; the others are refused. */
-static int read_choice(const json_t *root, const json_t *tools, bool *may_call, struct refusal *refusal)
+/* Whether calls may be made, or must: none, auto, required, or the name of a tool. */
+static int read_choice(const json_t *root, const json_t *tools, runnel_request *request, bool *may_call,
+                       struct refusal *refusal)
 {
     const json_t *choice = json_find(root, "tool_choice");
     const json_t *function = json_find(choice, "function");
@@ -121,10 +120,12 @@ static int read_choice(const json_t *root, const json_t *tools, bool *may_call, 
         json_is_object(choice) && is_function(choice) ? text_of(json_find(function, "name")) : NULL;
     if (name && !has_name(tools, name))
         return refuse(refusal, "tool_choice", "it names none of the tools");
-    if (name || json_is_text(choice, "required")) /* goes when the model can be made to call */
+    if (!name && !json_is_text(choice, "required"))
         return refuse(refusal, "tool_choice",
-                      "expected \"none\" or \"auto\": nothing makes the model call a tool");
-    return refuse(refusal, "tool_choice", "expected \"none\" or \"auto\"");
+                      "expected \"none\", \"auto\", \"required\" or a function's name");
+    request->must_call = true;
+    request->must_call_name = name;
+    return 0;
 }
 
 static int read_list(const json_t *tools, json_t *list, struct params *params, struct refusal *refusal)
@@ -147,15 +148,16 @@ int params_read_tools(const json_t *root, struct params *params, struct refusal 
     bool may_call, parallel = true;
     if (tools && !json_is_false(tools) && !json_is_array(tools))
         return refuse(refusal, "tools", "expected a list");
-    if (read_choice(root, tools, &may_call, refusal) ||
+    if (read_choice(root, tools, &params->request, &may_call, refusal) ||
         params_read_bool(root, "parallel_tool_calls", &parallel, refusal))
         return -1;
     if (!may_call || !json_array_size(tools)) /* tools that it must not call are not told to the model */
         return 0;
+    params->constraint_field = params->constraint_field ? params->constraint_field : "tools";
     if (json_array_size(tools) > PARAMS_TOOLS)
         return refuse(refusal, "tools", "expected at most %d, found %zu", PARAMS_TOOLS,
                       json_array_size(tools));
-    params->request.max_calls = parallel ? 0 : 1;
+    params->request.max_calls = parallel && !params->request.must_call_name ? 0 : 1;
     json_t *list = json_array();
     int failure = read_list(tools, list, params, refusal);
     json_decref(list);

@@ -1,0 +1,209 @@
+/* call_constraint.c: see call_constraint.h. */
+#include "engine/call_constraint.h"
+
+#include "constrain/matcher.h"
+#include "engine/tool_grammar.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKEN_MAX = 1024, /* bytes of arguments in a token */
+    ARGUMENTS_MAX = TOOL_NAME_MAX + 2 + TOKEN_MAX,
+};
+
+struct place {
+    struct tool_reader reader;
+    bool failed;       /* the text cannot be followed further: error says why */
+    uint8_t n_matched; /* 1: the matcher was told of the latest token */
+};
+
+struct call_constraint {
+    struct constraint constraint;
+    runnel_grammar *grammar;
+    const struct vocabulary *vocabulary;
+    struct matcher *matcher;
+    const struct tool_form *form;
+    const struct tool_names *names;
+    uint8_t name_step; /* of the form: the name */
+    struct place now,
+        before[CONSTRAINT_UNDO_MAX]; /* before token i of the answer: at i % CONSTRAINT_UNDO_MAX */
+    uint32_t n_accepted;
+    runnel_error error; /* of the first failure */
+    uint32_t words[];   /* a mask */
+};
+
+/* Arguments ----------------------------------------------------------------------------------------------- */
+
+/* What a token has of arguments, as the grammar is told of it. */
+struct arguments {
+    char bytes[ARGUMENTS_MAX];
+    size_t n;
+    bool is_cut; /* it was longer than that */
+};
+
+static void add_bytes(struct arguments *arguments, const char *bytes, size_t n)
+{
+    arguments->is_cut = arguments->is_cut || n > ARGUMENTS_MAX - arguments->n;
+    if (arguments->is_cut)
+        return;
+    memcpy(arguments->bytes + arguments->n, bytes, n);
+    arguments->n += n;
+}
+
+/* They begin: the tool's name comes first. */
+static void begin_arguments(struct arguments *arguments, const char *name)
+{
+    static const char mark = TOOL_GRAMMAR_MARK;
+    add_bytes(arguments, &mark, 1);
+    add_bytes(arguments, name, strlen(name));
+    add_bytes(arguments, &mark, 1);
+}
+
+/* Masks --------------------------------------------------------------------------------------------------- */
+
+/* What the token would begin a call's arguments with; n is 0 if it would not. */
+static struct arguments arguments_begun(const struct call_constraint *bound, int32_t token)
+{
+    struct gguf_string text = tokenizer_piece(bound->vocabulary->tokenizer, token);
+    struct tool_scan scan = bound->now.reader.scan;
+    struct arguments arguments = {.n = 0};
+    for (size_t i = 0; i < text.len; i++)
+        switch (tool_scan_push(&scan, bound->form, bound->names, text.bytes[i]).fate) {
+        case TOOL_SCAN_BEGIN:
+            begin_arguments(&arguments, bound->names->names[scan.name]);
+            add_bytes(&arguments, &text.bytes[i], 1);
+            break;
+        case TOOL_SCAN_ARGUMENT:
+            add_bytes(&arguments, &text.bytes[i], 1);
+            break;
+        case TOOL_SCAN_HOLD:
+        case TOOL_SCAN_SKIP:
+            break;
+        case TOOL_SCAN_TEXT:
+        case TOOL_SCAN_AGAIN: /* it makes a text of what looked like a call */
+            return arguments;
+        }
+    return arguments;
+}
+
+/* Before arguments, which may begin within a token: those that would begin them wrongly. */
+static void forbid_wrong_beginnings(const struct call_constraint *bound, struct constraint_mask *limits)
+{
+    const struct vocabulary *vocabulary = bound->vocabulary;
+    for (uint32_t i = 0; i < vocabulary->n_openers; i++) {
+        const struct arguments arguments = arguments_begun(bound, vocabulary->openers[i]);
+        if (arguments.is_cut ||
+            (arguments.n && !matcher_would_accept_bytes(bound->matcher, arguments.bytes, arguments.n)))
+            constraint_mask_forbid(limits, vocabulary->openers[i]);
+    }
+}
+
+static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
+{
+    struct call_constraint *bound = (struct call_constraint *)constraint;
+    const struct tool_scan *scan = &bound->now.reader.scan;
+    if (bound->now.failed) {
+        *error = bound->error;
+        return error->code;
+    }
+    if (!scan->begun && scan->step >= bound->name_step)
+        forbid_wrong_beginnings(bound, limits);
+    if (!scan->begun || scan->complete)
+        return RUNNEL_OK;
+    int failure = matcher_mask(bound->matcher, bound->words, error);
+    if (!failure)
+        constraint_mask_insist(limits, bound->words);
+    return failure;
+}
+
+/* Tokens -------------------------------------------------------------------------------------------------- */
+
+struct part_listener {
+    const struct call_constraint *bound;
+    struct arguments *arguments;
+};
+
+static void on_part(void *user, enum tool_part part, char byte)
+{
+    const struct part_listener *to = user;
+    if (part == TOOL_PART_BEGIN)
+        begin_arguments(to->arguments, to->bound->names->names[to->bound->now.reader.scan.name]);
+    else if (part == TOOL_PART_ARGUMENT)
+        add_bytes(to->arguments, &byte, 1);
+}
+
+static void take(struct call_constraint *bound, const char *bytes, size_t len)
+{
+    struct arguments arguments = {.n = 0};
+    struct part_listener to = {bound, &arguments};
+    for (size_t i = 0; i < len; i++)
+        tool_reader_push(&bound->now.reader, bound->form, bound->names, bytes[i],
+                         (struct tool_listener){on_part, &to});
+    if (!arguments.n)
+        return;
+    int failure = arguments.is_cut
+                      ? error_set(&bound->error, RUNNEL_EUNSUPPORTED,
+                                  "a token has more than %d bytes of arguments", TOKEN_MAX)
+                      : matcher_accept_bytes(bound->matcher, arguments.bytes, arguments.n, &bound->error);
+    bound->now.n_matched = !failure;
+    bound->now.failed = failure != RUNNEL_OK;
+}
+
+static void accept(struct constraint *constraint, const struct constraint_token *token)
+{
+    struct call_constraint *bound = (struct call_constraint *)constraint;
+    bound->before[bound->n_accepted++ % CONSTRAINT_UNDO_MAX] = bound->now;
+    bound->now.n_matched = 0;
+    if (bound->now.failed || (token->is_thought && token->next_is_thought))
+        return;
+    size_t n_thought = token->is_thought ? token->answer_at : 0;
+    take(bound, token->bytes + n_thought, token->len - n_thought);
+}
+
+static void undo(struct constraint *constraint, uint32_t n)
+{
+    struct call_constraint *bound = (struct call_constraint *)constraint;
+    uint32_t n_matched = 0;
+    for (; n; n--) {
+        n_matched += bound->now.n_matched;
+        bound->now = bound->before[--bound->n_accepted % CONSTRAINT_UNDO_MAX];
+    }
+    matcher_undo(bound->matcher, n_matched);
+}
+
+/* Life ---------------------------------------------------------------------------------------------------- */
+
+static void free_bound(struct constraint *constraint)
+{
+    struct call_constraint *bound = (struct call_constraint *)constraint;
+    matcher_free(bound->matcher);
+    grammar_release(bound->grammar);
+    free(bound);
+}
+
+int call_constraint_create(runnel_grammar *grammar, const struct tool_form *form,
+                           const struct tool_names *names, struct constraint **out, runnel_error *error)
+{
+    const struct vocabulary *vocabulary = grammar_vocabulary(grammar);
+    size_t n = ((size_t)vocabulary->n_vocab + 31) / 32;
+    struct call_constraint *bound = calloc(1, sizeof *bound + n * sizeof bound->words[0]);
+    if (!bound) {
+        grammar_release(grammar);
+        return error_set(error, RUNNEL_ENOMEM, "no memory for the constraint of an answer's calls");
+    }
+    bound->constraint = (struct constraint){.mask = mask, .accept = accept, .undo = undo, .free = free_bound};
+    bound->grammar = grammar;
+    bound->vocabulary = vocabulary;
+    bound->form = form;
+    bound->names = names;
+    while (form->steps[bound->name_step].kind != TOOL_NAME)
+        bound->name_step++;
+    int failure = matcher_create(grammar_automaton(grammar), &bound->matcher, error);
+    if (failure) {
+        free_bound(&bound->constraint);
+        return failure;
+    }
+    *out = &bound->constraint;
+    return RUNNEL_OK;
+}
