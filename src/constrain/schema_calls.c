@@ -15,11 +15,18 @@ static uint32_t text_behind(struct grammar *grammar, uint32_t symbol, const char
     return *text ? grammar_cat(grammar, symbol, grammar_literal(grammar, text, strlen(text))) : symbol;
 }
 
+/* One of two texts, the other of which may be NULL. */
+static uint32_t either_text(struct grammar *grammar, const char *text, const char *other)
+{
+    uint32_t symbol = grammar_literal(grammar, text, strlen(text));
+    return other ? grammar_or(grammar, symbol, grammar_literal(grammar, other, strlen(other))) : symbol;
+}
+
 static uint32_t any_text(struct grammar *grammar)
 {
     struct byte_set set = {0};
-    byte_set_add(&set, 0, 0);
-    byte_set_add(&set, 2, UINT8_MAX);
+    byte_set_add(&set, ' ', UINT8_MAX);
+    byte_set_add(&set, '\t', '\r');
     return grammar_terminal(grammar,
                             expr_repeat(grammar->exprs, expr_bytes(grammar->exprs, &set), 0, EXPR_FOREVER));
 }
@@ -50,7 +57,7 @@ static uint32_t call_symbol(struct grammar *grammar, const struct schema_calls *
     value = text_behind(grammar, value, call->after);
     if (calls->any_text)
         value = grammar_cat(grammar, value, any_text(grammar));
-    return text_before(grammar, call->before, value);
+    return grammar_cat(grammar, either_text(grammar, call->before, call->or_before), value);
 }
 
 /* ... for all that an answer may have. */

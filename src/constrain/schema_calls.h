@@ -10,6 +10,7 @@
 struct schema_call {
     const char *name; /* for messages */
     const char *before, *after;
+    const char *or_before;     /* may stand instead of before; NULL: nothing */
     const struct json *schema; /* of the object; NULL: any */
 };
 
@@ -18,7 +19,7 @@ struct schema_calls {
     size_t n;
     const char *begin, *between, *end; /* of all */
     uint32_t max;                      /* 0: any number; one at least */
-    bool any_text;                     /* behind each one there may be any text without the byte 1 */
+    bool any_text;                     /* behind each one there may be any text without the bytes 0 to 8 */
     const struct json *or_value;       /* or, instead of calls, a value of this schema; NULL: no */
 };
 

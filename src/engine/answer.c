@@ -62,7 +62,7 @@ static int add_grammar(struct answer *answer, const struct runnel_model *model, 
     int failure = grammar_store_get(model->grammars, request, &grammar, error);
     if (failure || !grammar)
         return failure;
-    if (grammar_source_kind(request) == GRAMMAR_OF_ARGUMENTS)
+    if (grammar_source_kind(request) == GRAMMAR_OF_PARTS)
         failure = call_constraint_create(grammar, answer->tool_form, &answer->tool_names, &constraint, error);
     else
         failure = grammar_constraint_create(grammar, &options, &constraint, error);

@@ -8,12 +8,13 @@
 #include <string.h>
 
 enum {
-    TOKEN_MAX = 1024, /* bytes of arguments in a token */
-    ARGUMENTS_MAX = TOOL_NAME_MAX + 2 + TOKEN_MAX,
+    TOKEN_MAX = 1024, /* bytes of a call in a token */
+    PART_MAX = TOOL_NAME_MAX + 2 + TOKEN_MAX,
 };
 
 struct place {
     struct tool_reader reader;
+    bool is_bound;     /* what comes belongs to a call that is kept, up to the end of its arguments */
     bool failed;       /* the text cannot be followed further: error says why */
     uint8_t n_matched; /* 1: the matcher was told of the latest token */
 };
@@ -33,58 +34,69 @@ struct call_constraint {
     uint32_t words[];   /* a mask */
 };
 
-/* Arguments ----------------------------------------------------------------------------------------------- */
+/* Parts of calls ------------------------------------------------------------------------------------------ */
 
-/* What a token has of arguments, as the grammar is told of it. */
-struct arguments {
-    char bytes[ARGUMENTS_MAX];
+/* What a token has of a call that is kept, as the grammar is told of it. */
+struct part {
+    char bytes[PART_MAX];
     size_t n;
     bool is_cut; /* it was longer than that */
 };
 
-static void add_bytes(struct arguments *arguments, const char *bytes, size_t n)
+static void add_bytes(struct part *part, const char *bytes, size_t n)
 {
-    arguments->is_cut = arguments->is_cut || n > ARGUMENTS_MAX - arguments->n;
-    if (arguments->is_cut)
+    part->is_cut = part->is_cut || n > PART_MAX - part->n;
+    if (part->is_cut)
         return;
-    memcpy(arguments->bytes + arguments->n, bytes, n);
-    arguments->n += n;
+    memcpy(part->bytes + part->n, bytes, n);
+    part->n += n;
 }
 
-/* They begin: the tool's name comes first. */
-static void begin_arguments(struct arguments *arguments, const char *name)
+static void begin_name(struct part *part)
 {
-    static const char mark = TOOL_GRAMMAR_MARK;
-    add_bytes(arguments, &mark, 1);
-    add_bytes(arguments, name, strlen(name));
-    add_bytes(arguments, &mark, 1);
+    static const char mark = TOOL_GRAMMAR_NAME;
+    add_bytes(part, &mark, 1);
+}
+
+static void begin_arguments(struct part *part, const char *name)
+{
+    static const char mark = TOOL_GRAMMAR_ARGUMENTS;
+    add_bytes(part, &mark, 1);
+    add_bytes(part, name, strlen(name));
+    add_bytes(part, &mark, 1);
+}
+
+/* A name comes next, and what is before it stands before calls alone. */
+static bool is_at_name(const struct call_constraint *bound, const struct tool_scan *scan)
+{
+    return scan->step == bound->name_step && !scan->at && scan->opened[bound->form->tag] == 1;
 }
 
 /* Masks --------------------------------------------------------------------------------------------------- */
 
 /* What the token would begin a call's arguments with; n is 0 if it would not. */
-static struct arguments arguments_begun(const struct call_constraint *bound, int32_t token)
+static struct part arguments_begun(const struct call_constraint *bound, int32_t token)
 {
     struct gguf_string text = tokenizer_piece(bound->vocabulary->tokenizer, token);
     struct tool_scan scan = bound->now.reader.scan;
-    struct arguments arguments = {.n = 0};
+    struct part part = {.n = 0};
     for (size_t i = 0; i < text.len; i++)
         switch (tool_scan_push(&scan, bound->form, bound->names, text.bytes[i]).fate) {
         case TOOL_SCAN_BEGIN:
-            begin_arguments(&arguments, bound->names->names[scan.name]);
-            add_bytes(&arguments, &text.bytes[i], 1);
+            begin_arguments(&part, bound->names->names[scan.name]);
+            add_bytes(&part, &text.bytes[i], 1);
             break;
         case TOOL_SCAN_ARGUMENT:
-            add_bytes(&arguments, &text.bytes[i], 1);
+            add_bytes(&part, &text.bytes[i], 1);
             break;
         case TOOL_SCAN_HOLD:
         case TOOL_SCAN_SKIP:
             break;
         case TOOL_SCAN_TEXT:
         case TOOL_SCAN_AGAIN: /* it makes a text of what looked like a call */
-            return arguments;
+            return part;
         }
-    return arguments;
+    return part;
 }
 
 /* Before arguments, which may begin within a token: those that would begin them wrongly. */
@@ -92,9 +104,8 @@ static void forbid_wrong_beginnings(const struct call_constraint *bound, struct 
 {
     const struct vocabulary *vocabulary = bound->vocabulary;
     for (uint32_t i = 0; i < vocabulary->n_openers; i++) {
-        const struct arguments arguments = arguments_begun(bound, vocabulary->openers[i]);
-        if (arguments.is_cut ||
-            (arguments.n && !matcher_would_accept_bytes(bound->matcher, arguments.bytes, arguments.n)))
+        const struct part part = arguments_begun(bound, vocabulary->openers[i]);
+        if (part.is_cut || (part.n && !matcher_would_accept_bytes(bound->matcher, part.bytes, part.n)))
             constraint_mask_forbid(limits, vocabulary->openers[i]);
     }
 }
@@ -107,10 +118,11 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
         *error = bound->error;
         return error->code;
     }
-    if (!scan->begun && scan->step >= bound->name_step)
-        forbid_wrong_beginnings(bound, limits);
-    if (!scan->begun || scan->complete)
+    if (!bound->now.is_bound) {
+        if (!scan->begun && scan->step >= bound->name_step)
+            forbid_wrong_beginnings(bound, limits);
         return RUNNEL_OK;
+    }
     int failure = matcher_mask(bound->matcher, bound->words, error);
     if (!failure)
         constraint_mask_insist(limits, bound->words);
@@ -120,32 +132,60 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
 /* Tokens -------------------------------------------------------------------------------------------------- */
 
 struct part_listener {
-    const struct call_constraint *bound;
-    struct arguments *arguments;
+    struct call_constraint *bound;
+    struct part *part;
 };
 
-static void on_part(void *user, enum tool_part part, char byte)
+static void on_part(void *user, enum tool_part kind, char byte)
 {
     const struct part_listener *to = user;
-    if (part == TOOL_PART_BEGIN)
-        begin_arguments(to->arguments, to->bound->names->names[to->bound->now.reader.scan.name]);
-    else if (part == TOOL_PART_ARGUMENT)
-        add_bytes(to->arguments, &byte, 1);
+    struct place *now = &to->bound->now;
+    (void)byte;
+    if (kind == TOOL_PART_END)
+        now->is_bound = false;
+    if (kind == TOOL_PART_BEGIN && !now->is_bound) {
+        now->is_bound = true;
+        begin_arguments(to->part, to->bound->names->names[now->reader.scan.name]);
+    }
+}
+
+static void take_byte(struct call_constraint *bound, char byte, struct part *part)
+{
+    struct part_listener to = {bound, part};
+    struct tool_reader *reader = &bound->now.reader;
+    tool_reader_push(reader, bound->form, bound->names, byte, (struct tool_listener){on_part, &to});
+    if (bound->now.is_bound)
+        add_bytes(part, &byte, 1);
+    if (reader->scan.complete)
+        bound->now.is_bound = false;
+    if (!bound->now.is_bound && is_at_name(bound, &reader->scan)) {
+        bound->now.is_bound = true;
+        begin_name(part);
+    }
+}
+
+/* A token that nothing limited may begin a name which is none: it is text. */
+static bool is_text(const struct call_constraint *bound, bool was_bound, const struct part *part)
+{
+    return !was_bound && !bound->now.reader.scan.begun && !part->is_cut &&
+           !matcher_would_accept_bytes(bound->matcher, part->bytes, part->n);
 }
 
 static void take(struct call_constraint *bound, const char *bytes, size_t len)
 {
-    struct arguments arguments = {.n = 0};
-    struct part_listener to = {bound, &arguments};
+    struct part part = {.n = 0};
+    bool was_bound = bound->now.is_bound;
     for (size_t i = 0; i < len; i++)
-        tool_reader_push(&bound->now.reader, bound->form, bound->names, bytes[i],
-                         (struct tool_listener){on_part, &to});
-    if (!arguments.n)
+        take_byte(bound, bytes[i], &part);
+    if (!part.n)
         return;
-    int failure = arguments.is_cut
-                      ? error_set(&bound->error, RUNNEL_EUNSUPPORTED,
-                                  "a token has more than %d bytes of arguments", TOKEN_MAX)
-                      : matcher_accept_bytes(bound->matcher, arguments.bytes, arguments.n, &bound->error);
+    if (is_text(bound, was_bound, &part)) {
+        bound->now.is_bound = false;
+        return;
+    }
+    int failure = part.is_cut ? error_set(&bound->error, RUNNEL_EUNSUPPORTED,
+                                          "a token has more than %d bytes of a call", TOKEN_MAX)
+                              : matcher_accept_bytes(bound->matcher, part.bytes, part.n, &bound->error);
     bound->now.n_matched = !failure;
     bound->now.failed = failure != RUNNEL_OK;
 }

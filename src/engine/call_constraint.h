@@ -1,7 +1,8 @@
 /* call_constraint.h: the constraint that keeps calls of tools within an answer's text to what the tools want.
  *
- * Nothing is limited before a call has begun, or behind its arguments. What begins one is told by a reader (model/tool_reader.h) as
- * it is told to whoever reads the answer: a text that only looks like a call is none, and is not kept to anything. */
+ * Nothing is limited before a call has begun, or behind its arguments. It has begun where its name comes, if a tag is before it that
+ * nothing but calls have; else with the first byte of its arguments, when all that is before them was a call's, as a reader
+ * (model/tool_reader.h) tells. A text that only looks like a call is none, and is not kept to anything. */
 #ifndef RUNNEL_ENGINE_CALL_CONSTRAINT_H
 #define RUNNEL_ENGINE_CALL_CONSTRAINT_H
 
@@ -9,7 +10,7 @@
 #include "engine/grammar_store.h"
 #include "model/tool_reader.h"
 
-/* Takes over the grammar, which is one of arguments (tool_grammar.h), also if it fails. The form and the names outlive the
+/* Takes over the grammar, which is one of parts (tool_grammar.h), also if it fails. The form and the names outlive the
  * constraint. It binds more than those that an answer had before, as that of grammar_constraint.h. */
 int call_constraint_create(runnel_grammar *grammar, const struct tool_form *form,
                            const struct tool_names *names, struct constraint **constraint,

@@ -27,7 +27,7 @@ static size_t tools_len(const runnel_request *request)
 enum grammar_source_kind grammar_source_kind(const runnel_request *request)
 {
     if (request->tools)
-        return request->must_call || request->constraint ? GRAMMAR_OF_CALLS : GRAMMAR_OF_ARGUMENTS;
+        return request->must_call || request->constraint ? GRAMMAR_OF_CALLS : GRAMMAR_OF_PARTS;
     return request->constraint ? GRAMMAR_OF_TEXT : GRAMMAR_OF_NOTHING;
 }
 
@@ -126,10 +126,11 @@ static int read_calls(const runnel_request *request, const struct tool_form *for
     return tool_grammar_create(limits, &options, grammar, error);
 }
 
-static int read_arguments(const runnel_request *request, const struct constrain_limits *limits,
-                          struct grammar **grammar, runnel_error *error)
+static int read_parts(const runnel_request *request, const struct tool_form *form,
+                      const struct constrain_limits *limits, struct grammar **grammar, runnel_error *error)
 {
-    const struct tool_grammar_options options = {.tools = request->tools, .tools_len = tools_len(request)};
+    const struct tool_grammar_options options = {
+        .form = form, .within_text = true, .tools = request->tools, .tools_len = tools_len(request)};
     return tool_grammar_create(limits, &options, grammar, error);
 }
 
@@ -163,8 +164,8 @@ int grammar_source_read(const runnel_request *request, const struct tool_form *f
     switch (grammar_source_kind(request)) {
     case GRAMMAR_OF_CALLS:
         return read_calls(request, form, &limits, grammar, error);
-    case GRAMMAR_OF_ARGUMENTS:
-        return read_arguments(request, &limits, grammar, error);
+    case GRAMMAR_OF_PARTS:
+        return read_parts(request, form, &limits, grammar, error);
     case GRAMMAR_OF_TEXT:
     case GRAMMAR_OF_NOTHING:
         break;

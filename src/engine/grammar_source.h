@@ -12,7 +12,7 @@ enum grammar_source_kind {
     GRAMMAR_OF_NOTHING,
     GRAMMAR_OF_TEXT, /* the answer is a text */
     GRAMMAR_OF_CALLS, /* it is calls of tools; where the request has a constraint, too, it may be a text instead */
-    GRAMMAR_OF_ARGUMENTS, /* it is any text, with calls in it, whose arguments are kept (tool_grammar.h) */
+    GRAMMAR_OF_PARTS, /* it is any text, with calls in it, parts of which are kept (tool_grammar.h) */
 };
 
 enum grammar_source_kind grammar_source_kind(const runnel_request *request);

@@ -266,7 +266,8 @@ static int make_answer(struct runnel_future *future, const struct runnel_model *
 {
     bool splits = uses_template(request) && model_is_reasoning(model);
     bool in_thought = splits && starts_in_thought(request);
-    if (request->constraint || request->must_call) /* a text that is kept to something is the answer's, tags in it, too */
+    bool is_kept = request->constraint || request->must_call;
+    if (is_kept) /* such a text is the answer's, tags in it, too */
         splits = in_thought;
     const struct answer_options options = {
         .pool = future->memory->pool,

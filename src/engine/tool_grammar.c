@@ -9,7 +9,7 @@
 
 struct call_list {
     struct schema_call *calls; /* [n] */
-    struct text *before, *after;
+    struct text *before, *or_before, *after;
     size_t n;
 };
 
@@ -25,14 +25,18 @@ static bool may_be_called(const struct tool_grammar_options *options, const stru
     return name && name->kind == JSON_STRING && (!options->name || json_tree_is(name, options->name));
 }
 
-/* What stands before arguments where nothing else of a call does. */
-static void write_mark(const char *name, struct text *before, struct text *after)
+/* What the parts of a call begin with: its arguments, or its name. */
+static void write_parts(const struct tool_form *form, const char *name, struct text *arguments,
+                        struct text *named)
 {
-    static const char mark[] = {TOOL_GRAMMAR_MARK, 0};
-    text_add_string(before, mark);
-    text_add_string(before, name);
-    text_add_string(before, mark);
-    text_add_string(after, "");
+    static const char arguments_mark[] = {TOOL_GRAMMAR_ARGUMENTS, 0}, name_mark[] = {TOOL_GRAMMAR_NAME, 0};
+    const char *between = strstr(form->example, "NAME") + strlen("NAME");
+    text_add_string(arguments, arguments_mark);
+    text_add_string(arguments, name);
+    text_add_string(arguments, arguments_mark);
+    text_add_string(named, name_mark);
+    text_add_string(named, name);
+    text_add(named, between, (size_t)(strstr(between, "ARGUMENTS") - between));
 }
 
 /* What a form writes of a call before and behind its arguments. */
@@ -54,10 +58,12 @@ static void free_list(struct call_list *list)
 {
     for (size_t i = 0; i < list->n; i++) {
         text_free(&list->before[i]);
+        text_free(&list->or_before[i]);
         text_free(&list->after[i]);
     }
     free(list->calls);
     free(list->before);
+    free(list->or_before);
     free(list->after);
 }
 
@@ -69,15 +75,17 @@ static bool add_call(const struct tool_grammar_options *options, const struct js
     if (!may_be_called(options, name))
         return true;
     list->n++;
-    if (options->form)
-        write_call(options->form, name->text, &list->before[n], &list->after[n]);
+    text_add_string(&list->after[n], "");
+    if (options->within_text)
+        write_parts(options->form, name->text, &list->before[n], &list->or_before[n]);
     else
-        write_mark(name->text, &list->before[n], &list->after[n]);
+        write_call(options->form, name->text, &list->before[n], &list->after[n]);
     list->calls[n] = (struct schema_call){.name = name->text,
                                           .before = list->before[n].bytes,
+                                          .or_before = list->or_before[n].bytes,
                                           .after = list->after[n].bytes,
                                           .schema = json_tree_member(function, "parameters")};
-    return !list->before[n].failed && !list->after[n].failed;
+    return !list->before[n].failed && !list->or_before[n].failed && !list->after[n].failed;
 }
 
 /* Of those that may be called. */
@@ -86,8 +94,9 @@ static int make_list(const struct tool_grammar_options *options, const struct js
 {
     list->calls = calloc(tools->n + 1, sizeof *list->calls);
     list->before = calloc(tools->n + 1, sizeof *list->before);
+    list->or_before = calloc(tools->n + 1, sizeof *list->or_before);
     list->after = calloc(tools->n + 1, sizeof *list->after);
-    bool failed = !list->calls || !list->before || !list->after;
+    bool failed = !list->calls || !list->before || !list->or_before || !list->after;
     for (uint32_t i = 0; i < tools->n && !failed; i++)
         failed = !add_call(options, &tools->items[i], list);
     if (failed)
@@ -106,13 +115,14 @@ static int make_grammar(const struct constrain_limits *limits, const struct tool
     int failure = make_list(options, tools, &list, error);
     if (!failure) {
         const struct tool_form *form = options->form;
+        bool whole = !options->within_text;
         const struct schema_calls calls = {.calls = list.calls,
                                            .n = list.n,
-                                           .begin = form ? form->begin : "",
-                                           .between = form ? form->between : "",
-                                           .end = form ? form->end : "",
+                                           .begin = whole ? form->begin : "",
+                                           .between = whole ? form->between : "",
+                                           .end = whole ? form->end : "",
                                            .max = options->max,
-                                           .any_text = !form,
+                                           .any_text = !whole,
                                            .or_value = or_value};
         failure = schema_calls_grammar(limits, &calls, grammar, error);
     }

@@ -8,14 +8,19 @@
 
 struct grammar;
 
-/* Where an answer is text with calls in it, the grammar is of the calls' arguments alone: each has before it a mark, its tool's name
- * and a mark, so that whoever has found a call says whose arguments come. What stands behind arguments is anything else. */
-enum { TOOL_GRAMMAR_MARK = 1 /* a byte that no name, and no JSON, has */ };
+/* Where an answer is text with calls in it, the grammar is of parts of calls, and whoever has found one says where it begins, by a byte
+ * that no name, and no JSON, has: */
+enum {
+    /* The arguments come next; before them are the tool's name and this byte once more. */
+    TOOL_GRAMMAR_ARGUMENTS = 1,
+    /* The name comes next, then what the form has between it and the arguments, then these. */
+    TOOL_GRAMMAR_NAME = 2,
+}; /* What stands behind arguments is anything else. */
 
 struct tool_grammar_options {
-    const struct tool_form
-        *form;         /* in which the answer's calls are written; NULL: of arguments alone, as above */
-    const char *tools; /* a JSON list, as runnel_request has it */
+    const struct tool_form *form; /* in which calls are written */
+    bool within_text;             /* the grammar is one of parts, as above */
+    const char *tools;            /* a JSON list, as runnel_request has it */
     size_t tools_len;
     const char *name; /* of the only one that may be called; NULL: any */
     uint32_t max;     /* calls; 0: any number; there is one at least */

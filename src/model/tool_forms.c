@@ -48,11 +48,11 @@ static const struct tool_form forms[] = {
     {.name = "r1", .steps = r1, .n_steps = COUNT(r1), .sign = "<｜tool▁call▁begin｜>",
      .example = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```"
                 "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-     .begin = "<｜tool▁calls▁begin｜>", .end = "<｜tool▁calls▁end｜>", .between = "\n"},
+     .begin = "<｜tool▁calls▁begin｜>", .end = "<｜tool▁calls▁end｜>", .between = "\n", .tag = 1},
     {.name = "hermes", .steps = hermes, .n_steps = COUNT(hermes), .sign = "<tool_call>",
-     .example = "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ARGUMENTS}\n</tool_call>", .begin = "", .end = "", .between = "\n"},
+     .example = "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ARGUMENTS}\n</tool_call>", .begin = "", .end = "", .between = "\n", .tag = 1},
     {.name = "llama3", .steps = llama3, .n_steps = COUNT(llama3), .sign = "\"xyzzy\", \"parameters\"",
-     .example = "{\"name\": \"NAME\", \"parameters\": ARGUMENTS}", .begin = "", .end = "", .between = "; "},
+     .example = "{\"name\": \"NAME\", \"parameters\": ARGUMENTS}", .begin = "", .end = "", .between = "; ", .tag = 0},
 };
 /* clang-format on */
 

@@ -44,6 +44,8 @@ struct tool_form {
         example; /* of a call, for models whose template says nothing of tools; begins and ends with these: */
     const char *begin, *end; /* around all calls of an answer, */
     const char *between;     /* and between two */
+    uint8_t
+        tag; /* pair of the TOOL_OPEN whose first text is for calls alone: behind it a name is one of a tool's */
 };
 
 /* All of them. */

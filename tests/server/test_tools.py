@@ -113,8 +113,8 @@ def test_one_call_at_most(server):
 
 
 @pytest.mark.parametrize("pieces", [
-    ["<tool_call>", " is a tag."], ["<tool_call>", '\n{"name": "', "get_nothing", '", "arguments": ', '{"city": "'],
-    ["<tool_call>", '\n{"name": "', "get_weather"], ["</tool_call>\n", " is a tag."]], ids=len)
+    ["<tool_call>", " is a tag."], ['\n{"name": "', "get_nothing", '", "arguments": ', '{"city": "'],
+    ['\n{"name": "', "get_weather"], ["</tool_call>\n", " is a tag."]], ids=len)
 def test_what_only_looks_like_a_call_is_text(server, pieces):
     (choice,) = server.say(*pieces).choices
     assert choice.message.content == "".join(pieces) and not choice.message.tool_calls
@@ -242,6 +242,13 @@ def test_arguments_of_a_call_within_text(server, pieces, arguments):
     """The model would rather say something else, and cannot."""
     (choice,) = server.say("Let me look.\n", *pieces, tools=BOUNDED, parallel_tool_calls=False).choices
     assert choice.message.content == "Let me look." and calls_of(choice) == [("get_weather", arguments)]
+
+
+def test_a_name_behind_a_tag(server):
+    """The model would rather call what there is not."""
+    pieces = ["<tool_call>", '\n{"name": "', "get_nothing", "get_weather", *CALL[3:]]
+    (choice,) = server.say(*pieces, tools=BOUNDED, parallel_tool_calls=False).choices
+    assert choice.message.content is None and calls_of(choice) == [("get_weather", ARGUMENTS)]
 
 
 def test_a_schema_beside_tools(server):

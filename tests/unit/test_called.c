@@ -325,9 +325,9 @@ static void say(struct drawing *d, uint64_t salt, const char *text, unsigned n_u
         tell_next(d, salt, (int32_t)(uint8_t)*text, n_undone);
 }
 
-/* A call is begun after some text, and left to chance once its arguments come. */
-static struct text call_once(unsigned form, const char *name, uint64_t salt, unsigned n_undone,
-                             struct heard *heard)
+/* Something is said after some text, and what comes then is left to chance. */
+static struct text say_once(unsigned form, const char *beginning, uint64_t salt, unsigned n_undone,
+                            struct heard *heard)
 {
     int32_t ids[] = {1, 2, 3};
     const struct token_list prompt = {.ids = ids, .n = 3};
@@ -349,9 +349,7 @@ static struct text call_once(unsigned form, const char *name, uint64_t salt, uns
     say(&d, salt, "Well, ", n_undone);
     tell_next(&d, salt, -1, n_undone); /* whatever */
     say(&d, salt, "\n", n_undone);
-    say(&d, salt, beginnings[form], n_undone);
-    say(&d, salt, name, n_undone);
-    say(&d, salt, middles[form], n_undone);
+    say(&d, salt, beginning, n_undone);
     for (unsigned i = 0; i < 300 && !d.outcome.ended; i++)
         tell_next(&d, salt, -1, n_undone);
     answer_finish(&d.answer, RUNNEL_FINISH_LENGTH);
@@ -362,6 +360,15 @@ static struct text call_once(unsigned form, const char *name, uint64_t salt, uns
     answer_scratch_free(d.scratch);
     assert_int_equal(pool_free(pool, NULL), 0);
     return text;
+}
+
+/* A call is begun, and left to chance once its arguments come. */
+static struct text call_once(unsigned form, const char *name, uint64_t salt, unsigned n_undone,
+                             struct heard *heard)
+{
+    char beginning[256];
+    snprintf(beginning, sizeof beginning, "%s%s%s", beginnings[form], name, middles[form]);
+    return say_once(form, beginning, salt, n_undone, heard);
 }
 
 static void arguments_within_text_are_kept(void **state)
@@ -377,12 +384,28 @@ static void arguments_within_text_are_kept(void **state)
         }
 }
 
+/* Behind a tag a name is one of a tool's. */
+static void names_within_text_are_kept(void **state)
+{
+    (void)state;
+    for (unsigned form = 0; form < 2; form++)
+        for (uint64_t salt = 0; salt < N_SEEDS; salt++) {
+            struct heard heard;
+            struct text text = say_once(form, beginnings[form], salt * 8, 0, &heard);
+            assert_true(heard.n_complete >= 1);
+            text_free(&text);
+        }
+}
+
 static void what_only_looks_like_a_call_is_free(void **state)
 {
+    static const char *const looks[N_FORMS] = {
+        "<｜tool▁calls▁begin｜>function",
+        "{\"name\": \"get_nothing\", \"arguments\": ", "{\"name\": \"get_nothing\", \"parameters\": "};
     (void)state;
     for (unsigned form = 0; form < N_FORMS; form++) {
         struct heard heard;
-        struct text text = call_once(form, "get_nothing", 0, 0, &heard);
+        struct text text = say_once(form, looks[form], 0, 0, &heard);
         assert_int_equal(heard.n_calls, 0);
         assert_true(heard.n_text > 200);
         text_free(&text);
@@ -455,6 +478,7 @@ int main(void)
         cmocka_unit_test(thoughts_before_calls_are_free),
         cmocka_unit_test(a_value_may_stand_instead),
         cmocka_unit_test(arguments_within_text_are_kept),
+        cmocka_unit_test(names_within_text_are_kept),
         cmocka_unit_test(what_only_looks_like_a_call_is_free),
         cmocka_unit_test(undone_draws_change_nothing),
         cmocka_unit_test(what_cannot_be_is_named),
