@@ -32,7 +32,7 @@ static const char templates[N_FORMS][400] = {
     "{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments|tojson }}}\n</tool_call>"
     "{% endfor %}\n{% endfor %}A:",
     "{{ tools|tojson }}{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}"
-    "{\"name\": \"{{ c.function.name }}\", \"parameters\": {{ c.function.arguments|tojson }}}"
+    "{{ '\\n' }}{\"name\": \"{{ c.function.name }}\", \"parameters\": {{ c.function.arguments|tojson }}}"
     "{% endfor %}\n{% endfor %}A:",
 };
 
