@@ -102,6 +102,10 @@ def test_every_question_of_the_board_has_an_answer(two_servers, prometheus):
                           if not (values := prometheus.values(question)) or any(math.isnan(value) for value in values)]
         except OSError:
             pass  # it does not listen yet
+    processors = dict(panels())["Processors in use"]
+    while len(prometheus.values(processors)) < len(two_servers):  # one may have been looked at later than the other
+        assert time.monotonic() < end
+        time.sleep(0.5)
     instances = {f"127.0.0.1:{serving.port}" for serving in two_servers}
     assert set(prometheus.ask("/api/v1/label/instance/values", **{"match[]": "vllm:num_requests_running"})) == instances
     assert len(prometheus.values('max by (instance) (runnel_breaker_state{instance=~".*"})')) == 2

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
 SANITIZED = re.search(b"__[at]san_init", RUNNEL.read_bytes()) is not None
 SLOW = 8 if SANITIZED else 1  # how much longer everything takes
+OF_SANITIZERS = "The sandbox is off: a build with sanitizers"  # what no other build says
 # What must happen has happened by then on any machine that has other work, too; limits that a test does not set are far
 # beyond it, or it says so. How fast something is, is told by the order of events or by the server's own clock: cpu_seconds().
 BY_THEN = 60 * SLOW
@@ -102,6 +103,8 @@ class Serving:
 
     def _read(self):
         for line in self.process.stderr:
+            if OF_SANITIZERS in line:
+                continue
             self.lines.append(line.rstrip("\n"))
             if "Runnel serves" in line:
                 self.ready.set()
