@@ -198,11 +198,9 @@ static const struct bad_field bad_chat_tools[] = {
     {TOOL("\"name\":\"f\",\"description\":3"), "tools[0].function.description"},
     {TOOL("\"name\":\"f\",\"parameters\":[]"), "tools[0].function.parameters"},
     {TOOL("\"name\":\"f\",\"strict\":3"), "tools[0].function.strict"},
-    {TOOL("\"name\":\"f\",\"strict\":true"), "tools[0].function.strict"},
     {"\"tools\":[{\"function\":{\"name\":\"f\"}},{\"function\":{\"name\":\"f\"}}]", "tools[1].function.name"},
-    {TOOL_F ",\"tool_choice\":\"required\"", "tool_choice"},
     {TOOL_F ",\"tool_choice\":\"SECRET\"", "tool_choice"},
-    {TOOL_F ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "tool_choice"},
+    {TOOL_F ",\"guided_regex\":\"a\"", "guided_regex"},
     {TOOL_F ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"SECRET\"}}", "tool_choice"},
     {TOOL_F ",\"parallel_tool_calls\":3", "parallel_tool_calls"},
 };

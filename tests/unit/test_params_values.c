@@ -64,6 +64,25 @@ static void test_tools(void **state)
                    &params);
     assert_non_null(params.request.tools);
     assert_int_equal(params.request.max_calls, 0);
+    assert_false(params.request.must_call);
+    params_free(&params);
+    check_accepted(
+        params_read_chat,
+        "{" CHAT_START
+        ",\"tools\":[{\"function\":{\"name\":\"b\",\"strict\":true}}],\"tool_choice\":\"required\"}",
+        &params);
+    assert_true(params.request.must_call);
+    assert_null(params.request.must_call_name);
+    assert_int_equal(params.request.max_calls, 0);
+    params_free(&params);
+    check_accepted(params_read_chat,
+                   "{" CHAT_START
+                   ",\"tools\":[{\"function\":{\"name\":\"b\"}}],\"tool_choice\":{\"type\":\"function\","
+                   "\"function\":{\"name\":\"b\"}}}",
+                   &params);
+    assert_true(params.request.must_call);
+    assert_string_equal(params.request.must_call_name, "b");
+    assert_int_equal(params.request.max_calls, 1);
     params_free(&params);
     check_accepted(params_read_chat, "{" CHAT_START ",\"tools\":[{\"function\":3}],\"tool_choice\":\"none\"}",
                    &params);
