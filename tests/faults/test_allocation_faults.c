@@ -1,7 +1,9 @@
 /* test_allocation_faults.c: the n-th allocation fails, once and from then on, for every n, in everything that
  * the library does: it says so, leaves outputs alone and memory as it was, and then does the same as if
  * nothing had happened. */
+#include "engine/call_constraint.h"
 #include "engine/grammar_constraint.h"
+#include "engine/grammar_source.h"
 #include "engine/model.h"
 #include "engine/thread_trial.h"
 #include "faults/faults.h"
@@ -374,18 +376,31 @@ static void fail_every_allocation(void **state)
     }
 }
 
+/* The form in which a tiny model calls tools. */
+static const struct tool_form *hermes(void)
+{
+    size_t n;
+    const struct tool_form *form = tool_forms(&n);
+    while (strcmp(form->name, "hermes") != 0)
+        form++;
+    return form;
+}
+
 /* A constraint of its own vocabulary, compiled, and an answer's part of it. */
 static int constrain(const runnel_request *request, runnel_error *error)
 {
     static const struct grammar_constraint_options options = {.waits_for_thought = true};
+    static const struct tool_names no_names;
     struct grammar_store *store;
     struct constraint *constraint;
     runnel_grammar *grammar;
-    int failure = grammar_store_create(shared_model->tokenizer, TINY_MODEL_TOKENS, NULL, &store, error);
+    int failure = grammar_store_create(shared_model->tokenizer, TINY_MODEL_TOKENS, hermes(), &store, error);
     if (failure)
         return failure;
     failure = grammar_store_get(store, request, &grammar, error);
-    if (!failure)
+    if (!failure && grammar_source_kind(request) == GRAMMAR_OF_PARTS)
+        failure = call_constraint_create(grammar, hermes(), &no_names, &constraint, error);
+    else if (!failure)
         failure = grammar_constraint_create(grammar, &options, &constraint, error);
     if (!failure)
         constraint->free(constraint);
@@ -394,6 +409,24 @@ static int constrain(const runnel_request *request, runnel_error *error)
 }
 
 /* Where memory runs out while a grammar grows, it may be said to be too large. */
+static void check_constraint(const runnel_request *request)
+{
+    unsigned n = 1, n_faults = 1;
+    for (; n_faults; n++) {
+        runnel_error error = {0};
+        size_t n_pieces = faults_live_pieces(), n_mapped = faults_mapped_bytes();
+        faults_arm(FAULT_MEMORY, n, 0);
+        int failure = constrain(request, &error);
+        n_faults = faults_disarm();
+        if ((failure != 0) != (n_faults != 0) || failure != error.code ||
+            (failure && failure != RUNNEL_ENOMEM && failure != RUNNEL_EUNSUPPORTED))
+            fail_msg("allocation %u: code %d: %s", n, failure, error.message);
+        assert_int_equal(faults_live_pieces(), n_pieces);
+        assert_int_equal(faults_mapped_bytes(), n_mapped);
+    }
+    assert_true(n > 5);
+}
+
 static void constraints_fail_and_leave_nothing(void **state)
 {
     (void)state;
@@ -416,20 +449,22 @@ static void constraints_fail_and_leave_nothing(void **state)
         request.constraint_text = kinds[i].text;
         request.choices = choices;
         request.n_choices = kinds[i].kind == RUNNEL_CONSTRAINT_CHOICE ? 2 : 0;
-        unsigned n = 1, n_faults = 1;
-        for (; n_faults; n++) {
-            runnel_error error = {0};
-            size_t n_pieces = faults_live_pieces(), n_mapped = faults_mapped_bytes();
-            faults_arm(FAULT_MEMORY, n, 0);
-            int failure = constrain(&request, &error);
-            n_faults = faults_disarm();
-            if ((failure != 0) != (n_faults != 0) || failure != error.code ||
-                (failure && failure != RUNNEL_ENOMEM && failure != RUNNEL_EUNSUPPORTED))
-                fail_msg("allocation %u: code %d: %s", n, failure, error.message);
-            assert_int_equal(faults_live_pieces(), n_pieces);
-            assert_int_equal(faults_mapped_bytes(), n_mapped);
-        }
-        assert_true(n > 5);
+        check_constraint(&request);
+    }
+}
+
+static void constraints_of_tools_fail_and_leave_nothing(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 3; kind++) {
+        runnel_request request;
+        runnel_request_init(&request);
+        request.tools =
+            "[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"a\":{\"enum\":[1,2]}}}}},"
+            "{\"function\":{\"name\":\"g\"}}]";
+        request.must_call = kind == 1;
+        request.constraint = kind == 2 ? RUNNEL_CONSTRAINT_JSON : RUNNEL_CONSTRAINT_NONE;
+        check_constraint(&request);
     }
 }
 
@@ -545,6 +580,7 @@ int main(void)
         FAIL_EVERY(act_tokenizers),
         FAIL_EVERY(act_format),
         cmocka_unit_test(constraints_fail_and_leave_nothing),
+        cmocka_unit_test(constraints_of_tools_fail_and_leave_nothing),
         cmocka_unit_test(the_code_is_right_without_an_error_to_fill),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
