@@ -317,7 +317,7 @@ static int run(struct run_settings *settings)
 
 int command_run(int argc, char **argv)
 {
-    struct run_settings settings;
+    struct run_settings settings = {.schema_text = NULL};
     int status = cli_read_options(&run_table, argc, argv, &settings);
     if (status >= 0)
         return status;
