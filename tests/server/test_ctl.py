@@ -81,7 +81,7 @@ def test_orders_that_are_refused(serve, tiny, key_file, tmp_path):
 
 
 def test_keys_by_option_and_environment(serve, tiny):
-    serving = serve(tiny(), env={"RUNNEL_ADMIN_KEY": "one,two"})
+    serving = serve(tiny(), *ONE_WORKER, env={"RUNNEL_ADMIN_KEY": "one,two"})
     url = ["--url", f"http://127.0.0.1:{serving.port}"]
     assert "1 ready" in ctl("status", *url, "--admin-key", "two").stdout
     assert "1 ready" in ctl("status", *url, env={**os.environ, "RUNNEL_ADMIN_KEY": "one"}).stdout

@@ -6,7 +6,8 @@ import socket
 import time
 
 import pytest
-from serving import BY_THEN, SLOW, free_port, run_serve
+from serving import BY_THEN, SLOW, free_port, run_serve, title_of
+from test_workers import wait_until
 
 
 def lines_of_its_life(serving):
@@ -139,9 +140,11 @@ def test_the_port_is_free_again_at_once(serve, tiny):
     connection = first.connection()
     connection.request("GET", "/health")
     assert connection.getresponse().read()
+    family = first.family()
     first.process.kill()
     first.process.wait()
     first.process.returncode = 0  # as was meant
+    wait_until(lambda: not any(title_of(pid) for pid in family))
     second = run_serve("-m", "/nowhere", "--port", str(first.port))
     assert "listens there" not in second.stderr and "/nowhere" in second.stderr
     connection.close()
