@@ -18,8 +18,9 @@ struct engine_call {
 
 /* What a step draws for a request. */
 struct drawing {
+    const struct scheduler_item *item; /* of the plan; its entry is NULL once the request has ended */
     struct runnel_future *future;
-    float *logits; /* [n_vocab] */
+    uint32_t first_logits; /* of the step's rows of logits, from 0 */
     struct answer_draw draw;
 };
 
@@ -57,6 +58,7 @@ struct runnel_engine {
     uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
+    float *logits;                  /* of the step: the back end's */
     struct runnel_future **wanting; /* [n_parallel]: those that want a page of a prompt next, see sharing.c */
     uint64_t n_prompt_tokens, n_generated_tokens;
     uint64_t n_prefix_groups; /* numbered so far, see scheduler.h */

@@ -142,22 +142,41 @@ static void tell_progress(struct runnel_engine *engine)
 
 /* Computing ----------------------------------------------------------------------------------------------- */
 
+/* The rows of one item, from there on. */
+static void build_item(const struct scheduler_item *item, struct forward_row *rows)
+{
+    const struct runnel_future *future = engine_future_of(item->entry);
+    for (uint32_t i = 0; i < item->n_rows; i++) {
+        uint32_t position = item->entry->n_committed + i;
+        rows[i] = (struct forward_row){
+            .sequence = future->sequence,
+            .position = position,
+            .token = future->answer.tokens.ids[position],
+            .wants_logits = position + 1 == future->answer.tokens.n,
+        };
+    }
+}
+
+/* Whoever has all tokens computed after this step draws from it. *n_logits: rows of logits before its own. */
+static void build_drawing(struct runnel_engine *engine, struct scheduler_item *item, uint32_t *n_logits)
+{
+    if (item->n_rows < entry_left(item->entry))
+        return;
+    engine->drawings[engine->n_drawings++] =
+        (struct drawing){.item = item, .future = engine_future_of(item->entry), .first_logits = *n_logits};
+    ++*n_logits;
+}
+
 static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_plan *plan)
 {
-    uint32_t n_rows = 0;
+    uint32_t n_rows = 0, n_logits = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
-        const struct scheduler_item *item = &plan->items[i];
+        struct scheduler_item *item = &plan->items[i];
         if (!item->entry)
             continue;
-        const struct runnel_future *future = engine_future_of(item->entry);
-        uint32_t begin = item->entry->n_committed;
-        for (uint32_t j = begin; j < begin + item->n_rows; j++)
-            engine->rows[n_rows++] = (struct forward_row){
-                .sequence = future->sequence,
-                .position = j,
-                .token = future->answer.tokens.ids[j],
-                .wants_logits = j + 1 == future->answer.tokens.n,
-            };
+        build_item(item, engine->rows + n_rows);
+        build_drawing(engine, item, &n_logits);
+        n_rows += item->n_rows;
     }
     return n_rows;
 }
@@ -213,7 +232,11 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
-    answer_draw(&drawing->future->answer, engine->scratches[member], drawing->logits, &drawing->draw);
+    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    if (!drawing->item->entry) /* it has ended meanwhile */
+        return;
+    answer_draw(&drawing->future->answer, engine->scratches[member],
+                engine->logits + (size_t)drawing->first_logits * n_vocab, &drawing->draw);
 }
 
 /* The members of the team share the requests of a step. */
@@ -228,7 +251,7 @@ static void draw_work(void *arg, unsigned member)
 
 static void count_draw(struct runnel_engine *engine, const struct drawing *drawing)
 {
-    if (drawing->draw.failure)
+    if (!drawing->item->entry || drawing->draw.failure)
         return;
     engine->n_generated_tokens++;
     scheduler_drew(engine->scheduler, &drawing->future->entry);
@@ -246,22 +269,14 @@ static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
 void engine_tell(struct runnel_engine *engine)
 {
     for (uint32_t i = 0; i < engine->n_drawings; i++)
-        deliver(engine, &engine->drawings[i]);
+        if (engine->drawings[i].item->entry)
+            deliver(engine, &engine->drawings[i]);
     engine->n_drawings = 0;
 }
 
-/* Every request whose tokens are all computed draws the next one; the logits stand in the order of the plan. */
-static void draw_all(struct runnel_engine *engine, const struct scheduler_plan *plan, float *logits)
+/* Every request whose tokens are all computed draws the next one. */
+static void draw_all(struct runnel_engine *engine)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
-    for (uint32_t i = 0; i < plan->n_items; i++) {
-        struct scheduler_entry *entry = plan->items[i].entry;
-        if (entry && entry->n_committed == entry->n_tokens) {
-            uint32_t n = engine->n_drawings++;
-            engine->drawings[n].future = engine_future_of(entry);
-            engine->drawings[n].logits = logits + (size_t)n * n_vocab;
-        }
-    }
     if (engine->n_drawings == 1)
         draw(engine, 0, &engine->drawings[0]);
     else if (engine->n_drawings > 1)
@@ -281,9 +296,8 @@ bool engine_step(struct runnel_engine *engine, double start_ms)
     for (uint32_t i = 0; i < plan->n_items; i++)
         reserve(engine, &plan->items[i]);
     uint32_t n_rows = build_rows(engine, plan);
-    float *logits = NULL;
     runnel_error error;
-    if (n_rows && compute(engine, n_rows, &logits, &error)) {
+    if (n_rows && compute(engine, n_rows, &engine->logits, &error)) {
         fail_all(engine, plan, &error);
         n_rows = 0;
     } else if (n_rows) {
@@ -293,6 +307,6 @@ bool engine_step(struct runnel_engine *engine, double start_ms)
     count_stalls(plan, engine->last_step_ms - start_ms);
     scheduler_done(engine->scheduler, n_rows ? engine->last_step_ms - start_ms : 0);
     tell_progress(engine);
-    draw_all(engine, plan, logits);
+    draw_all(engine);
     return true;
 }

@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
 SANITIZED = re.search(b"__[at]san_init", RUNNEL.read_bytes()) is not None
 SLOW = 8 if SANITIZED else 1  # how much longer everything takes
-OF_SANITIZERS = "The sandbox is off: a build with sanitizers"  # what no other build says
 # What must happen has happened by then on any machine that has other work, too; limits that a test does not set are far
 # beyond it, or it says so. How fast something is, is told by the order of events or by the server's own clock: cpu_seconds().
 BY_THEN = 60 * SLOW
@@ -103,8 +102,6 @@ class Serving:
 
     def _read(self):
         for line in self.process.stderr:
-            if OF_SANITIZERS in line:
-                continue
             self.lines.append(line.rstrip("\n"))
             if "Runnel serves" in line:
                 self.ready.set()
@@ -116,6 +113,12 @@ class Serving:
             if match := re.search(r"Runnel serves .* at (http://[^\s\"]+)", line):
                 return match[1]
         return None
+
+    def lines_of_its_life(self):
+        """Without that on the second of two workers, which comes if the first one can be asked before, and without what only builds with
+        sanitizers say."""
+        others = (" is ready after ", "The sandbox is off: a build with sanitizers")
+        return [line for line in self.lines if not any(text in line for text in others)]
 
     def events(self, event=None):
         """The log of a server with --log-json, as objects; of one kind of event, if it is named."""

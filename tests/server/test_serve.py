@@ -10,11 +10,6 @@ from serving import BY_THEN, SLOW, free_port, run_serve, title_of
 from test_workers import wait_until
 
 
-def lines_of_its_life(serving):
-    """Without that on the second of two workers, which comes if the first one can be asked before."""
-    return [line for line in serving.lines if " is ready after " not in line]
-
-
 def test_ready_line_health_and_end(serve, tiny):
     serving = serve(tiny())
     assert serving.url == f"http://127.0.0.1:{serving.port}"
@@ -22,7 +17,7 @@ def test_ready_line_health_and_end(serve, tiny):
     assert (status, body) == (200, {"status": "ok"})
     serving.signal()
     assert serving.wait(5) == 0
-    assert [line.split(" ", 1)[1] for line in lines_of_its_life(serving)] == [
+    assert [line.split(" ", 1)[1] for line in serving.lines_of_its_life()] == [
         f"Runnel serves Tiny random model at {serving.url}", "Runnel ends"], serving.lines
 
 
@@ -214,7 +209,7 @@ def test_environment_and_config(serve, tiny, tmp_path):
     config = tmp_path / "config"
     config.write_text("alias = from the file\nmax-tokens = 3\n")
     serving = serve(tiny(), "--config", str(config), env={"RUNNEL_MAX_TOKENS": "5"})
-    assert " Runnel serves from the file at " in serving.lines[0]
+    assert " Runnel serves from the file at " in serving.lines_of_its_life()[0]
     body = serving.post("/v1/completions", {"prompt": "a", "ignore_eos": True})[2]
     assert body["usage"]["completion_tokens"] == 5
     assert serving.get("/v1/models")[2]["data"][0]["id"] == "from the file"

@@ -208,13 +208,39 @@ static void saying_no_ends_the_request(void **state)
     runnel_engine_stop(engine);
 }
 
+/* Two prompts end with one step, and the first of them says no to that: the other one draws from its own logits. */
+static void saying_no_leaves_others_alone(void **state)
+{
+    enum { N = 2 };
+    (void)state;
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = N});
+    struct watched watched[N];
+    int32_t ids[N][N_PROMPT];
+    runnel_request requests[N];
+    runnel_response responses[N] = {{.size = sizeof *responses}};
+    runnel_error error;
+    for (unsigned i = 0; i < N; i++)
+        requests[i] = request_of(ids[i], 20 + 4 * i, 7 + i, &watched[i]);
+    uint64_t hash = respond(engine, &requests[1]).logits_hash;
+    requests[1] = request_of(ids[1], 24, 8, &watched[1]);
+    watched[0].ends_at = 20;
+    if (runnel_respond_many(engine, requests, N, responses, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(responses[0].finish_reason, RUNNEL_FINISH_CANCELLED);
+    assert_int_equal(responses[1].n_tokens, N_TOKENS);
+    assert_true(responses[1].logits_hash == hash);
+    for (unsigned i = 0; i < N; i++)
+        runnel_response_free(&responses[i]);
+    runnel_engine_stop(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_grows_with_each_step),
-        cmocka_unit_test(in_company),
-        cmocka_unit_test(put_back_for_want_of_pages),
-        cmocka_unit_test(saying_no_ends_the_request),
+        cmocka_unit_test(it_grows_with_each_step),       cmocka_unit_test(in_company),
+        cmocka_unit_test(put_back_for_want_of_pages),    cmocka_unit_test(saying_no_ends_the_request),
+        cmocka_unit_test(saying_no_leaves_others_alone),
     };
     return cmocka_run_group_tests(tests, open_model, tiny_engine_close);
 }
