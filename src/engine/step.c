@@ -158,7 +158,7 @@ static void build_item(const struct scheduler_item *item, struct forward_row *ro
 }
 
 /* Whoever has all tokens computed after this step draws from it. *n_logits: rows of logits before its own. */
-static void build_drawing(struct runnel_engine *engine, struct scheduler_item *item, uint32_t *n_logits)
+static void build_drawing(struct runnel_engine *engine, const struct scheduler_item *item, uint32_t *n_logits)
 {
     if (item->n_rows < entry_left(item->entry))
         return;
@@ -171,7 +171,7 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
 {
     uint32_t n_rows = 0, n_logits = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
-        struct scheduler_item *item = &plan->items[i];
+        const struct scheduler_item *item = &plan->items[i];
         if (!item->entry)
             continue;
         build_item(item, engine->rows + n_rows);

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
-from serving import BY_THEN, ROOT, Serving, free_port, make_tiny_model  # noqa: E402
+from serving import BY_THEN, ROOT, Serving, free_port, make_tiny_model, wait_until  # noqa: E402
 
 PROMETHEUS = shutil.which("prometheus")
 if not PROMETHEUS:
@@ -103,9 +103,7 @@ def test_every_question_of_the_board_has_an_answer(two_servers, prometheus):
         except OSError:
             pass  # it does not listen yet
     processors = dict(panels())["Processors in use"]
-    while len(prometheus.values(processors)) < len(two_servers):  # one may have been looked at later than the other
-        assert time.monotonic() < end
-        time.sleep(0.5)
+    wait_until(lambda: len(prometheus.values(processors)) == len(two_servers))  # one may have been looked at later than the other
     instances = {f"127.0.0.1:{serving.port}" for serving in two_servers}
     assert set(prometheus.ask("/api/v1/label/instance/values", **{"match[]": "vllm:num_requests_running"})) == instances
     assert len(prometheus.values('max by (instance) (runnel_breaker_state{instance=~".*"})')) == 2

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from deployed import DOCKERFILE, instructions
 from models_folder import real_model
-from serving import BY_THEN, ROOT, children_of, free_port, title_of
+from serving import BY_THEN, ROOT, family_of, free_port, wait_until
 
 FOLDER = Path(os.environ.get("IMAGE_DIR", "/var/tmp/runnel-image"))
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
@@ -158,12 +158,7 @@ class Container:
 
     def family(self):
         """{title: process} of the server: "runnel: supervisor", "runnel: keeper", "runnel: worker 0"."""
-        found, look_at = {}, [self.server_pid()]
-        for pid in look_at:
-            if title := title_of(pid):
-                found[title] = pid
-                look_at += children_of(pid)
-        return found
+        return {title: pid for pid, title in family_of(self.server_pid()).items()}
 
     def status(self, field, pid=None):
         """Of the server, or another process of it."""
@@ -209,10 +204,7 @@ def check_workers(container, n):
         assert container.status("Seccomp", before[title]) == ["2"]
         assert container.status("Uid", before[title]) == ["10001"] * 4
     os.kill(before[workers[0]], signal.SIGKILL)
-    end = time.monotonic() + BY_THEN
-    while container.family().get(workers[0]) in (None, before[workers[0]]):
-        assert time.monotonic() < end, container.family()
-        time.sleep(0.02)
+    wait_until(lambda: container.family().get(workers[0]) not in (None, before[workers[0]]))
     after = container.family()
     assert {title for title in before if before[title] != after.get(title)} == {workers[0]}
 

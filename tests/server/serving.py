@@ -59,6 +59,24 @@ def children_of(pid):
     return sorted(found)
 
 
+def family_of(supervisor):
+    """A server's processes, {pid: title}: "runnel: supervisor", "runnel: keeper", "runnel: worker 0"; the first one is the supervisor."""
+    found, look_at = {}, [supervisor]
+    for pid in look_at:
+        if title := title_of(pid):
+            found[pid] = title
+            look_at += children_of(pid)
+    return found
+
+
+def wait_until(condition, timeout=BY_THEN):
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return value
+
+
 def make_tiny_model(folder, kind):
     path = Path(folder) / f"{kind}.gguf"
     if not path.exists():
@@ -217,13 +235,8 @@ class Serving:
                              and now[("runnel_kv_pages", "state=used")] == 0, timeout)
 
     def family(self):
-        """The processes of the server, {pid: title}: "runnel: keeper", "runnel: worker 0"; the first one is the supervisor."""
-        found, look_at = {}, [self.process.pid]
-        for pid in look_at:
-            if title := title_of(pid):
-                found[pid] = title
-                look_at += children_of(pid)
-        return found
+        """As family_of."""
+        return family_of(self.process.pid)
 
     def workers(self):
         """{pid: its number}"""

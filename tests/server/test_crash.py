@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving
-from test_workers import wait_until
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving, wait_until
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers report crashes themselves")
 

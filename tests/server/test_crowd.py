@@ -1,7 +1,8 @@
 """A crowd: /health is answered within 100 ms, whatever else the server is asked, and every chat gets its answer.
 
-A process of its own measures (health_probe.py). On a machine that had other work meanwhile (others_cpu) late answers are
-said as a warning: the half of them must have come in time all the same."""
+A process of its own measures (health_probe.py). One late answer can be the machine's, whose cores are lent elsewhere for a
+moment: it is the server's if each of MEASUREMENTS has one. On a machine that had other work meanwhile (others_cpu) late
+answers are said as a warning: the half of them must have come in time all the same."""
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ from test_limits import HOST, INSTRUMENTED
 
 PROBE = Path(__file__).with_name("health_probe.py")
 WITHIN_MS = 100
+MEASUREMENTS = 3
 HEAD = b"POST %s HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: %d\r\n"
 LONG_BODIES = {
     "text": {"prompt": ("the quick brown fox jumps over 13 lazy dogs; " * 40000)[:1500000], "max_tokens": 1},
@@ -108,11 +110,14 @@ def test_health_within_100_ms(serve, tiny, model, kind):
     serving = serve(tiny("long") if model == "tiny" else real_model(model), "--ctx", "2048", "--max-wait-s", "0",
                     "--parallel", "16", kv_mib=200)
     with crowd_of(serving, json.dumps(LONG_BODIES[kind]).encode()) as (crowd, slow):
-        before = others_cpu(serving)
-        times = crowd.measure(3, slow)
-        others = others_cpu(serving) - before
-    print(f"others computed for {others:.1f} s; {len(times)} answers, milliseconds: half {times[len(times) // 2]}, "
-          f"99 % {times[len(times) * 99 // 100]}, all {times[-1]}; {len(crowd.chats)} chats, {len(crowd.long)} long bodies")
+        for _ in range(MEASUREMENTS):
+            before = others_cpu(serving)
+            times = crowd.measure(3, slow)
+            others = others_cpu(serving) - before
+            print(f"others computed for {others:.1f} s; {len(times)} answers, milliseconds: half {times[len(times) // 2]}, "
+                  f"99 % {times[len(times) * 99 // 100]}, all {times[-1]}; {len(crowd.chats)} chats, {len(crowd.long)} long bodies")
+            if INSTRUMENTED or times[-1] < WITHIN_MS:
+                break
     assert len(crowd.chats) >= 16 and set(crowd.chats) == {b"200"}
     assert len(crowd.long) >= 4 and set(crowd.long) == {b"200" if kind == "empty lists" else b"400"}
     if INSTRUMENTED:

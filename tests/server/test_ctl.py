@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL
-from test_workers import Load, wait_until
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, wait_until
+from test_workers import Load
 
 
 def ctl(*arguments, timeout=BY_THEN, env=None):

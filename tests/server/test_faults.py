@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import serving as serving_module
-from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, SLOW, cpu_seconds, title_of
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, SLOW, cpu_seconds, title_of, wait_until
 from test_health import stopped_engine
 from test_log import start_with_stderr
-from test_workers import LONG, assert_cut, begin_streams, keeper_of, streams_of_both, wait_until
+from test_workers import LONG, assert_cut, begin_streams, keeper_of, streams_of_both
 
 without_sanitizers = pytest.mark.skipif(SANITIZED, reason="not with what a sanitizer loads and reserves")
 

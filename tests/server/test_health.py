@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, ONE_WORKER, SLOW
-from test_workers import wait_until, who_accepted
+from serving import BY_THEN, ONE_WORKER, SLOW, wait_until
+from test_workers import who_accepted
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 

@@ -3,7 +3,7 @@
 With the tiny model a step takes a fraction of a millisecond, and many pass until the departure is noticed and seen in the
 metrics; with a real one it is counted exactly."""
 import pytest
-from serving import ONE_WORKER, RUNNEL
+from serving import N_WORKERS, ONE_WORKER, RUNNEL, SANITIZED
 
 PAGE_TOKENS = 32
 USED = ("runnel_kv_pages", "state=used")
@@ -123,5 +123,6 @@ def test_a_window_keeps_memory_constant(serve, tiny):
     now = serving.wait_until_idle()
     assert now[("vllm:generation_tokens_total",)] >= 4096
     assert 0 < most * PAGE_TOKENS <= 64 + 512 + 2 * PAGE_TOKENS
-    if b"__asan_init" not in RUNNEL.read_bytes():  # which keeps for a while what was freed
+    # The address sanitizer keeps for a while what was freed; the thread sanitizer's notes grow, of two processes past this bound.
+    if b"__asan_init" not in RUNNEL.read_bytes() and not (SANITIZED and N_WORKERS > 1):
         assert max(resident) - resident[0] < 4 << 20

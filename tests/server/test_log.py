@@ -8,8 +8,7 @@ import threading
 import time
 
 import pytest
-from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, SANITIZED, Serving, free_port, kv_cache
-from test_workers import wait_until
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, SANITIZED, Serving, free_port, kv_cache, wait_until
 
 TIMES = ("queued_ms", "prefill_ms", "decode_ms", "stalled_ms", "first_text_ms", "total_ms")
 

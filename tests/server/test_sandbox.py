@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import serving
-from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving
-from test_workers import wait_until
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving, wait_until
 
 REFUSED = ["open", "openat2", "create", "memfd", "unlink", "stat", "socket", "connect", "fastopen", "listen", "fork", "thread",
            "executable_memory", "make_executable", "signal", "limits"]

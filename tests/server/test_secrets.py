@@ -5,8 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from serving import ONE_WORKER, SANITIZED, title_of
-from test_workers import wait_until
+from serving import ONE_WORKER, SANITIZED, title_of, wait_until
 
 CLIENT, ADMIN, WRONG, PROMPT = "client-walrus-11", "admin-zebra-22", "wrong-heron-33", "violet elephants"
 SECRETS = (CLIENT, ADMIN, WRONG, *PROMPT.split())

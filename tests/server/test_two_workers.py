@@ -5,9 +5,9 @@ import socket
 import time
 
 import pytest
-from serving import BY_THEN
+from serving import BY_THEN, wait_until
 from test_health import stopped_engine
-from test_workers import LONG, begin_streams, streams_of_both, wait_until, worker_of
+from test_workers import LONG, begin_streams, streams_of_both, worker_of
 
 TWO = ("--workers", "2")
 KV_MIB = 1024

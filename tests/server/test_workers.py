@@ -7,21 +7,12 @@ import re
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, ONE_WORKER, title_of
+from serving import BY_THEN, ONE_WORKER, title_of, wait_until
 
 LONG = ("--ctx", "65536", "--max-wait-s", "0")
-
-
-def wait_until(condition, timeout=BY_THEN):
-    end = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    return value
 
 
 def keeper_of(serving):

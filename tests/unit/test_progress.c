@@ -73,6 +73,17 @@ static runnel_response respond(runnel_engine *engine, const runnel_request *requ
     return response;
 }
 
+/* All in one; responses are to be freed. */
+static void respond_together(runnel_engine *engine, const runnel_request *requests, size_t n,
+                             runnel_response *responses)
+{
+    runnel_error error;
+    for (size_t i = 0; i < n; i++)
+        responses[i] = (runnel_response){.size = sizeof *responses};
+    if (runnel_respond_many(engine, requests, n, responses, &error))
+        fail_msg("%s", error.message);
+}
+
 /* From the beginning to the whole prompt, further with each event, by no more than a step computes. */
 static void check_whole(const struct watched *watched, uint32_t n_prompt, uint32_t n_most)
 {
@@ -136,14 +147,12 @@ static void in_company(void **state)
     struct watched watched[N];
     int32_t ids[N][N_PROMPT];
     runnel_request requests[N];
-    runnel_response responses[N] = {{.size = sizeof *responses}};
-    runnel_error error;
+    runnel_response responses[N];
     for (unsigned i = 0; i < N; i++)
         requests[i] =
             request_of(ids[i], N_PROMPT - 10 * (i / 2), i / 2, &watched[i]); /* two and two are equal */
     requests[2].wants_progress = false;
-    if (runnel_respond_many(engine, requests, N, responses, &error))
-        fail_msg("%s", error.message);
+    respond_together(engine, requests, N, responses);
     for (unsigned i = 0; i < N; i++) {
         if (i == 2)
             assert_int_equal(watched[i].n_told, 0);
@@ -218,15 +227,13 @@ static void saying_no_leaves_others_alone(void **state)
     struct watched watched[N];
     int32_t ids[N][N_PROMPT];
     runnel_request requests[N];
-    runnel_response responses[N] = {{.size = sizeof *responses}};
-    runnel_error error;
+    runnel_response responses[N];
     for (unsigned i = 0; i < N; i++)
         requests[i] = request_of(ids[i], 20 + 4 * i, 7 + i, &watched[i]);
     uint64_t hash = respond(engine, &requests[1]).logits_hash;
     requests[1] = request_of(ids[1], 24, 8, &watched[1]);
     watched[0].ends_at = 20;
-    if (runnel_respond_many(engine, requests, N, responses, &error))
-        fail_msg("%s", error.message);
+    respond_together(engine, requests, N, responses);
     assert_int_equal(responses[0].finish_reason, RUNNEL_FINISH_CANCELLED);
     assert_int_equal(responses[1].n_tokens, N_TOKENS);
     assert_true(responses[1].logits_hash == hash);
