@@ -8,6 +8,7 @@ enum {
     N_BYTES = 256,
     MAX_STEPS = 16,   /* tokens that are chosen by the input */
     MAX_ENDING = 200, /* ... and until the text ends */
+    MAX_COMMAS = 24,  /* ... where a comma is taken if it may come */
     MAX_TOKENS = 512,
     N_WORDS = MAX_TOKENS / 32,
     MAX_WHAT = 4096,
@@ -185,10 +186,12 @@ static bool go_back(struct walk *walk)
     return true;
 }
 
-/* What brings a text to its end soon, if it may come. */
+/* What brings a text to its end soon, if it may come; at first a comma, so that lists and objects have more than one member. */
 static int32_t choose_ending(const uint32_t *mask, unsigned step)
 {
     static const char soon[] = "}]\"0:,";
+    if (step < MAX_COMMAS && is_set(mask, ','))
+        return ',';
     for (const char *c = soon; *c; c++)
         if (is_set(mask, *c) && (step + 1) % 16)
             return *c;
