@@ -319,7 +319,7 @@ uint32_t schema_root_value(struct schema *schema, const struct json *also)
     uint32_t value = schema->value(schema, &list);
     rules_free(&list);
     if (!value && !schema->failed && !schema->grammar->failed && !schema->exprs->failed)
-        schema_fail(schema, RUNNEL_EINVAL, "schema: no value can fulfil it");
+        schema_fail(schema, RUNNEL_EINVAL, "no value can fulfil it");
     return schema->failed ? 0 : value;
 }
 

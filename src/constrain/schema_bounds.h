@@ -33,6 +33,8 @@ struct schema_known {
     uint32_t rule;
 };
 
+enum own_roots { OWN_ROOTS_UNKNOWN, OWN_ROOTS_NONE, OWN_ROOTS_SOME };
+
 struct schema {
     const struct json *root;
     struct grammar *grammar;
@@ -42,7 +44,8 @@ struct schema {
     struct schema_known *known;
     uint32_t n_known, cap_known;
     uint32_t depth;
-    uint64_t work; /* looks at rules, members and values, so far */
+    uint8_t own_roots; /* schema_reference.c's: whether schemas within it have an "$id" */
+    uint64_t work;     /* looks at rules, members and values, so far */
     bool failed;
     runnel_error *error;
     /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for

@@ -340,6 +340,18 @@ static uint32_t chain(struct schema *schema, const struct object *object)
     return after[0];
 }
 
+/* Members that have no name here are counted as they come, and one of them may come twice: it would be counted as two. */
+static void check_counted(struct schema *schema, const struct object *object)
+{
+    uint32_t n_sure = object->others ? 1 : 0;
+    for (uint32_t i = 0; i < object->n_names; i++)
+        n_sure += object->names[i].is_required;
+    if (object->others && object->min > n_sure)
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "minProperties: expected at most one more than there are in 'required', where others "
+                    "than those of 'properties' may come");
+}
+
 uint32_t object_symbol(struct schema *schema, const struct rule_list *list)
 {
     struct grammar *grammar = schema->grammar;
@@ -354,6 +366,7 @@ uint32_t object_symbol(struct schema *schema, const struct rule_list *list)
     object.n_counts = (counted > 1 ? counted : 1) + 1;
     if (!schema->failed && object.min <= object.max) {
         object.others = shared(schema, other_members(schema, &object));
+        check_counted(schema, &object);
         members = chain(schema, &object);
     }
     free(object.names);

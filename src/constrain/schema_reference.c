@@ -62,6 +62,40 @@ static const struct json *find_named(struct schema *schema, const struct json *j
     return NULL;
 }
 
+/* A schema with an "$id" that is no "#name": references in it are read from there, not from the root. */
+static bool is_own_root(const struct json *json)
+{
+    const struct json *id = json_tree_member(json, "$id");
+    return id && id->kind == JSON_STRING && id->text[0] && id->text[0] != '#';
+}
+
+static bool has_own_root(struct schema *schema, const struct json *json)
+{
+    bool has_one = false;
+    for (uint32_t i = 0; schema_work(schema, 1) && i < json->n && !has_one; i++)
+        has_one = is_own_root(&json->items[i]) || has_own_root(schema, &json->items[i]);
+    return has_one;
+}
+
+/* Whether a value stands below a schema within this one that is a root of its own. below: this one does. */
+static bool is_below_own_root(struct schema *schema, const struct json *json, const struct json *value,
+                              bool below)
+{
+    bool is_below = false;
+    if (json->n && value >= json->items && value < json->items + json->n)
+        return below;
+    for (uint32_t i = 0; schema_work(schema, 1) && i < json->n && !is_below; i++)
+        is_below = is_below_own_root(schema, &json->items[i], value, below || is_own_root(&json->items[i]));
+    return is_below;
+}
+
+static bool is_read_elsewhere(struct schema *schema, const struct json *value)
+{
+    if (!schema->own_roots)
+        schema->own_roots = has_own_root(schema, schema->root) ? OWN_ROOTS_SOME : OWN_ROOTS_NONE;
+    return schema->own_roots == OWN_ROOTS_SOME && is_below_own_root(schema, schema->root, value, false);
+}
+
 const struct json *schema_reference(struct schema *schema, const struct json *value)
 {
     const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
@@ -70,6 +104,11 @@ const struct json *schema_reference(struct schema *schema, const struct json *va
     if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
         (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
         reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;
+    if (reference[0] == '#' && is_read_elsewhere(schema, value)) {
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "$ref: '%.100s' within a schema with an '$id' is not supported", reference);
+        return NULL;
+    }
     if (reference[0] == '#' && (!reference[1] || reference[1] == '/'))
         found = follow_pointer(schema, schema->root, reference + 1);
     else if (reference[0])

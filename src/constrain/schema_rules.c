@@ -144,10 +144,32 @@ static void add_schema(struct schema *schema, struct rule_list *list, const stru
 
 static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
 {
-    static const char *const names[] = {[JSON_ARRAY] = "an array", [JSON_OBJECT] = "an object"};
-    if (json->kind != kind)
+    static const char *const names[] = {
+        [JSON_TRUE] = "true or false", [JSON_ARRAY] = "an array", [JSON_OBJECT] = "an object"};
+    bool is_it = json->kind == kind || (json->kind == JSON_FALSE && kind == JSON_TRUE);
+    if (!is_it)
         schema_fail(schema, RUNNEL_EINVAL, "%s: expected %s", json->name ? json->name : "", names[kind]);
-    return json->kind == kind;
+    return is_it;
+}
+
+/* What is of another type than its keyword's would say nothing without a word. Null says nothing of members, as some clients write it. */
+static void check_type(struct schema *schema, const struct json *value)
+{
+    static const struct {
+        const char *name;
+        enum json_kind kind;
+    } types[] = {{"enum", JSON_ARRAY},
+                 {"required", JSON_ARRAY},
+                 {"properties", JSON_OBJECT},
+                 {"patternProperties", JSON_OBJECT},
+                 {"uniqueItems", JSON_TRUE}};
+    bool is_required = !strcmp(value->name, "required");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(value->name, types[i].name) && (!i || value->kind != JSON_NULL))
+            expect_kind(schema, value, types[i].kind);
+    for (uint32_t i = 0; is_required && i < value->n && schema_work(schema, 1); i++)
+        if (value->items[i].kind != JSON_STRING)
+            schema_fail(schema, RUNNEL_EINVAL, "required: expected strings");
 }
 
 /* "dependentRequired" and the like: for each member a choice. */
@@ -210,6 +232,7 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;
     case KEYWORD_ASSERTS:
+        check_type(schema, value);
         rules_add(schema, list,
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;

@@ -101,6 +101,7 @@ static int make_output(struct answer *answer, const runnel_request *request,
         .tool_form = answer->tool_form,
         .tool_names = &answer->tool_names,
         .max_calls = request->max_calls,
+        .must_call = request->must_call,
     };
     int failure = output_create(&output, &answer->output, error);
     if (failure)

@@ -45,6 +45,7 @@ struct output {
     const struct tool_form *tool_form; /* NULL: there are no calls */
     const struct tool_names *tool_names;
     uint32_t max_calls;
+    bool must_call, drops_text; /* drops_text: what looked like a call is none, and no text either */
     struct tool_reader reader;
 
     enum output_state state;
@@ -118,6 +119,7 @@ int output_create(const struct output_options *options, struct output **output, 
     o->tool_form = options->tool_form;
     o->tool_names = options->tool_names;
     o->max_calls = options->max_calls;
+    o->must_call = options->must_call;
     *output = o;
     return RUNNEL_OK;
 
@@ -260,7 +262,8 @@ static void on_part(void *user, enum tool_part part, char byte)
         return;
     switch (part) {
     case TOOL_PART_TEXT:
-        match_stops(to->output, byte, to->listener);
+        if (!to->output->drops_text)
+            match_stops(to->output, byte, to->listener);
         break;
     case TOOL_PART_BEGIN:
         begin_call(to->output, to->listener);
@@ -369,6 +372,7 @@ enum output_state output_finish(struct output *o, bool is_cut, event_function *o
         split_tags(o, characters[j], listener);
     release_tag(o, o->tags, listener);
     o->tags.n_matched = 0;
+    o->drops_text = o->must_call;
     finish_calls(o, listener);
     release_held(o, o->held_end - o->held_begin, listener);
     flush_text(o, listener);

@@ -24,6 +24,7 @@ struct output_options {
     const struct tool_form *tool_form;
     const struct tool_names *tool_names;
     uint32_t max_calls; /* after which the answer ends; 0: none */
+    bool must_call;     /* the answer is calls: one that is cut before its arguments is no text */
 };
 
 enum output_state {

@@ -134,6 +134,8 @@ def test_a_call_that_is_cut(server):
     assert calls_of(choice) == [("get_weather", '{"city": "Köln')] and choice.finish_reason == "length"
     (choice,) = server.say(*CALL, max_tokens=3).choices
     assert choice.message.content == "".join(CALL[:3]) and choice.finish_reason == "length"
+    (choice,) = server.say(*CALL, max_tokens=3, tool_choice="required").choices  # it is no text, as the answer is calls
+    assert not choice.message.content and not choice.message.tool_calls and choice.finish_reason == "length"
 
 
 def test_stops_are_not_looked_for_in_calls(server):

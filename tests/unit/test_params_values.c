@@ -55,7 +55,7 @@ static void test_tools(void **state)
     assert_string_equal(
         params.request.tools,
         "[{\"type\":\"function\",\"function\":{\"name\":\"b\",\"parameters\":{\"type\":\"object\","
-        "\"properties\":{\"z\":{\"default\":null},\"a\":{\"maximum\":0.10000000000000001}}}}},"
+        "\"properties\":{\"z\":{\"default\":null},\"a\":{\"maximum\":0.1}}}}},"
         "{\"type\":\"function\",\"function\":{\"name\":\"a\",\"description\":\"\u00fc\"}}]");
     assert_int_equal(params.request.max_calls, 1);
     params_free(&params);
@@ -121,6 +121,8 @@ static void test_constraints(void **state)
     check_constraint("\"json_schema\":{\"z\":[1,-2.5,1e300,0.1,true,null],\"a\":{\"\\\"\\n\":\"\u00fc\"}}",
                      RUNNEL_CONSTRAINT_SCHEMA,
                      "{\"z\":[1,-2.5,1e+300,0.1,true,null],\"a\":{\"\\\"\\n\":\"\u00fc\"}}");
+    check_constraint("\"json_schema\":{\"enum\":[9223372036854775807,100000000000000000000,1e22]}",
+                     RUNNEL_CONSTRAINT_SCHEMA, "{\"enum\":[9223372036854775807,1e+20,1e+22]}");
     check_constraint("\"guided_json\":\"{}\"", RUNNEL_CONSTRAINT_SCHEMA, "{}");
     check_constraint("\"json_schema\":{},\"guided_json\":{\"a\":1},\"grammar\":\"\"",
                      RUNNEL_CONSTRAINT_SCHEMA, "{\"a\":1}");
@@ -168,6 +170,25 @@ static void test_calls_and_results(void **state)
     assert_string_equal(request->messages[3].content, "r");
     assert_string_equal(request->message_tools[3].call_id, "c");
     assert_string_equal(request->message_tools[3].name, "g");
+    params_free(&params);
+}
+
+/* Numbers in tools and in arguments that came as an object are written as they came. */
+static void test_numbers_of_tools(void **state)
+{
+    (void)state;
+    struct params params;
+    check_accepted(params_read_chat,
+                   "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                   "\"arguments\":{\"a\":0.1,\"b\":[2,0.3]}}}]},{\"role\":\"tool\",\"content\":\"r\"}],"
+                   "\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":{\"multipleOf\":0.1}}}]}",
+                   &params);
+    assert_string_equal(params.request.message_tools[0].calls,
+                        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+                        "\"{\\\"a\\\": 0.1, \\\"b\\\": [2, 0.3]}\"}}]");
+    assert_string_equal(
+        params.request.tools,
+        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"multipleOf\":0.1}}}]");
     params_free(&params);
 }
 
@@ -495,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_tools),
         cmocka_unit_test(test_constraints),
         cmocka_unit_test(test_calls_and_results),
+        cmocka_unit_test(test_numbers_of_tools),
         cmocka_unit_test(test_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,8 +5,8 @@
 #include "server/api/params.h"
 
 #include "base/text.h"
+#include "server/core/json_text.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,80 +15,6 @@ static int no_memory(struct refusal *refusal)
     refuse(refusal, NULL, "no memory for the request");
     refusal->status = 503;
     return -1;
-}
-
-/* JSON as text -------------------------------------------------------------------------------------------- */
-
-static void add_json(const json_t *json, struct text *out);
-
-/* In the fewest digits that are this number: 0.1, not 0.10000000000000001. */
-static void add_real(double number, struct text *out)
-{
-    char digits[40];
-    for (int precision = 15; precision <= 17; precision++) {
-        snprintf(digits, sizeof digits, "%.*g", precision, number);
-        if (strtod(digits, NULL) == number)
-            break;
-    }
-    text_add_string(out, digits);
-}
-
-static void add_plain(const json_t *json, struct text *out)
-{
-    char *made = json_dumps(json, JSON_ENCODE_ANY | JSON_COMPACT);
-    out->failed = out->failed || !made;
-    if (made)
-        text_add_string(out, made);
-    free(made);
-}
-
-static void add_name(const char *name, struct text *out)
-{
-    json_t *string = json_string(name);
-    add_plain(string, out);
-    json_decref(string);
-}
-
-static void add_object(const json_t *json, struct text *out)
-{
-    const char *name;
-    json_t *value;
-    char separator = '{';
-    json_object_foreach((json_t *)(uintptr_t)json, name, value)
-    {
-        text_add(out, &separator, 1);
-        add_name(name, out);
-        text_add_string(out, ":");
-        add_json(value, out);
-        separator = ',';
-    }
-    text_add_string(out, separator == '{' ? "{}" : "}");
-}
-
-static void add_array(const json_t *json, struct text *out)
-{
-    const json_t *value;
-    size_t i;
-    text_add_string(out, "[");
-    json_array_foreach(json, i, value)
-    {
-        text_add_string(out, i ? "," : "");
-        add_json(value, out);
-    }
-    text_add_string(out, "]");
-}
-
-/* As it came, members in their order. Its depth was bounded when it was read. */
-static void add_json(const json_t *json, struct text *out)
-{
-    if (json_is_object(json))
-        add_object(json, out);
-    else if (json_is_array(json))
-        add_array(json, out);
-    else if (json_is_real(json))
-        add_real(json_real_value(json), out);
-    else
-        add_plain(json, out);
 }
 
 /* One constraint ------------------------------------------------------------------------------------------ */
@@ -133,7 +59,9 @@ static int set_schema(struct params *params, const char *field, const json_t *va
     struct text text = {0};
     if (!json_is_object(value) && !json_is_boolean(value))
         return refuse(refusal, field, "expected a JSON Schema: an object");
-    add_json(value, &text);
+    if (json_has_rounded(value))
+        return refuse(refusal, field, "expected integers of at most 64 bits, or of 15 digits");
+    json_add_text(value, JSON_TIGHT, &text);
     return set_text(params, field, RUNNEL_CONSTRAINT_SCHEMA, &text, refusal);
 }
 
@@ -253,6 +181,8 @@ static int read_format(const json_t *root, struct params *params, struct refusal
         return refuse(refusal, "response_format", "expected an object");
     if (json_is_text(type, "text"))
         return 0;
+    if (json_is_text(type, "json_object") && inner)
+        return refuse(refusal, "response_format.json_schema", "expected json_schema as the type beside it");
     if (json_is_text(type, "json_object"))
         return beside ? set_schema(params, "response_format.schema", beside, refusal)
                       : set(params, "response_format", RUNNEL_CONSTRAINT_JSON, refusal);

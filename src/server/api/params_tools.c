@@ -3,6 +3,8 @@
  * What goes on to the model's chat template is JSON as it came, without the nulls that clients send for what they do not say. */
 #include "server/api/params.h"
 
+#include "server/core/json_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +19,14 @@ static int no_memory(struct refusal *refusal)
 /* The JSON as text, which the params own. */
 static int keep_json(const json_t *json, struct params *params, const char **text, struct refusal *refusal)
 {
-    char *made = json_dumps(json, JSON_COMPACT);
-    if (!made)
+    struct text made = {0};
+    json_add_text(json, JSON_TIGHT, &made);
+    if (made.failed) {
+        text_free(&made);
         return no_memory(refusal);
-    params->made[params->n_made++] = made;
-    *text = made;
+    }
+    params->made[params->n_made++] = made.bytes;
+    *text = made.bytes;
     return 0;
 }
 
@@ -69,6 +74,8 @@ static int check_function(const json_t *function, const json_t *before, size_t i
     snprintf(field, sizeof field, "tools[%zu].function.parameters", index);
     if (parameters && !json_is_object(parameters))
         return refuse(refusal, field, "expected an object");
+    if (json_has_rounded(parameters))
+        return refuse(refusal, field, "expected integers of at most 64 bits, or of 15 digits");
     snprintf(field, sizeof field, "tools[%zu].function.strict", index);
     if (strict && !json_is_boolean(strict))
         return refuse(refusal, field, "expected true or false");
@@ -180,11 +187,14 @@ static int add_call(const json_t *call, const char *field, size_t index, json_t 
     if (arguments && !json_is_string(arguments) && !json_is_object(arguments))
         return refuse(refusal, field, "call %zu: expected a string as its arguments", index);
     bool says_some = json_is_object(arguments) || json_string_length(arguments);
-    char *made = says_some && json_is_object(arguments) ? json_dumps(arguments, 0) : NULL;
-    json_t *text = !says_some                  ? json_string("{}")
-                   : json_is_object(arguments) ? (made ? json_string(made) : NULL)
-                                               : json_incref(arguments);
-    free(made);
+    struct text made = {0};
+    if (json_is_object(arguments))
+        json_add_text(arguments, JSON_SPACED, &made);
+    json_t *text = !says_some    ? json_string("{}")
+                   : made.failed ? NULL
+                   : made.bytes  ? json_string(made.bytes)
+                                 : json_incref(arguments);
+    text_free(&made);
     json_t *copy = json_pack("{s:O*, s:s, s:{s:s, s:o}}", "id", id, "type", "function", "function", "name",
                              name, "arguments", text);
     return copy && !json_array_append_new(list, copy) ? 0 : no_memory(refusal);
