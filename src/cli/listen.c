@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 enum { BACKLOG = 1024 }; /* connections that the system keeps until they are accepted */
-/* While the port is taken: processes of a server that was killed may be about to end, which takes them a moment. */
-enum { BUSY_TRIES = 20, BUSY_PAUSE_MS = 25 };
+/* While the port is taken: processes of a server that was killed may be about to end, which takes them
+ * up to a second on a busy machine. */
+enum { BUSY_TRIES = 80, BUSY_PAUSE_MS = 25 };
 
 static bool is_loopback(const struct sockaddr *address)
 {
