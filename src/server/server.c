@@ -126,6 +126,13 @@ static void *open_model_and_engine(void *user)
     return NULL;
 }
 
+static void join_opener(struct run *run)
+{
+    if (run->opening)
+        pthread_join(run->opener, NULL);
+    run->opening = false;
+}
+
 /* A worker could not be asked before. */
 static int listen_at_last(struct run *run)
 {
@@ -138,6 +145,7 @@ static void on_opened(void *user)
 {
     struct run *run = user;
     struct server *server = &run->server;
+    join_opener(run); /* it ends as it says this */
     if (!run->open_failure)
         run->open_failure = listen_at_last(run);
     if (run->open_failure) {
@@ -317,8 +325,7 @@ static void stop(struct run *run)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
     monitor_stop(&server->monitor);
-    if (run->opening)
-        pthread_join(run->opener, NULL);
+    join_opener(run);
     prepare_end(server);
     if (server->loop)
         end_requests(run);
