@@ -416,6 +416,8 @@ void runnel_response_free(runnel_response *response)
     free(response->text);
     free(response->reasoning);
     response->text = response->reasoning = NULL;
+    if (response->size < offsetof(runnel_response, calls) + sizeof response->calls)
+        return; /* its caller was built before answers had calls */
     struct calls calls = {.calls = response->calls, .n = response->calls ? response->n_calls : 0};
     calls_free(&calls);
     response->calls = NULL;
