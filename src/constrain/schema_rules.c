@@ -158,14 +158,15 @@ static void check_type(struct schema *schema, const struct json *value)
     static const struct {
         const char *name;
         enum json_kind kind;
-    } types[] = {{"enum", JSON_ARRAY},
-                 {"required", JSON_ARRAY},
-                 {"properties", JSON_OBJECT},
-                 {"patternProperties", JSON_OBJECT},
-                 {"uniqueItems", JSON_TRUE}};
+        bool may_be_null;
+    } types[] = {{"enum", JSON_ARRAY, false},
+                 {"required", JSON_ARRAY, true},
+                 {"properties", JSON_OBJECT, true},
+                 {"patternProperties", JSON_OBJECT, true},
+                 {"uniqueItems", JSON_TRUE, true}};
     bool is_required = !strcmp(value->name, "required");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (!strcmp(value->name, types[i].name) && (!i || value->kind != JSON_NULL))
+        if (!strcmp(value->name, types[i].name) && !(value->kind == JSON_NULL && types[i].may_be_null))
             expect_kind(schema, value, types[i].kind);
     for (uint32_t i = 0; is_required && i < value->n && schema_work(schema, 1); i++)
         if (value->items[i].kind != JSON_STRING)
