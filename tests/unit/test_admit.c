@@ -150,7 +150,7 @@ static void test_death(void **state)
     assert_int_equal(admit_take(&there, 0, 1), ADMIT_FULL);
 }
 
-/* Who is alone accepts all that come; else one at a time, and none while a ready worker holds fewer requests. */
+/* Who is alone accepts all that come; else few at a time, and none while a ready worker holds clearly fewer requests. */
 static void test_connections(void **state)
 {
     struct admit here, there;
@@ -168,6 +168,12 @@ static void test_connections(void **state)
     assert_int_equal(admit_n_connections(&here), 0);
     shared_expect(&workers[0], 0);
     assert_int_equal(admit_n_connections(&here), 1);
+    shared_expect(&workers[1], 15);
+    shared_expect(&workers[0], 16); /* 17 and 16, of which an eighth is 2 */
+    assert_int_equal(admit_n_connections(&here), 2);
+    assert_int_equal(admit_n_connections(&there), 3);
+    shared_expect(&workers[0], 18);
+    assert_int_equal(admit_n_connections(&here), 0);
     shared_reap(shared, 1);
     assert_int_equal(admit_n_connections(&here), UINT_MAX);
 }

@@ -15,7 +15,8 @@ enum {
     N_TOKENS = 60,
     N_CONTEXT = 512,
     N_PAGES_ALL = N / 2 * (9 + 1) + N / 2 * 4 + 200, /* what all need, and more */
-    KV_TOKENS_TIGHT = 2000,
+    KV_TOKENS_TIGHT = 2400,
+    TRIES = 3,
 };
 
 static runnel_model *model;
@@ -126,13 +127,16 @@ static void all_at_once_as_alone(void **state)
     assert_true(n_cached >= N / 2 * (N_SHARED / 32 * 32));
     runnel_engine_stop(crowd.engine);
 
-    crowd.engine = tiny_engine_start(
-        model,
-        (runnel_engine_options){.n_context = N_CONTEXT, .n_parallel = N, .n_kv_tokens = KV_TOKENS_TIGHT});
-    answer_together(&crowd, &n_preempted, &n_cached);
+    n_preempted = 0; /* how soon pages run out depends on the time of steps, so that one try may do without */
+    for (int i = 0; i < TRIES && !n_preempted; i++) {
+        crowd.engine = tiny_engine_start(
+            model,
+            (runnel_engine_options){.n_context = N_CONTEXT, .n_parallel = N, .n_kv_tokens = KV_TOKENS_TIGHT});
+        answer_together(&crowd, &n_preempted, &n_cached);
+        tiny_engine_wait_until_idle(crowd.engine);
+        runnel_engine_stop(crowd.engine);
+    }
     assert_true(n_preempted > 0);
-    tiny_engine_wait_until_idle(crowd.engine);
-    runnel_engine_stop(crowd.engine);
 }
 
 int main(void)

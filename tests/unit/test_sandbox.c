@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -104,10 +106,17 @@ static void test_before(void **state)
     expect(false, "own 0 other 0 memory 1 heap 1 zone 1\n");
 }
 
+/* valgrind knows no such system call, and answers ENOSYS in the system's place. */
+static bool has_filters(void)
+{
+    uint32_t action = SECCOMP_RET_ALLOW;
+    return !syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action);
+}
+
 static void test_after(void **state)
 {
     (void)state;
-    if (RUNNEL_SANITIZED)
+    if (RUNNEL_SANITIZED || !has_filters())
         skip();                                             /* there is none */
     expect(true, "own 1 other 1 memory 1 heap 1 zone 1\n"); /* 1: EPERM */
 }

@@ -82,13 +82,14 @@ void admit_give(struct admit *admit, uint32_t key, uint32_t n)
 unsigned admit_n_connections(const struct admit *admit)
 {
     const struct shared *shared = admit->worker->shared;
-    uint64_t n_own = shared_load(shared, admit->worker->number);
+    uint64_t n_own = shared_load(shared, admit->worker->number), n_least = n_own;
     if (shared_n_workers(shared) < 2)
         return UINT_MAX;
     for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
-        if (shared_state(shared, i) == SHARED_READY && shared_load(shared, i) < n_own)
-            return 0;
-    return 1;
+        if (shared_state(shared, i) == SHARED_READY && shared_load(shared, i) < n_least)
+            n_least = shared_load(shared, i);
+    uint64_t n_allowed = n_least + n_least / 8 + 1; /* about as many as the others */
+    return n_own < n_allowed ? (unsigned)(n_allowed - n_own) : 0;
 }
 
 void admit_timed_out(struct admit *admit)

@@ -43,9 +43,9 @@ enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n);
 /* Gives back places that admit_take gave. */
 void admit_give(struct admit *admit, uint32_t key, uint32_t n);
 
-/* How many connections may be accepted before anything else is done: UINT_MAX where this worker is alone; else one, or none
- * if a worker that is ready holds fewer requests. Connections whose first request has not come count, too: see
- * shared_expect. */
+/* How many connections may be accepted before anything else is done: UINT_MAX where this worker is alone; else so many that
+ * it holds an eighth and one more than the worker with the fewest requests of those that are ready, or none if it does.
+ * Connections whose first request has not come count, too: see shared_expect. */
 unsigned admit_n_connections(const struct admit *admit);
 
 /* A request is refused because it would wait too long. */

@@ -109,8 +109,8 @@ struct loop {
     struct event_base *base;
     struct event listener, listener_pause, mailbox_event, drain_timer;
     bool listening, draining, retiring;
-    bool has_yielded; /* others had their moment, and a client still waits */
-    int reserve;      /* a descriptor to give up when there are no others, so that a client can be told */
+    double yields_since_ms; /* a client is left to others from then on; 0: none is */
+    int reserve; /* a descriptor to give up when there are no others, so that a client can be told */
     struct connection *connections;
     struct exchange *exchanges;
     struct loop_stats stats;

@@ -3,7 +3,9 @@
  * Without a free descriptor a client is accepted with the one kept in reserve, and the longest idle connection makes room
  * for it. If none is idle, the client is told to come back, and accepting rests for a moment: the listening socket stays
  * readable, so that without the rest the loop would do nothing else. A process that shares the listener with others which
- * have less to do rests as well, once for each client: whoever still waits then is let in. The loop's thread only. */
+ * have less to do rests as well, a little at a time, as by then it may be the one that has less; who still waits after
+ * YIELD_MS is let in all the same. The loop's thread only. */
+#include "base/clock.h"
 #include "server/net/connection.h"
 
 #include <errno.h>
@@ -11,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100, YIELD_MS = 20 };
+enum { ACCEPT_AT_ONCE = 64, PAUSE_MS = 100, YIELD_MS = 20, LOOK_AGAIN_MS = 1 };
 
 void listener_start(struct loop *loop)
 {
@@ -42,13 +44,24 @@ static void rest(struct loop *loop, double ms)
     loop_arm(&loop->listener_pause, ms);
 }
 
+/* Others have less to do. False: they had their time, and somebody still waits. */
+static bool yields(struct loop *loop)
+{
+    double ms = clock_ms() - loop->yields_since_ms;
+    if (ms >= 2 * YIELD_MS) /* that was for another client */
+        loop->yields_since_ms += ms;
+    return ms < YIELD_MS || ms >= 2 * YIELD_MS;
+}
+
 /* How many may be accepted in this turn. */
 static unsigned quota(struct loop *loop)
 {
     unsigned n =
         loop->handlers.n_to_accept ? loop->handlers.n_to_accept(loop->handlers.user) : ACCEPT_AT_ONCE;
-    if (!n && loop->has_yielded)
+    if (!n && !yields(loop))
         n = 1;
+    if (n)
+        loop->yields_since_ms = 0;
     return n < ACCEPT_AT_ONCE ? n : ACCEPT_AT_ONCE;
 }
 
@@ -98,9 +111,8 @@ void listener_event(evutil_socket_t listener, short what, void *user)
     unsigned n = quota(loop);
     if (loop->retiring) /* it was found just now that others accept */
         return;
-    loop->has_yielded = !n;
     if (!n)
-        rest(loop, YIELD_MS);
+        rest(loop, LOOK_AGAIN_MS);
     for (unsigned i = 0; i < n; i++) {
         int descriptor = accept_one(loop); /* first: an idle connection ends only for somebody who has come */
         bool full = descriptor >= 0 && loop->stats.n_connections >= loop->limits.n_connections &&
