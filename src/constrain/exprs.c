@@ -1,6 +1,8 @@
 /* exprs.c: see exprs.h. */
 #include "constrain/exprs.h"
 
+#include "constrain/table.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,13 +177,13 @@ void exprs_free(struct exprs *exprs)
 {
     if (!exprs)
         return;
-    free(exprs->exprs);
-    free(exprs->index);
-    free(exprs->kids);
-    free(exprs->sets);
-    free(exprs->set_index);
-    free(exprs->memo);
-    free(exprs->scratch);
+    table_free(exprs->exprs);
+    table_free(exprs->index);
+    table_free(exprs->kids);
+    table_free(exprs->sets);
+    table_free(exprs->set_index);
+    table_free(exprs->memo);
+    table_free(exprs->scratch);
     free(exprs);
 }
 
@@ -205,13 +207,13 @@ struct exprs *exprs_create(uint32_t max_exprs, uint64_t max_work)
     exprs->index_mask = power_of_two(exprs->max * 2) - 1;
     exprs->set_index_mask = power_of_two(exprs->max_sets * 2) - 1;
     exprs->max_work = max_work;
-    exprs->exprs = calloc(exprs->max, sizeof *exprs->exprs);
-    exprs->index = calloc((size_t)exprs->index_mask + 1, sizeof *exprs->index);
-    exprs->kids = calloc(exprs->max_kids, sizeof *exprs->kids);
-    exprs->sets = calloc(exprs->max_sets, sizeof *exprs->sets);
-    exprs->set_index = calloc((size_t)exprs->set_index_mask + 1, sizeof *exprs->set_index);
-    exprs->memo = calloc(MEMO_SIZE, sizeof *exprs->memo);
-    exprs->scratch = calloc(exprs->max_scratch, sizeof *exprs->scratch);
+    exprs->exprs = table_create(exprs->max, sizeof *exprs->exprs);
+    exprs->index = table_create((size_t)exprs->index_mask + 1, sizeof *exprs->index);
+    exprs->kids = table_create(exprs->max_kids, sizeof *exprs->kids);
+    exprs->sets = table_create(exprs->max_sets, sizeof *exprs->sets);
+    exprs->set_index = table_create((size_t)exprs->set_index_mask + 1, sizeof *exprs->set_index);
+    exprs->memo = table_create(MEMO_SIZE, sizeof *exprs->memo);
+    exprs->scratch = table_create(exprs->max_scratch, sizeof *exprs->scratch);
     if (!exprs->exprs || !exprs->index || !exprs->kids || !exprs->sets || !exprs->set_index || !exprs->memo ||
         !exprs->scratch) {
         exprs_free(exprs);

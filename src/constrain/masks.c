@@ -1,6 +1,8 @@
 /* masks.c: see masks.h. */
 #include "constrain/masks.h"
 
+#include "constrain/table.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,19 +12,19 @@ static int slots_create(struct mask_slots *slots, uint32_t n, uint32_t n_words, 
 {
     *slots = (struct mask_slots){
         .n = n < UINT16_MAX ? n : UINT16_MAX - 1, .n_words = n_words, .max_number = max_number};
-    slots->words = malloc((size_t)slots->n * n_words * sizeof *slots->words + 1);
-    slots->number = calloc(slots->n, sizeof *slots->number);
-    slots->used = calloc(slots->n, sizeof *slots->used);
-    slots->slot_of = calloc(max_number, sizeof *slots->slot_of);
+    slots->words = table_create((size_t)slots->n * n_words, sizeof *slots->words);
+    slots->number = table_create(slots->n, sizeof *slots->number);
+    slots->used = table_create(slots->n, sizeof *slots->used);
+    slots->slot_of = table_create(max_number, sizeof *slots->slot_of);
     return slots->words && slots->number && slots->used && slots->slot_of ? RUNNEL_OK : RUNNEL_ENOMEM;
 }
 
 static void slots_free(struct mask_slots *slots)
 {
-    free(slots->words);
-    free(slots->number);
-    free(slots->used);
-    free(slots->slot_of);
+    table_free(slots->words);
+    table_free(slots->number);
+    table_free(slots->used);
+    table_free(slots->slot_of);
 }
 
 /* The slot of a number; n: it has none. */
@@ -414,10 +416,10 @@ void masks_free(struct masks *masks)
 {
     slots_free(&masks->whole);
     slots_free(&masks->insides);
-    free(masks->exits);
-    free(masks->n_exits);
-    free(masks->freedom);
-    free(masks->narrow);
+    table_free(masks->exits);
+    table_free(masks->n_exits);
+    table_free(masks->freedom);
+    table_free(masks->narrow);
     *masks = (struct masks){0};
 }
 
@@ -428,10 +430,10 @@ int masks_create(const struct trie *trie, struct stacks *stacks, uint32_t any_ch
     *masks = (struct masks){.trie = trie, .stacks = stacks, .any_char = any_char};
     int whole = slots_create(&masks->whole, limits->n_masks, n_words, limits->n_states);
     int insides = slots_create(&masks->insides, limits->n_insides, n_words, stacks->scanner->max);
-    masks->exits = malloc((size_t)masks->insides.n * MAX_EXITS * sizeof *masks->exits);
-    masks->n_exits = calloc(masks->insides.n, sizeof *masks->n_exits);
-    masks->freedom = calloc(stacks->scanner->max, sizeof *masks->freedom);
-    masks->narrow = calloc(stacks->max_found, sizeof *masks->narrow);
+    masks->exits = table_create((size_t)masks->insides.n * MAX_EXITS, sizeof *masks->exits);
+    masks->n_exits = table_create(masks->insides.n, sizeof *masks->n_exits);
+    masks->freedom = table_create(stacks->scanner->max, sizeof *masks->freedom);
+    masks->narrow = table_create(stacks->max_found, sizeof *masks->narrow);
     if (whole || insides || !masks->exits || !masks->n_exits || !masks->freedom || !masks->narrow) {
         masks_free(masks);
         return error_set(error, RUNNEL_ENOMEM, "no memory for the masks of a grammar");

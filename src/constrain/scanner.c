@@ -1,6 +1,8 @@
 /* scanner.c: see scanner.h. */
 #include "constrain/scanner.h"
 
+#include "constrain/table.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,14 +43,14 @@ void scanner_free(struct scanner *scanner)
 {
     if (!scanner)
         return;
-    free(scanner->states);
-    free(scanner->rows);
-    free(scanner->state_of);
-    free(scanner->life);
-    free(scanner->queue);
-    free(scanner->parents);
-    free(scanner->seen);
-    free(scanner->kept);
+    table_free(scanner->states);
+    table_free(scanner->rows);
+    table_free(scanner->state_of);
+    table_free(scanner->life);
+    table_free(scanner->queue);
+    table_free(scanner->parents);
+    table_free(scanner->seen);
+    table_free(scanner->kept);
     free(scanner);
 }
 
@@ -61,14 +63,14 @@ struct scanner *scanner_create(struct exprs *exprs, uint32_t max_states)
     find_classes(scanner);
     scanner->max = max_states < 16 ? 16 : max_states;
     scanner->n = SCAN_DEAD + 1;
-    scanner->states = calloc(scanner->max, sizeof *scanner->states);
-    scanner->rows = calloc((size_t)scanner->max * scanner->n_classes, sizeof *scanner->rows);
-    scanner->state_of = calloc(exprs->max, sizeof *scanner->state_of);
-    scanner->life = calloc(exprs->max, sizeof *scanner->life);
-    scanner->queue = calloc(exprs->max, sizeof *scanner->queue);
-    scanner->parents = calloc(exprs->max, sizeof *scanner->parents);
-    scanner->seen = calloc(exprs->max, sizeof *scanner->seen);
-    scanner->kept = calloc(scanner->max, sizeof *scanner->kept);
+    scanner->states = table_create(scanner->max, sizeof *scanner->states);
+    scanner->rows = table_create((size_t)scanner->max * scanner->n_classes, sizeof *scanner->rows);
+    scanner->state_of = table_create(exprs->max, sizeof *scanner->state_of);
+    scanner->life = table_create(exprs->max, sizeof *scanner->life);
+    scanner->queue = table_create(exprs->max, sizeof *scanner->queue);
+    scanner->parents = table_create(exprs->max, sizeof *scanner->parents);
+    scanner->seen = table_create(exprs->max, sizeof *scanner->seen);
+    scanner->kept = table_create(scanner->max, sizeof *scanner->kept);
     if (!scanner->kept || !scanner->states || !scanner->rows || !scanner->state_of || !scanner->life ||
         !scanner->queue || !scanner->parents || !scanner->seen) {
         scanner_free(scanner);

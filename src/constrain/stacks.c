@@ -1,6 +1,8 @@
 /* stacks.c: see stacks.h. */
 #include "constrain/stacks.h"
 
+#include "constrain/table.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -398,18 +400,18 @@ uint32_t stacks_find_next(struct stacks *stacks, uint32_t number, unsigned colum
 
 void stacks_free(struct stacks *stacks)
 {
-    free(stacks->frames);
-    free(stacks->frame_sets);
-    free(stacks->frame_index);
-    free(stacks->kept);
-    free(stacks->members);
-    free(stacks->states);
-    free(stacks->rows);
-    free(stacks->state_index);
-    free(stacks->found);
-    free(stacks->borders);
-    free(stacks->border_index);
-    free(stacks->merged);
+    table_free(stacks->frames);
+    table_free(stacks->frame_sets);
+    table_free(stacks->frame_index);
+    table_free(stacks->kept);
+    table_free(stacks->members);
+    table_free(stacks->states);
+    table_free(stacks->rows);
+    table_free(stacks->state_index);
+    table_free(stacks->found);
+    table_free(stacks->borders);
+    table_free(stacks->border_index);
+    table_free(stacks->merged);
     *stacks = (struct stacks){0};
 }
 
@@ -428,18 +430,18 @@ int stacks_create(const struct network *network, struct scanner *scanner,
         .max_found = MAX_FOUND,
         .max_work = limits->work_step,
     };
-    stacks.frames = calloc(stacks.max_frame_items, sizeof *stacks.frames);
-    stacks.frame_sets = calloc((size_t)stacks.max_frames + 1, sizeof *stacks.frame_sets);
-    stacks.frame_index = calloc((size_t)stacks.frame_index_mask + 1, sizeof *stacks.frame_index);
-    stacks.kept = calloc(stacks.max_frames, sizeof *stacks.kept);
-    stacks.members = calloc(stacks.max_members, sizeof *stacks.members);
-    stacks.states = calloc(stacks.max_states, sizeof *stacks.states);
-    stacks.rows = calloc((size_t)stacks.max_states * scanner->n_classes, sizeof *stacks.rows);
-    stacks.state_index = calloc((size_t)stacks.state_index_mask + 1, sizeof *stacks.state_index);
-    stacks.found = calloc(MAX_FOUND, sizeof *stacks.found);
-    stacks.borders = calloc(MAX_FOUND, sizeof *stacks.borders);
-    stacks.border_index = calloc((size_t)MAX_FOUND * 2, sizeof *stacks.border_index);
-    stacks.merged = calloc(MAX_FOUND, sizeof *stacks.merged);
+    stacks.frames = table_create(stacks.max_frame_items, sizeof *stacks.frames);
+    stacks.frame_sets = table_create((size_t)stacks.max_frames + 1, sizeof *stacks.frame_sets);
+    stacks.frame_index = table_create((size_t)stacks.frame_index_mask + 1, sizeof *stacks.frame_index);
+    stacks.kept = table_create(stacks.max_frames, sizeof *stacks.kept);
+    stacks.members = table_create(stacks.max_members, sizeof *stacks.members);
+    stacks.states = table_create(stacks.max_states, sizeof *stacks.states);
+    stacks.rows = table_create((size_t)stacks.max_states * scanner->n_classes, sizeof *stacks.rows);
+    stacks.state_index = table_create((size_t)stacks.state_index_mask + 1, sizeof *stacks.state_index);
+    stacks.found = table_create(MAX_FOUND, sizeof *stacks.found);
+    stacks.borders = table_create(MAX_FOUND, sizeof *stacks.borders);
+    stacks.border_index = table_create((size_t)MAX_FOUND * 2, sizeof *stacks.border_index);
+    stacks.merged = table_create(MAX_FOUND, sizeof *stacks.merged);
     if (!stacks.frames || !stacks.frame_sets || !stacks.frame_index || !stacks.kept || !stacks.members ||
         !stacks.states || !stacks.rows || !stacks.state_index || !stacks.found || !stacks.borders ||
         !stacks.border_index || !stacks.merged) {
