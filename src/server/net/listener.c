@@ -44,13 +44,13 @@ static void rest(struct loop *loop, double ms)
     loop_arm(&loop->listener_pause, ms);
 }
 
-/* Others have less to do. False: they had their time, and somebody still waits. */
+/* Others have less to do: they have YIELD_MS. False: somebody has waited for so long. */
 static bool yields(struct loop *loop)
 {
-    double ms = clock_ms() - loop->yields_since_ms;
-    if (ms >= 2 * YIELD_MS) /* that was for another client */
-        loop->yields_since_ms += ms;
-    return ms < YIELD_MS || ms >= 2 * YIELD_MS;
+    double now_ms = clock_ms();
+    if (now_ms - loop->yields_since_ms >= 2 * YIELD_MS) /* another client waited then */
+        loop->yields_since_ms = now_ms;
+    return now_ms - loop->yields_since_ms < YIELD_MS;
 }
 
 /* How many may be accepted in this turn. */
