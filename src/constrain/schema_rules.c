@@ -127,7 +127,7 @@ const char *rule_keyword(const struct schema_rule *rule)
 
 const struct json *rule_value(const struct schema_rule *rule)
 {
-    return &rule->json->items[rule->index];
+    return rule->index < rule->json->n ? &rule->json->items[rule->index] : NULL;
 }
 
 bool rule_is(const struct schema_rule *rule, const char *keyword)

@@ -28,6 +28,7 @@ void rules_add_all(struct schema *schema, struct rule_list *list, const struct r
 void rules_free(struct rule_list *list);
 /* The keyword of a rule; "" if it is none. */
 const char *rule_keyword(const struct schema_rule *rule);
+/* What a rule says of values, as the schema has it; NULL: its list is empty. */
 const struct json *rule_value(const struct schema_rule *rule);
 bool rule_is(const struct schema_rule *rule, const char *keyword);
 /* Opens list until it consists of keywords and members. False: no value fulfils it. */
