@@ -43,17 +43,19 @@ static runnel_request ask_for(int max_tokens)
     return request;
 }
 
-/* All that events say, as text. Of progress how often: into how many steps a prompt is divided depends on their time. */
+/* All that events say, as text. Of progress what it comes to: into how many steps a prompt is divided depends on their time. */
 struct told {
     char text[TOLD_BYTES];
     size_t len;
-    unsigned n_progress;
+    unsigned n_progress, n_computed;
 };
 
 static void tell(struct told *told, const runnel_event *event)
 {
     if (event->kind == RUNNEL_EVENT_PROMPT) {
         told->n_progress++;
+        assert_in_range(event->counts->n_computed_tokens, told->n_computed, UINT32_MAX);
+        told->n_computed = event->counts->n_computed_tokens;
         return;
     }
     int room = (int)(sizeof told->text - told->len);
@@ -87,7 +89,7 @@ static void the_same_events(void **state)
     runnel_response response = {.size = sizeof response};
     runnel_event event = {.size = sizeof event};
     runnel_future *future;
-    called.len = taken.len = called.n_progress = taken.n_progress = 0;
+    called = taken = (struct told){0};
     request.on_event = on_event;
     request.user = &called;
     request.key = 1; /* of another cache */
@@ -104,7 +106,8 @@ static void the_same_events(void **state)
         tell(&taken, &event);
     } while (event.kind != RUNNEL_EVENT_FINISH);
     assert_string_equal(taken.text, called.text);
-    assert_true(taken.n_progress && called.n_progress);
+    assert_true(taken.n_progress && called.n_progress && called.n_computed);
+    assert_int_equal(taken.n_computed, called.n_computed);
     assert_true(strstr(called.text, "\n1 '") && strstr(called.text, "\n2 '") && strstr(called.text, "\n4 '"));
 
     assert_int_equal(runnel_next(future, &event, -1), RUNNEL_OK); /* and then none: it does not wait */
