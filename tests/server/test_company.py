@@ -30,8 +30,8 @@ def prompt_of(n_tokens, seed):
     return [draw.randrange(60, 120) for _ in range(n_tokens)]
 
 
-def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100):
-    """What the request gives while others with other prompts and lengths come and go."""
+def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100, n_more=0):
+    """What the request gives while others with other prompts and lengths come and go; n_more: tokens of their answers on top."""
     results = {}
 
     def ask(index):
@@ -39,7 +39,7 @@ def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, o
             results["ours"] = serving.complete(prompt, n_answer, **sampling)
         else:
             n = n_prompt // 2 + 17 * index
-            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index, temperature=1)
+            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index + n_more, temperature=1)
 
     threads = [threading.Thread(target=ask, args=(index,)) for index in range(n_others + 1)]
     for thread in threads:
@@ -76,8 +76,9 @@ def test_after_preemption(serve, case, sampling):
     page_bytes = roomy.metric("runnel_kv_cache_bytes") / pages(roomy)
     n_needed = context // PAGE_TOKENS + 4  # one context, and a little, for all of them: in one engine
     tight = serve(model, *ONE_WORKER, "--ctx", str(context), "--parallel", "12", kv_mib=int(page_bytes * n_needed / (1 << 20)) + 1)
+    n_more = 20 if n_answer < 64 else 0  # answers need more than the headroom with which they are admitted
     for turn in range(3):  # with prompts that no turn before has left in the cache
-        assert in_company(tight, prompt, n_prompt, n_answer, sampling, others_seed=100 * (turn + 1)) == alone
+        assert in_company(tight, prompt, n_prompt, n_answer, sampling, others_seed=100 * (turn + 1), n_more=n_more) == alone
         if tight.metric("vllm:num_preemptions_total") > 0:
             break
     else:
