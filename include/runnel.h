@@ -225,6 +225,9 @@ typedef struct runnel_engine_options {
     /* Starts within milliseconds: nothing is computed to warm up, and the KV cache's memory is brought in by the
      * requests that use it, and while there are none. That there is room for it is only looked up: RUNNEL_ENOMEM if not. */
     bool quick_start;
+    /* Tokens of max_tokens that a thought leaves to the answer, where a request does not say (its answer_reserve): 0: none; -1:
+     * by the rule that is given there. */
+    int answer_reserve;
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
@@ -312,6 +315,18 @@ enum runnel_finish_reason {
         2, /* max_tokens or the context is used up; half a character at the end is left out */
     RUNNEL_FINISH_CANCELLED = 3, /* by on_event, runnel_cancel or runnel_engine_stop */
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
+};
+
+/* What ended the thoughts of an answer. */
+enum runnel_thought_end {
+    RUNNEL_THOUGHT_NONE = 0,        /* there were none, or they had not ended when the answer did */
+    RUNNEL_THOUGHT_MODEL = 1,       /* the model closed them */
+    RUNNEL_THOUGHT_BUDGET = 2,      /* thinking_budget; and the engine, as in all that follow */
+    RUNNEL_THOUGHT_SOFT_BUDGET = 3, /* a sentence ended beyond soft_thinking_budget */
+    RUNNEL_THOUGHT_RESERVE = 4,     /* no more than answer_reserve was left */
+    RUNNEL_THOUGHT_LOOP = 5,        /* the same tokens came for the third time in a row */
+    RUNNEL_THOUGHT_END_TOKEN = 6, /* the model drew an end token, which was not taken; not with ignore_eos */
+    RUNNEL_THOUGHT_ASKED = 7,     /* runnel_end_thought */
 };
 
 enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
@@ -446,7 +461,22 @@ typedef struct runnel_request {
      * constraint beside it means nothing, as there is no other text. */
     bool must_call;
     const char *must_call_name; /* the only tool that may be called; NULL: any */
+    /* After so many tokens of thoughts the token that closes them becomes likelier with each one more, and where a sentence
+     * ends the engine writes it, as thinking_budget would. A thought without sentences goes on until the model draws it, or to the
+     * thinking_budget. -1: none. */
+    int soft_thinking_budget;
+    /* How many of max_tokens, or of what the context leaves of them, a thought may not use: where no more are left, the engine
+     * closes it. 0: none; -1: the engine's answer_reserve, and nothing beside a thinking_budget. The rule, of n tokens: min(512,
+     * max(16, n / 8), n / 2). What closes a thought, and the message, come out of the thought's share. */
+    int answer_reserve;
+    /* What the engine writes, as the end of the thought, before it closes one that the model did not: zero-terminated; NULL:
+     * nothing. Its tokens are no thought of the model's: no budget counts them. At most RUNNEL_THINKING_MESSAGE_MAX tokens, or
+     * it is RUNNEL_EINVAL. It is left out of a thought that may have no tokens of its own, with a thinking_budget of 0 or where
+     * max_tokens has no room for it beside the reserve. */
+    const char *thinking_message;
 } runnel_request;
+
+enum { RUNNEL_THINKING_MESSAGE_MAX = 256 /* tokens */ };
 
 /* Fills request with the defaults. */
 RUNNEL_API void runnel_request_init_sized(void *request, size_t size);
@@ -492,12 +522,11 @@ typedef struct runnel_response {
     int stop_index; /* which stop text ended the answer; -1: none of them */
     int slot;       /* where it was computed, see runnel_slots; -1: nowhere yet */
     uint32_t n_prompt_tokens, n_cached_tokens;
-    /* Of the answer, drawn or written by a thinking_budget, with the end token and those of a stop text: as many as there
+    /* Of the answer, drawn or written to close a thought, with the end token and those of a stop text: as many as there
      * are TOKEN events. */
     uint32_t n_tokens;
-    uint32_t
-        n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
-    double queue_ms;        /* waiting for a place */
+    uint32_t n_reasoning_tokens; /* of n_tokens; what the engine wrote to close the thoughts is not counted */
+    double queue_ms;             /* waiting for a place */
     double predicted_wait_ms;   /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
     double prefill_ms;          /* from there to the first token; with PROMPT: until now */
     double decode_ms;           /* from the first token to the last */
@@ -510,6 +539,7 @@ typedef struct runnel_response {
     uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
     uint32_t n_calls;
     runnel_call *calls; /* [n_calls] NULL: none */
+    enum runnel_thought_end thought_end;
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
@@ -546,6 +576,10 @@ RUNNEL_API int runnel_descriptor(runnel_future *future);
 /* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
  * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
 RUNNEL_API void runnel_cancel(runnel_future *future);
+/* Asks for the end of the request's thought, and does not wait for it: with the next step the engine writes its
+ * thinking_message and what closes it, and the answer follows. A thought that has not begun is closed where it begins; if there is
+ * none any more, nothing happens. False: the request has ended. Any thread. */
+RUNNEL_API bool runnel_end_thought(runnel_future *future);
 /* Gives the future back; before its end that cancels. on_event, on_taken and on_ready are not called any more once this
  * returns: it waits for one that runs, unless it is called from there. NULL is fine. */
 RUNNEL_API void runnel_free(runnel_future *future);

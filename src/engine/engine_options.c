@@ -18,7 +18,7 @@ enum {
 
 void runnel_engine_options_init_sized(void *options, size_t size)
 {
-    const runnel_engine_options defaults = {.size = sizeof defaults};
+    const runnel_engine_options defaults = {.size = sizeof defaults, .answer_reserve = -1};
     if (options)
         versioned_init(&defaults, sizeof defaults, options, size);
 }

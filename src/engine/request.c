@@ -318,6 +318,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->sequence = -1;
     future->entry.arrival_ms = clock_ms();
     atomic_init(&future->cancelled, false);
+    atomic_init(&future->thought_end_wished, false);
     init_recursive(&future->events);
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);

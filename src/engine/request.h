@@ -55,7 +55,7 @@ struct runnel_future {
 
     /* Any thread's. */
     struct mailbox mailbox;
-    atomic_bool cancelled;
+    atomic_bool cancelled, thought_end_wished;
     pthread_mutex_t events; /* held while on_event runs; guards muted */
     bool muted;             /* no more events: the submitter has let go */
     pthread_mutex_t lock;
