@@ -101,6 +101,8 @@ static void say_what_is_missing(const struct chat *chat, const runnel_response *
                                           : "within its thought, which it never closed");
     else if (!response->text_len && !chat->replaced)
         chat_say("There is no answer: /retry asks again, another question takes its place.\n");
+    else if (response->thought_end == RUNNEL_THOUGHT_LOOP)
+        chat_say("The thought went in circles, and was closed.\n");
 }
 
 static void forget(char **text)
