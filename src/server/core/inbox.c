@@ -66,7 +66,7 @@ static void give_up(struct server *server)
     double now_ms = clock_ms();
     for (struct inbox_question *question = server->inbox.waiting, *next; question; question = next) {
         next = question->next;
-        if (shared_state(server->worker.shared, question->worker) == SHARED_NOBODY)
+        if (shared_pid(server->worker.shared, question->worker) != question->pid)
             hand_out(question, JOB_CONTROL_UNKNOWN, false);
         else if (now_ms >= question->until_ms)
             hand_out(question, JOB_CONTROL_UNKNOWN, true);
@@ -114,6 +114,7 @@ bool inbox_ask_to_end_thoughts(struct server *server, struct inbox_question *que
     question->server = server;
     question->id = asker->first;
     question->worker = record_worker(id);
+    question->pid = shared_pid(server->worker.shared, question->worker);
     question->until_ms = clock_ms() + PATIENCE_MS;
     if (!shared_send(server->worker.shared, server->worker.number, question->worker, &message))
         return false;

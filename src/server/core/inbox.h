@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct event;
 struct inbox_question;
@@ -31,6 +32,7 @@ struct inbox_question {
     struct inbox_question *previous, *next;
     uint64_t id; /* of its answer */
     unsigned worker;
+    pid_t pid; /* of it: another process may take its number */
     double until_ms;
 };
 
