@@ -319,12 +319,13 @@ enum runnel_finish_reason {
 
 /* What ended the thoughts of an answer. */
 enum runnel_thought_end {
-    RUNNEL_THOUGHT_NONE = 0,        /* there were none, or they had not ended when the answer did */
-    RUNNEL_THOUGHT_MODEL = 1,       /* the model closed them */
-    RUNNEL_THOUGHT_BUDGET = 2,      /* thinking_budget; and the engine, as in all that follow */
-    RUNNEL_THOUGHT_SOFT_BUDGET = 3, /* a sentence ended beyond soft_thinking_budget */
-    RUNNEL_THOUGHT_RESERVE = 4,     /* no more than answer_reserve was left */
-    RUNNEL_THOUGHT_LOOP = 5,        /* the same tokens came for the third time in a row */
+    RUNNEL_THOUGHT_NONE = 0,   /* there were none, or they had not ended when the answer did */
+    RUNNEL_THOUGHT_MODEL = 1,  /* the model closed them */
+    RUNNEL_THOUGHT_BUDGET = 2, /* thinking_budget; and the engine, as in all that follow */
+    RUNNEL_THOUGHT_SOFT_BUDGET =
+        3, /* a sentence ended beyond soft_thinking_budget, and the engine closed it, or its help did */
+    RUNNEL_THOUGHT_RESERVE = 4,   /* no more than answer_reserve was left */
+    RUNNEL_THOUGHT_LOOP = 5,      /* the same tokens came for the third time in a row */
     RUNNEL_THOUGHT_END_TOKEN = 6, /* the model drew an end token, which was not taken; not with ignore_eos */
     RUNNEL_THOUGHT_ASKED = 7,     /* runnel_end_thought */
 };
@@ -461,9 +462,8 @@ typedef struct runnel_request {
      * constraint beside it means nothing, as there is no other text. */
     bool must_call;
     const char *must_call_name; /* the only tool that may be called; NULL: any */
-    /* After so many tokens of thoughts the token that closes them becomes likelier with each one more, and where a sentence
-     * ends the engine writes it, as thinking_budget would. A thought without sentences goes on until the model draws it, or to the
-     * thinking_budget. -1: none. */
+    /* After so many tokens of thoughts, wherever a sentence has ended, the token that closes them is the likelier the further they are
+     * beyond it; soon the engine closes them there, as with thinking_budget. Thoughts without sentences go on. -1: none. */
     int soft_thinking_budget;
     /* How many of max_tokens, or of what the context leaves of them, a thought may not use: where no more are left, the engine
      * closes it. 0: none; -1: the engine's answer_reserve, and nothing beside a thinking_budget. The rule, of n tokens: min(512,
