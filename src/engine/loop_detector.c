@@ -12,6 +12,7 @@ enum kind {
     SENTENCE_END = 4, /* nothing but punctuation that ends a sentence */
     CELL = 8,         /* it separates cells of a table */
     LINE_END = 16,
+    DIGIT = 32, /* it begins with one */
 };
 
 enum {
@@ -65,14 +66,19 @@ static bool begins_word(const char *text, size_t len, bool line_begins)
            letter_at(text + at + first, len - at - first) > 0;
 }
 
+/* Signs that may stand around the end of a sentence, outside of code. */
+static bool may_surround_end(char c)
+{
+    return c && (strchr(".!?\"')*$` \t\r\n", c) || (uint8_t)c >= 0x80);
+}
+
 static bool ends_sentence(const char *text, size_t len)
 {
     bool has_end = false;
     for (size_t i = 0; i < len; i++) {
-        has_end = has_end || strchr(".!?", text[i]) || is_wide_end(text + i, len - i);
-        if (text[i] == 0 || text[i] == '=' || (text[i] >= '0' && text[i] <= '9') ||
-            letter_at(text + i, len - i))
+        if (!may_surround_end(text[i]))
             return false;
+        has_end = has_end || strchr(".!?", text[i]) || is_wide_end(text + i, len - i);
     }
     return has_end;
 }
@@ -100,6 +106,8 @@ static uint8_t kind_of(const char *text, size_t len, bool line_begins)
         kind |= CELL;
     if (text[len - 1] == '\n')
         kind |= LINE_END;
+    if (text[0] >= '0' && text[0] <= '9')
+        kind |= DIGIT;
     return (uint8_t)kind;
 }
 
@@ -138,22 +146,43 @@ static uint32_t count_equal(const struct loop_detector *detector, uint32_t cycle
     return n_equal;
 }
 
+static uint8_t kind_back(const struct loop_detector *detector, uint32_t n)
+{
+    return detector->kinds[(detector->n - n) % LOOP_TOKENS];
+}
+
+/* What a cycle is made of. */
+struct makeup {
+    uint32_t n_words, n_ends /* of sentences */;
+    uint8_t all; /* kinds of its tokens */
+};
+
+static struct makeup make_up(const struct loop_detector *detector, uint32_t cycle)
+{
+    struct makeup makeup = {.all = 0};
+    uint8_t next = kind_back(detector, cycle);
+    for (uint32_t i = 1; i <= cycle; i++) {
+        uint8_t kind = kind_back(detector, i);
+        makeup.n_words += (kind & WORD) != 0;
+        makeup.n_ends += (kind & SENTENCE_END) && !(next & DIGIT); /* else a decimal point */
+        makeup.all |= kind;
+        next = kind;
+    }
+    return makeup;
+}
+
 /* How many tokens it takes to call a cycle like the latest one a loop. */
 static uint32_t wanted(const struct loop_detector *detector, uint32_t cycle)
 {
-    uint32_t n_words = 0, all = 0;
-    for (uint32_t i = 1; i <= cycle; i++) {
-        uint8_t kind = detector->kinds[(detector->n - i) % LOOP_TOKENS];
-        n_words += kind & WORD;
-        all |= kind;
-    }
-    bool has_words = n_words * 4 >= cycle && !(all & CELL);
-    bool is_formula = cycle >= 16 && n_words >= 4 && n_words * 8 >= cycle && !(all & CELL);
-    if ((all & SENTENCE_END) && (has_words || is_formula))
-        return SENTENCES_MIN;
-    if (has_words)
+    const struct makeup makeup = make_up(detector, cycle);
+    uint32_t n_words = makeup.n_words;
+    bool may_be_prose = n_words && !(makeup.all & CELL);
+    bool says_much = n_words * 4 >= cycle || (cycle >= 16 && n_words >= 4 && n_words * 8 >= cycle);
+    if (may_be_prose && makeup.n_ends)
+        return says_much ? SENTENCES_MIN : WORDS_MIN;
+    if (may_be_prose && n_words * 2 >= cycle)
         return WORDS_MIN;
-    return all & LETTER ? LETTERS_MIN : SIGNS_MIN;
+    return makeup.all & LETTER ? LETTERS_MIN : SIGNS_MIN;
 }
 
 /* The latest tokens are that cycle, three times at least, and often enough for what it is. */

@@ -1,10 +1,11 @@
 /* loop_detector.h: does a text go in circles? The same cycle of tokens at least three times in a row is a loop, where it is
  * nothing that people write: what has to have come again and again before it is one depends on what the cycle is made of.
  *
- *     a sentence             18 tokens in all: three times, if it has six or more
- *     words without an end   64: "red, blue, red, blue" may be meant
- *     with some letters      160: rows of a table, lines of code, JSON
- *     without any            1024: rules such as "-----", boards, matrices of zeros
+ *     a sentence, in words          18 tokens in all: three times, if it has six or more
+ *     words without an end, or      64: "red, blue, red, blue" may be meant
+ *     an end with a word or two
+ *     with some letters             160: rows of a table, lines of code, JSON
+ *     without any                   1024: rules such as "-----", boards, matrices of zeros
  *
  * Three times always, so that cycles from 6 (22, 54, 342) tokens up to LOOP_CYCLE_MAX are found when the third one is complete. What it
  * says is a function of the latest tokens alone, so tokens are taken back by forgetting them. No allocation. */
