@@ -457,15 +457,10 @@ void answer_remark_thought(const runnel_response *response)
             stderr, 0,
             "runnel: cut off within its thoughts, so there is no answer: a larger -n (and --ctx) gives "
             "room for one, --no-think leaves the thoughts out\n");
-    else if (response->finish_reason == RUNNEL_FINISH_STOP && response->thought_closed)
+    else if (response->finish_reason == RUNNEL_FINISH_STOP)
         wrap_print(stderr, 0,
                    "runnel: the model ended behind its thought, so there is no answer: --no-think leaves the "
                    "thoughts out\n");
-    else if (response->finish_reason == RUNNEL_FINISH_STOP)
-        wrap_print(
-            stderr, 0,
-            "runnel: the model ended within its thought, which it never closed, so there is no answer: "
-            "--no-think leaves the thoughts out\n");
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)

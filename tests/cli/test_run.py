@@ -137,6 +137,16 @@ def test_a_thought_leaves_room_for_the_answer(runnel, tiny):
         assert found["text"] and 0 < found["reasoning_tokens"] <= 64 - n_left
 
 
+def test_a_thought_in_which_the_model_would_end_has_an_answer(runnel, tiny):
+    args = ("-m", tiny("thinker"), "-p", "Why?", "-n", "900", "--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0")
+    for seed in map(str, range(1, 40)):
+        found = answer(runnel, *args, "--seed", seed)
+        assert found["text"].strip(), seed
+        if found["thought_end"] == "end_token":
+            return
+    raise AssertionError("no thought has an end token")
+
+
 def test_thoughts_are_apart(runnel, tiny):
     args = ("-m", tiny("r1"), "-p", "Tell me", "-n", "16", *GREEDY)
     thinking, plain = answer(runnel, *args), answer(runnel, *args, "--no-think")

@@ -83,11 +83,12 @@ def test_without_a_sentence_a_soft_budget_waits_for_the_hard_one(server):
 
 
 def test_beyond_a_soft_budget_the_close_becomes_likelier(server):
-    """The model closes it by itself, long before it would."""
-    fields = {"logit_bias": {letter: 20 for letter in LETTERS}, "max_tokens": 2000, "answer_reserve": 0}
-    assert think(server, **fields).end is None
-    told = think(server, soft_thinking_budget_tokens=8, **fields)
-    assert told.end == "model" and 8 <= told.n_thought < 2000 and told.text
+    """Where a sentence has ended the model draws it, before the server writes it."""
+    fields = {"logit_bias": {letter: 6 for letter in SENTENCES} | {END: -100}, "max_tokens": 400}
+    told = [think(server, soft_thinking_budget_tokens=20, seed=seed, **fields) for seed in range(20)]
+    assert all(thought.end in ("soft_budget", "model") and thought.text for thought in told)
+    early = [thought for thought in told if thought.end == "soft_budget" and 20 < thought.n_thought < 20 + 32]
+    assert len(early) > 5
 
 
 @pytest.mark.parametrize("effort, n", [("minimal", 20), ("low", 50), ("medium", 100), ("high", 150)])
@@ -152,9 +153,12 @@ def test_the_reserve_where_the_context_ends_first(server):
 def test_the_reserve_of_a_server(serve, tiny):
     for flags, end, least in ((("--answer-reserve", "80"), "reserve", 80), (("--answer-reserve", "0"), None, 0)):
         serving = serve(tiny("thinker"), "--ctx", "1000", *flags)
-        told = think(serving, max_tokens=100)
-        assert told.end == end and told.n_thought <= 100 - least and bool(told.text) == bool(least)
-        assert think(serving, max_tokens=100, answer_reserve=40).end == "reserve"
+        told = think(serving, max_tokens=200)
+        assert told.end == end and 100 < told.n_thought <= 200 - least and bool(told.text) == bool(least)
+        told = think(serving, max_tokens=200, answer_reserve=150)
+        assert told.end == "reserve" and told.n_thought < 50
+        told = think(serving, max_tokens=100)  # of the server's own half at most
+        assert told.end == end and told.n_thought > 40
 
 
 # Loops and end tokens ----------------------------------------------------------------------------------------------------
@@ -218,7 +222,8 @@ def test_a_message_before_the_close(server, fields):
     ({"soft_thinking_budget_tokens": "5"}, "soft_thinking_budget_tokens"),
     ({"answer_reserve": -2}, "answer_reserve"), ({"answer_reserve": 1.5}, "answer_reserve"),
     ({"reasoning_budget_message": 3}, "reasoning_budget_message"), ({"think_stop_sentence": ["x"]}, "think_stop_sentence"),
-    ({"think_stop_sentence": "a\0b"}, "think_stop_sentence"), ({"reasoning_budget_message": "x" * 257}, "reasoning_budget_message"),
+    ({"think_stop_sentence": "a\0b"}, "think_stop_sentence"), ({"think_stop_sentence": "a</think>"}, "think_stop_sentence"),
+    ({"reasoning_budget_message": "x" * 257}, "reasoning_budget_message"),
     ({"reasoning_budget_message": "x" * 4097}, "reasoning_budget_message"),
     ({"logits_processors_args": 3}, "logits_processors_args"),
     ({"logits_processors_args": {"thinking_budget": "x"}}, "logits_processors_args.thinking_budget")], ids=lambda value: str(value)[:60])

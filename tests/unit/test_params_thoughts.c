@@ -92,6 +92,10 @@ static void test_what_goes_before_an_effort(void **state)
     check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, 77);
     check_budgets(&limits, "\"reasoning_effort\":\"low\",\"answer_reserve\":5", 614, 1024, 5);
     check_budgets(&limits, "", -1, -1, -1);
+    limits.answer_reserve = 1000; /* half at most */
+    check_budgets(&limits, "\"reasoning_effort\":\"low\",\"max_tokens\":300", 45, 75, 150);
+    limits.answer_reserve = 0;
+    check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, 0);
 }
 
 static void test_soft_budget_and_reserve(void **state)
@@ -157,6 +161,7 @@ static void test_messages(void **state)
         {"\"reasoning_budget_message\":[\"SECRET\"]", "reasoning_budget_message"},
         {"\"reasoning_budget_message\":\"SECRET\\u0000\"", "reasoning_budget_message"},
         {"\"think_stop_sentence\":false", "think_stop_sentence"},
+        {"\"think_stop_sentence\":\"SECRET</think>\"", "think_stop_sentence"},
         {"\"logits_processors_args\":\"SECRET\"", "logits_processors_args"},
         {"\"logits_processors_args\":{\"think_stop_sentence\":3}",
          "logits_processors_args.think_stop_sentence"},

@@ -281,8 +281,8 @@ static const struct params_field fields[] = {
            "thinking; -1: no limit."),
     BUDGET(
         "soft_thinking_budget_tokens",
-        "Past so many tokens of a thought its end becomes likelier with each one more, and it ends where a "
-        "sentence does; -1: not. At most thinking_budget_tokens."),
+        "Past so many tokens of a thought it ends where a sentence does: at first likelier than else, then "
+        "always; -1: not. At most thinking_budget_tokens."),
     BUDGET("answer_reserve",
            "Tokens of max_tokens that a thought leaves to the answer: it is closed before; 0: none; -1: the "
            "server's (--answer-reserve), and none beside a thinking_budget_tokens."),

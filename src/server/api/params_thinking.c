@@ -75,6 +75,8 @@ static int add_message(const char *name, const json_t *value, struct thinking *t
         return refuse(refusal, name, "expected a string");
     if (memchr(json_string_value(value), 0, len))
         return refuse(refusal, name, "expected a text without zero bytes");
+    if (strstr(json_string_value(value), "</think>"))
+        return refuse(refusal, name, "expected a text without </think>, which is written behind it");
     if (len > PARAMS_MESSAGE_BYTES)
         return refuse(refusal, name, "expected a text of up to %d bytes, found one of %zu",
                       PARAMS_MESSAGE_BYTES, len);
@@ -291,14 +293,16 @@ static int64_t answer_tokens(const struct params_limits *limits, const runnel_re
     return !n || (n_context && n_context < n) ? n_context : n;
 }
 
-/* The server's, or by the rule of runnel.h: a budget that nobody named leaves it to the answer. */
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The engine's own, which it leaves to the answer beside a budget that nobody named: see runnel.h. */
 static int64_t default_reserve(const struct params_limits *limits, int64_t n)
 {
-    int64_t eighth = n / 8 < 16 ? 16 : n / 8, half = n / 2;
-    int64_t least = eighth < half ? eighth : half;
-    if (limits->answer_reserve >= 0)
-        return limits->answer_reserve;
-    return least < 512 ? least : 512;
+    int64_t eighth = n / 8 > 16 ? n / 8 : 16;
+    return smaller(limits->answer_reserve >= 0 ? limits->answer_reserve : smaller(512, eighth), n / 2);
 }
 
 /* An effort is budgets; one that is named goes before it. */
@@ -311,7 +315,7 @@ static void apply_effort(struct thinking *thinking, const struct params_limits *
         return;
     int64_t hard = n * effort->hard_percent / 100, soft = n * effort->soft_percent / 100;
     thinking->budget = hard > 1 ? hard : 1;
-    thinking->soft_budget = soft < thinking->budget ? soft : thinking->budget - 1;
+    thinking->soft_budget = smaller(soft, thinking->budget - 1);
     if (thinking->reserve < 0)
         thinking->reserve = default_reserve(limits, n);
 }
