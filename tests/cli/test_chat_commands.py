@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import struct
+import subprocess
 import termios
 import time
 
