@@ -395,7 +395,7 @@ def test_drop_asks_a_refused_retry_again_in_its_place(chat, tiny, tmp_path):
 
 
 def test_a_thought_that_is_cut_off_is_said_once(chat, tiny):
-    terminal = chat(tiny("r1"), "--temp", "0", "-n", "5")
+    terminal = chat(tiny("r1"), "--temp", "0", "-n", "5", "--answer-reserve", "0")
     shown = say(terminal, "Tell me")
     assert "/set n-tokens N gives room" in shown and "--no-think" not in shown
     full = say(chat(tiny("r1"), "--temp", "0", "--ctx", "60"), "Tell me")
@@ -439,7 +439,7 @@ def test_a_retry_that_brings_nothing_keeps_the_answer(chat, tiny, tmp_path):
     say(terminal, f"/save {path}")
     assert json.loads(path.read_text())["messages"][1]["content"] == "An answer."
 
-    thinks = chat(tiny("r1"), "--temp", "0", "-n", "5")
+    thinks = chat(tiny("r1"), "--temp", "0", "-n", "5", "--answer-reserve", "0")
     path.write_text(json.dumps([{"role": "user", "content": "Tell me"}, {"role": "assistant", "content": "An answer."}]))
     say(thinks, f"/load {path}")
     shown = say(thinks, "/retry")
