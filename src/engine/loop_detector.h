@@ -32,7 +32,7 @@ struct loop_detector {
 void loop_detector_push(struct loop_detector *detector, int32_t id, const char *bytes, size_t len);
 /* Takes the latest n back, CONSTRAINT_UNDO_MAX at most. */
 void loop_detector_undo(struct loop_detector *detector, uint32_t n);
-/* The text ends with a loop. Takes a microsecond or less, whatever the text. */
+/* The text ends with a loop. Takes a microsecond, or a few, whatever the text. */
 bool loop_detector_found(const struct loop_detector *detector);
 
 #endif

@@ -58,6 +58,7 @@ static enum character character_of(uint32_t code)
     case '}':
     case '*':
     case '$':
+    case '\\': /* "x\\)." */
         return CLOSER;
     case ',':
     case ':':
