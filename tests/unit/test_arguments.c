@@ -290,8 +290,10 @@ static int call_descriptor(const char *lacking)
 
 static int call_end_thought(const char *lacking)
 {
-    runnel_future *future = NULL;
-    return runnel_end_thought(GIVE(future));
+    runnel_future *future = submit_one();
+    runnel_end_thought(GIVE(future));
+    runnel_free(future);
+    return RUNNEL_OK;
 }
 
 static int call_cancel(const char *lacking)
