@@ -33,6 +33,7 @@ static int open_all(void **state)
     struct tiny_model_options options = tiny_engine_model();
     options.pre = "deepseek-r1-qwen";
     options.chat = "r1";
+    options.n_context = 8192;
     model = tiny_engine_open(&options);
     assert_int_equal(pool_create(POOL_BYTES, &pool, NULL), 0);
     assert_int_equal(answer_scratch_create(N_VOCAB, &scratch, NULL), 0);
@@ -509,14 +510,16 @@ static void the_rule_of_the_reserve(void **state)
 {
     (void)state;
     runnel_engine *engine =
-        tiny_engine_start(model, (runnel_engine_options){.n_context = 600, .answer_reserve = -1});
-    static const int rule[][2] = {{5, 1},   {6, 2},    {10, 5},   {20, 10}, {30, 15},
-                                  {40, 16}, {100, 16}, {160, 20}, {400, 50}};
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 4700, .answer_reserve = -1});
+    static const int rule[][2] = {{5, 1},   {6, 2},    {10, 5},   {20, 10},  {30, 15},
+                                  {40, 16}, {100, 16}, {160, 20}, {400, 50}, {4500, 512}};
     runnel_request request;
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++) {
         request = ask_for(rule[i][0]);
         assert_int_equal(left_to_answer(engine, &request), rule[i][1]);
     }
+    runnel_engine_stop(engine);
+    engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 600, .answer_reserve = -1});
     request = ask_for(0); /* what the context leaves */
     const runnel_response whole = respond(engine, &request);
     assert_int_equal(whole.thought_end, RUNNEL_THOUGHT_RESERVE);
