@@ -16,8 +16,7 @@ enum kind {
 };
 
 enum {
-    CYCLES = 3,                                    /* in a row, at least */
-    LOOKED_AT = LOOP_TOKENS - CONSTRAINT_UNDO_MAX, /* tokens: older ones may be lost after an undo */
+    CYCLES = 3, /* in a row, at least */
     /* Of the same cycle, tokens in all. */
     SENTENCES_MIN = 18,
     WORDS_MIN = 64,
@@ -25,7 +24,9 @@ enum {
     SIGNS_MIN = 1024,
 };
 
-_Static_assert(CYCLES *LOOP_CYCLE_MAX <= LOOKED_AT && SIGNS_MIN <= LOOKED_AT, "three cycles are there");
+/* An undo leaves nothing of the oldest tokens that were written over. */
+_Static_assert(CYCLES *LOOP_CYCLE_MAX <= LOOP_TOKENS - CONSTRAINT_UNDO_MAX, "three cycles are there");
+_Static_assert(SIGNS_MIN <= CYCLES * LOOP_CYCLE_MAX, "and so is what else is looked at");
 
 /* Kinds ----------------------------------------------------------------------------------------------------- */
 
@@ -137,10 +138,9 @@ static int32_t id_back(const struct loop_detector *detector, uint32_t n)
 /* How many of the latest tokens are the one `cycle` tokens before them, up to n. */
 static uint32_t count_equal(const struct loop_detector *detector, uint32_t cycle, uint32_t n)
 {
-    uint32_t n_known = detector->n < LOOKED_AT ? detector->n : LOOKED_AT;
     uint32_t n_equal = 0;
-    if (n > n_known - cycle)
-        n = n_known - cycle;
+    if (n > detector->n - cycle)
+        n = detector->n - cycle;
     while (n_equal < n && id_back(detector, n_equal + 1) == id_back(detector, n_equal + 1 + cycle))
         n_equal++;
     return n_equal;
