@@ -10,7 +10,7 @@ enum kind {
     WORD = 1,         /* it begins a word of two letters or more */
     LETTER = 2,       /* it has one */
     SENTENCE_END = 4, /* nothing but punctuation that ends a sentence */
-    CELL = 8,         /* it separates cells of a table */
+    MARKUP = 8,       /* it is of a table, of JSON or HTML */
     LINE_END = 16,
     DIGIT = 32, /* it begins with one */
 };
@@ -92,6 +92,19 @@ static bool has_letter(const char *text, size_t len)
     return false;
 }
 
+static bool has_markup(const char *text, size_t len)
+{
+    static const char *const pairs[] = {"{\"", "\":", "</", "/>"};
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '|')
+            return true;
+        for (size_t j = 0; i + 1 < len && j < sizeof pairs / sizeof *pairs; j++)
+            if (memcmp(text + i, pairs[j], 2) == 0)
+                return true;
+    }
+    return false;
+}
+
 static uint8_t kind_of(const char *text, size_t len, bool line_begins)
 {
     unsigned kind = 0;
@@ -103,8 +116,8 @@ static uint8_t kind_of(const char *text, size_t len, bool line_begins)
         kind |= LETTER;
     else if (ends_sentence(text, len))
         kind |= SENTENCE_END;
-    if (memchr(text, '|', len))
-        kind |= CELL;
+    if (has_markup(text, len))
+        kind |= MARKUP;
     if (text[len - 1] == '\n')
         kind |= LINE_END;
     if (text[0] >= '0' && text[0] <= '9')
@@ -176,7 +189,7 @@ static uint32_t wanted(const struct loop_detector *detector, uint32_t cycle)
 {
     const struct makeup makeup = make_up(detector, cycle);
     uint32_t n_words = makeup.n_words;
-    bool may_be_prose = n_words && !(makeup.all & CELL);
+    bool may_be_prose = n_words && !(makeup.all & MARKUP);
     bool says_much = n_words * 4 >= cycle || (cycle >= 16 && n_words >= 4 && n_words * 8 >= cycle);
     if (may_be_prose && makeup.n_ends)
         return says_much ? SENTENCES_MIN : WORDS_MIN;
