@@ -225,8 +225,8 @@ typedef struct runnel_engine_options {
     /* Starts within milliseconds: nothing is computed to warm up, and the KV cache's memory is brought in by the
      * requests that use it, and while there are none. That there is room for it is only looked up: RUNNEL_ENOMEM if not. */
     bool quick_start;
-    /* Tokens of max_tokens that a thought leaves to the answer, where a request does not say (its answer_reserve): 0: none; -1:
-     * by the rule that is given there. */
+    /* The answer_reserve of requests that do not say. 0: none; -1: of n tokens that the answer may have, thoughts included,
+     * min(512, max(16, n / 8), n / 2). */
     int answer_reserve;
 } runnel_engine_options;
 
@@ -317,15 +317,16 @@ enum runnel_finish_reason {
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
 };
 
-/* What ended the thoughts of an answer. */
+/* What ended the thoughts of an answer. But for the first two it was the engine, which wrote what closes them. */
 enum runnel_thought_end {
     RUNNEL_THOUGHT_NONE = 0,   /* there were none, or they had not ended when the answer did */
     RUNNEL_THOUGHT_MODEL = 1,  /* the model closed them */
-    RUNNEL_THOUGHT_BUDGET = 2, /* thinking_budget; and the engine, as in all that follow */
-    RUNNEL_THOUGHT_SOFT_BUDGET =
-        3, /* a sentence ended beyond soft_thinking_budget, and the engine closed it, or its help did */
-    RUNNEL_THOUGHT_RESERVE = 4,   /* no more than answer_reserve was left */
-    RUNNEL_THOUGHT_LOOP = 5,      /* the same tokens came for the third time in a row */
+    RUNNEL_THOUGHT_BUDGET = 2, /* thinking_budget */
+    /* A sentence had ended beyond soft_thinking_budget; the closing token may have been drawn there, made likelier. */
+    RUNNEL_THOUGHT_SOFT_BUDGET = 3,
+    RUNNEL_THOUGHT_RESERVE = 4, /* no more tokens were left than answer_reserve */
+    /* They went in circles: the same cycle of tokens came three times in a row, or more, where it was not sentences but a table, say. */
+    RUNNEL_THOUGHT_LOOP = 5,
     RUNNEL_THOUGHT_END_TOKEN = 6, /* the model drew an end token, which was not taken; not with ignore_eos */
     RUNNEL_THOUGHT_ASKED = 7,     /* runnel_end_thought */
 };
@@ -465,14 +466,15 @@ typedef struct runnel_request {
     /* After so many tokens of thoughts, wherever a sentence has ended, the token that closes them is the likelier the further they are
      * beyond it; soon the engine closes them there, as with thinking_budget. Thoughts without sentences go on. -1: none. */
     int soft_thinking_budget;
-    /* How many of max_tokens, or of what the context leaves of them, a thought may not use: where no more are left, the engine
-     * closes it. 0: none; -1: the engine's answer_reserve, and nothing beside a thinking_budget. The rule, of n tokens: min(512,
-     * max(16, n / 8), n / 2). What closes a thought, and the message, come out of the thought's share. */
+    /* How many of max_tokens, or of what the context leaves of them, are not for thoughts: where no more are left, the engine closes
+     * them. 0: none; -1: the engine's answer_reserve, half of them at most, and none beside a thinking_budget. What closes the
+     * thoughts, and the message, come out of their share; where max_tokens leaves no room for an answer behind that, thoughts
+     * may have all. */
     int answer_reserve;
-    /* What the engine writes, as the end of the thought, before it closes one that the model did not: zero-terminated; NULL:
-     * nothing. Its tokens are no thought of the model's: no budget counts them. At most RUNNEL_THINKING_MESSAGE_MAX tokens, or
-     * it is RUNNEL_EINVAL. It is left out of a thought that may have no tokens of its own, with a thinking_budget of 0 or where
-     * max_tokens has no room for it beside the reserve. */
+    /* What the engine writes, as the end of the thought, before it closes one that the model did not: UTF-8, zero-terminated; NULL:
+     * nothing. No budget counts its tokens. With more than RUNNEL_THINKING_MESSAGE_MAX of them, or with "</think>", which the
+     * engine writes, it is RUNNEL_EINVAL. It is left out where thoughts may have no tokens of their own (a thinking_budget of
+     * 0, a reserve of nearly all), or where it would leave none to the answer. */
     const char *thinking_message;
 } runnel_request;
 
@@ -597,7 +599,7 @@ RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *
                                    runnel_response *responses, runnel_error *error);
 
 /* The short form: prompt as the user's only message, the model's other sampling values, the answer without
- * its thoughts. max_tokens counts these, too: a model that thinks longer gives "" (0: what the context allows). A text
+ * its thoughts, which max_tokens counts, too (0: what the context allows). A text
  * that ends there is RUNNEL_OK, one that runnel_engine_stop ended RUNNEL_ECANCELLED. Free *text with runnel_text_free. */
 RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature,
                                char **text, runnel_error *error);

@@ -412,6 +412,13 @@ static void grammars_bind_more(void **state)
     struct result result = run_script(&request, script, 60, 0);
     assert_string_equal(result.text, "a");
     assert_int_equal(result.reason, RUNNEL_FINISH_STOP);
+    request.thinking_budget = -1; /* and end tokens end thoughts all the same */
+    script.thought = "hm\1";
+    script.answer = "\1a";
+    result = run_script(&request, script, 60, 0);
+    assert_string_equal(result.reasoning, "hm\n");
+    assert_string_equal(result.text, "a");
+    assert_int_equal(result.end, RUNNEL_THOUGHT_END_TOKEN);
     request.constraint_text = "()";
     result = run_script(&request, script, 60, 0);
     assert_string_equal(result.text, "");
