@@ -21,7 +21,7 @@ static void ends(void **state)
         "That is right.",  "Is it?",     "Oh no!",           "What?!",           "Hmm...",
         "Yes. ",           "Yes.\n\n",   "a line\n",         "He said \"yes.\"", "(It is.)",
         "(It is).",        "**It is.**", "so \\(y = ab\\).", "Is it 5?",         "5.\n",
-        "It is f(ab).",     "这是对的。", "真的吗？",         "太好了！",         "他说：“好。”",
+        "It is f(ab).",    "这是对的。", "真的吗？",         "太好了！",         "他说：“好。”",
         "（好。）",        "well…",      "Да, точно.",       "Wait. No.",        "see etc.",
         "First: it is.\n", "`code`.",
     };
