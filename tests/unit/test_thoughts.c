@@ -555,6 +555,49 @@ static void the_rule_of_the_reserve(void **state)
     runnel_engine_stop(engine);
 }
 
+/* One that the last message has begun is a thought like any other. */
+static void a_thought_that_was_begun(void **state)
+{
+    (void)state;
+    const runnel_message messages[] = {{"user", "Why?", 0}, {"assistant", "<think>\nhm", 0}};
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 600, .answer_reserve = -1});
+    runnel_request request = ask_for(100);
+    request.prompt = NULL;
+    request.messages = messages;
+    request.n_messages = 2;
+    request.continues = true;
+    assert_int_equal(left_to_answer(engine, &request), 16);
+    request.thinking_budget = 0;
+    runnel_response response = respond(engine, &request);
+    assert_int_equal(response.thought_end, RUNNEL_THOUGHT_BUDGET);
+    assert_int_equal(response.n_reasoning_tokens, 0);
+    runnel_engine_stop(engine);
+}
+
+/* Who does not think notices nothing. */
+static void without_thoughts_nothing_changes(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = tiny_engine_model(); /* ChatML */
+    runnel_model *other = tiny_engine_open(&options);
+    runnel_engine *engine =
+        tiny_engine_start(other, (runnel_engine_options){.n_context = 600, .answer_reserve = -1});
+    runnel_request request = ask_for(50);
+    request.wants_logits_hash = true;
+    const runnel_response plain = respond(engine, &request);
+    request.soft_thinking_budget = 3;
+    request.thinking_budget = 3;
+    request.answer_reserve = 40;
+    request.thinking_message = "Stop.";
+    const runnel_response same = respond(engine, &request);
+    assert_true(plain.logits_hash == same.logits_hash && plain.logits_hash != 0);
+    assert_int_equal(same.n_tokens, 50);
+    assert_int_equal(same.thought_end, RUNNEL_THOUGHT_NONE);
+    runnel_engine_stop(engine);
+    runnel_model_close(other);
+}
+
 static void bad_values_are_refused(void **state)
 {
     (void)state;
@@ -697,6 +740,8 @@ int main(void)
         cmocka_unit_test(loops_end_in_thoughts_alone),
         cmocka_unit_test(whoever_asks_ends_it),
         cmocka_unit_test(the_rule_of_the_reserve),
+        cmocka_unit_test(a_thought_that_was_begun),
+        cmocka_unit_test(without_thoughts_nothing_changes),
         cmocka_unit_test(bad_values_are_refused),
         cmocka_unit_test(another_thread_ends_a_thought),
         cmocka_unit_test(its_own_event_ends_a_thought),
