@@ -8,10 +8,9 @@
  *                    thread.
  *     answer_undo    takes back the latest draws, if they have not been told.
  *
- * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An end token
- * that is drawn in a thought is not taken: what closes the thought comes instead. An
- * answer belongs to one thread at a time; it knows no engine, and nothing of who else computes. No allocation after
- * answer_create. */
+ * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An end
+ * token that is drawn in a thought is not taken: what closes the thought comes instead. An answer belongs to one thread at a
+ * time; it knows no engine, and nothing of who else computes. No allocation after answer_create. */
 #ifndef RUNNEL_ENGINE_ANSWER_H
 #define RUNNEL_ENGINE_ANSWER_H
 
@@ -95,7 +94,7 @@ struct answer_draw {
     runnel_error error;
     int32_t token;
     int32_t before;                      /* the token before it; -1: none */
-    bool is_forced;                      /* it comes whatever the model would have drawn */
+    bool is_forced;                      /* it comes whatever the model would have drawn, or drew */
     bool is_thought;                     /* its text begins within a thought */
     bool is_last;                        /* the answer is complete with it, and ends */
     enum runnel_thought_end thought_end; /* what ended the thought, which ends with it */
