@@ -225,6 +225,9 @@ typedef struct runnel_engine_options {
     /* Starts within milliseconds: nothing is computed to warm up, and the KV cache's memory is brought in by the
      * requests that use it, and while there are none. That there is room for it is only looked up: RUNNEL_ENOMEM if not. */
     bool quick_start;
+    /* The answer_reserve of requests that do not say. 0: none; -1: of n tokens that the answer may have, thoughts included,
+     * min(512, max(16, n / 8), n / 2). */
+    int answer_reserve;
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
@@ -312,6 +315,20 @@ enum runnel_finish_reason {
         2, /* max_tokens or the context is used up; half a character at the end is left out */
     RUNNEL_FINISH_CANCELLED = 3, /* by on_event, runnel_cancel or runnel_engine_stop */
     RUNNEL_FINISH_ERROR = 4,     /* runnel_wait gives the error */
+};
+
+/* What ended the thoughts of an answer. But for the first two it was the engine, which wrote what closes them. */
+enum runnel_thought_end {
+    RUNNEL_THOUGHT_NONE = 0,   /* there were none, or they had not ended when the answer did */
+    RUNNEL_THOUGHT_MODEL = 1,  /* the model closed them */
+    RUNNEL_THOUGHT_BUDGET = 2, /* thinking_budget */
+    /* A sentence had ended beyond soft_thinking_budget; the closing token may have been drawn there, made likelier. */
+    RUNNEL_THOUGHT_SOFT_BUDGET = 3,
+    RUNNEL_THOUGHT_RESERVE = 4, /* no more tokens were left than answer_reserve */
+    /* They went in circles: the same cycle of tokens came three times in a row, or more, where it was not sentences but a table, say. */
+    RUNNEL_THOUGHT_LOOP = 5,
+    RUNNEL_THOUGHT_END_TOKEN = 6, /* the model drew an end token, which was not taken; not with ignore_eos */
+    RUNNEL_THOUGHT_ASKED = 7,     /* runnel_end_thought */
 };
 
 enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
@@ -446,7 +463,22 @@ typedef struct runnel_request {
      * constraint beside it means nothing, as there is no other text. */
     bool must_call;
     const char *must_call_name; /* the only tool that may be called; NULL: any */
+    /* After so many tokens of thoughts, wherever a sentence has ended, the token that closes them is the likelier the further they are
+     * beyond it; soon the engine closes them there, as with thinking_budget. Thoughts without sentences go on. -1: none. */
+    int soft_thinking_budget;
+    /* How many of max_tokens, or of what the context leaves of them, are not for thoughts: where no more are left, the engine closes
+     * them. 0: none; -1: the engine's answer_reserve, half of them at most, and none beside a thinking_budget. What closes the
+     * thoughts, and the message, come out of their share; where max_tokens leaves no room for an answer behind that, thoughts
+     * may have all. */
+    int answer_reserve;
+    /* What the engine writes, as the end of the thought, before it closes one that the model did not: UTF-8, zero-terminated; NULL:
+     * nothing. No budget counts its tokens. With more than RUNNEL_THINKING_MESSAGE_MAX of them, or with "</think>", which the
+     * engine writes, it is RUNNEL_EINVAL. It is left out where thoughts may have no tokens of their own (a thinking_budget of
+     * 0, a reserve of nearly all), or where it would leave none to the answer. */
+    const char *thinking_message;
 } runnel_request;
+
+enum { RUNNEL_THINKING_MESSAGE_MAX = 256 /* tokens */ };
 
 /* Fills request with the defaults. */
 RUNNEL_API void runnel_request_init_sized(void *request, size_t size);
@@ -492,12 +524,11 @@ typedef struct runnel_response {
     int stop_index; /* which stop text ended the answer; -1: none of them */
     int slot;       /* where it was computed, see runnel_slots; -1: nowhere yet */
     uint32_t n_prompt_tokens, n_cached_tokens;
-    /* Of the answer, drawn or written by a thinking_budget, with the end token and those of a stop text: as many as there
+    /* Of the answer, drawn or written to close a thought, with the end token and those of a stop text: as many as there
      * are TOKEN events. */
     uint32_t n_tokens;
-    uint32_t
-        n_reasoning_tokens; /* of n_tokens; what a thinking_budget wrote to close the thoughts is not counted */
-    double queue_ms;        /* waiting for a place */
+    uint32_t n_reasoning_tokens; /* of n_tokens; what the engine wrote to close the thoughts is not counted */
+    double queue_ms;             /* waiting for a place */
     double predicted_wait_ms;   /* what was expected of that on arrival; for RUNNEL_ESLOW when to come back */
     double prefill_ms;          /* from there to the first token; with PROMPT: until now */
     double decode_ms;           /* from the first token to the last */
@@ -510,6 +541,7 @@ typedef struct runnel_response {
     uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
     uint32_t n_calls;
     runnel_call *calls; /* [n_calls] NULL: none */
+    enum runnel_thought_end thought_end;
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
@@ -546,6 +578,10 @@ RUNNEL_API int runnel_descriptor(runnel_future *future);
 /* Asks for an early end, and does not wait for it: within a step the request has given back what it held, and finishes as
  * cancelled, with the text so far. Nothing happens if it has ended. Any thread. NULL is fine. */
 RUNNEL_API void runnel_cancel(runnel_future *future);
+/* Asks for the end of the request's thought, and does not wait for it: with the next step the engine writes its
+ * thinking_message and what closes it, and the answer follows. A thought that has not begun is closed where it begins; if there is
+ * none any more, nothing happens. False: the request has ended. Any thread. */
+RUNNEL_API bool runnel_end_thought(runnel_future *future);
 /* Gives the future back; before its end that cancels. on_event, on_taken and on_ready are not called any more once this
  * returns: it waits for one that runs, unless it is called from there. NULL is fine. */
 RUNNEL_API void runnel_free(runnel_future *future);
@@ -563,7 +599,7 @@ RUNNEL_API int runnel_respond_many(runnel_engine *engine, const runnel_request *
                                    runnel_response *responses, runnel_error *error);
 
 /* The short form: prompt as the user's only message, the model's other sampling values, the answer without
- * its thoughts. max_tokens counts these, too: a model that thinks longer gives "" (0: what the context allows). A text
+ * its thoughts, which max_tokens counts, too (0: what the context allows). A text
  * that ends there is RUNNEL_OK, one that runnel_engine_stop ended RUNNEL_ECANCELLED. Free *text with runnel_text_free. */
 RUNNEL_API int runnel_generate(runnel_engine *engine, const char *prompt, int max_tokens, float temperature,
                                char **text, runnel_error *error);

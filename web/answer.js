@@ -28,13 +28,24 @@ const endings = {
     stopped: "Stopped.",
 };
 
+// How a thought ended that the model did not end itself.
+const thoughtEnds = {
+    budget: "closed at its limit",
+    soft_budget: "closed at its limit",
+    reserve: "closed to leave room for the answer",
+    loop: "closed, as it went in circles",
+    end_token: "closed, as the model was about to stop",
+    asked: "ended by you",
+};
+
 // An answer on its way, or one that is there. message is what the conversation keeps of it: content, reasoning, calls, and when it
 // has ended finishReason, timings, usage, degraded, error, nPieces, tookMs.
 export class AnswerView {
-    constructor(message, {onGrow, onRetry, onResults}) {
+    constructor(message, {onGrow, onRetry, onResults, onFocusLost}) {
         this.message = message;
         this.onRetry = onRetry;
         this.onResults = onResults;
+        this.onFocusLost = onFocusLost;
         this.calls = null; // the view of them, if there are any
         this.status = make("p", "status", "Waiting\u2026");
         this.thoughtTitle = make("span", "title", "Thoughts");
@@ -42,11 +53,17 @@ export class AnswerView {
         this.thoughtBody = make("div", "text");
         this.thoughts = make("details", "thoughts", make("summary", "", this.thoughtTitle, this.thoughtCount), this.thoughtBody);
         this.thoughts.hidden = true;
+        this.endThought = null; // asks the server to end the thought, once it is known how
+        this.endButton = makeButton("", "quiet", () => this.#pressEnd());
+        this.endTrouble = make("span", "trouble");
+        this.endTrouble.setAttribute("role", "status");
+        this.thoughtControl = make("div", "thought-control", this.endButton, this.endTrouble);
+        this.thoughtControl.hidden = true;
         this.body = make("div", "text");
         this.foot = make("footer", "foot");
         this.foot.hidden = true;
         this.element = make("article", "message answer", make("h3", "visually-hidden", "Answer"), this.status,
-                            this.thoughts, this.body, this.foot);
+                            this.thoughts, this.thoughtControl, this.body, this.foot);
         this.onGrow = onGrow;
         this.wasToggled = false;
         this.thoughts.querySelector("summary").addEventListener("click", () => { this.wasToggled = true; });
@@ -73,10 +90,42 @@ export class AnswerView {
             this.thoughts.open = true;
             this.thoughts.classList.add("live");
             this.status.hidden = true;
+            this.#showControl();
         }
         this.nThoughts++;
         this.message.reasoning = (this.message.reasoning ?? "") + text;
         this.thoughtStream.append(text);
+    }
+
+    // end() asks the server to end the thought: {success, message}.
+    letEndThought(end) {
+        this.endThought = end;
+        this.#showControl();
+    }
+
+    #showControl() {
+        this.#setEnding(false);
+        this.thoughtControl.hidden = !this.thoughtStream || !this.endThought;
+    }
+
+    // It is not disabled while it waits: it would lose the focus.
+    #setEnding(isEnding, trouble = "") {
+        this.endButton.textContent = isEnding ? "Ending the thought\u2026" : "End the thought";
+        this.endButton.setAttribute("aria-disabled", String(isEnding));
+        this.endTrouble.textContent = trouble;
+    }
+
+    async #pressEnd() {
+        if (this.endButton.getAttribute("aria-disabled") === "true")
+            return;
+        this.#setEnding(true);
+        try {
+            const {success, message} = await this.endThought();
+            if (!success)
+                this.#setEnding(false, `It cannot be ended: ${message}.`);
+        } catch (error) {
+            this.#setEnding(false, error.message);
+        }
     }
 
     addAnswer(text) {
@@ -130,6 +179,10 @@ export class AnswerView {
             return;
         this.thoughtStream.end();
         this.thoughtStream = null;
+        const hadFocus = this.thoughtControl.contains(document.activeElement);
+        this.thoughtControl.hidden = true;
+        if (hadFocus)
+            this.onFocusLost();
         this.thoughts.classList.remove("live");
         this.message.thoughtMs = performance.now() - this.thinkingSince;
         this.#titleThoughts();
@@ -142,7 +195,8 @@ export class AnswerView {
         const ms = timings?.thinking_ms || thoughtMs;
         const n = timings?.thinking_n || this.nThoughts;
         this.thoughtTitle.textContent = ms ? `Thought for ${formatSeconds(ms)}` : "Thoughts";
-        this.thoughtCount.textContent = n ? count(n, "token") : "";
+        const end = thoughtEnds[timings?.thinking_end];
+        this.thoughtCount.textContent = [n ? count(n, "token") : "", end].filter(Boolean).join(", ");
     }
 
     // ---- when it is there

@@ -3,7 +3,7 @@
 
 import {AnswerView, makeQuestion} from "./answer.js";
 import {make, makeButton} from "./make.js";
-import {ServerError, streamChat} from "./server.js";
+import {endThought, ServerError, streamChat} from "./server.js";
 import {loadConversation, saveConversation} from "./storage.js";
 
 const MAX_RETRIES = 5;
@@ -17,7 +17,8 @@ export class Conversation {
     #lastSaved = 0;
 
     // hooks: getRequest() gives the fields of the settings, onBusy(isBusy), onEdit(question, before) when a question and what
-    // followed it are taken out, onKeyNeeded(), onDegraded(reason), onForgetful() if the browser keeps no more,
+    // followed it are taken out, onKeyNeeded(), onDegraded(reason), onForgetful() if the browser keeps no more, onFocusLost() if the
+    // button that has the focus goes while an answer comes,
     // announce(text) for people who listen.
     constructor(list, hooks) {
         this.#list = list;
@@ -85,7 +86,7 @@ export class Conversation {
 
     #makeView(message) {
         return new AnswerView(message, {onGrow: () => this.#follow(), onRetry: view => this.#retry(message, view.element),
-                                        onResults: () => this.#answer()});
+                                        onResults: () => this.#answer(), onFocusLost: () => this.#hooks.onFocusLost()});
     }
 
     #showQuestion(message) {
@@ -156,6 +157,7 @@ export class Conversation {
     // A server that is busy says when to come back; that long a countdown runs.
     async #askUntilTaken(request, view, message, signal) {
         const on = {
+            began: id => view.letEndThought(() => endThought(id)),
             thought: text => { this.#count(message); view.addThought(text); },
             answer: text => { this.#count(message); view.addAnswer(text); },
             call: piece => { this.#count(message); view.addCall(piece); },

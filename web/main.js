@@ -73,6 +73,7 @@ const conversation = new Conversation(byId("messages"), {
             restore(before);
         }});
     },
+    onFocusLost: () => byId("stop").focus(),
     onKeyNeeded: askForKey,
     onDegraded: () => showNotice("The server is short of memory or time: answers are kept shorter for now.", {forMs: 15000}),
     onForgetful: () => showNotice("The browser keeps no more of this conversation: a reload would lose its end."),

@@ -80,16 +80,18 @@ async function* readEvents(body) {
 }
 
 // Streams an answer. on.thought(text) and on.answer(text) get the pieces, on.call({index, id, name, arguments}) those of calls of
-// tools, id and name only with the first of each; on.degraded(reason) is called if the server says that it holds back. Returns {finishReason, timings, usage}. Throws ServerError, or AbortError if signal says so.
+// tools, id and name only with the first of each; on.began(id) is told the answer's id before its text, for endThought; on.degraded(reason)
+// is called if the server says that it holds back. Returns {finishReason, timings, usage}. Throws ServerError, or AbortError if signal says so.
 export async function streamChat(body, signal, on) {
     const response = await ask("/v1/chat/completions", {
         method: "POST",
         headers: {"Content-Type": "application/json"},
-        body: JSON.stringify({...body, stream: true, stream_options: {include_usage: true}}),
+        body: JSON.stringify({...body, stream: true, stream_options: {include_usage: true}, reasoning_control: true}),
         signal,
     });
     const result = {finishReason: null, timings: null, usage: null};
     let ended = false;
+    let id = "";
     try {
         for await (const data of readEvents(response.body)) {
             if (data === "[DONE]") {
@@ -99,6 +101,8 @@ export async function streamChat(body, signal, on) {
             const event = JSON.parse(data);
             if (event.error)
                 throw new ServerError(event.error.code ?? 500, event.error.message, 1);
+            if (event.id && !id)
+                on.began(id = event.id);
             takeEvent(event, result, on);
         }
     } catch (error) {
@@ -109,6 +113,16 @@ export async function streamChat(body, signal, on) {
     if (!ended)
         throw new ServerError(0, "The connection was lost before the answer was complete.");
     return result;
+}
+
+// Ends the thought of the answer with this id: {success, message}, as the server says it.
+export async function endThought(id) {
+    const response = await ask("/v1/chat/completions/control", {
+        method: "POST",
+        headers: {"Content-Type": "application/json"},
+        body: JSON.stringify({id, action: "reasoning_end"}),
+    });
+    return response.json();
 }
 
 function takeEvent(event, result, on) {

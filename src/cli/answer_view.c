@@ -431,8 +431,25 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
     print_figures(&figures, n_columns);
 }
 
+/* What ended the thought, as in a server's timings; NULL: there was none, or it had not ended. */
+static const char *thought_end_name(enum runnel_thought_end end)
+{
+    static const char *const names[] = {
+        [RUNNEL_THOUGHT_MODEL] = "model",
+        [RUNNEL_THOUGHT_BUDGET] = "budget",
+        [RUNNEL_THOUGHT_SOFT_BUDGET] = "soft_budget",
+        [RUNNEL_THOUGHT_RESERVE] = "reserve",
+        [RUNNEL_THOUGHT_LOOP] = "loop",
+        [RUNNEL_THOUGHT_END_TOKEN] = "end_token",
+        [RUNNEL_THOUGHT_ASKED] = "asked",
+    };
+    return (size_t)end < sizeof names / sizeof *names ? names[end] : NULL;
+}
+
 void answer_remark_thought(const runnel_response *response)
 {
+    if (response->thought_end == RUNNEL_THOUGHT_LOOP)
+        wrap_print(stderr, 0, "runnel: the thought went in circles, and was closed\n");
     if (!response->reasoning_len || response->text_len)
         return;
     if (response->finish_reason == RUNNEL_FINISH_LENGTH)
@@ -440,15 +457,10 @@ void answer_remark_thought(const runnel_response *response)
             stderr, 0,
             "runnel: cut off within its thoughts, so there is no answer: a larger -n (and --ctx) gives "
             "room for one, --no-think leaves the thoughts out\n");
-    else if (response->finish_reason == RUNNEL_FINISH_STOP && response->thought_closed)
+    else if (response->finish_reason == RUNNEL_FINISH_STOP)
         wrap_print(stderr, 0,
                    "runnel: the model ended behind its thought, so there is no answer: --no-think leaves the "
                    "thoughts out\n");
-    else if (response->finish_reason == RUNNEL_FINISH_STOP)
-        wrap_print(
-            stderr, 0,
-            "runnel: the model ended within its thought, which it never closed, so there is no answer: "
-            "--no-think leaves the thoughts out\n");
 }
 
 int answer_print_json(const runnel_model *model, const runnel_response *response, uint64_t seed)
@@ -459,13 +471,13 @@ int answer_print_json(const runnel_model *model, const runnel_response *response
     snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     json_t *object = json_pack(
-        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:s?, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
         response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
         "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
         (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
-        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "seed",
-        (json_int_t)seed, "logits_hash", hash, "timings", "load_ms", info.load_ms, "prefill_ms",
-        response->prefill_ms, "prefill_tok_s",
+        (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "thought_end",
+        thought_end_name(response->thought_end), "seed", (json_int_t)seed, "logits_hash", hash, "timings",
+        "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
         per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
         response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
         decode_tok_s * (double)info.bytes_per_token / 1e9);

@@ -39,7 +39,7 @@ bool answer_was_interrupted(void);
 void answer_print_timings(const runnel_model *model, const runnel_response *response, double load_ms,
                           bool verbose);
 
-/* Says on stderr why there is no answer, if all of it was thought. */
+/* Says on stderr that the thought went in circles, if it did, and why there is no answer, if all of it was thought. */
 void answer_remark_thought(const runnel_response *response);
 
 /* The object of --json, on stdout. Returns the exit status. */

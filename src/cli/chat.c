@@ -95,12 +95,12 @@ static void say_what_is_missing(const struct chat *chat, const runnel_response *
             "Cut off within its thoughts, so there is no answer: /set n-tokens N gives room for one, /set "
             "think off leaves the thoughts out, /retry then asks again.\n");
     else if (response->finish_reason == RUNNEL_FINISH_STOP && response->reasoning_len && !response->text_len)
-        chat_say("The model ended %s, so there is no answer: /retry asks again, /set think off leaves the "
-                 "thoughts out.\n",
-                 response->thought_closed ? "behind its thought"
-                                          : "within its thought, which it never closed");
+        chat_say("The model ended behind its thought, so there is no answer: /retry asks again, /set think "
+                 "off leaves the thoughts out.\n");
     else if (!response->text_len && !chat->replaced)
         chat_say("There is no answer: /retry asks again, another question takes its place.\n");
+    else if (response->thought_end == RUNNEL_THOUGHT_LOOP)
+        chat_say("The thought went in circles, and was closed.\n");
 }
 
 static void forget(char **text)

@@ -7,6 +7,17 @@
 /* EXIT_INTERRUPTED: Ctrl-C ended it before it was done; what a shell says of a program that the signal ended. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
+/* An option that run and serve share; type is their struct of settings, with an int answer_reserve and a bool
+ * has_answer_reserve. */
+#define CLI_ANSWER_RESERVE(type)                                                                             \
+    {                                                                                                        \
+        "answer-reserve", 0, OPTION_INT, "N",                                                                \
+            "tokens of an answer's limit that a thought leaves to the answer: it is closed before; 0: none " \
+            "(default: an eighth of the limit, 16 to 512, half of it at most)",                              \
+            OPTION_FIELD(type, answer_reserve), OPTION_HAS(type, has_answer_reserve), .minimum = 0,          \
+                                                                                      .maximum = 1 << 24     \
+    }
+
 /* The options of the commands. */
 extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
     constrain_table, logits_table, eval_table, imatrix_table, inspect_table, convert_table, quantize_table,

@@ -42,6 +42,7 @@ static const struct option_spec run_options[] = {
     {"n-tokens", 'n', OPTION_INT, "N", "tokens of an answer at most, thoughts included",
      OPTION_FIELD(struct run_settings, n_tokens), .minimum = 1, .maximum = 1 << 24,
      .default_text = RUN_DEFAULT_TOKENS},
+    CLI_ANSWER_RESERVE(struct run_settings),
     {"temp", 0, OPTION_FLOAT, "T", "temperature; 0: always the likeliest token (default: the model's own)",
      OPTION_FIELD(struct run_settings, temperature), OPTION_HAS(struct run_settings, has_temperature),
      .minimum = 0, .maximum = 100},
@@ -105,6 +106,8 @@ runnel_request run_make_request(const runnel_model *model, const struct run_sett
     request.raw = settings->raw;
     request.no_thinking = settings->no_think;
     request.max_tokens = settings->n_tokens;
+    if (settings->has_answer_reserve)
+        request.answer_reserve = settings->answer_reserve;
     if (settings->schema_text) {
         request.constraint = RUNNEL_CONSTRAINT_SCHEMA;
         request.constraint_text = settings->schema_text;

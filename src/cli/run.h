@@ -12,10 +12,10 @@ struct run_settings {
     const char *schema; /* a file */
     char *config_text;
     char *schema_text; /* NULL: none */
-    int n_tokens, n_context, n_threads, top_k;
+    int n_tokens, answer_reserve, n_context, n_threads, top_k;
     float temperature, top_p, min_p;
     uint64_t seed;
-    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_context;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_context, has_answer_reserve;
     bool raw, no_think, json, verbose;
 };
 

@@ -165,6 +165,7 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
     options.n_kv_bytes = part.n_kv_bytes;
+    options.answer_reserve = serving->options.answer_reserve;
     options.keep_last = (uint32_t)settings->keep_last;
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
     options.step_budget_ms = divide_step_budget_ms(settings->step_budget_ms, serving->share.n_workers);
@@ -407,6 +408,7 @@ static int prepare(struct serving *serving, runnel_error *error)
         return failure;
     set_guard(serving);
     serving->options.max_tokens = settings->max_tokens;
+    serving->options.answer_reserve = settings->has_answer_reserve ? settings->answer_reserve : -1;
     serving->options.n_choices = (uint32_t)settings->n_parallel;
     serving->options.no_thinking = !strcmp(settings->reasoning, "off");
     serving->options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");

@@ -67,6 +67,7 @@ static const struct option_spec serve_options[] = {
     {"max-tokens", 0, OPTION_INT, "N", "likewise: tokens of an answer, thoughts included",
      OPTION_FIELD(struct serve_settings, max_tokens), OPTION_HAS(struct serve_settings, has_max_tokens),
      .minimum = 1, .maximum = 1 << 24, .default_text = "4096"},
+    CLI_ANSWER_RESERVE(struct serve_settings),
     {"reasoning-format", 0, OPTION_STRING, "NAME", "thoughts apart from the answer, or as part of it",
      OPTION_FIELD(struct serve_settings, reasoning_format), .choices = "deepseek|none",
      .default_text = "deepseek"},

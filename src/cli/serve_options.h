@@ -15,7 +15,7 @@ struct serve_settings {
     int port, n_threads, n_workers, n_worker_requests;
     const char *cpu_affinity;
     int n_context, n_parallel, n_batch, kv_cache_mib, keep_first, keep_last;
-    int n_requests, max_tokens, top_k;
+    int n_requests, max_tokens, answer_reserve, top_k;
     int max_body_bytes, max_header_bytes, max_headers, max_uri_bytes, max_connections, max_output_bytes;
     int max_bodies_bytes;
     float batch_window_ms, step_budget_ms, max_wait_s, request_s;
@@ -27,7 +27,7 @@ struct serve_settings {
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s, watchdog_s;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
-        has_max_tokens;
+        has_max_tokens, has_answer_reserve;
     bool insecure, log_json;
     const char *crash_file, *sandbox;
 };

@@ -2,11 +2,11 @@
 #include "engine/answer.h"
 
 #include "base/clock.h"
+#include "engine/answer_start.h"
 #include "engine/call_constraint.h"
 #include "engine/grammar_constraint.h"
 #include "engine/grammar_source.h"
 #include "engine/min_tokens.h"
-#include "engine/thinking_budget.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -71,22 +71,67 @@ static int add_grammar(struct answer *answer, const struct runnel_model *model, 
     return failure;
 }
 
-/* Those that requests ask for by numbers. */
-static int add_constraints(struct answer *answer, const struct runnel_model *model,
-                           const runnel_request *request, bool has_thoughts, runnel_error *error)
+static int add_min_tokens(struct answer *answer, const struct runnel_model *model,
+                          const runnel_request *request, runnel_error *error)
 {
     struct constraint *constraint;
-    int failure = RUNNEL_OK;
-    if (request->min_tokens) {
-        failure = min_tokens_create(model->tokenizer, (uint32_t)request->min_tokens, &constraint, error);
-        if (!failure)
-            answer_add_constraint(answer, constraint);
-    }
-    if (!failure && has_thoughts && request->thinking_budget >= 0) {
-        failure = thinking_budget_create(model, (uint32_t)request->thinking_budget, &constraint, error);
-        if (!failure)
-            answer_add_constraint(answer, constraint);
-    }
+    if (!request->min_tokens)
+        return RUNNEL_OK;
+    int failure = min_tokens_create(model->tokenizer, (uint32_t)request->min_tokens, &constraint, error);
+    if (!failure)
+        answer_add_constraint(answer, constraint);
+    return failure;
+}
+
+/* Of a request, where -1 is none. */
+static uint32_t budget_of(int n_tokens)
+{
+    return n_tokens < 0 ? UINT32_MAX : (uint32_t)n_tokens;
+}
+
+/* What ends thoughts. */
+static int add_budget(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
+                      const struct answer_options *options, runnel_error *error)
+{
+    const struct thinking_budget_options budget = {
+        .n_max = budget_of(request->thinking_budget),
+        .n_soft = budget_of(request->soft_thinking_budget),
+        .n_answer = options->max_tokens,
+        .n_reserved = options->n_reserved,
+        .message = request->thinking_message,
+        .starts_in_thought = options->starts_in_thought,
+    };
+    int failure = thinking_budget_create(model, &budget, &answer->budget, error);
+    if (!failure)
+        answer_add_constraint(answer, thinking_budget_constraint(answer->budget));
+    return failure;
+}
+
+/* An answer follows them. */
+static int add_start(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
+                     runnel_error *error)
+{
+    struct constraint *constraint;
+    if (request->ignore_eos)
+        return RUNNEL_OK;
+    int failure = answer_start_create(model->tokenizer, &constraint, error);
+    if (!failure)
+        answer_add_constraint(answer, constraint);
+    return failure;
+}
+
+/* In the order in which they are asked: the later ones bind more. */
+static int add_constraints(struct answer *answer, const struct runnel_model *model,
+                           const runnel_request *request, const struct answer_options *options,
+                           runnel_error *error)
+{
+    int failure = add_min_tokens(answer, model, request, error);
+    if (!failure && options->splits_thoughts)
+        failure = add_budget(answer, model, request, options, error);
+    if (!failure && options->splits_thoughts)
+        failure = add_start(answer, model, request, error);
+    if (!failure)
+        failure = add_grammar(answer, model, request, options->starts_in_thought, error);
     return failure;
 }
 
@@ -154,9 +199,7 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
     if (!failure)
         failure = make_output(answer, request, options, error);
     if (!failure)
-        failure = add_constraints(answer, model, request, options->splits_thoughts, error);
-    if (!failure)
-        failure = add_grammar(answer, model, request, options->starts_in_thought, error);
+        failure = add_constraints(answer, model, request, options, error);
     return failure;
 }
 
@@ -307,13 +350,23 @@ static struct gguf_string text_of(const struct answer *answer, int32_t before, i
     return tokenizer_text(answer->tokenizer, before, token);
 }
 
-/* Goes on from a token that was drawn or forced. */
-static void accept_token(struct answer *answer, int32_t id, struct answer_place before)
+/* What is taken instead of a token that was drawn; -1: that one. */
+static int32_t token_instead(const struct answer *answer, int32_t drawn)
+{
+    bool ends_all = answer->budget && !answer->ignore_eos && tokenizer_is_end(answer->tokenizer, drawn);
+    return ends_all ? thinking_budget_instead(answer->budget) : -1;
+}
+
+/* Goes on from a token that was drawn or forced, or taken instead of a drawn one. */
+static void accept_token(struct answer *answer, int32_t id, bool is_instead, struct answer_place before)
 {
     struct gguf_string text = text_of(answer, latest_token(answer), id);
     struct thought_tags *tags = &answer->place.tags;
-    struct constraint_token token = {
-        .id = id, .bytes = text.bytes, .len = text.len, .is_thought = tags->phase == IN_THOUGHT};
+    struct constraint_token token = {.id = id,
+                                     .bytes = text.bytes,
+                                     .len = text.len,
+                                     .is_thought = tags->phase == IN_THOUGHT,
+                                     .is_instead = is_instead};
     token.answer_at = thought_tags_push_all(tags, text.bytes, text.len);
     token.next_is_thought = tags->phase == IN_THOUGHT;
     answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX] = before;
@@ -348,17 +401,21 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
     draw->failure = draw_token(answer, scratch, logits, &drawn, tells_model ? &logprob : NULL, &draw->error);
     if (draw->failure)
         return;
-    draw->token = forced >= 0 ? forced : drawn;
+    int32_t instead = forced < 0 ? token_instead(answer, drawn) : -1;
+    draw->token = forced >= 0 ? forced : instead >= 0 ? instead : drawn;
     draw->before = latest_token(answer);
-    draw->is_forced = forced >= 0;
+    draw->is_forced = forced >= 0 || instead >= 0;
     draw->is_thought = before.tags.phase == IN_THOUGHT;
     if (tells_model)
         note_likeliest(answer, logits, logits[drawn] - logprob, draw);
     else if (answer->tells_sampled) /* the next draw of the same sampler forgets this one */
         draw->n_choices =
             sampler_tell(scratch->sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
-    accept_token(answer, draw->token, before);
+    accept_token(answer, draw->token, instead >= 0, before);
     draw->is_last = is_over(answer);
+    bool ends_thought = draw->is_thought && answer->place.tags.phase != IN_THOUGHT;
+    draw->thought_end =
+        ends_thought && answer->budget ? thinking_budget_end(answer->budget) : RUNNEL_THOUGHT_NONE;
 }
 
 void answer_undo(struct answer *answer, uint32_t n)
@@ -369,6 +426,12 @@ void answer_undo(struct answer *answer, uint32_t n)
     answer->place = answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX];
     for (struct constraint *constraint = answer->constraints; constraint; constraint = constraint->next)
         constraint->undo(constraint, n);
+}
+
+void answer_end_thought(struct answer *answer)
+{
+    if (answer->budget)
+        thinking_budget_ask(answer->budget);
 }
 
 int32_t answer_forced_token(const struct answer *answer)
@@ -455,6 +518,8 @@ static void count_token(struct answer *answer, const struct answer_draw *draw)
         answer->n_thought++;
         answer->thought_ms = answer->last_ms;
     }
+    if (draw->thought_end)
+        answer->thought_end = draw->thought_end;
 }
 
 /* What is forced may begin where a drawn character has not ended: nobody but the limit broke that off. */
@@ -506,4 +571,5 @@ void answer_describe(const struct answer *answer, runnel_response *response)
     response->thinking_ms = answer->n_thought ? answer->thought_ms - answer->first_ms : 0;
     response->logits_hash = answer->place.logits_hash;
     response->thought_closed = answer->reasoning.len && !output_in_thought(answer->output);
+    response->thought_end = answer->thought_end;
 }

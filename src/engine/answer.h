@@ -8,9 +8,9 @@
  *                    thread.
  *     answer_undo    takes back the latest draws, if they have not been told.
  *
- * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An
- * answer belongs to one thread at a time; it knows no engine, and nothing of who else computes. No allocation after
- * answer_create. */
+ * What is drawn may be limited by constraints (constraint.h), which belong to the answer: the budget of thoughts is one. An end
+ * token that is drawn in a thought is not taken: what closes the thought comes instead. An answer belongs to one thread at a
+ * time; it knows no engine, and nothing of who else computes. No allocation after answer_create. */
 #ifndef RUNNEL_ENGINE_ANSWER_H
 #define RUNNEL_ENGINE_ANSWER_H
 
@@ -21,6 +21,7 @@
 #include "engine/model.h"
 #include "engine/output.h"
 #include "engine/sampler.h"
+#include "engine/thinking_budget.h"
 #include "engine/thought_tags.h"
 
 /* What a draw changes besides the tokens and the constraints. */
@@ -41,6 +42,7 @@ struct answer {
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
     struct constraint *constraints;    /* a list */
+    struct thinking_budget *budget;    /* one of them; NULL: there are no thoughts */
     const struct tool_form *tool_form; /* in which it may call tools; NULL: it may not */
     struct tool_names tool_names;
 
@@ -51,6 +53,7 @@ struct answer {
     /* What of it was told. */
     uint32_t n_drawn, n_thought; /* tokens */
     double first_ms, last_ms, thought_ms /* last one of a thought */;
+    enum runnel_thought_end thought_end;
     struct output *output;
     struct text text, reasoning; /* whoever takes them, or the calls, zeroes them */
     struct calls calls;
@@ -61,6 +64,7 @@ struct answer_options {
     struct pool *pool;
     const struct token_list *prompt;
     uint32_t max_tokens;               /* of the answer */
+    uint32_t n_reserved;               /* of these, not for thoughts; 0: none */
     bool splits_thoughts;              /* between <think> and </think> */
     bool starts_in_thought;            /* the prompt has opened one */
     const struct tool_form *tool_form; /* of the model; for requests with tools */
@@ -89,10 +93,11 @@ struct answer_draw {
     int failure; /* of the draw: error says which, and there is no token */
     runnel_error error;
     int32_t token;
-    int32_t before;  /* the token before it; -1: none */
-    bool is_forced;  /* it comes whatever the model would have drawn */
-    bool is_thought; /* its text begins within a thought */
-    bool is_last;    /* the answer is complete with it, and ends */
+    int32_t before;                      /* the token before it; -1: none */
+    bool is_forced;                      /* it comes whatever the model would have drawn, or drew */
+    bool is_thought;                     /* its text begins within a thought */
+    bool is_last;                        /* the answer is complete with it, and ends */
+    enum runnel_thought_end thought_end; /* what ended the thought, which ends with it */
     /* Only if it is to be told: the token, then the likeliest ones. */
     struct sampler_choice choices[RUNNEL_LOGPROBS_MAX + 1];
     size_t n_choices;
@@ -104,6 +109,8 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
                  struct answer_draw *draw);
 /* Takes back the latest n draws, CONSTRAINT_UNDO_MAX at most; none of them has failed or been told. */
 void answer_undo(struct answer *answer, uint32_t n);
+/* Closes the thought that is open, or the one to come. All draws have been told. */
+void answer_end_thought(struct answer *answer);
 /* The token that comes next whatever the model would draw; -1: the model draws. */
 int32_t answer_forced_token(const struct answer *answer);
 

@@ -10,7 +10,11 @@
 
 void runnel_request_init_sized(void *request, size_t size)
 {
-    const runnel_request defaults = {.size = sizeof defaults, .n_logprobs = -1, .thinking_budget = -1};
+    const runnel_request defaults = {.size = sizeof defaults,
+                                     .n_logprobs = -1,
+                                     .thinking_budget = -1,
+                                     .soft_thinking_budget = -1,
+                                     .answer_reserve = -1};
     if (request)
         versioned_init(&defaults, sizeof defaults, request, size);
 }
@@ -313,16 +317,28 @@ int runnel_descriptor(runnel_future *future)
     return descriptor >= 0 ? descriptor : RUNNEL_EIO;
 }
 
-void runnel_cancel(runnel_future *future)
+/* Sets one of the future's wishes, unless it is done: false. */
+static bool wish(runnel_future *future, atomic_bool *wished)
 {
-    if (!future)
-        return;
     pthread_mutex_lock(&future->lock);
-    if (!future->done) { /* so the engine is still there */
-        atomic_store(&future->cancelled, true);
+    bool runs = !future->done;
+    if (runs) { /* so the engine is still there */
+        atomic_store(wished, true);
         engine_poke(future->engine);
     }
     pthread_mutex_unlock(&future->lock);
+    return runs;
+}
+
+void runnel_cancel(runnel_future *future)
+{
+    if (future)
+        wish(future, &future->cancelled);
+}
+
+bool runnel_end_thought(runnel_future *future)
+{
+    return future && wish(future, &future->thought_end_wished);
 }
 
 void runnel_free(runnel_future *future)

@@ -45,6 +45,7 @@ struct constraint_token {
     size_t len;
     bool is_thought;      /* its text begins within a thought */
     bool next_is_thought; /* and so does that of the token after it */
+    bool is_instead;      /* the model drew an end token, and this one was taken instead */
     size_t answer_at; /* where a thought ends with it: so many of its bytes are the thought's, or the tag's */
 };
 

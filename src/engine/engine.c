@@ -181,6 +181,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     engine->limits.n_context = options.n_context;
     engine->limits.n_positions =
         options.keep_last ? model->weights->config.n_context_train : options.n_context;
+    engine->limits.answer_reserve = options.answer_reserve;
     engine->n_batch = options.n_batch;
     engine->n_parallel = options.n_parallel;
     engine->n_requests_max = options.n_requests;
@@ -331,6 +332,14 @@ static void end_cancelled(struct runnel_engine *engine, bool all)
     }
 }
 
+/* Closes the thoughts that somebody wants closed. */
+static void end_thoughts(struct runnel_engine *engine)
+{
+    for (struct runnel_future *future = engine->live; future; future = future->next)
+        if (atomic_exchange(&future->thought_end_wished, false))
+            answer_end_thought(&future->answer);
+}
+
 static void run_calls(struct runnel_engine *engine, struct engine_call *calls)
 {
     while (calls) {
@@ -358,6 +367,7 @@ static bool take_inbox(struct runnel_engine *engine)
     take_requests(engine, inbox);
     run_calls(engine, calls);
     end_cancelled(engine, stopping);
+    end_thoughts(engine);
     end_expired(engine);
     return stopping;
 }

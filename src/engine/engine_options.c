@@ -18,7 +18,7 @@ enum {
 
 void runnel_engine_options_init_sized(void *options, size_t size)
 {
-    const runnel_engine_options defaults = {.size = sizeof defaults};
+    const runnel_engine_options defaults = {.size = sizeof defaults, .answer_reserve = -1};
     if (options)
         versioned_init(&defaults, sizeof defaults, options, size);
 }
@@ -60,6 +60,9 @@ int engine_options_read(const struct runnel_model *model, const runnel_engine_op
         failure = error_set(error, RUNNEL_EINVAL,
                             "keep_first: %u without keep_last, expected both: they make a window",
                             options->keep_first);
+    if (!failure && options->answer_reserve < -1)
+        failure = error_set(error, RUNNEL_EINVAL, "answer_reserve: %d, expected -1 or more",
+                            options->answer_reserve);
     if (!failure)
         failure = check_range("n_context", options->n_context, 2, n_train, error);
     if (!failure)

@@ -83,15 +83,6 @@ static void forbid_ends(struct grammar_constraint *bound)
         bound->words[ends[i] / 32] &= ~(1u << (ends[i] % 32));
 }
 
-/* An answer that ended there would have no text. */
-static void forbid_ends_of_thought(const struct grammar_constraint *bound, struct constraint_mask *limits)
-{
-    size_t n_ends;
-    const int32_t *ends = tokenizer_ends(bound->vocabulary->tokenizer, &n_ends);
-    for (size_t i = 0; i < n_ends; i++)
-        constraint_mask_forbid(limits, ends[i]);
-}
-
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     struct grammar_constraint *bound = (struct grammar_constraint *)constraint;
@@ -99,10 +90,8 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
         *error = bound->error;
         return error->code;
     }
-    if (!bound->now.in_answer) {
-        forbid_ends_of_thought(bound, limits);
+    if (!bound->now.in_answer)
         return RUNNEL_OK;
-    }
     int failure = matcher_mask(bound->matcher, bound->words, error);
     if (failure)
         return failure;

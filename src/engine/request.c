@@ -99,6 +99,12 @@ static int check_request(const struct runnel_model *model, const runnel_request 
     if (request->thinking_budget < -1)
         return error_set(error, RUNNEL_EINVAL, "thinking_budget: %d, expected -1 or more",
                          request->thinking_budget);
+    if (request->soft_thinking_budget < -1)
+        return error_set(error, RUNNEL_EINVAL, "soft_thinking_budget: %d, expected -1 or more",
+                         request->soft_thinking_budget);
+    if (request->answer_reserve < -1)
+        return error_set(error, RUNNEL_EINVAL, "answer_reserve: %d, expected -1 or more",
+                         request->answer_reserve);
     if (request->n_logprobs < -1 || request->n_logprobs > RUNNEL_LOGPROBS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_logprobs: %d, expected -1 to %d", request->n_logprobs,
                          RUNNEL_LOGPROBS_MAX);
@@ -259,10 +265,29 @@ static int set_lengths(struct runnel_future *future, size_t n_prompt, const stru
     return RUNNEL_OK;
 }
 
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How many of an answer's n tokens its thoughts may not use. What is no request's own wish takes half of them at most. */
+static uint32_t reserve_of(const runnel_request *request, const struct request_limits *limits, uint32_t n)
+{
+    uint32_t eighth = n / 8 > 16 ? n / 8 : 16;
+    if (request->answer_reserve >= 0)
+        return (uint32_t)request->answer_reserve;
+    if (request->thinking_budget >= 0)
+        return 0;
+    if (limits->answer_reserve >= 0)
+        return smaller((uint32_t)limits->answer_reserve, n / 2);
+    return smaller(smaller(512, eighth), n / 2);
+}
+
 static bool on_answer_event(void *user, const runnel_event *event);
 
 static int make_answer(struct runnel_future *future, const struct runnel_model *model,
-                       const runnel_request *request, const struct token_list *prompt, runnel_error *error)
+                       const struct request_limits *limits, const runnel_request *request,
+                       const struct token_list *prompt, runnel_error *error)
 {
     bool splits = uses_template(request) && model_is_reasoning(model);
     bool in_thought = splits && starts_in_thought(request);
@@ -273,6 +298,7 @@ static int make_answer(struct runnel_future *future, const struct runnel_model *
         .pool = future->memory->pool,
         .prompt = prompt,
         .max_tokens = future->entry.max_tokens,
+        .n_reserved = reserve_of(request, limits, future->entry.max_tokens),
         .splits_thoughts = splits,
         .tool_form = model->chat.calls.form,
         .starts_in_thought = in_thought,
@@ -318,6 +344,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     future->sequence = -1;
     future->entry.arrival_ms = clock_ms();
     atomic_init(&future->cancelled, false);
+    atomic_init(&future->thought_end_wished, false);
     init_recursive(&future->events);
     pthread_mutex_init(&future->lock, NULL);
     pthread_cond_init(&future->done_changed, NULL);
@@ -327,7 +354,7 @@ int request_create(const struct runnel_model *model, const struct request_limits
     if (!failure)
         failure = set_lengths(future, prompt.n, limits, request->max_tokens, error);
     if (!failure)
-        failure = make_answer(future, model, request, &prompt, error);
+        failure = make_answer(future, model, limits, request, &prompt, error);
     free(prompt.ids);
     if (failure) {
         request_let_go(future);

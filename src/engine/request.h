@@ -55,7 +55,7 @@ struct runnel_future {
 
     /* Any thread's. */
     struct mailbox mailbox;
-    atomic_bool cancelled;
+    atomic_bool cancelled, thought_end_wished;
     pthread_mutex_t events; /* held while on_event runs; guards muted */
     bool muted;             /* no more events: the submitter has let go */
     pthread_mutex_t lock;
@@ -68,6 +68,7 @@ struct runnel_future {
 struct request_limits {
     uint32_t n_context;   /* a prompt must leave room for a token */
     uint32_t n_positions; /* prompt and answer together: n_context, or more with a window */
+    int answer_reserve;   /* as runnel_engine_options has it */
 };
 
 /* Checks the request, renders and encodes its prompt, makes room for its answer. Any thread. Free with

@@ -1,53 +1,171 @@
 /* thinking_budget.c: see thinking_budget.h. */
 #include "engine/thinking_budget.h"
 
+#include "base/utf8.h"
+#include "engine/loop_detector.h"
+#include "engine/sentence.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLOSING_MAX = 16 };
+enum { TAG_MAX = 16 /* tokens of what closes a thought */ };
+
+static const float SOFT_STEP = 0.25f; /* of the closing token's logit, for each token past the soft budget */
+
+/* The tokens that end a thought: a message, if there is one, and the tag. */
+struct closing {
+    int32_t ids[RUNNEL_THINKING_MESSAGE_MAX + TAG_MAX];
+    uint32_t n, n_message;
+    int32_t tag; /* the first of them that is the tag's */
+};
 
 struct state {
     uint32_t n_thought; /* tokens of the thought, without those of closing */
-    uint32_t n_written; /* tokens of closing */
-    bool closes;        /* the budget is used up: closing is what comes next */
+    uint32_t n_written; /* of closing, or left out */
+    uint8_t end;        /* enum runnel_thought_end: why closing is what comes next, or came; 0: it is not */
+    bool in_thought;    /* the next token's text begins within a thought */
+    struct sentence sentence;
 };
 
 struct thinking_budget {
     struct constraint constraint;
-    uint32_t n_max;
-    int32_t closing[CLOSING_MAX]; /* what ends a thought */
-    uint32_t n_closing;
+    uint32_t n_max, n_soft, n_answer;
+    uint32_t n_room; /* tokens of the answer before what closes a thought; UINT32_MAX: no limit */
+    struct closing closing;
+    bool is_asked; /* to close the thought to come; not undone */
     struct state now,
         before[CONSTRAINT_UNDO_MAX]; /* before token i of the answer: at i % CONSTRAINT_UNDO_MAX */
     uint32_t n_accepted;
+    struct loop_detector loop; /* of now.n_thought tokens */
 };
+
+/* Closing --------------------------------------------------------------------------------------------------- */
+
+/* Where closing begins now: behind the message, if that would leave no token to the answer. */
+static uint32_t closing_begin(const struct thinking_budget *budget)
+{
+    const struct closing *closing = &budget->closing;
+    uint32_t n_left = budget->n_answer - budget->n_accepted;
+    return n_left > closing->n ? 0 : closing->n_message;
+}
+
+static void close_thought(struct thinking_budget *budget, enum runnel_thought_end end)
+{
+    budget->now.n_written = closing_begin(budget);
+    budget->now.end = (uint8_t)end;
+}
+
+static bool is_past_soft_budget(const struct thinking_budget *budget, uint32_t n_more)
+{
+    const struct state *now = &budget->now;
+    return now->in_thought && now->n_thought >= budget->n_soft && now->n_thought - budget->n_soft >= n_more &&
+           sentence_has_ended(&now->sentence);
+}
+
+/* What an open thought is to be closed for. */
+static enum runnel_thought_end reason_to_close(const struct thinking_budget *budget)
+{
+    if (budget->is_asked)
+        return RUNNEL_THOUGHT_ASKED;
+    if (budget->now.n_thought >= budget->n_max)
+        return RUNNEL_THOUGHT_BUDGET;
+    if (budget->n_accepted >= budget->n_room)
+        return RUNNEL_THOUGHT_RESERVE;
+    if (loop_detector_found(&budget->loop))
+        return RUNNEL_THOUGHT_LOOP;
+    return is_past_soft_budget(budget, THINKING_SOFT_TOKENS) ? RUNNEL_THOUGHT_SOFT_BUDGET
+                                                             : RUNNEL_THOUGHT_NONE;
+}
+
+static void close_for_a_reason(struct thinking_budget *budget)
+{
+    enum runnel_thought_end end =
+        budget->now.in_thought && !budget->now.end ? reason_to_close(budget) : RUNNEL_THOUGHT_NONE;
+    if (end)
+        close_thought(budget, end);
+}
+
+void thinking_budget_ask(struct thinking_budget *budget)
+{
+    budget->is_asked = true;
+    close_for_a_reason(budget);
+}
+
+int32_t thinking_budget_instead(const struct thinking_budget *budget)
+{
+    bool is_open = budget->now.in_thought && !budget->now.end;
+    return is_open ? budget->closing.ids[closing_begin(budget)] : -1;
+}
+
+enum runnel_thought_end thinking_budget_end(const struct thinking_budget *budget)
+{
+    return budget->now.end;
+}
+
+/* The constraint -------------------------------------------------------------------------------------------- */
+
+static bool raises(const struct thinking_budget *budget)
+{
+    return !budget->now.end && is_past_soft_budget(budget, 0);
+}
+
+static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
+{
+    const struct thinking_budget *budget = (const struct thinking_budget *)constraint;
+    (void)error;
+    if (raises(budget))
+        constraint_mask_raise(limits, budget->closing.tag,
+                              SOFT_STEP * (float)(budget->now.n_thought - budget->n_soft + 1));
+    return RUNNEL_OK;
+}
 
 static int32_t forced(const struct constraint *constraint)
 {
     const struct thinking_budget *budget = (const struct thinking_budget *)constraint;
     const struct state *now = &budget->now;
-    return now->closes && now->n_written < budget->n_closing ? budget->closing[now->n_written] : -1;
+    return now->end && now->n_written < budget->closing.n ? budget->closing.ids[now->n_written] : -1;
+}
+
+/* A token of the thought that no closing wrote. */
+static void take_thought(struct thinking_budget *budget, const struct constraint_token *token)
+{
+    struct state *now = &budget->now;
+    bool was_raised = raises(budget);
+    now->n_thought++;
+    sentence_push(&now->sentence, token->bytes, token->len);
+    loop_detector_push(&budget->loop, token->id, token->bytes, token->len);
+    if (token->next_is_thought || now->end)
+        return;
+    now->end =
+        was_raised && token->id == budget->closing.tag ? RUNNEL_THOUGHT_SOFT_BUDGET : RUNNEL_THOUGHT_MODEL;
+    now->n_written = budget->closing.n; /* it needs no more */
 }
 
 static void accept(struct constraint *constraint, const struct constraint_token *token)
 {
     struct thinking_budget *budget = (struct thinking_budget *)constraint;
     struct state *now = &budget->now;
-    budget->before[budget->n_accepted++ % CONSTRAINT_UNDO_MAX] = *now;
+    budget->before[budget->n_accepted % CONSTRAINT_UNDO_MAX] = *now;
+    if (token->is_instead)
+        close_thought(budget, RUNNEL_THOUGHT_END_TOKEN);
     if (token->id == forced(constraint))
         now->n_written++;
     else if (token->is_thought)
-        now->n_thought++;
-    if (token->next_is_thought && now->n_thought >= budget->n_max)
-        now->closes = true;
+        take_thought(budget, token);
+    budget->n_accepted++;
+    now->in_thought = token->next_is_thought;
+    close_for_a_reason(budget);
 }
 
 static void undo(struct constraint *constraint, uint32_t n)
 {
     struct thinking_budget *budget = (struct thinking_budget *)constraint;
+    uint32_t n_thought = budget->now.n_thought;
+    if (!n)
+        return;
     budget->n_accepted -= n;
-    if (n)
-        budget->now = budget->before[budget->n_accepted % CONSTRAINT_UNDO_MAX];
+    budget->now = budget->before[budget->n_accepted % CONSTRAINT_UNDO_MAX];
+    loop_detector_undo(&budget->loop, n_thought - budget->now.n_thought);
 }
 
 static void free_budget(struct constraint *constraint)
@@ -55,40 +173,113 @@ static void free_budget(struct constraint *constraint)
     free(constraint);
 }
 
-static int find_closing(struct thinking_budget *budget, const struct runnel_model *model, runnel_error *error)
+/* Making ---------------------------------------------------------------------------------------------------- */
+
+static int add_message(struct closing *closing, const struct runnel_model *model, const char *message,
+                       runnel_error *error)
 {
     struct token_list tokens = {0};
-    int failure = model_encode_thought_end(model, &tokens, error);
-    if (!failure && tokens.n > CLOSING_MAX)
-        failure = error_set(error, RUNNEL_EUNSUPPORTED,
-                            "thinking_budget: %zu tokens close a thought, at most %d expected", tokens.n,
-                            CLOSING_MAX);
-    if (!failure) {
-        memcpy(budget->closing, tokens.ids, tokens.n * sizeof *tokens.ids);
-        budget->n_closing = (uint32_t)tokens.n;
+    size_t len = strlen(message);
+    if (!utf8_valid(message, len))
+        return error_set(error, RUNNEL_EINVAL, "thinking_message: expected UTF-8, found something else");
+    if (strstr(message, "</think>"))
+        return error_set(error, RUNNEL_EINVAL,
+                         "thinking_message: expected text of a thought, found </think>, which is written "
+                         "behind it");
+    int failure = tokenizer_encode_on(model->tokenizer, message, len, NULL, 0, &tokens, error);
+    if (!failure && tokens.n > RUNNEL_THINKING_MESSAGE_MAX)
+        failure = error_set(error, RUNNEL_EINVAL, "thinking_message: %zu tokens, expected %d at most",
+                            tokens.n, RUNNEL_THINKING_MESSAGE_MAX);
+    if (!failure && tokens.n) {
+        memcpy(closing->ids, tokens.ids, tokens.n * sizeof *tokens.ids);
+        closing->n = closing->n_message = (uint32_t)tokens.n;
     }
     free(tokens.ids);
     return failure;
 }
 
-int thinking_budget_create(const struct runnel_model *model, uint32_t n_tokens, struct constraint **out,
-                           runnel_error *error)
+/* The token of the tag itself, behind white space. */
+static int32_t find_tag(const struct runnel_model *model, const struct token_list *tokens)
+{
+    for (size_t i = 0; i < tokens->n; i++)
+        if (memchr(tokenizer_piece(model->tokenizer, tokens->ids[i]).bytes, '<',
+                   tokenizer_piece(model->tokenizer, tokens->ids[i]).len))
+            return tokens->ids[i];
+    return tokens->ids[0];
+}
+
+static int add_tag(struct closing *closing, const struct runnel_model *model, runnel_error *error)
+{
+    struct token_list tokens = {0};
+    int failure = model_encode_thought_end(model, &tokens, error);
+    if (!failure && (!tokens.n || tokens.n > TAG_MAX))
+        failure =
+            error_set(error, RUNNEL_EUNSUPPORTED,
+                      "thinking_budget: %zu tokens close a thought, expected 1 to %d", tokens.n, TAG_MAX);
+    if (!failure) {
+        memcpy(closing->ids + closing->n, tokens.ids, tokens.n * sizeof *tokens.ids);
+        closing->n += (uint32_t)tokens.n;
+        closing->tag = find_tag(model, &tokens);
+    }
+    free(tokens.ids);
+    return failure;
+}
+
+static void drop_message(struct closing *closing)
+{
+    closing->n -= closing->n_message;
+    memmove(closing->ids, closing->ids + closing->n_message, closing->n * sizeof *closing->ids);
+    closing->n_message = 0;
+}
+
+/* How much room the reserve leaves. Where it does not leave what closes a thought, it is smaller, and where that leaves no token, all
+ * belongs to the thought. */
+static uint32_t find_room(struct closing *closing, const struct thinking_budget_options *options)
+{
+    uint32_t n = options->n_answer, n_reserved = options->n_reserved;
+    if (!n_reserved || n <= closing->n - closing->n_message)
+        return UINT32_MAX;
+    if (n_reserved >= n || n - n_reserved <= closing->n)
+        drop_message(closing);
+    if (n_reserved > n - closing->n)
+        n_reserved = n - closing->n;
+    return n - n_reserved - closing->n;
+}
+
+int thinking_budget_create(const struct runnel_model *model, const struct thinking_budget_options *options,
+                           struct thinking_budget **out, runnel_error *error)
 {
     struct thinking_budget *budget = calloc(1, sizeof *budget);
     if (!budget)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a budget of thoughts");
     budget->constraint = (struct constraint){
+        .mask = mask,
         .forced = forced,
         .accept = accept,
         .undo = undo,
         .free = free_budget,
     };
-    budget->n_max = n_tokens;
-    int failure = find_closing(budget, model, error);
+    budget->n_max = options->n_max;
+    budget->n_soft = options->n_soft;
+    budget->n_answer = options->n_answer;
+    budget->now.in_thought = options->starts_in_thought;
+    int failure =
+        options->message ? add_message(&budget->closing, model, options->message, error) : RUNNEL_OK;
+    if (!failure)
+        failure = add_tag(&budget->closing, model, error);
     if (failure) {
         free(budget);
         return failure;
     }
-    *out = &budget->constraint;
+    if (options->n_max == 0)
+        drop_message(&budget->closing);
+    budget->n_room = find_room(&budget->closing, options);
+    close_for_a_reason(budget);
+    *out = budget;
     return RUNNEL_OK;
+}
+
+struct constraint *thinking_budget_constraint(struct thinking_budget *budget)
+{
+    return &budget->constraint;
 }

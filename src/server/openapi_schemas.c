@@ -37,6 +37,8 @@ const char openapi_schemas[] =
         ",'with_pieces':" BOOLEAN) ","
     "'DetokenizeRequest':" OBJECT("'tokens'", "'tokens':" LIST(WHOLE)) ","
 
+    "'ControlRequest':" OBJECT("'id','action'", "'id':" STRING ",'action':{'type':'string','const':'reasoning_end'}") ","
+
     "'Usage':" OBJECT("'prompt_tokens','completion_tokens','total_tokens'",
         "'prompt_tokens':" WHOLE ",'completion_tokens':" WHOLE ",'total_tokens':" WHOLE ","
         "'prompt_tokens_details':" OBJECT("'cached_tokens'", "'cached_tokens':" WHOLE) ","
@@ -46,7 +48,8 @@ const char openapi_schemas[] =
         "'prompt_per_second':" NUMBER ",'predicted_n':" WHOLE ",'predicted_ms':" NUMBER ","
         "'predicted_per_token_ms':" NUMBER ",'predicted_per_second':" NUMBER ",'queue_ms':" NUMBER ","
         "'stall_ms':" NUMBER ",'draft_n':" WHOLE ",'draft_accepted_n':" WHOLE ",'thinking_n':" WHOLE ","
-        "'thinking_ms':" NUMBER) ","
+        "'thinking_ms':" NUMBER ",'thinking_end':{'enum':['model','budget','soft_budget','reserve','loop',"
+        "'end_token','asked',null]}") ","
 
     "'Degraded':" OBJECT("'reason','max_tokens','temperature'",
         "'reason':" STRING ",'max_tokens':" WHOLE ",'temperature':" NUMBER) ","
@@ -66,6 +69,7 @@ const char openapi_schemas[] =
             "'index':" WHOLE ",'text':" STRING ",'logprobs':{'type':['object','null']},"
             "'finish_reason':{'type':'string','enum':['stop','length']}")) ","
         "'usage':" REF("Usage") ",'timings':" REF("Timings") ",'degraded':" REF("Degraded")) ","
+    "'Controlled':" OBJECT("'success','message'", "'success':" BOOLEAN ",'message':" STRING) ","
     "'InputTokens':" OBJECT("'input_tokens'", "'input_tokens':" WHOLE) ","
     "'Rendered':" OBJECT("'request_id','token_ids','sampling_params','model'",
         "'request_id':" STRING ",'token_ids':" LIST(WHOLE) ",'features':{'type':'null'},"

@@ -1,4 +1,5 @@
 /* route_table.c: every route. The loop's thread only. */
+#include "server/api/control.h"
 #include "server/api/generate.h"
 #include "server/api/native_completion.h"
 #include "server/api/openai.h"
@@ -14,6 +15,9 @@ static const struct route routes[] = {
     {"/v1/chat/completions", BODY_JSON, openai_chat, "Chat, as the OpenAI API has it", "ChatRequest",
      "ChatCompletion", true},
     {"/chat/completions", BODY_JSON, openai_chat, "The same", "ChatRequest", "ChatCompletion", true},
+    {"/v1/chat/completions/control", BODY_JSON, control_chat,
+     "Ends the thought of an answer that is being written", "ControlRequest", "Controlled", false},
+    {"/chat/completions/control", BODY_JSON, control_chat, "The same", "ControlRequest", "Controlled", false},
     {"/v1/chat/completions/input_tokens", BODY_JSON, openai_count_tokens,
      "How many tokens a chat's prompt has", "ChatRequest", "InputTokens", false},
     {"/chat/completions/input_tokens", BODY_JSON, openai_count_tokens, "The same", "ChatRequest",

@@ -294,6 +294,8 @@ static int start(struct run *run, runnel_error *error)
         failure = monitor_start(&server->monitor, &server->rules.limits.monitor, server->metrics,
                                 loop_base(server->loop), server->log, error);
     if (!failure)
+        failure = inbox_start(server, error);
+    if (!failure)
         failure = gauges_start(server, error);
     if (!failure)
         failure = watch_signals(run, error);
@@ -330,6 +332,7 @@ static void stop(struct run *run)
     if (server->loop)
         end_requests(run);
     gauges_stop(server);
+    inbox_stop(server);
     loop_free(server->loop);
     if (server->pool) {
         struct pool_stats last;

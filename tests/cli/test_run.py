@@ -49,7 +49,7 @@ def test_answer_and_timings_do_not_mix(runnel, tiny):
 def test_json(runnel, tiny):
     found = answer(runnel, "-m", tiny(), "-p", "Tell me", "-n", "9", "--seed", "5")
     shape = {"text": str, "reasoning": str, "finish_reason": str, "prompt_tokens": int, "cached_tokens": int,
-             "completion_tokens": int, "reasoning_tokens": int, "seed": int, "logits_hash": str, "timings": dict}
+             "completion_tokens": int, "reasoning_tokens": int, "thought_end": type(None), "seed": int, "logits_hash": str, "timings": dict}
     assert {name: type(value) for name, value in found.items()} == shape
     assert set(found["timings"]) == {"load_ms", "prefill_ms", "prefill_tok_s", "decode_ms", "decode_tok_s", "decode_gb_s"}
     assert all(isinstance(value, float) and value > 0 for value in found["timings"].values())
@@ -121,6 +121,30 @@ def test_raw_text_begins_as_the_model_wants(runnel, tiny):
     found, given = (answer(runnel, *args, "-p", text) for text in ("x!", "<\uff5cbegin\u2581of\u2581sentence\uff5c>x!"))
     assert found["prompt_tokens"] == given["prompt_tokens"] == 3
     assert found["logits_hash"] == given["logits_hash"]
+
+
+def test_a_thought_leaves_room_for_the_answer(runnel, tiny):
+    """As much as the rule says, or the option; with none it uses up all of it."""
+    args = ("-m", tiny("thinker"), "-p", "Why?", "-n", "64", "--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0")
+    for seed in map(str, range(1, 40)):
+        endless = answer(runnel, *args, "--seed", seed, "--answer-reserve", "0")
+        if endless["thought_end"] is None:
+            break
+    assert endless["reasoning_tokens"] == 64 and endless["text"] == ""
+    for options, n_left in (((), 16), (("--answer-reserve", "40"), 40)):
+        found = answer(runnel, *args, "--seed", seed, *options)
+        assert found["thought_end"] == "reserve" and found["reasoning"] and endless["reasoning"].startswith(found["reasoning"][:-1])
+        assert found["text"] and 0 < found["reasoning_tokens"] <= 64 - n_left
+
+
+def test_a_thought_in_which_the_model_would_end_has_an_answer(runnel, tiny):
+    args = ("-m", tiny("thinker"), "-p", "Why?", "-n", "900", "--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0")
+    for seed in map(str, range(1, 40)):
+        found = answer(runnel, *args, "--seed", seed)
+        assert found["text"].strip(), seed
+        if found["thought_end"] == "end_token":
+            return
+    raise AssertionError("no thought has an end token")
 
 
 def test_thoughts_are_apart(runnel, tiny):

@@ -172,7 +172,7 @@ def test_a_question_that_is_empty(runnel, tiny, text):
 
 def test_an_answer_that_never_leaves_the_thoughts(runnel, tiny):
     """Nothing on stdout would be a riddle."""
-    done = run(runnel, tiny("r1"), "-p", "Why?", "-n", "3", text=True)
+    done = run(runnel, tiny("r1"), "-p", "Why?", "-n", "3", "--answer-reserve", "0", text=True)
     assert (done.returncode, done.stdout) == (0, "")
     assert "cut off within its thoughts, so there is no answer: a larger -n" in " ".join(done.stderr.split())
     done = run(runnel, tiny("r1"), "-p", "Why?", "-n", "3", "--no-think", text=True)

@@ -202,6 +202,7 @@ static int act_respond_many(struct result *result, runnel_error *error)
     for (int i = 0; i < 3; i++)
         describe_request(&requests[i]);
     requests[0].prompt = "A question";
+    requests[0].thinking_message = "So.";
     requests[1].prompt = "Raw text <think> and so on";
     requests[1].raw = true;
     requests[2].prompt_ids = ids;

@@ -74,6 +74,8 @@ static void run(const runnel_model *model, runnel_engine *engine, struct watch *
         requests[i].ignore_eos = true;
         requests[i].min_tokens = i == 1 ? N_TOKENS : 5;
         requests[i].thinking_budget = i == 2 ? N_THOUGHT : -1;
+        requests[i].soft_thinking_budget = i == 0 ? N_THOUGHT / 2 : -1;
+        requests[i].thinking_message = "Enough of that.";
         runnel_sampling_init(model, &samplings[i]);
         samplings[i].temperature = 1.0f;
         samplings[i].repetition_penalty = 1.1f;

@@ -23,6 +23,9 @@ static void check_request(const runnel_request *request)
     check(sampling->top_k >= 0 && sampling->penalty_window >= -1 && request->max_tokens >= 0);
     check(fabsf(sampling->presence_penalty) <= 2 && fabsf(sampling->frequency_penalty) <= 2);
     check(sampling->n_logit_bias <= PARAMS_LOGIT_BIASES && request->n_stop <= PARAMS_STOPS);
+    check(request->thinking_budget >= -1 && request->soft_thinking_budget >= -1 &&
+          request->answer_reserve >= -1);
+    check(!request->thinking_message || strlen(request->thinking_message) <= RUNNEL_THINKING_MESSAGE_MAX);
     check(request->n_logprobs >= -1 && request->n_logprobs <= RUNNEL_LOGPROBS_MAX);
     for (size_t i = 0; i < sampling->n_logit_bias; i++)
         check(sampling->logit_bias[i].token >= 0 && sampling->logit_bias[i].token < VOCABULARY &&
@@ -61,8 +64,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int (*const readers[])(json_t *, const struct params_limits *, struct params *, struct refusal *) = {
         params_read_chat, params_read_completion, params_read_native, params_read_generate};
-    struct params_limits limits = {
-        .n_vocab = VOCABULARY, .n_choices = CHOICES, .encode = encode, .bos = size % 2 ? 1 : -1};
+    struct params_limits limits = {.n_vocab = VOCABULARY,
+                                   .n_choices = CHOICES,
+                                   .answer_reserve = -1,
+                                   .encode = encode,
+                                   .bos = size % 2 ? 1 : -1};
     static const runnel_sampling sampling = {.size = sizeof sampling, .top_p = 1, .repetition_penalty = 1};
     limits.defaults.sampling = &sampling;
     struct refusal refusal = {0};

@@ -275,11 +275,11 @@ class Serving:
 
 
 class Stream:
-    def __init__(self, serving, key, body):
+    def __init__(self, serving, key, body, path="/v1/completions"):
         self.socket = socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN)
         data = json.dumps(body).encode()
         authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
-        self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        self.socket.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
                             + authorization + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         self.file = self.socket.makefile("rb")
 

@@ -126,7 +126,7 @@ def test_thoughts_leave_room_for_the_answer(serve, tiny):
     serving = serve(tiny("r1"), *ONE_WORKER, "--request-timeout-s", str(0.3 * SLOW), "--breaker-timeouts", "1", "--breaker-probe-s", "100",
                     "--degraded-max-tokens", "40")
     chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True, "temperature": 1,
-            "seed": 1}
+            "seed": 1, "answer_reserve": 0}
     usage = serving.post("/v1/chat/completions", chat)[2]["usage"]
     assert usage["completion_tokens_details"]["reasoning_tokens"] == 60, usage
     assert serving.post("/generate-batch", [{"prompt": "a", "max_tokens": 400, "ignore_eos": True}] * 99)[0] == 504

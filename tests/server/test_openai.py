@@ -108,7 +108,7 @@ def test_whole(server):
     timings, usage = together.model_extra["timings"], together.usage
     assert timings["cache_n"] + timings["prompt_n"] == usage.prompt_tokens
     assert timings["cache_n"] == usage.prompt_tokens_details.cached_tokens and timings["predicted_n"] == 48
-    assert {"queue_ms", "stall_ms", "thinking_n", "thinking_ms", "draft_n", "draft_accepted_n"} <= set(timings)
+    assert {"queue_ms", "stall_ms", "thinking_n", "thinking_ms", "thinking_end", "draft_n", "draft_accepted_n"} <= set(timings)
 
 
 def test_stream_shapes(server):
@@ -297,18 +297,19 @@ def test_reasoning_apart(r1):
 
 
 def test_a_thought_in_the_content_is_closed_before_an_empty_answer(r1):
-    """The end token comes as soon as the budget has closed the thought: the mark that closes it is told all the same."""
-    fields = {"max_tokens": 40, "temperature": 1, "logit_bias": {"288": -100, "284": 6},
+    """No tokens are left when the budget has closed the thought: the mark that closes it is told all the same."""
+    fields = {"temperature": 1, "seed": 1, "logit_bias": {"288": -100},
               "extra_body": {"thinking_budget_tokens": 1, "reasoning_format": "none"}}
-    for seed in range(200):
-        answer = r1.chat(seed=seed, **fields)
+    for n in range(2, 20):
+        answer = r1.chat(max_tokens=n, **fields)
         thought, mark, rest = answer.choices[0].message.content.partition("\n</think>\n\n")
-        if mark and not rest:
+        if mark:
             break
     else:
-        pytest.fail("no seed gives an empty answer behind a thought")
+        pytest.fail("the thought is never closed")
+    assert rest == "" and answer.choices[0].finish_reason == "length"
     assert thought.startswith("<think>\n") and answer.usage.completion_tokens_details.reasoning_tokens == 1
-    streamed, nothing, _ = join(r1.chat(seed=seed, stream=True, **fields))
+    streamed, nothing, _ = join(r1.chat(max_tokens=n, stream=True, **fields))
     assert streamed == thought + mark and nothing == ""
 
 
@@ -340,7 +341,7 @@ def test_thinking_budget(r1):
     content, reasoning, chunks = join(r1.chat(extra_body={"thinking_budget_tokens": 12}, stream=True, **fields))
     assert (content, reasoning) == (message.content, message.model_extra["reasoning"])
     assert chunks[-1].model_extra["timings"]["thinking_n"] == 12
-    for body in ({}, {"thinking_budget_tokens": -1}, {"thinking_budget_tokens": 10**12}):
+    for body in ({"answer_reserve": 0}, {"answer_reserve": 0, "thinking_budget_tokens": -1}, {"thinking_budget_tokens": 10**12}):
         endless = r1.chat(extra_body=body, **fields)
         assert endless.usage.completion_tokens_details.reasoning_tokens == 40 and not endless.choices[0].message.content
     nothing = r1.chat(extra_body={"thinking_budget_tokens": 0}, **fields)

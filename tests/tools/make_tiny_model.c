@@ -83,6 +83,14 @@ static void make_long(struct tiny_model_options *options)
     options->n_context = 1 << 17;
 }
 
+/* r1 with a context that takes long to fill, whose logits are all about 0: by its biases a request chooses what the model draws. */
+static void make_thinker(struct tiny_model_options *options)
+{
+    make_r1(options);
+    make_long(options);
+    options->epsilon = 1e6f;
+}
+
 /* qwen2 with a temperature that no request could have. */
 static void make_hot(struct tiny_model_options *options)
 {
@@ -139,7 +147,7 @@ static const struct kind {
     {"gemma3", make_gemma3}, {"r1", make_r1},
     {"long", make_long},     {"hot", make_hot},
     {"bare", make_bare},     {"sentencepiece", make_sentencepiece},
-    {"words", make_words},
+    {"words", make_words},   {"thinker", make_thinker},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };

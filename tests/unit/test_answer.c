@@ -373,8 +373,10 @@ static runnel_request busy_request(unsigned seed, int budget)
     own_sampling(model, &request)->seed = seed;
     own_sampling(model, &request)->repetition_penalty = 1.3f;
     own_sampling(model, &request)->frequency_penalty = 0.5f;
-    request.min_tokens = 60;
+    request.min_tokens = seed % 4 ? 60 : 0;
     request.thinking_budget = budget;
+    request.soft_thinking_budget = seed % 3 ? -1 : budget / 2;
+    request.thinking_message = seed % 5 ? NULL : "So.";
     request.n_logprobs = 3;
     request.wants_sampled_probs = seed % 2;
     return request;
@@ -476,6 +478,7 @@ static void drafts_change_nothing(void **state)
         assert_int_equal(drafted.tokens.n, straight.tokens.n);
         assert_int_equal(drafted.n_drawn, straight.n_drawn);
         assert_int_equal(drafted.n_thought, straight.n_thought);
+        assert_int_equal(drafted.thought_end, straight.thought_end);
         assert_true(drafted.place.logits_hash == straight.place.logits_hash);
         assert_string_equal(drafted.text.bytes, straight.text.bytes);
         assert_string_equal(drafted.reasoning.bytes, straight.reasoning.bytes);

@@ -288,6 +288,14 @@ static int call_descriptor(const char *lacking)
     return descriptor >= 0 ? RUNNEL_OK : descriptor;
 }
 
+static int call_end_thought(const char *lacking)
+{
+    runnel_future *future = submit_one();
+    runnel_end_thought(GIVE(future));
+    runnel_free(future);
+    return RUNNEL_OK;
+}
+
 static int call_cancel(const char *lacking)
 {
     runnel_future *future = submit_one();
@@ -459,6 +467,7 @@ static const struct row {
     {"next", call_next, "future event", ""},
     {"descriptor", call_descriptor, "future", ""},
     {"cancel", call_cancel, "", "future"},
+    {"end_thought", call_end_thought, "", "future"},
     {"free", call_free, "", "future"},
     {"respond", call_respond, "engine request response", "error"},
     {"response_free", call_response_free, "", "response"},

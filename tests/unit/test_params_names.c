@@ -37,6 +37,7 @@ static void test_budgets(void **state)
         {"\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":%d}", "thinking.budget_tokens"},
         {"\"reasoning\":{\"max_tokens\":%d}", "reasoning.max_tokens"},
         {"\"chat_template_kwargs\":{\"thinking_budget\":%d}", "chat_template_kwargs.thinking_budget"},
+        {"\"logits_processors_args\":{\"thinking_budget\":%d}", "logits_processors_args.thinking_budget"},
     };
     for (size_t i = 0; i < COUNT(names); i++) {
         static const int budgets[] = {-1, 0, 77, -2};
@@ -136,6 +137,12 @@ static void test_switches(void **state)
         {"\"thinking\":{\"type\":\"SECRET\"}", "thinking.type"},
         {"\"reasoning\":\"SECRET\"", "reasoning"},
         {"\"reasoning\":{\"effort\":3}", "reasoning.effort"},
+        {"\"reasoning\":{\"effort\":\"SECRET\"}", "reasoning.effort"},
+        {"\"reasoning_effort\":\"SECRET\"", "reasoning_effort"},
+        {"\"reasoning_effort\":\"\"", "reasoning_effort"},
+        {"\"think\":\"SECRET\"", "think"},
+        {"\"chat_template_kwargs\":{\"reasoning_effort\":\"SECRET\"}",
+         "chat_template_kwargs.reasoning_effort"},
         {"\"reasoning\":{\"exclude\":true}", "reasoning.exclude"},
         {"\"reasoning\":{\"enabled\":3}", "reasoning.enabled"},
         {"\"custom_params\":3", "custom_params"},

@@ -191,6 +191,15 @@ static void shorter_thoughts_are_left_alone(void **state)
     runnel_engine_stop(engine);
 }
 
+/* Odd ones have a soft budget, too, and a message. */
+static runnel_request ask_in_company(unsigned i, struct heard *heard)
+{
+    runnel_request request = ask_for(i % 2 ? 140 : 20 + (int)i * 11, 160, i, heard);
+    request.soft_thinking_budget = i % 2 ? 5 : -1;
+    request.thinking_message = i % 2 ? "So." : NULL;
+    return request;
+}
+
 /* Alone, in company, and put back again and again for want of pages. */
 static void company_changes_nothing(void **state)
 {
@@ -202,25 +211,29 @@ static void company_changes_nothing(void **state)
     runnel_response together[N] = {{.size = sizeof *together}};
     struct heard heard[N];
     runnel_error error;
-    uint32_t n_preempted = 0;
+    uint32_t n_preempted = 0, n_soft = 0;
     for (unsigned i = 0; i < N; i++)
-        requests[i] = ask_for(20 + (int)i * 11, 160, i, &heard[i]);
+        requests[i] = ask_in_company(i, &heard[i]);
     if (runnel_respond_many(engine, requests, N, together, &error))
         fail_msg("%s", error.message);
     for (unsigned i = 0; i < N; i++) {
         struct heard heard_alone;
-        runnel_request request = ask_for(20 + (int)i * 11, 160, i, &heard_alone);
+        runnel_request request = ask_in_company(i, &heard_alone);
         runnel_response alone = respond(engine, &request);
         assert_true(alone.logits_hash == together[i].logits_hash);
         assert_string_equal(alone.text, together[i].text);
         assert_string_equal(alone.reasoning, together[i].reasoning);
-        assert_int_equal(together[i].n_reasoning_tokens, 20 + i * 11);
+        assert_int_equal(together[i].n_reasoning_tokens, alone.n_reasoning_tokens);
+        assert_int_equal(together[i].thought_end, alone.thought_end);
+        if (i % 2 == 0)
+            assert_int_equal(together[i].n_reasoning_tokens, 20 + i * 11);
+        n_soft += alone.thought_end == RUNNEL_THOUGHT_SOFT_BUDGET;
         assert_in_range(together[i].slot, 0, N - 1);
         n_preempted += together[i].n_preempted;
         runnel_response_free(&alone);
         runnel_response_free(&together[i]);
     }
-    assert_true(n_preempted > 0);
+    assert_true(n_preempted > 0 && n_soft > 0);
     runnel_engine_stop(engine);
 }
 

@@ -8,14 +8,23 @@ import pytest
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 
-# Answers /v1/chat/completions in place of the server: window.pieces are [field, text] or {event}, one a `gapMs`.
+# Answers /v1/chat/completions in place of the server: window.pieces are [field, text] or {event}, one a `gapMs`. Of one that may be
+# controlled, `control` is what /v1/chat/completions/control answers, after `controlMs`: {status} refuses, success ends the thought.
 FAKE_CHAT = """
 const realFetch = window.fetch;
 window.violations = [];
 document.addEventListener("securitypolicyviolation", event => window.violations.push(
     `${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 window.requests = [];
+window.controls = [];
 window.fetch = async (path, options = {}) => {
+    if (window.answers && path === "/v1/chat/completions/control") {
+        const {control = {success: true, message: ""}, controlMs = 0} = window.running;
+        window.controls.push({body: JSON.parse(options.body), headers: {...options.headers}});
+        await new Promise(done => setTimeout(done, controlMs));
+        window.running.isThoughtEnded = control.success;
+        return new Response(JSON.stringify(control.status ? {error: {message: control.message}} : control), {status: control.status ?? 200});
+    }
     if (!window.answers || path !== "/v1/chat/completions")
         return realFetch(path, options);
     window.requests.push({body: JSON.parse(options.body), headers: {...options.headers}});
@@ -24,6 +33,8 @@ window.fetch = async (path, options = {}) => {
         return new Response(JSON.stringify({error: {message: answer.message ?? "no", code: answer.status}}),
                             {status: answer.status, headers: answer.headers ?? {}});
     const encoder = new TextEncoder();
+    const id = `chatcmpl-${window.requests.length}`;
+    window.running = answer;
     return new Response(new ReadableStream({
         async start(controller) {
             const send = data => controller.enqueue(encoder.encode(`data: ${data}\\n\\n`));
@@ -39,7 +50,9 @@ window.fetch = async (path, options = {}) => {
                     await wait(answer.gapMs ?? 0);
                 if (aborted)
                     return;
-                send(JSON.stringify({choices: [{index: 0, delta: {[field]: text}, finish_reason: null}]}));
+                if (answer.isThoughtEnded && field === "reasoning_content")
+                    continue;
+                send(JSON.stringify({id, choices: [{index: 0, delta: {[field]: text}, finish_reason: null}]}));
             }
             if (answer.lost)
                 return controller.close();

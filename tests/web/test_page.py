@@ -3,6 +3,7 @@ test_live.py."""
 import json
 import time
 
+import pytest
 from selenium.webdriver.common.keys import Keys
 
 TIMINGS = {"cache_n": 12, "prompt_n": 30, "prompt_ms": 400.0, "predicted_n": 50, "predicted_ms": 2500.0,
@@ -138,6 +139,80 @@ def test_thoughts_fold_and_times_are_told(page):
     browser.find(".thoughts summary").click()
     assert browser.find(".thoughts .text").text.startswith("I think.")
     assert browser.complaints() == []
+
+
+ENDLESS = {"pieces": [["reasoning_content", "I think. "]] * 3000 + [["content", "Yes. "]] * 3, "gapMs": 15}
+
+
+def is_sought(browser):
+    """The button can be seen and pressed."""
+    return browser.is_shown(".thought-control button") and browser.text(".thought-control button") == "End the thought"
+
+
+@pytest.mark.parametrize("how", [{}, {"dark": True, "width": 375, "height": 700}], ids=["wide and light", "phone and dark"])
+def test_a_thought_is_ended(page, how):
+    browser = page([{**ENDLESS, "controlMs": 500, "timings": {**TIMINGS, "thinking_end": "asked"}}], **how)
+    browser.ask("Is it?")
+    browser.wait(lambda: is_sought(browser))
+    assert browser.run("return window.requests.at(-1).body.reasoning_control") is True
+    assert browser.widest() == 0
+    box, bottom, composer = browser.run("const rect = name => document.querySelector(name).getBoundingClientRect();"
+                                        "return [rect('.thought-control button'), rect('.thought-control').bottom, rect('#composer').top]")
+    assert min(box["width"], box["height"]) >= 36, "big enough for a thumb"
+    assert bottom <= composer, "in sight, above the field"
+    browser.press(Keys.SHIFT, Keys.TAB)  # from the field backwards it comes first
+    assert browser.run("return document.activeElement.textContent") == "End the thought"
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+    browser.press(Keys.ENTER)
+    browser.wait(lambda: browser.text(".thought-control button") == "Ending the thought\u2026")
+    browser.press(Keys.ENTER)  # nothing more
+    browser.wait_until_answered()
+    assert not browser.is_shown(".thought-control")
+    assert browser.run("return window.controls.map(control => control.body)") == [{"id": "chatcmpl-1", "action": "reasoning_end"}]
+    assert browser.text(".answer > .text").strip() == "Yes. Yes. Yes."
+    assert browser.text(".thoughts .count") == "20 tokens, ended by you"
+    assert browser.focused() == "question", "who ended it by keyboard can type on"
+    assert browser.complaints() == []
+
+
+def test_a_thought_that_cannot_be_ended(page):
+    """What the server says stands beside the button, which can be pressed again."""
+    browser = page([{**ENDLESS, "control": {"success": False, "message": "no thought is running"}}])
+    browser.ask("Is it?")
+    browser.wait(lambda: is_sought(browser))
+    browser.find(".thought-control button").click()
+    browser.wait(lambda: browser.text(".thought-control .trouble") == "It cannot be ended: no thought is running.")
+    assert is_sought(browser)
+    browser.run("window.running.control = {status: 503, message: 'try again soon'}")
+    browser.find(".thought-control button").click()
+    browser.wait(lambda: "try again soon" in browser.text(".thought-control .trouble"))
+    browser.run("window.running.control = {success: true, message: ''}")
+    browser.find(".thought-control button").click()
+    browser.wait_until_answered()
+    assert not browser.is_shown(".thought-control") and not browser.text(".thought-control .trouble")
+    assert browser.complaints() == []
+
+
+def test_where_there_is_no_thought_to_end(page):
+    browser = page([content("Yes. " * 400, gapMs=10)])
+    browser.ask("Is it?")
+    browser.wait(lambda: "Yes." in browser.text(".answer > .text"))
+    assert not browser.is_shown(".thought-control")
+    browser = page([ENDLESS])
+    browser.ask("Is it?")
+    browser.wait(lambda: is_sought(browser))
+    browser.press(Keys.ESCAPE)
+    browser.wait_until_answered()
+    assert not browser.is_shown(".thought-control")
+
+
+@pytest.mark.parametrize("end, words", [("loop", "20 tokens, closed, as it went in circles"), ("model", "20 tokens"),
+                                        ("reserve", "20 tokens, closed to leave room for the answer")])
+def test_what_ended_a_thought_is_told(page, end, words):
+    browser = page([{"pieces": [["reasoning_content", "I think. "], ["content", "Yes."]], "timings": {**TIMINGS, "thinking_end": end}}])
+    browser.ask("Is it?")
+    browser.wait_until_answered()
+    assert browser.text(".thoughts .count") == words
 
 
 def test_stop_ask_again_reload_and_new_chat(page):
@@ -295,7 +370,7 @@ def test_settings_reach_the_request(page):
     browser.find("#settings .primary").click()
     browser.ask("Again")
     browser.wait(lambda: browser.run("return window.requests.length") == 2)
-    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options"}
+    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options", "reasoning_control"}
 
 
 TOOLS = [{"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
@@ -351,7 +426,7 @@ def test_tools_that_are_none_are_said_to_be(page):
         browser.find("#settings .primary").click()
     browser.ask("Hello")
     browser.wait_until_answered()
-    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options"}
+    assert set(browser.run("return window.requests.at(-1).body")) == {"messages", "stream", "stream_options", "reasoning_control"}
 
 
 def test_calls_are_folded_and_their_results_go_back(page):

@@ -383,6 +383,8 @@ static void start_answer(struct server *server, struct exchange *exchange, struc
     if (job_start(server, exchange, requests, n, &handlers, answer, &job, &error)) { /* frees the answer */
         name_prompt(n, n_per_prompt, false, &error);
         reply_engine_error(server, exchange, requests, n, &error);
+    } else if (request->params.allows_control) {
+        job_allow_control(job);
     }
     free(requests);
 }

@@ -213,8 +213,9 @@ int params_read_chat(json_t *root, const struct params_limits *limits, struct pa
     if (read_messages(root, &read, refusal) ||
         params_read_common(root, limits, PARAMS_CHAT, &read, refusal) ||
         params_read_tools(root, &read, refusal) || params_check_constraint(&read, refusal) ||
-        params_read_stream(root, &read, refusal) || params_read_thinking(root, &read, refusal) ||
-        params_read_thoughts_place(root, &read, refusal) || read_chat_logprobs(root, &read, refusal)) {
+        params_read_stream(root, &read, refusal) || params_read_thinking(root, limits, &read, refusal) ||
+        params_read_thoughts_place(root, &read, refusal) || read_chat_logprobs(root, &read, refusal) ||
+        params_read_bool(root, "reasoning_control", &read.allows_control, refusal)) {
         params_free(&read);
         return -1;
     }
@@ -347,7 +348,7 @@ int params_read_generate(json_t *root, const struct params_limits *limits, struc
         params_read_bool(root, "raw", &read.request.raw, refusal) ||
         params_read_common(root, limits, PARAMS_GENERATE, &read, refusal) ||
         (read.n_choices > 1 && refuse(refusal, "n", "only 1 is supported")) ||
-        params_read_thinking(root, &read, refusal) || refuse_thoughts_in_answer(root, refusal) ||
+        params_read_thinking(root, limits, &read, refusal) || refuse_thoughts_in_answer(root, refusal) ||
         read_name(root, &read, refusal)) {
         params_free(&read);
         return -1;

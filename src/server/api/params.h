@@ -13,6 +13,7 @@
 enum {
     PARAMS_STOPS = 16,
     PARAMS_STOP_BYTES = 1024,
+    PARAMS_MESSAGE_BYTES = 4096,  /* of the text before a thought is closed, which is to have few tokens */
     PARAMS_RESPONSE_FIELDS = 128, /* more than an answer has */
     PARAMS_LOGIT_BIASES = 1024,
     PARAMS_CHOICES = 4096, /* texts that an answer may be one of */
@@ -28,6 +29,7 @@ struct params_limits {
         defaults; /* as runnel_request_init and the server's options have it, with sampling; no prompt */
     uint32_t n_vocab;
     uint32_t n_choices; /* "n" at most */
+    int answer_reserve; /* of the server (--answer-reserve), for efforts; -1: by the rule of runnel.h */
     bool split_reasoning;
     /* Text to token ids as runnel_tokenize gives them, control tokens read as such. NULL: prompts stay texts, and
      * text where ids are needed (mixed prompts, keys of logit_bias) is refused. */
@@ -52,6 +54,7 @@ struct params {
     bool stream, include_usage;
     bool split_reasoning;          /* thoughts apart, not in the content */
     bool repeats_reasoning;        /* thoughts in the content, and apart as well */
+    bool allows_control;           /* its thought may be ended from outside (control.c) */
     struct params_prompt *prompts; /* completions */
     size_t n_prompts;
     bool return_tokens,
@@ -103,8 +106,9 @@ bool params_asks_for_nothing(const json_t *value);
 int params_read_constraint(const json_t *root, struct params *params, struct refusal *refusal);
 /* That it goes together with the rest, once that is read. */
 int params_check_constraint(const struct params *params, struct refusal *refusal);
-/* Thinking on, off, or up to a budget. */
-int params_read_thinking(const json_t *root, struct params *params, struct refusal *refusal);
+/* Thinking on, off, or up to a budget, and what closes a thought. After max_tokens. */
+int params_read_thinking(const json_t *root, const struct params_limits *limits, struct params *params,
+                         struct refusal *refusal);
 /* Whether thoughts are apart from the answer. */
 int params_read_thoughts_place(const json_t *root, struct params *params, struct refusal *refusal);
 int params_read_prompts(const json_t *root, const struct params_limits *limits, struct params *params,

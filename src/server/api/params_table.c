@@ -14,6 +14,9 @@
 #define MIXED                                                                                                \
     "{'type':'array','minItems':1,'items':{'anyOf':[{'type':'integer','minimum':0},{'type':'string'}]}}"
 
+#define EFFORTS "'enum':['none','minimal','low','medium','high',null]"
+#define TEXT    "{'type':['string','null'],'maxLength':64}"
+
 #define BUDGET(name_, meaning_)                                                                              \
     {                                                                                                        \
         .name = name_, .routes = PARAMS_CHAT | PARAMS_GENERATE, .kind = PARAMS_WHOLE_CLAMPED, .least = -1,   \
@@ -276,12 +279,43 @@ static const struct params_field fields[] = {
     BUDGET("thinking_budget_tokens",
            "A thought still open after so many tokens is closed, and the answer follows; 0: no "
            "thinking; -1: no limit."),
+    BUDGET(
+        "soft_thinking_budget_tokens",
+        "Past so many tokens of a thought it ends where a sentence does: at first likelier than else, then "
+        "always; -1: not. At most thinking_budget_tokens."),
+    BUDGET("answer_reserve",
+           "Tokens of max_tokens that a thought leaves to the answer: it is closed before; 0: none; -1: the "
+           "server's (--answer-reserve), and none beside a thinking_budget_tokens."),
+    {.name = "reasoning_budget_message",
+     .routes = PARAMS_CHAT | PARAMS_GENERATE,
+     .kind = PARAMS_OTHER,
+     .schema = TEXT,
+     .meaning =
+         "llama-server's: what the server writes, as the end of the thought, before it closes one. Up to "
+         "256 tokens."},
+    {.name = "think_stop_sentence",
+     .routes = PARAMS_CHAT | PARAMS_GENERATE,
+     .kind = PARAMS_OTHER,
+     .schema = TEXT,
+     .meaning = "FastDeploy's name of reasoning_budget_message; two that differ are refused."},
+    {.name = "logits_processors_args",
+     .routes = PARAMS_CHAT | PARAMS_GENERATE,
+     .kind = PARAMS_OTHER,
+     .schema = "{'type':['object','null'],'properties':{'thinking_budget':{'type':['integer','null'],'"
+               "minimum':-1},'think_stop_sentence':" TEXT "}}",
+     .meaning =
+         "FastDeploy's: thinking_budget, as thinking_budget_tokens, and think_stop_sentence. What else is in "
+         "it is ignored."},
+    {.name = "reasoning_control",
+     .routes = PARAMS_CHAT,
+     .kind = PARAMS_BOOL,
+     .meaning = "true: POST /v1/chat/completions/control may end the thought of this answer."},
     {.name = "chat_template_kwargs",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
      .schema =
          "{'type':'object','properties':{'enable_thinking':{'type':'boolean'},'thinking':{'type':'boolean'},'"
-         "reasoning_effort':{'type':'string'},'thinking_budget':{'type':'integer','minimum':-1}}}",
+         "reasoning_effort':{" EFFORTS "},'thinking_budget':{'type':'integer','minimum':-1}}}",
      .meaning = "enable_thinking or thinking: false to have the answer without thoughts; reasoning_effort, "
                 "thinking_budget. Whichever name says no switches thinking off. Any other name is refused, "
                 "unless it is null: it does not reach the template."},
@@ -292,8 +326,9 @@ static const struct params_field fields[] = {
     {.name = "reasoning_effort",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
-     .schema = "{'type':['string','null']}",
-     .meaning = "none: the answer without thoughts; anything else changes nothing."},
+     .schema = "{" EFFORTS "}",
+     .meaning = "minimal, low, medium, high: budgets that are shares of max_tokens; none: the answer without "
+                "thoughts. A budget that is named goes before it."},
     {.name = "reasoning_format",
      .routes = PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
@@ -331,7 +366,7 @@ static const struct params_field fields[] = {
     {.name = "reasoning",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
-     .schema = "{'type':['object','null'],'properties':{'effort':{'type':['string','null']},'max_tokens':{'"
+     .schema = "{'type':['object','null'],'properties':{'effort':{" EFFORTS "},'max_tokens':{'"
                "type':['integer','null'],'minimum':-1},'enabled':{'type':['boolean','null']},'exclude':{'"
                "enum':[false,null]}}}",
      .meaning = "effort as reasoning_effort, max_tokens as thinking_budget_tokens, enabled as "
@@ -339,7 +374,7 @@ static const struct params_field fields[] = {
     {.name = "think",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
-     .schema = "{'type':['boolean','string','null']}",
+     .schema = "{'anyOf':[{'type':'boolean'},{" EFFORTS "}]}",
      .meaning = "Ollama's: true or false as enable_thinking, a text as reasoning_effort."},
     REFUSED("thinking_budget_tokens", PARAMS_COMPLETION | PARAMS_NATIVE, -1, -1,
             "Without a chat template thoughts are not known."),
@@ -355,6 +390,16 @@ static const struct params_field fields[] = {
             "Without a chat template thoughts are not known."),
     REFUSED("thinking_budget", PARAMS_COMPLETION | PARAMS_NATIVE, -1, -1,
             "Without a chat template thoughts are not known."),
+    REFUSED("soft_thinking_budget_tokens", PARAMS_COMPLETION | PARAMS_NATIVE, -1, -1,
+            "Without a chat template thoughts are not known."),
+    REFUSED("answer_reserve", PARAMS_COMPLETION | PARAMS_NATIVE, -1, 0,
+            "Without a chat template thoughts are not known."),
+    REFUSED("reasoning_budget_message", PARAMS_COMPLETION | PARAMS_NATIVE, 0, 0,
+            "Without a chat template thoughts are not known."),
+    REFUSED("think_stop_sentence", PARAMS_COMPLETION | PARAMS_NATIVE, 0, 0,
+            "Without a chat template thoughts are not known."),
+    HARMLESS("logits_processors_args", PARAMS_COMPLETION | PARAMS_NATIVE,
+             "Without effect: text is continued as it is, without a chat template."),
     HARMLESS("custom_params", PARAMS_COMPLETION | PARAMS_NATIVE,
              "Without effect: text is continued as it is, without a chat template."),
     HARMLESS("thinking", PARAMS_COMPLETION | PARAMS_NATIVE,
@@ -529,8 +574,6 @@ static const struct params_field fields[] = {
     REFUSED("early_stopping", PARAMS_ALL, 0, 0, "Not supported."),
     REFUSED("watermark", PARAMS_ALL, 0, 0, "Not supported."),
     REFUSED("no_repeat_ngram_size", PARAMS_ALL, 0, 0, "Not supported."),
-    REFUSED("reasoning_budget_message", PARAMS_ALL, 0, 0, "Not supported."),
-    REFUSED("think_stop_sentence", PARAMS_ALL, 0, 0, "Not supported."),
     REFUSED("t_max_predict_ms", PARAMS_ALL, -1, 0, "A limit of time is not supported."),
     REFUSED("dynatemp_range", PARAMS_ALL, 0, 0, "Samplers that are not here may only be switched off."),
     REFUSED("xtc_probability", PARAMS_ALL, 0, 0, "Samplers that are not here may only be switched off."),
@@ -624,7 +667,8 @@ static const struct params_field fields[] = {
              "Without effect. It belongs to a sampler or feature that is switched off."),
     HARMLESS("spaces_between_special_tokens", PARAMS_ALL,
              "Without effect. It belongs to a sampler or feature that is switched off."),
-    HARMLESS("reasoning_control", PARAMS_ALL, "Without effect: there is no route that ends thoughts."),
+    HARMLESS("reasoning_control", PARAMS_ALL & ~PARAMS_CHAT,
+             "Without effect: no thought of such an answer can be ended."),
     HARMLESS("continue_final_message", PARAMS_ALL,
              "Without effect: a last message of the assistant is always gone on with; false beside one is "
              "refused."),

@@ -1,17 +1,20 @@
 /* timings.c: see timings.h. */
 #include "server/api/timings.h"
 #include "server/core/json_write.h"
+#include "server/core/metrics.h"
 
 static double divide(double a, double b)
 {
     return b > 0 ? a / b : 0;
 }
 
-/* Tokens are added up, those of a prompt once, as in the usage; times are those of the slowest. */
+/* Tokens are added up, those of a prompt once, as in the usage; times are those of the slowest; what ended the thought is the
+ * last in the order of enum runnel_thought_end. */
 void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_prompt, struct text *out)
 {
     double queue_ms = 0, prompt_ms = 0, decode_ms = 0, stall_ms = 0, thinking_ms = 0;
     double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0;
+    enum runnel_thought_end end = RUNNEL_THOUGHT_NONE;
     for (size_t i = 0; i < n; i++) {
         const runnel_response *counts = &choices[i].counts;
         if (i % n_per_prompt == 0) {
@@ -25,6 +28,7 @@ void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_
         decode_ms = counts->decode_ms > decode_ms ? counts->decode_ms : decode_ms;
         stall_ms = counts->stall_ms > stall_ms ? counts->stall_ms : stall_ms;
         thinking_ms = counts->thinking_ms > thinking_ms ? counts->thinking_ms : thinking_ms;
+        end = counts->thought_end > end ? counts->thought_end : end;
     }
     json_add_format(out,
                     ",\"timings\":{\"cache_n\":%.0f,\"prompt_n\":%.0f,\"prompt_ms\":%.3f,"
@@ -37,8 +41,12 @@ void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_
                     n_drawn, decode_ms, divide(decode_ms, n_drawn), divide(n_drawn * 1e3, decode_ms));
     json_add_format(out,
                     "\"queue_ms\":%.3f,\"stall_ms\":%.3f,\"draft_n\":0,\"draft_accepted_n\":0,"
-                    "\"thinking_n\":%.0f,\"thinking_ms\":%.3f}",
+                    "\"thinking_n\":%.0f,\"thinking_ms\":%.3f,\"thinking_end\":",
                     queue_ms, stall_ms, n_thought, thinking_ms);
+    if (metrics_thought_end(end))
+        json_add_format(out, "\"%s\"}", metrics_thought_end(end));
+    else
+        text_add_string(out, "null}");
 }
 
 void timings_write_event(const runnel_event *event, struct text *out)

@@ -181,6 +181,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
     (void)what;
     if (in_company && !server->gauges.hurries)
         server->gauges.n_descriptors = descriptors_count(&server->monitor.descriptors);
+    inbox_look(server);
     gauges_tell(server);
     arm(server, in_company && server->monitor.n_running > 0);
 }

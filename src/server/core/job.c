@@ -18,6 +18,7 @@ struct job_request {
     struct job *job;
     runnel_future *future;
     bool is_known;            /* its first event has come: taken, or refused */
+    bool has_answer;          /* some of it has come: no thought is running any more */
     bool has_finished;        /* then: */
     runnel_response response; /* its texts are the future's */
     const runnel_error *error;
@@ -35,6 +36,7 @@ struct job {
     struct event timer;             /* --request-timeout-s */
     struct breaker_verdict verdict; /* how it was let in */
     bool is_taken;                  /* by the engine, all of it */
+    bool allows_control;            /* job_end_thoughts */
     bool is_over;                   /* ended, and kept for a wake that comes yet */
     bool failed;        /* one of the requests, or the time has run out: the others are cancelled */
     runnel_error error; /* why, if failed */
@@ -173,6 +175,8 @@ static void take_event(struct job *job, struct job_request *request, runnel_even
     struct record *record = record_of(job->exchange);
     if (!record->first_text_ms && event->text_len)
         record->first_text_ms = clock_ms();
+    if (event->kind == RUNNEL_EVENT_ANSWER || event->kind == RUNNEL_EVENT_CALL)
+        request->has_answer = true;
     if (event->kind == RUNNEL_EVENT_FINISH)
         take_end(job, request, event);
     if (!exchange_is_gone(job->exchange))
@@ -311,6 +315,10 @@ static void degrade(const struct record *record, runnel_request *request)
         request->max_tokens = most;
         if (request->thinking_budget < 0 || request->thinking_budget > half)
             request->thinking_budget = half;
+        if (request->soft_thinking_budget > request->thinking_budget)
+            request->soft_thinking_budget = request->thinking_budget;
+        if (request->answer_reserve > most - half)
+            request->answer_reserve = most - half;
         if (request->min_tokens > most)
             request->min_tokens = most;
     }
@@ -430,4 +438,28 @@ const runnel_response *job_response(struct job *job, size_t index, runnel_error 
 void job_cancel(struct job *job, size_t index)
 {
     runnel_cancel(job->requests[index].future);
+}
+
+void job_allow_control(struct job *job)
+{
+    job->allows_control = true;
+}
+
+static enum job_control end_thoughts(struct job *job)
+{
+    enum job_control control = JOB_CONTROL_OVER;
+    if (!job->allows_control)
+        return JOB_CONTROL_NOT_ALLOWED;
+    for (size_t i = 0; i < job->n; i++)
+        if (!job->requests[i].has_answer && runnel_end_thought(job->requests[i].future))
+            control = JOB_CONTROL_DONE;
+    return control;
+}
+
+enum job_control job_end_thoughts(struct server *server, const struct record_id *id, uint32_t key)
+{
+    for (struct job *job = server->jobs; job; job = job->next)
+        if (!job->is_over && job->key == key && record_is(record_of(job->exchange), id))
+            return end_thoughts(job);
+    return JOB_CONTROL_UNKNOWN;
 }

@@ -6,6 +6,7 @@
 #ifndef RUNNEL_SERVER_CORE_JOB_H
 #define RUNNEL_SERVER_CORE_JOB_H
 
+#include "server/core/record.h"
 #include "server/core/server.h"
 
 struct event;
@@ -53,5 +54,18 @@ void job_end_all(struct server *server);
 
 /* Ends request `index` early; its FINISH event still comes. */
 void job_cancel(struct job *job, size_t index);
+
+/* What came of the wish to end the thoughts of a job. */
+enum job_control {
+    JOB_CONTROL_UNKNOWN,     /* there is no such job, or it is another key's */
+    JOB_CONTROL_NOT_ALLOWED, /* whoever asked for it has not allowed that */
+    JOB_CONTROL_OVER,        /* its answers have begun */
+    JOB_CONTROL_DONE,
+};
+
+/* Its thoughts may be ended from now on. */
+void job_allow_control(struct job *job);
+/* Ends the thoughts of all requests of the job whose exchange has this id: with the next step of each. */
+enum job_control job_end_thoughts(struct server *server, const struct record_id *id, uint32_t key);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -23,10 +24,37 @@ void record_start(struct exchange *exchange, unsigned worker)
     char line[64];
     if (getrandom(random, sizeof random, 0) < 0)
         random[0] = (uint64_t)(clock_ms() * 1e6);
-    snprintf(record->id, sizeof record->id, "%014" PRIx64 "%02x%08" PRIx32, random[0] >> 8, worker & 0xff,
-             (uint32_t)random[1]);
+    record->number = (struct record_id){(random[0] & ~UINT64_C(0xff)) | (worker & 0xff), (uint32_t)random[1]};
+    snprintf(record->id, sizeof record->id, "%016" PRIx64 "%08" PRIx32, record->number.first,
+             record->number.rest);
     snprintf(line, sizeof line, "X-Request-Id: %s\r\n", record->id);
     exchange_add_header(exchange, line);
+}
+
+/* As record_start writes them. */
+bool record_read_id(const char *digits, size_t len, struct record_id *id)
+{
+    char text[RECORD_ID_BYTES];
+    if (len != RECORD_ID_BYTES - 1)
+        return false;
+    memcpy(text, digits, len);
+    text[len] = '\0';
+    if (strspn(text, "0123456789abcdef") != len)
+        return false;
+    id->rest = (uint32_t)strtoul(text + 16, NULL, 16);
+    text[16] = '\0';
+    id->first = strtoull(text, NULL, 16);
+    return true;
+}
+
+unsigned record_worker(const struct record_id *id)
+{
+    return (unsigned)(id->first & 0xff);
+}
+
+bool record_is(const struct record *record, const struct record_id *id)
+{
+    return record->number.first == id->first && record->number.rest == id->rest;
 }
 
 double record_start_text(struct shared_counters *counters, struct exchange *exchange,
@@ -79,6 +107,8 @@ void record_add_response(struct record *record, const runnel_response *response)
     counts->stall_ms = larger(counts->stall_ms, response->stall_ms);
     if (response->finish_reason > counts->finish_reason) /* of several the worst */
         counts->finish_reason = response->finish_reason;
+    if (response->thought_end > counts->thought_end) /* likewise: what the model did itself comes first */
+        counts->thought_end = response->thought_end;
 }
 
 static void add_string(struct log_line *line, const char *name, struct exchange_text text)
@@ -118,6 +148,9 @@ static void add_counts(struct log_line *line, const struct record *record, const
     log_add_number(line, "completion_tokens", counts->n_tokens);
     log_add_number(line, "reasoning_tokens", counts->n_reasoning_tokens);
     add_finish(line, record, exchange);
+    if (counts->thought_end)
+        log_add_text(line, "thought_end", metrics_thought_end(counts->thought_end),
+                     strlen(metrics_thought_end(counts->thought_end)));
     log_add_number(line, "queued_ms", counts->queue_ms);
     log_add_number(line, "prefill_ms", counts->prefill_ms);
     log_add_number(line, "decode_ms", counts->decode_ms);

@@ -13,8 +13,15 @@
 
 enum { RECORD_ID_BYTES = 25 };
 
+/* The id of a request as numbers: its first 16 digits, of which the last two are its worker's number, and the other 8. */
+struct record_id {
+    uint64_t first;
+    uint32_t rest;
+};
+
 struct record {
     char id[RECORD_ID_BYTES]; /* of the request; also in its answer, as the header X-Request-Id */
+    struct record_id number;  /* the same */
     bool asks_for_text;       /* its route answers with text, and it is counted under: */
     enum metrics_route route;
     double started_ms; /* of metrics_request_started */
@@ -40,6 +47,11 @@ double record_start_text(struct shared_counters *counters, struct exchange *exch
                          enum metrics_route route);
 
 struct record *record_of(const struct exchange *exchange);
+
+/* The digits of an id, without what stands before them in an answer. False: they are not those of any. */
+bool record_read_id(const char *digits, size_t len, struct record_id *id);
+unsigned record_worker(const struct record_id *id);
+bool record_is(const struct record *record, const struct record_id *id);
 
 /* One of its answers has come, or was cancelled, or failed. */
 void record_add_response(struct record *record, const runnel_response *response);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "runnel.h"
 #include "server/core/gauges.h"
+#include "server/core/inbox.h"
 #include "server/core/metrics.h"
 #include "server/limits/admit.h"
 #include "server/limits/guard.h"
@@ -28,6 +29,7 @@ struct server_options {
     const char *model_path;   /* for /props */
     runnel_sampling sampling; /* of a request that does not say */
     int max_tokens;           /* likewise */
+    int answer_reserve;       /* the engine's, which efforts keep to, too; -1: by the rule of runnel.h */
     bool has_seed;            /* else each request that does not say gets another seed */
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
@@ -55,6 +57,7 @@ struct server {
     uint64_t generation;
     struct shared_counters *metrics; /* of that block */
     struct gauges gauges;
+    struct inbox inbox; /* what other workers ask of this one, and it of them */
     struct monitor monitor;
     struct admit admit;        /* who is let in, and timeouts in a row: job.c tells it */
     struct pool *pool;         /* memory of what lives as long as a request */

@@ -95,6 +95,7 @@ struct shared_counters {
     _Atomic uint64_t n_slow_readers;
     _Atomic uint64_t n_finished[RUNNEL_FINISH_ERROR + 1];
     _Atomic uint64_t n_reasoning_tokens;
+    _Atomic uint64_t n_thoughts[RUNNEL_THOUGHT_ASKED + 1]; /* by what ended them */
     struct shared_histogram histograms[SHARED_HISTOGRAMS];
 
     _Atomic uint64_t n_timeouts, n_full, n_over_share, n_slow; /* admit.h */
@@ -245,6 +246,9 @@ uint64_t shared_next_order(struct shared *shared);
 enum shared_kind {
     SHARED_ORDER_WORKERS = 1, /* to the supervisor: so many workers (value); id: shared_next_order */
     SHARED_ORDER_RELOAD, /* to the supervisor: read keys and limits again, and swap the model if it changed */
+    /* To a worker (inbox.h): end the thoughts of its request; and to whoever asked that: value is what came of it. */
+    SHARED_END_THOUGHTS,
+    SHARED_ANSWER,
 };
 
 /* To a worker: id is the first 16 digits of a request's id (record.h), whose last two are the worker's number. What is not
@@ -253,10 +257,13 @@ struct shared_message {
     uint64_t id;
     uint32_t kind; /* enum shared_kind */
     uint32_t value;
+    uint32_t rest;      /* SHARED_END_THOUGHTS: the other 8 digits of the request's id, */
+    uint32_t key;       /* whose request it must be, */
+    uint64_t answer_id; /* and the id of the answer: the first 16 digits of that of the request that asks */
 };
 
 /* Puts it into the ring from one process to another: numbers of workers, or SHARED_SUPERVISOR. False: the ring is full (8
- * messages wait), or no such worker lives. Wakes nobody: a worker looks at its rings while it has work, at least
+ * messages wait), or no such worker lives. Wakes nobody: a worker looks at its rings (inbox.h) while it has work, at least
  * every 100 ms; the supervisor wants a byte in its pipe. */
 bool shared_send(struct shared *shared, unsigned from, unsigned to, const struct shared_message *message);
 /* The next one for a receiver, from whomever. False: there is none. */
