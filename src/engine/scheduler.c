@@ -302,14 +302,30 @@ static uint32_t count_rows(const struct scheduler_entry *entry, uint32_t n_room)
     return 1 + n_draft;
 }
 
+/* Rows that a step has for guesses beside those of everybody who lacks one: none if there is a prompt, which would get fewer. */
+static uint32_t room_for_guesses(const struct scheduler *scheduler)
+{
+    struct step_fill step = {.n_decode = 0};
+    uint32_t n_room = scheduler->options.n_batch;
+    for (const struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+        if (entry_is_prompt(entry))
+            return 0;
+        if (!entry_left(entry))
+            continue;
+        n_room--;
+        step.n_decode++;
+        step.n_pairs += step_cost_pairs(entry->n_committed, 1);
+    }
+    step.decode_ms = step_cost_ms(&scheduler->cost, step.n_decode, step.n_pairs);
+    return step_budget_guesses(&scheduler->budget, &step, n_room);
+}
+
 /* Everybody who lacks one row. */
 static void add_decoding(struct scheduler *scheduler, struct step_fill *step, double now_ms)
 {
-    uint32_t n_room = scheduler->options.n_batch;
-    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+    uint32_t n_room = room_for_guesses(scheduler);
+    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next)
         entry->planned = entry->held = false;
-        n_room -= entry_left(entry) == 1;
-    }
     for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
         if (entry_left(entry) != 1)
             continue;
@@ -411,6 +427,11 @@ void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item
 void scheduler_learn(struct scheduler *scheduler, uint32_t n_rows, double n_pairs, double ms)
 {
     step_cost_learn(&scheduler->cost, n_rows, n_pairs, ms);
+}
+
+const struct step_cost *scheduler_cost(const struct scheduler *scheduler)
+{
+    return &scheduler->cost;
 }
 
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats)
