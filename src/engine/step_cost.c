@@ -1,44 +1,136 @@
-/* step_cost.c: two small least-squares fits, solved by projected coordinate descent. */
+/* step_cost.c: two small least-squares fits, solved exactly. */
 #include "engine/step_cost.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
-static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2};
-static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2};
+static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2}, few_spread[STEP_COST_TERMS] = {40, 4, 0.4};
+static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2}, many_spread[STEP_COST_TERMS] = {27, 3.4, 0.4};
 
 /* A sample's weight falls by this factor with each later one of its half: half of it after 34. */
 static const double FADING = 0.98;
-/* What the prior values count for, in samples that are off by their own size. */
+/* What the prior values count for, each in samples that are off by their own size if it is off by its spread. They are those of one
+ * machine and model, and are taken times what another one is slower: else a small model, whose steps are all much shorter, would
+ * have a second row as dear as the first. */
 static const double PRIOR_WEIGHT = 0.02;
 static const double OUTLIER = 2; /* times the expected time */
 
-static void init_fit(struct step_fit *fit, const double *prior)
+static void init_fit(struct step_fit *fit, const double *prior, const double *spread)
 {
     memset(fit, 0, sizeof *fit);
     memcpy(fit->prior, prior, sizeof fit->prior);
+    memcpy(fit->spread, spread, sizeof fit->spread);
     memcpy(fit->ms, prior, sizeof fit->ms);
 }
 
 void step_cost_init(struct step_cost *cost)
 {
     *cost = (struct step_cost){.n_samples = 0};
-    init_fit(&cost->few, few_before);
-    init_fit(&cost->many, many_before);
+    init_fit(&cost->few, few_before, few_spread);
+    init_fit(&cost->many, many_before, many_spread);
 }
 
-/* Minimises the faded sum of (x . ms - measured)^2 / measured^2 + PRIOR_WEIGHT * sum((ms / prior - 1)^2) over
- * ms >= 0. */
-static void solve(struct step_fit *fit)
+/* Solves n equations, their right sides in column n, by Gauss with pivots. False: there is no one solution. */
+static bool eliminate(double matrix[STEP_COST_TERMS][STEP_COST_TERMS + 1], int n, double *solution)
 {
-    for (int sweep = 0; sweep < 40; sweep++)
-        for (int i = 0; i < STEP_COST_TERMS; i++) {
-            double hold = PRIOR_WEIGHT / (fit->prior[i] * fit->prior[i]);
-            double right = fit->right[i] + hold * fit->prior[i];
-            for (int j = 0; j < STEP_COST_TERMS; j++)
-                right -= j == i ? 0 : fit->matrix[i][j] * fit->ms[j];
-            fit->ms[i] = fmax(0, right / (fit->matrix[i][i] + hold));
+    for (int i = 0; i < n; i++) {
+        int pivot = i;
+        for (int j = i + 1; j < n; j++)
+            pivot = fabs(matrix[j][i]) > fabs(matrix[pivot][i]) ? j : pivot;
+        if (fabs(matrix[pivot][i]) < 1e-12)
+            return false;
+        for (int k = i; k <= n; k++) {
+            double held = matrix[i][k];
+            matrix[i][k] = matrix[pivot][k];
+            matrix[pivot][k] = held;
         }
+        for (int j = i + 1; j < n; j++)
+            for (int k = n; k >= i; k--)
+                matrix[j][k] -= matrix[i][k] * matrix[j][i] / matrix[i][i];
+    }
+    for (int i = n - 1; i >= 0; i--) {
+        solution[i] = matrix[i][n];
+        for (int k = i + 1; k < n; k++)
+            solution[i] -= matrix[i][k] * solution[k];
+        solution[i] /= matrix[i][i];
+    }
+    return true;
+}
+
+/* The equations of a fit, in multiples of the spreads. */
+struct system {
+    double matrix[STEP_COST_TERMS][STEP_COST_TERMS], right[STEP_COST_TERMS];
+};
+
+/* The best multiples if only the terms of a set are more than 0; false: some would be less. *loss: what is minimised. */
+static bool solve_for(const struct system *system, unsigned set, double multiples[STEP_COST_TERMS], double *loss)
+{
+    double matrix[STEP_COST_TERMS][STEP_COST_TERMS + 1], solution[STEP_COST_TERMS];
+    int terms[STEP_COST_TERMS], n = 0;
+    for (int i = 0; i < STEP_COST_TERMS; i++)
+        if (set >> i & 1)
+            terms[n++] = i;
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++)
+            matrix[i][j] = system->matrix[terms[i]][terms[j]];
+        matrix[i][n] = system->right[terms[i]];
+    }
+    if (!eliminate(matrix, n, solution))
+        return false;
+    *loss = 0;
+    memset(multiples, 0, STEP_COST_TERMS * sizeof *multiples);
+    for (int i = 0; i < n; i++) {
+        if (solution[i] < 0)
+            return false;
+        multiples[terms[i]] = solution[i];
+        *loss -= system->right[terms[i]] * solution[i];
+    }
+    return true;
+}
+
+/* Minimises the faded sum of (x . ms - measured)^2 / measured^2 + PRIOR_WEIGHT * sum(((ms - prior) / spread)^2) over ms >= 0, where
+ * priors and spreads are taken times scale. */
+static void solve(struct step_fit *fit, double scale)
+{
+    struct system system;
+    double best = INFINITY, loss, multiples[STEP_COST_TERMS];
+    for (int i = 0; i < STEP_COST_TERMS; i++) {
+        for (int j = 0; j < STEP_COST_TERMS; j++)
+            system.matrix[i][j] = fit->matrix[i][j] * fit->spread[i] * fit->spread[j] * scale * scale +
+                                  (i == j ? PRIOR_WEIGHT : 0);
+        system.right[i] =
+            fit->right[i] * fit->spread[i] * scale + PRIOR_WEIGHT * fit->prior[i] / fit->spread[i];
+    }
+    for (unsigned set = (1u << STEP_COST_TERMS) - 1; set; set--) {
+        if (!solve_for(&system, set, multiples, &loss) || loss >= best)
+            continue;
+        best = loss;
+        for (int i = 0; i < STEP_COST_TERMS; i++)
+            fit->ms[i] = multiples[i] * fit->spread[i] * scale;
+        if (set == (1u << STEP_COST_TERMS) - 1)
+            return;
+    }
+}
+
+/* How much slower or faster the machine is than the one of the prior, as far as its steps show; 0: not known. */
+static double scale_of(const struct step_fit *fit)
+{
+    double measured = 0, expected = 0;
+    for (int i = 0; i < STEP_COST_TERMS; i++) {
+        measured += fit->prior[i] * fit->right[i];
+        for (int j = 0; j < STEP_COST_TERMS; j++)
+            expected += fit->prior[i] * fit->matrix[i][j] * fit->prior[j];
+    }
+    return expected > 0 ? measured / expected : 0;
+}
+
+/* Of a half that nothing is known of, what the other one says. */
+static void solve_both(struct step_cost *cost)
+{
+    double few = scale_of(&cost->few), many = scale_of(&cost->many);
+    solve(&cost->few, few > 0 ? few : many);
+    solve(&cost->many, many > 0 ? many : few);
 }
 
 static double fit_ms(const struct step_fit *fit, double n_rows, double n_pairs)
@@ -72,7 +164,7 @@ void step_cost_learn(struct step_cost *cost, uint32_t n_rows, double n_pairs, do
             fit->matrix[i][j] = FADING * fit->matrix[i][j] + weight * terms[i] * terms[j] / (ms * ms);
         fit->right[i] = FADING * fit->right[i] + weight * terms[i] / ms;
     }
-    solve(fit);
+    solve_both(cost);
 }
 
 uint32_t step_cost_fit_rows(const struct step_cost *cost, uint32_t n_rows, double n_pairs, uint32_t position,

@@ -7,8 +7,8 @@
  *
  * pairs: the sum over the rows of the positions that each one attends to. Each half is a least-squares fit of
  * relative errors over measured steps, old ones fading, with no negative part; what the measurements leave
- * open stays near the values before the first one. A step that took far longer than expected (the machine did
- * something else) counts less. Pure arithmetic: no clock, no allocation; one thread at a time. */
+ * open stays near the values before the first one, times what this machine is slower. A step that took far longer than expected
+ * (the machine did something else) counts less. Pure arithmetic: no clock, no allocation; one thread at a time. */
 #ifndef RUNNEL_ENGINE_STEP_COST_H
 #define RUNNEL_ENGINE_STEP_COST_H
 
@@ -19,7 +19,7 @@ enum { STEP_COST_FEW = 8, STEP_COST_TERMS = 3 };
 /* One half: the normal equations of the fit, and its solution: floor, a row, a thousand pairs (ms). */
 struct step_fit {
     double matrix[STEP_COST_TERMS][STEP_COST_TERMS], right[STEP_COST_TERMS];
-    double prior[STEP_COST_TERMS], ms[STEP_COST_TERMS];
+    double prior[STEP_COST_TERMS], spread[STEP_COST_TERMS], ms[STEP_COST_TERMS];
 };
 
 struct step_cost {
