@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2}, few_spread[STEP_COST_TERMS] = {40, 4, 0.4};
+static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2}, few_spread[STEP_COST_TERMS] = {40, 10, 0.4};
 static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2}, many_spread[STEP_COST_TERMS] = {27, 3.4, 0.4};
 
 /* A sample's weight falls by this factor with each later one of its half: half of it after 34. */
@@ -15,6 +15,9 @@ static const double FADING = 0.98;
  * have a second row as dear as the first. */
 static const double PRIOR_WEIGHT = 0.02;
 static const double OUTLIER = 2; /* times the expected time */
+/* So many outliers one after the other, and it is the machine that has changed: what was learned before counts for little. */
+enum { OUTLIERS_IN_A_ROW = 5 };
+static const double FORGETTING = 0.02;
 
 static void init_fit(struct step_fit *fit, const double *prior, const double *spread)
 {
@@ -148,21 +151,43 @@ double step_cost_ms(const struct step_cost *cost, uint32_t n_rows, double n_pair
     return fmax(few, many);
 }
 
+static void fade(struct step_fit *fit, double by)
+{
+    for (int i = 0; i < STEP_COST_TERMS; i++) {
+        for (int j = 0; j < STEP_COST_TERMS; j++)
+            fit->matrix[i][j] *= by;
+        fit->right[i] *= by;
+    }
+}
+
+/* How much a step counts that took ms where another time was expected. */
+static double weigh(struct step_cost *cost, double ms, double expected)
+{
+    bool is_outlier = cost->n_samples++ >= 8 && ms > OUTLIER * expected;
+    cost->n_in_a_row = is_outlier ? cost->n_in_a_row + 1 : 0;
+    if (!is_outlier)
+        return 1;
+    cost->n_outliers++;
+    if (cost->n_in_a_row < OUTLIERS_IN_A_ROW)
+        return expected / ms;
+    fade(&cost->few, FORGETTING);
+    fade(&cost->many, FORGETTING);
+    cost->n_in_a_row = 0;
+    return 1;
+}
+
 void step_cost_learn(struct step_cost *cost, uint32_t n_rows, double n_pairs, double ms)
 {
     if (n_rows == 0 || !isfinite(ms) || ms <= 0 || !isfinite(n_pairs) || n_pairs < 0)
         return;
-    double expected = step_cost_ms(cost, n_rows, n_pairs), weight = 1;
-    if (cost->n_samples++ >= 8 && ms > OUTLIER * expected) {
-        cost->n_outliers++;
-        weight = expected / ms;
-    }
+    double weight = weigh(cost, ms, step_cost_ms(cost, n_rows, n_pairs));
     struct step_fit *fit = n_rows <= STEP_COST_FEW ? &cost->few : &cost->many;
     const double terms[STEP_COST_TERMS] = {1, n_rows, n_pairs / 1000};
+    fade(fit, FADING);
     for (int i = 0; i < STEP_COST_TERMS; i++) {
         for (int j = 0; j < STEP_COST_TERMS; j++)
-            fit->matrix[i][j] = FADING * fit->matrix[i][j] + weight * terms[i] * terms[j] / (ms * ms);
-        fit->right[i] = FADING * fit->right[i] + weight * terms[i] / ms;
+            fit->matrix[i][j] += weight * terms[i] * terms[j] / (ms * ms);
+        fit->right[i] += weight * terms[i] / ms;
     }
     solve_both(cost);
 }

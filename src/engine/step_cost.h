@@ -8,7 +8,7 @@
  * pairs: the sum over the rows of the positions that each one attends to. Each half is a least-squares fit of
  * relative errors over measured steps, old ones fading, with no negative part; what the measurements leave
  * open stays near the values before the first one, times what this machine is slower. A step that took far longer than expected
- * (the machine did something else) counts less. Pure arithmetic: no clock, no allocation; one thread at a time. */
+ * (the machine did something else) counts less, unless several do, one after the other: then the machine is another one. Pure arithmetic: no clock, no allocation; one thread at a time. */
 #ifndef RUNNEL_ENGINE_STEP_COST_H
 #define RUNNEL_ENGINE_STEP_COST_H
 
@@ -25,6 +25,7 @@ struct step_fit {
 struct step_cost {
     struct step_fit few, many;
     uint64_t n_samples, n_outliers;
+    uint32_t n_in_a_row; /* outliers, up to now */
 };
 
 void step_cost_init(struct step_cost *cost); /* values of a 1.5B model on two cores */
