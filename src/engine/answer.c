@@ -399,8 +399,9 @@ static uint32_t list_allowed(const struct answer *answer, const struct constrain
     for (uint32_t i = 0; i < (mask->n_vocab + 31) / 32; i++)
         for (uint32_t bits = mask->allowed[i]; bits; bits &= bits - 1) {
             int32_t token = (int32_t)(i * 32 + (uint32_t)__builtin_ctz(bits));
-            if (n == n_max || token >= (int32_t)tokenizer_n_tokens(answer->tokenizer) ||
-                !text_of(answer, mask->before, token).len)
+            if ((size_t)token >= tokenizer_n_tokens(answer->tokenizer)) /* a row without a token */
+                return n;
+            if (n == n_max || !text_of(answer, mask->before, token).len)
                 return 0;
             tokens[n++] = token;
         }
