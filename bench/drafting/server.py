@@ -2,6 +2,7 @@
 import json
 import socket
 import subprocess
+import tempfile
 import urllib.request
 
 from contest.players import wait_until_healthy
@@ -16,8 +17,11 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self.keys = tempfile.NamedTemporaryFile("w", suffix=".keys")
+        self.keys.write("\n".join(keys) + "\n")
+        self.keys.flush()
         command = [program, "serve", "-m", model, "--ctx", str(CONTEXT), "--threads", str(threads), "--port", str(port),
-                   "--api-key", ",".join(keys), *flags]
+                   "--api-key-file", self.keys.name, *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self):
@@ -27,6 +31,7 @@ class Server:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
+        self.keys.close()
 
     def ask(self, key, prompt, **fields):
         """The answer's text, its tokens, its speed and what was guessed of it."""

@@ -234,7 +234,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         kvcache_commit(engine->cache, future->sequence, future->answer.tokens.ids + item->entry->n_committed,
                        item->n_rows - item->n_draft);
         if (!item->entry->n_drawn)
-            engine->n_prompt_tokens += item->n_rows;
+            engine->n_prompt_tokens += item->n_rows - item->n_draft;
     }
 }
 
@@ -244,7 +244,7 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
         if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_PROMPT)
-            n_prompt_rows += plan->items[i].n_rows;
+            n_prompt_rows += plan->items[i].n_rows - plan->items[i].n_draft;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
         if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_DECODE)
             engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;

@@ -163,7 +163,10 @@ static struct outcome compare(runnel_model *of, runnel_engine_options options, c
     assert_int_equal(stats.n_draft_tokens, outcome.n_drafted);
     assert_int_equal(stats.n_draft_accepted, outcome.n_accepted);
     assert_true(stats.n_drafts <= stats.n_draft_tokens);
+    uint64_t n_prompt_tokens = stats.n_prompt_tokens;
     runnel_stats(plain, &stats);
+    if (n == 1)
+        assert_int_equal(stats.n_prompt_tokens, n_prompt_tokens);
     assert_int_equal(stats.n_drafts + stats.n_draft_tokens + stats.n_draft_accepted, 0);
     runnel_engine_stop(guessing);
     runnel_engine_stop(plain);
@@ -296,6 +299,14 @@ static void over_cache_hits(void **state)
         compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
     assert_true(outcome.n_cached > 200);
     assert_true(outcome.n_accepted > 20);
+    int32_t ids[65]; /* all but the last one are in the cache: its step is of one row, and of guesses */
+    for (int i = 0; i < 65; i++)
+        ids[i] = 'a' + i % 20;
+    request.prompt = NULL;
+    request.prompt_ids = ids;
+    request.n_prompt_ids = 65;
+    outcome = compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+    assert_int_equal(outcome.n_cached, 64);
 }
 
 /* What drafts have left in the cache is what was accepted: a conversation goes on over it. */
