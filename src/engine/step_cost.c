@@ -1,4 +1,4 @@
-/* step_cost.c: two small least-squares fits, solved exactly. */
+/* step_cost.c: three small least-squares fits, solved exactly. */
 #include "engine/step_cost.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2}, few_spread[STEP_COST_TERMS] = {40, 10, 0.4};
 static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2}, many_spread[STEP_COST_TERMS] = {27, 3.4, 0.4};
 
-/* A sample's weight falls by this factor with each later one of its half: half of it after 34. */
+/* A sample's weight falls by this factor with each later one of its line: half of it after 34. */
 static const double FADING = 0.98;
 /* What the prior values count for, each in samples that are off by their own size if it is off by its spread. They are those of one
  * machine and model, and are taken times what another one is slower: else a small model, whose steps are all much shorter, would
@@ -16,7 +16,7 @@ static const double FADING = 0.98;
 static const double PRIOR_WEIGHT = 0.02;
 static const double OUTLIER = 2; /* times the expected time */
 /* So many outliers one after the other, and it is the machine that has changed: what was learned before counts for little. */
-enum { OUTLIERS_IN_A_ROW = 5 };
+enum { OUTLIERS_IN_A_ROW = 3 };
 static const double FORGETTING = 0.02;
 
 static void init_fit(struct step_fit *fit, const double *prior, const double *spread)
@@ -31,6 +31,7 @@ void step_cost_init(struct step_cost *cost)
 {
     *cost = (struct step_cost){.n_samples = 0};
     init_fit(&cost->few, few_before, few_spread);
+    init_fit(&cost->some, many_before, many_spread);
     init_fit(&cost->many, many_before, many_spread);
 }
 
@@ -128,12 +129,19 @@ static double scale_of(const struct step_fit *fit)
     return expected > 0 ? measured / expected : 0;
 }
 
-/* Of a half that nothing is known of, what the other one says. */
-static void solve_both(struct step_cost *cost)
+/* Of a line that nothing is known of, what its neighbour says. */
+static void solve_all(struct step_cost *cost)
 {
-    double few = scale_of(&cost->few), many = scale_of(&cost->many);
-    solve(&cost->few, few > 0 ? few : many);
-    solve(&cost->many, many > 0 ? many : few);
+    double few = scale_of(&cost->few), some = scale_of(&cost->some), many = scale_of(&cost->many);
+    double known = some > 0 ? some : many > 0 ? many : few;
+    solve(&cost->few, few > 0 ? few : known);
+    solve(&cost->some, known);
+    solve(&cost->many, many > 0 ? many : known);
+}
+
+static struct step_fit *line_of(struct step_cost *cost, uint32_t n_rows)
+{
+    return n_rows <= STEP_COST_FEW ? &cost->few : n_rows <= STEP_COST_SOME ? &cost->some : &cost->many;
 }
 
 static double fit_ms(const struct step_fit *fit, double n_rows, double n_pairs)
@@ -145,10 +153,12 @@ double step_cost_ms(const struct step_cost *cost, uint32_t n_rows, double n_pair
 {
     if (n_rows == 0)
         return 0;
-    if (n_rows <= STEP_COST_FEW)
-        return fit_ms(&cost->few, n_rows, n_pairs);
-    double few = fit_ms(&cost->few, STEP_COST_FEW, n_pairs), many = fit_ms(&cost->many, n_rows, n_pairs);
-    return fmax(few, many);
+    double ms = fit_ms(&cost->few, n_rows < STEP_COST_FEW ? n_rows : STEP_COST_FEW, n_pairs);
+    if (n_rows > STEP_COST_FEW)
+        ms = fmax(ms, fit_ms(&cost->some, n_rows < STEP_COST_SOME ? n_rows : STEP_COST_SOME, n_pairs));
+    if (n_rows > STEP_COST_SOME)
+        ms = fmax(ms, fit_ms(&cost->many, n_rows, n_pairs));
+    return ms;
 }
 
 static void fade(struct step_fit *fit, double by)
@@ -171,6 +181,7 @@ static double weigh(struct step_cost *cost, double ms, double expected)
     if (cost->n_in_a_row < OUTLIERS_IN_A_ROW)
         return expected / ms;
     fade(&cost->few, FORGETTING);
+    fade(&cost->some, FORGETTING);
     fade(&cost->many, FORGETTING);
     cost->n_in_a_row = 0;
     return 1;
@@ -181,7 +192,7 @@ void step_cost_learn(struct step_cost *cost, uint32_t n_rows, double n_pairs, do
     if (n_rows == 0 || !isfinite(ms) || ms <= 0 || !isfinite(n_pairs) || n_pairs < 0)
         return;
     double weight = weigh(cost, ms, step_cost_ms(cost, n_rows, n_pairs));
-    struct step_fit *fit = n_rows <= STEP_COST_FEW ? &cost->few : &cost->many;
+    struct step_fit *fit = line_of(cost, n_rows);
     const double terms[STEP_COST_TERMS] = {1, n_rows, n_pairs / 1000};
     fade(fit, FADING);
     for (int i = 0; i < STEP_COST_TERMS; i++) {
@@ -189,7 +200,7 @@ void step_cost_learn(struct step_cost *cost, uint32_t n_rows, double n_pairs, do
             fit->matrix[i][j] += weight * terms[i] * terms[j] / (ms * ms);
         fit->right[i] += weight * terms[i] / ms;
     }
-    solve_both(cost);
+    solve_all(cost);
 }
 
 uint32_t step_cost_fit_rows(const struct step_cost *cost, uint32_t n_rows, double n_pairs, uint32_t position,

@@ -1,11 +1,11 @@
 /* step_cost.h: how long a step takes, learned from the steps that were measured.
  *
- * A step of few rows costs mostly one reading of the weights; one of many rows is bound by arithmetic:
+ * A step of few rows costs mostly one reading of the weights; one of many rows is bound by arithmetic; between are those of many
+ * streams, of guesses, and of small parts of prompts. Each of the three is a line, and none begins below where the one before it ends:
  *
- *     few(rows)  = floor + per_row * rows + per_pair * pairs                     up to STEP_COST_FEW rows
- *     many(rows) = max(few(STEP_COST_FEW), floor' + per_row' * rows) + per_pair' * pairs
+ *     floor + per_row * rows + per_pair * pairs
  *
- * pairs: the sum over the rows of the positions that each one attends to. Each half is a least-squares fit of
+ * pairs: the sum over the rows of the positions that each one attends to. Each line is a least-squares fit of
  * relative errors over measured steps, old ones fading, with no negative part; what the measurements leave
  * open stays near the values before the first one, times what this machine is slower. A step that took far longer than expected
  * (the machine did something else) counts less, unless several do, one after the other: then the machine is another one. Pure arithmetic: no clock, no allocation; one thread at a time. */
@@ -14,16 +14,20 @@
 
 #include <stdint.h>
 
-enum { STEP_COST_FEW = 8, STEP_COST_TERMS = 3 };
+enum {
+    STEP_COST_FEW = 8,   /* rows at most */
+    STEP_COST_SOME = 32, /* likewise */
+    STEP_COST_TERMS = 3
+};
 
-/* One half: the normal equations of the fit, and its solution: floor, a row, a thousand pairs (ms). */
+/* One line: the normal equations of the fit, and its solution: floor, a row, a thousand pairs (ms). */
 struct step_fit {
     double matrix[STEP_COST_TERMS][STEP_COST_TERMS], right[STEP_COST_TERMS];
     double prior[STEP_COST_TERMS], spread[STEP_COST_TERMS], ms[STEP_COST_TERMS];
 };
 
 struct step_cost {
-    struct step_fit few, many;
+    struct step_fit few, some, many;
     uint64_t n_samples, n_outliers;
     uint32_t n_in_a_row; /* outliers, up to now */
 };

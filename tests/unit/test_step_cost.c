@@ -118,6 +118,22 @@ static void test_learns_what_a_row_costs(void **state)
     }
 }
 
+/* Streams and guesses make many steps of a few more rows than eight, which may all cost the same. What a prompt's rows cost does not follow
+ * from these: a step with all of them would hold everybody up. */
+static void test_steps_of_guesses_say_little_of_prompts(void **state)
+{
+    (void)state;
+    const struct machine machine = {36, 3.4, 0.1};
+    struct step_cost cost;
+    step_cost_init(&cost);
+    learn(&cost, &machine, 200, 0.05);
+    for (uint32_t i = 0; i < 2000; i++)
+        step_cost_learn(&cost, 8 + i % 8, 100, 44);
+    assert_true(step_cost_ms(&cost, 12, 100) < 48);
+    assert_close(&cost, &machine, 128, 100, 0.25);
+    assert_close(&cost, &machine, 256, 100, 0.25);
+}
+
 static void test_follows_a_change(void **state)
 {
     (void)state;
@@ -189,6 +205,7 @@ int main(void)
         cmocka_unit_test(test_fit_rows),
         cmocka_unit_test(test_a_second_row_is_tried_on_any_machine),
         cmocka_unit_test(test_learns_what_a_row_costs),
+        cmocka_unit_test(test_steps_of_guesses_say_little_of_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
