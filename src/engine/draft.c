@@ -72,6 +72,8 @@ static struct sizes sizes_of(const struct drafts_options *options)
     return sizes;
 }
 
+_Static_assert(sizeof(struct suffix_slot) == sizeof(uint32_t), "slots and tokens are counted alike");
+
 static uint64_t count_words(const struct drafts_options *options, const struct sizes *sizes)
 {
     return (uint64_t)options->n_slots * sizes->n_slot + (uint64_t)KEYS * (sizes->n_key + sizes->n_history);
@@ -88,10 +90,10 @@ static void divide(struct drafts *drafts, const struct sizes *sizes)
 {
     uint32_t *next = drafts->memory;
     for (uint32_t i = 0; i < drafts->n_slots; i++, next += sizes->n_slot)
-        drafts->slots[i].index = (struct suffix_index){.ends = next, .n_slots = sizes->n_slot};
+        drafts->slots[i].index = (struct suffix_index){.slots = (struct suffix_slot *)next, .n_slots = sizes->n_slot};
     for (uint32_t i = 0; i < KEYS; i++) {
         struct key *key = &drafts->keys[i];
-        key->index = (struct suffix_index){.ends = next, .n_slots = sizes->n_key};
+        key->index = (struct suffix_index){.slots = (struct suffix_slot *)next, .n_slots = sizes->n_key};
         key->ids = (int32_t *)(next + sizes->n_key);
         key->text = (struct suffix_text){.ids = key->ids, .mask = sizes->n_history - 1};
         next += sizes->n_key + sizes->n_history;
@@ -188,7 +190,7 @@ void drafts_remember(struct drafts *drafts, uint32_t at, const int32_t *ids, uin
         return;
     uint32_t n_most = HISTORY_ANSWER_MAX < key->text.mask / 2 ? HISTORY_ANSWER_MAX : key->text.mask / 2;
     uint32_t end = n - n_prompt > n_most ? n_prompt + n_most : n;
-    if (key->text.n > UINT32_MAX / 2) { /* positions are counted on; years have passed */
+    if (key->text.n > SUFFIX_POSITIONS_MAX / 2) { /* positions are counted on; years have passed */
         suffix_index_clear(&key->index);
         key->text.n = 0;
     }
@@ -229,42 +231,47 @@ static void guess_forced(struct slot *slot, const struct draft_ask *ask)
             return;
 }
 
-/* What followed there. Where the text ends, what was guessed goes on: a text that repeats itself has no end. */
-static void guess_own(struct slot *slot, const struct draft_ask *ask, struct suffix_match match)
+/* The best of what is found in one text. */
+struct candidate {
+    int32_t token;
+    unsigned kind;
+    double rate; /* 0: there is none */
+};
+
+/* Looks for the end of ids [n] in a text, and takes what came true most often of what followed there. */
+static void look_in(const struct slot *slot, const struct draft_rates *of_key, const struct suffix_index *index,
+                    const struct suffix_text *text, unsigned source, const int32_t *ids, uint32_t n, struct candidate *best)
 {
-    for (uint32_t i = 0; i < ask->n_max; i++) {
-        uint32_t at = match.end + i;
-        int32_t token = at < ask->n ? ask->ids[at] : slot->draft.tokens[at - ask->n];
-        if (!add_guess(slot, ask, token, DRAFT_OWN + suffix_number(match.length + i)))
-            return;
+    struct suffix_match matches[SUFFIX_LENGTHS];
+    suffix_find(index, text, ids, n, matches);
+    for (uint32_t i = 0; i < SUFFIX_LENGTHS; i++) {
+        unsigned kind = draft_kind(source, i, matches[i].habit);
+        double rate = matches[i].end ? draft_rates_get(&slot->rates, of_key, kind) : 0;
+        if (rate > best->rate)
+            *best = (struct candidate){text->ids[matches[i].end & text->mask], kind, rate};
     }
 }
 
-static void guess_from_history(struct slot *slot, const struct draft_ask *ask, const struct suffix_text *text,
-                               struct suffix_match match)
-{
-    for (uint32_t i = 0; i < ask->n_max && match.end + i < text->n; i++) {
-        int32_t token = text->ids[(match.end + i) & text->mask];
-        if (token == SUFFIX_NO_TOKEN ||
-            !add_guess(slot, ask, token, DRAFT_HISTORY + suffix_number(match.length + i)))
-            return;
-    }
-}
-
-/* Looks for the latest tokens in the answer's own text and in those of its key. */
-static void look_up(struct slot *slot, const struct draft_ask *ask)
+/* Looks for the latest tokens in the answer's own text and in those of its key; for those with the token that was found; and so on. */
+static void look_up(const struct drafts *drafts, struct slot *slot, const struct draft_ask *ask)
 {
     const struct suffix_text text = {.ids = ask->ids, .mask = UINT32_MAX, .n = ask->n};
     const struct key *key = key_of(slot);
-    struct suffix_match own = {.length = 0}, history = {.length = 0};
-    if (slot->index.n + 1 == ask->n)
-        own = suffix_find(&slot->index, &text, ask->ids, ask->n);
-    if (key)
-        history = suffix_find(&key->index, &key->text, ask->ids, ask->n);
-    if (history.length > own.length)
-        guess_from_history(slot, ask, &key->text, history);
-    else if (own.length)
-        guess_own(slot, ask, own);
+    const struct draft_rates *of_key = key ? &key->rates : &drafts->no_rates;
+    bool has_own = slot->index.n + 1 == ask->n;
+    int32_t latest[SUFFIX_MAX + DRAFT_MAX];
+    uint32_t n = ask->n < SUFFIX_MAX ? ask->n : SUFFIX_MAX;
+    memcpy(latest, ask->ids + ask->n - n, n * sizeof *latest);
+    while (slot->n_guessed < ask->n_max) {
+        struct candidate best = {.rate = 0};
+        if (has_own)
+            look_in(slot, of_key, &slot->index, &text, DRAFT_OWN, latest, n, &best);
+        if (key)
+            look_in(slot, of_key, &key->index, &key->text, DRAFT_HISTORY, latest, n, &best);
+        if (best.rate <= 0 || !add_guess(slot, ask, best.token, best.kind))
+            return;
+        latest[n++] = best.token;
+    }
 }
 
 void drafts_guess(struct drafts *drafts, const struct draft_ask *ask)
@@ -279,7 +286,7 @@ void drafts_guess(struct drafts *drafts, const struct draft_ask *ask)
     if (ask->n_forced)
         guess_forced(slot, &bounded);
     else
-        look_up(slot, &bounded);
+        look_up(drafts, slot, &bounded);
 }
 
 const struct draft *drafts_get(const struct drafts *drafts, uint32_t slot)

@@ -1,7 +1,7 @@
 /* draft.h: guesses of the tokens that come next, so that a step computes several of one answer at once.
  *
- * A guess is what followed the answer's latest tokens where they stood before: in its own prompt and text, or in recent answers to
- * the same API key, whichever has the longer run of them; or it is what a constraint forces, which the caller says. Nothing
+ * A guess is what followed the latest tokens where they stood before, in the prompt and the answer so far or in recent answers to
+ * the same API key, wherever such guesses came true most often; or it is what a constraint forces, which the caller says. Nothing
  * depends on a guess but the speed: it is a row of the step, and what is drawn before it says whether it stands.
  *
  *     drafts_begin(drafts, slot, key)                   for each sequence that begins

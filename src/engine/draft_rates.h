@@ -12,10 +12,16 @@
 enum {
     DRAFT_FORCED,  /* a constraint says what comes: it always comes true */
     DRAFT_LIKELY,  /* the text is forced, but it can be cut into tokens in another way */
-    DRAFT_OWN,     /* found in the request's own text; by length of match */
-    DRAFT_HISTORY = DRAFT_OWN + SUFFIX_LENGTHS, /* found in earlier answers; likewise */
-    DRAFT_KINDS = DRAFT_HISTORY + SUFFIX_LENGTHS
+    DRAFT_OWN,     /* found in the request's own text; by length of match, and what followed there the times before */
+    DRAFT_HISTORY = DRAFT_OWN + SUFFIX_LENGTHS * SUFFIX_HABITS, /* found in earlier answers; likewise */
+    DRAFT_KINDS = DRAFT_HISTORY + SUFFIX_LENGTHS * SUFFIX_HABITS
 };
+
+/* Of a match in one of the two. */
+static inline unsigned draft_kind(unsigned source, uint32_t number_of_length, enum suffix_habit habit)
+{
+    return source + number_of_length * SUFFIX_HABITS + habit;
+}
 
 /* Fading sums. */
 struct draft_rate {

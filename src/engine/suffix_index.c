@@ -1,6 +1,7 @@
 /* suffix_index.c: see suffix_index.h. */
 #include "engine/suffix_index.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static const uint8_t lengths[SUFFIX_LENGTHS] = {1, 2, 3, 4, 6, 8, 12, SUFFIX_MAX};
@@ -28,7 +29,8 @@ uint32_t suffix_index_slots(uint64_t n, uint32_t n_max)
 
 void suffix_index_clear(struct suffix_index *index)
 {
-    memset(index->ends, 0, index->n_slots * sizeof *index->ends);
+    memset(index->slots, 0, index->n_slots * sizeof *index->slots);
+    memset(index->latest, 0, sizeof index->latest);
     index->n = 0;
 }
 
@@ -44,19 +46,54 @@ static uint32_t slot_of(const struct suffix_index *index, uint64_t hash)
     return (uint32_t)(hash ^ hash >> 32) & (index->n_slots - 1);
 }
 
+/* Whether the run of that length before `end` is the one before `other`, or the end of ids. */
+static bool is_run(const struct suffix_text *text, uint32_t end, const struct suffix_text *ids, uint32_t other, uint32_t length)
+{
+    if (end < length || text->n - (end - length) - 1 > text->mask)
+        return false;
+    for (uint32_t i = 1; i <= length; i++)
+        if (text->ids[(end - i) & text->mask] != ids->ids[(other - i) & ids->mask])
+            return false;
+    return true;
+}
+
+/* The token at position end - 1 has come: it is the same as what followed the runs before it the time before, or another one. */
+static void learn_habits(struct suffix_index *index, const struct suffix_text *text, uint32_t end)
+{
+    int32_t token = text->ids[(end - 1) & text->mask];
+    for (uint32_t number = 0; number < SUFFIX_LENGTHS; number++) {
+        struct suffix_slot *slot = &index->slots[index->latest[number].slot];
+        uint32_t before = index->latest[number].before, habit = index->latest[number].habit;
+        if (!before || slot->end != end - 1 || text->n - before - 1 > text->mask)
+            continue;
+        if (text->ids[before & text->mask] != token)
+            slot->habit = SUFFIX_CHANGED;
+        else
+            slot->habit = habit == SUFFIX_SAME || habit == SUFFIX_ALWAYS ? SUFFIX_ALWAYS : SUFFIX_SAME;
+    }
+}
+
 /* Remembers the runs that end behind a position. */
 static void add(struct suffix_index *index, const struct suffix_text *text, uint32_t end)
 {
     uint64_t hash = 0;
+    learn_habits(index, text, end);
+    memset(index->latest, 0, sizeof index->latest);
     for (uint32_t i = 1, number = 0; i <= SUFFIX_MAX && i <= end; i++) {
         int32_t token = text->ids[(end - i) & text->mask];
         if (token == SUFFIX_NO_TOKEN)
             return;
         hash = hash_further(hash, token);
-        if (i == lengths[number]) {
-            index->ends[slot_of(index, hash + number)] = end;
-            number++;
-        }
+        if (i != lengths[number])
+            continue;
+        uint32_t at = slot_of(index, hash + number);
+        struct suffix_slot *slot = &index->slots[at];
+        bool was_there = slot->end && is_run(text, slot->end, text, end, i);
+        index->latest[number].slot = at;
+        index->latest[number].before = was_there ? slot->end : 0;
+        index->latest[number].habit = was_there ? slot->habit : SUFFIX_ONCE;
+        *slot = (struct suffix_slot){end, SUFFIX_ONCE};
+        number++;
     }
 }
 
@@ -68,30 +105,20 @@ void suffix_index_follow(struct suffix_index *index, const struct suffix_text *t
         add(index, text, ++index->n);
 }
 
-/* Whether the run of that length before the place is the end of ids, and there is something behind it. */
-static int is_run(const struct suffix_text *text, uint32_t end, const int32_t *ids, uint32_t n, uint32_t length)
+void suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids, uint32_t n,
+                 struct suffix_match matches[SUFFIX_LENGTHS])
 {
-    if (end < length || end >= text->n || text->n - (end - length) - 1 > text->mask)
-        return 0;
-    for (uint32_t i = 1; i <= length; i++)
-        if (text->ids[(end - i) & text->mask] != ids[n - i])
-            return 0;
-    return text->ids[end & text->mask] != SUFFIX_NO_TOKEN;
-}
-
-struct suffix_match suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids,
-                                uint32_t n)
-{
-    struct suffix_match found = {.length = 0};
+    const struct suffix_text wanted = {.ids = ids, .mask = UINT32_MAX, .n = n};
     uint64_t hash = 0;
+    memset(matches, 0, SUFFIX_LENGTHS * sizeof *matches);
     for (uint32_t i = 1, number = 0; i <= SUFFIX_MAX && i <= n; i++) {
         hash = hash_further(hash, ids[n - i]);
         if (i != lengths[number])
             continue;
-        uint32_t end = index->ends[slot_of(index, hash + number)];
-        if (is_run(text, end, ids, n, i))
-            found = (struct suffix_match){.end = end, .length = i};
+        const struct suffix_slot *slot = &index->slots[slot_of(index, hash + number)];
+        if (slot->end && slot->end < text->n && is_run(text, slot->end, &wanted, n, i) &&
+            text->ids[slot->end & text->mask] != SUFFIX_NO_TOKEN)
+            matches[number] = (struct suffix_match){slot->end, (enum suffix_habit)slot->habit};
         number++;
     }
-    return found;
 }

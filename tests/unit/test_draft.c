@@ -171,9 +171,11 @@ static void the_length_follows_the_match_and_the_cost(void **state)
             assert_true(draft.n <= n_before[length > 2]);
             n_before[length > 2] = draft.n;
             if (length > 2)
+                assert_true(draft.n >= n_before[0]);
+            if (length > 2)
                 assert_true(i == sizeof rows / sizeof *rows - 1 || draft.n > 2);
             else
-                assert_true(draft.n < 6);
+                assert_true(draft.n < 11);
             drafts_free(drafts);
         }
     }
@@ -420,8 +422,12 @@ static void rates_follow_what_was_seen(void **state)
     struct draft_rates request = {0}, key = {0}, fresh = {0};
     double before = draft_rates_get(&request, &key, DRAFT_OWN + 2);
     assert_true(draft_rates_get(&request, &key, DRAFT_FORCED) == 1);
-    for (unsigned kind = DRAFT_OWN; kind + 1 < DRAFT_HISTORY; kind++)
-        assert_true(draft_rates_get(&request, &key, kind) < draft_rates_get(&request, &key, kind + 1));
+    for (uint32_t i = 0; i + 1 < SUFFIX_LENGTHS; i++) { /* longer matches, and what followed each time, come true more often */
+        assert_true(draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i, SUFFIX_ONCE)) <
+                    draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i + 1, SUFFIX_ONCE)));
+        assert_true(draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i, SUFFIX_CHANGED)) <
+                    draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i, SUFFIX_ALWAYS)));
+    }
     for (int i = 0; i < 200; i++)
         draft_rates_learn(&request, &key, DRAFT_OWN + 2, i % 10 == 0);
     assert_true(draft_rates_get(&request, &key, DRAFT_OWN + 2) < 0.2);
@@ -429,7 +435,7 @@ static void rates_follow_what_was_seen(void **state)
     assert_true(draft_rates_get(&fresh, &fresh, DRAFT_OWN + 2) == before);
     for (int i = 0; i < 60; i++)
         draft_rates_learn(&request, &key, DRAFT_OWN + 2, true);
-    assert_true(draft_rates_get(&request, &key, DRAFT_OWN + 2) > 0.7); /* the request's own count most */
+    assert_true(draft_rates_get(&request, &key, DRAFT_OWN + 2) > 0.6); /* the request's own count most */
     assert_true(draft_rates_get(&fresh, &key, DRAFT_OWN + 2) < 0.5);
 }
 
