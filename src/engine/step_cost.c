@@ -15,6 +15,8 @@ static const double FADING = 0.98;
  * have a second row as dear as the first. */
 static const double PRIOR_WEIGHT = 0.02;
 static const double OUTLIER = 2; /* times the expected time */
+/* Of by_rows; for how many steps it counts that a number of rows is expected to be on its line. */
+static const double RATIO_FADING = 0.9, RATIO_WEIGHT = 4;
 /* So many outliers one after the other, and it is the machine that has changed: what was learned before counts for little. */
 enum { OUTLIERS_IN_A_ROW = 3 };
 static const double FORGETTING = 0.02;
@@ -149,16 +151,39 @@ static double fit_ms(const struct step_fit *fit, double n_rows, double n_pairs)
     return fit->ms[0] + fit->ms[1] * n_rows + fit->ms[2] * n_pairs / 1000;
 }
 
-double step_cost_ms(const struct step_cost *cost, uint32_t n_rows, double n_pairs)
+/* What the lines say. */
+static double line_ms(const struct step_cost *cost, uint32_t n_rows, double n_pairs)
 {
-    if (n_rows == 0)
-        return 0;
     double ms = fit_ms(&cost->few, n_rows < STEP_COST_FEW ? n_rows : STEP_COST_FEW, n_pairs);
     if (n_rows > STEP_COST_FEW)
         ms = fmax(ms, fit_ms(&cost->some, n_rows < STEP_COST_SOME ? n_rows : STEP_COST_SOME, n_pairs));
     if (n_rows > STEP_COST_SOME)
         ms = fmax(ms, fit_ms(&cost->many, n_rows, n_pairs));
     return ms;
+}
+
+/* How far a number of rows is off its line. */
+static double ratio_of(const struct step_cost *cost, uint32_t n_rows)
+{
+    return (cost->by_rows[n_rows].ratio + RATIO_WEIGHT) / (cost->by_rows[n_rows].n + RATIO_WEIGHT);
+}
+
+/* Rows that are left out would only take time off: it is no less with more of them. */
+double step_cost_ms(const struct step_cost *cost, uint32_t n_rows, double n_pairs)
+{
+    double ms = n_rows > STEP_COST_SOME ? line_ms(cost, n_rows, n_pairs) : 0;
+    for (uint32_t i = 1; i <= n_rows && i <= STEP_COST_SOME; i++)
+        ms = fmax(ms, line_ms(cost, i, n_pairs) * ratio_of(cost, i));
+    return ms;
+}
+
+static void learn_ratio(struct step_cost *cost, uint32_t n_rows, double n_pairs, double ms, double weight)
+{
+    if (n_rows > STEP_COST_SOME)
+        return;
+    double *n = &cost->by_rows[n_rows].n, *ratio = &cost->by_rows[n_rows].ratio;
+    *n = RATIO_FADING * *n + weight;
+    *ratio = RATIO_FADING * *ratio + weight * fmin(ms / line_ms(cost, n_rows, n_pairs), OUTLIER);
 }
 
 static void fade(struct step_fit *fit, double by)
@@ -201,6 +226,7 @@ void step_cost_learn(struct step_cost *cost, uint32_t n_rows, double n_pairs, do
         fit->right[i] += weight * terms[i] / ms;
     }
     solve_all(cost);
+    learn_ratio(cost, n_rows, n_pairs, ms, weight);
 }
 
 uint32_t step_cost_fit_rows(const struct step_cost *cost, uint32_t n_rows, double n_pairs, uint32_t position,

@@ -5,6 +5,7 @@
  *
  *     floor + per_row * rows + per_pair * pairs
  *
+ * For few and some of them it is told of each number of rows, besides, by how much it is off the line.
  * pairs: the sum over the rows of the positions that each one attends to. Each line is a least-squares fit of
  * relative errors over measured steps, old ones fading, with no negative part; what the measurements leave
  * open stays near the values before the first one, times what this machine is slower. A step that took far longer than expected
@@ -28,6 +29,11 @@ struct step_fit {
 
 struct step_cost {
     struct step_fit few, some, many;
+    /* By number of rows, up to STEP_COST_SOME: what a step took by what its line says, fading sums. Kernels do some numbers of rows
+     * together, so a second row can be free and a third dear. */
+    struct {
+        double n, ratio;
+    } by_rows[STEP_COST_SOME + 1];
     uint64_t n_samples, n_outliers;
     uint32_t n_in_a_row; /* outliers, up to now */
 };

@@ -204,9 +204,9 @@ static void many_streams_switch_it_off(void **state)
         /* of a machine that computes as many rows as there are streams at the price of one, and each further one as dearly */
         struct step_cost steep = cost;
         for (uint32_t i = 0; all && i < 400; i++)
-            step_cost_learn(&steep, i % 8 + 1, 0, 30 + (i % 8 == 7 ? 20 : 0));
+            step_cost_learn(&steep, i % 8 + 1, 0, 43 + i % 8);
         for (uint32_t i = 0; all && i < 400; i++)
-            step_cost_learn(&steep, i % 16 + 9, 0, 40 + 8 * (i % 16));
+            step_cost_learn(&steep, i % 16 + 9, 0, 50 + 8 * (i % 16 + 1));
         drafts_choose(drafts, all ? &steep : &cost);
         for (uint32_t i = 0; i < (all ? N_SLOTS : 1); i++)
             n_chosen[all] += drafts_get(drafts, i)->n;

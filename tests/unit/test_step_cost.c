@@ -118,6 +118,22 @@ static void test_learns_what_a_row_costs(void **state)
     }
 }
 
+/* Kernels do rows in groups: what a number of rows costs is known of each that was tried, where no line could say it. */
+static void test_learns_steps_between_rows(void **state)
+{
+    (void)state;
+    static const double ms[] = {0, 40, 41, 52, 53, 53, 54, 60, 61};
+    struct step_cost cost;
+    step_cost_init(&cost);
+    for (uint32_t i = 0; i < 400; i++)
+        step_cost_learn(&cost, 1 + i % 8, 0, ms[1 + i % 8] * (0.95 + 0.1 * uniform()));
+    for (uint32_t n = 1; n <= 8; n++)
+        if (fabs(step_cost_ms(&cost, n, 0) - ms[n]) > 0.04 * ms[n])
+            fail_msg("%u rows: %.1f ms, expected %.1f", n, step_cost_ms(&cost, n, 0), ms[n]);
+    for (uint32_t n = 1; n < 64; n++)
+        assert_true(step_cost_ms(&cost, n, 0) <= step_cost_ms(&cost, n + 1, 0));
+}
+
 /* Streams and guesses make many steps of a few more rows than eight, which may all cost the same. What a prompt's rows cost does not follow
  * from these: a step with all of them would hold everybody up. */
 static void test_steps_of_guesses_say_little_of_prompts(void **state)
@@ -206,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_a_second_row_is_tried_on_any_machine),
         cmocka_unit_test(test_learns_what_a_row_costs),
         cmocka_unit_test(test_steps_of_guesses_say_little_of_prompts),
+        cmocka_unit_test(test_learns_steps_between_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
