@@ -513,7 +513,7 @@ typedef struct runnel_response {
     bool thought_closed;        /* there were thoughts, and they had ended when the answer did */
     uint32_t n_computed_tokens; /* of the prompt: computed, by whichever request, or found in the cache */
     uint32_t n_calls;
-    runnel_call *calls; /* [n_calls] NULL: none */
+    runnel_call *calls;        /* [n_calls] NULL: none */
     uint32_t n_draft_tokens;   /* guesses that were computed, see no_drafts; */
     uint32_t n_draft_accepted; /* of these, those that came true: tokens of the answer */
 } runnel_response;

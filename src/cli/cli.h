@@ -63,7 +63,8 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
 #define CLI_DRAFT_OPTION(settings)                                                                           \
     {                                                                                                        \
         "draft", 0, OPTION_STRING, "WHEN",                                                                   \
-            "tokens that are likely to come next are computed with the one that comes, where that is faster; no " \
+            "tokens that are likely to come next are computed with the one that comes, where that is "       \
+            "faster; no "                                                                                    \
             "answer changes by it",                                                                          \
             OPTION_FIELD(settings, draft), .choices = "auto|off", .default_text = "auto"                     \
     }

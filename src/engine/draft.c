@@ -39,19 +39,19 @@ struct slot {
     uint8_t kinds[DRAFT_MAX];
     uint32_t n_guessed; /* of the step, whether chosen or not */
     uint32_t n;         /* tokens of its text */
-    double share;       /* how likely its next guess is to be reached and to come true; while they are chosen */
+    double share; /* how likely its next guess is to be reached and to come true; while they are chosen */
 };
 
 struct drafts {
     struct slot *slots; /* [n_slots] */
     struct key *keys;   /* [KEYS] */
     uint32_t n_slots;
-    uint32_t *memory;           /* of all indexes and rings */
+    uint32_t *memory;            /* of all indexes and rings */
     struct draft_rates no_rates; /* of a key that has given way */
-    struct slot **asked;        /* [n_slots] the n_asked that decode in this step */
+    struct slot **asked;         /* [n_slots] the n_asked that decode in this step */
     uint32_t n_asked;
-    uint64_t n_uses;   /* of keys, so far */
-    uint32_t n_steps;  /* since the latest draft */
+    uint64_t n_uses;  /* of keys, so far */
+    uint32_t n_steps; /* since the latest draft */
 };
 
 /* Life ---------------------------------------------------------------------------------------------------- */
@@ -90,7 +90,8 @@ static void divide(struct drafts *drafts, const struct sizes *sizes)
 {
     uint32_t *next = drafts->memory;
     for (uint32_t i = 0; i < drafts->n_slots; i++, next += sizes->n_slot)
-        drafts->slots[i].index = (struct suffix_index){.slots = (struct suffix_slot *)next, .n_slots = sizes->n_slot};
+        drafts->slots[i].index =
+            (struct suffix_index){.slots = (struct suffix_slot *)next, .n_slots = sizes->n_slot};
     for (uint32_t i = 0; i < KEYS; i++) {
         struct key *key = &drafts->keys[i];
         key->index = (struct suffix_index){.slots = (struct suffix_slot *)next, .n_slots = sizes->n_key};
@@ -239,8 +240,9 @@ struct candidate {
 };
 
 /* Looks for the end of ids [n] in a text, and takes what came true most often of what followed there. */
-static void look_in(const struct slot *slot, const struct draft_rates *of_key, const struct suffix_index *index,
-                    const struct suffix_text *text, unsigned source, const int32_t *ids, uint32_t n, struct candidate *best)
+static void look_in(const struct slot *slot, const struct draft_rates *of_key,
+                    const struct suffix_index *index, const struct suffix_text *text, unsigned source,
+                    const int32_t *ids, uint32_t n, struct candidate *best)
 {
     struct suffix_match matches[SUFFIX_LENGTHS];
     suffix_find(index, text, ids, n, matches);
@@ -336,8 +338,8 @@ static uint32_t rank(struct drafts *drafts, struct slot **picks, double *promise
 }
 
 /* How many of the first picks have tokens come fastest: what comes of a step for each millisecond of it. */
-static uint32_t find_best(const struct drafts *drafts, const struct step_cost *cost, struct slot *const *picks,
-                          const double *promised, uint32_t n_picks)
+static uint32_t find_best(const struct drafts *drafts, const struct step_cost *cost,
+                          struct slot *const *picks, const double *promised, uint32_t n_picks)
 {
     uint32_t n_best = 0;
     double n_tokens = drafts->n_asked, n_pairs = 0;

@@ -59,8 +59,8 @@ struct draft_ask {
     uint32_t n_max;        /* guesses at most; 0: the answer decodes, but none is wanted */
     const int32_t *forced; /* [n_forced] what comes, by its constraints */
     uint32_t n_forced;
-    uint32_t n_certain; /* of these, the first ones: whatever would be drawn */
-    const int32_t *ends;   /* [n_ends] tokens that would end the answer: nothing is guessed from one on */
+    uint32_t n_certain;  /* of these, the first ones: whatever would be drawn */
+    const int32_t *ends; /* [n_ends] tokens that would end the answer: nothing is guessed from one on */
     size_t n_ends;
 };
 

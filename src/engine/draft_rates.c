@@ -10,8 +10,9 @@ static const double WEIGHT_OF_KEY = 20, WEIGHT_BEFORE = 20;
 static double before(unsigned kind)
 {
     static const double matches[SUFFIX_LENGTHS][SUFFIX_HABITS] = {
-        {0.22, 0.10, 0.40, 0.68}, {0.37, 0.17, 0.60, 0.79}, {0.47, 0.20, 0.70, 0.83}, {0.57, 0.22, 0.77, 0.88},
-        {0.65, 0.25, 0.83, 0.92}, {0.74, 0.30, 0.90, 0.93}, {0.76, 0.30, 0.93, 0.95}, {0.85, 0.40, 0.93, 0.97}};
+        {0.22, 0.10, 0.40, 0.68}, {0.37, 0.17, 0.60, 0.79}, {0.47, 0.20, 0.70, 0.83},
+        {0.57, 0.22, 0.77, 0.88}, {0.65, 0.25, 0.83, 0.92}, {0.74, 0.30, 0.90, 0.93},
+        {0.76, 0.30, 0.93, 0.95}, {0.85, 0.40, 0.93, 0.97}};
     if (kind < DRAFT_OWN)
         return kind == DRAFT_FORCED ? 1 : 0.8;
     unsigned match = (kind - DRAFT_OWN) % (SUFFIX_LENGTHS * SUFFIX_HABITS);

@@ -10,9 +10,9 @@
 #include <stdbool.h>
 
 enum {
-    DRAFT_FORCED,  /* a constraint says what comes: it always comes true */
-    DRAFT_LIKELY,  /* the text is forced, but it can be cut into tokens in another way */
-    DRAFT_OWN,     /* found in the request's own text; by length of match, and what followed there the times before */
+    DRAFT_FORCED, /* a constraint says what comes: it always comes true */
+    DRAFT_LIKELY, /* the text is forced, but it can be cut into tokens in another way */
+    DRAFT_OWN, /* found in the request's own text; by length of match, and what followed there the times before */
     DRAFT_HISTORY = DRAFT_OWN + SUFFIX_LENGTHS * SUFFIX_HABITS, /* found in earlier answers; likewise */
     DRAFT_KINDS = DRAFT_HISTORY + SUFFIX_LENGTHS * SUFFIX_HABITS
 };

@@ -21,8 +21,10 @@ struct engine_call {
 struct drawing {
     struct scheduler_item *item; /* of the plan; its entry is NULL once the request has ended */
     struct runnel_future *future;
-    uint32_t first_logits;     /* of the step's rows of logits, from 0: so many as its item has guesses, and one */
-    struct answer_draw *draws; /* as many; n_draws of them were made. Each but the last one is what was guessed */
+    uint32_t
+        first_logits; /* of the step's rows of logits, from 0: so many as its item has guesses, and one */
+    struct answer_draw
+        *draws; /* as many; n_draws of them were made. Each but the last one is what was guessed */
     uint32_t n_draws;
 };
 

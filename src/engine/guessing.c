@@ -79,7 +79,8 @@ void engine_guess_learn(struct runnel_engine *engine, const struct drawing *draw
     drafts_learn(engine->drafts, (uint32_t)drawing->future->sequence, drawn, n);
 }
 
-int32_t engine_guessed_token(const struct runnel_engine *engine, const struct runnel_future *future, uint32_t i)
+int32_t engine_guessed_token(const struct runnel_engine *engine, const struct runnel_future *future,
+                             uint32_t i)
 {
     return drafts_get(engine->drafts, (uint32_t)future->sequence)->tokens[i];
 }

@@ -15,6 +15,7 @@ void engine_guess_learn(struct runnel_engine *engine, const struct drawing *draw
 /* An answer ends, and its sequence is still there. */
 void engine_guess_end(struct runnel_engine *engine, const struct runnel_future *future);
 /* The guessed token of a row of the item, counted from the first guess. */
-int32_t engine_guessed_token(const struct runnel_engine *engine, const struct runnel_future *future, uint32_t i);
+int32_t engine_guessed_token(const struct runnel_engine *engine, const struct runnel_future *future,
+                             uint32_t i);
 
 #endif

@@ -378,7 +378,8 @@ static void add_prompts(struct scheduler *scheduler, struct step_fill *step, dou
 static void learn_gain(struct scheduler *scheduler)
 {
     if (scheduler->decoded.n_answers && scheduler->decoded.n_tokens) {
-        double plain = scheduler->decoded.n_answers, n_pairs = scheduler->decoded.n_pairs, tokens = scheduler->decoded.n_tokens;
+        double plain = scheduler->decoded.n_answers, n_pairs = scheduler->decoded.n_pairs,
+               tokens = scheduler->decoded.n_tokens;
         double plain_ms = step_cost_ms(&scheduler->cost, scheduler->decoded.n_answers, n_pairs);
         double ms = step_cost_ms(&scheduler->cost, scheduler->decoded.n_rows, n_pairs);
         forecast_guessed(scheduler->forecast, tokens / plain * plain_ms / ms);

@@ -267,8 +267,8 @@ static void draw(const struct runnel_engine *engine, unsigned member, struct dra
     if (!drawing->item->entry) /* it has ended meanwhile */
         return;
     do {
-        answer_draw(&drawing->future->answer, engine->scratches[member],
-                    logits + drawing->n_draws * n_vocab, &drawing->draws[drawing->n_draws]);
+        answer_draw(&drawing->future->answer, engine->scratches[member], logits + drawing->n_draws * n_vocab,
+                    &drawing->draws[drawing->n_draws]);
         drawing->n_draws++;
     } while (came_true(engine, drawing, drawing->n_draws - 1));
 }

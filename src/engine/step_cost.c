@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const double few_before[STEP_COST_TERMS] = {40, 0.5, 0.2}, few_spread[STEP_COST_TERMS] = {40, 10, 0.4};
-static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2}, many_spread[STEP_COST_TERMS] = {27, 3.4, 0.4};
+static const double many_before[STEP_COST_TERMS] = {5, 3.4, 0.2},
+                    many_spread[STEP_COST_TERMS] = {27, 3.4, 0.4};
 
 /* A sample's weight falls by this factor with each later one of its line: half of it after 34. */
 static const double FADING = 0.98;
@@ -70,7 +71,8 @@ struct system {
 };
 
 /* The best multiples if only the terms of a set are more than 0; false: some would be less. *loss: what is minimised. */
-static bool solve_for(const struct system *system, unsigned set, double multiples[STEP_COST_TERMS], double *loss)
+static bool solve_for(const struct system *system, unsigned set, double multiples[STEP_COST_TERMS],
+                      double *loss)
 {
     double matrix[STEP_COST_TERMS][STEP_COST_TERMS + 1], solution[STEP_COST_TERMS];
     int terms[STEP_COST_TERMS], n = 0;

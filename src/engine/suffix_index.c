@@ -47,7 +47,8 @@ static uint32_t slot_of(const struct suffix_index *index, uint64_t hash)
 }
 
 /* Whether the run of that length before `end` is the one before `other`, or the end of ids. */
-static bool is_run(const struct suffix_text *text, uint32_t end, const struct suffix_text *ids, uint32_t other, uint32_t length)
+static bool is_run(const struct suffix_text *text, uint32_t end, const struct suffix_text *ids,
+                   uint32_t other, uint32_t length)
 {
     if (end < length || text->n - (end - length) - 1 > text->mask)
         return false;
@@ -97,7 +98,8 @@ static void add(struct suffix_index *index, const struct suffix_text *text, uint
     }
 }
 
-void suffix_index_follow(struct suffix_index *index, const struct suffix_text *text, uint32_t end, uint32_t n_most)
+void suffix_index_follow(struct suffix_index *index, const struct suffix_text *text, uint32_t end,
+                         uint32_t n_most)
 {
     if (index->n < end && n_most < end - index->n)
         end = index->n + n_most;
@@ -105,8 +107,8 @@ void suffix_index_follow(struct suffix_index *index, const struct suffix_text *t
         add(index, text, ++index->n);
 }
 
-void suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids, uint32_t n,
-                 struct suffix_match matches[SUFFIX_LENGTHS])
+void suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids,
+                 uint32_t n, struct suffix_match matches[SUFFIX_LENGTHS])
 {
     const struct suffix_text wanted = {.ids = ids, .mask = UINT32_MAX, .n = n};
     uint64_t hash = 0;

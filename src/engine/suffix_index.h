@@ -11,7 +11,7 @@
 
 enum {
     SUFFIX_LENGTHS = 8,
-    SUFFIX_MAX = 16,     /* tokens of the longest run */
+    SUFFIX_MAX = 16, /* tokens of the longest run */
     SUFFIX_POSITIONS_MAX = (1 << 30) - 1,
     SUFFIX_NO_TOKEN = -1 /* between two texts in one: nothing that has it in it is ever found */
 };
@@ -42,7 +42,7 @@ struct suffix_index {
     struct suffix_slot *slots; /* [n_slots] */
     uint32_t n_slots;          /* a power of two */
     uint32_t n;                /* positions that it has seen */
-    struct {                   /* of the runs that end there: where they were before, whose habits the next token tells */
+    struct { /* of the runs that end there: where they were before, whose habits the next token tells */
         uint32_t slot, before; /* before 0: nowhere */
         uint32_t habit;
     } latest[SUFFIX_LENGTHS];
@@ -62,11 +62,12 @@ uint32_t suffix_index_slots(uint64_t n, uint32_t n_max);
 
 void suffix_index_clear(struct suffix_index *index);
 /* Goes on to position end (text->n at most), but no further than n_most positions. */
-void suffix_index_follow(struct suffix_index *index, const struct suffix_text *text, uint32_t end, uint32_t n_most);
+void suffix_index_follow(struct suffix_index *index, const struct suffix_text *text, uint32_t end,
+                         uint32_t n_most);
 
 /* Where the last tokens of ids [n] stood in the text, for runs of each length: the latest place, if it has a token behind it. The text
  * may be the ids themselves, if the index has not seen the last one. */
-void suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids, uint32_t n,
-                 struct suffix_match matches[SUFFIX_LENGTHS]);
+void suffix_find(const struct suffix_index *index, const struct suffix_text *text, const int32_t *ids,
+                 uint32_t n, struct suffix_match matches[SUFFIX_LENGTHS]);
 
 #endif

@@ -130,7 +130,7 @@ static void steady_steps_allocate_nothing(void **state)
     run(model, engine, &warm); /* the pool of requests reaches its size */
     faults_count();
     assert_true(run(model, engine, &watch) > 0); /* what was answered before is guessed */
-    assert_true(faults_n_calls() > 0); /* starting a request does allocate: the counter counts */
+    assert_true(faults_n_calls() > 0);           /* starting a request does allocate: the counter counts */
     faults_disarm();
     assert_true(watch.counting);
     assert_true(watch.n_steady_events > N_REQUESTS * N_TOKENS / 2);

@@ -508,7 +508,8 @@ static int spelling_mask(struct constraint *constraint, struct constraint_mask *
         return RUNNEL_OK;
     for (int32_t token = 0; token < N_VOCAB; token++) {
         struct gguf_string text = tokenizer_text(model->tokenizer, -1, token);
-        if (!tokenizer_has_text(model->tokenizer, token) || !text.len || strncmp(left, text.bytes, text.len) != 0)
+        if (!tokenizer_has_text(model->tokenizer, token) || !text.len ||
+            strncmp(left, text.bytes, text.len) != 0)
             constraint_mask_forbid(mask, token);
     }
     return RUNNEL_OK;

@@ -28,7 +28,8 @@ static struct drafts *new_drafts(void)
 {
     struct drafts *drafts;
     runnel_error error;
-    assert_int_equal(drafts_create(&(struct drafts_options){N_SLOTS, N_POSITIONS}, &drafts, &error), RUNNEL_OK);
+    assert_int_equal(drafts_create(&(struct drafts_options){N_SLOTS, N_POSITIONS}, &drafts, &error),
+                     RUNNEL_OK);
     return drafts;
 }
 
@@ -279,7 +280,8 @@ static void nothing_of_a_key_shows_in_another(void **state)
     run(with, &secret, 2000, &cost, &n_rows);
     drafts_remember(with, 0, secret.ids, N_PROMPT, secret.n);
     fill(&stream, 0, 90, 200);
-    memcpy(stream.ids, secret.ids, 300 * sizeof *stream.ids); /* it tries what the other one may have been told */
+    memcpy(stream.ids, secret.ids,
+           300 * sizeof *stream.ids); /* it tries what the other one may have been told */
     begin(with, &stream, OTHER_KEY);
     begin(without, &stream, OTHER_KEY);
     while (stream.n < 600) {
@@ -422,7 +424,8 @@ static void rates_follow_what_was_seen(void **state)
     struct draft_rates request = {0}, key = {0}, fresh = {0};
     double before = draft_rates_get(&request, &key, DRAFT_OWN + 2);
     assert_true(draft_rates_get(&request, &key, DRAFT_FORCED) == 1);
-    for (uint32_t i = 0; i + 1 < SUFFIX_LENGTHS; i++) { /* longer matches, and what followed each time, come true more often */
+    for (uint32_t i = 0; i + 1 < SUFFIX_LENGTHS;
+         i++) { /* longer matches, and what followed each time, come true more often */
         assert_true(draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i, SUFFIX_ONCE)) <
                     draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i + 1, SUFFIX_ONCE)));
         assert_true(draft_rates_get(&request, &key, draft_kind(DRAFT_OWN, i, SUFFIX_CHANGED)) <

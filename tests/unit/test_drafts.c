@@ -15,8 +15,15 @@ enum { N_TOKENS_MAX = 600, N_REQUESTS_MAX = 6 };
 static runnel_model *model, *thinker;
 
 /* Few tokens come, so that what came before comes again; the answer does not end of its own accord. */
-static const runnel_logit_bias few[] = {
-    {'a', 60}, {'b', 60}, {'c', 59}, {'d', 59}, {'f', 58}, {'e', 58}, {TINY_TOKEN_IM_END, -100}, {TINY_TOKEN_R1_END, -100}, {TINY_TOKEN_ENDOFTEXT, -100}};
+static const runnel_logit_bias few[] = {{'a', 60},
+                                        {'b', 60},
+                                        {'c', 59},
+                                        {'d', 59},
+                                        {'f', 58},
+                                        {'e', 58},
+                                        {TINY_TOKEN_IM_END, -100},
+                                        {TINY_TOKEN_R1_END, -100},
+                                        {TINY_TOKEN_ENDOFTEXT, -100}};
 enum { N_FEW = sizeof few / sizeof *few };
 
 static int open_models(void **state)
@@ -62,8 +69,8 @@ static bool hear(void *user, const runnel_event *event)
     return heard->n != heard->n_wanted;
 }
 
-static runnel_request request_of(const runnel_model *of, const char *prompt, int max_tokens, float temperature,
-                                 unsigned seed)
+static runnel_request request_of(const runnel_model *of, const char *prompt, int max_tokens,
+                                 float temperature, unsigned seed)
 {
     runnel_request request;
     runnel_request_init(&request);
@@ -185,14 +192,15 @@ static void greedy_and_with_seeds(void **state)
         all.n_accepted += outcome.n_accepted;
         all.n_drafted += outcome.n_drafted;
     }
-    assert_true(all.n_accepted > 300); /* the second time each one is known */
+    assert_true(all.n_accepted > 300);           /* the second time each one is known */
     assert_true(all.n_drafted > all.n_accepted); /* and some were wrong */
 }
 
 static void beside_others(void **state)
 {
     (void)state;
-    static const char *const prompts[] = {"one", "another one", "a third, longer one, which has more to it", "four"};
+    static const char *const prompts[] = {"one", "another one", "a third, longer one, which has more to it",
+                                          "four"};
     runnel_request requests[4];
     for (unsigned i = 0; i < 4; i++)
         requests[i] = request_of(model, prompts[i], 60 + 70 * (int)i, 0.3f * (float)i, i);
@@ -208,8 +216,8 @@ static void where_a_prompt_comes_meanwhile(void **state)
     runnel_request requests[6];
     for (unsigned i = 0; i < 6; i++)
         requests[i] = request_of(model, prompts[i], 40 + 30 * (int)i, 0.5f, i);
-    struct outcome outcome =
-        compare(model, (runnel_engine_options){.n_context = 256, .n_parallel = 2, .n_requests = 6}, requests, 6, 0);
+    struct outcome outcome = compare(
+        model, (runnel_engine_options){.n_context = 256, .n_parallel = 2, .n_requests = 6}, requests, 6, 0);
     assert_true(outcome.n_accepted > 0);
 }
 
@@ -224,7 +232,8 @@ static void with_penalties(void **state)
         own_sampling(model, &request)->frequency_penalty = 0.1f;
         own_sampling(model, &request)->penalty_window = seed % 2 ? -1 : 20;
         n_accepted +=
-            compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0).n_accepted;
+            compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0)
+                .n_accepted;
     }
     assert_true(n_accepted > 100);
 }
@@ -246,11 +255,12 @@ static void with_logprobs(void **state)
 static void with_a_schema(void **state)
 {
     (void)state;
-    static const char schema[] =
-        "{\"type\":\"object\",\"properties\":{\"a_long_name_of_a_member\":{\"enum\":[\"the only value of it\"]},"
-        "\"another_name\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":99},"
-        "\"kind\":{\"enum\":[\"one\",\"other\"]}},"
-        "\"required\":[\"a_long_name_of_a_member\",\"another_name\",\"kind\"],\"additionalProperties\":false}";
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a_long_name_of_a_member\":{\"enum\":"
+                                 "[\"the only value of it\"]},"
+                                 "\"another_name\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":99},"
+                                 "\"kind\":{\"enum\":[\"one\",\"other\"]}},"
+                                 "\"required\":[\"a_long_name_of_a_member\",\"another_name\",\"kind\"],"
+                                 "\"additionalProperties\":false}";
     for (unsigned seed = 0; seed < 3; seed++) {
         runnel_request request = request_of(model, "What is it?", 300, 0.8f, seed);
         own_sampling(model, &request)->logit_bias = NULL;
@@ -282,8 +292,9 @@ static void after_preemption(void **state)
     runnel_request requests[4];
     for (unsigned i = 0; i < 4; i++)
         requests[i] = request_of(model, prompts[i], 200, 0.5f, i);
-    struct outcome outcome = compare(
-        model, (runnel_engine_options){.n_context = 256, .n_parallel = 4, .n_kv_tokens = 320}, requests, 4, 0);
+    struct outcome outcome =
+        compare(model, (runnel_engine_options){.n_context = 256, .n_parallel = 4, .n_kv_tokens = 320},
+                requests, 4, 0);
     assert_true(outcome.n_preempted > 0);
     assert_true(outcome.n_accepted > 0);
 }
@@ -354,7 +365,8 @@ static void with_a_budget_of_thoughts(void **state)
         runnel_request request = request_of(thinker, "What is it?", 80, 0.4f, 2);
         request.thinking_budget = budget;
         n_accepted +=
-            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0).n_accepted;
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0)
+                .n_accepted;
     }
     assert_true(n_accepted > 12 * 20);
 }
@@ -372,7 +384,8 @@ static void ends_within_a_draft(void **state)
             request.n_stop = stops[i / 2 % 4][1] ? 2 : 1;
         }
         n_accepted +=
-            compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0).n_accepted;
+            compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0)
+                .n_accepted;
     }
     assert_true(n_accepted > 100);
 }
@@ -406,10 +419,12 @@ static void histories_are_apart_by_key(void **state)
     static struct heard heard;
     static const uint64_t keys[] = {1, 1, 2, 2};
     uint32_t n_accepted[4];
-    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1});
+    runnel_engine *engine =
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1});
     for (int i = 0; i < 4; i++) {
         runnel_request request = request_of(model, "What is it?", 200, 1, 1);
-        own_sampling(model, &request)->logit_bias = few + 6; /* any token but an end: nothing repeats itself */
+        own_sampling(model, &request)->logit_bias =
+            few + 6; /* any token but an end: nothing repeats itself */
         own_sampling(model, &request)->n_logit_bias = N_FEW - 6;
         request.key = keys[i];
         ask(engine, &request, 1, &heard);

@@ -156,7 +156,8 @@ static void test_guesses_keep_the_budget(void **state)
         }
         entries[0].n_draft = 30;
         const struct scheduler_plan *plan = scheduler_plan(s, 100);
-        assert_true(plan->expected_ms <= (budgets_ms[i] > 46 ? budgets_ms[i] : 46)); /* 1.25 x what it takes anyhow */
+        assert_true(plan->expected_ms <=
+                    (budgets_ms[i] > 46 ? budgets_ms[i] : 46)); /* 1.25 x what it takes anyhow */
         assert_true(plan->n_rows > n_before);
         n_before = plan->n_rows;
         world_close(&world);

@@ -216,8 +216,10 @@ static void test_fit_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns_a_machine), cmocka_unit_test(test_few_samples_suffice),
-        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_outliers_and_nonsense),
+        cmocka_unit_test(test_learns_a_machine),
+        cmocka_unit_test(test_few_samples_suffice),
+        cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_outliers_and_nonsense),
         cmocka_unit_test(test_fit_rows),
         cmocka_unit_test(test_a_second_row_is_tried_on_any_machine),
         cmocka_unit_test(test_learns_what_a_row_costs),

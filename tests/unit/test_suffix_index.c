@@ -21,7 +21,8 @@ static struct suffix_index new_index(uint32_t n_slots)
 }
 
 /* Whether the run of that length before a position of the text is the end of ids. */
-static bool is_end_of(const struct suffix_text *text, uint32_t end, const int32_t *ids, uint32_t n, uint32_t length)
+static bool is_end_of(const struct suffix_text *text, uint32_t end, const int32_t *ids, uint32_t n,
+                      uint32_t length)
 {
     if (end < length || length > n)
         return false;
@@ -32,8 +33,8 @@ static bool is_end_of(const struct suffix_text *text, uint32_t end, const int32_
 }
 
 /* The latest place before the text's end, and what followed in the places before it, looked for everywhere from a position on. */
-static struct suffix_match search(const struct suffix_text *text, uint32_t first, const int32_t *ids, uint32_t n,
-                                  uint32_t length)
+static struct suffix_match search(const struct suffix_text *text, uint32_t first, const int32_t *ids,
+                                  uint32_t n, uint32_t length)
 {
     struct suffix_match best = {.end = 0};
     for (uint32_t end = first + length; end < text->n; end++) {
@@ -42,7 +43,8 @@ static struct suffix_match search(const struct suffix_text *text, uint32_t first
         if (best.end && text->ids[best.end & text->mask] != text->ids[end & text->mask])
             best.habit = SUFFIX_CHANGED;
         else if (best.end)
-            best.habit = best.habit == SUFFIX_SAME || best.habit == SUFFIX_ALWAYS ? SUFFIX_ALWAYS : SUFFIX_SAME;
+            best.habit =
+                best.habit == SUFFIX_SAME || best.habit == SUFFIX_ALWAYS ? SUFFIX_ALWAYS : SUFFIX_SAME;
         best.end = end;
     }
     return best;
@@ -72,7 +74,8 @@ static void finds_what_is_there(void **state)
         struct suffix_index index = new_index(1 << 20);
         for (uint32_t i = 0; i < N; i++) {
             uint32_t back = 20 + chance_below(60);
-            ids[i] = i > 100 && chance_below(10) ? ids[i - back + chance_below(2)] : (int32_t)chance_below(2 + 9 * round);
+            ids[i] = i > 100 && chance_below(10) ? ids[i - back + chance_below(2)]
+                                                 : (int32_t)chance_below(2 + 9 * round);
         }
         for (uint32_t i = 100; i + 30 < N; i += 60)
             memcpy(ids + i, ids + i - 90, 25 * sizeof *ids);
@@ -90,7 +93,8 @@ static void finds_what_is_there(void **state)
                 /* The habit at the latest place is told by the token behind it, which the index sees one later. */
                 if (expected.end == n - 1 && found[i].end == n - 1)
                     expected.habit = found[i].habit;
-                n_wrong += found[i].end != expected.end || found[i].habit != expected.habit; /* two runs in one slot */
+                n_wrong += found[i].end != expected.end ||
+                           found[i].habit != expected.habit; /* two runs in one slot */
                 n_found[i][found[i].habit] += found[i].end > 0;
             }
         }
@@ -99,7 +103,8 @@ static void finds_what_is_there(void **state)
     for (uint32_t i = 0; i < SUFFIX_LENGTHS; i++)
         for (uint32_t habit = 0; habit < SUFFIX_HABITS; habit++)
             if (n_found[i][habit] < 4)
-                fail_msg("habit %u of runs of %u was found %u times", habit, suffix_length(i), n_found[i][habit]);
+                fail_msg("habit %u of runs of %u was found %u times", habit, suffix_length(i),
+                         n_found[i][habit]);
     assert_true(n_wrong < 8 * N * SUFFIX_LENGTHS / 100);
 }
 
@@ -148,7 +153,8 @@ static void a_small_table_forgets(void **state)
         suffix_index_follow(&index, &text, n - 1, UINT32_MAX);
         suffix_find(&index, &text, ids, n, found);
         for (uint32_t i = 0; i < SUFFIX_LENGTHS; i++) {
-            assert_true(!found[i].end || (found[i].end < n && is_end_of(&text, found[i].end, ids, n, suffix_length(i))));
+            assert_true(!found[i].end ||
+                        (found[i].end < n && is_end_of(&text, found[i].end, ids, n, suffix_length(i))));
             n_found += found[i].end > 0;
         }
     }
@@ -181,8 +187,10 @@ static void follows_in_pieces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths_and_their_numbers), cmocka_unit_test(finds_what_is_there),
-        cmocka_unit_test(a_ring_forgets), cmocka_unit_test(a_small_table_forgets),
+        cmocka_unit_test(lengths_and_their_numbers),
+        cmocka_unit_test(finds_what_is_there),
+        cmocka_unit_test(a_ring_forgets),
+        cmocka_unit_test(a_small_table_forgets),
         cmocka_unit_test(follows_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
