@@ -19,6 +19,8 @@ enum {
 
 /* Rows are added only if tokens come so much faster with them: less is within what the costs are known to. */
 static const double GAIN_MIN = 1.02;
+/* No further guess is looked for where the ones before it are less likely to come true, all of them. */
+static const double LIKELY_MIN = 0.01;
 
 /* What is kept of an API key. */
 struct key {
@@ -264,7 +266,8 @@ static void look_up(const struct drafts *drafts, struct slot *slot, const struct
     int32_t latest[SUFFIX_MAX + DRAFT_MAX];
     uint32_t n = ask->n < SUFFIX_MAX ? ask->n : SUFFIX_MAX;
     memcpy(latest, ask->ids + ask->n - n, n * sizeof *latest);
-    while (slot->n_guessed < ask->n_max) {
+    double likely = 1;
+    while (slot->n_guessed < ask->n_max && likely >= LIKELY_MIN) {
         struct candidate best = {.rate = 0};
         if (has_own)
             look_in(slot, of_key, &slot->index, &text, DRAFT_OWN, latest, n, &best);
@@ -273,6 +276,7 @@ static void look_up(const struct drafts *drafts, struct slot *slot, const struct
         if (best.rate <= 0 || !add_guess(slot, ask, best.token, best.kind))
             return;
         latest[n++] = best.token;
+        likely *= best.rate;
     }
 }
 

@@ -2,6 +2,8 @@
  * (see guessing.h). */
 #include "engine/guessing.h"
 
+enum { GUESSES = 4 * DRAFT_MAX /* looked for in a step */ };
+
 void engine_guess_begin(struct runnel_engine *engine, const struct runnel_future *future)
 {
     if (engine->drafts)
@@ -16,8 +18,18 @@ void engine_guess_end(struct runnel_engine *engine, const struct runnel_future *
                         (uint32_t)answer->tokens.n);
 }
 
+/* How many guesses of each answer are looked for. A step has DRAFT_MAX of all answers together: where there are many answers, their
+ * first guesses are the likeliest of all. */
+static uint32_t guesses_each(const struct runnel_engine *engine)
+{
+    struct scheduler_stats stats;
+    scheduler_get_stats(engine->scheduler, &stats);
+    uint32_t n = GUESSES / (stats.n_running ? stats.n_running : 1);
+    return n > DRAFT_MAX ? DRAFT_MAX : n > 0 ? n : 1;
+}
+
 /* Of an answer that decodes. */
-static void guess(struct runnel_engine *engine, struct runnel_future *future)
+static void guess(struct runnel_engine *engine, struct runnel_future *future, uint32_t n_max)
 {
     struct answer *answer = &future->answer;
     uint32_t n_room = (uint32_t)(answer->tokens.cap - answer->tokens.n) - 1;
@@ -26,7 +38,7 @@ static void guess(struct runnel_engine *engine, struct runnel_future *future)
         .slot = (uint32_t)future->sequence,
         .ids = answer->tokens.ids,
         .n = (uint32_t)answer->tokens.n,
-        .n_max = n_room < DRAFT_MAX ? n_room : DRAFT_MAX,
+        .n_max = n_room < n_max ? n_room : n_max,
         .forced = forced,
     };
     if (!answer->ignore_eos)
@@ -36,7 +48,7 @@ static void guess(struct runnel_engine *engine, struct runnel_future *future)
 }
 
 /* What runs guesses, or goes on with its prompt: true then. */
-static bool look_at(struct runnel_engine *engine, struct runnel_future *future)
+static bool look_at(struct runnel_engine *engine, struct runnel_future *future, uint32_t n_max)
 {
     struct scheduler_entry *entry = &future->entry;
     entry->n_draft = 0;
@@ -47,7 +59,7 @@ static bool look_at(struct runnel_engine *engine, struct runnel_future *future)
         drafts_follow(engine->drafts, (uint32_t)future->sequence, future->answer.tokens.ids,
                       (uint32_t)future->answer.tokens.n);
     else
-        guess(engine, future);
+        guess(engine, future, n_max);
     return is_prompt;
 }
 
@@ -57,9 +69,10 @@ void engine_guess(struct runnel_engine *engine)
     bool has_prompt = false;
     if (!engine->drafts)
         return;
+    const uint32_t n_max = guesses_each(engine);
     drafts_begin_step(engine->drafts);
     for (struct runnel_future *future = engine->live; future; future = future->next)
-        has_prompt |= look_at(engine, future);
+        has_prompt |= look_at(engine, future, n_max);
     if (has_prompt)
         return;
     drafts_choose(engine->drafts, scheduler_cost(engine->scheduler));
