@@ -228,6 +228,10 @@ typedef struct runnel_engine_options {
     /* The answer_reserve of requests that do not say. 0: none; -1: of n tokens that the answer may have, thoughts included,
      * min(512, max(16, n / 8), n / 2). */
     int answer_reserve;
+    /* Nothing is guessed: each step computes one token of each answer. Else tokens that are likely to come next, as they followed
+     * before in the prompt, in the answer or in recent answers with the same key, are computed with them where that makes answers
+     * faster. No answer is another one with it, or without. */
+    bool no_drafts;
 } runnel_engine_options;
 
 RUNNEL_API void runnel_engine_options_init_sized(void *options, size_t size);
@@ -542,6 +546,8 @@ typedef struct runnel_response {
     uint32_t n_calls;
     runnel_call *calls; /* [n_calls] NULL: none */
     enum runnel_thought_end thought_end;
+    uint32_t n_draft_tokens;   /* guesses that were computed, see no_drafts; */
+    uint32_t n_draft_accepted; /* of these, those that came true: tokens of the answer */
 } runnel_response;
 
 /* A request on its way. To be given back with runnel_free, also after runnel_wait and after the engine has stopped. */
@@ -654,6 +660,8 @@ typedef struct runnel_stats_values {
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
     uint64_t n_kv_bytes_to_touch; /* with quick_start: of n_kv_bytes, what may not be in memory yet */
     double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
+    /* Of steps: answers of which more than one token was computed; guesses that were computed; those that came true. */
+    uint64_t n_drafts, n_draft_tokens, n_draft_accepted;
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

@@ -347,6 +347,13 @@ static double decode_speed(const runnel_response *response)
     return per_second(decoded(response), response->decode_ms);
 }
 
+/* What was read of the model, once a step: tokens that were guessed came in the steps of others. */
+static double decode_gb_s(const runnel_model_info *info, const runnel_response *response)
+{
+    double n_steps = decoded(response) - response->n_draft_accepted;
+    return per_second(n_steps, response->decode_ms) * (double)info->bytes_per_token / 1e9;
+}
+
 /* An answer that ended before its first token measured nothing of these. */
 static void add_prefill(struct figures *figures, const runnel_response *response)
 {
@@ -363,7 +370,10 @@ static void add_decode(struct figures *figures, const runnel_model_info *info,
     if (decode <= 0)
         return;
     add_figure(figures, ", ", ALWAYS, "decode %.1f tok/s", decode);
-    add_figure(figures, ", ", ALWAYS, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+    add_figure(figures, ", ", ALWAYS, "%.1f GB/s", decode_gb_s(info, response));
+    if (response->n_draft_accepted)
+        add_figure(figures, ", ", ALWAYS, "guessed %u of %u", response->n_draft_accepted,
+                   response->n_draft_tokens);
 }
 
 /* All of it; nothing is left out, as somebody asked for it. */
@@ -394,7 +404,7 @@ static void add_speeds(struct figures *figures, const runnel_model_info *info,
         add_figure(figures, " | ", 3, "prefill %.*f tok/s", places(prefill), prefill);
     if (decode > 0) {
         add_figure(figures, " | ", ALWAYS, "decode %.*f tok/s", places(decode), decode);
-        add_figure(figures, ", ", 2, "%.1f GB/s", decode * (double)info->bytes_per_token / 1e9);
+        add_figure(figures, ", ", 2, "%.1f GB/s", decode_gb_s(info, response));
     }
     add_finish(figures, response);
 }
@@ -471,7 +481,7 @@ int answer_print_json(const runnel_model *model, const runnel_response *response
     snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     json_t *object = json_pack(
-        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:s?, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text",
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:s?, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i}}", "text",
         response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
         "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
         (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
@@ -479,8 +489,8 @@ int answer_print_json(const runnel_model *model, const runnel_response *response
         thought_end_name(response->thought_end), "seed", (json_int_t)seed, "logits_hash", hash, "timings",
         "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
         per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
-        response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s",
-        decode_tok_s * (double)info.bytes_per_token / 1e9);
+        response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s", decode_gb_s(&info, response),
+        "draft_n", (int)response->n_draft_tokens, "draft_accepted_n", (int)response->n_draft_accepted);
     if (!object) {
         fprintf(stderr, "runnel: the answer cannot be written as JSON\n");
         return EXIT_FAILED;

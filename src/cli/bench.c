@@ -482,6 +482,7 @@ static int start_engine(struct bench *bench, runnel_error *error)
                                               {NULL, NULL}};
     runnel_engine_options options;
     runnel_engine_options_init(&options);
+    options.no_drafts = true; /* what a token takes, whatever the text */
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
         uint32_t n = figure->n + 1;
@@ -506,6 +507,7 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.step_budget_ms = BATCH_STEP_MS;
+    options.no_drafts = true;
     for (size_t i = 0; i < bench->n_figures; i++)
         if (bench->figures[i].kind == FIGURE_BATCH && bench->figures[i].n > options.n_parallel)
             options.n_parallel = bench->figures[i].n;

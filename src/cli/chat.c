@@ -181,6 +181,7 @@ static int start_engine(struct chat *chat, runnel_error *error)
     runnel_engine_options_init(&options);
     options.n_context = chat->n_context = run_context_limit(chat->model, &chat->settings);
     int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
+    options.no_drafts = cli_draft_is_off(chat->settings.draft);
     options.quick_start = true; /* the context's memory is taken while somebody types */
     return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
 }

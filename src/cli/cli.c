@@ -84,6 +84,11 @@ int cli_check_output(const char *output, const char *model, const char *other, r
     return failure ? failure : new_file_check_spares(output, other, error);
 }
 
+bool cli_draft_is_off(const char *draft)
+{
+    return strcmp(draft, "off") == 0;
+}
+
 void cli_name_template_options(runnel_error *error)
 {
     static const struct field_name names[] = {

@@ -70,6 +70,17 @@ int cli_check_output(const char *output, const char *model, const char *other, r
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 
+/* --draft, of the commands that answer: a row of their options, and whether it says off. */
+#define CLI_DRAFT_OPTION(settings)                                                                           \
+    {                                                                                                        \
+        "draft", 0, OPTION_STRING, "WHEN",                                                                   \
+            "tokens that are likely to come next are computed with the one that comes, where that is "       \
+            "faster; no "                                                                                    \
+            "answer changes by it",                                                                          \
+            OPTION_FIELD(settings, draft), .choices = "auto|off", .default_text = "auto"                     \
+    }
+bool cli_draft_is_off(const char *draft);
+
 /* Names the options that choose a template in an error that opening a model or making a prompt gave. */
 void cli_name_template_options(runnel_error *error);
 

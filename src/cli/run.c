@@ -65,6 +65,7 @@ static const struct option_spec run_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
+    CLI_DRAFT_OPTION(struct run_settings),
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
     {"chat-template-file", 0, OPTION_STRING, "FILE",
@@ -161,6 +162,7 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     runnel_engine_options_init(&options);
     options.n_context = wanted < limit ? (uint32_t)wanted : limit;
     options.quick_start = true; /* there is one request, and it waits */
+    options.no_drafts = cli_draft_is_off(settings->draft);
     failure = run_check_context(model, settings, options.n_context, error);
     if (failure)
         return failure;

@@ -8,7 +8,7 @@
 
 struct run_settings {
     const char *model, *prompt, *prompt_file, *system, *system_file, *chat_template, *chat_template_file,
-        *reasoning;
+        *reasoning, *draft;
     const char *schema; /* a file */
     char *config_text;
     char *schema_text; /* NULL: none */

@@ -171,6 +171,7 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     options.step_budget_ms = divide_step_budget_ms(settings->step_budget_ms, serving->share.n_workers);
     options.batch_window_ms = settings->batch_window_ms;
     options.max_wait_ms = settings->max_wait_s * 1e3F;
+    options.no_drafts = cli_draft_is_off(settings->draft);
     options.warm_up_prompt_ms = serving->share.prompt_ms;
     options.warm_up_token_ms = serving->share.token_ms;
     options.quick_start = serving->share.token_ms > 0;

@@ -94,6 +94,7 @@ static const struct option_spec serve_options[] = {
      "number "
      "of workers",
      OPTION_FIELD(struct serve_settings, step_budget_ms), .maximum = 60000, .default_text = "0"},
+    CLI_DRAFT_OPTION(struct serve_settings),
     {"workers", 0, OPTION_INT, "N",
      "processes that answer, each with its part of threads, --parallel and --kv-cache-mib; the model is in "
      "memory once",

@@ -10,7 +10,8 @@
 
 /* As read by serve_table (cli.h). */
 struct serve_settings {
-    const char *model, *host, *alias, *chat_template, *chat_template_file, *reasoning_format, *reasoning;
+    const char *model, *host, *alias, *chat_template, *chat_template_file, *reasoning_format, *reasoning,
+        *draft;
     char *config_text;
     int port, n_threads, n_workers, n_worker_requests;
     const char *cpu_affinity;

@@ -17,6 +17,7 @@ enum {
      * is reserved and not written takes no memory. */
     BYTES_OF_TOKEN = 16,
     RESERVED_TEXT_MAX = 1 << 20,
+    ALIKE_MAX = 12, /* tokens that may begin one forced text */
 };
 
 static const uint64_t HASH_BEGIN = 0xcbf29ce484222325u; /* FNV-1a's offset basis */
@@ -443,6 +444,74 @@ int32_t answer_forced_token(const struct answer *answer)
             return token;
     }
     return -1;
+}
+
+bool answer_goes_on(const struct answer *answer, const struct answer_draw *draw)
+{
+    return !draw->failure && !draw->is_last && answer->tokens.n < answer->tokens.cap &&
+           (answer->ignore_eos || !tokenizer_is_end(answer->tokenizer, draw->token));
+}
+
+/* Foreseeing ---------------------------------------------------------------------------------------------- */
+
+/* The tokens that a mask leaves, n_max at most; more of them, or what is no text: 0. */
+static uint32_t list_allowed(const struct answer *answer, const struct constraint_mask *mask, int32_t *tokens,
+                             uint32_t n_max)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < (mask->n_vocab + 31) / 32; i++)
+        for (uint32_t bits = mask->allowed[i]; bits; bits &= bits - 1) {
+            int32_t token = (int32_t)(i * 32 + (uint32_t)__builtin_ctz(bits));
+            if ((size_t)token >= tokenizer_n_tokens(answer->tokenizer)) /* a row without a token */
+                return n;
+            if (n == n_max || !text_of(answer, mask->before, token).len)
+                return 0;
+            tokens[n++] = token;
+        }
+    return n;
+}
+
+/* The only token that the constraints leave; or of several that all begin the same text the longest, as models write what they must. -1:
+ * there is a choice. */
+static int32_t only_token(struct answer *answer, struct constraint_mask *mask, bool *is_certain)
+{
+    int32_t tokens[ALIKE_MAX];
+    runnel_error error;
+    if (make_mask(answer, mask, &error) || !mask->is_limited)
+        return -1;
+    uint32_t n = list_allowed(answer, mask, tokens, ALIKE_MAX), longest = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (text_of(answer, mask->before, tokens[i]).len > text_of(answer, mask->before, tokens[longest]).len)
+            longest = i;
+    for (uint32_t i = 0; i < n; i++) {
+        struct gguf_string text = text_of(answer, mask->before, tokens[i]);
+        if (memcmp(text.bytes, text_of(answer, mask->before, tokens[longest]).bytes, text.len) != 0)
+            return -1;
+    }
+    *is_certain = n == 1;
+    return n ? tokens[longest] : -1;
+}
+
+uint32_t answer_foresee(struct answer *answer, struct answer_scratch *scratch, int32_t *tokens,
+                        uint32_t n_max, uint32_t *n_certain)
+{
+    uint32_t n = 0;
+    bool over = !answer->constraints;
+    *n_certain = 0;
+    while (n < n_max && !over) {
+        bool is_certain = true;
+        int32_t token = answer_forced_token(answer);
+        if (token < 0)
+            token = only_token(answer, &scratch->mask, &is_certain);
+        if (token < 0)
+            break;
+        *n_certain += is_certain && *n_certain == n;
+        tokens[n++] = token;
+        accept_token(answer, token, answer->place);
+        over = is_over(answer);
+    }
+    answer_undo(answer, n);
+    return n;
 }
 
 /* Telling ------------------------------------------------------------------------------------------------- */

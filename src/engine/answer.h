@@ -113,6 +113,13 @@ void answer_undo(struct answer *answer, uint32_t n);
 void answer_end_thought(struct answer *answer);
 /* The token that comes next whatever the model would draw; -1: the model draws. */
 int32_t answer_forced_token(const struct answer *answer);
+/* Whether another token may be drawn after that one, the latest. */
+bool answer_goes_on(const struct answer *answer, const struct answer_draw *draw);
+/* What the constraints will have come next, n_max tokens (CONSTRAINT_UNDO_MAX at most, for which there must be room): the first *n_certain
+ * of them whatever the model would draw; the others, too, but that the same text can be cut into tokens in another way. Returns
+ * how many; the answer is as it was. */
+uint32_t answer_foresee(struct answer *answer, struct answer_scratch *scratch, int32_t *tokens,
+                        uint32_t n_max, uint32_t *n_certain);
 
 /* What has become of the answer. */
 struct answer_outcome {

@@ -89,8 +89,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
+    engine->draws = malloc(engine->n_logits * sizeof *engine->draws);
     engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
-    if (!engine->slots || !engine->rows || !engine->drawings || !engine->wanting)
+    if (!engine->slots || !engine->rows || !engine->drawings || !engine->draws || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -102,6 +103,8 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = create_scratches(engine, n_vocab, error);
     if (!failure)
         failure = create_scheduler(engine, options, error);
+    if (!failure && plan.draft_bytes)
+        failure = drafts_create(&plan.drafts, &engine->drafts, error);
     return failure;
 }
 
@@ -250,6 +253,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     if (engine->has_thread)
         pthread_join(engine->thread, NULL);
     wait_until_alone(engine);
+    drafts_free(engine->drafts);
     scheduler_free(engine->scheduler);
     free_scratches(engine);
     forward_free(engine->forward);
@@ -258,6 +262,7 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     free(engine->slots);
     free(engine->rows);
     free(engine->drawings);
+    free(engine->draws);
     free(engine->wanting);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
@@ -441,6 +446,9 @@ static void publish_stats(struct runnel_engine *engine)
         .n_kv_bytes_to_touch = memory.kv_bytes_to_touch,
         .warm_up_prompt_ms = engine->warm_up_prompt_ms,
         .warm_up_token_ms = engine->warm_up_token_ms,
+        .n_drafts = engine->n_drafts,
+        .n_draft_tokens = engine->n_draft_tokens,
+        .n_draft_accepted = engine->n_draft_accepted,
     };
     publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);

@@ -7,6 +7,13 @@
 
 enum { LOGITS_MIN = 8 /* rows of logits: one pass of the head's weights serves as many */ };
 
+/* Rows of logits: of everybody who decodes, and of what is guessed. */
+static uint32_t count_logits(const runnel_engine_options *options)
+{
+    uint32_t n = options->n_parallel + (options->no_drafts ? 0 : DRAFT_MAX);
+    return n > LOGITS_MIN ? n : LOGITS_MIN;
+}
+
 int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
                        struct engine_memory *plan, runnel_error *error)
 {
@@ -33,9 +40,11 @@ int engine_memory_plan(const struct runnel_model *model, const runnel_engine_opt
         .n_threads = options->n_threads,
         .n_pages = plan->cache.n_pages,
         .n_rows_max = options->n_batch,
-        .n_logits_max = options->n_parallel > LOGITS_MIN ? options->n_parallel : LOGITS_MIN,
+        .n_logits_max = count_logits(options),
         .touches_later = options->quick_start,
     };
+    plan->drafts = (struct drafts_options){plan->cache.n_sequences, plan->cache.n_positions};
+    plan->draft_bytes = options->no_drafts ? 0 : drafts_bytes(&plan->drafts);
     return RUNNEL_OK;
 }
 
@@ -44,18 +53,25 @@ static unsigned long long mib(uint64_t n_bytes)
     return (n_bytes + (1 << 20) - 1) >> 20;
 }
 
-int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error)
+/* All of it; *kv_bytes: of these the KV cache's. */
+static uint64_t count_bytes(const struct engine_memory *plan, uint64_t *kv_bytes)
 {
     struct backend_memory wanted;
-    uint64_t n_free;
     forward_foresee(&plan->forward, &wanted);
-    if (!limits_memory_room(&n_free) || wanted.kv_bytes + wanted.scratch_bytes <= n_free)
+    *kv_bytes = wanted.kv_bytes;
+    return wanted.kv_bytes + wanted.scratch_bytes + plan->draft_bytes;
+}
+
+int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error)
+{
+    uint64_t n_free, kv_bytes, n_bytes = count_bytes(plan, &kv_bytes);
+    if (!limits_memory_room(&n_free) || n_bytes <= n_free)
         return RUNNEL_OK;
     return error_set(
         error, RUNNEL_ENOMEM,
         "the engine takes %llu MiB, its KV cache %llu MiB of them: expected at most the %llu MiB "
         "that are left of the memory",
-        mib(wanted.kv_bytes + wanted.scratch_bytes), mib(wanted.kv_bytes), mib(n_free));
+        mib(n_bytes), mib(kv_bytes), mib(n_free));
 }
 
 int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *given, uint64_t *n_bytes,
@@ -63,7 +79,7 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
 {
     runnel_engine_options options;
     struct engine_memory plan;
-    struct backend_memory memory;
+    uint64_t kv_bytes;
     int failure =
         arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(n_bytes, n_bytes)), error);
     if (!failure)
@@ -72,7 +88,6 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
         failure = engine_memory_plan(model, &options, &plan, error);
     if (failure)
         return failure;
-    forward_foresee(&plan.forward, &memory);
-    *n_bytes = memory.kv_bytes + memory.scratch_bytes;
+    *n_bytes = count_bytes(&plan, &kv_bytes);
     return RUNNEL_OK;
 }

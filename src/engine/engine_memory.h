@@ -2,14 +2,17 @@
 #ifndef RUNNEL_ENGINE_ENGINE_MEMORY_H
 #define RUNNEL_ENGINE_ENGINE_MEMORY_H
 
+#include "engine/draft.h"
 #include "engine/forward.h"
 #include "engine/model.h"
 
-/* The cache and the forward pass of an engine. `forward` points into the plan, which stays where it is. */
+/* The cache, the forward pass and the drafts of an engine. `forward` points into the plan, which stays where it is. */
 struct engine_memory {
     struct kvcache_options cache;
     struct forward_part all_layers;
     struct forward_options forward; /* without a team and a cache */
+    struct drafts_options drafts;
+    uint64_t draft_bytes; /* that these take; 0: there are no drafts */
 };
 
 /* options: with their defaults (engine_options.h). */

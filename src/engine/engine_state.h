@@ -2,6 +2,7 @@
 #ifndef RUNNEL_ENGINE_ENGINE_STATE_H
 #define RUNNEL_ENGINE_ENGINE_STATE_H
 
+#include "engine/draft.h"
 #include "engine/forward.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -16,12 +17,15 @@ struct engine_call {
     struct engine_call *next;
 };
 
-/* What a step draws for a request. */
+/* What a step draws for a request: a token, and behind each that was guessed one more. */
 struct drawing {
-    const struct scheduler_item *item; /* of the plan; its entry is NULL once the request has ended */
+    struct scheduler_item *item; /* of the plan; its entry is NULL once the request has ended */
     struct runnel_future *future;
-    uint32_t first_logits; /* of the step's rows of logits, from 0 */
-    struct answer_draw draw;
+    uint32_t
+        first_logits; /* of the step's rows of logits, from 0: so many as its item has guesses, and one */
+    struct answer_draw
+        *draws; /* as many; n_draws of them were made. Each but the last one is what was guessed */
+    uint32_t n_draws;
 };
 
 struct runnel_engine {
@@ -53,14 +57,17 @@ struct runnel_engine {
     struct forward *forward;
     struct answer_scratch **scratches; /* one for each member of the team */
     struct scheduler *scheduler;
+    struct drafts *drafts;      /* NULL: nothing is guessed */
     struct runnel_future *live; /* in the scheduler */
     struct forward_row *rows;   /* [n_batch] */
-    uint32_t n_logits;          /* rows of logits at a time: n_parallel or more */
+    uint32_t n_logits;          /* rows of logits at a time: n_parallel or more, and those of guesses */
+    struct answer_draw *draws;  /* [n_logits] of this step, by row of logits */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
     float *logits;                  /* of the step: the back end's */
     struct runnel_future **wanting; /* [n_parallel]: those that want a page of a prompt next, see sharing.c */
     uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t n_drafts, n_draft_tokens, n_draft_accepted;
     uint64_t n_prefix_groups; /* numbered so far, see scheduler.h */
     double last_step_ms;
 };

@@ -42,6 +42,7 @@ struct beginning {
 struct forecast {
     struct forecast_options options;
     double mean_drawn, own_share; /* of answers that ended: tokens; how many before their limit */
+    double gain;                  /* by guesses, of steps without prompts; a mean, old ones fading */
     uint64_t n_ended;
     /* Means over requests that were taken, old ones fading, by class: long prompts, and those whose key is
      * charged more than others, are overtaken by requests that a forecast does not know yet. */
@@ -61,7 +62,7 @@ int forecast_create(const struct forecast_options *options, struct forecast **ou
     struct forecast *forecast = calloc(1, sizeof *forecast);
     if (!forecast)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a forecast");
-    *forecast = (struct forecast){.options = *options, .mean_drawn = 150, .own_share = 0.5};
+    *forecast = (struct forecast){.options = *options, .mean_drawn = 150, .own_share = 0.5, .gain = 1};
     forecast->n_items = options->n_requests + 1;
     forecast->charges = calloc(options->turns->n_keys, sizeof *forecast->charges);
     forecast->items = calloc(forecast->n_items, sizeof *forecast->items);
@@ -104,6 +105,11 @@ void forecast_learn(struct forecast *forecast, const struct scheduler_entry *ent
     forecast->mean_drawn += rate * (entry->n_drawn - forecast->mean_drawn);
     bool at_limit = entry->n_drawn >= entry->max_tokens;
     forecast->own_share += rate * (!at_limit - forecast->own_share);
+}
+
+void forecast_guessed(struct forecast *forecast, double gain)
+{
+    forecast->gain += LEARNING_RATE * (gain - forecast->gain);
 }
 
 /* Tokens that an answer is still going to have. If at each token the same share of answers ends, the usual
@@ -224,14 +230,17 @@ static void admit(struct course *course)
         course->running[course->n_running++] = course->queue[course->n_admitted++];
 }
 
-/* What a step takes with rows of a prompt (NULL: none) beside those that decode; returns how many rows. */
+/* What a step takes with rows of a prompt (NULL: none) beside those that decode; returns how many rows. Without a prompt it
+ * has room for guesses, and takes as much less as tokens come faster with them. */
 static double fill_step(const struct forecast *forecast, const struct forecast_item *prompt,
                         struct step_fill *step, double *ms)
 {
     const struct step_budget *budget = forecast->options.budget;
     step->decode_ms = *ms = step_cost_ms(budget->cost, step->n_decode, step->n_pairs);
-    if (!prompt)
+    if (!prompt) {
+        *ms /= fmax(1, forecast->gain);
         return 0;
+    }
     uint32_t n_left = (uint32_t)ceil(prompt->n_rows), room = budget->n_batch - step->n_decode;
     uint32_t position = prompt->entry->n_tokens - n_left / 2; /* attention costs more and more: the mean */
     uint32_t n = step_budget_share(budget, step, position, n_left < room ? n_left : room);
@@ -313,7 +322,8 @@ static double stream_ms(const struct forecast *forecast, const struct forecast_i
     }
     double steps_each = fmax((prompt_steps + n_tokens) / n_parallel, prompt_steps);
     double decode_ms =
-        step_cost_ms(forecast->options.budget->cost, (uint32_t)n_parallel, n_parallel * n_positions);
+        step_cost_ms(forecast->options.budget->cost, (uint32_t)n_parallel, n_parallel * n_positions) /
+        fmax(1, forecast->gain);
     return n * (prompt_steps * prompt_ms + (steps_each - prompt_steps) * decode_ms);
 }
 

@@ -30,6 +30,8 @@ void forecast_predict(struct forecast *forecast, struct scheduler_entry *entry,
 
 /* An answer has ended: its length teaches. */
 void forecast_learn(struct forecast *forecast, const struct scheduler_entry *entry);
+/* In a step without prompts tokens came so many times as fast as without guesses. */
+void forecast_guessed(struct forecast *forecast, double gain);
 /* An entry that was taken has waited, until its first row or its expiry. */
 void forecast_waited(struct forecast *forecast, const struct scheduler_entry *entry, double waited_ms);
 

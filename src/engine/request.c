@@ -446,6 +446,8 @@ void request_describe(const struct runnel_future *future, runnel_response *respo
         .stall_ms = future->stall_ms,
         .n_preempted = entry->n_preempted,
         .n_computed_tokens = has_drawn ? entry->n_prompt : entry->n_committed,
+        .n_draft_tokens = future->n_draft_tokens,
+        .n_draft_accepted = future->n_draft_accepted,
     };
     answer_describe(&future->answer, response);
 }

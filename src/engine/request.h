@@ -51,6 +51,7 @@ struct runnel_future {
     runnel_response final; /* what FINISH tells; its texts are the answer's */
     bool lost_event;       /* there was no memory for one: the request fails */
     double stall_ms;
+    uint32_t n_draft_tokens, n_draft_accepted; /* guesses that were computed, and that came true */
     struct runnel_future *next; /* in the inbox: guarded by the engine's lock; then in the engine's list */
 
     /* Any thread's. */

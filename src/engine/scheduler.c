@@ -28,6 +28,11 @@ struct scheduler {
     struct step_budget budget;
     struct turns turns;
     struct forecast *forecast;
+    /* Of the latest step, if nobody's prompt was in it: what guesses made of it. */
+    struct {
+        uint32_t n_answers, n_rows, n_tokens;
+        double n_pairs;
+    } decoded;
     double window_until_ms; /* the idle engine's first request waits; -INFINITY: no window is open */
     uint64_t last_serial;
     uint64_t n_steps, n_preemptions, n_full, n_refused, n_expired;
@@ -302,14 +307,30 @@ static uint32_t count_rows(const struct scheduler_entry *entry, uint32_t n_room)
     return 1 + n_draft;
 }
 
+/* Rows that a step has for guesses beside those of everybody who lacks one: none if there is a prompt, which would get fewer. */
+static uint32_t room_for_guesses(const struct scheduler *scheduler)
+{
+    struct step_fill step = {.n_decode = 0};
+    uint32_t n_room = scheduler->options.n_batch;
+    for (const struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+        if (entry_is_prompt(entry))
+            return 0;
+        if (!entry_left(entry))
+            continue;
+        n_room--;
+        step.n_decode++;
+        step.n_pairs += step_cost_pairs(entry->n_committed, 1);
+    }
+    step.decode_ms = step_cost_ms(&scheduler->cost, step.n_decode, step.n_pairs);
+    return step_budget_guesses(&scheduler->budget, &step, n_room);
+}
+
 /* Everybody who lacks one row. */
 static void add_decoding(struct scheduler *scheduler, struct step_fill *step, double now_ms)
 {
-    uint32_t n_room = scheduler->options.n_batch;
-    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
+    uint32_t n_room = room_for_guesses(scheduler);
+    for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next)
         entry->planned = entry->held = false;
-        n_room -= entry_left(entry) == 1;
-    }
     for (struct scheduler_entry *entry = scheduler->running.first; entry; entry = entry->next) {
         if (entry_left(entry) != 1)
             continue;
@@ -353,8 +374,22 @@ static void add_prompts(struct scheduler *scheduler, struct step_fill *step, dou
     }
 }
 
+/* The forecast hears how much faster tokens came than one for each answer in a step of its row alone. */
+static void learn_gain(struct scheduler *scheduler)
+{
+    if (scheduler->decoded.n_answers && scheduler->decoded.n_tokens) {
+        double plain = scheduler->decoded.n_answers, n_pairs = scheduler->decoded.n_pairs,
+               tokens = scheduler->decoded.n_tokens;
+        double plain_ms = step_cost_ms(&scheduler->cost, scheduler->decoded.n_answers, n_pairs);
+        double ms = step_cost_ms(&scheduler->cost, scheduler->decoded.n_rows, n_pairs);
+        forecast_guessed(scheduler->forecast, tokens / plain * plain_ms / ms);
+    }
+    scheduler->decoded.n_answers = 0;
+}
+
 const struct scheduler_plan *scheduler_plan(struct scheduler *scheduler, double now_ms)
 {
+    learn_gain(scheduler);
     scheduler->plan.n_items = scheduler->plan.n_rows = 0;
     struct step_fill step = {.n_decode = 0};
     add_decoding(scheduler, &step, now_ms);
@@ -369,18 +404,25 @@ void scheduler_done(struct scheduler *scheduler, double elapsed_ms)
     if (!scheduler->plan_is_open)
         return;
     scheduler->plan_is_open = false;
-    uint32_t n_rows = 0;
+    uint32_t n_rows = 0, n_decode = 0;
     double n_pairs = 0;
     const struct scheduler_plan *plan = &scheduler->plan;
+    bool has_prompt = false;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         struct scheduler_entry *entry = plan->items[i].entry;
         if (!entry)
             continue;
         n_rows += plan->items[i].n_rows;
+        n_decode += plan->items[i].phase == SCHEDULER_DECODE;
+        has_prompt |= plan->items[i].phase == SCHEDULER_PROMPT;
         n_pairs += step_cost_pairs(entry->n_committed, plan->items[i].n_rows);
     }
     if (n_rows == 0)
         return;
+    scheduler->decoded.n_answers = has_prompt ? 0 : n_decode;
+    scheduler->decoded.n_rows = n_rows;
+    scheduler->decoded.n_pairs = n_pairs;
+    scheduler->decoded.n_tokens = 0;
     step_cost_learn(&scheduler->cost, n_rows, n_pairs, elapsed_ms);
     double charge_ms = elapsed_ms > 0 ? elapsed_ms / n_rows : 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
@@ -396,9 +438,9 @@ void scheduler_done(struct scheduler *scheduler, double elapsed_ms)
 
 void scheduler_drew(struct scheduler *scheduler, struct scheduler_entry *entry)
 {
-    (void)scheduler;
     entry->n_tokens++;
     entry->n_drawn++;
+    scheduler->decoded.n_tokens++;
 }
 
 void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item)
@@ -411,6 +453,11 @@ void scheduler_accepted(struct scheduler *scheduler, struct scheduler_item *item
 void scheduler_learn(struct scheduler *scheduler, uint32_t n_rows, double n_pairs, double ms)
 {
     step_cost_learn(&scheduler->cost, n_rows, n_pairs, ms);
+}
+
+const struct step_cost *scheduler_cost(const struct scheduler *scheduler)
+{
+    return &scheduler->cost;
 }
 
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats)

@@ -15,8 +15,8 @@
  *     for each item with entry->n_committed == entry->n_tokens: draw, scheduler_drew, and scheduler_remove at the end;
  *         while what is drawn is what was guessed: scheduler_accepted instead, and draw from the guess's row
  *
- * Steps. Every decoding entry gets its row, then its guesses (n_draft) theirs as far as the batch has room; then prompts
- * get what fits into the budget (step_budget.h).
+ * Steps. Every decoding entry gets its row; then prompts get what fits into the budget (step_budget.h), or, where there are
+ * none, guesses (n_draft) do, as far as the batch has room.
  *
  * Order, for admission and for prompts: turns.h. A preempted entry keeps its arrival.
  *
@@ -130,6 +130,9 @@ struct scheduler_stats {
     struct step_cost cost;
 };
 void scheduler_get_stats(const struct scheduler *scheduler, struct scheduler_stats *stats);
+
+/* What steps cost, as far as is known; valid as long as the scheduler. */
+const struct step_cost *scheduler_cost(const struct scheduler *scheduler);
 
 /* Feeds the cost model alone: steps of the warm-up. */
 void scheduler_learn(struct scheduler *scheduler, uint32_t n_rows, double n_pairs, double ms);

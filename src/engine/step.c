@@ -2,6 +2,7 @@
 #include "engine/step.h"
 
 #include "base/clock.h"
+#include "engine/guessing.h"
 #include "engine/sharing.h"
 
 #include <stddef.h>
@@ -32,6 +33,7 @@ void engine_retire(struct runnel_engine *engine, struct runnel_future *future,
     request_end(future, outcome);
     if (future->entry.state != SCHEDULER_OUT)
         scheduler_remove(engine->scheduler, &future->entry);
+    engine_guess_end(engine, future);
     close_sequence(engine, future);
     for (struct runnel_future **link = &engine->live; *link; link = &(*link)->next)
         if (*link == future) {
@@ -80,6 +82,7 @@ void engine_admit(struct runnel_engine *engine, double now_ms)
             kvcache_open(engine->cache, entry->key, engine->keep_first, engine->keep_last);
         entry->n_committed = kvcache_match(engine->cache, future->sequence, future->answer.tokens.ids,
                                            (uint32_t)future->answer.tokens.n);
+        engine_guess_begin(engine, future);
         if (!entry->n_preempted)
             future->n_cached = entry->n_committed;
     }
@@ -112,6 +115,13 @@ static void end_for_room(struct runnel_engine *engine, struct runnel_future *fut
     engine_retire(engine, future, &outcome);
 }
 
+/* Guesses are worth no room that others would have to give. */
+static void drop_guesses(struct scheduler_item *item)
+{
+    item->n_rows -= item->n_draft;
+    item->n_draft = 0;
+}
+
 /* Makes room for an item's rows; where pages run out, another request is put back and will be computed again. */
 static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
 {
@@ -120,6 +130,10 @@ static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
         int failure = kvcache_reserve(engine->cache, future->sequence, item->n_rows);
         if (!failure)
             return;
+        if (item->n_draft) {
+            drop_guesses(item);
+            continue;
+        }
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim)
@@ -142,39 +156,47 @@ static void tell_progress(struct runnel_engine *engine)
 
 /* Computing ----------------------------------------------------------------------------------------------- */
 
-/* The rows of one item, from there on. */
-static void build_item(const struct scheduler_item *item, struct forward_row *rows)
+/* The rows of one item, from there on; those of guesses last. */
+static void build_item(const struct runnel_engine *engine, const struct scheduler_item *item,
+                       struct forward_row *rows)
 {
     const struct runnel_future *future = engine_future_of(item->entry);
+    const struct token_list *tokens = &future->answer.tokens;
     for (uint32_t i = 0; i < item->n_rows; i++) {
         uint32_t position = item->entry->n_committed + i;
         rows[i] = (struct forward_row){
             .sequence = future->sequence,
             .position = position,
-            .token = future->answer.tokens.ids[position],
-            .wants_logits = position + 1 == future->answer.tokens.n,
+            .token = position < tokens->n
+                         ? tokens->ids[position]
+                         : engine_guessed_token(engine, future, position - (uint32_t)tokens->n),
+            .wants_logits = position + 1 >= tokens->n,
         };
     }
 }
 
 /* Whoever has all tokens computed after this step draws from it. *n_logits: rows of logits before its own. */
-static void build_drawing(struct runnel_engine *engine, const struct scheduler_item *item, uint32_t *n_logits)
+static void build_drawing(struct runnel_engine *engine, struct scheduler_item *item, uint32_t *n_logits)
 {
     if (item->n_rows < entry_left(item->entry))
         return;
-    engine->drawings[engine->n_drawings++] =
-        (struct drawing){.item = item, .future = engine_future_of(item->entry), .first_logits = *n_logits};
-    ++*n_logits;
+    engine->drawings[engine->n_drawings++] = (struct drawing){
+        .item = item,
+        .future = engine_future_of(item->entry),
+        .first_logits = *n_logits,
+        .draws = engine->draws + *n_logits,
+    };
+    *n_logits += 1 + item->n_draft;
 }
 
 static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_plan *plan)
 {
     uint32_t n_rows = 0, n_logits = 0;
     for (uint32_t i = 0; i < plan->n_items; i++) {
-        const struct scheduler_item *item = &plan->items[i];
+        struct scheduler_item *item = &plan->items[i];
         if (!item->entry)
             continue;
-        build_item(item, engine->rows + n_rows);
+        build_item(engine, item, engine->rows + n_rows);
         build_drawing(engine, item, &n_logits);
         n_rows += item->n_rows;
     }
@@ -212,7 +234,7 @@ static void commit(struct runnel_engine *engine, const struct scheduler_plan *pl
         kvcache_commit(engine->cache, future->sequence, future->answer.tokens.ids + item->entry->n_committed,
                        item->n_rows - item->n_draft);
         if (!item->entry->n_drawn)
-            engine->n_prompt_tokens += item->n_rows;
+            engine->n_prompt_tokens += item->n_rows - item->n_draft;
     }
 }
 
@@ -222,7 +244,7 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
     uint32_t n_prompt_rows = 0;
     for (uint32_t i = 0; i < plan->n_items; i++)
         if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_PROMPT)
-            n_prompt_rows += plan->items[i].n_rows;
+            n_prompt_rows += plan->items[i].n_rows - plan->items[i].n_draft;
     for (uint32_t i = 0; i < plan->n_items && n_prompt_rows; i++)
         if (plan->items[i].entry && plan->items[i].phase == SCHEDULER_DECODE)
             engine_future_of(plan->items[i].entry)->stall_ms += elapsed_ms * n_prompt_rows / plan->n_rows;
@@ -230,13 +252,25 @@ static void count_stalls(const struct scheduler_plan *plan, double elapsed_ms)
 
 /* Drawing ------------------------------------------------------------------------------------------------- */
 
+/* What was drawn is what was guessed, and its row is computed. */
+static bool came_true(const struct runnel_engine *engine, const struct drawing *drawing, uint32_t i)
+{
+    return i < drawing->item->n_draft && answer_goes_on(&drawing->future->answer, &drawing->draws[i]) &&
+           drawing->draws[i].token == engine_guessed_token(engine, drawing->future, i);
+}
+
+/* Draws the next token, and from the row of each guess that came true the one after it. */
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
-    uint32_t n_vocab = engine->model->weights->config.n_vocab;
+    size_t n_vocab = engine->model->weights->config.n_vocab;
+    float *logits = engine->logits + drawing->first_logits * n_vocab;
     if (!drawing->item->entry) /* it has ended meanwhile */
         return;
-    answer_draw(&drawing->future->answer, engine->scratches[member],
-                engine->logits + (size_t)drawing->first_logits * n_vocab, &drawing->draw);
+    do {
+        answer_draw(&drawing->future->answer, engine->scratches[member], logits + drawing->n_draws * n_vocab,
+                    &drawing->draws[drawing->n_draws]);
+        drawing->n_draws++;
+    } while (came_true(engine, drawing, drawing->n_draws - 1));
 }
 
 /* The members of the team share the requests of a step. */
@@ -249,19 +283,61 @@ static void draw_work(void *arg, unsigned member)
             draw(engine, member, &engine->drawings[i]);
 }
 
-static void count_draw(struct runnel_engine *engine, const struct drawing *drawing)
+/* The rows of guesses that came true stand, the others never were. */
+static void settle(struct runnel_engine *engine, const struct drawing *drawing)
 {
-    if (!drawing->item->entry || drawing->draw.failure)
+    const struct scheduler_item *item = drawing->item;
+    struct runnel_future *future = drawing->future;
+    if (!item->entry)
         return;
-    engine->n_generated_tokens++;
-    scheduler_drew(engine->scheduler, &drawing->future->entry);
+    engine_guess_learn(engine, drawing);
+    if (!item->n_draft)
+        return;
+    kvcache_commit(engine->cache, future->sequence, future->answer.tokens.ids + item->entry->n_committed,
+                   drawing->n_draws - 1);
+    kvcache_rollback(engine->cache, future->sequence);
+    future->n_draft_tokens += item->n_draft;
+    engine->n_drafts++;
+    engine->n_draft_tokens += item->n_draft;
 }
 
-/* The request gets its token, or its end. */
+/* A token is about to be told: whoever hears of it, or of the end that it brings, finds it counted. */
+static void count_token(struct runnel_engine *engine, const struct drawing *drawing, uint32_t i)
+{
+    bool was_guessed = i + 1 < drawing->n_draws;
+    drawing->future->n_draft_accepted += was_guessed;
+    if (was_guessed)
+        scheduler_accepted(engine->scheduler, drawing->item);
+    else
+        scheduler_drew(engine->scheduler, &drawing->future->entry);
+    engine->n_draft_accepted += was_guessed;
+    engine->n_generated_tokens++;
+    pthread_mutex_lock(&engine->lock);
+    engine->stats.n_draft_accepted = engine->n_draft_accepted;
+    engine->stats.n_generated_tokens = engine->n_generated_tokens;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* The tokens from draw n on were not told, and nobody will hear of them. */
+static void take_back(const struct drawing *drawing, uint32_t n)
+{
+    uint32_t n_drawn = drawing->n_draws - (drawing->draws[drawing->n_draws - 1].failure ? 1 : 0);
+    if (n < n_drawn)
+        answer_undo(&drawing->future->answer, n_drawn - n);
+}
+
+/* The request gets its tokens, or its end. Who does not want to hear more of them ends before the next step. */
 static void deliver(struct runnel_engine *engine, const struct drawing *drawing)
 {
     struct runnel_future *future = drawing->future;
-    const struct answer_outcome outcome = answer_tell(&future->answer, &drawing->draw);
+    struct answer_outcome outcome = {.ended = false};
+    uint32_t n = 0;
+    while (n < drawing->n_draws && !outcome.ended && (n == 0 || !atomic_load(&future->cancelled))) {
+        if (!drawing->draws[n].failure)
+            count_token(engine, drawing, n);
+        outcome = answer_tell(&future->answer, &drawing->draws[n++]);
+    }
+    take_back(drawing, n);
     if (outcome.ended)
         engine_retire(engine, future, &outcome);
 }
@@ -282,7 +358,7 @@ static void draw_all(struct runnel_engine *engine)
     else if (engine->n_drawings > 1)
         team_run(engine->team, draw_work, engine);
     for (uint32_t i = 0; i < engine->n_drawings; i++)
-        count_draw(engine, &engine->drawings[i]);
+        settle(engine, &engine->drawings[i]);
 }
 
 bool engine_step(struct runnel_engine *engine, double start_ms)
@@ -290,6 +366,7 @@ bool engine_step(struct runnel_engine *engine, double start_ms)
     engine_share_pages(engine);
     tell_progress(engine);
     limit_rows(engine);
+    engine_guess(engine);
     const struct scheduler_plan *plan = scheduler_plan(engine->scheduler, start_ms);
     if (!plan->n_items)
         return false;

@@ -33,10 +33,24 @@ static uint32_t fit_prompt(const struct step_budget *budget, const struct step_f
                     STALL_BUDGETS * budget->prompt_ms);
 }
 
+/* What a step in which somebody decodes may take. */
+static double limit_of(const struct step_budget *budget, const struct step_fill *step)
+{
+    return fmax(budget->step_ms, (1 + PROMPT_SHARE) * step->decode_ms);
+}
+
+uint32_t step_budget_guesses(const struct step_budget *budget, const struct step_fill *step, uint32_t n_max)
+{
+    if (!step->n_decode)
+        return 0;
+    uint32_t position = (uint32_t)(step->n_pairs / step->n_decode);
+    return fit_rows(budget, step, position, n_max, limit_of(budget, step));
+}
+
 uint32_t step_budget_share(const struct step_budget *budget, const struct step_fill *step, uint32_t position,
                            uint32_t n_max)
 {
-    double limit_ms = fmax(budget->step_ms, (1 + PROMPT_SHARE) * step->decode_ms);
+    double limit_ms = limit_of(budget, step);
     uint32_t n = step->draws ? fit_rows(budget, step, position, n_max, limit_ms)
                              : fit_prompt(budget, step, position, n_max);
     if (n + step->n_prompt < PROMPT_ROWS_MIN) {

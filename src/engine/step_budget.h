@@ -32,4 +32,7 @@ struct step_fill {
 uint32_t step_budget_share(const struct step_budget *budget, const struct step_fill *step, uint32_t position,
                            uint32_t n_max);
 
+/* Rows of guesses, n_max at most, that a step of decoding rows alone takes besides: what it would take of a prompt by its budget. */
+uint32_t step_budget_guesses(const struct step_budget *budget, const struct step_fill *step, uint32_t n_max);
+
 #endif

@@ -1,30 +1,41 @@
 /* step_cost.h: how long a step takes, learned from the steps that were measured.
  *
- * A step of few rows costs mostly one reading of the weights; one of many rows is bound by arithmetic:
+ * A step of few rows costs mostly one reading of the weights; one of many rows is bound by arithmetic; between are those of many
+ * streams, of guesses, and of small parts of prompts. Each of the three is a line, and none begins below where the one before it ends:
  *
- *     few(rows)  = floor + per_row * rows + per_pair * pairs                     up to STEP_COST_FEW rows
- *     many(rows) = max(few(STEP_COST_FEW), floor' + per_row' * rows) + per_pair' * pairs
+ *     floor + per_row * rows + per_pair * pairs
  *
- * pairs: the sum over the rows of the positions that each one attends to. Each half is a least-squares fit of
+ * For few and some of them it is told of each number of rows, besides, by how much it is off the line.
+ * pairs: the sum over the rows of the positions that each one attends to. Each line is a least-squares fit of
  * relative errors over measured steps, old ones fading, with no negative part; what the measurements leave
- * open stays near the values before the first one. A step that took far longer than expected (the machine did
- * something else) counts less. Pure arithmetic: no clock, no allocation; one thread at a time. */
+ * open stays near the values before the first one, times what this machine is slower. A step that took far longer than expected
+ * (the machine did something else) counts less, unless several do, one after the other: then the machine is another one. Pure arithmetic: no clock, no allocation; one thread at a time. */
 #ifndef RUNNEL_ENGINE_STEP_COST_H
 #define RUNNEL_ENGINE_STEP_COST_H
 
 #include <stdint.h>
 
-enum { STEP_COST_FEW = 8, STEP_COST_TERMS = 3 };
+enum {
+    STEP_COST_FEW = 8,   /* rows at most */
+    STEP_COST_SOME = 32, /* likewise */
+    STEP_COST_TERMS = 3
+};
 
-/* One half: the normal equations of the fit, and its solution: floor, a row, a thousand pairs (ms). */
+/* One line: the normal equations of the fit, and its solution: floor, a row, a thousand pairs (ms). */
 struct step_fit {
     double matrix[STEP_COST_TERMS][STEP_COST_TERMS], right[STEP_COST_TERMS];
-    double prior[STEP_COST_TERMS], ms[STEP_COST_TERMS];
+    double prior[STEP_COST_TERMS], spread[STEP_COST_TERMS], ms[STEP_COST_TERMS];
 };
 
 struct step_cost {
-    struct step_fit few, many;
+    struct step_fit few, some, many;
+    /* By number of rows, up to STEP_COST_SOME: what a step took by what its line says, fading sums. Kernels do some numbers of rows
+     * together, so a second row can be free and a third dear. */
+    struct {
+        double n, ratio;
+    } by_rows[STEP_COST_SOME + 1];
     uint64_t n_samples, n_outliers;
+    uint32_t n_in_a_row; /* outliers, up to now */
 };
 
 void step_cost_init(struct step_cost *cost); /* values of a 1.5B model on two cores */

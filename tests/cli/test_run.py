@@ -51,7 +51,10 @@ def test_json(runnel, tiny):
     shape = {"text": str, "reasoning": str, "finish_reason": str, "prompt_tokens": int, "cached_tokens": int,
              "completion_tokens": int, "reasoning_tokens": int, "thought_end": type(None), "seed": int, "logits_hash": str, "timings": dict}
     assert {name: type(value) for name, value in found.items()} == shape
-    assert set(found["timings"]) == {"load_ms", "prefill_ms", "prefill_tok_s", "decode_ms", "decode_tok_s", "decode_gb_s"}
+    assert set(found["timings"]) == {"load_ms", "prefill_ms", "prefill_tok_s", "decode_ms", "decode_tok_s", "decode_gb_s",
+                                     "draft_n", "draft_accepted_n"}
+    drafts = [found["timings"].pop(name) for name in ("draft_n", "draft_accepted_n")]
+    assert all(isinstance(value, int) for value in drafts) and 0 <= drafts[1] <= drafts[0]
     assert all(isinstance(value, float) and value > 0 for value in found["timings"].values())
     assert found["seed"] == 5 and found["finish_reason"] == "length" and found["completion_tokens"] == 9
     assert found["cached_tokens"] == 0 and found["reasoning"] == "" and found["reasoning_tokens"] == 0

@@ -492,6 +492,134 @@ static void drafts_change_nothing(void **state)
     assert_true(n_undone > 200 && n_closed > 40 && n_stopped > 5 && n_stopped < 60);
 }
 
+/* Foreseeing ------------------------------------------------------------------------------------------------ */
+
+/* A constraint whose mask leaves the tokens that begin what is left of a text, then anything. */
+struct spelling {
+    struct constraint constraint;
+    const char *text;
+    size_t at, before[N_TOKENS_MAX];
+    uint32_t n_told;
+};
+
+static int spelling_mask(struct constraint *constraint, struct constraint_mask *mask, runnel_error *error)
+{
+    (void)error;
+    const struct spelling *spelling = (const struct spelling *)constraint;
+    const char *left = spelling->text + spelling->at;
+    if (!*left)
+        return RUNNEL_OK;
+    for (int32_t token = 0; token < N_VOCAB; token++) {
+        struct gguf_string text = tokenizer_text(model->tokenizer, -1, token);
+        if (!tokenizer_has_text(model->tokenizer, token) || !text.len ||
+            strncmp(left, text.bytes, text.len) != 0)
+            constraint_mask_forbid(mask, token);
+    }
+    return RUNNEL_OK;
+}
+
+static void spelling_accept(struct constraint *constraint, const struct constraint_token *token)
+{
+    struct spelling *spelling = (struct spelling *)constraint;
+    spelling->before[spelling->n_told++] = spelling->at;
+    size_t n_left = strlen(spelling->text + spelling->at);
+    spelling->at += token->len < n_left ? token->len : n_left;
+}
+
+static void spelling_undo(struct constraint *constraint, uint32_t n)
+{
+    struct spelling *spelling = (struct spelling *)constraint;
+    spelling->n_told -= n;
+    spelling->at = spelling->before[spelling->n_told];
+}
+
+static void spelling_free(struct constraint *constraint)
+{
+    free(constraint);
+}
+
+static struct spelling *add_spelling(struct answer *answer, const char *text)
+{
+    struct spelling *spelling = calloc(1, sizeof *spelling);
+    assert_non_null(spelling);
+    spelling->constraint = (struct constraint){
+        .mask = spelling_mask, .accept = spelling_accept, .undo = spelling_undo, .free = spelling_free};
+    spelling->text = text;
+    answer_add_constraint(answer, &spelling->constraint);
+    return spelling;
+}
+
+/* What is forced is foreseen as far as it goes, and nothing has happened. */
+static void forced_tokens_are_foreseen(void **state)
+{
+    (void)state;
+    struct answer answer;
+    struct heard heard;
+    int32_t tokens[10];
+    uint32_t n_certain;
+    runnel_request request = plain_request();
+    begin(&answer, &request, false, 100, &heard);
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 10, &n_certain), 0);
+    struct rule *rule = add_rule(&answer, 0);
+    memcpy(rule->forced, (const int32_t[]){70, 71, 72, -1}, sizeof rule->forced);
+    const uint64_t hash = answer.place.logits_hash;
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 10, &n_certain), 3);
+    assert_int_equal(n_certain, 3);
+    assert_memory_equal(tokens, rule->forced, 3 * sizeof *tokens);
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 2, &n_certain), 2);
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 0, &n_certain), 0);
+    assert_int_equal(answer.tokens.n, N_PROMPT);
+    assert_int_equal(rule->n_told, 0);
+    assert_true(answer.place.logits_hash == hash);
+    struct answer_draw draw = draw_next(&answer);
+    assert_int_equal(draw.token, 70);
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 10, &n_certain), 2);
+    assert_int_equal(tokens[0], 71);
+    rule->fails = true; /* its mask, behind what is forced: the answer would end there */
+    assert_int_equal(answer_foresee(&answer, scratch, tokens, 10, &n_certain), 2);
+    answer_free(&answer);
+}
+
+/* A text that must come is foreseen in the longest tokens; only where there is no other way to write it are they certain. */
+static void a_forced_text_is_foreseen(void **state)
+{
+    (void)state;
+    static const char text[] = "the q%the";
+    struct answer answer;
+    struct heard heard;
+    int32_t tokens[20];
+    uint32_t n_certain, n, n_drawn = 0;
+    size_t at = 0;
+    runnel_request request = plain_request();
+    begin(&answer, &request, false, 100, &heard);
+    struct spelling *spelling = add_spelling(&answer, text);
+    n = answer_foresee(&answer, scratch, tokens, 20, &n_certain);
+    assert_true(n > 0 && n_certain < n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct gguf_string piece = tokenizer_text(model->tokenizer, -1, tokens[i]);
+        assert_memory_equal(text + at, piece.bytes, piece.len);
+        for (int32_t other = 0; other < N_VOCAB; other++) { /* none that is longer would do */
+            struct gguf_string longer = tokenizer_text(model->tokenizer, -1, other);
+            if (longer.len > piece.len && tokenizer_has_text(model->tokenizer, other))
+                assert_true(strncmp(text + at, longer.bytes, longer.len) != 0);
+        }
+        at += piece.len;
+    }
+    assert_int_equal(at, strlen(text));
+    assert_true(n < strlen(text)); /* some have several characters */
+    assert_int_equal(spelling->at, 0);
+    while (spelling->at < strlen(text)) { /* near its end there is one token for what is left */
+        n_drawn++;
+        draw_next(&answer);
+        n = answer_foresee(&answer, scratch, tokens, 20, &n_certain);
+        assert_true(spelling->at == strlen(text) ? n == 0 : n > 0);
+        if (strlen(text) - spelling->at == 1)
+            assert_int_equal(n_certain, 1);
+    }
+    assert_true(n_drawn > 2);
+    answer_free(&answer);
+}
+
 /* Outcomes -------------------------------------------------------------------------------------------------- */
 
 /* Forces tokens, then draws, until it ends; the answer is to be freed. */
@@ -606,6 +734,8 @@ int main(void)
         cmocka_unit_test(constraints_hear_where_a_token_stands),
         cmocka_unit_test(undone_draws_leave_nothing),
         cmocka_unit_test(drafts_change_nothing),
+        cmocka_unit_test(forced_tokens_are_foreseen),
+        cmocka_unit_test(a_forced_text_is_foreseen),
         cmocka_unit_test(outcomes_say_why),
         cmocka_unit_test(forced_tokens_and_characters),
         cmocka_unit_test(bad_logits_end_the_answer),

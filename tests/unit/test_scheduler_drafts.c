@@ -29,7 +29,7 @@ static void test_guesses_that_come_true_stand(void **state)
 {
     (void)state;
     struct world world;
-    world_open(&world, &(struct scheduler_options){.n_parallel = 2});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .step_budget_ms = 200});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry entries[2];
     begin_streams(s, entries);
@@ -67,7 +67,7 @@ static void test_keys_pay_for_wrong_guesses(void **state)
 {
     (void)state;
     struct world world;
-    world_open(&world, &(struct scheduler_options){.n_parallel = 3});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 3, .step_budget_ms = 200});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry entries[2], early = {.key = 0, .n_prompt = 40, .arrival_ms = 1000},
                                        late = {.key = 1, .n_prompt = 40, .arrival_ms = 2000};
@@ -91,7 +91,7 @@ static void test_guesses_take_what_room_is_left(void **state)
 {
     (void)state;
     struct world world;
-    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .n_batch = 20});
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .n_batch = 20, .step_budget_ms = 1000});
     struct scheduler *s = world.scheduler;
     struct scheduler_entry entries[2];
     begin_streams(s, entries);
@@ -112,12 +112,102 @@ static void test_guesses_take_what_room_is_left(void **state)
     world_close(&world);
 }
 
+/* Where there is a prompt, its rows are what a step has time for: it gets as many as if nobody guessed. */
+static void test_prompts_lose_no_row_to_guesses(void **state)
+{
+    (void)state;
+    uint32_t n_rows[2];
+    for (int guesses = 0; guesses < 2; guesses++) {
+        struct world world;
+        world_open(&world, &(struct scheduler_options){.n_parallel = 3});
+        struct scheduler *s = world.scheduler;
+        struct scheduler_entry entries[2], prompt = {.key = 3, .n_prompt = 500, .max_tokens = 10};
+        begin_streams(s, entries);
+        assert_int_equal(scheduler_add(s, &prompt, 100, NULL), SCHEDULER_ACCEPTED);
+        assert_ptr_equal(scheduler_admit(s, 100, UINT64_MAX), &prompt);
+        entries[0].n_draft = entries[1].n_draft = guesses ? 7 : 0;
+        const struct scheduler_plan *plan = scheduler_plan(s, 100);
+        assert_int_equal(plan->n_items, 3);
+        assert_int_equal(plan->items[0].n_rows + plan->items[1].n_rows, 2);
+        assert_ptr_equal(plan->items[2].entry, &prompt);
+        n_rows[guesses] = plan->items[2].n_rows;
+        world_close(&world);
+    }
+    assert_true(n_rows[0] > 3);
+    assert_int_equal(n_rows[0], n_rows[1]);
+}
+
+/* A step of decoding rows alone takes as many guesses as its budget has time for. */
+static void test_guesses_keep_the_budget(void **state)
+{
+    (void)state;
+    static const double budgets_ms[] = {1, 55, 80};
+    uint32_t n_before = 0;
+    for (int i = 0; i < 3; i++) {
+        struct world world;
+        world_open(&world, &(struct scheduler_options){.n_parallel = 2, .step_budget_ms = budgets_ms[i]});
+        struct scheduler *s = world.scheduler;
+        struct scheduler_entry entries[2];
+        begin_streams(s, entries);
+        for (int j = 0; j < 50; j++) {
+            scheduler_learn(s, 2, 0, 36);
+            scheduler_learn(s, 6, 0, 40);
+            scheduler_learn(s, 24, 0, 24 * 3.4);
+        }
+        entries[0].n_draft = 30;
+        const struct scheduler_plan *plan = scheduler_plan(s, 100);
+        assert_true(plan->expected_ms <=
+                    (budgets_ms[i] > 46 ? budgets_ms[i] : 46)); /* 1.25 x what it takes anyhow */
+        assert_true(plan->n_rows > n_before);
+        n_before = plan->n_rows;
+        world_close(&world);
+    }
+    assert_true(n_before > 15);
+}
+
+/* The forecast knows that answers come to their end sooner. */
+static void test_waits_are_shorter_with_guesses(void **state)
+{
+    (void)state;
+    double wait_ms[2];
+    for (int guesses = 0; guesses < 2; guesses++) {
+        struct world world;
+        struct scheduler_forecast forecast;
+        world_open(&world, &(struct scheduler_options){.n_parallel = 2, .step_budget_ms = 200});
+        struct scheduler *s = world.scheduler;
+        struct scheduler_entry entries[2], next = {.key = 3, .n_prompt = 20, .max_tokens = 10};
+        begin_streams(s, entries);
+        entries[0].max_tokens = entries[1].max_tokens = 2000;
+        for (int i = 0; i < 100; i++) {
+            entries[0].n_draft = entries[1].n_draft = guesses ? 2 : 0;
+            const struct scheduler_plan *plan = scheduler_plan(s, 100);
+            uint32_t n_rows = plan->n_rows;
+            scheduler_done(s, n_rows > 2 ? 40 : 36);
+            for (uint32_t j = 0; j < 2; j++) {
+                for (uint32_t k = 0; k < plan->items[j].n_draft; k++)
+                    scheduler_accepted(s, &plan->items[j]);
+                scheduler_drew(s, plan->items[j].entry);
+            }
+            world_check(&world);
+        }
+        next.n_tokens = 0;
+        scheduler_add(s, &next, 5000, &forecast);
+        wait_ms[guesses] = forecast.wait_ms;
+        world_close(&world);
+    }
+    assert_true(wait_ms[1] < 0.55 * wait_ms[0]);
+    assert_true(wait_ms[1] > 0.2 * wait_ms[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_guesses_that_come_true_stand),
         cmocka_unit_test(test_keys_pay_for_wrong_guesses),
         cmocka_unit_test(test_guesses_take_what_room_is_left),
+        cmocka_unit_test(test_prompts_lose_no_row_to_guesses),
+        cmocka_unit_test(test_guesses_keep_the_budget),
+        cmocka_unit_test(test_waits_are_shorter_with_guesses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

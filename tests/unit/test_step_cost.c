@@ -76,6 +76,80 @@ static void test_few_samples_suffice(void **state)
     assert_close(&cost, &machine, 64, 30, 0.2);
 }
 
+/* One client: a prompt, then one row a step. What a second row costs is not known yet: on a machine and with a model that are twenty
+ * times as fast as those that were measured once, as on any other, it is taken to be little. */
+static void test_a_second_row_is_tried_on_any_machine(void **state)
+{
+    (void)state;
+    static const double scales[] = {0.01, 0.05, 1, 20};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        struct machine machine = {36 * scales[i], 3.4 * scales[i], 0.1 * scales[i]};
+        struct step_cost cost;
+        step_cost_init(&cost);
+        for (int n = 0; n < 100; n++) {
+            if (n % 50 == 0)
+                step_cost_learn(&cost, 64, 2000, machine_ms(&machine, 64, 2000));
+            step_cost_learn(&cost, 1, 64 + n, machine_ms(&machine, 1, 64 + n));
+        }
+        assert_true(step_cost_ms(&cost, 2, 200) < 1.1 * step_cost_ms(&cost, 1, 100));
+        assert_true(step_cost_ms(&cost, 8, 800) < 1.5 * step_cost_ms(&cost, 1, 100));
+        assert_close(&cost, &machine, 1, 100, 0.05);
+    }
+}
+
+/* What rows cost is learned from a few steps that had some, whether they are nearly free or all that a step costs, and kept to within
+ * a few percent: drafts are chosen by it. */
+static void test_learns_what_a_row_costs(void **state)
+{
+    (void)state;
+    static const double rows[] = {0, 0.02, 0.1, 0.4, 0.9};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct step_cost cost;
+        step_cost_init(&cost);
+        for (uint32_t n = 0; n < 60; n++) {
+            uint32_t n_rows = n % 3 ? 1 : 1 + n % 5;
+            step_cost_learn(&cost, n_rows, 0, 5 * (1 - rows[i] + rows[i] * n_rows));
+        }
+        for (uint32_t n = 1; n <= 6; n++) {
+            double expected = 5 * (1 - rows[i] + rows[i] * n), found = step_cost_ms(&cost, n, 0);
+            if (fabs(found - expected) > 0.08 * expected)
+                fail_msg("%u rows of %g: %.2f ms, expected %.2f", n, rows[i], found, expected);
+        }
+    }
+}
+
+/* Kernels do rows in groups: what a number of rows costs is known of each that was tried, where no line could say it. */
+static void test_learns_steps_between_rows(void **state)
+{
+    (void)state;
+    static const double ms[] = {0, 40, 41, 52, 53, 53, 54, 60, 61};
+    struct step_cost cost;
+    step_cost_init(&cost);
+    for (uint32_t i = 0; i < 400; i++)
+        step_cost_learn(&cost, 1 + i % 8, 0, ms[1 + i % 8] * (0.95 + 0.1 * uniform()));
+    for (uint32_t n = 1; n <= 8; n++)
+        if (fabs(step_cost_ms(&cost, n, 0) - ms[n]) > 0.04 * ms[n])
+            fail_msg("%u rows: %.1f ms, expected %.1f", n, step_cost_ms(&cost, n, 0), ms[n]);
+    for (uint32_t n = 1; n < 64; n++)
+        assert_true(step_cost_ms(&cost, n, 0) <= step_cost_ms(&cost, n + 1, 0));
+}
+
+/* Streams and guesses make many steps of a few more rows than eight, which may all cost the same. What a prompt's rows cost does not follow
+ * from these: a step with all of them would hold everybody up. */
+static void test_steps_of_guesses_say_little_of_prompts(void **state)
+{
+    (void)state;
+    const struct machine machine = {36, 3.4, 0.1};
+    struct step_cost cost;
+    step_cost_init(&cost);
+    learn(&cost, &machine, 200, 0.05);
+    for (uint32_t i = 0; i < 2000; i++)
+        step_cost_learn(&cost, 8 + i % 8, 100, 44);
+    assert_true(step_cost_ms(&cost, 12, 100) < 48);
+    assert_close(&cost, &machine, 128, 100, 0.25);
+    assert_close(&cost, &machine, 256, 100, 0.25);
+}
+
 static void test_follows_a_change(void **state)
 {
     (void)state;
@@ -142,9 +216,15 @@ static void test_fit_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns_a_machine), cmocka_unit_test(test_few_samples_suffice),
-        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_outliers_and_nonsense),
+        cmocka_unit_test(test_learns_a_machine),
+        cmocka_unit_test(test_few_samples_suffice),
+        cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_outliers_and_nonsense),
         cmocka_unit_test(test_fit_rows),
+        cmocka_unit_test(test_a_second_row_is_tried_on_any_machine),
+        cmocka_unit_test(test_learns_what_a_row_costs),
+        cmocka_unit_test(test_steps_of_guesses_say_little_of_prompts),
+        cmocka_unit_test(test_learns_steps_between_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

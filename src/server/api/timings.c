@@ -13,7 +13,7 @@ static double divide(double a, double b)
 void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_prompt, struct text *out)
 {
     double queue_ms = 0, prompt_ms = 0, decode_ms = 0, stall_ms = 0, thinking_ms = 0;
-    double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0;
+    double n_cached = 0, n_prompt = 0, n_drawn = 0, n_thought = 0, n_drafted = 0, n_accepted = 0;
     enum runnel_thought_end end = RUNNEL_THOUGHT_NONE;
     for (size_t i = 0; i < n; i++) {
         const runnel_response *counts = &choices[i].counts;
@@ -23,6 +23,8 @@ void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_
         }
         n_drawn += counts->n_tokens;
         n_thought += counts->n_reasoning_tokens;
+        n_drafted += counts->n_draft_tokens;
+        n_accepted += counts->n_draft_accepted;
         queue_ms = counts->queue_ms > queue_ms ? counts->queue_ms : queue_ms;
         prompt_ms = counts->prefill_ms > prompt_ms ? counts->prefill_ms : prompt_ms;
         decode_ms = counts->decode_ms > decode_ms ? counts->decode_ms : decode_ms;
@@ -40,9 +42,9 @@ void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_
                     "\"predicted_per_second\":%.3f,",
                     n_drawn, decode_ms, divide(decode_ms, n_drawn), divide(n_drawn * 1e3, decode_ms));
     json_add_format(out,
-                    "\"queue_ms\":%.3f,\"stall_ms\":%.3f,\"draft_n\":0,\"draft_accepted_n\":0,"
+                    "\"queue_ms\":%.3f,\"stall_ms\":%.3f,\"draft_n\":%.0f,\"draft_accepted_n\":%.0f,"
                     "\"thinking_n\":%.0f,\"thinking_ms\":%.3f,\"thinking_end\":",
-                    queue_ms, stall_ms, n_thought, thinking_ms);
+                    queue_ms, stall_ms, n_drafted, n_accepted, n_thought, thinking_ms);
     if (metrics_thought_end(end))
         json_add_format(out, "\"%s\"}", metrics_thought_end(end));
     else

@@ -124,6 +124,9 @@ static void tell_totals(struct server *server)
     totals[SHARED_GENERATED_TOKENS] = engine.n_generated_tokens;
     totals[SHARED_STEPS] = engine.n_steps;
     totals[SHARED_PREEMPTIONS] = engine.n_preemptions;
+    totals[SHARED_DRAFTS] = engine.n_drafts;
+    totals[SHARED_DRAFT_TOKENS] = engine.n_draft_tokens;
+    totals[SHARED_DRAFT_ACCEPTED] = engine.n_draft_accepted;
     totals[SHARED_CONNECTIONS_ACCEPTED] = loop.n_accepted;
     totals[SHARED_CLIENTS_LEFT] = loop.n_left;
     totals[SHARED_SLOW_READERS] = loop.n_slow_readers;

@@ -276,6 +276,16 @@ static void add_prefix_cache(struct page *page, const struct shared_counters *co
                  "The former name of vllm:prefix_cache_hits_total.");
 }
 
+static void add_drafts(struct page *page, const struct shared_counters *counters)
+{
+    model_number(page, "vllm:spec_decode_num_drafts_total", "counter", total(counters, SHARED_DRAFTS),
+                 "Drafts: an answer's tokens of one step, where more than one was computed.");
+    model_number(page, "vllm:spec_decode_num_draft_tokens_total", "counter",
+                 total(counters, SHARED_DRAFT_TOKENS), "Guessed tokens that were computed.");
+    model_number(page, "vllm:spec_decode_num_accepted_tokens_total", "counter",
+                 total(counters, SHARED_DRAFT_ACCEPTED), "Guessed tokens that came true.");
+}
+
 static void add_engine(struct page *page, const struct shared_gauges *now,
                        const struct shared_counters *counters)
 {
@@ -291,6 +301,7 @@ static void add_engine(struct page *page, const struct shared_gauges *now,
                  "Tokens generated for all requests.");
     model_number(page, "vllm:num_preemptions_total", "counter", total(counters, SHARED_PREEMPTIONS),
                  "Requests dropped for want of pages, to be computed again.");
+    add_drafts(page, counters);
     model_number(page, "runnel_reasoning_tokens_total", "counter",
                  (double)shared_get(&counters->n_reasoning_tokens),
                  "Tokens of thoughts in finished answers.");

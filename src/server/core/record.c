@@ -101,6 +101,8 @@ void record_add_response(struct record *record, const runnel_response *response)
     counts->n_tokens += response->n_tokens;
     counts->n_reasoning_tokens += response->n_reasoning_tokens;
     counts->n_preempted += response->n_preempted;
+    counts->n_draft_tokens += response->n_draft_tokens;
+    counts->n_draft_accepted += response->n_draft_accepted;
     counts->queue_ms = larger(counts->queue_ms, response->queue_ms);
     counts->prefill_ms = larger(counts->prefill_ms, response->prefill_ms);
     counts->decode_ms = larger(counts->decode_ms, response->decode_ms);
@@ -157,6 +159,10 @@ static void add_counts(struct log_line *line, const struct record *record, const
     log_add_number(line, "stalled_ms", counts->stall_ms);
     if (record->first_text_ms > 0)
         log_add_number(line, "first_text_ms", record->first_text_ms - since_ms);
+    if (counts->n_draft_tokens) {
+        log_add_number(line, "draft_tokens", counts->n_draft_tokens);
+        log_add_number(line, "draft_accepted", counts->n_draft_accepted);
+    }
     if (counts->n_preempted)
         log_add_number(line, "preempted", counts->n_preempted);
 }
