@@ -369,7 +369,7 @@ def test_an_answer_that_the_client_begins(server, r1):
         counted = serving.post("/v1/chat/completions/input_tokens", {"messages": begun})[2]["input_tokens"]
         assert answer.usage.prompt_tokens == counted
     thought = [*MESSAGES, {"role": "assistant", "content": "<think>\nHm"}]
-    message = r1.chat(messages=thought, logit_bias={"288": -100}, **fields).choices[0].message
+    message = r1.chat(messages=thought, logit_bias={"288": -100}, extra_body={"answer_reserve": 0}, **fields).choices[0].message
     assert message.model_extra["reasoning_content"] and not message.content
     nothing = [*MESSAGES, {"role": "assistant", "content": ""}]
     assert server.chat(messages=nothing, **fields).choices[0].message == server.chat(**fields).choices[0].message

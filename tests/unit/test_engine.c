@@ -494,6 +494,7 @@ static void answers_end_where_they_should(void **state)
 
     runnel_request request = led_by(&fixture, only_end, 1);
     request.prompt = "hello";
+    request.no_thinking = true; /* in a thought it is no end of the answer */
     assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
     assert_int_equal(response.finish_reason, RUNNEL_FINISH_STOP);
     assert_int_equal(response.n_tokens, 1);
@@ -544,6 +545,7 @@ static void end_tokens_wait_for_min_tokens(void **state)
         runnel_response response = {.size = sizeof response};
         runnel_request request = led_by(&fixture, towards_end, 1);
         request.prompt = "hello";
+        request.no_thinking = true;
         request.min_tokens = n;
         request.max_tokens = 9;
         assert_int_equal(runnel_respond(fixture.engine, &request, &response, NULL), RUNNEL_OK);
