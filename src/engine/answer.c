@@ -507,7 +507,7 @@ uint32_t answer_foresee(struct answer *answer, struct answer_scratch *scratch, i
             break;
         *n_certain += is_certain && *n_certain == n;
         tokens[n++] = token;
-        accept_token(answer, token, answer->place);
+        accept_token(answer, token, false, answer->place);
         over = is_over(answer);
     }
     answer_undo(answer, n);

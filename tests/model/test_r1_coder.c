@@ -82,7 +82,7 @@ static void the_prompt_opens_the_thought(void **state)
     runnel_text_free(text);
 }
 
-static void the_end_token_ends_it(void **state)
+static void an_end_token_closes_the_thought(void **state)
 {
     (void)state;
     runnel_request request = greedy_request();
@@ -90,12 +90,14 @@ static void the_end_token_ends_it(void **state)
     ask(&request, &stopped);
     assert_int_equal(stopped.finish_reason, RUNNEL_FINISH_STOP);
     assert_in_range(stopped.n_tokens, 2, N_TOKENS_MAX - 1);
-    /* These weights never learnt to end a thought: all of it is one. */
+    /* These weights never learnt to end a thought, and draw the end token in it. */
     assert_non_null(strstr(stopped.reasoning, "4"));
-    assert_string_equal(stopped.text, "");
+    assert_int_equal(stopped.thought_end, RUNNEL_THOUGHT_END_TOKEN);
+    assert_true(stopped.n_tokens > stopped.n_reasoning_tokens);
     assert_null(strstr(stopped.reasoning, "end"));
     /* It was the end token and nothing else. */
     request.ignore_eos = true;
+    request.answer_reserve = 0;
     request.max_tokens = (int)stopped.n_tokens + 4;
     ask(&request, &longer);
     assert_int_equal(longer.finish_reason, RUNNEL_FINISH_LENGTH);
@@ -197,7 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_known_as_r1),
         cmocka_unit_test(the_prompt_opens_the_thought),
-        cmocka_unit_test(the_end_token_ends_it),
+        cmocka_unit_test(an_end_token_closes_the_thought),
         cmocka_unit_test(without_thinking_it_answers),
         cmocka_unit_test(the_answer_follows_the_thought),
         cmocka_unit_test(a_budget_closes_the_thought),

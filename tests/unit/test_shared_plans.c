@@ -275,6 +275,7 @@ static void forecasts_know_what_is_shared(void **state)
 static void anybody_may_go_at_any_time(void **state)
 {
     (void)state;
+    uint32_t n_cancelled = 0;
     for (int round = 0; round < 40; round++) {
         struct world world;
         open_world(&world, &(struct scheduler_options){.n_parallel = 2 + chance_below(7),
@@ -284,7 +285,6 @@ static void anybody_may_go_at_any_time(void **state)
                      n_prompt = n_common + 1 + chance_below(chance_below(4) ? 40 : 600);
             add(&world, 40.0 * i, chance_below(TEXTS), n_common, n_prompt, 1 + chance_below(30));
         }
-        uint32_t n_cancelled = 0;
         for (int steps = 0; step(&world); steps++) {
             assert_true(steps < 20000);
             struct simulated *any = &world.requests[chance_below(world.n_requests)];
@@ -300,9 +300,9 @@ static void anybody_may_go_at_any_time(void **state)
         }
         for (uint32_t i = 0; i < world.n_requests; i++)
             assert_true(world.requests[i].done_ms >= 0);
-        assert_true(n_cancelled > 0);
         close_world(&world);
     }
+    assert_true(n_cancelled > 40); /* more than one a round, as steps are hundreds */
 }
 
 int main(void)
