@@ -259,9 +259,11 @@ def serves(serving):
         else:
             assert status == 1 and serving.lines[0].startswith("runnel: "), serving.lines
         return False
+    wait_until(lambda: serving.get("/health")[0] == 200)
+    workers = serving.workers()
     assert set(put_under_load(serving)) <= {200, 503}
     assert serving.complete("a", 3)
-    assert serving.metric("runnel_worker_exits_total", "how=crashed") == 0
+    assert serving.workers() == workers, "none has crashed"  # there may be no room for /metrics
     serving.signal()
     assert serving.wait() == 0
     return True
