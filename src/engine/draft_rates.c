@@ -6,13 +6,13 @@ static const float FADING_OF_REQUEST = 0.97f, FADING_OF_KEY = 0.995f;
 /* For how many observations the key's rate counts beside a request's, and what is known beforehand beside a key's. */
 static const double WEIGHT_OF_KEY = 20, WEIGHT_BEFORE = 20;
 
-/* Before anything was seen: what was counted in programs and pages. */
+/* Before anything was seen: what was counted in programs, pages and answers. */
 static double before(unsigned kind)
 {
     static const double matches[SUFFIX_LENGTHS][SUFFIX_HABITS] = {
-        {0.22, 0.10, 0.40, 0.68}, {0.37, 0.17, 0.60, 0.79}, {0.47, 0.20, 0.70, 0.83},
-        {0.57, 0.22, 0.77, 0.88}, {0.65, 0.25, 0.83, 0.92}, {0.74, 0.30, 0.90, 0.93},
-        {0.76, 0.30, 0.93, 0.95}, {0.85, 0.40, 0.93, 0.97}};
+        {0.30, 0.11, 0.43, 0.60}, {0.42, 0.20, 0.60, 0.76}, {0.55, 0.24, 0.70, 0.82},
+        {0.60, 0.22, 0.82, 0.88}, {0.67, 0.30, 0.88, 0.93}, {0.74, 0.35, 0.91, 0.95},
+        {0.80, 0.35, 0.95, 0.97}, {0.90, 0.45, 0.96, 0.98}};
     if (kind < DRAFT_OWN)
         return kind == DRAFT_FORCED ? 1 : 0.8;
     unsigned match = (kind - DRAFT_OWN) % (SUFFIX_LENGTHS * SUFFIX_HABITS);

@@ -142,6 +142,7 @@ static struct outcome compare(runnel_model *of, runnel_engine_options options, c
     static struct heard with[N_REQUESTS_MAX], without[N_REQUESTS_MAX];
     struct outcome outcome = {0};
     runnel_stats_values stats = {.size = sizeof stats};
+    options.n_threads = n > 1 ? 2 : 1;
     runnel_engine *guessing = tiny_engine_start(of, options);
     options.no_drafts = true;
     runnel_engine *plain = tiny_engine_start(of, options);
@@ -325,7 +326,7 @@ static void a_conversation_goes_on_over_the_cache(void **state)
 {
     (void)state;
     static struct heard first, with, without;
-    runnel_engine_options options = {.n_context = 1024, .n_parallel = 1};
+    runnel_engine_options options = {.n_context = 1024, .n_parallel = 1, .n_threads = 1};
     runnel_engine *guessing = tiny_engine_start(model, options);
     options.no_drafts = true;
     runnel_engine *plain = tiny_engine_start(model, options);
@@ -420,7 +421,7 @@ static void histories_are_apart_by_key(void **state)
     static const uint64_t keys[] = {1, 1, 2, 2};
     uint32_t n_accepted[4];
     runnel_engine *engine =
-        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1});
+        tiny_engine_start(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1, .n_threads = 1});
     for (int i = 0; i < 4; i++) {
         runnel_request request = request_of(model, "What is it?", 200, 1, 1);
         own_sampling(model, &request)->logit_bias =
