@@ -273,7 +273,8 @@ def test_batch_window(serve, tiny):
 
 
 def test_reasoning_format_and_template(serve, tiny):
-    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "answer_reserve": 0, "ignore_eos": True,
+            "temperature": 0}
     apart, whole = serve(tiny("r1")), serve(tiny("r1"), "--reasoning-format", "none")
     thought = apart.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
     joined = whole.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
