@@ -82,28 +82,28 @@ static void the_prompt_opens_the_thought(void **state)
     runnel_text_free(text);
 }
 
-static void an_end_token_closes_the_thought(void **state)
+/* These weights never learnt to end a thought: they end all with it. */
+static void the_end_token_ends_the_thought(void **state)
 {
     (void)state;
     runnel_request request = greedy_request();
-    runnel_response stopped = {.size = sizeof stopped}, longer = {.size = sizeof longer};
-    ask(&request, &stopped);
-    assert_int_equal(stopped.finish_reason, RUNNEL_FINISH_STOP);
-    assert_in_range(stopped.n_tokens, 2, N_TOKENS_MAX - 1);
-    /* These weights never learnt to end a thought, and draw the end token in it. */
-    assert_non_null(strstr(stopped.reasoning, "4"));
-    assert_int_equal(stopped.thought_end, RUNNEL_THOUGHT_END_TOKEN);
-    assert_true(stopped.n_tokens > stopped.n_reasoning_tokens);
-    assert_null(strstr(stopped.reasoning, "end"));
+    runnel_response closed = {.size = sizeof closed}, longer = {.size = sizeof longer};
+    ask(&request, &closed);
+    assert_int_equal(closed.finish_reason, RUNNEL_FINISH_STOP);
+    assert_int_equal(closed.thought_end, RUNNEL_THOUGHT_END_TOKEN);
+    assert_in_range(closed.n_tokens, 2, N_TOKENS_MAX - 1);
+    assert_non_null(strstr(closed.reasoning, "4"));
+    assert_null(strstr(closed.reasoning, "end"));
+    assert_true(closed.text_len > 0); /* an answer follows */
     /* It was the end token and nothing else. */
     request.ignore_eos = true;
     request.answer_reserve = 0;
-    request.max_tokens = (int)stopped.n_tokens + 4;
+    request.max_tokens = (int)closed.n_reasoning_tokens + 4;
     ask(&request, &longer);
     assert_int_equal(longer.finish_reason, RUNNEL_FINISH_LENGTH);
-    assert_int_equal(longer.n_tokens, stopped.n_tokens + 4);
-    assert_memory_equal(longer.reasoning, stopped.reasoning, stopped.reasoning_len);
-    runnel_response_free(&stopped);
+    assert_int_equal(longer.n_tokens, closed.n_reasoning_tokens + 4);
+    assert_memory_equal(longer.reasoning, closed.reasoning, closed.reasoning_len - 1); /* and a newline */
+    runnel_response_free(&closed);
     runnel_response_free(&longer);
 }
 
@@ -199,7 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_known_as_r1),
         cmocka_unit_test(the_prompt_opens_the_thought),
-        cmocka_unit_test(an_end_token_closes_the_thought),
+        cmocka_unit_test(the_end_token_ends_the_thought),
         cmocka_unit_test(without_thinking_it_answers),
         cmocka_unit_test(the_answer_follows_the_thought),
         cmocka_unit_test(a_budget_closes_the_thought),

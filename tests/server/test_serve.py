@@ -194,7 +194,7 @@ def test_help_names_every_flag_once():
     ended = run_serve("--help")
     assert ended.returncode == 0
     for flag in ("host", "port", "ctx", "parallel", "kv-cache-mib", "batch", "temp", "top-p", "top-k", "min-p", "seed",
-                 "max-tokens", "reasoning-format", "threads", "batch-window-ms", "step-budget-ms",
+                 "max-tokens", "answer-reserve", "reasoning-format", "threads", "batch-window-ms", "step-budget-ms",
                  "timeout-keep-alive", "limit-concurrency", "max-body-bytes", "keep-first", "keep-last", "alias",
                  "api-key", "api-key-file", "allowed-host", "cors-origin", "max-wait-s", "request-timeout-s",
                  "max-header-bytes", "max-headers", "max-uri-bytes", "max-bodies-bytes", "max-output-bytes", "max-connections",
@@ -273,9 +273,9 @@ def test_batch_window(serve, tiny):
 
 
 def test_reasoning_format_and_template(serve, tiny):
-    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "answer_reserve": 0, "ignore_eos": True,
-            "temperature": 0}
-    apart, whole = serve(tiny("r1")), serve(tiny("r1"), "--reasoning-format", "none")
+    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+    reserve = ("--answer-reserve", "0")  # all of it is thought
+    apart, whole = serve(tiny("r1"), *reserve), serve(tiny("r1"), *reserve, "--reasoning-format", "none")
     thought = apart.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
     joined = whole.post("/v1/chat/completions", chat)[2]["choices"][0]["message"]
     assert thought["reasoning_content"] and not thought["content"]
