@@ -481,8 +481,8 @@ int answer_print_json(const runnel_model *model, const runnel_response *response
     snprintf(hash, sizeof hash, "%016" PRIx64, response->logits_hash);
     double decode_tok_s = per_second(decoded(response), response->decode_ms);
     json_t *object = json_pack(
-        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:s?, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i}}", "text",
-        response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
+        "{s:s%, s:s%, s:s, s:i, s:i, s:i, s:i, s:s?, s:I, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i}}",
+        "text", response->text, response->text_len, "reasoning", response->reasoning, response->reasoning_len,
         "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
         (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
         (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "thought_end",
