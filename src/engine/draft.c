@@ -378,8 +378,7 @@ void drafts_choose(struct drafts *drafts, const struct step_cost *cost)
 void drafts_learn(struct drafts *drafts, uint32_t at, const int32_t *drawn, uint32_t n)
 {
     struct slot *slot = &drafts->slots[at];
-    struct draft_rates nobody, *of_key = key_of(slot) ? &slot->key->rates : &nobody;
-    memset(&nobody, 0, sizeof nobody);
+    struct draft_rates nobody = {0}, *of_key = key_of(slot) ? &slot->key->rates : &nobody;
     for (uint32_t i = 0; i < n && i < slot->n_guessed; i++) {
         bool came_true = drawn[i] == slot->draft.tokens[i];
         draft_rates_learn(&slot->rates, of_key, slot->kinds[i], came_true);

@@ -75,7 +75,7 @@ static bool solve_for(const struct system *system, unsigned set, double multiple
                       double *loss)
 {
     double matrix[STEP_COST_TERMS][STEP_COST_TERMS + 1], solution[STEP_COST_TERMS];
-    int terms[STEP_COST_TERMS], n = 0;
+    int terms[STEP_COST_TERMS] = {0}, n = 0;
     for (int i = 0; i < STEP_COST_TERMS; i++)
         if (set >> i & 1)
             terms[n++] = i;
