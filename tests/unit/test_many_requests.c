@@ -12,7 +12,7 @@ enum {
     N = 64,
     N_SHARED = 300, /* more than an attention block */
     N_OWN = 20,
-    N_TOKENS = 60,
+    N_TOKENS = 100, /* more than the headroom with which they are admitted */
     N_CONTEXT = 512,
     N_PAGES_ALL = N / 2 * (9 + 1) + N / 2 * 4 + 200, /* what all need, and more */
     KV_TOKENS_TIGHT = 2400,
