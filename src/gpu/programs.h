@@ -1,0 +1,71 @@
+/* programs.h: the functions that device code consists of, by number, and what they are compiled from. Constant; any thread. */
+#ifndef RUNNEL_GPU_PROGRAMS_H
+#define RUNNEL_GPU_PROGRAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A file of device/: its functions are compiled together. */
+enum gpu_program {
+    GPU_PROGRAM_LAYER,         /* layer.cl: embedding, norms, activations, rotation, pages, the best logit */
+    GPU_PROGRAM_ATTENTION,     /* attention.cl */
+    GPU_PROGRAM_PRODUCT_K,     /* product_k.cl: types of blocks of 256 */
+    GPU_PROGRAM_PRODUCT_32,    /* product_32.cl: types of blocks of 32 */
+    GPU_PROGRAM_PRODUCT_FLOAT, /* product_float.cl */
+    GPU_PROGRAMS
+};
+
+/* The functions of a product are in pairs: for one row of activations, and for up to GPU_ROWS_TOGETHER at a time. */
+enum gpu_function {
+    GPU_FUNCTION_EMBED,
+    GPU_FUNCTION_PREPARE,
+    GPU_FUNCTION_ACTIVATE,
+    GPU_FUNCTION_ADD_NORMALISED,
+    GPU_FUNCTION_ROTATE_STORE,
+    GPU_FUNCTION_COPY_PAGES,
+    GPU_FUNCTION_FIND_BEST,
+    GPU_FUNCTION_CHOOSE_BEST,
+    GPU_FUNCTION_ATTEND,
+    GPU_FUNCTION_MERGE,
+    GPU_FUNCTION_PRODUCT_Q4_K_1,
+    GPU_FUNCTION_PRODUCT_Q4_K_N,
+    GPU_FUNCTION_PRODUCT_Q6_K_1,
+    GPU_FUNCTION_PRODUCT_Q6_K_N,
+    GPU_FUNCTION_PRODUCT_K_1, /* any type of blocks of 256, and matrices of several such types */
+    GPU_FUNCTION_PRODUCT_K_N,
+    GPU_FUNCTION_PRODUCT_Q8_0_1,
+    GPU_FUNCTION_PRODUCT_Q8_0_N,
+    GPU_FUNCTION_PRODUCT_32_1, /* any type of blocks of 32, likewise */
+    GPU_FUNCTION_PRODUCT_32_N,
+    GPU_FUNCTION_PRODUCT_FLOAT_1,
+    GPU_FUNCTION_PRODUCT_FLOAT_N,
+    GPU_FUNCTIONS
+};
+
+enum { GPU_ROWS_TOGETHER = 8 };
+
+struct gpu_function_info {
+    const char *name;
+    enum gpu_program program;
+    uint32_t n_local; /* work items of a group, all in x */
+};
+const struct gpu_function_info *gpu_function_find(enum gpu_function function);
+
+/* The source of a program, in pieces that follow each other. */
+enum { GPU_SOURCE_PIECES = 4 };
+struct gpu_source {
+    const char *name; /* for messages */
+    const char *text[GPU_SOURCE_PIECES];
+    size_t len[GPU_SOURCE_PIECES];
+    uint32_t n_pieces;
+};
+void gpu_source_find(enum gpu_program program, struct gpu_source *source);
+
+/* A program as PTX, for devices of compute capability major.minor; with a zero behind it. NULL: this build has none for it. */
+const char *gpu_ptx_find(enum gpu_program program, int major, int minor);
+
+/* False: this build was made without clang, and CUDA's driver cannot be used. */
+bool gpu_has_ptx(void);
+
+#endif
