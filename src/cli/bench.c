@@ -29,6 +29,7 @@ struct bench_settings {
     struct option_ints prefill, batch;
     int n_tokens, depth, n_shared, n_threads, n_repetitions, target_ms;
     bool json;
+    struct cli_device device;
     char *config_text;
 };
 
@@ -50,6 +51,7 @@ static const struct option_spec bench_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
+    CLI_DEVICE_OPTIONS(struct bench_settings, device),
     {"repeat", 'r', OPTION_INT, "N", "repetitions; medians are shown",
      OPTION_FIELD(struct bench_settings, n_repetitions), .minimum = 1, .maximum = REPETITIONS_MAX,
      .default_text = "3"},
@@ -527,7 +529,7 @@ static int run(const struct bench_settings *settings)
 {
     runnel_error error;
     struct bench bench = {.settings = settings, .info.size = sizeof bench.info};
-    int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
+    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
     if (failure)
         return cli_fail(&error);
     if (!settings->json) /* --json is for programs */

@@ -64,6 +64,7 @@ static const struct option_spec run_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
+    CLI_DEVICE_OPTIONS(struct run_settings, device),
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
     {"chat-template-file", 0, OPTION_STRING, "FILE",
@@ -292,8 +293,8 @@ static int run(struct run_settings *settings)
     if (!failure && is_chat)
         failure = chat_open_editor(&editor, &error);
     if (!failure)
-        failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
-                                 settings->chat_template_file, &model, &error);
+        failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, settings->chat_template,
+                                    settings->chat_template_file, &model, &error);
     if (!failure)
         failure = compile_schema(model, settings, &grammar, &error);
     if (failure) {

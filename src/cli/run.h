@@ -2,7 +2,7 @@
 #ifndef RUNNEL_CLI_RUN_H
 #define RUNNEL_CLI_RUN_H
 
-#include "runnel.h"
+#include "cli/cli.h"
 
 #define RUN_DEFAULT_TOKENS "4096" /* of --n-tokens */
 
@@ -17,6 +17,7 @@ struct run_settings {
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_context;
     bool raw, no_think, json, verbose;
+    struct cli_device device;
 };
 
 /* A request with these settings, its text yet to come; sampling is filled, and becomes the request's. */

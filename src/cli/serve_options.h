@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "cli/cli.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,6 +31,7 @@ struct serve_settings {
         has_max_tokens;
     bool insecure, log_json;
     const char *crash_file, *sandbox;
+    struct cli_device device;
 };
 
 /* What the table cannot say. */

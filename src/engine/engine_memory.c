@@ -1,47 +1,75 @@
 /* engine_memory.c: what an engine takes of the memory (see engine_memory.h). Owns nothing. */
 #include "engine/engine_memory.h"
 
+#include "backend/devices.h"
+#include "backend/gpu.h"
 #include "base/limits.h"
 #include "engine/arguments.h"
 #include "engine/engine_options.h"
 
 enum { LOGITS_MIN = 8 /* rows of logits: one pass of the head's weights serves as many */ };
 
+static unsigned long long mib(uint64_t n_bytes)
+{
+    return (n_bytes + (1 << 20) - 1) >> 20;
+}
+
+/* The first layers go to the device, as many as are wanted and have room; without one all are the CPU's. */
+static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
+{
+    uint32_t n_layers = model->weights->config.n_layers;
+    const struct backend_options options = forward_backend_options(&plan->forward, 0, n_layers);
+    struct backend_room room = {.n_layers = 0};
+    if (options.device)
+        gpu_backend.find_room(&options, &room);
+    bool is_told = model->n_device_layers > 0;
+    uint32_t n_wanted = is_told && model->n_device_layers < n_layers ? model->n_device_layers : n_layers;
+    uint32_t n_least = is_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
+    if (options.device && room.n_layers < n_least)
+        return error_set(error, RUNNEL_ENOMEM,
+                         "%s: room for %u of %u layers: one takes up to %llu MiB with the KV cache of %u tokens, "
+                         "%llu MiB are free",
+                         backend_device_name(options.device), room.n_layers, n_layers, mib(room.layer_bytes),
+                         plan->cache.n_pages * KV_PAGE, mib(room.free_bytes));
+    plan->n_device_layers = room.n_layers < n_wanted ? room.n_layers : n_wanted;
+    if (plan->n_device_layers)
+        plan->parts[plan->forward.n_parts++] = (struct forward_part){&gpu_backend, plan->n_device_layers};
+    if (plan->n_device_layers < n_layers)
+        plan->parts[plan->forward.n_parts++] = (struct forward_part){model->backend, n_layers};
+    return RUNNEL_OK;
+}
+
 int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
-                       struct engine_memory *plan, runnel_error *error)
+                       struct backend_device *device, struct engine_memory *plan, runnel_error *error)
 {
     const struct model_config *config = &model->weights->config;
+    const struct forward_part on_cpu = {model->backend, config->n_layers}; /* a page is as large anywhere */
     *plan = (struct engine_memory){
         .cache =
             {
                 .n_sequences = options->n_parallel + 1, /* one for calls */
                 .n_positions = options->keep_last ? config->n_context_train : options->n_context,
             },
-        .all_layers = {model->backend, config->n_layers},
     };
-    int failure = engine_options_pages(options, forward_page_bytes(&plan->all_layers, 1, model->weights),
+    int failure = engine_options_pages(options, forward_page_bytes(&on_cpu, 1, model->weights),
                                        &plan->cache.n_pages, error);
     if (!failure)
         failure = engine_options_check_window(options, plan->cache.n_positions, plan->cache.n_pages, error);
     if (failure)
         return failure;
     plan->forward = (struct forward_options){
-        .parts = &plan->all_layers,
-        .n_parts = 1,
+        .parts = plan->parts,
         .weights = model->weights,
         .kernels = model->kernels,
+        .device = device,
         .n_threads = options->n_threads,
         .n_pages = plan->cache.n_pages,
+        .n_positions = plan->cache.n_positions,
         .n_rows_max = options->n_batch,
         .n_logits_max = options->n_parallel > LOGITS_MIN ? options->n_parallel : LOGITS_MIN,
         .touches_later = options->quick_start,
     };
-    return RUNNEL_OK;
-}
-
-static unsigned long long mib(uint64_t n_bytes)
-{
-    return (n_bytes + (1 << 20) - 1) >> 20;
+    return divide_layers(model, plan, error);
 }
 
 int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error)
@@ -49,13 +77,14 @@ int engine_memory_check_room(const struct engine_memory *plan, runnel_error *err
     struct backend_memory wanted;
     uint64_t n_free;
     forward_foresee(&plan->forward, &wanted);
-    if (!limits_memory_room(&n_free) || wanted.kv_bytes + wanted.scratch_bytes <= n_free)
+    uint64_t kv_bytes = wanted.kv_bytes - wanted.kv_bytes_on_device;
+    if (!limits_memory_room(&n_free) || kv_bytes + wanted.scratch_bytes <= n_free)
         return RUNNEL_OK;
     return error_set(
         error, RUNNEL_ENOMEM,
         "the engine takes %llu MiB, its KV cache %llu MiB of them: expected at most the %llu MiB "
         "that are left of the memory",
-        mib(wanted.kv_bytes + wanted.scratch_bytes), mib(wanted.kv_bytes), mib(n_free));
+        mib(kv_bytes + wanted.scratch_bytes), mib(kv_bytes), mib(n_free));
 }
 
 int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *given, uint64_t *n_bytes,
@@ -69,7 +98,7 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
     if (!failure)
         failure = engine_options_read(model, given, &options, error);
     if (!failure)
-        failure = engine_memory_plan(model, &options, &plan, error);
+        failure = engine_memory_plan(model, &options, NULL, &plan, error);
     if (failure)
         return failure;
     forward_foresee(&plan.forward, &memory);

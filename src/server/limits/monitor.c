@@ -80,6 +80,21 @@ static void watch_engine(struct monitor *monitor, double now_ms)
     monitor->wedged = wedged;
 }
 
+/* A GPU that is lost stays lost for this process. */
+static void watch_device(struct monitor *monitor)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    if (!monitor->engine || monitor->lost)
+        return;
+    runnel_stats(monitor->engine, &stats);
+    if (!stats.device_is_lost)
+        return;
+    monitor->lost = true;
+    log_say(monitor->log, "device", "%s answers no more: this process ends", stats.device);
+    if (monitor->on_lost)
+        monitor->on_lost(monitor->user);
+}
+
 static void on_second(evutil_socket_t descriptor, short what, void *user)
 {
     struct monitor *monitor = user;
@@ -88,6 +103,7 @@ static void on_second(evutil_socket_t descriptor, short what, void *user)
     (void)what;
     watch_memory(monitor, now_ms);
     watch_engine(monitor, now_ms);
+    watch_device(monitor);
     tell_level(monitor);
 }
 
@@ -106,6 +122,12 @@ int monitor_start(struct monitor *monitor, const struct monitor_options *options
     if (!monitor->timer || event_add(monitor->timer, &second))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a timer");
     return RUNNEL_OK;
+}
+
+void monitor_on_lost(struct monitor *monitor, void (*on_lost)(void *user), void *user)
+{
+    monitor->on_lost = on_lost;
+    monitor->user = user;
 }
 
 void monitor_set_options(struct monitor *monitor)
