@@ -29,6 +29,7 @@ struct backend_options {
     uint32_t first_layer, end_layer;
     uint32_t n_pages;      /* of the pool */
     uint32_t n_positions;  /* of a sequence at most */
+    uint32_t n_sequences;  /* with rows in one step, at most */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
     /* The memory of keys and values is brought in by touch, and by steps that write there, not by open. */
@@ -85,7 +86,7 @@ struct backend_memory {
 /* How many layers of a range fit into a device's memory, with their keys and values and all that goes with them. */
 struct backend_room {
     uint32_t n_layers; /* from the range's first one on */
-    uint64_t layer_bytes, free_bytes; /* what the largest layer takes with its keys and values; what there is for all */
+    char why_no_more[160]; /* where that is not all of them */
 };
 
 /* What steps a back end likes. What steps take is learned from them, but not these. */

@@ -26,11 +26,9 @@ static int divide_layers(const struct runnel_model *model, struct engine_memory 
     uint32_t n_wanted = is_told && model->n_device_layers < n_layers ? model->n_device_layers : n_layers;
     uint32_t n_least = is_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
     if (options.device && room.n_layers < n_least)
-        return error_set(error, RUNNEL_ENOMEM,
-                         "%s: room for %u of %u layers: one takes up to %llu MiB with the KV cache of %u tokens, "
-                         "%llu MiB are free",
-                         backend_device_name(options.device), room.n_layers, n_layers, mib(room.layer_bytes),
-                         plan->cache.n_pages * KV_PAGE, mib(room.free_bytes));
+        return error_set(error, RUNNEL_ENOMEM, "%s has room for %u of %u layers, expected %u: %s",
+                         backend_device_name(options.device), room.n_layers, n_layers, n_least,
+                         room.why_no_more);
     plan->n_device_layers = room.n_layers < n_wanted ? room.n_layers : n_wanted;
     if (plan->n_device_layers)
         plan->parts[plan->forward.n_parts++] = (struct forward_part){&gpu_backend, plan->n_device_layers};
@@ -65,6 +63,7 @@ int engine_memory_plan(const struct runnel_model *model, const runnel_engine_opt
         .n_threads = options->n_threads,
         .n_pages = plan->cache.n_pages,
         .n_positions = plan->cache.n_positions,
+        .n_sequences = plan->cache.n_sequences,
         .n_rows_max = options->n_batch,
         .n_logits_max = options->n_parallel > LOGITS_MIN ? options->n_parallel : LOGITS_MIN,
         .touches_later = options->quick_start,

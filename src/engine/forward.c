@@ -46,6 +46,7 @@ struct backend_options forward_backend_options(const struct forward_options *opt
         .end_layer = end_layer,
         .n_pages = options->n_pages,
         .n_positions = n_positions ? n_positions : options->weights->config.n_context_train,
+        .n_sequences = options->n_sequences ? options->n_sequences : options->n_rows_max,
         .n_rows_max = options->n_rows_max,
         .n_logits_max = options->n_logits_max,
         .touches_later = options->touches_later,

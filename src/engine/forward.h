@@ -41,6 +41,7 @@ struct forward_options {
     struct kvcache *cache;
     uint32_t n_pages;      /* the cache's */
     uint32_t n_positions;  /* of a sequence at most; 0: as many as the model was trained for */
+    uint32_t n_sequences;  /* of the cache; 0: as many as rows */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
     bool touches_later;    /* the memory of keys and values is brought in by forward_touch */
