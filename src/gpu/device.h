@@ -16,6 +16,7 @@
 #define RUNNEL_GPU_DEVICE_H
 
 #include "base/error.h"
+#include "gpu/programs.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -94,8 +95,6 @@ int gpu_zero(struct gpu *gpu, struct gpu_place to, size_t n_bytes, runnel_error 
 int gpu_finish(struct gpu *gpu, double timeout_ms, runnel_error *error);
 
 /* Launches. What kernels.h has is a caller's way to them; these are what it is made of. */
-
-enum gpu_function; /* programs.h */
 
 struct gpu_argument {
     enum { GPU_ARGUMENT_PLACE, GPU_ARGUMENT_UINT, GPU_ARGUMENT_FLOAT } kind;

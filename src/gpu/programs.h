@@ -8,7 +8,8 @@
 
 /* A file of device/: its functions are compiled together. */
 enum gpu_program {
-    GPU_PROGRAM_LAYER,         /* layer.cl: embedding, norms, activations, rotation, pages, the best logit */
+    GPU_PROGRAM_EMBED,         /* embed.cl: a row of any type to floats */
+    GPU_PROGRAM_LAYER,         /* layer.cl: norms, activations, rotation, pages, the best logit */
     GPU_PROGRAM_ATTENTION,     /* attention.cl */
     GPU_PROGRAM_PRODUCT_K,     /* product_k.cl: types of blocks of 256 */
     GPU_PROGRAM_PRODUCT_32,    /* product_32.cl: types of blocks of 32 */
@@ -53,7 +54,7 @@ struct gpu_function_info {
 const struct gpu_function_info *gpu_function_find(enum gpu_function function);
 
 /* The source of a program, in pieces that follow each other. */
-enum { GPU_SOURCE_PIECES = 4 };
+enum { GPU_SOURCE_PIECES = 6 };
 struct gpu_source {
     const char *name; /* for messages */
     const char *text[GPU_SOURCE_PIECES];

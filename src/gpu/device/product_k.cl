@@ -1,0 +1,103 @@
+/* product_k.cl: products with matrices of the types of blocks of 256.
+ *
+ * A group is a tile and up to N rows of activations. An item owns a row of the tile and a block of 256 inputs, and adds whole numbers
+ * for each row of activations; then for each output one item adds the blocks as floats, in ascending order:
+ *     acc = fma(d * a_d, sum of scale * w * q, acc), and where the type has one acc = fma(-(dmin * a_d), sum of minimum * q, acc). */
+
+/* What the flush wants of a block: x * y, and z * w where there is a minimum. */
+FUNCTION float4 block_part(float d, float dmin, float a_d, int sum, int minimums)
+{
+    float4 part;
+    part.x = d * a_d;
+    part.y = (float)sum;
+    part.z = -(dmin * a_d);
+    part.w = (float)minimums;
+    return part;
+}
+
+/* The four dot products of a chunk. q: the chunk's inputs; words: of its four steps. */
+FUNCTION int chunk_sum(const uint4 *words, int4 scales, GLOBAL const int4 *q)
+{
+    int4 a = q[0], b = q[1], c = q[2], d = q[3];
+    int x = DOT4(words[3].x, a.w, DOT4(words[2].x, a.z, DOT4(words[1].x, a.y, DOT4(words[0].x, a.x, 0))));
+    int y = DOT4(words[3].y, b.w, DOT4(words[2].y, b.z, DOT4(words[1].y, b.y, DOT4(words[0].y, b.x, 0))));
+    int z = DOT4(words[3].z, c.w, DOT4(words[2].z, c.z, DOT4(words[1].z, c.y, DOT4(words[0].z, c.x, 0))));
+    int w = DOT4(words[3].w, d.w, DOT4(words[2].w, d.z, DOT4(words[1].w, d.y, DOT4(words[0].w, d.x, 0))));
+    return scales.x * x + scales.y * y + scales.z * z + scales.w * w;
+}
+
+/* sum of minimum * q from the four sums of 16 inputs of a chunk. */
+FUNCTION int minimum_sum(int4 minimums, GLOBAL const uint *sums_16)
+{
+    uint first = sums_16[0], second = sums_16[1];
+    return minimums.x * (int)(short)first + minimums.y * ((int)first >> 16) + minimums.z * (int)(short)second +
+           minimums.w * ((int)second >> 16);
+}
+
+
+/* Adds whole numbers of a row of the tile and a block of inputs, for n rows of activations, and writes what the flush wants. acts: the
+ * block of the first of these rows; parts: of this row and block, those of the next row of activations part_stride later. */
+FUNCTION void add_block(uint type, GLOBAL const uchar *tile, uint n_blocks, uint b, uint row, GLOBAL const uchar *acts, uint n,
+                        LOCAL float4 *parts, uint part_stride)
+{
+    GLOBAL const uchar *block = k_block(type, tile, n_blocks, b), *vectors = block + 4 * row;
+    ulong act_stride = (ulong)n_blocks * GPU_Q8_256_BYTES;
+    int sums[GPU_ROWS], minimums[GPU_ROWS];
+    UNROLL for (uint r = 0; r < GPU_ROWS; r++) sums[r] = minimums[r] = 0;
+    UNROLL for (uint c = 0; c < 4; c++)
+    {
+        uint4 words[4];
+        int4 scales = k_scales(type, vectors, c), minimum = scales;
+        if (has_minimum(type))
+            minimum = k_minimums(type, vectors, c);
+        UNROLL for (uint j = 0; j < 4; j++) words[j] = k_words(type, vectors, c, j);
+        UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < n)
+        {
+            GLOBAL const uchar *act = acts + r * act_stride;
+            sums[r] += chunk_sum(words, scales, (GLOBAL const int4 *)(act + 64 * c));
+            if (has_minimum(type))
+                minimums[r] += minimum_sum(minimum, (GLOBAL const uint *)(act + GPU_Q8_256_SUMS_16 + 8 * c));
+        }
+    }
+    float d = k_d(type, tile, block, b, row), dmin = has_minimum(type) ? k_dmin(block, row) : 0.0f;
+    UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < n)
+        parts[r * part_stride] =
+            block_part(d, dmin, LOAD_FLOAT(acts + r * act_stride + GPU_Q8_256_D), sums[r], minimums[r]);
+}
+
+/* n_slots blocks of inputs at a time: item 16 * slot + row. The flush of row of activations r is done by items 16 * r + row. */
+#define PRODUCT(name, TYPE, N, N_SLOTS)                                                                                \
+    KERNEL(16 * N_SLOTS)                                                                                               \
+    void name(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)                                     \
+    {                                                                                                                  \
+        LOCAL float4 parts[N * N_SLOTS * 16];                                                                          \
+        MATRIX_OF_GROUP                                                                                                \
+        uint n_blocks = n_columns / 256, row = ITEM % 16, slot = ITEM / 16, first = N * GROUP_Y;                       \
+        uint n = n_acts - first < N ? n_acts - first : N, column = 16 * tile + row;                                    \
+        GLOBAL const uchar *bytes = tiles + tile * k_tile_bytes(TYPE, n_blocks);                                       \
+        GLOBAL const uchar *act = AT(uchar, acts) + (ulong)first * n_blocks * GPU_Q8_256_BYTES;                        \
+        float acc = 0.0f;                                                                                              \
+        for (uint begin = 0; begin < n_blocks; begin += N_SLOTS) {                                                     \
+            uint b = begin + slot, n_here = n_blocks - begin < N_SLOTS ? n_blocks - begin : N_SLOTS;                   \
+            if (b < n_blocks)                                                                                          \
+                add_block(TYPE, bytes, n_blocks, b, row, act + b * GPU_Q8_256_BYTES, N == 1 ? 1 : n, parts + ITEM,     \
+                          16 * N_SLOTS);                                                                               \
+            BARRIER();                                                                                                 \
+            for (uint i = 0; i < n_here && slot < n; i++) {                                                            \
+                float4 part = parts[(slot * N_SLOTS + i) * 16 + row];                                                  \
+                acc = FMA(part.x, part.y, acc);                                                                        \
+                if (has_minimum(TYPE))                                                                                 \
+                    acc = FMA(part.z, part.w, acc);                                                                    \
+            }                                                                                                          \
+            BARRIER();                                                                                                 \
+        }                                                                                                              \
+        if (slot < n && column < n_rows)                                                                               \
+            store_output(out + (ulong)(first + slot) * n_rows, acc, bias, column, add);                                \
+    }
+
+PRODUCT(product_q4_k_1, GPU_Q4_K, 1, 16)
+PRODUCT(product_q4_k_n, GPU_Q4_K, GPU_ROWS, 8)
+PRODUCT(product_q6_k_1, GPU_Q6_K, 1, 16)
+PRODUCT(product_q6_k_n, GPU_Q6_K, GPU_ROWS, 8)
+PRODUCT(product_k_1, type, 1, 16)
+PRODUCT(product_k_n, type, GPU_ROWS, 8)
