@@ -655,6 +655,10 @@ typedef struct runnel_stats_values {
 /* A picture of the engine now. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
 
+/* How fast the engine's device reads its own memory, in GB/s: measured by copying there, between two steps, in what is free of it; takes
+ * some milliseconds. 0: no device computes layers. Waits for the step that runs. */
+RUNNEL_API int runnel_measure_device(runnel_engine *engine, double *gb_s, runnel_error *error);
+
 /* One of the n_parallel places in which requests are computed. */
 typedef struct runnel_slot {
     size_t size;        /* sizeof(runnel_slot), set by the caller in the first one */

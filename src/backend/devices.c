@@ -1,6 +1,7 @@
 /* devices.c: see devices.h. */
 #include "backend/devices.h"
 
+#include "base/clock.h"
 #include "base/near_name.h"
 
 #include <stdio.h>
@@ -16,6 +17,10 @@ struct backend_device {
 
 /* Of the memory that is free, what is left to the driver: it takes some for each function and for its queue. */
 static const double left_share = 1.0 / 32;
+
+/* Measuring: copies of so much at least, which no cache holds, as often as takes a while. */
+enum { MEASURE_BYTES = 256 << 20, MEASURE_COPIES = 8, MEASURE_LEAST_BYTES = 4 << 20 };
+static const double measure_ms = 60e3;
 
 /* Which there are ------------------------------------------------------------------------------------------ */
 
@@ -224,6 +229,42 @@ uint64_t backend_device_free_bytes(const struct backend_device *device)
     if (!free_bytes) /* the driver does not say */
         free_bytes = total_bytes;
     return free_bytes - (uint64_t)((double)free_bytes * left_share);
+}
+
+static int copy_for_a_while(struct gpu *gpu, const struct gpu_buffer buffers[2], double *gb_s, runnel_error *error)
+{
+    size_t n_bytes = buffers[0].n_bytes;
+    int failure = gpu_zero(gpu, gpu_at(buffers[0], 0), n_bytes, error);
+    if (!failure) /* once before: memory may be brought in by it */
+        failure = gpu_copy(gpu, gpu_at(buffers[1], 0), gpu_at(buffers[0], 0), n_bytes, error);
+    if (!failure)
+        failure = gpu_finish(gpu, measure_ms, error);
+    double start_ms = clock_ms();
+    for (int i = 0; i < MEASURE_COPIES && !failure; i++)
+        failure = gpu_copy(gpu, gpu_at(buffers[1], 0), gpu_at(buffers[0], 0), n_bytes, error);
+    if (!failure)
+        failure = gpu_finish(gpu, measure_ms, error);
+    if (!failure) /* each byte is read and written */
+        *gb_s = 2.0 * MEASURE_COPIES * (double)n_bytes / (clock_ms() - start_ms) / 1e6;
+    return failure;
+}
+
+int backend_device_measure(struct backend_device *device, double *gb_s, runnel_error *error)
+{
+    struct gpu_buffer buffers[2] = {{.handle = 0}, {.handle = 0}};
+    size_t n_bytes = MEASURE_BYTES;
+    int failure = RUNNEL_ENOMEM;
+    for (; failure == RUNNEL_ENOMEM && n_bytes >= MEASURE_LEAST_BYTES; n_bytes /= 2) {
+        gpu_free(device->gpu, &buffers[0]);
+        failure = gpu_alloc(device->gpu, n_bytes, &buffers[0], error);
+        if (!failure)
+            failure = gpu_alloc(device->gpu, n_bytes, &buffers[1], error);
+    }
+    if (!failure)
+        failure = copy_for_a_while(device->gpu, buffers, gb_s, error);
+    for (int i = 0; i < 2; i++)
+        gpu_free(device->gpu, &buffers[i]);
+    return failure;
 }
 
 void backend_device_look(const struct backend_device *device, struct backend_device_state *state)

@@ -46,10 +46,13 @@ void backend_device_close(struct backend_device *device); /* NULL is fine */
 struct gpu *backend_device_gpu(const struct backend_device *device);
 const char *backend_device_name(const struct backend_device *device);
 
-/* Back ends tell what they have taken, and give it back. */
+/* Back ends tell what they have taken (n_bytes), and given back (-n_bytes). */
 void backend_device_count(struct backend_device *device, int64_t n_bytes);
 /* How much a back end may take: what is free now, less what the driver needs for itself. */
 uint64_t backend_device_free_bytes(const struct backend_device *device);
+
+/* How fast the device reads its memory: copies there, in memory that is taken for it. */
+int backend_device_measure(struct backend_device *device, double *gb_s, runnel_error *error);
 
 struct backend_device_state {
     const char *name;                   /* lives as long as the device */

@@ -91,6 +91,8 @@ struct bench {
     size_t n_figures;
     struct samples read_samples, int8_samples;
     double read_gb_s, int8_gmac_s;                                 /* their medians */
+    double device_gb_s; /* how fast the GPU reads its memory; 0: the CPU computes */
+    char device[320];   /* what the GPU computes, for people */
     struct neighbour_round rounds[REPETITIONS_MAX * PROBE_ROUNDS]; /* of all repetitions */
     struct neighbour neighbour;
     uint32_t next_prompt; /* so that no two prompts begin alike */
@@ -302,9 +304,12 @@ static double cores_at_once(void)
 
 static int measure_all(struct bench *bench, runnel_error *error)
 {
-    int n = bench->settings->n_repetitions;
+    int n = bench->settings->n_repetitions, failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
+    if (failure)
+        return failure;
+    cli_describe_device(bench->model, bench->engine, bench->device, sizeof bench->device);
     for (int repetition = 0; repetition < n; repetition++) {
-        int failure = probe(bench, repetition, error);
+        failure = probe(bench, repetition, error);
         for (size_t i = 0; i < bench->n_figures && !failure; i++) {
             struct figure *figure = &bench->figures[i];
             failure = measure(bench, figure, &figure->samples.values[repetition], error);
@@ -337,7 +342,9 @@ static double limit_tok_s(const struct bench *bench, const struct figure *figure
     double n_shared = figure->kind == FIGURE_BATCH ? bench->settings->n_shared : 0; /* read once for all */
     double read_s = ((double)info->bytes_per_token +
                      (n_sequences * depth + n_shared) * (double)info->kv_bytes_per_token) /
-                    bench->read_gb_s / 1e9;
+                    (bench->device_gb_s > 0 ? bench->device_gb_s : bench->read_gb_s) / 1e9;
+    if (bench->device_gb_s > 0) /* how fast it multiplies is not measured */
+        return n_rows / read_s;
     depth += n_shared;
     double multiply_s =
         (n_rows * ((double)info->n_layer_weights + depth * (double)info->n_attention_products) +
@@ -382,6 +389,9 @@ static void print_text(const struct bench *bench)
         printf("threads: %s\n", info->threads_why);
     if (kernels_refused())
         printf("%s\n", kernels_refused());
+    if (bench->device_gb_s > 0)
+        printf("%s; it reads %.1f GB/s of its memory, and the limits below are that\n", bench->device,
+               bench->device_gb_s);
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits, %s)\n", bench->read_gb_s,
            bench->int8_gmac_s, kernels_in_use()->int8_unit);
     char line[200];
@@ -394,8 +404,11 @@ static void print_text(const struct bench *bench)
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
         double limit = limit_tok_s(bench, figure);
-        printf("%-8s %6u %10.1f %10.1f %6.0f %%", names[figure->kind], figure->n, figure->tok_s, limit,
-               figure->tok_s / limit * 100);
+        printf("%-8s %6u %10.1f", names[figure->kind], figure->n, figure->tok_s);
+        if (figure->kind == FIGURE_PREFILL && bench->device_gb_s > 0) /* it is not reading that limits it */
+            printf(" %10s %8s", "-", "-");
+        else
+            printf(" %10.1f %6.0f %%", limit, figure->tok_s / limit * 100);
         if (figure->kind == FIGURE_PREFILL)
             printf(" %10.1f\n", figure->n / figure->tok_s * 1e3);
         else
@@ -444,6 +457,9 @@ static int print_json(const struct bench *bench)
     json_t *object = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "model", bench->info.name, "threads",
                                bench->info.n_threads, "machine", pack_machine(bench), "prefill", prefill,
                                "decode", decode, "batch", batch);
+    if (object && bench->device_gb_s > 0)
+        json_object_set_new(object, "device",
+                            json_pack("{s:s, s:f}", "computes", bench->device, "read_gb_s", bench->device_gb_s));
     if (object && *bench->info.threads_why)
         json_object_set_new(object, "threads_why", json_string(bench->info.threads_why));
     if (!object) {

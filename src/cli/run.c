@@ -141,6 +141,17 @@ int run_check_context(const runnel_model *model, const struct run_settings *sett
     return context_room_check("--ctx", n_context, n_context * info.kv_bytes_per_token, error);
 }
 
+void run_tell_device(const runnel_model *model, runnel_engine *engine, const struct run_settings *settings)
+{
+    char line[320];
+    if (settings->json) /* for programs */
+        return;
+    if (cli_describe_device(model, engine, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
+    else if (cli_wants_device(&settings->device))
+        fprintf(stderr, "runnel: --device %s: there is no GPU, the CPU computes\n", settings->device.name);
+}
+
 /* Starts an engine whose KV cache has room for this request and no more. */
 static int start_for_request(const runnel_model *model, const struct run_settings *settings,
                              const runnel_request *request, runnel_engine **engine, runnel_error *error)
@@ -162,7 +173,10 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     failure = run_check_context(model, settings, options.n_context, error);
     if (failure)
         return failure;
-    return runnel_engine_start(model, &options, engine, error);
+    failure = runnel_engine_start(model, &options, engine, error);
+    if (!failure)
+        run_tell_device(model, *engine, settings);
+    return failure;
 }
 
 /* One answer ---------------------------------------------------------------------------------------------- */

@@ -31,6 +31,9 @@ uint32_t run_context_limit(const runnel_model *model, const struct run_settings 
 int run_check_context(const runnel_model *model, const struct run_settings *settings, uint32_t n_context,
                       runnel_error *error);
 
+/* Says on stderr what computes, if it is not the CPU alone, or not as it was asked. */
+void run_tell_device(const runnel_model *model, runnel_engine *engine, const struct run_settings *settings);
+
 /* Sets one of the options of `runnel run` to what a person typed, within its bounds. */
 int run_set(struct run_settings *settings, const char *name, const char *text, runnel_error *error);
 

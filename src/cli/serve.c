@@ -180,7 +180,8 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
 static void remark_device(struct serving *serving, const runnel_model *model)
 {
     char line[320];
-    if (cli_describe_device(model, serving->engine, line, sizeof line))
+    serving->protection.has_gpu = cli_describe_device(model, serving->engine, line, sizeof line);
+    if (serving->protection.has_gpu)
         log_say(&serving->log, "device", "%s", line);
     else if (cli_wants_device(&serving->settings.device))
         log_say(&serving->log, "device", "--device %s: there is no GPU, the CPU computes", serving->settings.device.name);

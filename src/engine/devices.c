@@ -1,10 +1,11 @@
-/* devices.c: the functions of runnel.h that tell on what layers can be computed here: the CPU and the devices of backend/devices.h. A
- * list owns its texts. Any thread. */
+/* devices.c: the functions of runnel.h that tell on what layers can be computed here: the CPU and the devices of backend/devices.h; and
+ * how fast one is. A list owns its texts. Any thread. */
 #include "backend/devices.h"
 
 #include "base/limits.h"
 #include "base/versioned.h"
 #include "engine/arguments.h"
+#include "engine/engine.h"
 #include "kernels/ops.h"
 
 #include <stdio.h>
@@ -117,4 +118,36 @@ void runnel_devices_get(const runnel_device_list *list, size_t index, runnel_dev
 void runnel_devices_free(runnel_device_list *list)
 {
     free(list);
+}
+
+struct measurement {
+    double gb_s;
+    int failure;
+    runnel_error *error;
+};
+
+static void measure(struct runnel_engine *engine, void *arg)
+{
+    struct measurement *measurement = arg;
+    if (engine->device)
+        measurement->failure = backend_device_measure(engine->device, &measurement->gb_s, measurement->error);
+}
+
+int runnel_measure_device(runnel_engine *engine, double *gb_s, runnel_error *error)
+{
+    struct measurement measurement = {.error = error};
+    int failure =
+        arguments_check(__func__, ARGUMENTS(POINTER(engine, engine), POINTER(gb_s, gb_s)), error);
+    if (failure)
+        return failure;
+    engine_enter(engine);
+    failure = engine_check_thread(engine, __func__, error);
+    if (!failure)
+        failure = engine_call(engine, measure, &measurement, error);
+    engine_leave(engine);
+    if (!failure)
+        failure = measurement.failure;
+    if (!failure)
+        *gb_s = measurement.gb_s;
+    return failure;
 }
