@@ -53,10 +53,11 @@ struct gpu_function_info {
 };
 const struct gpu_function_info *gpu_function_find(enum gpu_function function);
 
-/* The source of a program, in pieces that follow each other. */
+const char *gpu_program_name(enum gpu_program program);
+
+/* The source of a program for OpenCL, in pieces that follow each other. */
 enum { GPU_SOURCE_PIECES = 6 };
 struct gpu_source {
-    const char *name; /* for messages */
     const char *text[GPU_SOURCE_PIECES];
     size_t len[GPU_SOURCE_PIECES];
     uint32_t n_pieces;

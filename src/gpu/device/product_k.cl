@@ -35,38 +35,54 @@ FUNCTION int minimum_sum(int4 minimums, GLOBAL const uint *sums_16)
 }
 
 
-/* Adds whole numbers of a row of the tile and a block of inputs, for n rows of activations, and writes what the flush wants. acts: the
- * block of the first of these rows; parts: of this row and block, those of the next row of activations part_stride later. */
-FUNCTION void add_block(uint type, GLOBAL const uchar *tile, uint n_blocks, uint b, uint row, GLOBAL const uchar *acts, uint n,
-                        LOCAL float4 *parts, uint part_stride)
+/* A row of the tile and a block of 256 inputs, for n rows of activations, act_stride bytes apart. */
+struct block_place {
+    GLOBAL const uchar *vectors, *acts;
+    ulong act_stride;
+    uint n;
+};
+
+FUNCTION void add_chunk(uint type, struct block_place place, uint c, int *sums, int *minimums)
 {
-    GLOBAL const uchar *block = k_block(type, tile, n_blocks, b), *vectors = block + 4 * row;
-    ulong act_stride = (ulong)n_blocks * GPU_Q8_256_BYTES;
+    uint4 words[4];
+    int4 scales = k_scales(type, place.vectors, c), minimum = scales;
+    if (has_minimum(type))
+        minimum = k_minimums(type, place.vectors, c);
+    UNROLL for (uint j = 0; j < 4; j++) words[j] = k_words(type, place.vectors, c, j);
+    UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < place.n)
+    {
+        GLOBAL const uchar *act = place.acts + r * place.act_stride;
+        sums[r] += chunk_sum(words, scales, (GLOBAL const int4 *)(act + 64 * c));
+        if (has_minimum(type))
+            minimums[r] += minimum_sum(minimum, (GLOBAL const uint *)(act + GPU_Q8_256_SUMS_16 + 8 * c));
+    }
+}
+
+/* Adds whole numbers of a row of the tile and block b of its inputs, and writes what the flush wants: parts is where for the first row of
+ * activations, that of the next one is part_stride later. acts: the block's inputs of the first row of activations. */
+FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, uint n_blocks, uint b, uint row,
+                        GLOBAL const uchar *acts, uint n, LOCAL float4 *parts, uint part_stride)
+{
+    GLOBAL const uchar *block = k_block(type, tile, n_blocks, b);
+    struct block_place place = {block + 4 * row, acts, (ulong)n_blocks * GPU_Q8_256_BYTES, n};
     int sums[GPU_ROWS], minimums[GPU_ROWS];
     UNROLL for (uint r = 0; r < GPU_ROWS; r++) sums[r] = minimums[r] = 0;
-    UNROLL for (uint c = 0; c < 4; c++)
-    {
-        uint4 words[4];
-        int4 scales = k_scales(type, vectors, c), minimum = scales;
-        if (has_minimum(type))
-            minimum = k_minimums(type, vectors, c);
-        UNROLL for (uint j = 0; j < 4; j++) words[j] = k_words(type, vectors, c, j);
-        UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < n)
-        {
-            GLOBAL const uchar *act = acts + r * act_stride;
-            sums[r] += chunk_sum(words, scales, (GLOBAL const int4 *)(act + 64 * c));
-            if (has_minimum(type))
-                minimums[r] += minimum_sum(minimum, (GLOBAL const uint *)(act + GPU_Q8_256_SUMS_16 + 8 * c));
-        }
-    }
+    if (is_unrolled) {
+        add_chunk(type, place, 0, sums, minimums);
+        add_chunk(type, place, 1, sums, minimums);
+        add_chunk(type, place, 2, sums, minimums);
+        add_chunk(type, place, 3, sums, minimums);
+    } else
+        for (uint c = 0; c < 4; c++)
+            add_chunk(type, place, c, sums, minimums);
     float d = k_d(type, tile, block, b, row), dmin = has_minimum(type) ? k_dmin(block, row) : 0.0f;
     UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < n)
         parts[r * part_stride] =
-            block_part(d, dmin, LOAD_FLOAT(acts + r * act_stride + GPU_Q8_256_D), sums[r], minimums[r]);
+            block_part(d, dmin, LOAD_FLOAT(acts + r * place.act_stride + GPU_Q8_256_D), sums[r], minimums[r]);
 }
 
-/* n_slots blocks of inputs at a time: item 16 * slot + row. The flush of row of activations r is done by items 16 * r + row. */
-#define PRODUCT(name, TYPE, N, N_SLOTS)                                                                                \
+/* N_SLOTS blocks of inputs at a time: item 16 * slot + row. The flush of row of activations r is done by items 16 * r + row. */
+#define PRODUCT(name, TYPE, IS_UNROLLED, N, N_SLOTS)                                                                   \
     KERNEL(16 * N_SLOTS)                                                                                               \
     void name(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)                                     \
     {                                                                                                                  \
@@ -80,8 +96,8 @@ FUNCTION void add_block(uint type, GLOBAL const uchar *tile, uint n_blocks, uint
         for (uint begin = 0; begin < n_blocks; begin += N_SLOTS) {                                                     \
             uint b = begin + slot, n_here = n_blocks - begin < N_SLOTS ? n_blocks - begin : N_SLOTS;                   \
             if (b < n_blocks)                                                                                          \
-                add_block(TYPE, bytes, n_blocks, b, row, act + b * GPU_Q8_256_BYTES, N == 1 ? 1 : n, parts + ITEM,     \
-                          16 * N_SLOTS);                                                                               \
+                add_block(TYPE, IS_UNROLLED, bytes, n_blocks, b, row, act + b * GPU_Q8_256_BYTES, N == 1 ? 1 : n,      \
+                          parts + ITEM, 16 * N_SLOTS);                                                                 \
             BARRIER();                                                                                                 \
             for (uint i = 0; i < n_here && slot < n; i++) {                                                            \
                 float4 part = parts[(slot * N_SLOTS + i) * 16 + row];                                                  \
@@ -95,9 +111,9 @@ FUNCTION void add_block(uint type, GLOBAL const uchar *tile, uint n_blocks, uint
             store_output(out + (ulong)(first + slot) * n_rows, acc, bias, column, add);                                \
     }
 
-PRODUCT(product_q4_k_1, GPU_Q4_K, 1, 16)
-PRODUCT(product_q4_k_n, GPU_Q4_K, GPU_ROWS, 8)
-PRODUCT(product_q6_k_1, GPU_Q6_K, 1, 16)
-PRODUCT(product_q6_k_n, GPU_Q6_K, GPU_ROWS, 8)
-PRODUCT(product_k_1, type, 1, 16)
-PRODUCT(product_k_n, type, GPU_ROWS, 8)
+PRODUCT(product_q4_k_1, GPU_Q4_K, 1, 1, 16)
+PRODUCT(product_q4_k_n, GPU_Q4_K, 1, GPU_ROWS, 8)
+PRODUCT(product_q6_k_1, GPU_Q6_K, 1, 1, 16)
+PRODUCT(product_q6_k_n, GPU_Q6_K, 1, GPU_ROWS, 8)
+PRODUCT(product_k_1, type, 1, 1, 16)
+PRODUCT(product_k_n, type, 0, GPU_ROWS, 8)
