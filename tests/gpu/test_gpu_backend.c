@@ -93,13 +93,13 @@ static float *logits_of_parts(const runnel_model *model, const struct forward_pa
         sequences[s] = kvcache_open(cache, 0, 0, 0);
     while (positions[0] < N_POSITIONS || positions[1] < N_POSITIONS || positions[2] < N_POSITIONS) {
         uint32_t n_rows = 0, n_of[3];
+        if (positions[0] >= N_SHARED && positions[1] == N_SHARED)
+            kvcache_share(cache, sequences[0], sequences[1], N_SHARED);
         for (int s = 0; s < 3; s++) {
             uint32_t left = N_POSITIONS - positions[s], n = left < N_CHUNK ? left : N_CHUNK;
             if (s == 1 && positions[0] < N_SHARED) /* what it shares is not there yet */
                 n = 0;
             n_of[s] = n;
-            if (s == 1 && n && positions[1] == N_SHARED)
-                kvcache_share(cache, sequences[0], sequences[1], N_SHARED);
             for (uint32_t i = 0; i < n; i++) {
                 uint32_t position = positions[s] + i;
                 tokens[s][i] = (int32_t)((position * 37 + (s > 0 && position >= N_SHARED)) % TINY_MODEL_TOKENS);
@@ -144,12 +144,15 @@ static void wherever_layers_are_cut(void **state)
     };
     runnel_model *model = open_model(N_LAYERS);
     const struct forward_part on_cpu = {&cpu_backend, N_LAYERS};
-    size_t n_bytes = 3 * (size_t)N_POSITIONS * model->weights->config.n_vocab * sizeof(float);
+    size_t n_vocab = model->weights->config.n_vocab, n_logits = 3 * (size_t)N_POSITIONS * n_vocab;
     float *expected = logits_of_parts(model, &on_cpu, 1);
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         float *found = logits_of_parts(model, cuts[i].parts, cuts[i].n);
-        if (memcmp(found, expected, n_bytes))
-            fail_msg("cut %zu: other logits than the CPU's", i);
+        for (size_t k = 0; k < n_logits; k++)
+            if (memcmp(&found[k], &expected[k], sizeof *found))
+                fail_msg("cut %zu, sequence %zu, position %zu, logit %zu: %a, expected %a", i,
+                         k / n_vocab / N_POSITIONS, k / n_vocab % N_POSITIONS, k % n_vocab, (double)found[k],
+                         (double)expected[k]);
         free(found);
     }
     struct backend_device_state now;
