@@ -14,26 +14,40 @@ static unsigned long long mib(uint64_t n_bytes)
     return (n_bytes + (1 << 20) - 1) >> 20;
 }
 
-/* The first layers go to the device, as many as are wanted and have room; without one all are the CPU's. */
-static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
+static void add_part(struct engine_memory *plan, const struct backend_kind *kind, uint32_t end_layer)
 {
-    uint32_t n_layers = model->weights->config.n_layers;
+    plan->parts[plan->forward.n_parts++] = (struct forward_part){kind, end_layer};
+}
+
+/* How many layers, from the first one on, go to the device: as many as are wanted and have room. */
+static int count_device_layers(const struct runnel_model *model, const struct engine_memory *plan, uint32_t *n,
+                               runnel_error *error)
+{
+    uint32_t n_layers = model->weights->config.n_layers, n_told = model->n_device_layers;
     const struct backend_options options = forward_backend_options(&plan->forward, 0, n_layers);
-    struct backend_room room = {.n_layers = 0};
-    if (options.device)
-        gpu_backend.find_room(&options, &room);
-    bool is_told = model->n_device_layers > 0;
-    uint32_t n_wanted = is_told && model->n_device_layers < n_layers ? model->n_device_layers : n_layers;
-    uint32_t n_least = is_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
-    if (options.device && room.n_layers < n_least)
+    struct backend_room room;
+    gpu_backend.find_room(&options, &room);
+    uint32_t n_wanted = n_told && n_told < n_layers ? n_told : n_layers;
+    uint32_t n_least = n_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
+    if (room.n_layers < n_least)
         return error_set(error, RUNNEL_ENOMEM, "%s has room for %u of %u layers, expected %u: %s",
                          backend_device_name(options.device), room.n_layers, n_layers, n_least,
                          room.why_no_more);
-    plan->n_device_layers = room.n_layers < n_wanted ? room.n_layers : n_wanted;
+    *n = room.n_layers < n_wanted ? room.n_layers : n_wanted;
+    return RUNNEL_OK;
+}
+
+/* The first layers are the device's, the rest the CPU's; without a device all. */
+static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
+{
+    uint32_t n_layers = model->weights->config.n_layers;
+    int failure = plan->forward.device ? count_device_layers(model, plan, &plan->n_device_layers, error) : RUNNEL_OK;
+    if (failure)
+        return failure;
     if (plan->n_device_layers)
-        plan->parts[plan->forward.n_parts++] = (struct forward_part){&gpu_backend, plan->n_device_layers};
+        add_part(plan, &gpu_backend, plan->n_device_layers);
     if (plan->n_device_layers < n_layers)
-        plan->parts[plan->forward.n_parts++] = (struct forward_part){model->backend, n_layers};
+        add_part(plan, model->backend, n_layers);
     return RUNNEL_OK;
 }
 

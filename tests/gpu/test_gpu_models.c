@@ -108,8 +108,8 @@ static void every_architecture(void **state)
         {"keys in floats", "qwen2", 2, 256, 4, 2, 0, 512, 0, 400, false, true},
         {"llama", "llama", 2, 256, 4, 1, 0, 512, 0, 0, true, false},
         {"qwen3", "qwen3", 2, 256, 4, 2, 128, 512, 0, 0, false, false},
-        {"gemma3", "gemma3", 7, 256, 4, 2, 32, 256, 64, 0, true, false},
-        {"gemma3, a window of a block and more", "gemma3", 6, 256, 2, 1, 64, 256, 257, 0, true, false},
+        {"gemma3", "gemma3", 7, 256, 4, 2, 64, 256, 64, 0, true, false},
+        {"gemma3, a window of a block and more", "gemma3", 6, 256, 4, 1, 64, 256, 257, 0, true, false},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct tiny_model_options options = tiny_engine_model();
