@@ -21,6 +21,7 @@
 #define GPU_IQ4_XS 23
 #define GPU_BF16   30
 #define GPU_MXFP4  39
+#define GPU_NO_TYPE 0xffffffffu
 
 /* A tile: 16 rows of weights. Vectors are 64 bytes: 4 inputs of 16 rows. */
 #define GPU_TILE_ROWS 16
