@@ -11,14 +11,17 @@
 
 struct backend_device {
     struct gpu *gpu;
-    char name[160]; /* with its id */
-    uint64_t used_bytes;
+    char name[160];      /* with its id */
+    uint64_t used_bytes; /* by back ends */
+    uint64_t free_bytes; /* at asked_ms, says the driver; 0: it does not */
+    double asked_ms;
 };
 
 /* Of the memory that is free, what is left to the driver: it takes some for each function and for its queue. */
 static const double left_share = 1.0 / 32;
 
 /* Measuring: copies of so much at least, which no cache holds, as often as takes a while. */
+static const double ask_ms = 1000;
 enum { MEASURE_BYTES = 256 << 20, MEASURE_COPIES = 8, MEASURE_LEAST_BYTES = 4 << 20 };
 static const double measure_ms = 60e3;
 
@@ -267,12 +270,21 @@ int backend_device_measure(struct backend_device *device, double *gb_s, runnel_e
     return failure;
 }
 
-void backend_device_look(const struct backend_device *device, struct backend_device_state *state)
+void backend_device_look(struct backend_device *device, struct backend_device_state *state)
 {
+    uint64_t total_bytes = gpu_get_info(device->gpu)->memory_bytes, unused;
+    double now_ms = clock_ms();
+    bool is_lost = gpu_is_lost(device->gpu);
+    if (!is_lost && now_ms - device->asked_ms > ask_ms) {
+        device->asked_ms = now_ms;
+        if (gpu_get_memory(device->gpu, &device->free_bytes, &unused, NULL))
+            device->free_bytes = 0;
+    }
+    bool is_told = device->free_bytes > 0 && device->free_bytes <= total_bytes;
     *state = (struct backend_device_state){
         .name = device->name,
-        .memory_bytes = gpu_get_info(device->gpu)->memory_bytes,
-        .used_bytes = device->used_bytes,
-        .is_lost = gpu_is_lost(device->gpu),
+        .memory_bytes = total_bytes,
+        .used_bytes = is_told ? total_bytes - device->free_bytes : device->used_bytes,
+        .is_lost = is_lost,
     };
 }

@@ -56,9 +56,10 @@ int backend_device_measure(struct backend_device *device, double *gb_s, runnel_e
 
 struct backend_device_state {
     const char *name;                   /* lives as long as the device */
-    uint64_t memory_bytes, used_bytes;  /* of its own; what back ends have taken of it */
+    uint64_t memory_bytes, used_bytes;  /* its own; what is used of it, by anybody where the driver says, else by back ends */
     bool is_lost;                       /* whatever is asked of it fails */
 };
-void backend_device_look(const struct backend_device *device, struct backend_device_state *state);
+/* Asks the driver for how much is free once a second at most. */
+void backend_device_look(struct backend_device *device, struct backend_device_state *state);
 
 #endif

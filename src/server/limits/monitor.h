@@ -34,6 +34,7 @@ struct monitor {
     struct memory_files memory_files;
     struct descriptors descriptors;
     struct memory_reading memory;
+    double gpu_percent;   /* of the memory of the engine's GPU; 0: it has none */
     uint64_t ready_bytes; /* resident when the server was ready; 0: it is not */
     uint64_t n_steps;     /* of the engine, when it was last seen to get on, */
     double step_ms;       /* and the time */
