@@ -13,12 +13,12 @@
 #include <unistd.h>
 
 static struct gpu *test_gpu;
+static runnel_error test_error; /* of the last call that MUST made */
 
 #define MUST(call)                                                                                                \
     do {                                                                                                          \
-        runnel_error error;                                                                                       \
         if ((call) != RUNNEL_OK)                                                                                  \
-            fail_msg("%s: %s", #call, error.message);                                                             \
+            fail_msg("%s: %s", #call, test_error.message);                                                            \
     } while (0)
 
 static inline bool is_wanted(const struct gpu_info *info)
@@ -55,9 +55,9 @@ static inline struct gpu_place upload(const void *data, size_t n_bytes)
     struct gpu_buffer buffer = {0, 0};
     if (!n_bytes)
         return gpu_at(buffer, 0);
-    MUST(gpu_alloc(test_gpu, n_bytes + 64, &buffer, &error)); /* and an offset */
-    MUST(gpu_write(test_gpu, gpu_at(buffer, 64), data, n_bytes, &error));
-    MUST(gpu_finish(test_gpu, 60000, &error));
+    MUST(gpu_alloc(test_gpu, n_bytes + 64, &buffer, &test_error)); /* and an offset */
+    MUST(gpu_write(test_gpu, gpu_at(buffer, 64), data, n_bytes, &test_error));
+    MUST(gpu_finish(test_gpu, 60000, &test_error));
     return gpu_at(buffer, 64);
 }
 
@@ -74,8 +74,8 @@ static inline struct gpu_place make_place(size_t n_bytes)
 
 static inline void download(struct gpu_place place, void *data, size_t n_bytes)
 {
-    MUST(gpu_read(test_gpu, place, data, n_bytes, &error));
-    MUST(gpu_finish(test_gpu, 60000, &error));
+    MUST(gpu_read(test_gpu, place, data, n_bytes, &test_error));
+    MUST(gpu_finish(test_gpu, 60000, &test_error));
 }
 
 static inline void release(struct gpu_place *place)

@@ -107,7 +107,7 @@ static void check_product(const enum tensor_type *types, uint32_t n_types, uint3
         product.matrices[i] =
             (struct gpu_matrix){tried[i].tiles, types[i], n_rows + 7 * i, tried[i].bias, tried[i].out};
     }
-    MUST(gpu_multiply(test_gpu, &product, &error));
+    MUST(gpu_multiply(test_gpu, &product, &test_error));
     for (uint32_t i = 0; i < n_types; i++) {
         size_t n_out = (size_t)n_acts * tried[i].m.packed.n_rows;
         float *out = malloc(n_out * sizeof *out);
@@ -185,7 +185,7 @@ static void check_embedding(enum tensor_type type, enum fill fill, float scale)
                                       .n_columns = COLUMNS,
                                       .scale = scale,
                                       .out = make_place(sizeof out)};
-    MUST(gpu_embed(test_gpu, &embedding, &error));
+    MUST(gpu_embed(test_gpu, &embedding, &test_error));
     download(embedding.out, out, sizeof out);
     CHECK_SAME(out[0], expected[0], N * COLUMNS, "%s, fill %d", quant_find(type)->name, fill);
     release(&embedding.rows.rows);
@@ -208,7 +208,7 @@ static int prepare(void **state)
     uint32_t types[N_TYPES];
     for (int t = 0; t < N_TYPES; t++)
         types[t] = all_types[t];
-    MUST(gpu_prepare_all(test_gpu, types, N_TYPES, &error));
+    MUST(gpu_prepare_all(test_gpu, types, N_TYPES, &test_error));
     return 0;
 }
 
