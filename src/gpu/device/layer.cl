@@ -102,24 +102,18 @@ FUNCTION void rotate_head(LOCAL float *head, uint n_pairs, GLOBAL const float *c
     BARRIER();
 }
 
-/* The scale of a head's whole numbers. */
-FUNCTION struct scale head_scale(LOCAL const float *head, uint n, float steps, LOCAL uint *largest)
+/* The bits of a head's largest magnitude. */
+FUNCTION uint head_largest(LOCAL const float *head, uint n, LOCAL uint *largest)
 {
     uint mine = 0;
     for (uint i = ITEM; i < n; i += HEAD_ITEMS) {
         uint bits = magnitude_bits(head[i]);
         mine = bits > mine ? bits : mine;
     }
+    BARRIER(); /* somebody may still read what was there before */
     largest[ITEM] = mine;
     BARRIER();
-    for (uint half_items = HEAD_ITEMS / 2; half_items > 0; half_items /= 2) {
-        if (ITEM < half_items && largest[ITEM + half_items] > largest[ITEM])
-            largest[ITEM] = largest[ITEM + half_items];
-        BARRIER();
-    }
-    struct scale scale = whole_scale_of(largest[0], steps);
-    BARRIER();
-    return scale;
+    return largest_of(largest, HEAD_ITEMS);
 }
 
 /* Where the blocks of a KV head lie: K int16 [head_dim / 2][32][2] and f32[32], or K f32 [head_dim][32]; V int16
@@ -142,7 +136,7 @@ FUNCTION void store_key(LOCAL const float *head, uint head_dim, GLOBAL uchar *bl
             ((GLOBAL float *)block)[i * 32 + slot] = head[i];
         return;
     }
-    struct scale scale = head_scale(head, head_dim, (float)GPU_KEY_STEPS, largest);
+    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_KEY_STEPS);
     for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
         ((GLOBAL short *)block)[i / 2 * 64 + 2 * slot + i % 2] = (short)round_with(scale, head[i]);
     if (ITEM == 0)
@@ -152,7 +146,7 @@ FUNCTION void store_key(LOCAL const float *head, uint head_dim, GLOBAL uchar *bl
 FUNCTION void store_value(LOCAL const float *head, uint head_dim, GLOBAL uchar *values, uint slot, LOCAL uint *largest)
 {
     uint padded = (head_dim + 15) / 16 * 16;
-    struct scale scale = head_scale(head, head_dim, (float)GPU_VALUE_STEPS, largest);
+    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_VALUE_STEPS);
     for (uint i = ITEM; i < padded; i += HEAD_ITEMS)
         ((GLOBAL short *)values)[i / 16 * 512 + slot / 2 * 32 + i % 16 * 2 + slot % 2] =
             (short)(i < head_dim ? round_with(scale, head[i]) : 0);
@@ -186,24 +180,24 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
     if (is_key ? HAS(k_norm) : HAS(q_norm))
         normalise_head(head, head_dim, is_key ? AT(float, k_norm) : AT(float, q_norm), epsilon, lanes);
     rotate_head(head, n_rot / 2, AT(float, cosine) + rotation, AT(float, sine) + rotation, interleaved);
-    if (!is_key) {
-        struct scale scale = head_scale(head, head_dim, (float)GPU_QUERY_STEPS, largest);
+    if (is_key) {
+        uint position = ROW_POSITION(rows, row);
+        uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
+        GLOBAL uchar *block =
+            OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
+        store_key(head, head_dim, block, position % 32, k_f32, largest);
+        BARRIER();
+        load_head(head, AT(float, v) + kv_at, head_dim);
+        store_value(head, head_dim, block + k_bytes(head_dim, k_f32), position % 32, largest);
+    } else {
+        struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_QUERY_STEPS);
         for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS) {
             OUT_AT(float, q)[q_at + i] = head[i];
             OUT_AT(short, whole)[q_at + i] = (short)round_with(scale, head[i]);
         }
         if (ITEM == 0)
             OUT_AT(float, worth)[row * n_heads + GROUP_X] = scale.d;
-        return;
     }
-    uint position = ROW_POSITION(rows, row);
-    uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
-    GLOBAL uchar *block =
-        OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
-    store_key(head, head_dim, block, position % 32, k_f32, largest);
-    BARRIER();
-    load_head(head, AT(float, v) + kv_at, head_dim);
-    store_value(head, head_dim, block + k_bytes(head_dim, k_f32), position % 32, largest);
 }
 
 /* Every item takes the same 16 bytes of all pairs, one after the other. Groups: 4096 bytes of a block; KV heads. */
