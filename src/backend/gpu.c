@@ -1,5 +1,5 @@
 /* gpu.c: the GPU's back end: opened on a device, steps begun and waited for (see backend.h). A step is queued as a whole by begin,
- * the logits by begin_logits; only wait waits for the device. */
+ * or replayed where it was recorded, the logits by begin_logits; only wait waits for the device. */
 #include "backend/gpu.h"
 
 #include "backend/gpu_step.h"
@@ -100,9 +100,12 @@ static int back_begin(struct backend *backend, const struct backend_step *step, 
     if (step->on_inputs)
         return error_set(error, RUNNEL_EUNSUPPORTED, "a GPU does not tell the inputs of its products: expected the CPU");
     int failure = tell_rows(back, step, &n_pages, error);
-    if (!failure)
+    struct gpu_recording *recording = failure || step->n_copies ? NULL : gpu_back_find_recording(back);
+    if (recording)
+        failure = gpu_replay(back->gpu, recording, error);
+    if (!recording && !failure)
         failure = write_rows(back, step, n_pages, error);
-    if (!failure)
+    if (!recording && !failure)
         failure = gpu_back_queue_step(back, step, error);
     return failure ? give_up(back, failure) : RUNNEL_OK;
 }
@@ -193,6 +196,7 @@ static void back_close(struct backend *backend)
     struct gpu_back *back = back_of(backend);
     if (!back)
         return;
+    gpu_back_forget(back);
     gpu_back_free(back);
     free(back);
 }
@@ -207,6 +211,8 @@ static int back_open(const struct backend_options *options, struct backend **bac
     back->gpu = backend_device_gpu(options->device);
     back->step_ms = gpu_get_info(back->gpu)->is_cpu ? cpu_step_ms : card_step_ms;
     int failure = gpu_back_make(back, error);
+    if (!failure)
+        failure = gpu_back_record(back, error);
     if (failure) {
         if (error)
             error_prefix(error, "%s", backend_device_name(options->device));

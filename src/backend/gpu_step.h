@@ -11,7 +11,12 @@
 #include "backend/rotation.h"
 #include "gpu/kernels.h"
 
-enum { GPU_BACK_ROTATIONS = 2, GPU_BACK_TYPES_MAX = 32 };
+enum {
+    GPU_BACK_ROTATIONS = 2,
+    GPU_BACK_TYPES_MAX = 32,
+    GPU_BACK_RECORDED_ROWS = 8,    /* of steps that are recorded, */
+    GPU_BACK_RECORDED_BLOCKS = 12, /* ... and powers of two of blocks of positions: up to 2048 */
+};
 
 /* A matrix on the device. */
 struct gpu_back_matrix {
@@ -65,6 +70,9 @@ struct gpu_back {
     uint32_t *wanted_rows; /* [n_rows_max]: which rows want logits */
     uint32_t n_rows, n_wanted, n_logits;
     uint32_t n_blocks, n_window_blocks; /* of positions that a row sees any of, at most: in layers without and with a window */
+
+    /* Steps of few rows, as the device does them by itself: [rows - 1][the power of two of blocks]; NULL: not recorded. */
+    struct gpu_recording *recordings[GPU_BACK_RECORDED_ROWS][GPU_BACK_RECORDED_BLOCKS];
 };
 
 /* gpu_memory.c */
@@ -84,5 +92,13 @@ void gpu_back_free(struct gpu_back *back);
 int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, runnel_error *error);
 /* Of the rows in host_asked. */
 int gpu_back_queue_logits(struct gpu_back *back, uint32_t n, runnel_error *error);
+
+/* gpu_recordings.c */
+
+/* Records all steps that are replayed, where the device has such a thing and its range has all layers. After gpu_back_make. */
+int gpu_back_record(struct gpu_back *back, runnel_error *error);
+/* The step of so many rows and blocks as the host has told, what it tells included; NULL: it is to be written and queued. */
+struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back);
+void gpu_back_forget(struct gpu_back *back);
 
 #endif

@@ -133,6 +133,8 @@ int cli_open_model_on(const struct cli_device *device, const char *name, int n_t
         free(text);
         return failure;
     }
+    static const struct field_name device_names[] = {
+        {"gpu_layers", "--gpu-layers"}, {"device", "--device"}, {NULL, NULL}};
     struct progress progress;
     progress_start(&progress, "loading", 0);
     runnel_model_options options;
@@ -147,8 +149,11 @@ int cli_open_model_on(const struct cli_device *device, const char *name, int n_t
     failure = runnel_model_open(path, &options, model, error);
     progress_end(&progress);
     free(text);
-    if (failure)
+    if (failure) {
         cli_name_template_options(error);
+        if (failure == RUNNEL_EINVAL) /* else it may be a part of a file's name */
+            error_name_options(device_names, error);
+    }
     return failure;
 }
 
