@@ -1,4 +1,4 @@
-/* driver.h: what device.c asks of a driver. Private to src/gpu. The functions are those of device.h, without the checks that are the
+/* driver.h: what gpu.c asks of a driver. Private to src/gpu. The functions are those of device.h, without the checks that are the
  * same for all. */
 #ifndef RUNNEL_GPU_DRIVER_H
 #define RUNNEL_GPU_DRIVER_H

@@ -1,4 +1,4 @@
-/* device.c: what is the same for all drivers: which there are, bounds of places, waiting with an end, and what happens to a
+/* gpu.c: what is the same for all drivers: which there are, bounds of places, waiting with an end, and what happens to a
  * device that is lost. See device.h. */
 #include "gpu/driver.h"
 
