@@ -493,6 +493,21 @@ static int list_figures(struct bench *bench, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* What the longest prompt, and the stream, want. */
+static uint32_t longest_context(const struct bench *bench)
+{
+    uint32_t n_context = 0;
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        uint32_t n = figure->n + 1;
+        if (figure->kind == FIGURE_DECODE)
+            n += decode_prompt(bench);
+        if (figure->kind != FIGURE_BATCH && n > n_context)
+            n_context = n;
+    }
+    return n_context;
+}
+
 /* An engine with room for the longest prompt, and no more. */
 static int start_engine(struct bench *bench, runnel_error *error)
 {
@@ -500,14 +515,7 @@ static int start_engine(struct bench *bench, runnel_error *error)
                                               {NULL, NULL}};
     runnel_engine_options options;
     runnel_engine_options_init(&options);
-    for (size_t i = 0; i < bench->n_figures; i++) {
-        const struct figure *figure = &bench->figures[i];
-        uint32_t n = figure->n + 1;
-        if (figure->kind == FIGURE_DECODE)
-            n += decode_prompt(bench);
-        if (figure->kind != FIGURE_BATCH && n > options.n_context)
-            options.n_context = n;
-    }
+    options.n_context = longest_context(bench);
     int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
     if (failure)
         error_name_options(names, error);
@@ -515,7 +523,8 @@ static int start_engine(struct bench *bench, runnel_error *error)
 }
 
 /* An engine with room for the largest batch, and no more. Its steps have time for many prompts beside those that decode
- * already, so that all soon decode together, however slow the machine is. */
+ * already, so that all soon decode together, however slow the machine is. On a device, which has no room for the model twice, it is the engine
+ * of all figures. */
 static int start_batch_engine(struct bench *bench, runnel_error *error)
 {
     static const struct field_name names[] = {
@@ -533,11 +542,16 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
     options.n_kv_tokens = options.n_parallel * n_sequence;
     if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
         options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
+    bool serves_all = cli_wants_device(&bench->settings->device);
+    if (serves_all && options.n_context < longest_context(bench))
+        options.n_context = longest_context(bench);
     if (options.n_kv_tokens < options.n_context)
         options.n_kv_tokens = options.n_context;
     int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
     if (failure)
         error_name_options(names, error);
+    else if (serves_all)
+        bench->engine = bench->batch_engine;
     return failure;
 }
 
@@ -553,9 +567,9 @@ static int run(const struct bench_settings *settings)
     runnel_model_get_info(bench.model, &bench.info);
     failure = list_figures(&bench, &error);
     if (!failure)
-        failure = start_engine(&bench, &error);
-    if (!failure)
         failure = start_batch_engine(&bench, &error);
+    if (!failure && !bench.engine)
+        failure = start_engine(&bench, &error);
     if (!failure)
         failure = measure_all(&bench, &error);
     int status = EXIT_DONE;
@@ -566,7 +580,8 @@ static int run(const struct bench_settings *settings)
     else
         print_text(&bench);
     free(bench.figures);
-    runnel_engine_stop(bench.engine);
+    if (bench.engine != bench.batch_engine)
+        runnel_engine_stop(bench.engine);
     runnel_engine_stop(bench.batch_engine);
     runnel_model_close(bench.model);
     return status;

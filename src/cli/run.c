@@ -138,6 +138,8 @@ int run_check_context(const runnel_model *model, const struct run_settings *sett
     runnel_model_get_info(model, &info);
     if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
         fprintf(stderr, "runnel: %s\n", said);
+    if (cli_wants_device(&settings->device)) /* it is not this machine's memory, or not all of it */
+        return RUNNEL_OK;
     return context_room_check("--ctx", n_context, n_context * info.kv_bytes_per_token, error);
 }
 

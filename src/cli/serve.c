@@ -194,7 +194,9 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     runnel_model_get_info(model, &info);
     protection_drop(&serving->protection); /* and so the threads of the engine */
     const runnel_engine_options options = make_engine_options(serving, &info);
-    int failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
+    int failure = RUNNEL_OK;
+    if (!cli_wants_device(&serving->settings.device)) /* else the cache is not this machine's, or not all of it */
+        failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
                                      options.n_kv_bytes, error);
     if (!failure)
         failure = runnel_engine_start(model, &options, &serving->engine, error);

@@ -84,7 +84,8 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     int failure = model->device ? backend_device_open(model->device, &engine->device, error) : RUNNEL_OK;
     if (!failure)
         failure = engine_memory_plan(model, options, engine->device, &plan, error);
-    if (!failure && options->quick_start)
+    /* With a device only the plan tells what is this process's. */
+    if (!failure && (options->quick_start || model->device))
         failure = engine_memory_check_room(&plan, error);
     if (failure)
         return failure;
