@@ -566,10 +566,10 @@ static int run(const struct bench_settings *settings)
         cli_tell_threads(settings->n_threads);
     runnel_model_get_info(bench.model, &bench.info);
     failure = list_figures(&bench, &error);
+    if (!failure && !cli_wants_device(&settings->device))
+        failure = start_engine(&bench, &error);
     if (!failure)
         failure = start_batch_engine(&bench, &error);
-    if (!failure && !bench.engine)
-        failure = start_engine(&bench, &error);
     if (!failure)
         failure = measure_all(&bench, &error);
     int status = EXIT_DONE;
