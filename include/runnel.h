@@ -107,7 +107,8 @@ typedef struct runnel_model_options {
      * runnel_devices has of it: its id, its name or a part of that which no other has. NULL: "cpu". Read only while opening; it is
      * runnel_engine_start that looks for it, opens it, and fails if it is not there. */
     const char *device;
-    uint32_t gpu_layers; /* that are computed there at most, the rest on the CPU; 0: all that its memory has room for */
+    uint32_t
+        gpu_layers; /* that are computed there at most, the rest on the CPU; 0: all that its memory has room for */
 } runnel_model_options;
 
 /* Fills the first size bytes of a runnel_model_options with the defaults. For other languages than C: */
@@ -163,14 +164,15 @@ RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_in
 typedef struct runnel_device_list runnel_device_list;
 
 typedef struct runnel_device {
-    size_t size;        /* sizeof(runnel_device), set by the caller; texts live as long as the list */
-    const char *id;     /* "cpu", "gpu0", "gpu1" ...: what options may call it; "": it is a driver that shows none, and problem says why */
-    const char *name;   /* as its driver has it */
-    const char *driver; /* by what it is reached, with versions; of the CPU its kernels in use */
-    const char *can;    /* what it can do, for people: "integer dot products, 24 cores" */
-    const char *problem; /* why it cannot be used; "": it can */
+    size_t size; /* sizeof(runnel_device), set by the caller; texts live as long as the list */
+    const char *
+        id; /* "cpu", "gpu0", "gpu1" ...: what options may call it; "": it is a driver that shows none, and problem says why */
+    const char *name;      /* as its driver has it */
+    const char *driver;    /* by what it is reached, with versions; of the CPU its kernels in use */
+    const char *can;       /* what it can do, for people: "integer dot products, 24 cores" */
+    const char *problem;   /* why it cannot be used; "": it can */
     uint64_t memory_bytes; /* 0: not known */
-    bool is_gpu;        /* it is no CPU, nor a driver that computes on it: "auto" takes such a one */
+    bool is_gpu;           /* it is no CPU, nor a driver that computes on it: "auto" takes such a one */
 } runnel_device;
 
 /* Looks for them, which loads their drivers into this process: these may start threads, and not all of them work in a child of a
@@ -646,12 +648,14 @@ typedef struct runnel_stats_values {
     uint64_t n_pool_blocks, n_pool_allocations, n_pool_reuses, n_pool_refusals;
     uint64_t n_kv_bytes_to_touch; /* with quick_start: of n_kv_bytes, what may not be in memory yet */
     double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
-    const char *device;       /* the name of the device that computes layers, "" if none does; lives as long as the engine */
+    const char *
+        device; /* the name of the device that computes layers, "" if none does; lives as long as the engine */
     uint32_t n_device_layers; /* that it computes, from the first one on */
     /* Its memory, 0: not known; and what is used of it, as of about the last step: by anybody where its driver says, else by this
      * engine. */
     uint64_t n_device_bytes, n_device_bytes_used;
-    bool device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
+    bool
+        device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

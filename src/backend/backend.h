@@ -85,7 +85,7 @@ struct backend_memory {
 
 /* How many layers of a range fit into a device's memory, with their keys and values and all that goes with them. */
 struct backend_room {
-    uint32_t n_layers; /* from the range's first one on */
+    uint32_t n_layers;     /* from the range's first one on */
     char why_no_more[160]; /* where that is not all of them */
 };
 

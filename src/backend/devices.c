@@ -77,14 +77,17 @@ static int refuse_all(const struct backend_devices *devices, const char *wish, r
                          backend_device_id(0, id), devices->infos[0].name, why);
     }
     if (devices->problem.code)
-        return error_set(error, RUNNEL_EUNSUPPORTED, "device %s: there is none; %s", wish, devices->problem.message);
-    return error_set(error, RUNNEL_EUNSUPPORTED,
-                     "device %s: there is none: no driver of CUDA (libcuda.so.1) or OpenCL (libOpenCL.so.1) shows one",
-                     wish);
+        return error_set(error, RUNNEL_EUNSUPPORTED, "device %s: there is none; %s", wish,
+                         devices->problem.message);
+    return error_set(
+        error, RUNNEL_EUNSUPPORTED,
+        "device %s: there is none: no driver of CUDA (libcuda.so.1) or OpenCL (libOpenCL.so.1) shows one",
+        wish);
 }
 
 /* "gpu" and "auto". */
-static int choose_any(const struct backend_devices *devices, const char *wish, uint32_t *index, runnel_error *error)
+static int choose_any(const struct backend_devices *devices, const char *wish, uint32_t *index,
+                      runnel_error *error)
 {
     bool is_optional = backend_device_is_optional(wish);
     for (uint32_t i = 0; i < devices->n; i++)
@@ -117,7 +120,8 @@ static void list_names(const struct backend_devices *devices, char *list, size_t
                                 devices->infos[i].name);
 }
 
-static int refuse_name(const struct backend_devices *devices, const char *wish, uint32_t n_alike, runnel_error *error)
+static int refuse_name(const struct backend_devices *devices, const char *wish, uint32_t n_alike,
+                       runnel_error *error)
 {
     char id[BACKEND_DEVICE_ID_BYTES], list[256], hint[NEAR_NAME_MAX + 32] = "";
     struct near_name near = near_name_begin(wish, strlen(wish));
@@ -126,8 +130,8 @@ static int refuse_name(const struct backend_devices *devices, const char *wish, 
         return refuse_all(devices, wish, error);
     list_names(devices, list, sizeof list);
     if (n_alike > 1)
-        return error_set(error, RUNNEL_EINVAL, "device %s: %u have that in their names: expected one of %s", wish,
-                         n_alike, list);
+        return error_set(error, RUNNEL_EINVAL, "device %s: %u have that in their names: expected one of %s",
+                         wish, n_alike, list);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         near_name_consider(&near, words[i], strlen(words[i]));
     for (uint32_t i = 0; i < devices->n; i++) {
@@ -137,7 +141,8 @@ static int refuse_name(const struct backend_devices *devices, const char *wish, 
     }
     if (*near.nearest)
         snprintf(hint, sizeof hint, "; did you mean %s?", near.nearest);
-    return error_set(error, RUNNEL_EINVAL, "device %s: expected cpu, gpu, auto or one of %s%s", wish, list, hint);
+    return error_set(error, RUNNEL_EINVAL, "device %s: expected cpu, gpu, auto or one of %s%s", wish, list,
+                     hint);
 }
 
 static int choose_by_name(const struct backend_devices *devices, const char *wish, uint32_t *index,
@@ -189,7 +194,8 @@ int backend_device_open(const char *wish, struct backend_device **out, runnel_er
     struct backend_device *device = calloc(1, sizeof *device);
     if (!device)
         return error_set(error, RUNNEL_ENOMEM, "no memory for a device");
-    snprintf(device->name, sizeof device->name, "%s (%s)", backend_device_id(index, id), devices.infos[index].name);
+    snprintf(device->name, sizeof device->name, "%s (%s)", backend_device_id(index, id),
+             devices.infos[index].name);
     failure = gpu_open(&devices.infos[index], &device->gpu, error);
     if (failure) {
         if (error)
@@ -234,7 +240,8 @@ uint64_t backend_device_free_bytes(const struct backend_device *device)
     return free_bytes - (uint64_t)((double)free_bytes * left_share);
 }
 
-static int copy_for_a_while(struct gpu *gpu, const struct gpu_buffer buffers[2], double *gb_s, runnel_error *error)
+static int copy_for_a_while(struct gpu *gpu, const struct gpu_buffer buffers[2], double *gb_s,
+                            runnel_error *error)
 {
     size_t n_bytes = buffers[0].n_bytes;
     int failure = gpu_zero(gpu, gpu_at(buffers[0], 0), n_bytes, error);

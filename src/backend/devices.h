@@ -55,9 +55,10 @@ uint64_t backend_device_free_bytes(const struct backend_device *device);
 int backend_device_measure(struct backend_device *device, double *gb_s, runnel_error *error);
 
 struct backend_device_state {
-    const char *name;                   /* lives as long as the device */
-    uint64_t memory_bytes, used_bytes;  /* its own; what is used of it, by anybody where the driver says, else by back ends */
-    bool is_lost;                       /* whatever is asked of it fails */
+    const char *name; /* lives as long as the device */
+    uint64_t memory_bytes,
+        used_bytes; /* its own; what is used of it, by anybody where the driver says, else by back ends */
+    bool is_lost;   /* whatever is asked of it fails */
 };
 /* Asks the driver for how much is free once a second at most. */
 void backend_device_look(struct backend_device *device, struct backend_device_state *state);

@@ -46,7 +46,8 @@ static uint32_t larger(uint32_t a, uint32_t b)
 }
 
 /* Rows, page tables and which rows want logits, as the device reads them. */
-static int tell_rows(struct gpu_back *back, const struct backend_step *step, uint32_t *n_pages, runnel_error *error)
+static int tell_rows(struct gpu_back *back, const struct backend_step *step, uint32_t *n_pages,
+                     runnel_error *error)
 {
     uint32_t window = back->options.weights->config.n_window, first_page = 0;
     *n_pages = 0;
@@ -77,7 +78,8 @@ static int tell_rows(struct gpu_back *back, const struct backend_step *step, uin
     return RUNNEL_OK;
 }
 
-static int write_rows(struct gpu_back *back, const struct backend_step *step, uint32_t n_pages, runnel_error *error)
+static int write_rows(struct gpu_back *back, const struct backend_step *step, uint32_t n_pages,
+                      runnel_error *error)
 {
     struct gpu *gpu = back->gpu;
     int failure = gpu_write(gpu, back->rows, back->host_rows, step->n_rows * sizeof *back->host_rows, error);
@@ -98,7 +100,8 @@ static int back_begin(struct backend *backend, const struct backend_step *step, 
     struct gpu_back *back = back_of(backend);
     uint32_t n_pages;
     if (step->on_inputs)
-        return error_set(error, RUNNEL_EUNSUPPORTED, "a GPU does not tell the inputs of its products: expected the CPU");
+        return error_set(error, RUNNEL_EUNSUPPORTED,
+                         "a GPU does not tell the inputs of its products: expected the CPU");
     int failure = tell_rows(back, step, &n_pages, error);
     struct gpu_recording *recording = failure || step->n_copies ? NULL : gpu_back_find_recording(back);
     if (recording)
@@ -150,12 +153,14 @@ static void back_find_room(const struct backend_options *options, struct backend
         const struct gpu_back_need need = gpu_back_count(&range);
         if (need.largest_bytes > info->allocation_max_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
-                     "%u take a buffer of %llu MiB, its driver allows %llu MiB", range.end_layer - range.first_layer,
-                     mib(need.largest_bytes), mib(info->allocation_max_bytes));
+                     "%u take a buffer of %llu MiB, its driver allows %llu MiB",
+                     range.end_layer - range.first_layer, mib(need.largest_bytes),
+                     mib(info->allocation_max_bytes));
         else if (need.n_bytes > free_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
                      "%u take %llu MiB, the KV cache %llu MiB of them, and %llu MiB are free",
-                     range.end_layer - range.first_layer, mib(need.n_bytes), mib(need.kv_bytes), mib(free_bytes));
+                     range.end_layer - range.first_layer, mib(need.n_bytes), mib(need.kv_bytes),
+                     mib(free_bytes));
         else
             break;
     }

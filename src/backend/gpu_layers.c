@@ -11,7 +11,8 @@ struct queue {
 };
 
 /* Of the places for inputs, those in the kinds that matrices want. */
-static struct gpu_acts acts_for(const struct gpu_acts *acts, const struct gpu_back_matrix *const *matrices, size_t n)
+static struct gpu_acts acts_for(const struct gpu_acts *acts, const struct gpu_back_matrix *const *matrices,
+                                size_t n)
 {
     struct gpu_acts wanted = {.of = {{.offset = 0}}};
     for (size_t i = 0; i < n; i++) {
@@ -42,7 +43,8 @@ static void prepare_rows(struct queue *queue, struct gpu_place norm, struct gpu_
 
 /* out[i] = the inputs times matrices[i], or that added to what is there. */
 static void multiply(struct queue *queue, const struct gpu_acts *acts, uint32_t n_rows,
-                     const struct gpu_back_matrix *const *matrices, const struct gpu_place *out, size_t n, bool add)
+                     const struct gpu_back_matrix *const *matrices, const struct gpu_place *out, size_t n,
+                     bool add)
 {
     struct gpu_product product = {
         .acts = acts_for(acts, matrices, n),
@@ -118,8 +120,8 @@ static void attend(struct queue *queue, const struct gpu_back_layer *layer)
 }
 
 /* x += the inputs times the matrix, normalised before if there is a weight for it. */
-static void add_product(struct queue *queue, const struct gpu_acts *acts, const struct gpu_back_matrix *matrix,
-                        struct gpu_place norm)
+static void add_product(struct queue *queue, const struct gpu_acts *acts,
+                        const struct gpu_back_matrix *matrix, struct gpu_place norm)
 {
     const struct gpu_back *back = queue->back;
     const struct model_config *config = &back->options.weights->config;
@@ -140,7 +142,8 @@ static void activate(struct queue *queue, const struct gpu_back_layer *layer)
 {
     const struct gpu_back *back = queue->back;
     const struct model_config *config = &back->options.weights->config;
-    const struct gpu_back_matrix *const gate_up[] = {&layer->gate, &layer->up}, *const down[] = {&layer->down};
+    const struct gpu_back_matrix *const gate_up[] = {&layer->gate, &layer->up}, *const down[] = {
+                                                                                    &layer->down};
     const struct gpu_place out[] = {back->gate, back->up};
     const struct gpu_activation activation = {
         .gate = back->gate,

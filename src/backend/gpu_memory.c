@@ -9,7 +9,8 @@
 #include <string.h>
 
 /* The device reads what the CPU packed, and its pages are as large. */
-_Static_assert(GPU_TILE_ROWS == (int)TILE_ROWS && GPU_ACT_BLOCK == (int)ACT_BLOCK && GPU_NORM_LANES == (int)NORM_LANES,
+_Static_assert(GPU_TILE_ROWS == (int)TILE_ROWS && GPU_ACT_BLOCK == (int)ACT_BLOCK &&
+                   GPU_NORM_LANES == (int)NORM_LANES,
                "tiles, blocks of activations and norms are the CPU's");
 _Static_assert(GPU_KV_PAGE == (int)KV_PAGE && GPU_ATTENTION_BLOCK == (int)ATTN_BLOCK &&
                    GPU_HEAD_DIM_MAX == (int)KV_HEAD_DIM_MAX && GPU_NO_PAGE == NO_PAGE,
@@ -21,7 +22,8 @@ _Static_assert(GPU_Q5_K_BLOCK == (int)Q5K_BLOCK_BYTES && GPU_Q5_K_BITS == (int)Q
 _Static_assert(GPU_Q6_K_BLOCK == (int)Q6K_BLOCK_BYTES && GPU_Q6_K_CHUNKS == (int)Q6K_CHUNKS &&
                    GPU_Q6_K_CHUNK == (int)Q6K_CHUNK_BYTES,
                "blocks of Q6_K");
-_Static_assert(GPU_Q2_K_BLOCK == (int)Q2K_BLOCK_BYTES && GPU_Q2_K_VALUES == (int)Q2K_VALUES, "blocks of Q2_K");
+_Static_assert(GPU_Q2_K_BLOCK == (int)Q2K_BLOCK_BYTES && GPU_Q2_K_VALUES == (int)Q2K_VALUES,
+               "blocks of Q2_K");
 _Static_assert(GPU_Q3_K_BLOCK == (int)Q3K_BLOCK_BYTES && GPU_Q3_K_VALUES == (int)Q3K_VALUES &&
                    GPU_Q3_K_PAIR == (int)Q3K_PAIR_BYTES,
                "blocks of Q3_K");
@@ -31,10 +33,12 @@ _Static_assert(GPU_PAIR_COLUMNS == (int)PAIR_VALUES && GPU_PAIR_M == (int)PAIR_M
                    GPU_PAIR_BITS == (int)PAIR_BITS_VECTOR,
                "pairs of blocks of 32");
 _Static_assert(GPU_F32 == (int)TENSOR_F32 && GPU_F16 == (int)TENSOR_F16 && GPU_BF16 == (int)TENSOR_BF16 &&
-                   GPU_Q4_0 == (int)TENSOR_Q4_0 && GPU_Q4_1 == (int)TENSOR_Q4_1 && GPU_Q5_0 == (int)TENSOR_Q5_0 &&
-                   GPU_Q5_1 == (int)TENSOR_Q5_1 && GPU_Q8_0 == (int)TENSOR_Q8_0 && GPU_IQ4_NL == (int)TENSOR_IQ4_NL &&
-                   GPU_MXFP4 == (int)TENSOR_MXFP4 && GPU_Q2_K == (int)TENSOR_Q2_K && GPU_Q3_K == (int)TENSOR_Q3_K &&
-                   GPU_Q4_K == (int)TENSOR_Q4_K && GPU_Q5_K == (int)TENSOR_Q5_K && GPU_Q6_K == (int)TENSOR_Q6_K &&
+                   GPU_Q4_0 == (int)TENSOR_Q4_0 && GPU_Q4_1 == (int)TENSOR_Q4_1 &&
+                   GPU_Q5_0 == (int)TENSOR_Q5_0 && GPU_Q5_1 == (int)TENSOR_Q5_1 &&
+                   GPU_Q8_0 == (int)TENSOR_Q8_0 && GPU_IQ4_NL == (int)TENSOR_IQ4_NL &&
+                   GPU_MXFP4 == (int)TENSOR_MXFP4 && GPU_Q2_K == (int)TENSOR_Q2_K &&
+                   GPU_Q3_K == (int)TENSOR_Q3_K && GPU_Q4_K == (int)TENSOR_Q4_K &&
+                   GPU_Q5_K == (int)TENSOR_Q5_K && GPU_Q6_K == (int)TENSOR_Q6_K &&
                    GPU_IQ4_XS == (int)TENSOR_IQ4_XS,
                "types have one number");
 _Static_assert(sizeof(struct act_q8_256) == GPU_Q8_256_BYTES &&
@@ -106,7 +110,8 @@ static struct gpu_place put_vector(struct maker *maker, const float *values, siz
     return place;
 }
 
-static struct gpu_back_matrix put_matrix(struct maker *maker, const struct packed_matrix *matrix, const float *bias)
+static struct gpu_back_matrix put_matrix(struct maker *maker, const struct packed_matrix *matrix,
+                                         const float *bias)
 {
     size_t n_bytes = matrix->n_tiles * matrix->tile_bytes;
     struct gpu_back_matrix put = {
@@ -196,8 +201,8 @@ static uint32_t count_rotations(const struct model_config *config)
 }
 
 /* Cosines and sines of all positions, [n_positions, n_rot / 2] each; false: no memory for them here. */
-static bool compute_rotations(const struct backend_options *options, const struct rope_config *rope, float *cosine,
-                              float *sine)
+static bool compute_rotations(const struct backend_options *options, const struct rope_config *rope,
+                              float *cosine, float *sine)
 {
     uint32_t n_pairs = options->weights->config.n_rot / 2;
     double *frequencies = malloc(n_pairs * sizeof *frequencies + 1);
@@ -221,7 +226,8 @@ static void put_rotation(struct maker *maker, uint32_t index)
     if (!maker->gpu || maker->failure)
         return;
     values = malloc(2 * n_bytes);
-    if (!values || !compute_rotations(&back->options, index ? &config->window_rope : &config->rope, values, values + n))
+    if (!values ||
+        !compute_rotations(&back->options, index ? &config->window_rope : &config->rope, values, values + n))
         maker->failure = error_set(maker->error, RUNNEL_ENOMEM, "no memory for the rotations of %u positions",
                                    back->options.n_positions);
     fill(maker, back->cosine[index], values, n_bytes);
@@ -302,7 +308,8 @@ static void make_all(struct maker *maker)
 }
 
 /* Counts; *n_buffers and *small_bytes are what making needs to know before. */
-static struct gpu_back_need count(const struct backend_options *options, uint32_t *n_buffers, size_t *small_bytes)
+static struct gpu_back_need count(const struct backend_options *options, uint32_t *n_buffers,
+                                  size_t *small_bytes)
 {
     struct gpu_back counted = {.options = *options};
     struct maker maker = {.back = &counted};
@@ -365,14 +372,15 @@ static int prepare(struct gpu_back *back, runnel_error *error)
     add_type(&back->output, types, &n);
     for (uint32_t i = 0; i < back->options.end_layer - back->options.first_layer; i++) {
         const struct gpu_back_layer *layer = &back->layers[i];
-        const struct gpu_back_matrix *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->attn_output,
-                                                    &layer->gate, &layer->up, &layer->down};
+        const struct gpu_back_matrix *matrices[] = {
+            &layer->q, &layer->k, &layer->v, &layer->attn_output, &layer->gate, &layer->up, &layer->down};
         for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
             add_type(matrices[k], types, &n);
     }
     for (uint32_t i = 0; i < n; i++)
         if (!gpu_knows_type(types[i]))
-            return error_set(error, RUNNEL_EUNSUPPORTED, "weights of type %s: a GPU cannot compute with them yet",
+            return error_set(error, RUNNEL_EUNSUPPORTED,
+                             "weights of type %s: a GPU cannot compute with them yet",
                              quant_find(types[i])->name);
     return gpu_prepare_all(back->gpu, types, n, error);
 }

@@ -8,7 +8,8 @@
 /* Rows are read from no other range and given to none: there it is the caller's memory, another one each time. */
 static bool has_all_layers(const struct gpu_back *back)
 {
-    return back->options.first_layer == 0 && back->options.end_layer == back->options.weights->config.n_layers;
+    return back->options.first_layer == 0 &&
+           back->options.end_layer == back->options.weights->config.n_layers;
 }
 
 static uint32_t pages_of_sequence(const struct gpu_back *back)
@@ -24,11 +25,13 @@ static int queue_told_step(struct gpu_back *back, uint32_t n_rows, runnel_error 
     size_t n_pages = (size_t)n_sequences * pages_of_sequence(back);
     int failure = gpu_write(back->gpu, back->rows, back->host_rows, n_rows * sizeof *back->host_rows, error);
     if (!failure)
-        failure = gpu_write(back->gpu, back->pages, back->host_pages, n_pages * sizeof *back->host_pages, error);
+        failure =
+            gpu_write(back->gpu, back->pages, back->host_pages, n_pages * sizeof *back->host_pages, error);
     return failure ? failure : gpu_back_queue_step(back, &step, error);
 }
 
-static int record(struct gpu_back *back, uint32_t n_rows, struct gpu_recording **recording, runnel_error *error)
+static int record(struct gpu_back *back, uint32_t n_rows, struct gpu_recording **recording,
+                  runnel_error *error)
 {
     int failure = gpu_record_begin(back->gpu, error);
     if (failure)
@@ -46,7 +49,8 @@ static uint32_t window_blocks(const struct gpu_back *back)
 
 int gpu_back_record(struct gpu_back *back, runnel_error *error)
 {
-    uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK, n_window_blocks = window_blocks(back);
+    uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK,
+             n_window_blocks = window_blocks(back);
     int failure = RUNNEL_OK;
     if (!gpu_get_info(back->gpu)->has_recordings || !has_all_layers(back))
         return RUNNEL_OK;

@@ -27,7 +27,8 @@ struct gpu_back_matrix {
 
 struct gpu_back_layer {
     struct gpu_place attn_norm, ffn_norm;
-    struct gpu_place q_norm, k_norm, attn_output_norm, ffn_output_norm; /* none where the architecture has none */
+    struct gpu_place q_norm, k_norm, attn_output_norm,
+        ffn_output_norm; /* none where the architecture has none */
     struct gpu_back_matrix q, k, v, attn_output, gate, up, down;
     struct gpu_cache cache;
     uint32_t window; /* positions that a row sees; 0: all */
@@ -51,25 +52,26 @@ struct gpu_back {
 
     /* A step's, with R rows: as cpu_step.h has them. */
     struct gpu_place x, q, k, v, gate, up;
-    struct gpu_place added;          /* none where nothing is normalised before it is added */
+    struct gpu_place added;            /* none where nothing is normalised before it is added */
     struct gpu_place q_whole, q_worth; /* what attention wants of q */
-    struct gpu_acts acts, activated; /* inputs of n_hidden or n_heads * head_dim values; of n_ffn */
+    struct gpu_acts acts, activated;   /* inputs of n_hidden or n_heads * head_dim values; of n_ffn */
     struct gpu_place partials;
     size_t partials_bytes;
     struct gpu_place rows, pages, wanted, pairs; /* what the host tells of a step */
     struct gpu_place logits;                     /* [n_logits_max, n_vocab] */
 
     /* The same here, in memory that the device reads and writes: one of each step is on its way at most. */
-    struct gpu_row *host_rows;  /* [n_rows_max] */
-    uint32_t *host_pages;       /* [n_sequences * pages of a sequence] */
-    uint32_t *host_asked;       /* [n_rows_max]: which rows logits are asked of */
-    uint32_t *host_pairs;       /* [n_pages][2] */
-    float *host_logits;         /* [n_logits_max, n_vocab] */
+    struct gpu_row *host_rows; /* [n_rows_max] */
+    uint32_t *host_pages;      /* [n_sequences * pages of a sequence] */
+    uint32_t *host_asked;      /* [n_rows_max]: which rows logits are asked of */
+    uint32_t *host_pairs;      /* [n_pages][2] */
+    float *host_logits;        /* [n_logits_max, n_vocab] */
 
     /* Of the step that was begun. */
     uint32_t *wanted_rows; /* [n_rows_max]: which rows want logits */
     uint32_t n_rows, n_wanted, n_logits;
-    uint32_t n_blocks, n_window_blocks; /* of positions that a row sees any of, at most: in layers without and with a window */
+    uint32_t n_blocks,
+        n_window_blocks; /* of positions that a row sees any of, at most: in layers without and with a window */
 
     /* Steps of few rows, as the device does them by itself: [rows - 1][the power of two of blocks]; NULL: not recorded. */
     struct gpu_recording *recordings[GPU_BACK_RECORDED_ROWS][GPU_BACK_RECORDED_BLOCKS];

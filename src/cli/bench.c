@@ -90,9 +90,9 @@ struct bench {
     struct figure *figures;
     size_t n_figures;
     struct samples read_samples, int8_samples;
-    double read_gb_s, int8_gmac_s;                                 /* their medians */
-    double device_gb_s; /* how fast the GPU reads its memory; 0: the CPU computes */
-    char device[320];   /* what the GPU computes, for people */
+    double read_gb_s, int8_gmac_s; /* their medians */
+    double device_gb_s;            /* how fast the GPU reads its memory; 0: the CPU computes */
+    char device[320];              /* what the GPU computes, for people */
     struct neighbour_round rounds[REPETITIONS_MAX * PROBE_ROUNDS]; /* of all repetitions */
     struct neighbour neighbour;
     uint32_t next_prompt; /* so that no two prompts begin alike */
@@ -304,7 +304,8 @@ static double cores_at_once(void)
 
 static int measure_all(struct bench *bench, runnel_error *error)
 {
-    int n = bench->settings->n_repetitions, failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
+    int n = bench->settings->n_repetitions,
+        failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
     if (failure)
         return failure;
     cli_describe_device(bench->model, bench->engine, bench->device, sizeof bench->device);
@@ -458,8 +459,9 @@ static int print_json(const struct bench *bench)
                                bench->info.n_threads, "machine", pack_machine(bench), "prefill", prefill,
                                "decode", decode, "batch", batch);
     if (object && bench->device_gb_s > 0)
-        json_object_set_new(object, "device",
-                            json_pack("{s:s, s:f}", "computes", bench->device, "read_gb_s", bench->device_gb_s));
+        json_object_set_new(
+            object, "device",
+            json_pack("{s:s, s:f}", "computes", bench->device, "read_gb_s", bench->device_gb_s));
     if (object && *bench->info.threads_why)
         json_object_set_new(object, "threads_why", json_string(bench->info.threads_why));
     if (!object) {
@@ -559,7 +561,8 @@ static int run(const struct bench_settings *settings)
 {
     runnel_error error;
     struct bench bench = {.settings = settings, .info.size = sizeof bench.info};
-    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
+    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL,
+                                    &bench.model, &error);
     if (failure)
         return cli_fail(&error);
     if (!settings->json) /* --json is for programs */

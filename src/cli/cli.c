@@ -116,8 +116,9 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     return cli_open_model_on(&cpu, name, n_threads, chat_template, chat_template_file, model, error);
 }
 
-int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads, const char *chat_template,
-                      const char *chat_template_file, runnel_model **model, runnel_error *error)
+int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads,
+                      const char *chat_template, const char *chat_template_file, runnel_model **model,
+                      runnel_error *error)
 {
     char path[PATH_MAX], *text = NULL;
     size_t len;

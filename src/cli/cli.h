@@ -61,10 +61,15 @@ struct cli_device {
     int n_layers; /* 0: all that have room */
 };
 #define CLI_DEVICE_OPTIONS(settings, device)                                                                 \
-    {"device", 0, OPTION_STRING, "NAME",                                                                     \
-     "compute on the CPU (cpu), a GPU (gpu), a GPU if there is one (auto), or the one of this name; `runnel " \
+    {"device",                                                                                               \
+     0,                                                                                                      \
+     OPTION_STRING,                                                                                          \
+     "NAME",                                                                                                 \
+     "compute on the CPU (cpu), a GPU (gpu), a GPU if there is one (auto), or the one of this name; "        \
+     "`runnel "                                                                                              \
      "devices` lists them",                                                                                  \
-     OPTION_FIELD(settings, device.name), .default_text = "cpu"},                                            \
+     OPTION_FIELD(settings, device.name),                                                                    \
+     .default_text = "cpu"},                                                                                 \
     {                                                                                                        \
         "gpu-layers", 0, OPTION_INT, "N",                                                                    \
             "layers of the model that the GPU computes at most, the CPU the rest (default: all that its "    \
@@ -82,8 +87,9 @@ bool cli_describe_device(const runnel_model *model, runnel_engine *engine, char 
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
 /* The same, for engines that compute on a device. */
-int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads, const char *chat_template,
-                      const char *chat_template_file, runnel_model **model, runnel_error *error);
+int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads,
+                      const char *chat_template, const char *chat_template_file, runnel_model **model,
+                      runnel_error *error);
 
 /* Names the options that choose a template in an error that opening a model or making a prompt gave. */
 void cli_name_template_options(runnel_error *error);

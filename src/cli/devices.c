@@ -16,8 +16,9 @@ static const struct option_spec devices_options[] = {
 };
 
 const struct options_table devices_table = {
-    "runnel devices", "Lists what a model can be computed on here: the CPU, and GPUs whose drivers show them.",
-    devices_options, OPTION_COUNT(devices_options)};
+    "runnel devices",
+    "Lists what a model can be computed on here: the CPU, and GPUs whose drivers show them.", devices_options,
+    OPTION_COUNT(devices_options)};
 
 static runnel_device device_at(const runnel_device_list *list, size_t index)
 {
@@ -57,9 +58,9 @@ static int print_json(const runnel_device_list *list, size_t n)
     for (size_t i = 0; i < n; i++) {
         const runnel_device device = device_at(list, i);
         json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "id", device.id, "name",
-                                               device.name, "driver", device.driver, "can", device.can, "problem",
-                                               device.problem, "memory_bytes", (json_int_t)device.memory_bytes,
-                                               "is_gpu", device.is_gpu));
+                                               device.name, "driver", device.driver, "can", device.can,
+                                               "problem", device.problem, "memory_bytes",
+                                               (json_int_t)device.memory_bytes, "is_gpu", device.is_gpu));
     }
     if (json_array_size(array) != n) {
         fprintf(stderr, "runnel: no memory for the list, or a driver's text is no UTF-8\n");

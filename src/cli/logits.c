@@ -130,7 +130,8 @@ static int run(const struct logits_settings *settings)
         read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
-    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL, &model, &error);
+    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL,
+                                    &model, &error);
     if (!failure) {
         cli_tell_threads(settings->n_threads);
         failure = compute(model, settings, ids, n_ids, &error);

@@ -309,8 +309,8 @@ static int run(struct run_settings *settings)
     if (!failure && is_chat)
         failure = chat_open_editor(&editor, &error);
     if (!failure)
-        failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, settings->chat_template,
-                                    settings->chat_template_file, &model, &error);
+        failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads,
+                                    settings->chat_template, settings->chat_template_file, &model, &error);
     if (!failure)
         failure = compile_schema(model, settings, &grammar, &error);
     if (failure) {

@@ -116,8 +116,9 @@ static int open_model(void *user, char name[SERVICE_NAME_BYTES], runnel_error *e
 {
     struct serving *serving = user;
     const struct serve_settings *settings = &serving->settings;
-    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, settings->chat_template,
-                                    settings->chat_template_file, &serving->model, error);
+    int failure =
+        cli_open_model_on(&settings->device, settings->model, settings->n_threads, settings->chat_template,
+                          settings->chat_template_file, &serving->model, error);
     if (failure)
         return failure;
     runnel_model_info info = {.size = sizeof info};
@@ -184,7 +185,8 @@ static void remark_device(struct serving *serving, const runnel_model *model)
     if (serving->protection.has_gpu)
         log_say(&serving->log, "device", "%s", line);
     else if (cli_wants_device(&serving->settings.device))
-        log_say(&serving->log, "device", "--device %s: there is no GPU, the CPU computes", serving->settings.device.name);
+        log_say(&serving->log, "device", "--device %s: there is no GPU, the CPU computes",
+                serving->settings.device.name);
 }
 
 static int start_engine(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error)
@@ -195,7 +197,8 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     protection_drop(&serving->protection); /* and so the threads of the engine */
     const runnel_engine_options options = make_engine_options(serving, &info);
     int failure = RUNNEL_OK;
-    if (!cli_wants_device(&serving->settings.device)) /* else the cache is not this machine's, or not all of it */
+    if (!cli_wants_device(
+            &serving->settings.device)) /* else the cache is not this machine's, or not all of it */
         failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
                                      options.n_kv_bytes, error);
     if (!failure)

@@ -199,10 +199,11 @@ int serve_options_check(const struct serve_settings *settings, runnel_error *err
                          "--max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d",
                          settings->max_body_bytes, settings->max_bodies_bytes);
     if (settings->n_workers > 1 && cli_wants_device(&settings->device))
-        return error_set(error, RUNNEL_EINVAL,
-                         "--workers: expected 1 with --device %s, found %d: each worker would hold the model in the "
-                         "GPU's memory for itself",
-                         settings->device.name, settings->n_workers);
+        return error_set(
+            error, RUNNEL_EINVAL,
+            "--workers: expected 1 with --device %s, found %d: each worker would hold the model in the "
+            "GPU's memory for itself",
+            settings->device.name, settings->n_workers);
     if (settings->has_seed && settings->seed > INT64_MAX) /* JSON's integers: /completion and /props say it */
         return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
                          (long long)INT64_MAX, (unsigned long long)settings->seed);

@@ -136,8 +136,7 @@ static void measure(struct runnel_engine *engine, void *arg)
 int runnel_measure_device(runnel_engine *engine, double *gb_s, runnel_error *error)
 {
     struct measurement measurement = {.error = error};
-    int failure =
-        arguments_check(__func__, ARGUMENTS(POINTER(engine, engine), POINTER(gb_s, gb_s)), error);
+    int failure = arguments_check(__func__, ARGUMENTS(POINTER(engine, engine), POINTER(gb_s, gb_s)), error);
     if (failure)
         return failure;
     engine_enter(engine);

@@ -20,8 +20,8 @@ static void add_part(struct engine_memory *plan, const struct backend_kind *kind
 }
 
 /* How many layers, from the first one on, go to the device: as many as are wanted and have room. */
-static int count_device_layers(const struct runnel_model *model, const struct engine_memory *plan, uint32_t *n,
-                               runnel_error *error)
+static int count_device_layers(const struct runnel_model *model, const struct engine_memory *plan,
+                               uint32_t *n, runnel_error *error)
 {
     uint32_t n_layers = model->weights->config.n_layers, n_told = model->n_device_layers;
     const struct backend_options options = forward_backend_options(&plan->forward, 0, n_layers);
@@ -41,7 +41,8 @@ static int count_device_layers(const struct runnel_model *model, const struct en
 static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
 {
     uint32_t n_layers = model->weights->config.n_layers;
-    int failure = plan->forward.device ? count_device_layers(model, plan, &plan->n_device_layers, error) : RUNNEL_OK;
+    int failure =
+        plan->forward.device ? count_device_layers(model, plan, &plan->n_device_layers, error) : RUNNEL_OK;
     if (failure)
         return failure;
     if (plan->n_device_layers)

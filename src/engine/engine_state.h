@@ -49,7 +49,8 @@ struct runnel_engine {
 
     /* The engine thread's. */
     struct team *team;
-    struct backend_device *device; /* that computes layers; NULL: none does. Opened before the thread starts */
+    struct backend_device
+        *device; /* that computes layers; NULL: none does. Opened before the thread starts */
     uint32_t n_device_layers;
     struct kvcache *cache;
     struct forward *forward;

@@ -48,7 +48,8 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
                          MODEL_THREADS_MAX);
     if (options->device && !*options->device)
-        return error_set(error, RUNNEL_EINVAL, "device: expected cpu, gpu, auto or a device's name, found \"\"");
+        return error_set(error, RUNNEL_EINVAL,
+                         "device: expected cpu, gpu, auto or a device's name, found \"\"");
     if (options->gpu_layers && !wants_device(options))
         return error_set(error, RUNNEL_EINVAL, "gpu_layers: %u without a device, expected 0",
                          options->gpu_layers);

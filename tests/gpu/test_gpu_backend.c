@@ -102,7 +102,8 @@ static float *logits_of_parts(const runnel_model *model, const struct forward_pa
             n_of[s] = n;
             for (uint32_t i = 0; i < n; i++) {
                 uint32_t position = positions[s] + i;
-                tokens[s][i] = (int32_t)((position * 37 + (s > 0 && position >= N_SHARED)) % TINY_MODEL_TOKENS);
+                tokens[s][i] =
+                    (int32_t)((position * 37 + (s > 0 && position >= N_SHARED)) % TINY_MODEL_TOKENS);
                 rows[n_rows++] = (struct forward_row){sequences[s], position, tokens[s][i], true};
             }
             if (n)
@@ -167,9 +168,15 @@ static void what_cannot_be_told_is_refused(void **state)
 {
     (void)state;
     runnel_model *model = open_model(2);
-    struct backend_options options = {.weights = model->weights, .kernels = model->kernels, .device = device,
-                                      .end_layer = 2, .n_pages = 8, .n_positions = 64, .n_sequences = 1,
-                                      .n_rows_max = 4, .n_logits_max = 4};
+    struct backend_options options = {.weights = model->weights,
+                                      .kernels = model->kernels,
+                                      .device = device,
+                                      .end_layer = 2,
+                                      .n_pages = 8,
+                                      .n_positions = 64,
+                                      .n_sequences = 1,
+                                      .n_rows_max = 4,
+                                      .n_logits_max = 4};
     struct backend *backend;
     runnel_error error;
     const uint32_t pages[] = {3, 5, 6};
@@ -205,9 +212,15 @@ static void room_is_looked_for(void **state)
 {
     (void)state;
     runnel_model *model = open_model(N_LAYERS);
-    struct backend_options options = {.weights = model->weights, .kernels = model->kernels, .device = device,
-                                      .end_layer = N_LAYERS, .n_pages = 8, .n_positions = 64, .n_sequences = 1,
-                                      .n_rows_max = 4, .n_logits_max = 4};
+    struct backend_options options = {.weights = model->weights,
+                                      .kernels = model->kernels,
+                                      .device = device,
+                                      .end_layer = N_LAYERS,
+                                      .n_pages = 8,
+                                      .n_positions = 64,
+                                      .n_sequences = 1,
+                                      .n_rows_max = 4,
+                                      .n_logits_max = 4};
     struct backend_room room;
     gpu_backend.find_room(&options, &room);
     assert_int_equal(room.n_layers, N_LAYERS);

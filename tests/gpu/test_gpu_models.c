@@ -27,7 +27,8 @@ static bool keep(void *user, size_t index, const float *logits)
 }
 
 /* float [N_IDS, n_vocab], to be freed. */
-static float *compute(const char *path, const char *device, uint32_t n_layers, size_t n_chunk, uint32_t *n_vocab)
+static float *compute(const char *path, const char *device, uint32_t n_layers, size_t n_chunk,
+                      uint32_t *n_vocab)
 {
     runnel_model_options opening;
     runnel_model_info info = {.size = sizeof info};
@@ -38,7 +39,8 @@ static float *compute(const char *path, const char *device, uint32_t n_layers, s
     runnel_model_options_init(&opening);
     opening.device = device;
     opening.gpu_layers = n_layers;
-    if (runnel_model_open(path, &opening, &model, &error) || runnel_engine_start(model, NULL, &engine, &error))
+    if (runnel_model_open(path, &opening, &model, &error) ||
+        runnel_engine_start(model, NULL, &engine, &error))
         fail_msg("%s", error.message);
     runnel_model_get_info(model, &info);
     struct destination to = {malloc((size_t)N_IDS * info.n_vocab * sizeof(float)), info.n_vocab};
@@ -53,14 +55,15 @@ static float *compute(const char *path, const char *device, uint32_t n_layers, s
     return to.logits;
 }
 
-static void check(const char *name, const char *path, uint32_t n_layers, size_t n_chunk, const float *expected,
-                  uint32_t n_vocab)
+static void check(const char *name, const char *path, uint32_t n_layers, size_t n_chunk,
+                  const float *expected, uint32_t n_vocab)
 {
     float *found = compute(path, "gpu", n_layers, n_chunk, &n_vocab);
     for (size_t i = 0; i < (size_t)N_IDS * n_vocab; i++)
         if (memcmp(&found[i], &expected[i], sizeof *found))
-            fail_msg("%s, %u layers, steps of %zu: logit %zu of position %zu: %a on the GPU, %a on the CPU", name,
-                     n_layers, n_chunk, i % n_vocab, i / n_vocab, (double)found[i], (double)expected[i]);
+            fail_msg("%s, %u layers, steps of %zu: logit %zu of position %zu: %a on the GPU, %a on the CPU",
+                     name, n_layers, n_chunk, i % n_vocab, i / n_vocab, (double)found[i],
+                     (double)expected[i]);
     free(found);
 }
 

@@ -176,7 +176,8 @@ static void test_what_is_used_from_the_start(void **state)
         enum breaker_level level = see(&breaker, base < 99.5 ? 99.9 : 100);
         assert_true(level != BREAKER_CLOSED);
         assert_int_equal(see(&breaker, base), BREAKER_CLOSED);
-        assert_true(breaker.memories[BREAKER_MAIN_MEMORY].mark >= 90 && breaker.memories[BREAKER_MAIN_MEMORY].mark > base);
+        assert_true(breaker.memories[BREAKER_MAIN_MEMORY].mark >= 90 &&
+                    breaker.memories[BREAKER_MAIN_MEMORY].mark > base);
     }
     struct breaker breaker = make(94);
     assert_int_equal(see(&breaker, 97), BREAKER_CLOSED);

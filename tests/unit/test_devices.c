@@ -70,7 +70,8 @@ static void what_is_not_there_is_told(void **state)
 {
     (void)state;
     const struct backend_devices devices = full_house();
-    refuse(&devices, "4090", RUNNEL_EINVAL, "2 have that in their names: expected one of gpu0 (NVIDIA GeForce RTX 4090)");
+    refuse(&devices, "4090", RUNNEL_EINVAL,
+           "2 have that in their names: expected one of gpu0 (NVIDIA GeForce RTX 4090)");
     refuse(&devices, "gpu5", RUNNEL_EINVAL, "did you mean gpu");
     refuse(&devices, "atuo", RUNNEL_EINVAL, "did you mean auto?");
     refuse(&devices, "GTX 1080", RUNNEL_EINVAL, "expected cpu, gpu, auto or one of gpu0");
@@ -90,7 +91,8 @@ static void without_a_card(void **state)
     check(&devices, "auto", 1);
     devices.n = 0;
     check(&devices, "auto", 0);
-    refuse(&devices, "gpu", RUNNEL_EUNSUPPORTED, "no driver of CUDA (libcuda.so.1) or OpenCL (libOpenCL.so.1) shows one");
+    refuse(&devices, "gpu", RUNNEL_EUNSUPPORTED,
+           "no driver of CUDA (libcuda.so.1) or OpenCL (libOpenCL.so.1) shows one");
     refuse(&devices, "4090", RUNNEL_EUNSUPPORTED, "device 4090: there is none");
     error_set(&devices.problem, RUNNEL_EIO, "libcuda.so.1: the driver is older than its kernel module");
     refuse(&devices, "gpu", RUNNEL_EUNSUPPORTED, "older than its kernel module");

@@ -133,7 +133,10 @@ static void ask_devices(int descriptor, void *user)
     if (null < 0 || sandbox_begin(&error) || sandbox_close(*has_gpu, &error))
         _exit(3);
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
-        dprintf(descriptor, "%s ", ioctl(null, requests[i], NULL) == 0 ? "done" : errno == EPERM ? "EPERM" : "asked");
+        dprintf(descriptor, "%s ",
+                ioctl(null, requests[i], NULL) == 0 ? "done"
+                : errno == EPERM                    ? "EPERM"
+                                                    : "asked");
 }
 
 static void test_devices(void **state)

@@ -46,9 +46,9 @@ struct breaker {
     struct breaker_limits limits;
     struct breaker_memory memories[BREAKER_MEMORIES];
     enum breaker_level by_memory, by_timeouts; /* by_memory: of the memory that is fuller */
-    unsigned n_timeouts; /* in a row, of this epoch */
-    uint64_t epoch;      /* steps so far */
-    bool probing;        /* a probe is on its way */
+    unsigned n_timeouts;                       /* in a row, of this epoch */
+    uint64_t epoch;                            /* steps so far */
+    bool probing;                              /* a probe is on its way */
     double probe_at_ms, probe_wait_ms;
     struct shared_counters
         *counters; /* how often it opened, refused, degraded: of all workers, since the start */
@@ -65,7 +65,8 @@ void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *li
 void breaker_ready(struct breaker *breaker, enum breaker_memory_kind kind, double percent);
 
 /* A memory as it is now, about once a second. */
-void breaker_see_memory(struct breaker *breaker, enum breaker_memory_kind kind, double percent, double now_ms);
+void breaker_see_memory(struct breaker *breaker, enum breaker_memory_kind kind, double percent,
+                        double now_ms);
 
 enum breaker_level breaker_level(const struct breaker *breaker);
 const char *breaker_reason(const struct breaker *breaker); /* "memory", ...; "" while closed. Static */

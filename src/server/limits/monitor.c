@@ -83,7 +83,8 @@ static void watch_engine(struct monitor *monitor, double now_ms)
 /* Of the engine's GPU; 0: there is none, or its memory is not known. */
 static double gpu_percent(const runnel_stats_values *stats)
 {
-    return stats->n_device_bytes ? 100 * (double)stats->n_device_bytes_used / (double)stats->n_device_bytes : 0;
+    return stats->n_device_bytes ? 100 * (double)stats->n_device_bytes_used / (double)stats->n_device_bytes
+                                 : 0;
 }
 
 /* A GPU that is lost stays lost for this process. */
