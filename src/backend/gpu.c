@@ -18,12 +18,22 @@ static struct gpu_back *back_of(struct backend *backend)
 
 /* Steps --------------------------------------------------------------------------------------------------- */
 
+/* A device that does not answer has failed; it is no request that took too long. */
+static int as_failure(int failure, runnel_error *error)
+{
+    if (failure != RUNNEL_ETIMEOUT)
+        return failure;
+    if (error)
+        error->code = RUNNEL_EIO;
+    return RUNNEL_EIO;
+}
+
 /* What was queued of a step that failed must not read what the next one changes. */
-static int give_up(struct gpu_back *back, int failure)
+static int give_up(struct gpu_back *back, int failure, runnel_error *error)
 {
     (void)gpu_finish(back->gpu, back->step_ms, NULL);
     back->n_rows = back->n_logits = 0;
-    return failure;
+    return as_failure(failure, error);
 }
 
 /* The pages of a row's sequence, after those of *n_pages others. */
@@ -110,7 +120,7 @@ static int back_begin(struct backend *backend, const struct backend_step *step, 
         failure = write_rows(back, step, n_pages, error);
     if (!recording && !failure)
         failure = gpu_back_queue_step(back, step, error);
-    return failure ? give_up(back, failure) : RUNNEL_OK;
+    return failure ? give_up(back, failure, error) : RUNNEL_OK;
 }
 
 static int back_begin_logits(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error)
@@ -121,7 +131,7 @@ static int back_begin_logits(struct backend *backend, uint32_t first, uint32_t n
     if (!failure)
         failure = gpu_back_queue_logits(back, n, error);
     if (failure)
-        return give_up(back, failure);
+        return give_up(back, failure, error);
     back->n_logits = n;
     return RUNNEL_OK;
 }
@@ -133,7 +143,7 @@ static int back_wait(struct backend *backend, float **logits, runnel_error *erro
     if (!failure && back->n_logits)
         *logits = back->host_logits;
     back->n_rows = back->n_logits = 0;
-    return failure;
+    return as_failure(failure, error);
 }
 
 /* Memory -------------------------------------------------------------------------------------------------- */
