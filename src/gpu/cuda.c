@@ -429,8 +429,8 @@ static int cuda_launch(struct gpu *gpu, enum gpu_function function, const uint32
         } else
             parameters[n++] = &arguments[i].u; /* or f, which lies there too */
     }
-    CUresult result = enter(gpu)->launch(of(gpu)->functions[function], n_groups[0], n_groups[1], n_groups[2], info->n_local,
-                                         1, 1, 0, of(gpu)->stream, (void **)parameters, NULL);
+    CUresult result = enter(gpu)->launch(of(gpu)->functions[function], n_groups[0], n_groups[1], n_groups[2],
+                                         info->n_local[0], info->n_local[1], 1, 0, of(gpu)->stream, (void **)parameters, NULL);
     return check(gpu, info->name, result, error);
 }
 

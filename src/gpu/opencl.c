@@ -400,9 +400,9 @@ static int build(struct gpu *gpu, enum gpu_program which, bool integer_dot, cl_p
     char options[128];
     cl_int status;
     gpu_source_find(which, &source);
-    snprintf(options, sizeof options, "-cl-std=CL1.2%s%s",
+    snprintf(options, sizeof options, "-cl-std=CL1.2%s%s%s",
              gpu->info.has_exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
-             integer_dot ? " -DRUNNEL_INTEGER_DOT" : "");
+             integer_dot ? " -DRUNNEL_INTEGER_DOT" : "", gpu->info.is_cpu ? " -DRUNNEL_CPU" : "");
     cl_program built =
         opencl->cl.clCreateProgramWithSource(opencl->context, source.n_pieces, source.text, source.len, &status);
     if (!built)
@@ -466,8 +466,8 @@ static int opencl_launch(struct gpu *gpu, enum gpu_function function, const uint
     cl_int status = CL_SUCCESS;
     for (uint32_t i = 0; i < n_arguments && !status; i++)
         status = set_argument(opencl, kernel, &arguments[i], &index);
-    const size_t local[3] = {info->n_local, 1, 1};
-    const size_t global[3] = {(size_t)n_groups[0] * info->n_local, n_groups[1], n_groups[2]};
+    const size_t local[3] = {info->n_local[0], info->n_local[1], 1};
+    const size_t global[3] = {n_groups[0] * local[0], n_groups[1] * local[1], n_groups[2]};
     if (!status)
         status = opencl->cl.clEnqueueNDRangeKernel(opencl->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
     return status ? fail(gpu, info->name, status, error) : RUNNEL_OK;

@@ -49,7 +49,7 @@ enum { GPU_ROWS_TOGETHER = 8 };
 struct gpu_function_info {
     const char *name;
     enum gpu_program program;
-    uint32_t n_local; /* work items of a group, all in x */
+    uint32_t n_local[2]; /* work items of a group in x and y */
 };
 const struct gpu_function_info *gpu_function_find(enum gpu_function function);
 

@@ -123,7 +123,7 @@ FUNCTION float sum_values(GLOBAL const uchar *blocks, ulong block_bytes, uint va
 
 /* Groups: blocks, from the first that a row sees; KV heads, as often as their query heads make HEADS_TOGETHER; rows from first_row
  * on. An item is a position of the block, and then some of the values. */
-KERNEL(256)
+KERNEL(256, 1)
 void attend(IN(uint, rows), IN(uint, pages), IN(float, q), IN(uint, whole), IN(float, worth), IN(uchar, blocks),
             OUT(float, partials), uint first_row, uint n_heads, uint n_kv_heads, uint head_dim, uint n_pages, uint k_f32,
             uint window, uint n_blocks, float score_scale)
@@ -216,7 +216,7 @@ void attend(IN(uint, rows), IN(uint, pages), IN(float, q), IN(uint, whole), IN(f
 
 /* Merges a row's partials, divides, and makes activation rows of it. Groups: blocks of 256 columns, rows from first_row on. An item is
  * a column: it merges the state of its head for itself. */
-KERNEL(256)
+KERNEL(256, 1)
 void merge(IN(uint, rows), IN(float, partials), OUT(float, attended), ACTS_OUT, uint first_row, uint n_heads,
            uint head_dim, uint window, uint n_blocks)
 {

@@ -1,8 +1,11 @@
 /* embed.cl: a row of a packed matrix as floats, exactly as the file's format decodes it. */
 
-FUNCTION uint word_of(uint4 words, uint k)
+/* Input `column` (0 .. 63) of a chunk. */
+FUNCTION int weight_of(struct chunk chunk, uint column)
 {
-    return k == 0 ? words.x : k == 1 ? words.y : k == 2 ? words.z : words.w;
+    uint k = column / 16, j = column % 16 / 4;
+    uint4 words = k == 0 ? chunk.a : k == 1 ? chunk.b : k == 2 ? chunk.c : chunk.d;
+    return signed_byte_of(j == 0 ? words.x : j == 1 ? words.y : j == 2 ? words.z : words.w, column % 4);
 }
 
 FUNCTION int part_of(int4 values, uint k)
@@ -17,7 +20,7 @@ FUNCTION float decode_k(uint type, GLOBAL const uchar *matrix, uint n_columns, u
     GLOBAL const uchar *tile = matrix + row / 16 * k_tile_bytes(type, n_blocks);
     GLOBAL const uchar *block = k_block(type, tile, n_blocks, b), *vectors = block + 4 * (row % 16);
     float scale = (float)part_of(k_scales(type, vectors, c), k);
-    int w = signed_byte_of(word_of(k_words(type, vectors, c, column % 16 / 4), k), column % 4);
+    int w = weight_of(k_words(type, vectors, c), column % 64);
     float value = k_d(type, tile, block, b, row % 16) * scale * (float)w;
     if (has_minimum(type))
         value = value - k_dmin(block, row % 16) * (float)part_of(k_minimums(type, vectors, c), k);
@@ -27,12 +30,12 @@ FUNCTION float decode_k(uint type, GLOBAL const uchar *matrix, uint n_columns, u
 /* Types of blocks of 32: w * d, and m where there is one. */
 FUNCTION float decode_32(uint type, GLOBAL const uchar *matrix, uint n_columns, uint row, uint column)
 {
-    uint n_pairs = (n_columns + 63) / 64, k = column % 64 / 16;
+    uint n_pairs = (n_columns + 63) / 64, second = column % 64 / 32;
     GLOBAL const uchar *pair =
         matrix + ((ulong)(row / 16) * n_pairs + column / 64) * pair_bytes(type), *vectors = pair + 4 * (row % 16);
-    int w = signed_byte_of(word_of(pair_words(type, vectors, column % 16 / 4), k), column % 4);
-    float value = (float)w * pair_d(type, pair, k / 2, row % 16);
-    return has_m(type) ? value + pair_m(pair, k / 2, row % 16) : value;
+    int w = weight_of(pair_words(type, vectors), column % 64);
+    float value = (float)w * pair_d(type, pair, second, row % 16);
+    return has_m(type) ? value + pair_m(pair, second, row % 16) : value;
 }
 
 FUNCTION float decode_float(uint type, GLOBAL const uchar *matrix, uint n_columns, uint row, uint column)
@@ -46,7 +49,7 @@ FUNCTION float decode_float(uint type, GLOBAL const uchar *matrix, uint n_column
 }
 
 /* out[row] = the row of its token, times scale unless that is 1. Groups: blocks of 256 columns, rows. */
-KERNEL(256)
+KERNEL(256, 1)
 void embed(IN(uint, rows), IN(uchar, matrix), OUT(float, out), uint type, uint n_columns, float scale)
 {
     uint column = 256 * GROUP_X + ITEM, row = GROUP_Y, token = ROW_TOKEN(AT(uint, rows), row);

@@ -20,7 +20,7 @@ FUNCTION float norm_scale(GLOBAL const float *x, uint n, float epsilon, LOCAL fl
 }
 
 /* Groups: blocks of 256 columns, rows. Each group of a row computes the row's norm for itself. */
-KERNEL(256)
+KERNEL(256, 1)
 void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, uint n_columns, float epsilon)
 {
     ACTS_SCRATCH(scratch);
@@ -36,7 +36,7 @@ void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, ui
 
 /* gate / (1 + exp(-gate)) * up; GELU: gate / (1 + exp(-(gate * t))) * up, t = fma(gate * gate, a, b). Groups: blocks of 256
  * columns, rows. */
-KERNEL(256)
+KERNEL(256, 1)
 void activate(IN(float, gate), IN(float, up), ACTS_OUT, uint n, uint gelu)
 {
     ACTS_SCRATCH(scratch);
@@ -53,7 +53,7 @@ void activate(IN(float, gate), IN(float, up), ACTS_OUT, uint n, uint gelu)
 }
 
 /* x += norm(added). Groups: blocks of 256 columns, rows. */
-KERNEL(256)
+KERNEL(256, 1)
 void add_normalised(OUT(float, x), IN(float, added), IN(float, norm_weight), uint n, float epsilon)
 {
     LOCAL float lanes[64];
@@ -162,7 +162,7 @@ FUNCTION void load_head(LOCAL float *head, GLOBAL const float *x, uint n)
 }
 
 /* Groups: query heads, then KV heads; rows. */
-KERNEL(64)
+KERNEL(64, 1)
 void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, whole), OUT(float, worth), IN(float, k),
                   IN(float, v), IN(float, q_norm), IN(float, k_norm), IN(float, cosine), IN(float, sine),
                   OUT(uchar, blocks), uint n_heads, uint n_kv_heads, uint head_dim, uint n_rot, uint interleaved,
@@ -201,7 +201,7 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
 }
 
 /* Every item takes the same 16 bytes of all pairs, one after the other. Groups: 4096 bytes of a block; KV heads. */
-KERNEL(256)
+KERNEL(256, 1)
 void copy_pages(OUT(uint4, blocks), IN(uint, pairs), uint n_pairs, uint n_pages, uint block_bytes)
 {
     uint n = block_bytes / 16, at = 256 * GROUP_X + ITEM;
@@ -230,7 +230,7 @@ FUNCTION void reduce_best(LOCAL float *logits, LOCAL uint *ids, LOCAL uint *nans
 }
 
 /* Groups: chunks of 2048 logits, rows. found: uint4 [rows, chunks]: the logit's bits, its id (all bits set: none), is there a NaN. */
-KERNEL(256)
+KERNEL(256, 1)
 void find_best(IN(float, logits), OUT(uint4, found), uint n, uint n_chunks)
 {
     LOCAL float best_logits[256];
@@ -261,7 +261,7 @@ void find_best(IN(float, logits), OUT(uint4, found), uint n, uint n_chunks)
 }
 
 /* Groups: 1, rows. best: kernels.h, struct gpu_best. */
-KERNEL(256)
+KERNEL(256, 1)
 void choose_best(IN(uint4, found), OUT(uint4, best), uint n_chunks)
 {
     LOCAL float best_logits[256];

@@ -10,11 +10,12 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 
 #pragma OPENCL FP_CONTRACT OFF
 
-#define KERNEL(n) __kernel /* of groups of at most 256: the build writes .maxntid into the PTX */
+#define KERNEL(x, y) __kernel /* of groups of at most 256: the build writes .maxntid into the PTX */
 #define FUNCTION  static __attribute__((always_inline))
 #define GLOBAL    __global
 #define LOCAL     __local
 #define ITEM      ((uint)__nvvm_read_ptx_sreg_tid_x())
+#define ITEM_Y    ((uint)__nvvm_read_ptx_sreg_tid_y())
 #define GROUP_X   ((uint)__nvvm_read_ptx_sreg_ctaid_x())
 #define GROUP_Y   ((uint)__nvvm_read_ptx_sreg_ctaid_y())
 #define GROUP_Z   ((uint)__nvvm_read_ptx_sreg_ctaid_z())
@@ -36,6 +37,9 @@ FUNCTION int dot4_signed(uint a, uint b, int c)
     return result;
 }
 #define DOT4(a, b, c) dot4_signed(a, b, c)
+#define DOTS          int
+#define SUM_OF(dots)  (dots)
+#define DOT16(w, a)   DOT4((w).w, (a).w, DOT4((w).z, (a).z, DOT4((w).y, (a).y, DOT4((w).x, (a).x, 0))))
 
 /* The bytes' lower three bits choose among eight bytes, twice; their fourth bit chooses between the two. */
 FUNCTION uint lookup16_permuted(uint w, uint t0, uint t1, uint t2, uint t3)

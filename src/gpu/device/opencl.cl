@@ -1,21 +1,24 @@
 /* opencl.cl: the words of the dialect in which device code is written, for an OpenCL driver. nvptx.cl has the same for CUDA.
  *
- *   KERNEL(n)            a function that is launched in groups of n work items
+ *   KERNEL(x, y)         a function that is launched in groups of x times y work items
  *   FUNCTION             one that is called
  *   LOCAL, GLOBAL        address spaces
- *   ITEM, GROUP_X ...    this work item's number in its group, and its group's
+ *   ITEM, ITEM_Y         this work item's place in its group in x and y
+ *   GROUP_X ...          its group's
  *   BARRIER()            all items of the group, and what they wrote to LOCAL memory
  *   FMA, DIVIDE, SQRT, RINT   rounded as the CPU's: the driver is told so by its options (opencl.c)
- *   DOT4(a, b, c)        c + four products of signed bytes
+ *   DOT16(w, a)          the products of 16 signed bytes each, added to a DOTS: one sum, or several. DOTS are added, and multiplied with
+ *                        whole numbers; SUM_OF one is the sum
  *   LOOKUP16(w, t0, ...) of each byte 0 .. 15 of w that byte of a table, four words
  *   UNROLL               in front of a loop whose count is constant */
 #pragma OPENCL FP_CONTRACT OFF
 
-#define KERNEL(n) __kernel __attribute__((reqd_work_group_size(n, 1, 1)))
-#define FUNCTION  static
+#define KERNEL(x, y) __kernel __attribute__((reqd_work_group_size(x, y, 1)))
+#define FUNCTION  static __attribute__((always_inline))
 #define GLOBAL    __global
 #define LOCAL     __local
 #define ITEM      ((uint)get_local_id(0))
+#define ITEM_Y    ((uint)get_local_id(1))
 #define GROUP_X   ((uint)get_group_id(0))
 #define GROUP_Y   ((uint)get_group_id(1))
 #define GROUP_Z   ((uint)get_group_id(2))
@@ -27,6 +30,17 @@
 #define RINT(a)      rint(a)
 #define UNROLL       /* drivers unroll what they like; PoCL takes many times as long to compile where it is asked to */
 
+#ifdef RUNNEL_CPU /* the vectors that its compiler has an instruction for: pairs of 16-bit products */
+#define DOTS int8
+#define SUM_OF(dots)                                                                                                   \
+    ((dots).s0 + (dots).s1 + (dots).s2 + (dots).s3 + (dots).s4 + (dots).s5 + (dots).s6 + (dots).s7)
+FUNCTION int8 dot16_vectors(uint4 w, int4 a)
+{
+    short16 x = convert_short16(as_char16(w)), y = convert_short16(as_char16(a));
+    return convert_int8(x.even) * convert_int8(y.even) + convert_int8(x.odd) * convert_int8(y.odd);
+}
+#define DOT16(w, a) dot16_vectors(w, a)
+#else
 #ifdef RUNNEL_INTEGER_DOT
 #pragma OPENCL EXTENSION cl_khr_integer_dot_product : enable
 #define DOT4(a, b, c) ((c) + dot_4x8packed_ss_int(a, b))
@@ -37,6 +51,10 @@ FUNCTION int dot4_plain(uint a, uint b, int c)
            (int)(char)(a >> 16) * (int)(char)(b >> 16) + ((int)a >> 24) * ((int)b >> 24);
 }
 #define DOT4(a, b, c) dot4_plain(a, b, c)
+#endif
+#define DOTS        int
+#define SUM_OF(dots) (dots)
+#define DOT16(w, a) DOT4((w).w, (a).w, DOT4((w).z, (a).z, DOT4((w).y, (a).y, DOT4((w).x, (a).x, 0))))
 #endif
 
 FUNCTION uint lookup16_plain(uint w, uint t0, uint t1, uint t2, uint t3)

@@ -1,5 +1,5 @@
 /* product_float.cl: products with matrices of floats: each output is one chain, acc = fma(w, x, acc) over ascending inputs. An item owns
- * an output: item 16 * i + row. i counts rows of activations. */
+ * an output: item (row, i); i counts rows of activations. */
 
 FUNCTION float multiply_floats(uint type, GLOBAL const uchar *tile, uint row, GLOBAL const float *x, uint n)
 {
@@ -21,11 +21,11 @@ FUNCTION ulong float_tile_bytes(uint type, uint n_columns)
     return ((ulong)n_columns * (type == GPU_F32 ? 64 : 32) + 63) / 64 * 64;
 }
 
-KERNEL(16 * GPU_ROWS)
+KERNEL(16, GPU_ROWS)
 void product_float_n(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)
 {
     MATRIX_OF_GROUP
-    uint row = ITEM % 16, act = GPU_ROWS * GROUP_Y + ITEM / 16, column = 16 * tile + row;
+    uint row = ITEM, act = GPU_ROWS * GROUP_Y + ITEM_Y, column = 16 * tile + row;
     GLOBAL const float *x = (GLOBAL const float *)AT(uchar, acts) + (ulong)act * ((n_columns + 255) / 256 * 256);
     if (act < n_acts && column < n_rows)
         store_output(out + (ulong)act * n_rows,
@@ -33,7 +33,7 @@ void product_float_n(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, 
                      column, add);
 }
 
-KERNEL(16)
+KERNEL(16, 1)
 void product_float_1(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)
 {
     MATRIX_OF_GROUP

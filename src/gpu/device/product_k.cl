@@ -15,15 +15,11 @@ FUNCTION float4 block_part(float d, float dmin, float a_d, int sum, int minimums
     return part;
 }
 
-/* The four dot products of a chunk. q: the chunk's inputs; words: of its four steps. */
-FUNCTION int chunk_sum(const uint4 *words, int4 scales, GLOBAL const int4 *q)
+/* q: the chunk's inputs. */
+FUNCTION DOTS chunk_sum(struct chunk chunk, int4 scales, GLOBAL const int4 *q)
 {
-    int4 a = q[0], b = q[1], c = q[2], d = q[3];
-    int x = DOT4(words[3].x, a.w, DOT4(words[2].x, a.z, DOT4(words[1].x, a.y, DOT4(words[0].x, a.x, 0))));
-    int y = DOT4(words[3].y, b.w, DOT4(words[2].y, b.z, DOT4(words[1].y, b.y, DOT4(words[0].y, b.x, 0))));
-    int z = DOT4(words[3].z, c.w, DOT4(words[2].z, c.z, DOT4(words[1].z, c.y, DOT4(words[0].z, c.x, 0))));
-    int w = DOT4(words[3].w, d.w, DOT4(words[2].w, d.z, DOT4(words[1].w, d.y, DOT4(words[0].w, d.x, 0))));
-    return scales.x * x + scales.y * y + scales.z * z + scales.w * w;
+    return scales.x * DOT16(chunk.a, q[0]) + scales.y * DOT16(chunk.b, q[1]) + scales.z * DOT16(chunk.c, q[2]) +
+           scales.w * DOT16(chunk.d, q[3]);
 }
 
 /* sum of minimum * q from the four sums of 16 inputs of a chunk. */
@@ -42,17 +38,16 @@ struct block_place {
     uint n;
 };
 
-FUNCTION void add_chunk(uint type, struct block_place place, uint c, int *sums, int *minimums)
+FUNCTION void add_chunk(uint type, struct block_place place, uint c, DOTS *sums, int *minimums)
 {
-    uint4 words[4];
+    struct chunk chunk = k_words(type, place.vectors, c);
     int4 scales = k_scales(type, place.vectors, c), minimum = scales;
     if (has_minimum(type))
         minimum = k_minimums(type, place.vectors, c);
-    UNROLL for (uint j = 0; j < 4; j++) words[j] = k_words(type, place.vectors, c, j);
     UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < place.n)
     {
         GLOBAL const uchar *act = place.acts + r * place.act_stride;
-        sums[r] += chunk_sum(words, scales, (GLOBAL const int4 *)(act + 64 * c));
+        sums[r] += chunk_sum(chunk, scales, (GLOBAL const int4 *)(act + 64 * c));
         if (has_minimum(type))
             minimums[r] += minimum_sum(minimum, (GLOBAL const uint *)(act + GPU_Q8_256_SUMS_16 + 8 * c));
     }
@@ -65,8 +60,10 @@ FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, u
 {
     GLOBAL const uchar *block = k_block(type, tile, n_blocks, b);
     struct block_place place = {block + 4 * row, acts, (ulong)n_blocks * GPU_Q8_256_BYTES, n};
-    int sums[GPU_ROWS], minimums[GPU_ROWS];
-    UNROLL for (uint r = 0; r < GPU_ROWS; r++) sums[r] = minimums[r] = 0;
+    DOTS sums[GPU_ROWS];
+    int minimums[GPU_ROWS];
+    UNROLL for (uint r = 0; r < GPU_ROWS; r++) sums[r] = 0;
+    UNROLL for (uint r = 0; r < GPU_ROWS; r++) minimums[r] = 0;
     if (is_unrolled) {
         add_chunk(type, place, 0, sums, minimums);
         add_chunk(type, place, 1, sums, minimums);
@@ -78,17 +75,17 @@ FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, u
     float d = k_d(type, tile, block, b, row), dmin = has_minimum(type) ? k_dmin(block, row) : 0.0f;
     UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < n)
         parts[r * part_stride] =
-            block_part(d, dmin, LOAD_FLOAT(acts + r * place.act_stride + GPU_Q8_256_D), sums[r], minimums[r]);
+            block_part(d, dmin, LOAD_FLOAT(acts + r * place.act_stride + GPU_Q8_256_D), SUM_OF(sums[r]), minimums[r]);
 }
 
-/* N_SLOTS blocks of inputs at a time: item 16 * slot + row. The flush of row of activations r is done by items 16 * r + row. */
+/* N_SLOTS blocks of inputs at a time: item (row, slot). The flush of row of activations r is done by items (row, r). */
 #define PRODUCT(name, TYPE, IS_UNROLLED, N, N_SLOTS)                                                                   \
-    KERNEL(16 * N_SLOTS)                                                                                               \
+    KERNEL(16, N_SLOTS)                                                                                                \
     void name(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)                                     \
     {                                                                                                                  \
         LOCAL float4 parts[N * N_SLOTS * 16];                                                                          \
         MATRIX_OF_GROUP                                                                                                \
-        uint n_blocks = n_columns / 256, row = ITEM % 16, slot = ITEM / 16, first = N * GROUP_Y;                       \
+        uint n_blocks = n_columns / 256, row = ITEM, slot = ITEM_Y,          first = N * GROUP_Y;                       \
         uint n = n_acts - first < N ? n_acts - first : N, column = 16 * tile + row;                                    \
         GLOBAL const uchar *bytes = tiles + tile * k_tile_bytes(TYPE, n_blocks);                                       \
         GLOBAL const uchar *act = AT(uchar, acts) + (ulong)first * n_blocks * GPU_Q8_256_BYTES;                        \
@@ -97,7 +94,7 @@ FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, u
             uint b = begin + slot, n_here = n_blocks - begin < N_SLOTS ? n_blocks - begin : N_SLOTS;                   \
             if (b < n_blocks)                                                                                          \
                 add_block(TYPE, IS_UNROLLED, bytes, n_blocks, b, row, act + b * GPU_Q8_256_BYTES, N == 1 ? 1 : n,      \
-                          parts + ITEM, 16 * N_SLOTS);                                                                 \
+                          parts + 16 * slot + row, 16 * N_SLOTS);                                                                 \
             BARRIER();                                                                                                 \
             for (uint i = 0; i < n_here && slot < n; i++) {                                                            \
                 float4 part = parts[(slot * N_SLOTS + i) * 16 + row];                                                  \

@@ -1,9 +1,11 @@
 /* tiles.cl: what stands in tiles of the quantised types. layout.h has the numbers; a tile of 16 rows is made of vectors of 64 bytes,
  * word `row` of which is 4 consecutive inputs of a row.
  *
- * Inputs are taken 64 at a time, chunk c of a block of 256 or a pair of 32s. A step j (0 .. 3) of it gives four words: word k is
- * inputs 16k + 4j .. + 3 of the chunk, as signed bytes, what a type keeps too high taken off. `vectors` points at the row's word of the
- * block's first vector. */
+ * Inputs are taken 64 at a time, chunk c of a block of 256 or a pair of 32s: four times 16 of them, in four words each, as signed bytes,
+ * what a type keeps too high taken off. `vectors` points at the row's word of the block's first vector. */
+struct chunk {
+    uint4 a, b, c, d;
+};
 
 /* Bytes less n each, all of them from 0 to 127 before. */
 FUNCTION uint4 less(uint4 words, uint n)
@@ -26,20 +28,35 @@ FUNCTION uint4 four(uint a, uint b, uint c, uint d)
     return words;
 }
 
-/* Nibbles of two vectors: the first half of the chunk in the low ones. */
-FUNCTION uint4 nibbles(uint first, uint second)
+FUNCTION uint4 four_words(GLOBAL const uchar *vectors, uint vector)
 {
-    return four(first & 0x0f0f0f0f, second & 0x0f0f0f0f, first >> 4 & 0x0f0f0f0f, second >> 4 & 0x0f0f0f0f);
+    return four(vector_word(vectors, vector), vector_word(vectors, vector + 1), vector_word(vectors, vector + 2),
+                vector_word(vectors, vector + 3));
+}
+
+/* Half-bytes of eight vectors: the first half of the chunk in the low ones. */
+FUNCTION struct chunk nibbles(uint4 first, uint4 second)
+{
+    struct chunk chunk;
+    chunk.a = first & 0x0f0f0f0fu;
+    chunk.b = second & 0x0f0f0f0fu;
+    chunk.c = first >> 4 & 0x0f0f0f0fu;
+    chunk.d = second >> 4 & 0x0f0f0f0fu;
+    return chunk;
 }
 
 /* Likewise of five bits: the low four of the first half, the upper four of the second half; bit g of low_bits and high_bits is what is
  * missing in group g. */
-FUNCTION uint4 fives(uint first, uint second, uint low_bits, uint high_bits, uint j)
+FUNCTION struct chunk fives(uint4 first, uint4 second, uint low_bits, uint high_bits)
 {
-    return four((first & 0x0f0f0f0f) | (low_bits >> j & 0x01010101) << 4,
-                (second & 0x0f0f0f0f) | (low_bits >> (j + 4) & 0x01010101) << 4,
-                (first >> 3 & 0x1e1e1e1e) | (high_bits >> j & 0x01010101),
-                (second >> 3 & 0x1e1e1e1e) | (high_bits >> (j + 4) & 0x01010101));
+    struct chunk chunk;
+    uint4 low = four(low_bits, low_bits >> 1, low_bits >> 2, low_bits >> 3);
+    uint4 high = four(high_bits, high_bits >> 1, high_bits >> 2, high_bits >> 3);
+    chunk.a = (first & 0x0f0f0f0fu) | (low & 0x01010101u) << 4;
+    chunk.b = (second & 0x0f0f0f0fu) | (low & 0x10101010u);
+    chunk.c = (first >> 3 & 0x1e1e1e1eu) | (high & 0x01010101u);
+    chunk.d = (second >> 3 & 0x1e1e1e1eu) | (high >> 4 & 0x01010101u);
+    return chunk;
 }
 
 /* Bytes -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113. */
@@ -59,6 +76,24 @@ FUNCTION uint4 look_up(uint4 words, uint type)
     if (type == GPU_MXFP4)
         return four(mxfp4_values(words.x), mxfp4_values(words.y), mxfp4_values(words.z), mxfp4_values(words.w));
     return four(iq4_values(words.x), iq4_values(words.y), iq4_values(words.z), iq4_values(words.w));
+}
+
+FUNCTION struct chunk look_up_all(struct chunk chunk, uint type)
+{
+    chunk.a = look_up(chunk.a, type);
+    chunk.b = look_up(chunk.b, type);
+    chunk.c = look_up(chunk.c, type);
+    chunk.d = look_up(chunk.d, type);
+    return chunk;
+}
+
+FUNCTION struct chunk less_all(struct chunk chunk, uint n)
+{
+    chunk.a = less(chunk.a, n);
+    chunk.b = less(chunk.b, n);
+    chunk.c = less(chunk.c, n);
+    chunk.d = less(chunk.d, n);
+    return chunk;
 }
 
 /* Types of blocks of 256 -------------------------------------------------------------------------------------------------- */
@@ -109,52 +144,66 @@ FUNCTION float k_dmin(GLOBAL const uchar *block, uint row)
     return f16_to_f32(LOAD_USHORT(block + GPU_K_DMIN + 2 * row));
 }
 
-FUNCTION uint4 q6_k_words(GLOBAL const uchar *vectors, uint c, uint j)
+FUNCTION struct chunk q6_k_words(GLOBAL const uchar *vectors)
 {
-    GLOBAL const uchar *chunk = vectors + GPU_Q6_K_CHUNKS + GPU_Q6_K_CHUNK * c;
-    uint first = vector_word(chunk, j), second = vector_word(chunk, 4 + j), pairs = vector_word(chunk, 8 + j);
-    return less(four((first & 0x0f0f0f0f) | (pairs & 0x30303030),
-                     (first >> 2 & 0x3c3c3c3c) | (pairs >> 2 & 0x03030303),
-                     (second & 0x0f0f0f0f) | (pairs >> 2 & 0x30303030),
-                     (second >> 2 & 0x3c3c3c3c) | (pairs & 0x03030303)),
-                32);
+    struct chunk chunk;
+    uint4 first = four_words(vectors, 0), second = four_words(vectors, 4), pairs = four_words(vectors, 8);
+    chunk.a = (first & 0x0f0f0f0fu) | (pairs & 0x30303030u);
+    chunk.b = (first >> 2 & 0x3c3c3c3cu) | (pairs >> 2 & 0x03030303u);
+    chunk.c = (second & 0x0f0f0f0fu) | (pairs >> 2 & 0x30303030u);
+    chunk.d = (second >> 2 & 0x3c3c3c3cu) | (pairs & 0x03030303u);
+    return less_all(chunk, 32);
 }
 
-FUNCTION uint q3_k_even(GLOBAL const uchar *pair, uint j)
+/* The even sub-block of a pair of vectors A, B, C; and the odd one. */
+FUNCTION uint4 q3_k_even(uint a, uint b, uint c)
 {
-    if (j < 3)
-        return vector_word(pair, j) & 0x07070707;
-    return (vector_word(pair, 2) >> 3 & 0x03030303) | (vector_word(pair, 1) >> 2 & 0x04040404);
+    return four(a & 0x07070707, b & 0x07070707, c & 0x07070707, (c >> 3 & 0x03030303) | (b >> 2 & 0x04040404));
 }
 
-FUNCTION uint q3_k_odd(GLOBAL const uchar *pair, uint j)
+FUNCTION uint4 q3_k_odd(uint a, uint b, uint c)
 {
-    if (j < 3)
-        return vector_word(pair, j) >> 5 & 0x07070707;
-    return (vector_word(pair, 0) >> 2 & 0x06060606) | (vector_word(pair, 1) >> 3 & 0x01010101);
+    return four(a >> 5 & 0x07070707, b >> 5 & 0x07070707, c >> 5 & 0x07070707, (a >> 2 & 0x06060606) | (b >> 3 & 0x01010101));
 }
 
-FUNCTION uint4 k_words(uint type, GLOBAL const uchar *vectors, uint c, uint j)
+FUNCTION struct chunk q3_k_words(GLOBAL const uchar *vectors)
+{
+    struct chunk chunk;
+    uint a = vector_word(vectors, 0), b = vector_word(vectors, 1), c = vector_word(vectors, 2);
+    chunk.a = q3_k_even(a, b, c);
+    chunk.b = q3_k_odd(a, b, c);
+    a = vector_word(vectors, 3), b = vector_word(vectors, 4), c = vector_word(vectors, 5);
+    chunk.c = q3_k_even(a, b, c);
+    chunk.d = q3_k_odd(a, b, c);
+    return less_all(chunk, 4);
+}
+
+FUNCTION struct chunk q2_k_words(GLOBAL const uchar *vectors)
+{
+    struct chunk chunk;
+    uint4 words = four_words(vectors, 0);
+    chunk.a = words & 0x03030303u;
+    chunk.b = words >> 6 & 0x03030303u;
+    chunk.c = words >> 2 & 0x03030303u;
+    chunk.d = words >> 4 & 0x03030303u;
+    return chunk;
+}
+
+FUNCTION struct chunk k_words(uint type, GLOBAL const uchar *vectors, uint c)
 {
     if (type == GPU_Q6_K)
-        return q6_k_words(vectors, c, j);
-    if (type == GPU_Q3_K) {
-        GLOBAL const uchar *pair = vectors + GPU_Q3_K_VALUES + 2 * GPU_Q3_K_PAIR * c;
-        return less(four(q3_k_even(pair, j), q3_k_odd(pair, j), q3_k_even(pair + GPU_Q3_K_PAIR, j),
-                         q3_k_odd(pair + GPU_Q3_K_PAIR, j)),
-                    4);
-    }
-    if (type == GPU_Q2_K) {
-        uint word = vector_word(vectors + GPU_Q2_K_VALUES, 4 * c + j);
-        return four(word & 0x03030303, word >> 6 & 0x03030303, word >> 2 & 0x03030303, word >> 4 & 0x03030303);
-    }
+        return q6_k_words(vectors + GPU_Q6_K_CHUNKS + GPU_Q6_K_CHUNK * c);
+    if (type == GPU_Q3_K)
+        return q3_k_words(vectors + GPU_Q3_K_VALUES + 2 * GPU_Q3_K_PAIR * c);
+    if (type == GPU_Q2_K)
+        return q2_k_words(vectors + GPU_Q2_K_VALUES + 256 * c);
     GLOBAL const uchar *halves = vectors + (type == GPU_IQ4_XS ? GPU_IQ4_XS_NIBBLES : GPU_Q4_K_NIBBLES);
-    uint first = vector_word(halves, 8 * c + j), second = vector_word(halves, 8 * c + 4 + j);
+    uint4 first = four_words(halves, 8 * c), second = four_words(halves, 8 * c + 4);
     if (type == GPU_Q5_K)
         return fives(first, second, vector_word(vectors + GPU_Q5_K_BITS, 2 * c),
-                     vector_word(vectors + GPU_Q5_K_BITS, 2 * c + 1), j);
+                     vector_word(vectors + GPU_Q5_K_BITS, 2 * c + 1));
     if (type == GPU_IQ4_XS)
-        return look_up(nibbles(first, second), type);
+        return look_up_all(nibbles(first, second), type);
     return nibbles(first, second);
 }
 
@@ -248,20 +297,28 @@ FUNCTION float pair_m(GLOBAL const uchar *pair, uint second, uint row)
     return f16_to_f32(LOAD_USHORT(pair + GPU_PAIR_M + 32 * second + 2 * row));
 }
 
-/* vectors: the row's word of the pair's first vector. */
-FUNCTION uint4 pair_words(uint type, GLOBAL const uchar *vectors, uint j)
+FUNCTION struct chunk q8_0_words(GLOBAL const uchar *values)
+{
+    struct chunk chunk;
+    chunk.a = four_words(values, 0) ^ 0x80808080u;
+    chunk.b = four_words(values, 4) ^ 0x80808080u;
+    chunk.c = four_words(values, 8) ^ 0x80808080u;
+    chunk.d = four_words(values, 12) ^ 0x80808080u;
+    return chunk;
+}
+
+/* vectors: the row's word of the pair's first 64 bytes. */
+FUNCTION struct chunk pair_words(uint type, GLOBAL const uchar *vectors)
 {
     GLOBAL const uchar *values = vectors + (has_m(type) ? 2 * GPU_PAIR_M : GPU_PAIR_M);
-    uint first = vector_word(values, j), second = vector_word(values, 4 + j);
     if (type == GPU_Q8_0)
-        return four(first, second, vector_word(values, 8 + j), vector_word(values, 12 + j)) ^ 0x80808080u;
+        return q8_0_words(values);
+    uint4 first = four_words(values, 0), second = four_words(values, 4);
     if (type == GPU_Q5_0 || type == GPU_Q5_1) {
-        uint4 words = fives(first, second, vector_word(values + GPU_PAIR_BITS, 0),
-                            vector_word(values + GPU_PAIR_BITS, 1), j);
-        return type == GPU_Q5_0 ? less(words, 16) : words;
+        struct chunk chunk = fives(first, second, vector_word(values + GPU_PAIR_BITS, 0), vector_word(values + GPU_PAIR_BITS, 1));
+        return type == GPU_Q5_0 ? less_all(chunk, 16) : chunk;
     }
-    uint4 words = nibbles(first, second);
     if (type == GPU_Q4_0)
-        return less(words, 8);
-    return type == GPU_Q4_1 ? words : look_up(words, type);
+        return less_all(nibbles(first, second), 8);
+    return type == GPU_Q4_1 ? nibbles(first, second) : look_up_all(nibbles(first, second), type);
 }
