@@ -69,9 +69,9 @@ def test_too_little_memory_is_told_at_the_start(gpu, tiny):
 
 def test_more_workers_are_refused_later_too(gpu, serve, tiny):
     serving = serve(tiny(), "--device", "gpu", "--workers", "1", "--admin-key", "secret")
-    done = subprocess.run([RUNNEL, "ctl", "workers", "2", "--port", str(serving.port), "--admin-key", "secret"],
-                          capture_output=True, text=True, env=ENVIRONMENT, timeout=BY_THEN)
-    assert done.returncode == 1, (done.stdout, done.stderr)
+    serving.key = "secret"
+    status, _, body = serving.post("/admin/workers", {"workers": 2})
+    assert status == 400 and "1" in body["error"]["message"], body
 
 
 def test_no_driver(tiny):
