@@ -39,7 +39,7 @@ FUNCTION int dot4_signed(uint a, uint b, int c)
 #define DOT4(a, b, c) dot4_signed(a, b, c)
 #define DOTS          int
 #define SUM_OF(dots)  (dots)
-#define DOT16(w, a)   DOT4((w).w, (a).w, DOT4((w).z, (a).z, DOT4((w).y, (a).y, DOT4((w).x, (a).x, 0))))
+#define DOT16(u, v)   DOT4((u).w, (v).w, DOT4((u).z, (v).z, DOT4((u).y, (v).y, DOT4((u).x, (v).x, 0))))
 
 /* The bytes' lower three bits choose among eight bytes, twice; their fourth bit chooses between the two. */
 FUNCTION uint lookup16_permuted(uint w, uint t0, uint t1, uint t2, uint t3)

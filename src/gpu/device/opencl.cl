@@ -54,7 +54,7 @@ FUNCTION int dot4_plain(uint a, uint b, int c)
 #endif
 #define DOTS        int
 #define SUM_OF(dots) (dots)
-#define DOT16(w, a) DOT4((w).w, (a).w, DOT4((w).z, (a).z, DOT4((w).y, (a).y, DOT4((w).x, (a).x, 0))))
+#define DOT16(u, v) DOT4((u).w, (v).w, DOT4((u).z, (v).z, DOT4((u).y, (v).y, DOT4((u).x, (v).x, 0))))
 #endif
 
 FUNCTION uint lookup16_plain(uint w, uint t0, uint t1, uint t2, uint t3)
