@@ -200,6 +200,40 @@ static void copy_pages(struct queue *queue, uint32_t n_copies)
     }
 }
 
+/* The device launches the same functions for both, as widely. */
+static bool is_like(const struct gpu_back_layer *a, const struct gpu_back_layer *b)
+{
+    return a->q.type == b->q.type && a->k.type == b->k.type && a->v.type == b->v.type &&
+           a->attn_output.type == b->attn_output.type && a->gate.type == b->gate.type &&
+           a->up.type == b->up.type && a->down.type == b->down.type && a->window == b->window &&
+           a->cache.k_f32 == b->cache.k_f32;
+}
+
+static bool is_first_of_its_kind(const struct gpu_back *back, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++)
+        if (is_like(&back->layers[i], &back->layers[index]))
+            return false;
+    return true;
+}
+
+int gpu_back_queue_rehearsal(struct gpu_back *back, uint32_t n_rows, runnel_error *error)
+{
+    struct queue queue = {
+        .back = back,
+        .rows = {.rows = back->rows, .pages = back->pages, .n = n_rows},
+        .n_rows = n_rows,
+        .error = error,
+    };
+    copy_pages(&queue, 1);
+    if (back->options.first_layer == 0)
+        begin_rows(&queue, NULL);
+    for (uint32_t i = 0; i < back->options.end_layer - back->options.first_layer; i++)
+        if (is_first_of_its_kind(back, i))
+            compute_layer(&queue, &back->layers[i]);
+    return queue.failure;
+}
+
 int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, runnel_error *error)
 {
     const struct model_config *config = &back->options.weights->config;

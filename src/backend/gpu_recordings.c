@@ -41,20 +41,20 @@ static int record(struct gpu_back *back, uint32_t n_rows, struct gpu_recording *
     return failure ? failure : ended;
 }
 
-/* Blocks of a window at most, wherever it begins in one. */
-static uint32_t window_blocks(const struct gpu_back *back)
+uint32_t gpu_back_window_blocks(const struct gpu_back *back)
 {
-    return back->options.weights->config.n_window / ATTN_BLOCK + 2;
+    uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK,
+             n = back->options.weights->config.n_window / ATTN_BLOCK + 2; /* wherever it begins in one */
+    return n < n_blocks ? n : n_blocks;
 }
 
 int gpu_back_record(struct gpu_back *back, runnel_error *error)
 {
-    uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK,
-             n_window_blocks = window_blocks(back);
+    uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK;
     int failure = RUNNEL_OK;
     if (!gpu_get_info(back->gpu)->has_recordings || !has_all_layers(back))
         return RUNNEL_OK;
-    back->n_window_blocks = n_window_blocks < n_blocks ? n_window_blocks : n_blocks;
+    back->n_window_blocks = gpu_back_window_blocks(back);
     for (uint32_t rows = 1; rows <= GPU_BACK_RECORDED_ROWS && rows <= back->options.n_rows_max; rows++)
         for (uint32_t power = 0; power < GPU_BACK_RECORDED_BLOCKS && !failure; power++) {
             back->n_blocks = 1u << power < n_blocks ? 1u << power : n_blocks;

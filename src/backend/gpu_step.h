@@ -95,7 +95,18 @@ int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, 
 /* Of the rows in host_asked. */
 int gpu_back_queue_logits(struct gpu_back *back, uint32_t n, runnel_error *error);
 
+/* A step's launches without what it reads from the host and gives back, of each kind of layer once, and the copy of a page. */
+int gpu_back_queue_rehearsal(struct gpu_back *back, uint32_t n_rows, runnel_error *error);
+
+/* gpu_rehearsal.c */
+
+/* Launches all that steps will, as widely as they will, and waits. After gpu_back_make. */
+int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
+
 /* gpu_recordings.c */
+
+/* Blocks of positions that a row sees in a layer with a window, at most. */
+uint32_t gpu_back_window_blocks(const struct gpu_back *back);
 
 /* Records all steps that are replayed, where the device has such a thing and its range has all layers. After gpu_back_make. */
 int gpu_back_record(struct gpu_back *back, runnel_error *error);
