@@ -187,6 +187,7 @@ static bool describe(const struct cuda_library *cu, int index, struct gpu_info *
         .has_denormals = true,
         .has_exact_division = true,
         .has_integer_dot = true,
+        .has_matrix_units = gpu_ptx_find(GPU_PROGRAM_PRODUCT_MATRIX, major, minor) != NULL,
         .has_recordings = cu->has_recordings,
         .device = (uint32_t)index,
     };

@@ -199,41 +199,99 @@ static void add_matrix(struct arguments *arguments, const struct gpu_matrix *mat
     add_uint(arguments, matrix->n_rows);
 }
 
+/* How a function of products takes the rows of activations and the tiles: so many in a group. */
+struct grouping {
+    uint32_t n_acts, n_tiles;
+};
+
+static struct grouping grouping_of(enum gpu_function function, uint32_t n_acts)
+{
+    if (function == GPU_FUNCTION_PRODUCT_Q4_K_MATRIX || function == GPU_FUNCTION_PRODUCT_Q6_K_MATRIX)
+        return (struct grouping){GPU_ROWS_MATRIX, GPU_TILES_MATRIX};
+    return (struct grouping){n_acts > 1 ? GPU_ROWS_TOGETHER : 1, 1};
+}
+
 /* One launch for matrices of one act kind. */
-static int multiply_together(struct gpu *gpu, const struct gpu_product *product, enum gpu_act_kind kind,
-                             const struct gpu_matrix *const *matrices, uint32_t n, runnel_error *error)
+static int multiply_by(struct gpu *gpu, enum gpu_function function, const struct gpu_product *product,
+                       const struct gpu_matrix *const *matrices, uint32_t n, runnel_error *error)
 {
     static const struct gpu_matrix none = {.n_rows = 0};
     struct arguments arguments = {.n = 0};
-    enum gpu_function function = find_product(matrices, n);
+    struct grouping grouping = grouping_of(function, product->n_acts);
     uint32_t n_tiles = 0;
     for (uint32_t i = 0; i < GPU_PRODUCTS_MAX; i++) {
         add_matrix(&arguments, i < n ? matrices[i] : &none);
         n_tiles += i < n ? divide_up(matrices[i]->n_rows, GPU_TILE_ROWS) : 0;
     }
-    add_place(&arguments, product->acts.of[kind]);
+    add_place(&arguments, product->acts.of[gpu_act_kind_of(matrices[0]->type)]);
     add_uint(&arguments, product->n_acts);
     add_uint(&arguments, product->n_columns);
     add_uint(&arguments, product->add);
-    if (product->n_acts > 1)
-        function++;
-    return launch(gpu, function, n_tiles, divide_up(product->n_acts, product->n_acts > 1 ? GPU_ROWS_TOGETHER : 1), 1,
+    return launch(gpu, function, divide_up(n_tiles, grouping.n_tiles), divide_up(product->n_acts, grouping.n_acts), 1,
                   &arguments, error);
+}
+
+/* The matrices of an act kind, or with a type those of that one alone. */
+static uint32_t select_matrices(const struct gpu_product *product, enum gpu_act_kind kind, uint32_t type,
+                                const struct gpu_matrix *selected[GPU_PRODUCTS_MAX])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < product->n_matrices; i++) {
+        const struct gpu_matrix *matrix = &product->matrices[i];
+        bool is_wanted = type == GPU_NO_TYPE ? gpu_act_kind_of(matrix->type) == kind : matrix->type == type;
+        if (is_wanted)
+            selected[n++] = matrix;
+    }
+    return n;
+}
+
+/* With fewer rows of activations the others are about as fast: they read what matrix units would multiply in vain. */
+enum { MATRIX_UNITS_FROM = 17 };
+
+bool gpu_has_matrix_function(uint32_t type)
+{
+    return type == GPU_Q4_K || type == GPU_Q6_K;
+}
+
+int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type, runnel_error *error)
+{
+    const struct gpu_matrix *matrices[GPU_PRODUCTS_MAX];
+    uint32_t n = select_matrices(product, GPU_ACT_Q8_256, type, matrices);
+    enum gpu_function function =
+        type == GPU_Q4_K ? GPU_FUNCTION_PRODUCT_Q4_K_MATRIX : GPU_FUNCTION_PRODUCT_Q6_K_MATRIX;
+    return n ? multiply_by(gpu, function, product, matrices, n, error) : RUNNEL_OK;
+}
+
+/* All matrices of an act kind in one launch. */
+static int multiply_kind(struct gpu *gpu, const struct gpu_product *product, enum gpu_act_kind kind, runnel_error *error)
+{
+    const struct gpu_matrix *matrices[GPU_PRODUCTS_MAX];
+    uint32_t n = select_matrices(product, kind, GPU_NO_TYPE, matrices);
+    if (!n)
+        return RUNNEL_OK;
+    enum gpu_function function = find_product(matrices, n);
+    return multiply_by(gpu, product->n_acts > 1 ? function + 1 : function, product, matrices, n, error);
+}
+
+/* Matrix units have functions for all of them. */
+static bool all_on_matrix_units(const struct gpu_product *product)
+{
+    for (uint32_t i = 0; i < product->n_matrices; i++)
+        if (!gpu_has_matrix_function(product->matrices[i].type))
+            return false;
+    return true;
 }
 
 int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_error *error)
 {
-    for (enum gpu_act_kind kind = 0; kind < GPU_ACT_KINDS; kind++) {
-        const struct gpu_matrix *matrices[GPU_PRODUCTS_MAX];
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < product->n_matrices; i++)
-            if (gpu_act_kind_of(product->matrices[i].type) == kind)
-                matrices[n++] = &product->matrices[i];
-        int code = n ? multiply_together(gpu, product, kind, matrices, n, error) : RUNNEL_OK;
-        if (code)
-            return code;
+    int code = RUNNEL_OK;
+    if (gpu_get_info(gpu)->has_matrix_units && product->n_acts >= MATRIX_UNITS_FROM && all_on_matrix_units(product)) {
+        code = gpu_multiply_matrix(gpu, product, GPU_Q4_K, error);
+        return code ? code : gpu_multiply_matrix(gpu, product, GPU_Q6_K, error);
     }
-    return RUNNEL_OK;
+    for (enum gpu_act_kind kind = 0; kind < GPU_ACT_KINDS && !code; kind++)
+        code = multiply_kind(gpu, product, kind, error);
+    return code;
 }
 
 /* Keys, values, attention ------------------------------------------------------------------------------------------------------- */
@@ -413,7 +471,12 @@ static int prepare_products(struct gpu *gpu, struct gpu_buffer dummy, uint32_t t
         for (uint32_t n_acts = 1; n_acts <= 2; n_acts++)
             code = code ? code : try_product(gpu, dummy, product_types, n_acts, error);
     }
-    return code;
+    if (!gpu_get_info(gpu)->has_matrix_units || !gpu_has_matrix_function(type))
+        return code;
+    code = code ? code : gpu_prepare(gpu, GPU_FUNCTION_PRODUCT_Q4_K_MATRIX, error);
+    code = code ? code : gpu_prepare(gpu, GPU_FUNCTION_PRODUCT_Q6_K_MATRIX, error);
+    const uint32_t both[2] = {GPU_Q4_K, GPU_Q6_K};
+    return code ? code : try_product(gpu, dummy, both, MATRIX_UNITS_FROM, error);
 }
 
 static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *error)

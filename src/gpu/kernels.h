@@ -70,7 +70,8 @@ struct gpu_preparation {
 int gpu_prepare_rows(struct gpu *gpu, const struct gpu_preparation *preparation, runnel_error *error);
 
 /* Products of one input with up to three matrices: out[row, i] = sum over inputs (+ bias[i]) (+ the old value). One launch if all
- * matrices have one act kind (and one more for each further kind). */
+ * matrices have one act kind (and one more for each further kind). Many rows are multiplied on matrix units where there are such for the
+ * types: a launch for each type. */
 enum { GPU_PRODUCTS_MAX = 3 };
 struct gpu_matrix {
     struct gpu_place tiles;
@@ -86,6 +87,11 @@ struct gpu_product {
     bool add;
 };
 int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_error *error);
+
+/* On matrix units the matrices of one type among them, which gpu_multiply chooses when it is worth it. For tests: where a device has
+ * none, OpenCL's drivers compute the same the long way. */
+bool gpu_has_matrix_function(uint32_t type);
+int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type, runnel_error *error);
 
 /* x [n_rows, n] += norm(added [n_rows, n]). */
 struct gpu_addition {

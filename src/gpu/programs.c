@@ -24,6 +24,8 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_PRODUCT_32_N] = {"product_32_n", GPU_PROGRAM_PRODUCT_32, {16, 8}},
     [GPU_FUNCTION_PRODUCT_FLOAT_1] = {"product_float_1", GPU_PROGRAM_PRODUCT_FLOAT, {16, 1}},
     [GPU_FUNCTION_PRODUCT_FLOAT_N] = {"product_float_n", GPU_PROGRAM_PRODUCT_FLOAT, {16, 8}},
+    [GPU_FUNCTION_PRODUCT_Q4_K_MATRIX] = {"product_q4_k_matrix", GPU_PROGRAM_PRODUCT_MATRIX, {32, GPU_TILES_MATRIX}},
+    [GPU_FUNCTION_PRODUCT_Q6_K_MATRIX] = {"product_q6_k_matrix", GPU_PROGRAM_PRODUCT_MATRIX, {32, GPU_TILES_MATRIX}},
 };
 
 const struct gpu_function_info *gpu_function_find(enum gpu_function function)
@@ -47,6 +49,7 @@ TEXT(attention)
 TEXT(product_k)
 TEXT(product_32)
 TEXT(product_float)
+TEXT(product_matrix)
 
 static void add_piece(struct gpu_source *source, const char *text, size_t len)
 {
@@ -89,6 +92,11 @@ void gpu_source_find(enum gpu_program program, struct gpu_source *source)
         ADD(matrices);
         ADD(product_float);
         break;
+    case GPU_PROGRAM_PRODUCT_MATRIX:
+        ADD(tiles);
+        ADD(matrices);
+        ADD(product_matrix);
+        break;
     case GPU_PROGRAMS:
         break;
     }
@@ -96,7 +104,7 @@ void gpu_source_find(enum gpu_program program, struct gpu_source *source)
 
 const char *gpu_program_name(enum gpu_program program)
 {
-    static const char *const names[GPU_PROGRAMS] = {"embed", "layer", "attention", "product_k", "product_32", "product_float"};
+    static const char *const names[GPU_PROGRAMS] = {"embed", "layer", "attention", "product_k", "product_32", "product_float", "product_matrix"};
     return names[program];
 }
 
@@ -109,13 +117,15 @@ PTX(attention)
 PTX(product_k)
 PTX(product_32)
 PTX(product_float)
+extern const char gpu_ptx_product_matrix_80[];
 
 const char *gpu_ptx_find(enum gpu_program program, int major, int minor)
 {
     static const char *const of_61[GPU_PROGRAMS] = {gpu_ptx_embed_61,     gpu_ptx_layer_61,      gpu_ptx_attention_61,
-                                                    gpu_ptx_product_k_61, gpu_ptx_product_32_61, gpu_ptx_product_float_61};
+                                                    gpu_ptx_product_k_61, gpu_ptx_product_32_61, gpu_ptx_product_float_61, NULL};
     static const char *const of_80[GPU_PROGRAMS] = {gpu_ptx_embed_80,     gpu_ptx_layer_80,      gpu_ptx_attention_80,
-                                                    gpu_ptx_product_k_80, gpu_ptx_product_32_80, gpu_ptx_product_float_80};
+                                                    gpu_ptx_product_k_80, gpu_ptx_product_32_80, gpu_ptx_product_float_80,
+                                                    gpu_ptx_product_matrix_80};
     if (major >= 8)
         return of_80[program];
     return 10 * major + minor >= 61 ? of_61[program] : NULL;

@@ -14,6 +14,7 @@ enum gpu_program {
     GPU_PROGRAM_PRODUCT_K,     /* product_k.cl: types of blocks of 256 */
     GPU_PROGRAM_PRODUCT_32,    /* product_32.cl: types of blocks of 32 */
     GPU_PROGRAM_PRODUCT_FLOAT, /* product_float.cl */
+    GPU_PROGRAM_PRODUCT_MATRIX, /* product_matrix.cl: for devices with matrix units */
     GPU_PROGRAMS
 };
 
@@ -41,10 +42,12 @@ enum gpu_function {
     GPU_FUNCTION_PRODUCT_32_N,
     GPU_FUNCTION_PRODUCT_FLOAT_1,
     GPU_FUNCTION_PRODUCT_FLOAT_N,
+    GPU_FUNCTION_PRODUCT_Q4_K_MATRIX, /* for GPU_ROWS_MATRIX rows of activations at a time */
+    GPU_FUNCTION_PRODUCT_Q6_K_MATRIX,
     GPU_FUNCTIONS
 };
 
-enum { GPU_ROWS_TOGETHER = 8 };
+enum { GPU_ROWS_TOGETHER = 8, GPU_ROWS_MATRIX = 32, GPU_TILES_MATRIX = 4 };
 
 struct gpu_function_info {
     const char *name;
@@ -64,7 +67,7 @@ struct gpu_source {
 };
 void gpu_source_find(enum gpu_program program, struct gpu_source *source);
 
-/* A program as PTX, for devices of compute capability major.minor; with a zero behind it. NULL: this build has none for it. */
+/* A program as PTX, for devices of compute capability major.minor; with a zero behind it. NULL: there is none for it. */
 const char *gpu_ptx_find(enum gpu_program program, int major, int minor);
 
 /* False: this build was made without clang, and CUDA's driver cannot be used. */

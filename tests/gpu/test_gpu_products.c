@@ -92,8 +92,9 @@ static uint8_t *make_acts(enum act_kind kind, uint32_t n_acts, uint32_t n_column
 }
 
 /* Matrices of these types in one call. */
-static void check_product(const enum tensor_type *types, uint32_t n_types, uint32_t n_rows, uint32_t n_columns,
-                          uint32_t n_acts, enum fill fill, bool add)
+static void check_product_by(int (*multiply)(struct gpu *gpu, const struct gpu_product *product, runnel_error *error),
+                             const enum tensor_type *types, uint32_t n_types, uint32_t n_rows, uint32_t n_columns,
+                             uint32_t n_acts, enum fill fill, bool add)
 {
     struct tried tried[GPU_PRODUCTS_MAX];
     struct gpu_product product = {.n_acts = n_acts, .n_columns = n_columns, .n_matrices = n_types, .add = add};
@@ -107,7 +108,7 @@ static void check_product(const enum tensor_type *types, uint32_t n_types, uint3
         product.matrices[i] =
             (struct gpu_matrix){tried[i].tiles, types[i], n_rows + 7 * i, tried[i].bias, tried[i].out};
     }
-    MUST(gpu_multiply(test_gpu, &product, &test_error));
+    MUST(multiply(test_gpu, &product, &test_error));
     for (uint32_t i = 0; i < n_types; i++) {
         size_t n_out = (size_t)n_acts * tried[i].m.packed.n_rows;
         float *out = malloc(n_out * sizeof *out);
@@ -124,6 +125,33 @@ static void check_product(const enum tensor_type *types, uint32_t n_types, uint3
         free(acts[kind]);
         release(&product.acts.of[kind]);
     }
+}
+
+static void check_product(const enum tensor_type *types, uint32_t n_types, uint32_t n_rows, uint32_t n_columns,
+                          uint32_t n_acts, enum fill fill, bool add)
+{
+    check_product_by(gpu_multiply, types, n_types, n_rows, n_columns, n_acts, fill, add);
+}
+
+static int multiply_on_matrix_units(struct gpu *gpu, const struct gpu_product *product, runnel_error *error)
+{
+    int code = gpu_prepare(gpu, GPU_FUNCTION_PRODUCT_Q4_K_MATRIX, error);
+    code = code ? code : gpu_prepare(gpu, GPU_FUNCTION_PRODUCT_Q6_K_MATRIX, error);
+    code = code ? code : gpu_multiply_matrix(gpu, product, GPU_Q4_K, error);
+    return code ? code : gpu_multiply_matrix(gpu, product, GPU_Q6_K, error);
+}
+
+/* Device code for matrix units, on them or on what stands for them. */
+static void test_products_on_matrix_units(void **state)
+{
+    (void)state;
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_Q4_K};
+    assert_true(gpu_has_matrix_function(TENSOR_Q4_K) && gpu_has_matrix_function(TENSOR_Q6_K) && !gpu_has_matrix_function(TENSOR_Q5_K));
+    for (enum fill fill = 0; fill < FILLS; fill++)
+        for (int t = 0; t < 2; t++)
+            check_product_by(multiply_on_matrix_units, &types[t], 1, 1 + random_below(90), 256 * (1 + random_below(4)),
+                             1 + random_below(40), fill, fill % 2);
+    check_product_by(multiply_on_matrix_units, types, 3, 50, 512, 70, FILL_RANDOM, true);
 }
 
 static void test_products_of_every_type(void **state)
@@ -217,7 +245,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts_agree),          cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_products_of_every_type), cmocka_unit_test(test_products_side_by_side),
-        cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_large_products),         cmocka_unit_test(test_products_on_matrix_units),
     };
     fill_tables();
     open_test_gpu();

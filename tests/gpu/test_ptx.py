@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ("embed", "layer", "attention", "product_k", "product_32", "product_float")
+PROGRAMS = ("embed", "layer", "attention", "product_k", "product_32", "product_float", "product_matrix")
 CARDS = {"61": ("sm_75",), "80": ("sm_80", "sm_86", "sm_89", "sm_90")}  # of each module
 SPILLED_MAX = 16  # bytes an item: ptxas saves a register here and there to fit one more group
 # What would not give the CPU's bits: products and sums that an assembler may fuse, approximations, denormals flushed to zero.
@@ -53,12 +53,14 @@ def main():
     folder, ptxas, wrong, n = Path(sys.argv[1]), find_ptxas(), [], 0
     for arch, cards in CARDS.items():
         for program in PROGRAMS:
+            if program == "product_matrix" and arch == "61":
+                continue
             path = folder / f"gpu_ptx_{program}_{arch}.ptx"
             wrong += look_at(path.name, path.read_text())
             for card in cards if ptxas else ():
                 wrong += assemble(ptxas, path, card)
                 n += 1
-    print("\n".join(wrong) or f"{n} modules assembled, {len(CARDS) * len(PROGRAMS)} looked at")
+    print("\n".join(wrong) or f"{n} modules assembled, {len(CARDS) * len(PROGRAMS) - 1} looked at")
     if wrong:
         return 1
     if not ptxas:

@@ -52,3 +52,27 @@ FUNCTION uint lookup16_permuted(uint w, uint t0, uint t1, uint t2, uint t3)
     return (low & ~mask) | (high & mask);
 }
 #define LOOKUP16(w, t0, t1, t2, t3) lookup16_permuted(w, t0, t1, t2, t3)
+
+/* mma.sync, from compute capability 8.0 on: 16 rows by 8 columns, 32 or 16 inputs. product_matrix.cl says which item has what. */
+#define MATRIX_SCRATCH(n)
+FUNCTION int4 matrix_32(uint upper, uint lower, uint upper_16, uint lower_16, uint q, uint q_16)
+{
+    int x, y, z, w;
+    __asm__ volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                     "{%10, %10, %10, %10};"
+                     : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
+                     : "r"(upper), "r"(lower), "r"(upper_16), "r"(lower_16), "r"(q), "r"(q_16), "r"(0));
+    int4 result = {x, y, z, w};
+    return result;
+}
+FUNCTION int4 matrix_16(uint upper, uint lower, uint q)
+{
+    int x, y, z, w;
+    __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
+                     : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
+                     : "r"(upper), "r"(lower), "r"(q), "r"(0));
+    int4 result = {x, y, z, w};
+    return result;
+}
+#define MATRIX_32(upper, lower, upper_16, lower_16, q, q_16) matrix_32(upper, lower, upper_16, lower_16, q, q_16)
+#define MATRIX_16(upper, lower, q)                           matrix_16(upper, lower, q)
