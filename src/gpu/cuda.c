@@ -42,45 +42,47 @@ enum {
 };
 
 /* Every function that is used: its type, and its name in the library. The last five are there from CUDA 11.4 on. */
-#define FUNCTIONS(X)                                                                                              \
-    X(get_error_string, "cuGetErrorString", CUresult, (CUresult, const char **))                                  \
-    X(init, "cuInit", CUresult, (unsigned))                                                                       \
-    X(driver_version, "cuDriverGetVersion", CUresult, (int *))                                                    \
-    X(device_count, "cuDeviceGetCount", CUresult, (int *))                                                        \
-    X(device_get, "cuDeviceGet", CUresult, (CUdevice *, int))                                                     \
-    X(device_name, "cuDeviceGetName", CUresult, (char *, int, CUdevice))                                          \
-    X(device_attribute, "cuDeviceGetAttribute", CUresult, (int *, int, CUdevice))                                 \
-    X(device_memory, "cuDeviceTotalMem_v2", CUresult, (size_t *, CUdevice))                                       \
-    X(context_retain, "cuDevicePrimaryCtxRetain", CUresult, (CUcontext *, CUdevice))                              \
-    X(context_release, "cuDevicePrimaryCtxRelease_v2", CUresult, (CUdevice))                                      \
-    X(context_set, "cuCtxSetCurrent", CUresult, (CUcontext))                                                      \
-    X(memory_info, "cuMemGetInfo_v2", CUresult, (size_t *, size_t *))                                             \
-    X(memory_alloc, "cuMemAlloc_v2", CUresult, (CUdeviceptr *, size_t))                                           \
-    X(memory_free, "cuMemFree_v2", CUresult, (CUdeviceptr))                                                       \
-    X(host_alloc, "cuMemHostAlloc", CUresult, (void **, size_t, unsigned))                                        \
-    X(host_free, "cuMemFreeHost", CUresult, (void *))                                                             \
-    X(write, "cuMemcpyHtoDAsync_v2", CUresult, (CUdeviceptr, const void *, size_t, CUstream))                     \
-    X(read, "cuMemcpyDtoHAsync_v2", CUresult, (void *, CUdeviceptr, size_t, CUstream))                            \
-    X(copy, "cuMemcpyDtoDAsync_v2", CUresult, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                       \
-    X(set, "cuMemsetD32Async", CUresult, (CUdeviceptr, unsigned, size_t, CUstream))                               \
-    X(stream_create, "cuStreamCreate", CUresult, (CUstream *, unsigned))                                          \
-    X(stream_destroy, "cuStreamDestroy_v2", CUresult, (CUstream))                                                 \
-    X(event_create, "cuEventCreate", CUresult, (CUevent *, unsigned))                                             \
-    X(event_destroy, "cuEventDestroy_v2", CUresult, (CUevent))                                                    \
-    X(event_record, "cuEventRecord", CUresult, (CUevent, CUstream))                                               \
-    X(event_query, "cuEventQuery", CUresult, (CUevent))                                                           \
-    X(module_load, "cuModuleLoadDataEx", CUresult, (CUmodule *, const void *, unsigned, int *, void **))          \
-    X(module_unload, "cuModuleUnload", CUresult, (CUmodule))                                                      \
-    X(module_function, "cuModuleGetFunction", CUresult, (CUfunction *, CUmodule, const char *))                   \
-    X(launch, "cuLaunchKernel", CUresult,                                                                         \
-      (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
+#define FUNCTIONS(X)                                                                                         \
+    X(get_error_string, "cuGetErrorString", CUresult, (CUresult, const char **))                             \
+    X(init, "cuInit", CUresult, (unsigned))                                                                  \
+    X(driver_version, "cuDriverGetVersion", CUresult, (int *))                                               \
+    X(device_count, "cuDeviceGetCount", CUresult, (int *))                                                   \
+    X(device_get, "cuDeviceGet", CUresult, (CUdevice *, int))                                                \
+    X(device_name, "cuDeviceGetName", CUresult, (char *, int, CUdevice))                                     \
+    X(device_attribute, "cuDeviceGetAttribute", CUresult, (int *, int, CUdevice))                            \
+    X(device_memory, "cuDeviceTotalMem_v2", CUresult, (size_t *, CUdevice))                                  \
+    X(context_retain, "cuDevicePrimaryCtxRetain", CUresult, (CUcontext *, CUdevice))                         \
+    X(context_release, "cuDevicePrimaryCtxRelease_v2", CUresult, (CUdevice))                                 \
+    X(context_set, "cuCtxSetCurrent", CUresult, (CUcontext))                                                 \
+    X(memory_info, "cuMemGetInfo_v2", CUresult, (size_t *, size_t *))                                        \
+    X(memory_alloc, "cuMemAlloc_v2", CUresult, (CUdeviceptr *, size_t))                                      \
+    X(memory_free, "cuMemFree_v2", CUresult, (CUdeviceptr))                                                  \
+    X(host_alloc, "cuMemHostAlloc", CUresult, (void **, size_t, unsigned))                                   \
+    X(host_free, "cuMemFreeHost", CUresult, (void *))                                                        \
+    X(write, "cuMemcpyHtoDAsync_v2", CUresult, (CUdeviceptr, const void *, size_t, CUstream))                \
+    X(read, "cuMemcpyDtoHAsync_v2", CUresult, (void *, CUdeviceptr, size_t, CUstream))                       \
+    X(copy, "cuMemcpyDtoDAsync_v2", CUresult, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                  \
+    X(set, "cuMemsetD32Async", CUresult, (CUdeviceptr, unsigned, size_t, CUstream))                          \
+    X(stream_create, "cuStreamCreate", CUresult, (CUstream *, unsigned))                                     \
+    X(stream_destroy, "cuStreamDestroy_v2", CUresult, (CUstream))                                            \
+    X(event_create, "cuEventCreate", CUresult, (CUevent *, unsigned))                                        \
+    X(event_destroy, "cuEventDestroy_v2", CUresult, (CUevent))                                               \
+    X(event_record, "cuEventRecord", CUresult, (CUevent, CUstream))                                          \
+    X(event_query, "cuEventQuery", CUresult, (CUevent))                                                      \
+    X(module_load, "cuModuleLoadDataEx", CUresult, (CUmodule *, const void *, unsigned, int *, void **))     \
+    X(module_unload, "cuModuleUnload", CUresult, (CUmodule))                                                 \
+    X(module_function, "cuModuleGetFunction", CUresult, (CUfunction *, CUmodule, const char *))              \
+    X(launch, "cuLaunchKernel", CUresult,                                                                    \
+      (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **,  \
+       void **))
 
-#define RECORDING_FUNCTIONS(X)                                                                                    \
-    X(capture_begin, "cuStreamBeginCapture_v2", CUresult, (CUstream, int))                                        \
-    X(capture_end, "cuStreamEndCapture", CUresult, (CUstream, CUgraph *))                                         \
-    X(graph_destroy, "cuGraphDestroy", CUresult, (CUgraph))                                                       \
-    X(graph_instantiate, "cuGraphInstantiateWithFlags", CUresult, (CUgraphExec *, CUgraph, unsigned long long))   \
-    X(graph_launch, "cuGraphLaunch", CUresult, (CUgraphExec, CUstream))                                           \
+#define RECORDING_FUNCTIONS(X)                                                                               \
+    X(capture_begin, "cuStreamBeginCapture_v2", CUresult, (CUstream, int))                                   \
+    X(capture_end, "cuStreamEndCapture", CUresult, (CUstream, CUgraph *))                                    \
+    X(graph_destroy, "cuGraphDestroy", CUresult, (CUgraph))                                                  \
+    X(graph_instantiate, "cuGraphInstantiateWithFlags", CUresult,                                            \
+      (CUgraphExec *, CUgraph, unsigned long long))                                                          \
+    X(graph_launch, "cuGraphLaunch", CUresult, (CUgraphExec, CUstream))                                      \
     X(exec_destroy, "cuGraphExecDestroy", CUresult, (CUgraphExec))
 
 struct cuda_library {
@@ -113,17 +115,17 @@ static bool load(struct cuda_library *cu, runnel_error *problem)
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return false;
-#define FIND(name, symbol, result, arguments)                                                                     \
-    cu->name = (result(*) arguments)dlsym(library, symbol);                                                       \
-    if (!cu->name) {                                                                                              \
-        error_set(problem, RUNNEL_EUNSUPPORTED, "NVIDIA's driver is too old: it has no %s", symbol);              \
-        return false;                                                                                             \
+#define FIND(name, symbol, result, arguments)                                                                \
+    cu->name = (result(*) arguments)dlsym(library, symbol);                                                  \
+    if (!cu->name) {                                                                                         \
+        error_set(problem, RUNNEL_EUNSUPPORTED, "NVIDIA's driver is too old: it has no %s", symbol);         \
+        return false;                                                                                        \
     }
     FUNCTIONS(FIND)
 #undef FIND
     cu->has_recordings = true;
-#define FIND(name, symbol, result, arguments)                                                                     \
-    cu->name = (result(*) arguments)dlsym(library, symbol);                                                       \
+#define FIND(name, symbol, result, arguments)                                                                \
+    cu->name = (result(*) arguments)dlsym(library, symbol);                                                  \
     cu->has_recordings = cu->has_recordings && cu->name;
     RECORDING_FUNCTIONS(FIND)
 #undef FIND
@@ -143,8 +145,8 @@ static struct cuda *of(struct gpu *gpu)
 
 static int fail(struct gpu *gpu, const char *what, CUresult result, runnel_error *error)
 {
-    return error_set(error, result == CUDA_ERROR_OUT_OF_MEMORY ? RUNNEL_ENOMEM : RUNNEL_EIO, "%s: %s: %s (%d)",
-                     gpu->info.name, what, result_text(&of(gpu)->cu, result), result);
+    return error_set(error, result == CUDA_ERROR_OUT_OF_MEMORY ? RUNNEL_ENOMEM : RUNNEL_EIO,
+                     "%s: %s: %s (%d)", gpu->info.name, what, result_text(&of(gpu)->cu, result), result);
 }
 
 /* RUNNEL_OK of CUDA_SUCCESS, else the failure. */
@@ -193,7 +195,8 @@ static bool describe(const struct cuda_library *cu, int index, struct gpu_info *
     };
     cu->device_name(info->name, sizeof info->name, device);
     info->name[sizeof info->name - 1] = 0;
-    snprintf(info->driver, sizeof info->driver, "CUDA %d.%d, sm_%d%d", version / 1000, version % 1000 / 10, major, minor);
+    snprintf(info->driver, sizeof info->driver, "CUDA %d.%d, sm_%d%d", version / 1000, version % 1000 / 10,
+             major, minor);
     return true;
 }
 
@@ -206,7 +209,8 @@ static void cuda_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, ru
     CUresult result = cu.init(0);
     result = result ? result : cu.device_count(&n_devices);
     if (result != CUDA_SUCCESS && result != CUDA_ERROR_NO_DEVICE)
-        error_set(problem, RUNNEL_EUNSUPPORTED, "NVIDIA's driver does not start: %s (%d)", result_text(&cu, result), result);
+        error_set(problem, RUNNEL_EUNSUPPORTED, "NVIDIA's driver does not start: %s (%d)",
+                  result_text(&cu, result), result);
     else if (n_devices > 0 && !gpu_has_ptx())
         error_set(problem, RUNNEL_EUNSUPPORTED,
                   "this program was built without clang, and uses NVIDIA's devices through OpenCL only");
@@ -333,7 +337,8 @@ static void cuda_free_host(struct gpu *gpu, void *memory)
         enter(gpu)->host_free(memory);
 }
 
-static int cuda_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error)
+static int cuda_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes,
+                      runnel_error *error)
 {
     CUresult result = enter(gpu)->write(address_of(to), data, n_bytes, of(gpu)->stream);
     return check(gpu, "memory could not be written", result, error);
@@ -345,7 +350,8 @@ static int cuda_read(struct gpu *gpu, struct gpu_place from, void *data, size_t 
     return check(gpu, "memory could not be read", result, error);
 }
 
-static int cuda_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes, runnel_error *error)
+static int cuda_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes,
+                     runnel_error *error)
 {
     CUresult result = enter(gpu)->copy(address_of(to), address_of(from), n_bytes, of(gpu)->stream);
     return check(gpu, "memory could not be copied", result, error);
@@ -368,7 +374,8 @@ static int cuda_is_done(struct gpu *gpu, bool *done, runnel_error *error)
 {
     CUresult result = of(gpu)->cu.event_query(of(gpu)->end);
     *done = result == CUDA_SUCCESS;
-    return *done || result == CUDA_ERROR_NOT_READY ? RUNNEL_OK : fail(gpu, "what was queued failed", result, error);
+    return *done || result == CUDA_ERROR_NOT_READY ? RUNNEL_OK
+                                                   : fail(gpu, "what was queued failed", result, error);
 }
 
 /* Launches ---------------------------------------------------------------------------------------------------------------------- */
@@ -388,8 +395,8 @@ static int load_module(struct gpu *gpu, enum gpu_program program, runnel_error *
     cuda->modules[program] = NULL;
     log[strcspn(log, "\n")] = 0;
     return error_set(error, result == CUDA_ERROR_OUT_OF_MEMORY ? RUNNEL_ENOMEM : RUNNEL_EUNSUPPORTED,
-                     "%s: its driver does not take %s: %s (%d) %.200s", gpu->info.name, gpu_program_name(program),
-                     result_text(&cuda->cu, result), result, log);
+                     "%s: its driver does not take %s: %s (%d) %.200s", gpu->info.name,
+                     gpu_program_name(program), result_text(&cuda->cu, result), result, log);
 }
 
 static int cuda_prepare(struct gpu *gpu, enum gpu_function function, runnel_error *error)
@@ -431,7 +438,8 @@ static int cuda_launch(struct gpu *gpu, enum gpu_function function, const uint32
             parameters[n++] = &arguments[i].u; /* or f, which lies there too */
     }
     CUresult result = enter(gpu)->launch(of(gpu)->functions[function], n_groups[0], n_groups[1], n_groups[2],
-                                         info->n_local[0], info->n_local[1], 1, 0, of(gpu)->stream, (void **)parameters, NULL);
+                                         info->n_local[0], info->n_local[1], 1, 0, of(gpu)->stream,
+                                         (void **)parameters, NULL);
     return check(gpu, info->name, result, error);
 }
 
@@ -468,7 +476,8 @@ static int cuda_record_end(struct gpu *gpu, struct gpu_recording **recording, ru
 
 static int cuda_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *error)
 {
-    return check(gpu, "recorded launches", enter(gpu)->graph_launch(recording->graph, of(gpu)->stream), error);
+    return check(gpu, "recorded launches", enter(gpu)->graph_launch(recording->graph, of(gpu)->stream),
+                 error);
 }
 
 static void cuda_recording_free(struct gpu *gpu, struct gpu_recording *recording)

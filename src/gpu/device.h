@@ -88,8 +88,10 @@ void gpu_free_host(struct gpu *gpu, void *memory);
 /* These only queue: data must stay, and must not be read or changed, until gpu_finish. Any offset, any number of bytes. */
 int gpu_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error);
 int gpu_read(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes, runnel_error *error);
-int gpu_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes, runnel_error *error);
-int gpu_zero(struct gpu *gpu, struct gpu_place to, size_t n_bytes, runnel_error *error); /* both multiples of 4 */
+int gpu_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes,
+             runnel_error *error);
+int gpu_zero(struct gpu *gpu, struct gpu_place to, size_t n_bytes,
+             runnel_error *error); /* both multiples of 4 */
 
 /* Waits until the queue is empty, at most timeout_ms. */
 int gpu_finish(struct gpu *gpu, double timeout_ms, runnel_error *error);

@@ -28,7 +28,8 @@ struct gpu_driver {
     void (*free_host)(struct gpu *gpu, void *memory);
     int (*write)(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error);
     int (*read)(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes, runnel_error *error);
-    int (*copy)(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes, runnel_error *error);
+    int (*copy)(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes,
+                runnel_error *error);
     int (*zero)(struct gpu *gpu, struct gpu_place to, size_t n_bytes, runnel_error *error);
     /* mark: remembers the end of what is queued, and sees to it that the device begins; is_done: has it come there? */
     int (*mark)(struct gpu *gpu, runnel_error *error);

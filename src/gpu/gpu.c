@@ -92,9 +92,10 @@ static int check_place(const struct gpu *gpu, struct gpu_place place, size_t n_b
     int code = check_lost(gpu, error);
     if (code)
         return code;
-    if (!place.buffer.handle || place.offset > place.buffer.n_bytes || n_bytes > place.buffer.n_bytes - place.offset)
-        return error_set(error, RUNNEL_EINVAL, "%s: %zu bytes at %llu of a buffer of %zu", gpu->info.name, n_bytes,
-                         (unsigned long long)place.offset, place.buffer.n_bytes);
+    if (!place.buffer.handle || place.offset > place.buffer.n_bytes ||
+        n_bytes > place.buffer.n_bytes - place.offset)
+        return error_set(error, RUNNEL_EINVAL, "%s: %zu bytes at %llu of a buffer of %zu", gpu->info.name,
+                         n_bytes, (unsigned long long)place.offset, place.buffer.n_bytes);
     return RUNNEL_OK;
 }
 
@@ -111,7 +112,8 @@ int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes,
 {
     runnel_error cause;
     int code = check_lost(gpu, error);
-    return code ? code : settle(gpu, gpu->driver->get_memory(gpu, free_bytes, total_bytes, &cause), &cause, error);
+    return code ? code
+                : settle(gpu, gpu->driver->get_memory(gpu, free_bytes, total_bytes, &cause), &cause, error);
 }
 
 int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error)
@@ -121,8 +123,9 @@ int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel
     if (code)
         return code;
     if (gpu->info.allocation_max_bytes && n_bytes > gpu->info.allocation_max_bytes)
-        return error_set(error, RUNNEL_ENOMEM, "%s gives at most %llu MiB at a time, and %zu MiB are needed", gpu->info.name,
-                         (unsigned long long)(gpu->info.allocation_max_bytes >> 20), n_bytes >> 20);
+        return error_set(error, RUNNEL_ENOMEM, "%s gives at most %llu MiB at a time, and %zu MiB are needed",
+                         gpu->info.name, (unsigned long long)(gpu->info.allocation_max_bytes >> 20),
+                         n_bytes >> 20);
     return settle(gpu, gpu->driver->alloc(gpu, n_bytes ? n_bytes : 16, buffer, &cause), &cause, error);
 }
 
@@ -203,7 +206,8 @@ int gpu_finish(struct gpu *gpu, double timeout_ms, runnel_error *error)
     while (code == RUNNEL_OK && (code = gpu->driver->is_done(gpu, &done, &cause)) == RUNNEL_OK && !done) {
         double waited_ms = clock_ms() - begin;
         if (waited_ms > timeout_ms)
-            code = error_set(&cause, RUNNEL_ETIMEOUT, "%s has not answered for %.0f ms", gpu->info.name, timeout_ms);
+            code = error_set(&cause, RUNNEL_ETIMEOUT, "%s has not answered for %.0f ms", gpu->info.name,
+                             timeout_ms);
         else
             rest(gpu, waited_ms);
     }
@@ -224,7 +228,8 @@ int gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_gro
     int code = check_lost(gpu, error);
     if (code || !n_groups[0] || !n_groups[1] || !n_groups[2])
         return code;
-    return settle(gpu, gpu->driver->launch(gpu, function, n_groups, arguments, n_arguments, &cause), &cause, error);
+    return settle(gpu, gpu->driver->launch(gpu, function, n_groups, arguments, n_arguments, &cause), &cause,
+                  error);
 }
 
 static int check_recordings(const struct gpu *gpu, runnel_error *error)

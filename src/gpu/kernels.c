@@ -22,14 +22,14 @@ struct type_info {
     bool has_header;
 };
 static const struct type_info types[] = {
-    {GPU_Q4_K, 256, GPU_Q4_K_BLOCK, false},     {GPU_Q5_K, 256, GPU_Q5_K_BLOCK, false},
-    {GPU_Q6_K, 256, GPU_Q6_K_BLOCK, true},      {GPU_Q2_K, 256, GPU_Q2_K_BLOCK, false},
-    {GPU_Q3_K, 256, GPU_Q3_K_BLOCK, true},      {GPU_IQ4_XS, 256, GPU_IQ4_XS_BLOCK, true},
-    {GPU_Q8_0, 64, GPU_Q8_0_PAIR, false},       {GPU_Q4_0, 64, GPU_Q4_0_PAIR, false},
-    {GPU_Q4_1, 64, GPU_Q4_1_PAIR, false},       {GPU_Q5_0, 64, GPU_Q5_0_PAIR, false},
-    {GPU_Q5_1, 64, GPU_Q5_1_PAIR, false},       {GPU_IQ4_NL, 64, GPU_Q4_0_PAIR, false},
-    {GPU_MXFP4, 64, GPU_Q4_0_PAIR, false},      {GPU_F32, 1, 4 * GPU_TILE_ROWS, false},
-    {GPU_F16, 1, 2 * GPU_TILE_ROWS, false},     {GPU_BF16, 1, 2 * GPU_TILE_ROWS, false},
+    {GPU_Q4_K, 256, GPU_Q4_K_BLOCK, false}, {GPU_Q5_K, 256, GPU_Q5_K_BLOCK, false},
+    {GPU_Q6_K, 256, GPU_Q6_K_BLOCK, true},  {GPU_Q2_K, 256, GPU_Q2_K_BLOCK, false},
+    {GPU_Q3_K, 256, GPU_Q3_K_BLOCK, true},  {GPU_IQ4_XS, 256, GPU_IQ4_XS_BLOCK, true},
+    {GPU_Q8_0, 64, GPU_Q8_0_PAIR, false},   {GPU_Q4_0, 64, GPU_Q4_0_PAIR, false},
+    {GPU_Q4_1, 64, GPU_Q4_1_PAIR, false},   {GPU_Q5_0, 64, GPU_Q5_0_PAIR, false},
+    {GPU_Q5_1, 64, GPU_Q5_1_PAIR, false},   {GPU_IQ4_NL, 64, GPU_Q4_0_PAIR, false},
+    {GPU_MXFP4, 64, GPU_Q4_0_PAIR, false},  {GPU_F32, 1, 4 * GPU_TILE_ROWS, false},
+    {GPU_F16, 1, 2 * GPU_TILE_ROWS, false}, {GPU_BF16, 1, 2 * GPU_TILE_ROWS, false},
 };
 
 static const struct type_info *find_type(uint32_t type)
@@ -48,7 +48,9 @@ bool gpu_knows_type(uint32_t type)
 enum gpu_act_kind gpu_act_kind_of(uint32_t type)
 {
     const struct type_info *info = find_type(type);
-    return !info || info->n_columns == 1 ? GPU_ACT_F32 : info->n_columns == 64 ? GPU_ACT_Q8_32 : GPU_ACT_Q8_256;
+    return !info || info->n_columns == 1 ? GPU_ACT_F32
+           : info->n_columns == 64       ? GPU_ACT_Q8_32
+                                         : GPU_ACT_Q8_256;
 }
 
 size_t gpu_act_row_bytes(enum gpu_act_kind kind, uint32_t n_columns)
@@ -123,7 +125,8 @@ int gpu_embed(struct gpu *gpu, const struct gpu_embedding *embedding, runnel_err
     add_uint(&arguments, embedding->type);
     add_uint(&arguments, embedding->n_columns);
     add_float(&arguments, embedding->scale);
-    return launch(gpu, GPU_FUNCTION_EMBED, divide_up(embedding->n_columns, 256), embedding->rows.n, 1, &arguments, error);
+    return launch(gpu, GPU_FUNCTION_EMBED, divide_up(embedding->n_columns, 256), embedding->rows.n, 1,
+                  &arguments, error);
 }
 
 int gpu_prepare_rows(struct gpu *gpu, const struct gpu_preparation *preparation, runnel_error *error)
@@ -135,8 +138,8 @@ int gpu_prepare_rows(struct gpu *gpu, const struct gpu_preparation *preparation,
     add_acts(&arguments, &preparation->out);
     add_uint(&arguments, preparation->n_columns);
     add_float(&arguments, preparation->epsilon);
-    return launch(gpu, GPU_FUNCTION_PREPARE, divide_up(preparation->n_columns, 256), preparation->n_rows, 1, &arguments,
-                  error);
+    return launch(gpu, GPU_FUNCTION_PREPARE, divide_up(preparation->n_columns, 256), preparation->n_rows, 1,
+                  &arguments, error);
 }
 
 int gpu_activate(struct gpu *gpu, const struct gpu_activation *activation, runnel_error *error)
@@ -147,7 +150,8 @@ int gpu_activate(struct gpu *gpu, const struct gpu_activation *activation, runne
     add_acts(&arguments, &activation->out);
     add_uint(&arguments, activation->n);
     add_uint(&arguments, activation->gelu);
-    return launch(gpu, GPU_FUNCTION_ACTIVATE, divide_up(activation->n, 256), activation->n_rows, 1, &arguments, error);
+    return launch(gpu, GPU_FUNCTION_ACTIVATE, divide_up(activation->n, 256), activation->n_rows, 1,
+                  &arguments, error);
 }
 
 int gpu_add_normalised(struct gpu *gpu, const struct gpu_addition *addition, runnel_error *error)
@@ -158,7 +162,8 @@ int gpu_add_normalised(struct gpu *gpu, const struct gpu_addition *addition, run
     add_place(&arguments, addition->norm_weight);
     add_uint(&arguments, addition->n);
     add_float(&arguments, addition->epsilon);
-    return launch(gpu, GPU_FUNCTION_ADD_NORMALISED, divide_up(addition->n, 256), addition->n_rows, 1, &arguments, error);
+    return launch(gpu, GPU_FUNCTION_ADD_NORMALISED, divide_up(addition->n, 256), addition->n_rows, 1,
+                  &arguments, error);
 }
 
 /* Products ---------------------------------------------------------------------------------------------------------------------- */
@@ -227,8 +232,8 @@ static int multiply_by(struct gpu *gpu, enum gpu_function function, const struct
     add_uint(&arguments, product->n_acts);
     add_uint(&arguments, product->n_columns);
     add_uint(&arguments, product->add);
-    return launch(gpu, function, divide_up(n_tiles, grouping.n_tiles), divide_up(product->n_acts, grouping.n_acts), 1,
-                  &arguments, error);
+    return launch(gpu, function, divide_up(n_tiles, grouping.n_tiles),
+                  divide_up(product->n_acts, grouping.n_acts), 1, &arguments, error);
 }
 
 /* The matrices of an act kind, or with a type those of that one alone. */
@@ -253,7 +258,8 @@ bool gpu_has_matrix_function(uint32_t type)
     return type == GPU_Q4_K || type == GPU_Q6_K;
 }
 
-int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type, runnel_error *error)
+int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type,
+                        runnel_error *error)
 {
     const struct gpu_matrix *matrices[GPU_PRODUCTS_MAX];
     uint32_t n = select_matrices(product, GPU_ACT_Q8_256, type, matrices);
@@ -263,7 +269,8 @@ int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint
 }
 
 /* All matrices of an act kind in one launch. */
-static int multiply_kind(struct gpu *gpu, const struct gpu_product *product, enum gpu_act_kind kind, runnel_error *error)
+static int multiply_kind(struct gpu *gpu, const struct gpu_product *product, enum gpu_act_kind kind,
+                         runnel_error *error)
 {
     const struct gpu_matrix *matrices[GPU_PRODUCTS_MAX];
     uint32_t n = select_matrices(product, kind, GPU_NO_TYPE, matrices);
@@ -285,7 +292,8 @@ static bool all_on_matrix_units(const struct gpu_product *product)
 int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_error *error)
 {
     int code = RUNNEL_OK;
-    if (gpu_get_info(gpu)->has_matrix_units && product->n_acts >= MATRIX_UNITS_FROM && all_on_matrix_units(product)) {
+    if (gpu_get_info(gpu)->has_matrix_units && product->n_acts >= MATRIX_UNITS_FROM &&
+        all_on_matrix_units(product)) {
         code = gpu_multiply_matrix(gpu, product, GPU_Q4_K, error);
         return code ? code : gpu_multiply_matrix(gpu, product, GPU_Q6_K, error);
     }
@@ -320,8 +328,8 @@ int gpu_rotate_store(struct gpu *gpu, const struct gpu_storing *storing, runnel_
     add_uint(&arguments, cache->n_pages);
     add_uint(&arguments, cache->k_f32);
     add_float(&arguments, storing->epsilon);
-    return launch(gpu, GPU_FUNCTION_ROTATE_STORE, storing->q.n_heads + cache->n_kv_heads, storing->rows.n, 1, &arguments,
-                  error);
+    return launch(gpu, GPU_FUNCTION_ROTATE_STORE, storing->q.n_heads + cache->n_kv_heads, storing->rows.n, 1,
+                  &arguments, error);
 }
 
 size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, uint32_t head_dim)
@@ -330,7 +338,8 @@ size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, 
 }
 
 /* Partials of rows from `first` on. */
-static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n, runnel_error *error)
+static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
+                       runnel_error *error)
 {
     enum { HEADS_TOGETHER = 8 }; /* as attention.cl has it */
     const struct gpu_cache *cache = &attention->cache;
@@ -352,10 +361,12 @@ static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, u
     add_uint(&arguments, attention->window);
     add_uint(&arguments, attention->n_blocks);
     add_float(&arguments, attention->scale);
-    return launch(gpu, GPU_FUNCTION_ATTEND, attention->n_blocks, cache->n_kv_heads * n_batches, n, &arguments, error);
+    return launch(gpu, GPU_FUNCTION_ATTEND, attention->n_blocks, cache->n_kv_heads * n_batches, n, &arguments,
+                  error);
 }
 
-static int merge_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n, runnel_error *error)
+static int merge_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
+                      runnel_error *error)
 {
     struct arguments arguments = {.n = 0};
     uint32_t n_columns = attention->q.n_heads * attention->cache.head_dim;
@@ -373,7 +384,8 @@ static int merge_rows(struct gpu *gpu, const struct gpu_attention *attention, ui
 
 int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_error *error)
 {
-    size_t row_bytes = gpu_partials_bytes(1, attention->n_blocks, attention->q.n_heads, attention->cache.head_dim);
+    size_t row_bytes =
+        gpu_partials_bytes(1, attention->n_blocks, attention->q.n_heads, attention->cache.head_dim);
     size_t n_together = attention->partials_bytes / row_bytes;
     if (!n_together)
         return error_set(error, RUNNEL_EINVAL, "attention: %zu bytes of partial results, and a row needs %zu",
@@ -381,7 +393,8 @@ int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_er
     enum { GROUPS_MAX = 65535 }; /* of some devices, in y and z */
     n_together = n_together < GROUPS_MAX ? n_together : GROUPS_MAX;
     for (uint32_t first = 0; first < attention->rows.n; first += (uint32_t)n_together) {
-        uint32_t n = attention->rows.n - first < n_together ? attention->rows.n - first : (uint32_t)n_together;
+        uint32_t n =
+            attention->rows.n - first < n_together ? attention->rows.n - first : (uint32_t)n_together;
         int code = attend_rows(gpu, attention, first, n, error);
         code = code ? code : merge_rows(gpu, attention, first, n, error);
         if (code)
@@ -401,8 +414,8 @@ int gpu_copy_pages(struct gpu *gpu, const struct gpu_page_copies *copies, runnel
     add_uint(&arguments, copies->n_pairs);
     add_uint(&arguments, copies->cache.n_pages);
     add_uint(&arguments, block_bytes);
-    return launch(gpu, GPU_FUNCTION_COPY_PAGES, divide_up(block_bytes, 4096), copies->cache.n_kv_heads, 1, &arguments,
-                  error);
+    return launch(gpu, GPU_FUNCTION_COPY_PAGES, divide_up(block_bytes, 4096), copies->cache.n_kv_heads, 1,
+                  &arguments, error);
 }
 
 /* The best logit ---------------------------------------------------------------------------------------------------------------- */
@@ -439,8 +452,8 @@ static struct gpu_place dummy_at(struct gpu_buffer dummy, int i)
     return gpu_at(dummy, (uint64_t)i * DUMMY_BYTES);
 }
 
-static int try_product(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t *product_types, uint32_t n_acts,
-                       runnel_error *error)
+static int try_product(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t *product_types,
+                       uint32_t n_acts, runnel_error *error)
 {
     struct gpu_product product = {.n_acts = n_acts, .n_columns = 256, .n_matrices = 2};
     for (int kind = 0; kind < GPU_ACT_KINDS; kind++)
@@ -502,7 +515,9 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     code = code ? code : gpu_rotate_store(gpu, &storing, error);
     code = code ? code : gpu_attend(gpu, &attention, error);
     code = code ? code : gpu_find_best(gpu, &choice, error);
-    code = code ? code : gpu_zero(gpu, gpu_at(dummy, 0), DUMMY_ARRAYS * DUMMY_BYTES, error); /* a is page numbers now */
+    code =
+        code ? code
+             : gpu_zero(gpu, gpu_at(dummy, 0), DUMMY_ARRAYS * DUMMY_BYTES, error); /* a is page numbers now */
     return code ? code : gpu_copy_pages(gpu, &copies, error);
 }
 

@@ -91,7 +91,8 @@ int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_erro
 /* On matrix units the matrices of one type among them, which gpu_multiply chooses when it is worth it. For tests: where a device has
  * none, OpenCL's drivers compute the same the long way. */
 bool gpu_has_matrix_function(uint32_t type);
-int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type, runnel_error *error);
+int gpu_multiply_matrix(struct gpu *gpu, const struct gpu_product *product, uint32_t type,
+                        runnel_error *error);
 
 /* x [n_rows, n] += norm(added [n_rows, n]). */
 struct gpu_addition {
@@ -138,11 +139,12 @@ struct gpu_attention {
     struct gpu_rows rows;
     struct gpu_queries q;
     struct gpu_cache cache;
-    uint32_t window;     /* positions up to its own that a row sees; 0: all */
-    uint32_t n_blocks;   /* the most blocks of GPU_ATTENTION_BLOCK positions that a row sees any of, or more: at least 1 */
-    float scale;         /* scores are multiplied with it */
+    uint32_t window; /* positions up to its own that a row sees; 0: all */
+    uint32_t
+        n_blocks; /* the most blocks of GPU_ATTENTION_BLOCK positions that a row sees any of, or more: at least 1 */
+    float scale; /* scores are multiplied with it */
     struct gpu_place partials;
-    size_t partials_bytes; /* room for one row at least: gpu_partials_bytes(1, ...) */
+    size_t partials_bytes;     /* room for one row at least: gpu_partials_bytes(1, ...) */
     struct gpu_place attended; /* [N, n_heads * head_dim] as floats, or none */
     struct gpu_acts out;
 };

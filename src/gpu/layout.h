@@ -5,22 +5,22 @@
 #define RUNNEL_GPU_LAYOUT_H
 
 /* Types of weights, by their numbers in GGUF files. */
-#define GPU_F32    0
-#define GPU_F16    1
-#define GPU_Q4_0   2
-#define GPU_Q4_1   3
-#define GPU_Q5_0   6
-#define GPU_Q5_1   7
-#define GPU_Q8_0   8
-#define GPU_Q2_K   10
-#define GPU_Q3_K   11
-#define GPU_Q4_K   12
-#define GPU_Q5_K   13
-#define GPU_Q6_K   14
-#define GPU_IQ4_NL 20
-#define GPU_IQ4_XS 23
-#define GPU_BF16   30
-#define GPU_MXFP4  39
+#define GPU_F32     0
+#define GPU_F16     1
+#define GPU_Q4_0    2
+#define GPU_Q4_1    3
+#define GPU_Q5_0    6
+#define GPU_Q5_1    7
+#define GPU_Q8_0    8
+#define GPU_Q2_K    10
+#define GPU_Q3_K    11
+#define GPU_Q4_K    12
+#define GPU_Q5_K    13
+#define GPU_Q6_K    14
+#define GPU_IQ4_NL  20
+#define GPU_IQ4_XS  23
+#define GPU_BF16    30
+#define GPU_MXFP4   39
 #define GPU_NO_TYPE 0xffffffffu
 
 /* A tile: 16 rows of weights. Vectors are 64 bytes: 4 inputs of 16 rows. */
@@ -57,17 +57,17 @@
 
 /* Activation rows: blocks of 256 inputs. Q8_256: q int8[256], sums of 16 int16[16], of 32 int16[8], d f32, and the largest sum of 16
  * magnitudes uint16. Q8_32: q int8[256], d f32[8], d * sum of 32 f32[8], -128 * that sum int32[8]. F32: floats. */
-#define GPU_ACT_BLOCK        256
-#define GPU_Q8_256_BYTES     320
-#define GPU_Q8_256_SUMS_16   256
-#define GPU_Q8_256_SUMS_32   288
-#define GPU_Q8_256_D         304
-#define GPU_Q8_256_LARGEST   308
-#define GPU_Q8_32_BYTES      384
-#define GPU_Q8_32_D          256
-#define GPU_Q8_32_D_SUM      288
-#define GPU_Q8_32_OFFSET     320
-#define GPU_F32_BLOCK_BYTES  1024
+#define GPU_ACT_BLOCK       256
+#define GPU_Q8_256_BYTES    320
+#define GPU_Q8_256_SUMS_16  256
+#define GPU_Q8_256_SUMS_32  288
+#define GPU_Q8_256_D        304
+#define GPU_Q8_256_LARGEST  308
+#define GPU_Q8_32_BYTES     384
+#define GPU_Q8_32_D         256
+#define GPU_Q8_32_D_SUM     288
+#define GPU_Q8_32_OFFSET    320
+#define GPU_F32_BLOCK_BYTES 1024
 
 /* A page of keys and values of one KV head of one layer: as kernels/ops.h says at KV_PAGE. */
 #define GPU_KV_PAGE         32

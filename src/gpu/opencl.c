@@ -14,32 +14,32 @@
 #include <string.h>
 
 /* Every function of the loader that is used. */
-#define FUNCTIONS(X)                                                                                              \
-    X(clGetPlatformIDs)                                                                                           \
-    X(clGetPlatformInfo)                                                                                          \
-    X(clGetDeviceIDs)                                                                                             \
-    X(clGetDeviceInfo)                                                                                            \
-    X(clCreateContext)                                                                                            \
-    X(clReleaseContext)                                                                                           \
-    X(clCreateCommandQueue)                                                                                       \
-    X(clReleaseCommandQueue)                                                                                      \
-    X(clCreateBuffer)                                                                                             \
-    X(clReleaseMemObject)                                                                                         \
-    X(clEnqueueWriteBuffer)                                                                                       \
-    X(clEnqueueReadBuffer)                                                                                        \
-    X(clEnqueueCopyBuffer)                                                                                        \
-    X(clEnqueueFillBuffer)                                                                                        \
-    X(clCreateProgramWithSource)                                                                                  \
-    X(clBuildProgram)                                                                                             \
-    X(clGetProgramBuildInfo)                                                                                      \
-    X(clReleaseProgram)                                                                                           \
-    X(clCreateKernel)                                                                                             \
-    X(clReleaseKernel)                                                                                            \
-    X(clSetKernelArg)                                                                                             \
-    X(clEnqueueNDRangeKernel)                                                                                     \
-    X(clEnqueueMarkerWithWaitList)                                                                                \
-    X(clGetEventInfo)                                                                                             \
-    X(clReleaseEvent)                                                                                             \
+#define FUNCTIONS(X)                                                                                         \
+    X(clGetPlatformIDs)                                                                                      \
+    X(clGetPlatformInfo)                                                                                     \
+    X(clGetDeviceIDs)                                                                                        \
+    X(clGetDeviceInfo)                                                                                       \
+    X(clCreateContext)                                                                                       \
+    X(clReleaseContext)                                                                                      \
+    X(clCreateCommandQueue)                                                                                  \
+    X(clReleaseCommandQueue)                                                                                 \
+    X(clCreateBuffer)                                                                                        \
+    X(clReleaseMemObject)                                                                                    \
+    X(clEnqueueWriteBuffer)                                                                                  \
+    X(clEnqueueReadBuffer)                                                                                   \
+    X(clEnqueueCopyBuffer)                                                                                   \
+    X(clEnqueueFillBuffer)                                                                                   \
+    X(clCreateProgramWithSource)                                                                             \
+    X(clBuildProgram)                                                                                        \
+    X(clGetProgramBuildInfo)                                                                                 \
+    X(clReleaseProgram)                                                                                      \
+    X(clCreateKernel)                                                                                        \
+    X(clReleaseKernel)                                                                                       \
+    X(clSetKernelArg)                                                                                        \
+    X(clEnqueueNDRangeKernel)                                                                                \
+    X(clEnqueueMarkerWithWaitList)                                                                           \
+    X(clGetEventInfo)                                                                                        \
+    X(clReleaseEvent)                                                                                        \
     X(clFlush)
 
 struct opencl_library {
@@ -67,11 +67,12 @@ static bool load(struct opencl_library *cl, runnel_error *problem)
     void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return false;
-#define FIND(name)                                                                                                \
-    cl->name = (__typeof__(&name))dlsym(library, #name);                                                          \
-    if (!cl->name) {                                                                                              \
-        error_set(problem, RUNNEL_EUNSUPPORTED, "libOpenCL.so.1 has no %s: OpenCL 1.2 or later is needed", #name);  \
-        return false;                                                                                             \
+#define FIND(name)                                                                                           \
+    cl->name = (__typeof__(&name))dlsym(library, #name);                                                     \
+    if (!cl->name) {                                                                                         \
+        error_set(problem, RUNNEL_EUNSUPPORTED, "libOpenCL.so.1 has no %s: OpenCL 1.2 or later is needed",   \
+                  #name);                                                                                    \
+        return false;                                                                                        \
     }
     FUNCTIONS(FIND)
 #undef FIND
@@ -107,7 +108,8 @@ static int fail(const struct gpu *gpu, const char *what, cl_int status, runnel_e
 
 /* Listing ----------------------------------------------------------------------------------------------------------------------- */
 
-static void get_text(const struct opencl_library *cl, cl_device_id device, cl_device_info what, char *text, size_t size)
+static void get_text(const struct opencl_library *cl, cl_device_id device, cl_device_info what, char *text,
+                     size_t size)
 {
     text[0] = 0;
     if (cl->clGetDeviceInfo(device, what, size, text, NULL) != CL_SUCCESS)
@@ -141,8 +143,10 @@ static bool has_extension(const struct opencl_library *cl, cl_device_id device, 
 /* Device code is written for groups of up to 256 and 20 KiB of local memory, and compiled when it is first used. */
 static bool is_usable(const struct opencl_library *cl, cl_device_id device)
 {
-    return get_number(cl, device, CL_DEVICE_AVAILABLE) && get_number(cl, device, CL_DEVICE_COMPILER_AVAILABLE) &&
-           get_number(cl, device, CL_DEVICE_ENDIAN_LITTLE) && get_number(cl, device, CL_DEVICE_MAX_WORK_GROUP_SIZE) >= 256 &&
+    return get_number(cl, device, CL_DEVICE_AVAILABLE) &&
+           get_number(cl, device, CL_DEVICE_COMPILER_AVAILABLE) &&
+           get_number(cl, device, CL_DEVICE_ENDIAN_LITTLE) &&
+           get_number(cl, device, CL_DEVICE_MAX_WORK_GROUP_SIZE) >= 256 &&
            get_number(cl, device, CL_DEVICE_LOCAL_MEM_SIZE) >= 20 * 1024;
 }
 
@@ -168,7 +172,8 @@ static struct gpu_info describe(const struct opencl_library *cl, cl_device_id de
 }
 
 /* All devices of a platform; how many. */
-static cl_uint find_devices(const struct opencl_library *cl, cl_platform_id platform, cl_device_id devices[DEVICES_MAX])
+static cl_uint find_devices(const struct opencl_library *cl, cl_platform_id platform,
+                            cl_device_id devices[DEVICES_MAX])
 {
     cl_uint n = 0;
     if (cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &n) != CL_SUCCESS)
@@ -179,7 +184,8 @@ static cl_uint find_devices(const struct opencl_library *cl, cl_platform_id plat
 static cl_uint find_platforms(const struct opencl_library *cl, cl_platform_id platforms[PLATFORMS_MAX])
 {
     cl_uint n = 0;
-    if (cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n) != CL_SUCCESS) /* as a loader without a driver says */
+    if (cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n) !=
+        CL_SUCCESS) /* as a loader without a driver says */
         return 0;
     return n < PLATFORMS_MAX ? n : PLATFORMS_MAX;
 }
@@ -218,9 +224,11 @@ static int begin(struct opencl *opencl, const struct gpu_info *info, runnel_erro
     cl_int status;
     error->code = RUNNEL_OK;
     if (!load(&opencl->cl, error))
-        return error->code ? error->code : error_set(error, RUNNEL_EUNSUPPORTED, "there is no libOpenCL.so.1");
+        return error->code ? error->code
+                           : error_set(error, RUNNEL_EUNSUPPORTED, "there is no libOpenCL.so.1");
     cl_uint n_platforms = find_platforms(&opencl->cl, platforms);
-    if (info->platform >= n_platforms || info->device >= find_devices(&opencl->cl, platforms[info->platform], devices))
+    if (info->platform >= n_platforms ||
+        info->device >= find_devices(&opencl->cl, platforms[info->platform], devices))
         return error_set(error, RUNNEL_EUNSUPPORTED, "%s is not there any more", info->name);
     opencl->device = devices[info->device];
     opencl->context = opencl->cl.clCreateContext(NULL, 1, &opencl->device, NULL, NULL, &status);
@@ -275,7 +283,8 @@ static int opencl_open(const struct gpu_info *info, struct gpu **gpu, runnel_err
 
 /* Memory ------------------------------------------------------------------------------------------------------------------------ */
 
-static int opencl_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes, runnel_error *error)
+static int opencl_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes,
+                             runnel_error *error)
 {
     (void)error;
     *free_bytes = 0;
@@ -291,8 +300,8 @@ static cl_mem memory_of(struct gpu_buffer buffer)
 static int opencl_zero(struct gpu *gpu, struct gpu_place to, size_t n_bytes, runnel_error *error)
 {
     const cl_uint zero = 0;
-    cl_int status = of(gpu)->cl.clEnqueueFillBuffer(of(gpu)->queue, memory_of(to.buffer), &zero, sizeof zero, to.offset,
-                                                    n_bytes, 0, NULL, NULL);
+    cl_int status = of(gpu)->cl.clEnqueueFillBuffer(of(gpu)->queue, memory_of(to.buffer), &zero, sizeof zero,
+                                                    to.offset, n_bytes, 0, NULL, NULL);
     return status ? fail(gpu, "memory could not be zeroed", status, error) : RUNNEL_OK;
 }
 
@@ -304,8 +313,8 @@ static int opencl_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buff
     size_t rounded = (n_bytes + 255) / 256 * 256;
     cl_mem memory = opencl->cl.clCreateBuffer(opencl->context, CL_MEM_READ_WRITE, rounded, NULL, &status);
     if (!memory)
-        return error_set(error, RUNNEL_ENOMEM, "%s: %zu MiB could not be had: %s (%d)", gpu->info.name, n_bytes >> 20,
-                         status_name(status), status);
+        return error_set(error, RUNNEL_ENOMEM, "%s: %zu MiB could not be had: %s (%d)", gpu->info.name,
+                         n_bytes >> 20, status_name(status), status);
     struct gpu_buffer had = {(uint64_t)(uintptr_t)memory, n_bytes};
     int code = gpu->info.is_cpu ? RUNNEL_OK : opencl_zero(gpu, gpu_at(had, 0), rounded, error);
     if (code) {
@@ -334,24 +343,28 @@ static void opencl_free_host(struct gpu *gpu, void *memory)
     free(memory);
 }
 
-static int opencl_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error)
+static int opencl_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes,
+                        runnel_error *error)
 {
-    cl_int status = of(gpu)->cl.clEnqueueWriteBuffer(of(gpu)->queue, memory_of(to.buffer), CL_FALSE, to.offset, n_bytes,
-                                                     data, 0, NULL, NULL);
+    cl_int status = of(gpu)->cl.clEnqueueWriteBuffer(of(gpu)->queue, memory_of(to.buffer), CL_FALSE,
+                                                     to.offset, n_bytes, data, 0, NULL, NULL);
     return status ? fail(gpu, "memory could not be written", status, error) : RUNNEL_OK;
 }
 
-static int opencl_read(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes, runnel_error *error)
+static int opencl_read(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes,
+                       runnel_error *error)
 {
-    cl_int status = of(gpu)->cl.clEnqueueReadBuffer(of(gpu)->queue, memory_of(from.buffer), CL_FALSE, from.offset, n_bytes,
-                                                    data, 0, NULL, NULL);
+    cl_int status = of(gpu)->cl.clEnqueueReadBuffer(of(gpu)->queue, memory_of(from.buffer), CL_FALSE,
+                                                    from.offset, n_bytes, data, 0, NULL, NULL);
     return status ? fail(gpu, "memory could not be read", status, error) : RUNNEL_OK;
 }
 
-static int opencl_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes, runnel_error *error)
+static int opencl_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes,
+                       runnel_error *error)
 {
-    cl_int status = of(gpu)->cl.clEnqueueCopyBuffer(of(gpu)->queue, memory_of(from.buffer), memory_of(to.buffer),
-                                                    from.offset, to.offset, n_bytes, 0, NULL, NULL);
+    cl_int status =
+        of(gpu)->cl.clEnqueueCopyBuffer(of(gpu)->queue, memory_of(from.buffer), memory_of(to.buffer),
+                                        from.offset, to.offset, n_bytes, 0, NULL, NULL);
     return status ? fail(gpu, "memory could not be copied", status, error) : RUNNEL_OK;
 }
 
@@ -376,24 +389,27 @@ static int opencl_is_done(struct gpu *gpu, bool *done, runnel_error *error)
         opencl->cl.clGetEventInfo(opencl->end, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
     status = status ? status : state < 0 ? state : CL_SUCCESS;
     *done = state == CL_COMPLETE;
-    return status ? error_set(error, RUNNEL_EIO, "%s: what was queued failed: %s (%d)", gpu->info.name, status_name(status),
-                              status)
+    return status ? error_set(error, RUNNEL_EIO, "%s: what was queued failed: %s (%d)", gpu->info.name,
+                              status_name(status), status)
                   : RUNNEL_OK;
 }
 
 /* Launches ---------------------------------------------------------------------------------------------------------------------- */
 
 /* Says why a program does not compile, with the first line of the compiler's log. */
-static int fail_build(struct gpu *gpu, cl_program program, enum gpu_program which, cl_int status, runnel_error *error)
+static int fail_build(struct gpu *gpu, cl_program program, enum gpu_program which, cl_int status,
+                      runnel_error *error)
 {
     char log[4096] = "";
-    of(gpu)->cl.clGetProgramBuildInfo(program, of(gpu)->device, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
+    of(gpu)->cl.clGetProgramBuildInfo(program, of(gpu)->device, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log,
+                                      NULL);
     log[strcspn(log, "\n")] = 0;
-    return error_set(error, RUNNEL_EUNSUPPORTED, "%s: its driver does not compile %s: %s (%d) %.200s", gpu->info.name,
-                     gpu_program_name(which), status_name(status), status, log);
+    return error_set(error, RUNNEL_EUNSUPPORTED, "%s: its driver does not compile %s: %s (%d) %.200s",
+                     gpu->info.name, gpu_program_name(which), status_name(status), status, log);
 }
 
-static int build(struct gpu *gpu, enum gpu_program which, bool integer_dot, cl_program *program, runnel_error *error)
+static int build(struct gpu *gpu, enum gpu_program which, bool integer_dot, cl_program *program,
+                 runnel_error *error)
 {
     struct opencl *opencl = of(gpu);
     struct gpu_source source;
@@ -403,8 +419,8 @@ static int build(struct gpu *gpu, enum gpu_program which, bool integer_dot, cl_p
     snprintf(options, sizeof options, "-cl-std=CL1.2%s%s%s",
              gpu->info.has_exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
              integer_dot ? " -DRUNNEL_INTEGER_DOT" : "", gpu->info.is_cpu ? " -DRUNNEL_CPU" : "");
-    cl_program built =
-        opencl->cl.clCreateProgramWithSource(opencl->context, source.n_pieces, source.text, source.len, &status);
+    cl_program built = opencl->cl.clCreateProgramWithSource(opencl->context, source.n_pieces, source.text,
+                                                            source.len, &status);
     if (!built)
         return fail(gpu, "no program", status, error);
     status = opencl->cl.clBuildProgram(built, 1, &opencl->device, options, NULL, NULL);
@@ -437,7 +453,8 @@ static int opencl_prepare(struct gpu *gpu, enum gpu_function function, runnel_er
 }
 
 /* Sets one argument of device.h at *index of the function's, and counts. */
-static cl_int set_argument(struct opencl *opencl, cl_kernel kernel, const struct gpu_argument *argument, cl_uint *index)
+static cl_int set_argument(struct opencl *opencl, cl_kernel kernel, const struct gpu_argument *argument,
+                           cl_uint *index)
 {
     cl_ulong offset = argument->place.offset;
     cl_mem memory = memory_of(argument->place.buffer);
@@ -469,7 +486,8 @@ static int opencl_launch(struct gpu *gpu, enum gpu_function function, const uint
     const size_t local[3] = {info->n_local[0], info->n_local[1], 1};
     const size_t global[3] = {n_groups[0] * local[0], n_groups[1] * local[1], n_groups[2]};
     if (!status)
-        status = opencl->cl.clEnqueueNDRangeKernel(opencl->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
+        status =
+            opencl->cl.clEnqueueNDRangeKernel(opencl->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
     return status ? fail(gpu, info->name, status, error) : RUNNEL_OK;
 }
 

@@ -24,8 +24,12 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_PRODUCT_32_N] = {"product_32_n", GPU_PROGRAM_PRODUCT_32, {16, 8}},
     [GPU_FUNCTION_PRODUCT_FLOAT_1] = {"product_float_1", GPU_PROGRAM_PRODUCT_FLOAT, {16, 1}},
     [GPU_FUNCTION_PRODUCT_FLOAT_N] = {"product_float_n", GPU_PROGRAM_PRODUCT_FLOAT, {16, 8}},
-    [GPU_FUNCTION_PRODUCT_Q4_K_MATRIX] = {"product_q4_k_matrix", GPU_PROGRAM_PRODUCT_MATRIX, {32, GPU_TILES_MATRIX}},
-    [GPU_FUNCTION_PRODUCT_Q6_K_MATRIX] = {"product_q6_k_matrix", GPU_PROGRAM_PRODUCT_MATRIX, {32, GPU_TILES_MATRIX}},
+    [GPU_FUNCTION_PRODUCT_Q4_K_MATRIX] = {"product_q4_k_matrix",
+                                          GPU_PROGRAM_PRODUCT_MATRIX,
+                                          {32, GPU_TILES_MATRIX}},
+    [GPU_FUNCTION_PRODUCT_Q6_K_MATRIX] = {"product_q6_k_matrix",
+                                          GPU_PROGRAM_PRODUCT_MATRIX,
+                                          {32, GPU_TILES_MATRIX}},
 };
 
 const struct gpu_function_info *gpu_function_find(enum gpu_function function)
@@ -34,8 +38,8 @@ const struct gpu_function_info *gpu_function_find(enum gpu_function function)
 }
 
 /* Files of device/, and layout.h. */
-#define TEXT(name)                                                                                                \
-    extern const char gpu_text_##name[];                                                                          \
+#define TEXT(name)                                                                                           \
+    extern const char gpu_text_##name[];                                                                     \
     extern const size_t gpu_text_##name##_len;
 TEXT(layout)
 TEXT(opencl)
@@ -104,13 +108,13 @@ void gpu_source_find(enum gpu_program program, struct gpu_source *source)
 
 const char *gpu_program_name(enum gpu_program program)
 {
-    static const char *const names[GPU_PROGRAMS] = {"embed", "layer", "attention", "product_k", "product_32", "product_float", "product_matrix"};
+    static const char *const names[GPU_PROGRAMS] = {
+        "embed", "layer", "attention", "product_k", "product_32", "product_float", "product_matrix"};
     return names[program];
 }
 
 #ifdef RUNNEL_PTX
-#define PTX(name)                                                                                                 \
-    extern const char gpu_ptx_##name##_61[], gpu_ptx_##name##_80[];
+#define PTX(name) extern const char gpu_ptx_##name##_61[], gpu_ptx_##name##_80[];
 PTX(embed)
 PTX(layer)
 PTX(attention)
@@ -121,11 +125,16 @@ extern const char gpu_ptx_product_matrix_80[];
 
 const char *gpu_ptx_find(enum gpu_program program, int major, int minor)
 {
-    static const char *const of_61[GPU_PROGRAMS] = {gpu_ptx_embed_61,     gpu_ptx_layer_61,      gpu_ptx_attention_61,
-                                                    gpu_ptx_product_k_61, gpu_ptx_product_32_61, gpu_ptx_product_float_61, NULL};
-    static const char *const of_80[GPU_PROGRAMS] = {gpu_ptx_embed_80,     gpu_ptx_layer_80,      gpu_ptx_attention_80,
-                                                    gpu_ptx_product_k_80, gpu_ptx_product_32_80, gpu_ptx_product_float_80,
-                                                    gpu_ptx_product_matrix_80};
+    static const char *const of_61[GPU_PROGRAMS] = {gpu_ptx_embed_61,
+                                                    gpu_ptx_layer_61,
+                                                    gpu_ptx_attention_61,
+                                                    gpu_ptx_product_k_61,
+                                                    gpu_ptx_product_32_61,
+                                                    gpu_ptx_product_float_61,
+                                                    NULL};
+    static const char *const of_80[GPU_PROGRAMS] = {
+        gpu_ptx_embed_80,      gpu_ptx_layer_80,         gpu_ptx_attention_80,     gpu_ptx_product_k_80,
+        gpu_ptx_product_32_80, gpu_ptx_product_float_80, gpu_ptx_product_matrix_80};
     if (major >= 8)
         return of_80[program];
     return 10 * major + minor >= 61 ? of_61[program] : NULL;

@@ -8,12 +8,12 @@
 
 /* A file of device/: its functions are compiled together. */
 enum gpu_program {
-    GPU_PROGRAM_EMBED,         /* embed.cl: a row of any type to floats */
-    GPU_PROGRAM_LAYER,         /* layer.cl: norms, activations, rotation, pages, the best logit */
-    GPU_PROGRAM_ATTENTION,     /* attention.cl */
-    GPU_PROGRAM_PRODUCT_K,     /* product_k.cl: types of blocks of 256 */
-    GPU_PROGRAM_PRODUCT_32,    /* product_32.cl: types of blocks of 32 */
-    GPU_PROGRAM_PRODUCT_FLOAT, /* product_float.cl */
+    GPU_PROGRAM_EMBED,          /* embed.cl: a row of any type to floats */
+    GPU_PROGRAM_LAYER,          /* layer.cl: norms, activations, rotation, pages, the best logit */
+    GPU_PROGRAM_ATTENTION,      /* attention.cl */
+    GPU_PROGRAM_PRODUCT_K,      /* product_k.cl: types of blocks of 256 */
+    GPU_PROGRAM_PRODUCT_32,     /* product_32.cl: types of blocks of 32 */
+    GPU_PROGRAM_PRODUCT_FLOAT,  /* product_float.cl */
     GPU_PROGRAM_PRODUCT_MATRIX, /* product_matrix.cl: for devices with matrix units */
     GPU_PROGRAMS
 };

@@ -12,13 +12,17 @@
 #include <string.h>
 #include <unistd.h>
 
+enum {
+    TEST_TIMEOUT_MS = 1200000
+}; /* PoCL compiles at the first launch, on a machine that may have much to do */
+
 static struct gpu *test_gpu;
 static runnel_error test_error; /* of the last call that MUST made */
 
-#define MUST(call)                                                                                                \
-    do {                                                                                                          \
-        if ((call) != RUNNEL_OK)                                                                                  \
-            fail_msg("%s: %s", #call, test_error.message);                                                            \
+#define MUST(call)                                                                                           \
+    do {                                                                                                     \
+        if ((call) != RUNNEL_OK)                                                                             \
+            fail_msg("%s: %s", #call, test_error.message);                                                   \
     } while (0)
 
 static inline bool is_wanted(const struct gpu_info *info)
@@ -38,7 +42,8 @@ static inline void open_test_gpu(void)
     for (uint32_t i = 0; i < n; i++)
         chosen = is_wanted(&infos[i]) ? i : chosen;
     if (!n) {
-        printf("skipped: there is no GPU, nor PoCL (packages.txt): %s\n", problem.code ? problem.message : "no driver");
+        printf("skipped: there is no GPU, nor PoCL (packages.txt): %s\n",
+               problem.code ? problem.message : "no driver");
         exit(77);
     }
     if (gpu_open(&infos[chosen], &test_gpu, &error) != RUNNEL_OK) {
@@ -57,7 +62,7 @@ static inline struct gpu_place upload(const void *data, size_t n_bytes)
         return gpu_at(buffer, 0);
     MUST(gpu_alloc(test_gpu, n_bytes + 64, &buffer, &test_error)); /* and an offset */
     MUST(gpu_write(test_gpu, gpu_at(buffer, 64), data, n_bytes, &test_error));
-    MUST(gpu_finish(test_gpu, 60000, &test_error));
+    MUST(gpu_finish(test_gpu, TEST_TIMEOUT_MS, &test_error));
     return gpu_at(buffer, 64);
 }
 
@@ -75,7 +80,7 @@ static inline struct gpu_place make_place(size_t n_bytes)
 static inline void download(struct gpu_place place, void *data, size_t n_bytes)
 {
     MUST(gpu_read(test_gpu, place, data, n_bytes, &test_error));
-    MUST(gpu_finish(test_gpu, 60000, &test_error));
+    MUST(gpu_finish(test_gpu, TEST_TIMEOUT_MS, &test_error));
 }
 
 static inline void release(struct gpu_place *place)

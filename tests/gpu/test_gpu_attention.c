@@ -61,7 +61,8 @@ static struct world make_world(const struct shape *shape)
     w.rows = calloc(n, sizeof *w.rows);
     assert_non_null(w.rows);
     for (uint32_t row = 0; row < n; row++)
-        w.rows[row] = (struct gpu_row){row % shape->n_positions, row / shape->n_positions * (PAGES / 2), row, 0};
+        w.rows[row] =
+            (struct gpu_row){row % shape->n_positions, row / shape->n_positions * (PAGES / 2), row, 0};
     deal_pages(&w);
     w.q = make_floats((size_t)n * shape->n_heads * dim);
     w.k = make_floats((size_t)n * shape->n_kv_heads * dim);
@@ -99,7 +100,8 @@ static void free_world(struct world *w)
 static void normalise(const struct world *w, float *x, uint32_t n_heads, const float *weight)
 {
     for (uint32_t head = 0; w->shape.norm && head < n_heads; head++)
-        tables[0].rms_norm(x + head * w->shape.head_dim, weight, w->shape.head_dim, 1e-6f, x + head * w->shape.head_dim);
+        tables[0].rms_norm(x + head * w->shape.head_dim, weight, w->shape.head_dim, 1e-6f,
+                           x + head * w->shape.head_dim);
 }
 
 static void store_on_cpu(struct world *w)
@@ -107,23 +109,27 @@ static void store_on_cpu(struct world *w)
     const struct shape *s = &w->shape;
     const struct kv_shape kv = {s->head_dim, s->k_f32};
     for (uint32_t row = 0; row < w->n_rows; row++) {
-        float *q = w->q + (size_t)row * s->n_heads * s->head_dim, *k = w->k + (size_t)row * s->n_kv_heads * s->head_dim;
+        float *q = w->q + (size_t)row * s->n_heads * s->head_dim,
+              *k = w->k + (size_t)row * s->n_kv_heads * s->head_dim;
         const float *v = w->v + (size_t)row * s->n_kv_heads * s->head_dim;
         const float *cosine = w->cosine + row * s->n_rot / 2, *sine = w->sine + row * s->n_rot / 2;
         normalise(w, q, s->n_heads, w->q_norm);
         normalise(w, k, s->n_kv_heads, w->k_norm);
         tables[0].rope(q, s->n_heads, s->head_dim, s->n_rot, cosine, sine, s->interleaved);
         tables[0].rope(k, s->n_kv_heads, s->head_dim, s->n_rot, cosine, sine, s->interleaved);
-        uint32_t position = w->rows[row].position, page = w->pages[w->rows[row].first_page + position / KV_PAGE];
+        uint32_t position = w->rows[row].position,
+                 page = w->pages[w->rows[row].first_page + position / KV_PAGE];
         for (uint32_t head = 0; head < s->n_kv_heads; head++)
-            tables[0].kv_store(&kv, block_of(w, head, page), position % KV_PAGE, k + head * s->head_dim, v + head * s->head_dim);
+            tables[0].kv_store(&kv, block_of(w, head, page), position % KV_PAGE, k + head * s->head_dim,
+                               v + head * s->head_dim);
     }
 }
 
 static void store_on_device(struct world *w)
 {
     const struct shape *s = &w->shape;
-    size_t kv_bytes = (size_t)w->n_rows * s->n_kv_heads * s->head_dim * 4, rot_bytes = (size_t)w->n_rows * s->n_rot / 2 * 4;
+    size_t kv_bytes = (size_t)w->n_rows * s->n_kv_heads * s->head_dim * 4,
+           rot_bytes = (size_t)w->n_rows * s->n_rot / 2 * 4;
     struct gpu_storing storing = {
         .rows = w->on_device,
         .q = w->queries,
@@ -139,7 +145,7 @@ static void store_on_device(struct world *w)
         .cache = w->cache,
     };
     MUST(gpu_rotate_store(test_gpu, &storing, &test_error));
-    MUST(gpu_finish(test_gpu, 60000, &test_error));
+    MUST(gpu_finish(test_gpu, TEST_TIMEOUT_MS, &test_error));
     release(&storing.k);
     release(&storing.v);
     release(&storing.q_norm);
@@ -150,15 +156,16 @@ static void store_on_device(struct world *w)
 
 static void check_stored(const struct world *w)
 {
-    size_t n_bytes = w->block_bytes * PAGES * w->shape.n_kv_heads, n_q = (size_t)w->n_rows * w->shape.n_heads * w->shape.head_dim;
+    size_t n_bytes = w->block_bytes * PAGES * w->shape.n_kv_heads,
+           n_q = (size_t)w->n_rows * w->shape.n_heads * w->shape.head_dim;
     uint8_t *got = allocate(n_bytes);
     float *q = malloc(n_q * sizeof *q);
     assert_non_null(q);
     download(w->cache.blocks, got, n_bytes);
     for (size_t i = 0; i < n_bytes; i++)
         if (got[i] != w->blocks[i])
-            fail_msg("heads of %u: byte %zu of block %zu is %d, not %d", w->shape.head_dim, i % w->block_bytes,
-                     i / w->block_bytes, got[i], w->blocks[i]);
+            fail_msg("heads of %u: byte %zu of block %zu is %d, not %d", w->shape.head_dim,
+                     i % w->block_bytes, i / w->block_bytes, got[i], w->blocks[i]);
     download(w->queries.values, q, n_q * sizeof *q);
     CHECK_SAME(q, w->q, n_q, "queries of %u", w->shape.head_dim);
     free(got);
@@ -166,8 +173,8 @@ static void check_stored(const struct world *w)
 }
 
 /* What a row sees of the block of positions from `start` on; and its pages there, NULL where a window dropped them. */
-static struct attn_span find_visible(const struct world *w, const struct gpu_row *row, uint32_t start, uint32_t head,
-                                     const void *pages[ATTN_BLOCK_PAGES])
+static struct attn_span find_visible(const struct world *w, const struct gpu_row *row, uint32_t start,
+                                     uint32_t head, const void *pages[ATTN_BLOCK_PAGES])
 {
     uint32_t window = w->shape.window, end = row->position + 1;
     uint32_t first = window && row->position >= window ? row->position - window + 1 : 0;
@@ -193,7 +200,8 @@ static void attend_on_cpu(const struct world *w, uint32_t row, float *out)
         memset(acc, 0, sizeof acc);
         for (uint32_t start = 0; start <= w->rows[row].position; start += ATTN_BLOCK) {
             const void *pages[ATTN_BLOCK_PAGES];
-            struct attn_span span = find_visible(w, &w->rows[row], start, head / (s->n_heads / s->n_kv_heads), pages);
+            struct attn_span span =
+                find_visible(w, &w->rows[row], start, head / (s->n_heads / s->n_kv_heads), pages);
             tables[0].attention(&kv, pages, NULL, q, s->head_dim, &span, 1, 0.3f, &state, acc, HEAD_MAX);
         }
         tables[0].attention_finish(&state, acc, s->head_dim, out + head * s->head_dim);
@@ -205,7 +213,8 @@ static void check_attended(struct world *w)
     const struct shape *s = &w->shape;
     uint32_t n_columns = s->n_heads * s->head_dim, n_blocks = (s->n_positions + 255) / 256;
     size_t n_bytes = (size_t)w->n_rows * n_columns * 4, act_bytes = act_row_bytes(ACT_Q8_256, n_columns);
-    size_t room = gpu_partials_bytes(s->n_together ? s->n_together : w->n_rows, n_blocks, s->n_heads, s->head_dim);
+    size_t room =
+        gpu_partials_bytes(s->n_together ? s->n_together : w->n_rows, n_blocks, s->n_heads, s->head_dim);
     struct gpu_attention attention = {
         .rows = w->on_device,
         .q = w->queries,
@@ -226,7 +235,8 @@ static void check_attended(struct world *w)
     download(attention.out.of[0], acts, w->n_rows * act_bytes);
     for (uint32_t row = 0; row < w->n_rows; row += 1 + random_below(5)) {
         attend_on_cpu(w, row, expected);
-        CHECK_SAME(got + (size_t)row * n_columns, expected, n_columns, "heads of %u, row %u, window %u", s->head_dim, row, s->window);
+        CHECK_SAME(got + (size_t)row * n_columns, expected, n_columns, "heads of %u, row %u, window %u",
+                   s->head_dim, row, s->window);
         tables[0].quantize[ACT_Q8_256](expected, n_columns, expected_acts);
         assert_memory_equal(acts + row * act_bytes, expected_acts, act_bytes);
     }

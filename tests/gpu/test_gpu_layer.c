@@ -38,7 +38,8 @@ static void make_nans_equal(uint8_t *bytes, size_t n)
 }
 
 /* Activation rows against those that the CPU makes of x [n_rows, n_columns]. */
-static void check_acts(struct gpu_acts *acts, const float *x, uint32_t n_rows, uint32_t n_columns, const char *what)
+static void check_acts(struct gpu_acts *acts, const float *x, uint32_t n_rows, uint32_t n_columns,
+                       const char *what)
 {
     for (enum act_kind kind = 0; kind < ACT_KINDS; kind++) {
         size_t n_bytes = act_row_bytes(kind, n_columns);
@@ -50,8 +51,8 @@ static void check_acts(struct gpu_acts *acts, const float *x, uint32_t n_rows, u
             make_nans_equal(got, n_bytes);
             for (size_t i = 0; i < n_bytes; i++)
                 if (expected[i] != got[i])
-                    fail_msg("%s: %u columns, row %u, kind %d: byte %zu is %d, not %d", what, n_columns, row, kind, i,
-                             got[i], expected[i]);
+                    fail_msg("%s: %u columns, row %u, kind %d: byte %zu is %d, not %d", what, n_columns, row,
+                             kind, i, got[i], expected[i]);
         }
         free(expected);
         free(got);
@@ -176,7 +177,8 @@ static void test_pages_are_copied(void **state)
         MUST(gpu_copy_pages(test_gpu, &copies, &test_error));
         for (int pair = 0; pair < PAIRS; pair++)
             for (int head = 0; head < KV_HEADS; head++)
-                memcpy(bytes + (head * PAGES + pairs[pair][1]) * block, bytes + (head * PAGES + pairs[pair][0]) * block, block);
+                memcpy(bytes + (head * PAGES + pairs[pair][1]) * block,
+                       bytes + (head * PAGES + pairs[pair][0]) * block, block);
         download(copies.cache.blocks, got, n_bytes);
         assert_memory_equal(got, bytes, n_bytes);
         free(bytes);
@@ -212,7 +214,9 @@ static void test_best_logit(void **state)
         uint32_t n = widths[w];
         struct gpu_best best[CASES];
         for (uint32_t row = 0; row < CASES; row++)
-            for (uint32_t i = 0; i < n; i++) /* row 1: many equal ones; 2: all NaN; 3: one NaN; 4: all -infinity; 5: zeros of both signs */
+            for (
+                uint32_t i = 0; i < n;
+                i++) /* row 1: many equal ones; 2: all NaN; 3: one NaN; 4: all -infinity; 5: zeros of both signs */
                 logits[row * n + i] = row == 1   ? (float)random_below(5)
                                       : row == 2 ? NAN
                                       : row == 4 ? -INFINITY
@@ -228,9 +232,11 @@ static void test_best_logit(void **state)
         download(choice.best, best, sizeof best);
         for (uint32_t row = 0; row < CASES; row++) {
             struct gpu_best expected = find_plainly(logits + row * n, n);
-            if (best[row].id != expected.id || best[row].has_nan != expected.has_nan || best[row].logit != expected.logit)
+            if (best[row].id != expected.id || best[row].has_nan != expected.has_nan ||
+                best[row].logit != expected.logit)
                 fail_msg("%u logits, row %u: %u, %g, NaN %u; expected %u, %g, NaN %u", n, row, best[row].id,
-                         (double)best[row].logit, best[row].has_nan, expected.id, (double)expected.logit, expected.has_nan);
+                         (double)best[row].logit, best[row].has_nan, expected.id, (double)expected.logit,
+                         expected.has_nan);
         }
         release(&choice.logits);
         release(&choice.scratch);
@@ -277,9 +283,9 @@ static int prepare(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places_are_checked),        cmocka_unit_test(test_rows_are_prepared),
-        cmocka_unit_test(test_activations),               cmocka_unit_test(test_normalised_rows_are_added),
-        cmocka_unit_test(test_pages_are_copied),          cmocka_unit_test(test_best_logit),
+        cmocka_unit_test(test_places_are_checked), cmocka_unit_test(test_rows_are_prepared),
+        cmocka_unit_test(test_activations),        cmocka_unit_test(test_normalised_rows_are_added),
+        cmocka_unit_test(test_pages_are_copied),   cmocka_unit_test(test_best_logit),
     };
     fill_tables();
     open_test_gpu();

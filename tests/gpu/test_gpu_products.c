@@ -38,8 +38,8 @@ struct tried {
     float *bias_values, *expected;
 };
 
-static struct tried make_tried(enum tensor_type type, uint32_t n_rows, uint32_t n_columns, enum fill fill, bool has_bias,
-                               uint32_t n_acts)
+static struct tried make_tried(enum tensor_type type, uint32_t n_rows, uint32_t n_columns, enum fill fill,
+                               bool has_bias, uint32_t n_acts)
 {
     struct tried t = {.m = make_matrix(type, n_rows, n_columns, fill)};
     size_t n_out = (size_t)n_acts * n_rows;
@@ -64,7 +64,8 @@ static void free_tried(struct tried *t)
     release(&t->out);
 }
 
-static void multiply_on_cpu(struct tried *t, const struct gpu_product *product, const uint8_t *acts, size_t stride)
+static void multiply_on_cpu(struct tried *t, const struct gpu_product *product, const uint8_t *acts,
+                            size_t stride)
 {
     const struct matmul_args args = {.w = &t->m.packed,
                                      .acts = acts,
@@ -92,12 +93,14 @@ static uint8_t *make_acts(enum act_kind kind, uint32_t n_acts, uint32_t n_column
 }
 
 /* Matrices of these types in one call. */
-static void check_product_by(int (*multiply)(struct gpu *gpu, const struct gpu_product *product, runnel_error *error),
-                             const enum tensor_type *types, uint32_t n_types, uint32_t n_rows, uint32_t n_columns,
-                             uint32_t n_acts, enum fill fill, bool add)
+static void check_product_by(int (*multiply)(struct gpu *gpu, const struct gpu_product *product,
+                                             runnel_error *error),
+                             const enum tensor_type *types, uint32_t n_types, uint32_t n_rows,
+                             uint32_t n_columns, uint32_t n_acts, enum fill fill, bool add)
 {
     struct tried tried[GPU_PRODUCTS_MAX];
-    struct gpu_product product = {.n_acts = n_acts, .n_columns = n_columns, .n_matrices = n_types, .add = add};
+    struct gpu_product product = {
+        .n_acts = n_acts, .n_columns = n_columns, .n_matrices = n_types, .add = add};
     uint8_t *acts[ACT_KINDS];
     for (enum act_kind kind = 0; kind < ACT_KINDS; kind++) {
         acts[kind] = make_acts(kind, n_acts, n_columns);
@@ -116,8 +119,8 @@ static void check_product_by(int (*multiply)(struct gpu *gpu, const struct gpu_p
         enum act_kind kind = act_kind_of(tried[i].m.packed.kind);
         multiply_on_cpu(&tried[i], &product, acts[kind], act_row_bytes(kind, n_columns));
         download(tried[i].out, out, n_out * sizeof *out);
-        CHECK_SAME(out, tried[i].expected, n_out, "%s [%u, %u] x %u, fill %d, matrix %u", quant_find(types[i])->name,
-                   tried[i].m.packed.n_rows, n_columns, n_acts, fill, i);
+        CHECK_SAME(out, tried[i].expected, n_out, "%s [%u, %u] x %u, fill %d, matrix %u",
+                   quant_find(types[i])->name, tried[i].m.packed.n_rows, n_columns, n_acts, fill, i);
         free(out);
         free_tried(&tried[i]);
     }
@@ -127,8 +130,8 @@ static void check_product_by(int (*multiply)(struct gpu *gpu, const struct gpu_p
     }
 }
 
-static void check_product(const enum tensor_type *types, uint32_t n_types, uint32_t n_rows, uint32_t n_columns,
-                          uint32_t n_acts, enum fill fill, bool add)
+static void check_product(const enum tensor_type *types, uint32_t n_types, uint32_t n_rows,
+                          uint32_t n_columns, uint32_t n_acts, enum fill fill, bool add)
 {
     check_product_by(gpu_multiply, types, n_types, n_rows, n_columns, n_acts, fill, add);
 }
@@ -146,11 +149,12 @@ static void test_products_on_matrix_units(void **state)
 {
     (void)state;
     static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_Q4_K};
-    assert_true(gpu_has_matrix_function(TENSOR_Q4_K) && gpu_has_matrix_function(TENSOR_Q6_K) && !gpu_has_matrix_function(TENSOR_Q5_K));
+    assert_true(gpu_has_matrix_function(TENSOR_Q4_K) && gpu_has_matrix_function(TENSOR_Q6_K) &&
+                !gpu_has_matrix_function(TENSOR_Q5_K));
     for (enum fill fill = 0; fill < FILLS; fill++)
         for (int t = 0; t < 2; t++)
-            check_product_by(multiply_on_matrix_units, &types[t], 1, 1 + random_below(90), 256 * (1 + random_below(4)),
-                             1 + random_below(40), fill, fill % 2);
+            check_product_by(multiply_on_matrix_units, &types[t], 1, 1 + random_below(90),
+                             256 * (1 + random_below(4)), 1 + random_below(40), fill, fill % 2);
     check_product_by(multiply_on_matrix_units, types, 3, 50, 512, 70, FILL_RANDOM, true);
 }
 
@@ -162,8 +166,9 @@ static void test_products_of_every_type(void **state)
         for (enum fill fill = 0; fill < FILLS; fill++) {
             bool is_k = quant_find(all_types[t])->block_values == 256;
             for (int i = 0; i < 4; i++)
-                check_product(&all_types[t], 1, 1 + random_below(40), is_k ? 256 * (1 + random_below(19)) : 32 * (1 + random_below(40)),
-                              n_acts[i], fill, random_below(2));
+                check_product(&all_types[t], 1, 1 + random_below(40),
+                              is_k ? 256 * (1 + random_below(19)) : 32 * (1 + random_below(40)), n_acts[i],
+                              fill, random_below(2));
         }
 }
 
@@ -183,11 +188,11 @@ static void test_products_side_by_side(void **state)
 {
     (void)state;
     static const enum tensor_type types[][3] = {
-        {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q6_K},   {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q4_K},
-        {TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q5_K},   {TENSOR_IQ4_XS, TENSOR_Q5_K, TENSOR_Q3_K},
-        {TENSOR_Q5_0, TENSOR_Q5_0, TENSOR_Q8_0},   {TENSOR_Q8_0, TENSOR_Q8_0, TENSOR_Q8_0},
+        {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q6_K},    {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q4_K},
+        {TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q5_K},    {TENSOR_IQ4_XS, TENSOR_Q5_K, TENSOR_Q3_K},
+        {TENSOR_Q5_0, TENSOR_Q5_0, TENSOR_Q8_0},    {TENSOR_Q8_0, TENSOR_Q8_0, TENSOR_Q8_0},
         {TENSOR_Q4_1, TENSOR_MXFP4, TENSOR_IQ4_NL}, {TENSOR_F32, TENSOR_BF16, TENSOR_F16},
-        {TENSOR_Q4_K, TENSOR_Q8_0, TENSOR_F16},    {TENSOR_Q5_1, TENSOR_Q6_K, TENSOR_Q4_0},
+        {TENSOR_Q4_K, TENSOR_Q8_0, TENSOR_F16},     {TENSOR_Q5_1, TENSOR_Q6_K, TENSOR_Q4_0},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         for (uint32_t n = 2; n <= 3; n++)
