@@ -692,12 +692,14 @@ typedef struct runnel_stats_values {
     double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
     /* Of steps: answers of which more than one token was computed; guesses that were computed; those that came true. */
     uint64_t n_drafts, n_draft_tokens, n_draft_accepted;
-    const char *device; /* the name of the device that computes layers, "" if none does; lives as long as the engine */
+    const char *
+        device; /* the name of the device that computes layers, "" if none does; lives as long as the engine */
     uint32_t n_device_layers; /* that it computes, from the first one on */
     /* Its memory, 0: not known; and what is used of it, as of about the last step: by anybody where its driver says, else by this
      * engine. */
     uint64_t n_device_bytes, n_device_bytes_used;
-    bool device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
+    bool
+        device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

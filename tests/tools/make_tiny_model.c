@@ -161,7 +161,8 @@ static const struct kind {
     {"gemma3", make_gemma3}, {"r1", make_r1},
     {"long", make_long},     {"hot", make_hot},
     {"bare", make_bare},     {"sentencepiece", make_sentencepiece},
-    {"words", make_words},   {"thinker", make_thinker}, {"target", make_target},
+    {"words", make_words},   {"thinker", make_thinker},
+    {"target", make_target},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
