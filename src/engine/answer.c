@@ -115,7 +115,7 @@ static int add_start(struct answer *answer, const struct runnel_model *model, co
     struct constraint *constraint;
     if (request->ignore_eos)
         return RUNNEL_OK;
-    int failure = answer_start_create(model->tokenizer, &constraint, error);
+    int failure = answer_start_create(model->tokenizer, request->tools != NULL, &constraint, error);
     if (!failure)
         answer_add_constraint(answer, constraint);
     return failure;

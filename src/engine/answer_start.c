@@ -12,19 +12,34 @@ struct state {
 struct answer_start {
     struct constraint constraint;
     const struct tokenizer *tokenizer;
+    bool may_call;
     struct state now,
         before[CONSTRAINT_UNDO_MAX]; /* before token i of the answer: at i % CONSTRAINT_UNDO_MAX */
     uint32_t n_accepted;
 };
 
+static void forbid(struct constraint_mask *limits, const int32_t *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        constraint_mask_forbid(limits, tokens[i]);
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     const struct answer_start *start = (const struct answer_start *)constraint;
-    size_t n_ends;
+    size_t n_ends, n_blanks, n_silent;
     const int32_t *ends = tokenizer_ends(start->tokenizer, &n_ends);
+    const int32_t *blanks = tokenizer_blanks(start->tokenizer, &n_blanks);
+    const int32_t *silent = tokenizer_silent(start->tokenizer, &n_silent);
     (void)error;
-    for (size_t i = 0; start->now.is_due && i < n_ends; i++)
-        constraint_mask_forbid(limits, ends[i]);
+    if (!start->now.is_due)
+        return RUNNEL_OK;
+    forbid(limits, ends, n_ends);
+    if (start->now.n_blanks < ANSWER_BLANKS_FREE)
+        return RUNNEL_OK;
+    forbid(limits, blanks, n_blanks);
+    if (!start->may_call)
+        forbid(limits, silent, n_silent);
     return RUNNEL_OK;
 }
 
@@ -64,13 +79,15 @@ static void free_start(struct constraint *constraint)
     free(constraint);
 }
 
-int answer_start_create(const struct tokenizer *tokenizer, struct constraint **out, runnel_error *error)
+int answer_start_create(const struct tokenizer *tokenizer, bool may_call, struct constraint **out,
+                        runnel_error *error)
 {
     struct answer_start *start = calloc(1, sizeof *start);
     if (!start)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the beginning of an answer");
     start->constraint = (struct constraint){.mask = mask, .accept = accept, .undo = undo, .free = free_start};
     start->tokenizer = tokenizer;
+    start->may_call = may_call;
     *out = &start->constraint;
     return RUNNEL_OK;
 }

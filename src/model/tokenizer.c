@@ -36,6 +36,8 @@ struct tokenizer {
     bool adds_bos;
     int32_t ends[N_END_KEYS + N_END_NAMES]; /* the tokens that end an answer */
     size_t n_ends;
+    struct token_list blanks; /* the tokens that are white space and nothing else */
+    struct token_list silent; /* those that are no text */
 };
 
 static int unknown_model(struct gguf_string model, runnel_error *error)
@@ -179,6 +181,27 @@ static int read_adds_bos(const struct gguf *gguf, struct tokenizer *tokenizer, r
     return code;
 }
 
+static bool is_blank(struct gguf_string text)
+{
+    size_t i = 0;
+    while (i < text.len && text.bytes[i] && strchr(" \t\r\n", text.bytes[i]))
+        i++;
+    return text.len && i == text.len;
+}
+
+/* The tokens that show nothing. */
+static int list_blanks(struct tokenizer *tokenizer, runnel_error *error)
+{
+    int code = RUNNEL_OK;
+    for (int32_t id = 0; (size_t)id < tokenizer->vocabulary.n && !code; id++) {
+        if (!tokenizer_has_text(tokenizer, id))
+            code = token_list_add(&tokenizer->silent, id, error);
+        else if (is_blank(tokenizer_text(tokenizer, id, id)))
+            code = token_list_add(&tokenizer->blanks, id, error);
+    }
+    return code;
+}
+
 int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_error *error)
 {
     const struct encoding_kind *kind = NULL;
@@ -193,7 +216,8 @@ int tokenizer_create(const struct gguf *gguf, struct tokenizer **out, runnel_err
         (code = read_special_ids(gguf, kind, tokenizer, error)) ||
         (code = kind->create(gguf, &tokenizer->vocabulary, &tokenizer->encoding, error)) ||
         (code = read_adds_bos(gguf, tokenizer, error)) ||
-        (code = special_set_build(&tokenizer->special, &tokenizer->vocabulary, error)))
+        (code = special_set_build(&tokenizer->special, &tokenizer->vocabulary, error)) ||
+        (code = list_blanks(tokenizer, error)))
         goto fail;
     *out = tokenizer;
     return RUNNEL_OK;
@@ -210,6 +234,8 @@ void tokenizer_free(struct tokenizer *tokenizer)
         tokenizer->encoding->kind->free(tokenizer->encoding);
     special_set_free(&tokenizer->special);
     vocabulary_free(&tokenizer->vocabulary);
+    free(tokenizer->blanks.ids);
+    free(tokenizer->silent.ids);
     free(tokenizer);
 }
 
@@ -250,6 +276,18 @@ const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n)
 {
     *n = tokenizer->n_ends;
     return tokenizer->ends;
+}
+
+const int32_t *tokenizer_blanks(const struct tokenizer *tokenizer, size_t *n)
+{
+    *n = tokenizer->blanks.n;
+    return tokenizer->blanks.ids;
+}
+
+const int32_t *tokenizer_silent(const struct tokenizer *tokenizer, size_t *n)
+{
+    *n = tokenizer->silent.n;
+    return tokenizer->silent.ids;
 }
 
 static bool in_range(const struct tokenizer *tokenizer, int32_t id)

@@ -33,6 +33,10 @@ bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
 /* All of them, in no order, each once; they live as long as the tokenizer. */
 const int32_t *tokenizer_ends(const struct tokenizer *tokenizer, size_t *n);
+/* The tokens whose text is white space and nothing else, likewise. */
+const int32_t *tokenizer_blanks(const struct tokenizer *tokenizer, size_t *n);
+/* Those that are no text (tokenizer_has_text), likewise. */
+const int32_t *tokenizer_silent(const struct tokenizer *tokenizer, size_t *n);
 enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 /* The id of the token whose text is exactly this, of any kind; -1: none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text, size_t len);
