@@ -1,5 +1,6 @@
 /* test_thinking.c: a budget for thoughts, and what a request can learn of its tokens, on a tiny model of R1's kind: where
  * the engine closes a thought, what follows is what the model would have said after closing it itself. */
+#include "engine/model.h"
 #include "helpers/tiny_engine.h"
 
 #include <math.h>
@@ -86,6 +87,24 @@ static int find_token(const struct heard *heard, int32_t token)
 }
 
 /* Bit for bit: the rest is what the model continues a prompt with that holds the thought and its end. */
+/* Draws no token that shows nothing: where an answer begins, constraints let none be drawn, and a prompt knows nothing of that. */
+static void show_all(runnel_request *request)
+{
+    static runnel_logit_bias bias[256];
+    size_t n = 0, n_blanks, n_silent;
+    const int32_t *blanks = tokenizer_blanks(model->tokenizer, &n_blanks);
+    const int32_t *silent = tokenizer_silent(model->tokenizer, &n_silent);
+    assert_true(N_NEVER + n_blanks + n_silent <= sizeof bias / sizeof *bias);
+    for (size_t i = 0; i < N_NEVER; i++)
+        bias[n++] = never_ends[i];
+    for (size_t i = 0; i < n_blanks; i++)
+        bias[n++] = (runnel_logit_bias){blanks[i], -100};
+    for (size_t i = 0; i < n_silent; i++)
+        bias[n++] = (runnel_logit_bias){silent[i], -100};
+    own_sampling(model, request)->logit_bias = bias;
+    own_sampling(model, request)->n_logit_bias = n;
+}
+
 static void the_answer_follows(void **state)
 {
     (void)state;
@@ -95,6 +114,7 @@ static void the_answer_follows(void **state)
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         struct heard heard, rest;
         runnel_request request = ask_for(budgets[i], 100, (unsigned)i, &heard);
+        show_all(&request);
         runnel_response response = respond(engine, &request);
         int close_at = find_token(&heard, TINY_TOKEN_THINK_END);
         assert_int_equal(response.n_reasoning_tokens, budgets[i]);
@@ -116,6 +136,7 @@ static void the_answer_follows(void **state)
         memcpy(ids, prompt, n_prompt * sizeof *ids);
         memcpy(ids + n_prompt, heard.tokens, n_until * sizeof *ids);
         runnel_request continued = ask_for(-1, 100 - (int)n_until, (unsigned)i, &rest);
+        show_all(&continued);
         continued.prompt = NULL;
         continued.prompt_ids = ids;
         continued.n_prompt_ids = n_prompt + n_until;
