@@ -18,12 +18,6 @@ struct answer_start {
     uint32_t n_accepted;
 };
 
-static void forbid(struct constraint_mask *limits, const int32_t *tokens, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        constraint_mask_forbid(limits, tokens[i]);
-}
-
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     const struct answer_start *start = (const struct answer_start *)constraint;
@@ -34,12 +28,12 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
     (void)error;
     if (!start->now.is_due)
         return RUNNEL_OK;
-    forbid(limits, ends, n_ends);
+    constraint_mask_forbid_all(limits, ends, n_ends);
     if (start->now.n_blanks < ANSWER_BLANKS_FREE)
         return RUNNEL_OK;
-    forbid(limits, blanks, n_blanks);
+    constraint_mask_forbid_all(limits, blanks, n_blanks);
     if (!start->may_call)
-        forbid(limits, silent, n_silent);
+        constraint_mask_forbid_all(limits, silent, n_silent);
     return RUNNEL_OK;
 }
 

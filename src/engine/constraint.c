@@ -29,6 +29,12 @@ void constraint_mask_forbid(struct constraint_mask *mask, int32_t token)
     mask->allowed[token / 32] &= ~(1u << (token % 32));
 }
 
+void constraint_mask_forbid_all(struct constraint_mask *mask, const int32_t *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        constraint_mask_forbid(mask, tokens[i]);
+}
+
 void constraint_mask_keep(struct constraint_mask *mask, const uint32_t *allowed)
 {
     limit(mask);

@@ -31,6 +31,8 @@ struct constraint_mask {
 void constraint_mask_begin(struct constraint_mask *mask, int32_t before);
 /* The token may not be drawn. */
 void constraint_mask_forbid(struct constraint_mask *mask, int32_t token);
+/* None of these n may be. */
+void constraint_mask_forbid_all(struct constraint_mask *mask, const int32_t *tokens, size_t n);
 /* Only these may be drawn, of those that may be drawn so far; allowed as in the struct. */
 void constraint_mask_keep(struct constraint_mask *mask, const uint32_t *allowed);
 /* The same, but where none of them is left, all of these may be drawn: what binds more than what came before. */

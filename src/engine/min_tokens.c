@@ -15,10 +15,8 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
     const struct min_tokens *min_tokens = (const struct min_tokens *)constraint;
     size_t n_ends;
     const int32_t *ends = tokenizer_ends(min_tokens->tokenizer, &n_ends);
-    if (min_tokens->n_accepted >= min_tokens->n_min)
-        return RUNNEL_OK;
-    for (size_t i = 0; i < n_ends; i++)
-        constraint_mask_forbid(limits, ends[i]);
+    if (min_tokens->n_accepted < min_tokens->n_min)
+        constraint_mask_forbid_all(limits, ends, n_ends);
     return RUNNEL_OK;
 }
 

@@ -1,5 +1,6 @@
 /* test_stopping.c: runnel_engine_stop while other threads are in calls with the engine. On a tiny model. The address and
  * thread sanitizers see what is read after the engine was freed; without them results and counts tell it. */
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "helpers/tiny_engine.h"
 
@@ -249,7 +250,7 @@ static void calls_that_begin_during_a_stop(void **state)
 /* Long lists of tokens, whose logits somebody waits for in another thread. */
 enum {
     N_IDS = 2000,
-    N_LOGITS = 24, /* at most, rows of logits that are computed at once: those of answers and of guesses */
+    N_LOGITS = 1 + DRAFT_MAX, /* rows of logits that are computed at once: of the answer and of its guesses */
 };
 
 struct measuring {
