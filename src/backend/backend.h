@@ -17,14 +17,19 @@
 #include "kernels/team.h"
 #include "model/weights.h"
 
+struct backend_device; /* something with memory of its own that computes layers: backend/devices.h */
+
 /* What a back end is opened with; all of it lives longer than the back end. */
 struct backend_options {
     const struct weights *weights;
+    struct backend_device *device; /* for what is computed there; else NULL */
     const struct kernels *kernels; /* for what is computed on the CPU */
     struct team *team;             /* likewise; its member 0 is the calling thread */
     unsigned n_threads;            /* where the team is missing: how many members it will have */
     uint32_t first_layer, end_layer;
     uint32_t n_pages;      /* of the pool */
+    uint32_t n_positions;  /* of a sequence at most */
+    uint32_t n_sequences;  /* with rows in one step, at most */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
     /* The memory of keys and values is brought in by touch, and by steps that write there, not by open. */
@@ -75,6 +80,13 @@ struct backend_memory {
     size_t kv_bytes_to_touch; /* of these, what touch may have to bring in yet */
     size_t
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
+    size_t kv_bytes_on_device; /* of kv_bytes, those that are not in this process's memory */
+};
+
+/* How many layers of a range fit into a device's memory, with their keys and values and all that goes with them. */
+struct backend_room {
+    uint32_t n_layers;     /* from the range's first one on */
+    char why_no_more[160]; /* where that is not all of them */
 };
 
 /* What steps a back end likes. What steps take is learned from them, but not these. */
@@ -92,6 +104,10 @@ struct backend_kind {
 
     /* What get_memory will say once it is opened so, and touched; of the options the team may be missing. */
     void (*foresee)(const struct backend_options *options, struct backend_memory *memory);
+
+    /* Of a kind that computes on a device: how many layers of the range have room there. NULL: this process's memory is its own,
+     * and foresee tells. */
+    void (*find_room)(const struct backend_options *options, struct backend_room *room);
 
     /* *backend is untouched on failure. */
     int (*open)(const struct backend_options *options, struct backend **backend, runnel_error *error);

@@ -53,6 +53,9 @@ struct runnel_engine {
 
     /* The engine thread's. */
     struct team *team;
+    struct backend_device
+        *device; /* that computes layers; NULL: none does. Opened before the thread starts */
+    uint32_t n_device_layers;
     struct kvcache *cache;
     struct forward *forward;
     struct answer_scratch **scratches; /* one for each member of the team */

@@ -32,15 +32,21 @@ size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, cons
     return n_bytes;
 }
 
-/* The back ends' but for their layers. */
-static struct backend_options backend_options_of(const struct forward_options *options)
+struct backend_options forward_backend_options(const struct forward_options *options, uint32_t first_layer,
+                                               uint32_t end_layer)
 {
+    uint32_t n_positions = options->n_positions;
     return (struct backend_options){
         .weights = options->weights,
         .kernels = options->kernels,
+        .device = options->device,
         .team = options->team,
         .n_threads = options->n_threads,
+        .first_layer = first_layer,
+        .end_layer = end_layer,
         .n_pages = options->n_pages,
+        .n_positions = n_positions ? n_positions : options->weights->config.n_context_train,
+        .n_sequences = options->n_sequences ? options->n_sequences : options->n_rows_max,
         .n_rows_max = options->n_rows_max,
         .n_logits_max = options->n_logits_max,
         .touches_later = options->touches_later,
@@ -52,32 +58,33 @@ static void add_memory(struct backend_memory *memory, const struct backend_memor
     memory->kv_bytes += of_part->kv_bytes;
     memory->kv_bytes_to_touch += of_part->kv_bytes_to_touch;
     memory->scratch_bytes += of_part->scratch_bytes;
+    memory->kv_bytes_on_device += of_part->kv_bytes_on_device;
 }
 
 void forward_foresee(const struct forward_options *options, struct backend_memory *memory)
 {
-    struct backend_options backend = backend_options_of(options);
+    uint32_t first_layer = 0;
     *memory = (struct backend_memory){.kv_bytes = 0};
-    for (size_t i = 0; i < options->n_parts; i++) {
+    for (size_t i = 0; i < options->n_parts; first_layer = options->parts[i++].end_layer) {
         struct backend_memory of_part;
-        backend.end_layer = options->parts[i].end_layer;
+        const struct backend_options backend =
+            forward_backend_options(options, first_layer, options->parts[i].end_layer);
         options->parts[i].kind->foresee(&backend, &of_part);
         add_memory(memory, &of_part);
-        backend.first_layer = backend.end_layer;
     }
 }
 
 static int open_parts(struct forward *forward, const struct forward_options *options, runnel_error *error)
 {
-    struct backend_options backend = backend_options_of(options);
     int failure = RUNNEL_OK;
-    for (size_t i = 0; i < options->n_parts && !failure; i++) {
+    uint32_t first_layer = 0;
+    for (size_t i = 0; i < options->n_parts && !failure; first_layer = options->parts[i++].end_layer) {
         struct part *part = &forward->parts[i];
+        const struct backend_options backend =
+            forward_backend_options(options, first_layer, options->parts[i].end_layer);
         part->kind = options->parts[i].kind;
-        backend.end_layer = options->parts[i].end_layer;
         failure = part->kind->open(&backend, &part->backend, error);
         forward->n_parts += !failure;
-        backend.first_layer = backend.end_layer;
     }
     return failure;
 }

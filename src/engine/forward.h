@@ -35,14 +35,21 @@ struct forward_options {
     size_t n_parts;
     const struct weights *weights;
     const struct kernels *kernels;
+    struct backend_device *device; /* for the parts that compute on one; else NULL */
     struct team *team;
     unsigned n_threads; /* where the team is missing: how many members it will have */
     struct kvcache *cache;
     uint32_t n_pages;      /* the cache's */
+    uint32_t n_positions;  /* of a sequence at most; 0: as many as the model was trained for */
+    uint32_t n_sequences;  /* of the cache; 0: as many as rows */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
     bool touches_later;    /* the memory of keys and values is brought in by forward_touch */
 };
+
+/* What a back end with these layers would be opened with. */
+struct backend_options forward_backend_options(const struct forward_options *options, uint32_t first_layer,
+                                               uint32_t end_layer);
 
 /* Bytes of one page's keys and values, to size a pool. */
 size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, const struct weights *weights);

@@ -19,17 +19,26 @@ struct tiny_model_options tiny_engine_model(void)
     return options;
 }
 
+runnel_model_options tiny_engine_options(void)
+{
+    runnel_model_options options;
+    runnel_model_options_init(&options);
+    options.device = getenv("RUNNEL_DEVICE");
+    return options;
+}
+
 runnel_model *tiny_engine_open(const struct tiny_model_options *options)
 {
     char path[] = "/tmp/runnel-tiny-XXXXXX";
     runnel_error error;
     runnel_model *model = NULL;
     int fd = mkstemp(path);
+    const runnel_model_options opening = tiny_engine_options();
     assert_true(fd >= 0);
     close(fd);
     int failure = tiny_model_write(options, path, &error);
     if (!failure)
-        failure = runnel_model_open(path, NULL, &model, &error);
+        failure = runnel_model_open(path, &opening, &model, &error);
     unlink(path);
     if (failure)
         fail_msg("%s", error.message);
