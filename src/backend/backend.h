@@ -4,7 +4,8 @@
  * The range that begins with layer 0 also holds the embedding, the one that ends with the last layer the output head and the
  * logits. Weights come packed (model/weights.h); a back end computes on them as they lie, or takes them to where it computes.
  *
- * A step is begun and waited for. At most one runs; until wait returns, what begin and begin_logits were given must stay as it is.
+ * A step is begun and waited for. At most one runs; until wait returns, what begin, begin_logits and begin_best were given must stay
+ * as it is.
  * The result of a row does not depend on the rows beside it, on how a prompt is cut into steps, or on where the layers are
  * cut into ranges: bit for bit.
  *
@@ -32,6 +33,7 @@ struct backend_options {
     uint32_t n_sequences;  /* with rows in one step, at most */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
+    uint32_t n_tokens;     /* that can be drawn: the first of n_vocab */
     /* The memory of keys and values is brought in by touch, and by steps that write there, not by open. */
     bool touches_later;
 };
@@ -71,6 +73,15 @@ struct backend_step {
      * tell them fails with RUNNEL_EUNSUPPORTED. */
     void (*on_inputs)(void *user, const struct backend_inputs *inputs);
     void *user;
+};
+
+/* Rows of which the logits are asked for, or no more than the token with the largest. */
+struct backend_best {
+    uint32_t first, n;     /* as of begin_logits */
+    const bool *is_enough; /* [n] the token is enough: the row's logits are not given */
+    /* [n], written by wait, for those rows: of the tokens that can be drawn the one with the largest logit, of equals the lowest; -1: a
+     * logit is NaN or +infinity, or all are -infinity. */
+    int32_t *tokens;
 };
 
 struct backend; /* each kind has its own struct, of which this is the first member */
@@ -118,6 +129,9 @@ struct backend_kind {
     /* Asks the range of the last layer for the logits of n (1 to n_logits_max) of the rows that want them, counted from `first` on in
      * the order of the step: of the step that runs, or of the last one. */
     int (*begin_logits)(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error);
+
+    /* The same, where for some of the rows the best token is enough. NULL: this kind has no such function. */
+    int (*begin_best)(struct backend *backend, const struct backend_best *best, runnel_error *error);
 
     /* Waits for what was begun. *logits: f32 [n, n_vocab], if some were asked for; the caller may write there, until it asks
      * again. */

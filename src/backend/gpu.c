@@ -4,6 +4,7 @@
 
 #include "backend/gpu_step.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static int as_failure(int failure, runnel_error *error)
 static int give_up(struct gpu_back *back, int failure, runnel_error *error)
 {
     (void)gpu_finish(back->gpu, back->step_ms, NULL);
-    back->n_rows = back->n_logits = 0;
+    back->n_rows = back->n_logits = back->asked_best.n = 0;
     return as_failure(failure, error);
 }
 
@@ -123,17 +124,66 @@ static int back_begin(struct backend *backend, const struct backend_step *step, 
     return failure ? give_up(back, failure, error) : RUNNEL_OK;
 }
 
+/* Computes logits of rows that want them; they stay on the device. */
+static int begin_head(struct gpu_back *back, uint32_t first, uint32_t n, runnel_error *error)
+{
+    memcpy(back->host_asked, back->wanted_rows + first, n * sizeof *back->host_asked);
+    int failure = gpu_write(back->gpu, back->wanted, back->host_asked, n * sizeof *back->host_asked, error);
+    return failure ? failure : gpu_back_queue_logits(back, n, error);
+}
+
 static int back_begin_logits(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error)
 {
     struct gpu_back *back = back_of(backend);
-    memcpy(back->host_asked, back->wanted_rows + first, n * sizeof *back->host_asked);
-    int failure = gpu_write(back->gpu, back->wanted, back->host_asked, n * sizeof *back->host_asked, error);
+    int failure = begin_head(back, first, n, error);
     if (!failure)
-        failure = gpu_back_queue_logits(back, n, error);
+        failure = gpu_back_queue_read(back, 0, n, error);
     if (failure)
         return give_up(back, failure, error);
     back->n_logits = n;
     return RUNNEL_OK;
+}
+
+/* The logits of those rows of which the best is not enough: of neighbours at once. */
+static int read_others(struct gpu_back *back, const struct backend_best *best, runnel_error *error)
+{
+    int failure = RUNNEL_OK;
+    for (uint32_t first = 0, end; first < best->n && !failure; first = end) {
+        for (end = first + 1; end < best->n && best->is_enough[end] == best->is_enough[first]; end++) {
+        }
+        if (!best->is_enough[first])
+            failure = gpu_back_queue_read(back, first, end - first, error);
+    }
+    return failure;
+}
+
+static int back_begin_best(struct backend *backend, const struct backend_best *best, runnel_error *error)
+{
+    struct gpu_back *back = back_of(backend);
+    int failure = begin_head(back, best->first, best->n, error);
+    if (!failure)
+        failure = gpu_back_queue_best(back, best->n, error);
+    if (!failure)
+        failure = read_others(back, best, error);
+    if (failure)
+        return give_up(back, failure, error);
+    back->n_logits = best->n;
+    back->asked_best = *best;
+    return RUNNEL_OK;
+}
+
+/* Whoever draws from logits needs numbers, and one of them that is possible. */
+static bool is_usable(const struct gpu_best *best)
+{
+    return !best->has_nan && best->logit > -INFINITY && best->logit < INFINITY;
+}
+
+static void tell_best(const struct gpu_back *back)
+{
+    const struct backend_best *asked = &back->asked_best;
+    for (uint32_t i = 0; i < asked->n; i++)
+        if (asked->is_enough[i])
+            asked->tokens[i] = is_usable(&back->host_best[i]) ? (int32_t)back->host_best[i].id : -1;
 }
 
 static int back_wait(struct backend *backend, float **logits, runnel_error *error)
@@ -142,7 +192,9 @@ static int back_wait(struct backend *backend, float **logits, runnel_error *erro
     int failure = gpu_finish(back->gpu, back->step_ms, error);
     if (!failure && back->n_logits)
         *logits = back->host_logits;
-    back->n_rows = back->n_logits = 0;
+    if (!failure)
+        tell_best(back);
+    back->n_rows = back->n_logits = back->asked_best.n = 0;
     return as_failure(failure, error);
 }
 
@@ -248,6 +300,7 @@ const struct backend_kind gpu_backend = {
     .close = back_close,
     .begin = back_begin,
     .begin_logits = back_begin_logits,
+    .begin_best = back_begin_best,
     .wait = back_wait,
     .get_memory = back_get_memory,
     .get_preference = back_get_preference,

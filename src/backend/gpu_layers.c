@@ -255,13 +255,32 @@ int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, 
 
 int gpu_back_queue_logits(struct gpu_back *back, uint32_t n, runnel_error *error)
 {
-    const struct model_config *config = &back->options.weights->config;
     const struct gpu_back_matrix *const output[] = {&back->output};
     struct queue queue = {.back = back, .n_rows = n, .error = error};
     prepare_rows(&queue, back->output_norm, back->wanted, n, output, 1);
     multiply(&queue, &back->acts, n, output, &back->logits, 1, false);
-    if (!queue.failure)
-        queue.failure = gpu_read(back->gpu, back->logits, back->host_logits,
-                                 (size_t)n * config->n_vocab * sizeof(float), error);
     return queue.failure;
+}
+
+int gpu_back_queue_best(struct gpu_back *back, uint32_t n, runnel_error *error)
+{
+    const struct gpu_choice choice = {
+        .logits = back->logits,
+        .n_rows = n,
+        .n_columns = back->options.weights->config.n_vocab,
+        .n = back->options.n_tokens,
+        .scratch = back->best_scratch,
+        .best = back->best,
+    };
+    int failure = gpu_find_best(back->gpu, &choice, error);
+    return failure ? failure
+                   : gpu_read(back->gpu, back->best, back->host_best, n * sizeof *back->host_best, error);
+}
+
+int gpu_back_queue_read(struct gpu_back *back, uint32_t first, uint32_t n, runnel_error *error)
+{
+    size_t n_vocab = back->options.weights->config.n_vocab, at = first * n_vocab;
+    const struct gpu_place from =
+        gpu_at(back->logits.buffer, back->logits.offset + at * sizeof *back->host_logits);
+    return gpu_read(back->gpu, from, back->host_logits + at, n * n_vocab * sizeof *back->host_logits, error);
 }

@@ -285,8 +285,11 @@ static void take_arrays(struct maker *maker)
     back->pages = take(maker, (size_t)options->n_sequences * n_pages * sizeof(uint32_t));
     back->wanted = take(maker, n_rows * sizeof(uint32_t));
     back->pairs = take(maker, (size_t)options->n_pages * 2 * sizeof(uint32_t));
-    if (has_head)
-        back->logits = take(maker, (size_t)options->n_logits_max * config->n_vocab * sizeof(float));
+    if (!has_head)
+        return;
+    back->logits = take(maker, (size_t)options->n_logits_max * config->n_vocab * sizeof(float));
+    back->best = take(maker, options->n_logits_max * sizeof(struct gpu_best));
+    back->best_scratch = take(maker, gpu_choice_bytes(options->n_logits_max, options->n_tokens));
 }
 
 static void make_all(struct maker *maker)
@@ -348,8 +351,10 @@ static void take_host_arrays(struct maker *maker)
     back->host_pages = take_host(maker, options->n_sequences * n_pages * sizeof *back->host_pages);
     back->host_asked = take_host(maker, n_rows * sizeof *back->host_asked);
     back->host_pairs = take_host(maker, (size_t)options->n_pages * 2 * sizeof *back->host_pairs);
-    if (back->logits.buffer.handle)
+    if (back->logits.buffer.handle) {
         back->host_logits = take_host(maker, back->logits.buffer.n_bytes);
+        back->host_best = take_host(maker, back->best.buffer.n_bytes);
+    }
     back->wanted_rows = malloc(n_rows * sizeof *back->wanted_rows);
     if (!back->wanted_rows && !maker->failure)
         maker->failure = error_set(maker->error, RUNNEL_ENOMEM, "no memory for steps of %zu rows", n_rows);
@@ -407,8 +412,8 @@ void gpu_back_free(struct gpu_back *back)
 {
     for (uint32_t i = 0; i < back->n_buffers; i++)
         gpu_free(back->gpu, &back->buffers[i]);
-    void *const of_host[] = {back->host_rows, back->host_pages, back->host_asked, back->host_pairs,
-                             back->host_logits};
+    void *const of_host[] = {back->host_rows,  back->host_pages,  back->host_asked,
+                             back->host_pairs, back->host_logits, back->host_best};
     for (size_t i = 0; i < sizeof of_host / sizeof *of_host; i++)
         if (of_host[i])
             gpu_free_host(back->gpu, of_host[i]);

@@ -33,6 +33,15 @@ static int write_told(struct gpu_back *back, uint32_t n_rows, runnel_error *erro
     return failure;
 }
 
+static int rehearse_head(struct gpu_back *back, uint32_t n_rows, runnel_error *error)
+{
+    uint32_t n = smaller(n_rows, back->options.n_logits_max);
+    int failure = gpu_back_queue_logits(back, n, error);
+    if (!failure)
+        failure = gpu_back_queue_best(back, n, error);
+    return failure ? failure : gpu_back_queue_read(back, 0, n, error);
+}
+
 static int rehearse(struct gpu_back *back, uint32_t n_rows, uint32_t n_blocks, runnel_error *error)
 {
     bool has_head = back->options.end_layer == back->options.weights->config.n_layers;
@@ -42,7 +51,7 @@ static int rehearse(struct gpu_back *back, uint32_t n_rows, uint32_t n_blocks, r
     if (!failure)
         failure = gpu_back_queue_rehearsal(back, n_rows, error);
     if (!failure && has_head)
-        failure = gpu_back_queue_logits(back, smaller(n_rows, back->options.n_logits_max), error);
+        failure = rehearse_head(back, n_rows, error);
     return failure ? failure : gpu_finish(back->gpu, rehearsal_ms, error);
 }
 

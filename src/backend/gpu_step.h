@@ -59,17 +59,20 @@ struct gpu_back {
     size_t partials_bytes;
     struct gpu_place rows, pages, wanted, pairs; /* what the host tells of a step */
     struct gpu_place logits;                     /* [n_logits_max, n_vocab] */
+    struct gpu_place best, best_scratch;         /* [n_logits_max] */
 
     /* The same here, in memory that the device reads and writes: one of each step is on its way at most. */
-    struct gpu_row *host_rows; /* [n_rows_max] */
-    uint32_t *host_pages;      /* [n_sequences * pages of a sequence] */
-    uint32_t *host_asked;      /* [n_rows_max]: which rows logits are asked of */
-    uint32_t *host_pairs;      /* [n_pages][2] */
-    float *host_logits;        /* [n_logits_max, n_vocab] */
+    struct gpu_row *host_rows;  /* [n_rows_max] */
+    uint32_t *host_pages;       /* [n_sequences * pages of a sequence] */
+    uint32_t *host_asked;       /* [n_rows_max]: which rows logits are asked of */
+    uint32_t *host_pairs;       /* [n_pages][2] */
+    float *host_logits;         /* [n_logits_max, n_vocab] */
+    struct gpu_best *host_best; /* [n_logits_max] */
 
     /* Of the step that was begun. */
     uint32_t *wanted_rows; /* [n_rows_max]: which rows want logits */
     uint32_t n_rows, n_wanted, n_logits;
+    struct backend_best asked_best; /* n 0: logits alone were asked for */
     uint32_t n_blocks,
         n_window_blocks; /* of positions that a row sees any of, at most: in layers without and with a window */
 
@@ -92,8 +95,11 @@ void gpu_back_free(struct gpu_back *back);
 /* gpu_layers.c: each queues, and returns. */
 
 int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, runnel_error *error);
-/* Of the rows in host_asked. */
+/* Computes the logits of the n rows in host_asked, which stay on the device; finds the best of each of these, and reads it; reads logits of
+ * some of these, into the same places of host_logits. */
 int gpu_back_queue_logits(struct gpu_back *back, uint32_t n, runnel_error *error);
+int gpu_back_queue_best(struct gpu_back *back, uint32_t n, runnel_error *error);
+int gpu_back_queue_read(struct gpu_back *back, uint32_t first, uint32_t n, runnel_error *error);
 
 /* A step's launches without what it reads from the host and gives back, of each kind of layer once, and the copy of a page. */
 int gpu_back_queue_rehearsal(struct gpu_back *back, uint32_t n_rows, runnel_error *error);

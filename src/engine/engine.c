@@ -95,8 +95,11 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
     engine->draws = malloc(engine->n_logits * sizeof *engine->draws);
+    engine->best_is_enough = calloc(engine->n_logits, sizeof *engine->best_is_enough);
+    engine->best = malloc(engine->n_logits * sizeof *engine->best);
     engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
-    if (!engine->slots || !engine->rows || !engine->drawings || !engine->draws || !engine->wanting)
+    if (!engine->slots || !engine->rows || !engine->drawings || !engine->draws || !engine->best_is_enough ||
+        !engine->best || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -269,6 +272,8 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     free(engine->rows);
     free(engine->drawings);
     free(engine->draws);
+    free(engine->best_is_enough);
+    free(engine->best);
     free(engine->wanting);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);

@@ -16,6 +16,13 @@ static uint32_t count_logits(const runnel_engine_options *options)
     return n > LOGITS_MIN ? n : LOGITS_MIN;
 }
 
+/* That can be drawn; of the head's rows those without a token cannot. */
+static uint32_t count_tokens(const struct runnel_model *model)
+{
+    size_t n_tokens = tokenizer_n_tokens(model->tokenizer);
+    return n_tokens < model->weights->config.n_vocab ? (uint32_t)n_tokens : model->weights->config.n_vocab;
+}
+
 static unsigned long long mib(uint64_t n_bytes)
 {
     return (n_bytes + (1 << 20) - 1) >> 20;
@@ -88,6 +95,7 @@ int engine_memory_plan(const struct runnel_model *model, const runnel_engine_opt
         .n_sequences = plan->cache.n_sequences,
         .n_rows_max = options->n_batch,
         .n_logits_max = count_logits(options),
+        .n_tokens = count_tokens(model),
         .touches_later = options->quick_start,
     };
     plan->drafts = (struct drafts_options){plan->cache.n_sequences, plan->cache.n_positions};

@@ -19,6 +19,7 @@ struct forward {
     /* What was begun and not waited for. */
     struct backend_step step; /* n_rows 0: no step */
     uint32_t logits_first, n_logits;
+    struct backend_best best; /* n 0: none is asked for */
 };
 
 /* Creating ------------------------------------------------------------------------------------------------ */
@@ -35,7 +36,7 @@ size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, cons
 struct backend_options forward_backend_options(const struct forward_options *options, uint32_t first_layer,
                                                uint32_t end_layer)
 {
-    uint32_t n_positions = options->n_positions;
+    uint32_t n_positions = options->n_positions, n_tokens = options->n_tokens;
     return (struct backend_options){
         .weights = options->weights,
         .kernels = options->kernels,
@@ -49,6 +50,7 @@ struct backend_options forward_backend_options(const struct forward_options *opt
         .n_sequences = options->n_sequences ? options->n_sequences : options->n_rows_max,
         .n_rows_max = options->n_rows_max,
         .n_logits_max = options->n_logits_max,
+        .n_tokens = n_tokens ? n_tokens : options->weights->config.n_vocab,
         .touches_later = options->touches_later,
     };
 }
@@ -178,12 +180,24 @@ void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n)
     forward->n_logits = n;
 }
 
+bool forward_finds_best(const struct forward *forward)
+{
+    return forward->parts[forward->n_parts - 1].kind->begin_best != NULL;
+}
+
+void forward_begin_best(struct forward *forward, const struct backend_best *best)
+{
+    forward->best = *best;
+}
+
 /* Waits for the last part, with the logits that were asked for. */
 static int wait_for_last(const struct forward *forward, float **logits, runnel_error *error)
 {
     const struct part *last = &forward->parts[forward->n_parts - 1];
     int failure = RUNNEL_OK;
-    if (forward->n_logits)
+    if (forward->best.n)
+        failure = last->kind->begin_best(last->backend, &forward->best, error);
+    else if (forward->n_logits)
         failure = last->kind->begin_logits(last->backend, forward->logits_first, forward->n_logits, error);
     int waited =
         last->kind->wait(last->backend, logits, failure ? NULL : error); /* the first error is told */
@@ -204,7 +218,7 @@ int forward_wait(struct forward *forward, float **logits, runnel_error *error)
         failure = wait_for_last(forward, logits, error);
     if (failure)
         *logits = NULL;
-    forward->step.n_rows = forward->n_logits = 0;
+    forward->step.n_rows = forward->n_logits = forward->best.n = 0;
     return failure;
 }
 

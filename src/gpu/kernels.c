@@ -433,6 +433,7 @@ int gpu_find_best(struct gpu *gpu, const struct gpu_choice *choice, runnel_error
     uint32_t n_chunks = divide_up(choice->n, BEST_CHUNK);
     add_place(&finding, choice->logits);
     add_place(&finding, choice->scratch);
+    add_uint(&finding, choice->n_columns);
     add_uint(&finding, choice->n);
     add_uint(&finding, n_chunks);
     add_place(&choosing, choice->scratch);
@@ -507,7 +508,7 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     const struct gpu_storing storing = {rows, q, a, b, none, none, 1, c, c, 32, false, cache};
     const struct gpu_attention attention = {rows, q, cache, 0, 1, 1, a, DUMMY_BYTES, b, acts};
     const struct gpu_page_copies copies = {cache, a, 1};
-    const struct gpu_choice choice = {a, 1, 16, b, c};
+    const struct gpu_choice choice = {a, 1, 16, 16, b, c};
     int code = gpu_embed(gpu, &embedding, error);
     code = code ? code : gpu_prepare_rows(gpu, &preparation, error);
     code = code ? code : gpu_activate(gpu, &activation, error);

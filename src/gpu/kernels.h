@@ -168,7 +168,7 @@ struct gpu_page_copies {
 };
 int gpu_copy_pages(struct gpu *gpu, const struct gpu_page_copies *copies, runnel_error *error);
 
-/* Of each row of logits [n_rows, n]: the largest one, of equals that of the lowest id. Two launches. */
+/* Of each row of logits [n_rows, n_columns] the largest of the first n, of equals that of the lowest id. Two launches. */
 struct gpu_best {
     uint32_t id;      /* 0 if all are NaN */
     uint32_t has_nan; /* 1: at least one is */
@@ -177,7 +177,7 @@ struct gpu_best {
 };
 struct gpu_choice {
     struct gpu_place logits;
-    uint32_t n_rows, n;
+    uint32_t n_rows, n_columns, n;
     struct gpu_place scratch; /* gpu_choice_bytes */
     struct gpu_place best;    /* struct gpu_best [n_rows] */
 };

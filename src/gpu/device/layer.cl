@@ -229,9 +229,9 @@ FUNCTION void reduce_best(LOCAL float *logits, LOCAL uint *ids, LOCAL uint *nans
     }
 }
 
-/* Groups: chunks of 2048 logits, rows. found: uint4 [rows, chunks]: the logit's bits, its id (all bits set: none), is there a NaN. */
+/* Groups: chunks of 2048 of the first n logits, rows of n_columns. found: uint4 [rows, chunks]: the logit's bits, its id (all bits set: none), is there a NaN. */
 KERNEL(256, 1)
-void find_best(IN(float, logits), OUT(uint4, found), uint n, uint n_chunks)
+void find_best(IN(float, logits), OUT(uint4, found), uint n_columns, uint n, uint n_chunks)
 {
     LOCAL float best_logits[256];
     LOCAL uint ids[256], nans[256];
@@ -239,7 +239,7 @@ void find_best(IN(float, logits), OUT(uint4, found), uint n, uint n_chunks)
     uint id = 0xffffffff, has_nan = 0;
     for (uint j = 0; j < 8; j++) {
         uint i = 2048 * GROUP_X + 256 * j + ITEM;
-        float logit = i < n ? AT(float, logits)[(ulong)GROUP_Y * n + i] : NEGATIVE_INFINITY;
+        float logit = i < n ? AT(float, logits)[(ulong)GROUP_Y * n_columns + i] : NEGATIVE_INFINITY;
         has_nan |= logit != logit;
         if (i < n && (logit > best || (logit == best && i < id))) {
             best = logit;
