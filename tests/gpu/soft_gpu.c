@@ -550,3 +550,33 @@ int gpu_copy_pages(struct gpu *gpu, const struct gpu_page_copies *copies, runnel
     (void)error;
     return do_work(gpu, run_page_copies, copies, sizeof *copies);
 }
+
+size_t gpu_choice_bytes(uint32_t n_rows, uint32_t n)
+{
+    return (size_t)n_rows * n; /* something that grows */
+}
+
+static void run_choice(const void *arguments)
+{
+    const struct gpu_choice *choice = arguments;
+    size_t n_columns = choice->n_columns;
+    const float *logits = floats_at(choice->logits, choice->n_rows * n_columns);
+    struct gpu_best *best = at(choice->best, choice->n_rows * sizeof *best);
+    at(choice->scratch, gpu_choice_bytes(choice->n_rows, choice->n));
+    for (uint32_t row = 0; row < choice->n_rows; row++, logits += n_columns) {
+        best[row] = (struct gpu_best){.logit = -INFINITY};
+        for (uint32_t i = choice->n; i-- > 0;) { /* the lowest one comes last */
+            best[row].has_nan |= isnan(logits[i]) != 0;
+            if (logits[i] >= best[row].logit) {
+                best[row].logit = logits[i];
+                best[row].id = i;
+            }
+        }
+    }
+}
+
+int gpu_find_best(struct gpu *gpu, const struct gpu_choice *choice, runnel_error *error)
+{
+    (void)error;
+    return do_work(gpu, run_choice, choice, sizeof *choice);
+}

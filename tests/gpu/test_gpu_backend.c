@@ -164,7 +164,7 @@ static void wherever_layers_are_cut(void **state)
 }
 
 /* Logits of some of the rows that want them, once more after the step, as of forward_begin_logits. */
-static void what_cannot_be_told_is_refused(void **state)
+static void what_a_back_end_gives_and_refuses(void **state)
 {
     (void)state;
     runnel_model *model = open_model(2);
@@ -176,7 +176,8 @@ static void what_cannot_be_told_is_refused(void **state)
                                       .n_positions = 64,
                                       .n_sequences = 1,
                                       .n_rows_max = 4,
-                                      .n_logits_max = 4};
+                                      .n_logits_max = 4,
+                                      .n_tokens = TINY_MODEL_TOKENS};
     struct backend *backend;
     runnel_error error;
     const uint32_t pages[] = {3, 5, 6};
@@ -202,6 +203,31 @@ static void what_cannot_be_told_is_refused(void **state)
     assert_int_equal(gpu_backend.begin_logits(backend, 0, 1, &error), RUNNEL_OK);
     assert_int_equal(gpu_backend.wait(backend, &again, &error), RUNNEL_OK);
     assert_true(again[0] == first);
+    /* Of rows of which the best is enough that comes back, of the others the logits, each at its place. */
+    const struct backend_row rows[] = {row, {pages, 1, 3, true}, {pages, 2, 9, true}};
+    const struct backend_step longer = {.rows = rows, .n_rows = 3};
+    static const bool is_enough[] = {true, false, true};
+    int32_t tokens[] = {-2, -2, -2};
+    const struct backend_best best = {.n = 3, .is_enough = is_enough, .tokens = tokens};
+    uint32_t n_vocab = model->weights->config.n_vocab;
+    float *expected = malloc(3 * n_vocab * sizeof *expected);
+    assert_non_null(expected);
+    assert_int_equal(gpu_backend.begin(backend, &longer, &error), RUNNEL_OK);
+    assert_int_equal(gpu_backend.begin_logits(backend, 0, 3, &error), RUNNEL_OK);
+    assert_int_equal(gpu_backend.wait(backend, &logits, &error), RUNNEL_OK);
+    memcpy(expected, logits, 3 * n_vocab * sizeof *expected);
+    memset(logits, 0, 3 * n_vocab * sizeof *logits);
+    assert_int_equal(gpu_backend.begin_best(backend, &best, &error), RUNNEL_OK);
+    assert_int_equal(gpu_backend.wait(backend, &again, &error), RUNNEL_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        int32_t likeliest = 0;
+        for (int32_t k = 1; k < TINY_MODEL_TOKENS; k++)
+            likeliest = expected[i * n_vocab + k] > expected[i * n_vocab + likeliest] ? k : likeliest;
+        assert_int_equal(tokens[i], is_enough[i] ? likeliest : -2);
+        assert_true(is_enough[i] == (again[i * n_vocab] == 0));
+    }
+    assert_memory_equal(again + n_vocab, expected + n_vocab, n_vocab * sizeof *again);
+    free(expected);
     gpu_backend.close(backend);
     runnel_model_close(model);
 }
@@ -367,7 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wherever_layers_are_cut),
-        cmocka_unit_test(what_cannot_be_told_is_refused),
+        cmocka_unit_test(what_a_back_end_gives_and_refuses),
         cmocka_unit_test(room_is_looked_for),
         cmocka_unit_test(no_room_is_an_error_at_the_start),
         cmocka_unit_test(an_engine_says_what_it_computes_on),

@@ -1,6 +1,7 @@
 /* test_gpu_layer.c: what a layer does on a device beside its products and its attention, against the CPU's plain table, bit for bit: norms,
  * activation rows, activations, copies of pages, the best logit. */
 #include "device_check.h"
+#include "engine/sampler.h"
 #include "kernels/act.h"
 
 #include <math.h>
@@ -203,40 +204,61 @@ static struct gpu_best find_plainly(const float *logits, uint32_t n)
     return best;
 }
 
+/* What the CPU draws from the logits without a temperature: the same token, or nothing where they are not all numbers, of which one is
+ * possible. */
+static void check_draw(const struct gpu_best *best, const float *logits, uint32_t n, uint32_t row)
+{
+    const runnel_sampling greedy = {.size = sizeof greedy, .top_p = 1, .repetition_penalty = 1};
+    const struct sampler_context nothing = {.n_tokens = 0};
+    bool is_usable = !best->has_nan && best->logit < INFINITY && best->logit > -INFINITY;
+    struct sampler *sampler;
+    int32_t token = -1;
+    MUST(sampler_create(n, &sampler, &test_error));
+    assert_true(sampler_takes_best(&greedy));
+    int failure = sampler_draw(sampler, &greedy, &nothing, logits, &token, NULL, &test_error);
+    if (failure != (is_usable ? RUNNEL_OK : RUNNEL_ENUMERIC) || (is_usable && best->id != (uint32_t)token))
+        fail_msg("%u logits, row %u: %u, %g, NaN %u; the CPU drew %d, status %d", n, row, best->id,
+                 (double)best->logit, best->has_nan, token, failure);
+    sampler_free(sampler);
+}
+
 static void test_best_logit(void **state)
 {
     (void)state;
-    enum { N_MAX = 151936, CASES = 6 };
-    static const uint32_t widths[] = {N_MAX, 1, 2048, 2049, 300};
+    enum { N_MAX = 151936, CASES = 7, BEHIND = 9 /* columns that do not count */ };
+    static const uint32_t widths[] = {N_MAX - BEHIND, 1, 2048, 2049, 300};
     float *logits = malloc((size_t)CASES * N_MAX * sizeof *logits);
     assert_non_null(logits);
     for (int w = 0; w < 5; w++) {
-        uint32_t n = widths[w];
+        uint32_t n = widths[w], n_columns = n + BEHIND;
         struct gpu_best best[CASES];
         for (uint32_t row = 0; row < CASES; row++)
-            for (
-                uint32_t i = 0; i < n;
-                i++) /* row 1: many equal ones; 2: all NaN; 3: one NaN; 4: all -infinity; 5: zeros of both signs */
-                logits[row * n + i] = row == 1   ? (float)random_below(5)
-                                      : row == 2 ? NAN
-                                      : row == 4 ? -INFINITY
-                                      : row == 5 ? (i % 3 ? 0.0f : -0.0f)
-                                                 : random_float();
-        logits[3 * n + random_below(n)] = NAN;
-        struct gpu_choice choice = {.logits = upload(logits, (size_t)CASES * n * 4),
+            /* row 1: many equal ones; 2: all NaN; 3: one NaN; 4: all -infinity; 5: zeros of both signs; 6: one +infinity */
+            for (uint32_t i = 0; i < n_columns; i++)
+                logits[row * n_columns + i] = i >= n     ? (row % 2 ? NAN : INFINITY)
+                                              : row == 1 ? (float)random_below(5)
+                                              : row == 2 ? NAN
+                                              : row == 4 ? -INFINITY
+                                              : row == 5 ? (i % 3 ? 0.0f : -0.0f)
+                                                         : random_float();
+        logits[3 * n_columns + random_below(n)] = NAN;
+        logits[6 * n_columns + random_below(n)] = INFINITY;
+        struct gpu_choice choice = {.logits = upload(logits, (size_t)CASES * n_columns * 4),
                                     .n_rows = CASES,
+                                    .n_columns = n_columns,
                                     .n = n,
                                     .scratch = make_place(gpu_choice_bytes(CASES, n)),
                                     .best = make_place(sizeof best)};
         MUST(gpu_find_best(test_gpu, &choice, &test_error));
         download(choice.best, best, sizeof best);
         for (uint32_t row = 0; row < CASES; row++) {
-            struct gpu_best expected = find_plainly(logits + row * n, n);
+            struct gpu_best expected = find_plainly(logits + row * n_columns, n);
             if (best[row].id != expected.id || best[row].has_nan != expected.has_nan ||
                 best[row].logit != expected.logit)
                 fail_msg("%u logits, row %u: %u, %g, NaN %u; expected %u, %g, NaN %u", n, row, best[row].id,
                          (double)best[row].logit, best[row].has_nan, expected.id, (double)expected.logit,
                          expected.has_nan);
+            check_draw(&best[row], logits + row * n_columns, n, row);
         }
         release(&choice.logits);
         release(&choice.scratch);
