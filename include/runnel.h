@@ -109,6 +109,9 @@ typedef struct runnel_model_options {
     const char *device;
     uint32_t
         gpu_layers; /* that are computed there at most, the rest on the CPU; 0: all that its memory has room for */
+    /* Answers from there need not have the CPU's bits: a device that does not round as the CPU does can be used, and weights in floats are
+     * summed in the order that is fastest there. False: such a device is refused, and the bits are the CPU's. */
+    bool gpu_approximate;
 } runnel_model_options;
 
 /* Fills the first size bytes of a runnel_model_options with the defaults. For other languages than C: */
@@ -170,7 +173,7 @@ typedef struct runnel_device {
     const char *name;      /* as its driver has it */
     const char *driver;    /* by what it is reached, with versions; of the CPU its kernels in use */
     const char *can;       /* what it can do, for people: "integer dot products, 24 cores" */
-    const char *problem;   /* why it cannot be used; "": it can */
+    const char *problem;   /* why it cannot be used, or not without gpu_approximate; "": it can */
     uint64_t memory_bytes; /* 0: not known */
     bool is_gpu;           /* it is no CPU, nor a driver that computes on it: "auto" takes such a one */
 } runnel_device;

@@ -47,7 +47,8 @@ const char *backend_device_id(uint32_t index, char id[BACKEND_DEVICE_ID_BYTES])
 
 bool backend_device_problem(const struct gpu_info *info, char *why, size_t size)
 {
-    snprintf(why, size, "its answers would not be the CPU's: it has no %s",
+    snprintf(why, size,
+             "its answers would not be the CPU's: it has no %s; it can be used with gpu_approximate",
              !info->has_fma         ? "fused multiply-add"
              : !info->has_denormals ? "denormal numbers"
                                     : "correctly rounded division");
@@ -61,16 +62,15 @@ bool backend_device_is_optional(const char *wish)
     return strcmp(wish, "auto") == 0;
 }
 
-static bool is_usable(const struct gpu_info *info)
+static bool is_usable(const struct gpu_info *info, bool approximates)
 {
-    char why[128];
-    return !backend_device_problem(info, why, sizeof why);
+    return approximates || gpu_is_exact(info);
 }
 
 /* Nothing was found, or nothing that can be used; and why, where that is known. */
 static int refuse_all(const struct backend_devices *devices, const char *wish, runnel_error *error)
 {
-    char id[BACKEND_DEVICE_ID_BYTES], why[128];
+    char id[BACKEND_DEVICE_ID_BYTES], why[160];
     if (devices->n) {
         backend_device_problem(&devices->infos[0], why, sizeof why);
         return error_set(error, RUNNEL_EUNSUPPORTED, "device %s: none can be used; %s (%s): %s", wish,
@@ -86,12 +86,12 @@ static int refuse_all(const struct backend_devices *devices, const char *wish, r
 }
 
 /* "gpu" and "auto". */
-static int choose_any(const struct backend_devices *devices, const char *wish, uint32_t *index,
-                      runnel_error *error)
+static int choose_any(const struct backend_devices *devices, const char *wish, bool approximates,
+                      uint32_t *index, runnel_error *error)
 {
     bool is_optional = backend_device_is_optional(wish);
     for (uint32_t i = 0; i < devices->n; i++)
-        if (is_usable(&devices->infos[i]) && !(is_optional && devices->infos[i].is_cpu)) {
+        if (is_usable(&devices->infos[i], approximates) && !(is_optional && devices->infos[i].is_cpu)) {
             *index = i;
             return RUNNEL_OK;
         }
@@ -145,10 +145,10 @@ static int refuse_name(const struct backend_devices *devices, const char *wish, 
                      hint);
 }
 
-static int choose_by_name(const struct backend_devices *devices, const char *wish, uint32_t *index,
-                          runnel_error *error)
+static int choose_by_name(const struct backend_devices *devices, const char *wish, bool approximates,
+                          uint32_t *index, runnel_error *error)
 {
-    char id[BACKEND_DEVICE_ID_BYTES], why[128];
+    char id[BACKEND_DEVICE_ID_BYTES], why[160];
     uint32_t n_alike = 0, last = 0;
     for (uint32_t i = 0; i < devices->n; i++) {
         bool is_it = !strcasecmp(wish, backend_device_id(i, id));
@@ -161,30 +161,32 @@ static int choose_by_name(const struct backend_devices *devices, const char *wis
     }
     if (n_alike != 1)
         return refuse_name(devices, wish, n_alike, error);
-    if (backend_device_problem(&devices->infos[last], why, sizeof why))
+    if (!is_usable(&devices->infos[last], approximates)) {
+        backend_device_problem(&devices->infos[last], why, sizeof why);
         return error_set(error, RUNNEL_EUNSUPPORTED, "device %s: %s cannot be used: %s", wish,
                          devices->infos[last].name, why);
+    }
     *index = last;
     return RUNNEL_OK;
 }
 
-int backend_devices_choose(const struct backend_devices *devices, const char *wish, uint32_t *index,
-                           runnel_error *error)
+int backend_devices_choose(const struct backend_devices *devices, const char *wish, bool approximates,
+                           uint32_t *index, runnel_error *error)
 {
     if (!strcmp(wish, "gpu") || backend_device_is_optional(wish))
-        return choose_any(devices, wish, index, error);
-    return choose_by_name(devices, wish, index, error);
+        return choose_any(devices, wish, approximates, index, error);
+    return choose_by_name(devices, wish, approximates, index, error);
 }
 
 /* The one that is open --------------------------------------------------------------------------------------- */
 
-int backend_device_open(const char *wish, struct backend_device **out, runnel_error *error)
+int backend_device_open(const char *wish, bool approximates, struct backend_device **out, runnel_error *error)
 {
     struct backend_devices devices;
     char id[BACKEND_DEVICE_ID_BYTES];
     uint32_t index;
     backend_devices_find(&devices);
-    int failure = backend_devices_choose(&devices, wish, &index, error);
+    int failure = backend_devices_choose(&devices, wish, approximates, &index, error);
     if (failure)
         return failure;
     if (index == devices.n) {
@@ -196,6 +198,7 @@ int backend_device_open(const char *wish, struct backend_device **out, runnel_er
         return error_set(error, RUNNEL_ENOMEM, "no memory for a device");
     snprintf(device->name, sizeof device->name, "%s (%s)", backend_device_id(index, id),
              devices.infos[index].name);
+    devices.infos[index].approximates = approximates;
     failure = gpu_open(&devices.infos[index], &device->gpu, error);
     if (failure) {
         if (error)

@@ -27,20 +27,21 @@ struct backend_devices {
 void backend_devices_find(struct backend_devices *devices);
 /* Returns id. */
 const char *backend_device_id(uint32_t index, char id[BACKEND_DEVICE_ID_BYTES]);
-/* Why layers cannot be computed there; false: they can. */
+/* Why what is computed there would not be the CPU's bits, and layers are computed only where that is allowed; false: it would. */
 bool backend_device_problem(const struct gpu_info *info, char *why, size_t size);
 
 /* Which of them is meant: "gpu" the first one that can be used, "auto" likewise but no CPU in disguise; else one by its id, its name, or a part of
  * that which no other name has, in small or capital letters. "auto" may mean none: *index is n then. Whatever else is not there
- * is RUNNEL_EINVAL, with what there is and what may have been meant. */
-int backend_devices_choose(const struct backend_devices *devices, const char *wish, uint32_t *index,
-                           runnel_error *error);
+ * is RUNNEL_EINVAL, with what there is and what may have been meant. approximates: other bits than the CPU's will do. */
+int backend_devices_choose(const struct backend_devices *devices, const char *wish, bool approximates,
+                           uint32_t *index, runnel_error *error);
 
 /* "auto": without a device all goes on, and with one that has no room. */
 bool backend_device_is_optional(const char *wish);
 
 /* Looks for the device that is meant and opens it. "auto" may mean none: *device is NULL then. */
-int backend_device_open(const char *wish, struct backend_device **device, runnel_error *error);
+int backend_device_open(const char *wish, bool approximates, struct backend_device **device,
+                        runnel_error *error);
 void backend_device_close(struct backend_device *device); /* NULL is fine */
 
 struct gpu *backend_device_gpu(const struct backend_device *device);

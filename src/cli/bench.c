@@ -308,7 +308,8 @@ static int measure_all(struct bench *bench, runnel_error *error)
         failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
     if (failure)
         return failure;
-    cli_describe_device(bench->model, bench->engine, bench->device, sizeof bench->device);
+    cli_describe_device(&bench->settings->device, bench->model, bench->engine, bench->device,
+                        sizeof bench->device);
     for (int repetition = 0; repetition < n; repetition++) {
         failure = probe(bench, repetition, error);
         for (size_t i = 0; i < bench->n_figures && !failure; i++) {
@@ -519,7 +520,7 @@ static int start_engine(struct bench *bench, runnel_error *error)
     runnel_engine_options_init(&options);
     options.no_drafts = true; /* what a token takes, whatever the text */
     options.n_context = longest_context(bench);
-    int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
+    int failure = cli_start_engine(bench->model, &options, &bench->engine, error);
     if (failure)
         error_name_options(names, error);
     return failure;
@@ -551,7 +552,7 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
         options.n_context = longest_context(bench);
     if (options.n_kv_tokens < options.n_context)
         options.n_kv_tokens = options.n_context;
-    int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
+    int failure = cli_start_engine(bench->model, &options, &bench->batch_engine, error);
     if (failure)
         error_name_options(names, error);
     else if (serves_all)

@@ -184,7 +184,7 @@ static int start_engine(struct chat *chat, runnel_error *error)
     options.no_drafts = cli_draft_is_off(chat->settings.draft);
     options.quick_start = true; /* the context's memory is taken while somebody types */
     if (!failure)
-        failure = runnel_engine_start(chat->model, &options, &chat->engine, error);
+        failure = cli_start_engine(chat->model, &options, &chat->engine, error);
     if (!failure)
         run_tell_device(chat->model, chat->engine, &chat->settings);
     return failure;

@@ -101,7 +101,23 @@ bool cli_wants_device(const struct cli_device *device)
     return strcmp(device->name, "cpu") != 0;
 }
 
-bool cli_describe_device(const runnel_model *model, runnel_engine *engine, char *line, size_t size)
+void cli_name_gpu_approximate(runnel_error *error)
+{
+    static const struct field_name names[] = {{"gpu_approximate", "--gpu-approximate"}, {NULL, NULL}};
+    error_name_options(names, error);
+}
+
+int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
+                     runnel_error *error)
+{
+    int failure = runnel_engine_start(model, options, engine, error);
+    if (failure)
+        cli_name_gpu_approximate(error);
+    return failure;
+}
+
+bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
+                         char *line, size_t size)
 {
     runnel_stats_values stats = {.size = sizeof stats};
     runnel_model_info info = {.size = sizeof info};
@@ -109,8 +125,9 @@ bool cli_describe_device(const runnel_model *model, runnel_engine *engine, char 
     runnel_model_get_info(model, &info);
     if (!*stats.device)
         return false;
-    snprintf(line, size, "%s computes %u of %u layers%s", stats.device, stats.n_device_layers, info.n_layers,
-             stats.n_device_layers < info.n_layers ? ", the CPU the rest" : "");
+    snprintf(line, size, "%s computes %u of %u layers%s%s", stats.device, stats.n_device_layers,
+             info.n_layers, stats.n_device_layers < info.n_layers ? ", the CPU the rest" : "",
+             device->approximates ? " (approximately)" : "");
     return true;
 }
 
@@ -139,8 +156,10 @@ int cli_open_model_on(const struct cli_device *device, const char *name, int n_t
         free(text);
         return failure;
     }
-    static const struct field_name device_names[] = {
-        {"gpu_layers", "--gpu-layers"}, {"device", "--device"}, {NULL, NULL}};
+    static const struct field_name device_names[] = {{"gpu_layers", "--gpu-layers"},
+                                                     {"gpu_approximate", "--gpu-approximate"},
+                                                     {"device", "--device"},
+                                                     {NULL, NULL}};
     struct progress progress;
     progress_start(&progress, "loading", 0);
     runnel_model_options options;
@@ -148,6 +167,7 @@ int cli_open_model_on(const struct cli_device *device, const char *name, int n_t
     options.n_threads = n_threads;
     options.device = device->name;
     options.gpu_layers = (uint32_t)device->n_layers;
+    options.gpu_approximate = device->approximates;
     options.chat_template = chat_template;
     options.chat_template_text = text;
     options.on_progress = show_progress;

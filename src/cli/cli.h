@@ -70,6 +70,7 @@ int cli_check_output(const char *output, const char *model, const char *other, r
 struct cli_device {
     const char *name;
     int n_layers; /* 0: all that have room */
+    bool approximates;
 };
 #define CLI_DEVICE_OPTIONS(settings, device)                                                                 \
     {"device",                                                                                               \
@@ -81,17 +82,33 @@ struct cli_device {
      "devices` lists them",                                                                                  \
      OPTION_FIELD(settings, device.name),                                                                    \
      .default_text = "cpu"},                                                                                 \
+        {"gpu-layers",                                                                                       \
+         0,                                                                                                  \
+         OPTION_INT,                                                                                         \
+         "N",                                                                                                \
+         "layers of the model that the GPU computes at most, the CPU the rest (default: all that its "       \
+         "memory has room for)",                                                                             \
+         OPTION_FIELD(settings, device.n_layers),                                                            \
+         .minimum = 1,                                                                                       \
+         .maximum = 1 << 16,                                                                                 \
+         .needs = "device"},                                                                                 \
     {                                                                                                        \
-        "gpu-layers", 0, OPTION_INT, "N",                                                                    \
-            "layers of the model that the GPU computes at most, the CPU the rest (default: all that its "    \
-            "memory has room for)",                                                                          \
-            OPTION_FIELD(settings, device.n_layers), .minimum = 1, .maximum = 1 << 16, .needs = "device"     \
+        "gpu-approximate", 0, OPTION_FLAG, NULL,                                                             \
+            "the GPU's answers need not be the CPU's, bit for bit: one that rounds otherwise can be used, "  \
+            "and weights in F32, F16 and BF16 are summed in the order that is fastest there",                \
+            OPTION_FIELD(settings, device.approximates), .needs = "device"                                   \
     }
 
 /* Whether another device than the CPU is asked for, which may turn out not to be there. */
 bool cli_wants_device(const struct cli_device *device);
-/* What the engine's layers are computed on, for people: "gpu0 (NAME): all 28 layers". Nothing where the CPU does all: false. */
-bool cli_describe_device(const runnel_model *model, runnel_engine *engine, char *line, size_t size);
+/* What the engine's layers are computed on, for people: "gpu0 (NAME) computes 28 of 28 layers". Nothing where the CPU does all: false. */
+bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
+                         char *line, size_t size);
+/* Starts an engine that may compute on a device. */
+int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
+                     runnel_error *error);
+/* The option's name in what is said of a device that would need it. */
+void cli_name_gpu_approximate(runnel_error *error);
 
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 /* chat_template: a name, chat_template_file: a file of one; NULL: the model's own. */

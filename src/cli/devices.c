@@ -27,6 +27,14 @@ static runnel_device device_at(const runnel_device_list *list, size_t index)
     return device;
 }
 
+/* A device's problem, with the option's name. */
+static const char *problem_of(const runnel_device *device, runnel_error *renamed)
+{
+    snprintf(renamed->message, sizeof renamed->message, "%s", device->problem);
+    cli_name_gpu_approximate(renamed);
+    return renamed->message;
+}
+
 /* A driver's text may hold anything. */
 static void print_line(const char *label, const char *text)
 {
@@ -40,6 +48,7 @@ static void print_line(const char *label, const char *text)
 static void print_text(const runnel_device_list *list, size_t n)
 {
     char memory[SIZE_TEXT_BYTES];
+    runnel_error problem;
     for (size_t i = 0; i < n; i++) {
         const runnel_device device = device_at(list, i);
         printf("%-5s ", device.id);
@@ -48,18 +57,19 @@ static void print_text(const runnel_device_list *list, size_t n)
         print_line("driver", device.driver);
         print_line("memory", device.memory_bytes ? size_text(device.memory_bytes, memory) : "");
         print_line("can", device.can);
-        print_line("problem", device.problem);
+        print_line("problem", problem_of(&device, &problem));
     }
 }
 
 static int print_json(const runnel_device_list *list, size_t n)
 {
     json_t *array = json_array();
+    runnel_error problem;
     for (size_t i = 0; i < n; i++) {
         const runnel_device device = device_at(list, i);
         json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "id", device.id, "name",
                                                device.name, "driver", device.driver, "can", device.can,
-                                               "problem", device.problem, "memory_bytes",
+                                               "problem", problem_of(&device, &problem), "memory_bytes",
                                                (json_int_t)device.memory_bytes, "is_gpu", device.is_gpu));
     }
     if (json_array_size(array) != n) {

@@ -111,7 +111,7 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     runnel_engine_options_init(&options);
     options.n_context = n_ids < 2 ? 2 : n_ids > UINT32_MAX ? UINT32_MAX : (uint32_t)n_ids;
     options.n_batch = (uint32_t)settings->chunk;
-    int failure = runnel_engine_start(model, &options, &engine, error);
+    int failure = cli_start_engine(model, &options, &engine, error);
     if (failure) {
         error_name_options(names, error);
         return failure;

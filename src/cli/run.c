@@ -152,7 +152,7 @@ void run_tell_device(const runnel_model *model, runnel_engine *engine, const str
     char line[320];
     if (settings->json) /* for programs */
         return;
-    if (cli_describe_device(model, engine, line, sizeof line))
+    if (cli_describe_device(&settings->device, model, engine, line, sizeof line))
         fprintf(stderr, "runnel: %s\n", line);
     else if (cli_wants_device(&settings->device))
         fprintf(stderr, "runnel: --device %s: there is no GPU, the CPU computes\n", settings->device.name);
@@ -180,7 +180,7 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     failure = run_check_context(model, settings, options.n_context, error);
     if (failure)
         return failure;
-    failure = runnel_engine_start(model, &options, engine, error);
+    failure = cli_start_engine(model, &options, engine, error);
     if (!failure)
         run_tell_device(model, *engine, settings);
     return failure;

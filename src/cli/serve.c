@@ -183,7 +183,8 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
 static void remark_device(struct serving *serving, const runnel_model *model)
 {
     char line[320];
-    serving->protection.has_gpu = cli_describe_device(model, serving->engine, line, sizeof line);
+    serving->protection.has_gpu =
+        cli_describe_device(&serving->settings.device, model, serving->engine, line, sizeof line);
     if (serving->protection.has_gpu)
         log_say(&serving->log, "device", "%s", line);
     else if (cli_wants_device(&serving->settings.device))
@@ -204,7 +205,7 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
         failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
                                      options.n_kv_bytes, error);
     if (!failure)
-        failure = runnel_engine_start(model, &options, &serving->engine, error);
+        failure = cli_start_engine(model, &options, &serving->engine, error);
     if (failure) {
         error_name_options(engine_names, error);
         return failure;

@@ -81,7 +81,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
     struct engine_memory plan;
-    int failure = model->device ? backend_device_open(model->device, &engine->device, error) : RUNNEL_OK;
+    int failure = RUNNEL_OK;
+    if (model->device)
+        failure = backend_device_open(model->device, model->device_approximates, &engine->device, error);
     if (!failure)
         failure = engine_memory_plan(model, options, engine->device, &plan, error);
     /* With a device only the plan tells what is this process's. */

@@ -53,6 +53,8 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     if (options->gpu_layers && !wants_device(options))
         return error_set(error, RUNNEL_EINVAL, "gpu_layers: %u without a device, expected 0",
                          options->gpu_layers);
+    if (options->gpu_approximate && !wants_device(options))
+        return error_set(error, RUNNEL_EINVAL, "gpu_approximate: expected a device beside it, found none");
     return RUNNEL_OK;
 }
 
@@ -62,6 +64,7 @@ static int keep_device(const runnel_model_options *options, struct runnel_model 
     if (!wants_device(options))
         return RUNNEL_OK;
     model->n_device_layers = options->gpu_layers;
+    model->device_approximates = options->gpu_approximate;
     model->device = strdup(options->device);
     return model->device ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for a device's name");
 }

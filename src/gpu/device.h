@@ -37,6 +37,9 @@ struct gpu_info {
     bool has_matrix_units;                           /* for bytes, and usable here */
     bool has_recordings;                             /* gpu_record_begin and what follows work */
     uint32_t platform, device;                       /* for gpu_open */
+    /* Set by whoever opens it: other bits than the CPU's will do. What it cannot do is done without, and floats are summed in the order
+     * that is fastest. */
+    bool approximates;
 };
 
 /* Finds the devices of all drivers, those of CUDA first; an NVIDIA device that is there is not listed a second time as

@@ -170,7 +170,8 @@ int gpu_add_normalised(struct gpu *gpu, const struct gpu_addition *addition, run
 
 /* The function for the matrices of a launch, all of one act kind: that of their type where it has its own. The one for several rows of
  * activations stands behind it. */
-static enum gpu_function find_product(const struct gpu_matrix *const *matrices, uint32_t n)
+static enum gpu_function find_product(const struct gpu *gpu, const struct gpu_matrix *const *matrices,
+                                      uint32_t n)
 {
     uint32_t type = matrices[0]->type;
     for (uint32_t i = 1; i < n; i++)
@@ -191,7 +192,8 @@ static enum gpu_function find_product(const struct gpu_matrix *const *matrices, 
     case GPU_ACT_Q8_32:
         return GPU_FUNCTION_PRODUCT_32_1;
     default:
-        return GPU_FUNCTION_PRODUCT_FLOAT_1;
+        return gpu_get_info(gpu)->approximates ? GPU_FUNCTION_PRODUCT_FLOAT_SPLIT_1
+                                               : GPU_FUNCTION_PRODUCT_FLOAT_1;
     }
 }
 
@@ -276,7 +278,7 @@ static int multiply_kind(struct gpu *gpu, const struct gpu_product *product, enu
     uint32_t n = select_matrices(product, kind, GPU_NO_TYPE, matrices);
     if (!n)
         return RUNNEL_OK;
-    enum gpu_function function = find_product(matrices, n);
+    enum gpu_function function = find_product(gpu, matrices, n);
     return multiply_by(gpu, product->n_acts > 1 ? function + 1 : function, product, matrices, n, error);
 }
 
@@ -478,7 +480,7 @@ static int prepare_products(struct gpu *gpu, struct gpu_buffer dummy, uint32_t t
     const struct gpu_matrix *beside[2] = {&matrix, is_256 ? &other : is_32 ? &other_32 : &matrix};
     int code = RUNNEL_OK;
     for (uint32_t n = 1; n <= 2; n++) {
-        enum gpu_function function = find_product(beside, n);
+        enum gpu_function function = find_product(gpu, beside, n);
         const uint32_t product_types[2] = {type, beside[n - 1]->type};
         code = code ? code : gpu_prepare(gpu, function, error);
         code = code ? code : gpu_prepare(gpu, function + 1, error);

@@ -1,5 +1,6 @@
 /* kernels.h: what a device computes, as its caller launches it. The arithmetic is that of the CPU's kernels, operation by operation
- * (kernels/ops.h), so that a device for which gpu_is_exact holds gives the same bits.
+ * (kernels/ops.h), so that a device for which gpu_is_exact holds gives the same bits; but for products of floats, where it was opened with
+ * `approximates`.
  *
  * Every function queues one launch, or as many as it says, and returns; see device.h for errors. A function fails at launch if it was
  * not prepared: gpu_prepare_all before the first step.

@@ -416,9 +416,10 @@ static int build(struct gpu *gpu, enum gpu_program which, bool integer_dot, cl_p
     char options[128];
     cl_int status;
     gpu_source_find(which, &source);
-    snprintf(options, sizeof options, "-cl-std=CL1.2%s%s%s",
+    snprintf(options, sizeof options, "-cl-std=CL1.2%s%s%s%s",
              gpu->info.has_exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
-             integer_dot ? " -DRUNNEL_INTEGER_DOT" : "", gpu->info.is_cpu ? " -DRUNNEL_CPU" : "");
+             gpu->info.has_fma ? "" : " -DRUNNEL_NO_FMA", integer_dot ? " -DRUNNEL_INTEGER_DOT" : "",
+             gpu->info.is_cpu ? " -DRUNNEL_CPU" : "");
     cl_program built = opencl->cl.clCreateProgramWithSource(opencl->context, source.n_pieces, source.text,
                                                             source.len, &status);
     if (!built)

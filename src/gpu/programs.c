@@ -24,6 +24,8 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_PRODUCT_32_N] = {"product_32_n", GPU_PROGRAM_PRODUCT_32, {16, 8}},
     [GPU_FUNCTION_PRODUCT_FLOAT_1] = {"product_float_1", GPU_PROGRAM_PRODUCT_FLOAT, {16, 1}},
     [GPU_FUNCTION_PRODUCT_FLOAT_N] = {"product_float_n", GPU_PROGRAM_PRODUCT_FLOAT, {16, 8}},
+    [GPU_FUNCTION_PRODUCT_FLOAT_SPLIT_1] = {"product_float_split_1", GPU_PROGRAM_PRODUCT_FLOAT, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_FLOAT_SPLIT_N] = {"product_float_split_n", GPU_PROGRAM_PRODUCT_FLOAT, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q4_K_MATRIX] = {"product_q4_k_matrix",
                                           GPU_PROGRAM_PRODUCT_MATRIX,
                                           {32, GPU_TILES_MATRIX}},

@@ -31,7 +31,8 @@ static inline bool is_wanted(const struct gpu_info *info)
     return name && *name ? strstr(info->name, name) != NULL : info->is_cpu;
 }
 
-static inline void open_test_gpu(void)
+/* approximates: as gpu/device.h has it. */
+static inline void open_test_gpu_for(bool approximates)
 {
     struct gpu_info infos[8];
     runnel_error problem, error;
@@ -46,12 +47,18 @@ static inline void open_test_gpu(void)
                problem.code ? problem.message : "no driver");
         exit(77);
     }
+    infos[chosen].approximates = approximates;
     if (gpu_open(&infos[chosen], &test_gpu, &error) != RUNNEL_OK) {
         printf("%s\n", error.message);
         exit(1);
     }
     printf("%s, %s, %s%s\n", infos[chosen].name, infos[chosen].interface, infos[chosen].driver,
            gpu_is_exact(&infos[chosen]) ? "" : ": not exact");
+}
+
+static inline void open_test_gpu(void)
+{
+    open_test_gpu_for(false);
 }
 
 /* As much memory with this content; of zero bytes none. */

@@ -402,7 +402,7 @@ int main(void)
         cmocka_unit_test(unknown_devices_are_told),
     };
     runnel_error error;
-    if (backend_device_open("gpu", &device, &error)) {
+    if (backend_device_open("gpu", false, &device, &error)) {
         printf("skipped: %s\n", error.message);
         return SKIPPED;
     }

@@ -33,20 +33,26 @@ static struct backend_devices full_house(void)
     return devices;
 }
 
-static void check(const struct backend_devices *devices, const char *wish, uint32_t expected)
+static void check_for(const struct backend_devices *devices, const char *wish, bool approximates,
+                      uint32_t expected)
 {
     runnel_error error = {.message = ""};
     uint32_t index = UINT32_MAX;
-    if (backend_devices_choose(devices, wish, &index, &error))
+    if (backend_devices_choose(devices, wish, approximates, &index, &error))
         fail_msg("%s: %s", wish, error.message);
     assert_int_equal(index, expected);
+}
+
+static void check(const struct backend_devices *devices, const char *wish, uint32_t expected)
+{
+    check_for(devices, wish, false, expected);
 }
 
 static void refuse(const struct backend_devices *devices, const char *wish, int code, const char *words)
 {
     runnel_error error = {.message = ""};
     uint32_t index = 77;
-    assert_int_equal(backend_devices_choose(devices, wish, &index, &error), code);
+    assert_int_equal(backend_devices_choose(devices, wish, false, &index, &error), code);
     assert_int_equal(index, 77);
     if (!strstr(error.message, words))
         fail_msg("expected '%s' in '%s'", words, error.message);
@@ -78,6 +84,23 @@ static void what_is_not_there_is_told(void **state)
     refuse(&devices, "old", RUNNEL_EUNSUPPORTED, "no denormal numbers");
 }
 
+/* What does not round as the CPU does is taken where that is allowed, and its refusal says how to allow it. */
+static void other_bits_than_the_cpus(void **state)
+{
+    (void)state;
+    struct backend_devices devices = full_house();
+    refuse(&devices, "gpu3", RUNNEL_EUNSUPPORTED, "it can be used with gpu_approximate");
+    check_for(&devices, "gpu3", true, 3);
+    check_for(&devices, "old", true, 3);
+    check_for(&devices, "gpu", true, 0);
+    devices.infos[0] = devices.infos[3];
+    devices.n = 1;
+    refuse(&devices, "gpu", RUNNEL_EUNSUPPORTED, "it can be used with gpu_approximate");
+    check(&devices, "auto", 1);
+    check_for(&devices, "gpu", true, 0);
+    check_for(&devices, "auto", true, 0);
+}
+
 /* Only "auto" goes on without, and it takes no CPU in disguise. */
 static void without_a_card(void **state)
 {
@@ -103,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_parts_of_them),
         cmocka_unit_test(what_is_not_there_is_told),
+        cmocka_unit_test(other_bits_than_the_cpus),
         cmocka_unit_test(without_a_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

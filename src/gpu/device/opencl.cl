@@ -25,7 +25,11 @@
 #define GROUP_Z   ((uint)get_group_id(2))
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
 
+#ifdef RUNNEL_NO_FMA /* the device has none, and is allowed to round twice */
+#define FMA(a, b, c) ((a) * (b) + (c))
+#else
 #define FMA(a, b, c) fma(a, b, c)
+#endif
 #define DIVIDE(a, b) ((a) / (b))
 #define SQRT(a)      sqrt(a)
 #define RINT(a)      rint(a)

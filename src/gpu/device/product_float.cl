@@ -43,3 +43,44 @@ void product_float_1(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, 
         store_output(out, multiply_floats(type, tiles + tile * float_tile_bytes(type, n_columns), row, x, n_columns), bias,
                      column, add);
 }
+
+/* In another order, for whom the CPU's bits need not be. SPLITS items share the outputs of a row of the tile: item (row, i) adds every
+ * SPLITS-th input from i on, for N rows of activations; then item (row, r) adds these sums in ascending order for row of activations r. */
+#define SPLITS 16
+
+FUNCTION float float_weight(uint type, GLOBAL const uchar *tile, uint at)
+{
+    if (type == GPU_F32)
+        return ((GLOBAL const float *)tile)[at];
+    uint bits = ((GLOBAL const ushort *)tile)[at];
+    return type == GPU_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+}
+
+#define PRODUCT_SPLIT(name, N)                                                                                         \
+    KERNEL(16, SPLITS)                                                                                                 \
+    void name(MATRICES_IN, IN(uchar, acts), uint n_acts, uint n_columns, uint add)                                     \
+    {                                                                                                                  \
+        LOCAL float sums[N * SPLITS * 16];                                                                             \
+        MATRIX_OF_GROUP                                                                                                \
+        uint row = ITEM, split = ITEM_Y, first = N * GROUP_Y, column = 16 * tile + row;                                \
+        uint n = n_acts - first < N ? n_acts - first : N, act_stride = (n_columns + 255) / 256 * 256;                  \
+        GLOBAL const uchar *bytes = tiles + tile * float_tile_bytes(type, n_columns);                                  \
+        GLOBAL const float *x = (GLOBAL const float *)AT(uchar, acts) + (ulong)first * act_stride;                     \
+        float acc[N];                                                                                                  \
+        UNROLL for (uint r = 0; r < N; r++) acc[r] = 0.0f;                                                             \
+        for (uint i = split; i < n_columns; i += SPLITS) {                                                             \
+            float w = float_weight(type, bytes, 16 * i + row);                                                         \
+            UNROLL for (uint r = 0; r < N; r++) if (r < n) acc[r] = FMA(w, x[r * act_stride + i], acc[r]);             \
+        }                                                                                                              \
+        UNROLL for (uint r = 0; r < N; r++) sums[(r * SPLITS + split) * 16 + row] = acc[r];                            \
+        BARRIER();                                                                                                     \
+        if (split < n && column < n_rows) {                                                                            \
+            float sum = 0.0f;                                                                                          \
+            for (uint i = 0; i < SPLITS; i++)                                                                          \
+                sum += sums[(split * SPLITS + i) * 16 + row];                                                          \
+            store_output(out + (ulong)(first + split) * n_rows, sum, bias, column, add);                               \
+        }                                                                                                              \
+    }
+
+PRODUCT_SPLIT(product_float_split_1, 1)
+PRODUCT_SPLIT(product_float_split_n, GPU_ROWS)
