@@ -52,5 +52,9 @@ def test_options_that_change_nothing_are_refused(runnel, tiny):
     assert done.returncode == 2 and "--gpu-layers" in done.stderr and "--device" in done.stderr
     done = run(runnel, "run", "-m", tiny(), "-p", "x", "--device", "cpu", "--gpu-layers", "3")
     assert done.returncode == 1 and "--gpu-layers: 3 without a --device" in done.stderr
+    done = run(runnel, "run", "-m", tiny(), "-p", "x", "--gpu-approximate")
+    assert done.returncode == 2 and "--gpu-approximate" in done.stderr and "--device" in done.stderr
+    done = run(runnel, "run", "-m", tiny(), "-p", "x", "--device", "cpu", "--gpu-approximate")
+    assert done.returncode == 1 and "--gpu-approximate: expected a --device beside it" in done.stderr
     done = run(runnel, "run", "-m", tiny(), "-p", "x", "--device", "")
     assert done.returncode == 1 and "--device: expected cpu, gpu, auto or" in done.stderr

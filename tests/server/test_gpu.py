@@ -52,6 +52,27 @@ def test_answers_are_those_of_the_cpu(gpu, serve, tiny):
     assert answers[0] == answers[1] == answers[2] and len(set(answers[0])) > 1
 
 
+def test_greedy_answers_are_those_of_the_cpu(gpu, serve, tiny):
+    """The device finds the likeliest token, unless something else is wanted: a few of both kinds, twice."""
+    answers = []
+    for flags in (("--device", "cpu"), ("--device", "gpu")):
+        serving = serve(tiny(), *flags, "--workers", "1")
+        wishes = ({}, {"logprobs": 2}, {"frequency_penalty": 0.5}, {"min_tokens": 9}, {"logit_bias": {"101": 2}}) * 2
+        answers.append([serving.complete("Say it", 24, temperature=0, **wish) for wish in wishes])
+        serving.stop()
+    assert answers[0] == answers[1] and len(set(answers[0])) > 1
+
+
+def test_approximate_answers(gpu, serve, tiny):
+    """Of types that are multiplied in whole numbers nothing changes, on a device that rounds as the CPU does."""
+    serving = serve(tiny(), "--device", "cpu")
+    expected = completion(serving)
+    serving.stop()
+    serving = serve(tiny(), "--device", "gpu", "--gpu-approximate", "--workers", "1")
+    assert [line for line in serving.lines if "computes 2 of 2 layers (approximately)" in line], serving.lines
+    assert completion(serving) == expected
+
+
 def test_what_is_refused(gpu, tiny):
     two = run_serve("-m", tiny(), "--device", "gpu", "--workers", "2")
     assert two.returncode == 2 and "--workers: expected 1 with --device gpu, found 2" in two.stderr
