@@ -84,7 +84,7 @@ void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_err
         .memory_bytes = soft_gpu.memory_bytes,
         .allocation_max_bytes = soft_gpu.allocation_max_bytes,
         .n_units = 1,
-        .has_fma = true,
+        .has_fma = !soft_gpu.lacks_fma,
         .has_denormals = true,
         .has_exact_division = true,
         .has_recordings = soft_gpu.records,

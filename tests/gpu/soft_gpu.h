@@ -10,7 +10,7 @@
 /* Changed between engines only. */
 struct soft_gpu {
     uint64_t memory_bytes, allocation_max_bytes;
-    bool records;
+    bool records, lacks_fma;
     /* Counted. */
     unsigned n_replays, n_launches; /* launches that were queued one by one */
     uint64_t used_bytes;

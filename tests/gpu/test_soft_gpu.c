@@ -228,6 +228,38 @@ static void answers_are_the_cpus(void **state)
         free(expected[i]);
 }
 
+/* Refused, unless whoever opens the model allows it; then it computes. */
+static void a_device_that_rounds_otherwise(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = shape_of("qwen2");
+    runnel_model *model = open_on("gpu", &options);
+    runnel_engine *engine = NULL;
+    runnel_engine_options starting;
+    runnel_device_list *list;
+    runnel_device device = {.size = sizeof device};
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_error error;
+    size_t n;
+    runnel_engine_options_init(&starting);
+    soft_gpu.lacks_fma = true;
+    assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_EUNSUPPORTED);
+    assert_non_null(strstr(error.message, "no fused multiply-add; it can be used with gpu_approximate"));
+    assert_int_equal(runnel_devices(&list, &n, &error), RUNNEL_OK);
+    runnel_devices_get(list, 1, &device);
+    assert_non_null(strstr(device.problem, "it can be used with gpu_approximate"));
+    assert_null(strstr(device.can, "the CPU's bits"));
+    runnel_devices_free(list);
+    model->device_approximates = true;
+    if (runnel_engine_start(model, &starting, &engine, &error))
+        fail_msg("%s", error.message);
+    runnel_stats(engine, &stats);
+    assert_int_equal(stats.n_device_layers, N_LAYERS);
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+    soft_gpu.lacks_fma = false;
+}
+
 static void its_memory_is_measured(void **state)
 {
     (void)state;
@@ -254,7 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_the_cpus),     cmocka_unit_test(as_many_layers_as_fit),
         cmocka_unit_test(what_is_told_must_fit),  cmocka_unit_test(answers_are_the_cpus),
-        cmocka_unit_test(its_memory_is_measured),
+        cmocka_unit_test(its_memory_is_measured), cmocka_unit_test(a_device_that_rounds_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
