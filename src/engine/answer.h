@@ -39,8 +39,7 @@ struct answer {
     runnel_sampling sampling; /* logit_bias is a copy of our own */
     int n_logprobs;
     bool ignore_eos, hashes_logits, tells_tokens;
-    bool
-        wants_best; /* the token with the largest logit, unless a constraint limits it; and nothing is told of others */
+    bool wants_best;    /* the likeliest token and nothing else, where no constraint limits it */
     bool tells_sampled; /* with n_logprobs: probabilities after sampling */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;

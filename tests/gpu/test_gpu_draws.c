@@ -376,22 +376,6 @@ static void a_head_on_the_cpu(void **state)
     close_all(&gpu);
 }
 
-static bool has_device(void)
-{
-    runnel_device_list *list;
-    size_t n;
-    bool found = false;
-    if (runnel_devices(&list, &n, NULL))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        runnel_device device = {.size = sizeof device};
-        runnel_devices_get(list, i, &device);
-        found = found || (strncmp(device.id, "gpu", 3) == 0 && !*device.problem);
-    }
-    runnel_devices_free(list);
-    return found;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,7 +386,7 @@ int main(void)
         cmocka_unit_test(numbers_that_are_not_finite),
         cmocka_unit_test(a_head_on_the_cpu),
     };
-    if (!has_device()) {
+    if (!tiny_engine_has_gpu()) {
         puts("skipped: no driver shows a GPU, nor is PoCL installed (packages.txt)");
         return SKIPPED;
     }

@@ -149,22 +149,6 @@ static void odd_widths(void **state)
     check_model("F16, odd", &options);
 }
 
-static bool has_device(void)
-{
-    runnel_device_list *list;
-    size_t n;
-    bool found = false;
-    if (runnel_devices(&list, &n, NULL))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        runnel_device device = {.size = sizeof device};
-        runnel_devices_get(list, i, &device);
-        found = found || (strncmp(device.id, "gpu", 3) == 0 && !*device.problem);
-    }
-    runnel_devices_free(list);
-    return found;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,7 +156,7 @@ int main(void)
         cmocka_unit_test(every_architecture),
         cmocka_unit_test(odd_widths),
     };
-    if (!has_device()) {
+    if (!tiny_engine_has_gpu()) {
         puts("skipped: no driver shows a GPU, nor is PoCL installed (packages.txt)");
         return SKIPPED;
     }

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,22 @@ runnel_model_options tiny_engine_options(void)
     runnel_model_options_init(&options);
     options.device = getenv("RUNNEL_DEVICE");
     return options;
+}
+
+bool tiny_engine_has_gpu(void)
+{
+    runnel_device_list *list;
+    size_t n;
+    bool found = false;
+    if (runnel_devices(&list, &n, NULL))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        runnel_device device = {.size = sizeof device};
+        runnel_devices_get(list, i, &device);
+        found = found || (strncmp(device.id, "gpu", 3) == 0 && !*device.problem);
+    }
+    runnel_devices_free(list);
+    return found;
 }
 
 runnel_model *tiny_engine_open(const struct tiny_model_options *options)
