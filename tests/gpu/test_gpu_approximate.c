@@ -149,6 +149,69 @@ static void other_types_have_the_cpus_bits(void **state)
     }
 }
 
+static int prepare(void **state)
+{
+    (void)state;
+    uint32_t types[N_TYPES];
+    for (int t = 0; t < N_TYPES; t++)
+        types[t] = all_types[t];
+    MUST(gpu_prepare_all(test_gpu, types, N_TYPES, &test_error));
+    return 0;
+}
+
+static void other_types_are_near(void)
+{
+    for (int k = 0; k < N_TYPES; k++) {
+        struct tried t = make_tried(all_types[k], 50, 512, 1 + random_below(9));
+        float largest = 0;
+        compute_on_both(&t, all_types[k]);
+        for (uint32_t i = 0; i < t.n_acts * t.m.packed.n_rows; i++)
+            largest = fmaxf(largest, fabsf(t.of_cpu[i]));
+        for (uint32_t i = 0; i < t.n_acts * t.m.packed.n_rows; i++)
+            if (!(fabsf(t.found[i] - t.of_cpu[i]) <= 1e-5f * largest))
+                fail_msg("%s: value %u is %.9g, expected %.9g", quant_find(all_types[k])->name, i,
+                         (double)t.found[i], (double)t.of_cpu[i]);
+        free_tried(&t);
+    }
+}
+
+/* silu(gate) * up: an exponential and a division. */
+static void activations_are_near(void)
+{
+    enum { N = 512 };
+    float gate[N], up[N], expected[N], found[N];
+    random_floats(gate, N);
+    random_floats(up, N);
+    tables[0].silu_mul(gate, up, N, expected);
+    struct gpu_activation activation = {
+        .gate = upload(gate, sizeof gate), .up = upload(up, sizeof up), .n_rows = 1, .n = N};
+    activation.out.of[GPU_ACT_F32] = make_place(sizeof found);
+    MUST(gpu_activate(test_gpu, &activation, &test_error));
+    download(activation.out.of[GPU_ACT_F32], found, sizeof found);
+    for (int i = 0; i < N; i++)
+        if (!(fabsf(found[i] - expected[i]) <= 1e-5f * fabsf(expected[i])))
+            fail_msg("activation %d is %.9g, expected %.9g", i, (double)found[i], (double)expected[i]);
+    release(&activation.gate);
+    release(&activation.up);
+    release(&activation.out.of[GPU_ACT_F32]);
+}
+
+/* The same device, told that it can do none of what the CPU's bits take: it multiplies, then adds, and divides as its driver likes. */
+static void a_device_that_lacks_all(void **state)
+{
+    struct gpu *whole = test_gpu;
+    struct gpu_info lesser = *gpu_get_info(whole);
+    lesser.has_fma = lesser.has_denormals = lesser.has_exact_division = false;
+    MUST(gpu_open(&lesser, &test_gpu, &test_error));
+    assert_false(gpu_is_exact(gpu_get_info(test_gpu)));
+    prepare(state);
+    floats_are_near(state);
+    other_types_are_near();
+    activations_are_near();
+    gpu_close(test_gpu);
+    test_gpu = whole;
+}
+
 /* Models ---------------------------------------------------------------------------------------------------- */
 
 enum { N_IDS = 300 };
@@ -248,21 +311,12 @@ static void models_pass_the_gate(void **state)
     }
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    uint32_t types[N_TYPES];
-    for (int t = 0; t < N_TYPES; t++)
-        types[t] = all_types[t];
-    MUST(gpu_prepare_all(test_gpu, types, N_TYPES, &test_error));
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(floats_are_near),
         cmocka_unit_test(other_types_have_the_cpus_bits),
+        cmocka_unit_test(a_device_that_lacks_all),
         cmocka_unit_test(models_pass_the_gate),
     };
     fill_tables();
