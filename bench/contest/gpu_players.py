@@ -11,6 +11,7 @@ from contest.rows import LLAMA, RUNNEL, TRANSFORMERS
 TRANSFORMERS_PACKAGES = ["torch==2.9.1", "transformers==4.57.1", "gguf==0.17.1", "numpy==2.2.6"]
 PLACES_OF_NVCC = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
 VULKAN_HEADER = "/usr/include/vulkan/vulkan.h"
+NVIDIA_CARD = "NVIDIA card with its driver"
 
 
 def has_nvidia_card():
@@ -20,6 +21,13 @@ def has_nvidia_card():
         return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(n)) == 0 and n.value > 0
     except OSError:
         return False
+
+
+def demand(wanted):
+    """Unable with what is missing. `wanted`: by its name, whether it is there."""
+    missing = [name for name, is_there in wanted.items() if not is_there]
+    if missing:
+        raise Unable(f"there is no {' and no '.join(missing)}")
 
 
 def make_environment(name, packages, modules, cmake_args=None):
@@ -33,20 +41,15 @@ def make_environment(name, packages, modules, cmake_args=None):
 def llama_with_cuda():
     """Its interpreter, or Unable with what is missing."""
     nvcc = shutil.which("nvcc", path=PLACES_OF_NVCC)
-    missing = [what for what, is_there in (("nvcc (the CUDA toolkit)", nvcc), ("an NVIDIA card with its driver", has_nvidia_card()))
-               if not is_there]
-    if missing:
-        raise Unable(f"there is no {' and no '.join(missing)}")
+    demand({"nvcc (the CUDA toolkit)": nvcc, NVIDIA_CARD: has_nvidia_card()})
     return make_environment("bench-venv-cuda", [LLAMA_PACKAGE], ["llama_cpp"],
                             f"-DGGML_CUDA=ON -DCMAKE_CUDA_COMPILER={nvcc} -DLLAVA_BUILD=OFF")
 
 
 def llama_with_vulkan():
     """Likewise."""
-    missing = [what for what, is_there in (("glslc", shutil.which("glslc")), ("Vulkan's headers (libvulkan-dev)", os.path.exists(VULKAN_HEADER)),
-                                           ("card in /dev/dri", glob.glob("/dev/dri/renderD*"))) if not is_there]
-    if missing:
-        raise Unable(f"there is no {' and no '.join(missing)}")
+    demand({"glslc": shutil.which("glslc"), "vulkan.h (libvulkan-dev)": os.path.exists(VULKAN_HEADER),
+            "card in /dev/dri": glob.glob("/dev/dri/renderD*")})
     return make_environment("bench-venv-vulkan", [LLAMA_PACKAGE], ["llama_cpp"], "-DGGML_VULKAN=ON -DLLAVA_BUILD=OFF")
 
 
@@ -66,8 +69,7 @@ def llama_settings():
 
 def transformers_settings():
     """PyTorch of the package index computes on NVIDIA's cards."""
-    if not has_nvidia_card():
-        raise Unable("there is no NVIDIA card with its driver, for PyTorch of the Python package index")
+    demand({NVIDIA_CARD: has_nvidia_card()})
     python = make_environment("bench-venv-transformers", TRANSFORMERS_PACKAGES, ["torch", "transformers", "gguf"])
     return [Peer(TRANSFORMERS, setting, python, "peer_transformers.py", *flags)
             for setting, flags in (("plain", ()), ("compiled", ("--compiled",)))]
