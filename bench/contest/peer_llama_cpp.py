@@ -29,7 +29,8 @@ class Llama:
     def __init__(self, path, threads, repack, flash, is_on_gpu):
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = ALL_LAYERS if is_on_gpu else 0
-        params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE
+        if is_on_gpu:
+            params.split_mode, params.main_gpu = llama_cpp.LLAMA_SPLIT_MODE_NONE, 0
         params.use_extra_bufts = repack
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         assert self.model, f"llama.cpp cannot load {path}"
