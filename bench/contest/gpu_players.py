@@ -8,7 +8,7 @@ import subprocess
 from contest.players import LLAMA_PACKAGE, Peer, Runnel, Unable, environment
 from contest.rows import LLAMA, RUNNEL, TRANSFORMERS
 
-TRANSFORMERS_PACKAGES = ["torch==2.9.1", "transformers==4.57.1", "gguf==0.17.1", "numpy==2.2.6"]
+TRANSFORMERS_PACKAGES = ["torch==2.9.1", "transformers==4.57.1", "gguf==0.17.1", "accelerate==1.12.0", "numpy==2.2.6"]
 PLACES_OF_NVCC = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
 VULKAN_HEADER = "/usr/include/vulkan/vulkan.h"
 NVIDIA_CARD = "NVIDIA card with its driver"
