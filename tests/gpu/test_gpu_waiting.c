@@ -109,7 +109,7 @@ static void check_lost(struct made_up *made_up, const char *message)
     struct gpu *gpu = &made_up->gpu;
     struct gpu_buffer buffer = {4096, 64};
     unsigned n_calls = made_up->n_calls;
-    char data[16];
+    char data[16] = {0};
     runnel_error errors[5];
     assert_true(gpu_is_lost(gpu));
     const int failures[] = {
@@ -160,7 +160,7 @@ static void a_failure_of_the_driver_is_a_loss(void **state)
     struct made_up made_up = open_made_up();
     struct gpu_buffer buffer = {4096, 64};
     runnel_error error;
-    char data[16];
+    char data[16] = {0};
     made_up.failure = RUNNEL_EIO;
     assert_int_equal(gpu_write(&made_up.gpu, gpu_at(buffer, 0), data, sizeof data, &error), RUNNEL_EIO);
     assert_string_equal(error.message, "the bus is gone");
@@ -176,7 +176,7 @@ static void what_is_refused_is_no_loss(void **state)
     struct gpu *gpu = &made_up.gpu;
     struct gpu_buffer buffer;
     runnel_error error;
-    char data[65];
+    char data[65] = {0};
     made_up.failure = RUNNEL_ENOMEM;
     assert_int_equal(gpu_alloc(gpu, 64, &buffer, &error), RUNNEL_ENOMEM);
     assert_int_equal(buffer.handle, 0);
