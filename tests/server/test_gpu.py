@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from serving import BY_THEN, RUNNEL, Serving, run_serve, wait_until
+from serving import RUNNEL, Serving, run_serve, wait_until
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("RUNNEL_DEVICE", "RUNNEL_WORKERS")}
 LOST = RUNNEL.parent / "tests" / "runnel_lost"
