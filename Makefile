@@ -15,7 +15,7 @@ export RUNNEL_MODELS_DIR
 # The program tells of each RUNNEL_ variable that it does not know.
 NOT_THE_PROGRAMS = -u RUNNEL_MODELS_DIR -u RUNNEL_TEST_MODELS
 
-CONFIGURE = cmake --log-level=WARNING --preset
+CONFIGURE = cmake --log-level=NOTICE --preset
 BUILD = cmake --build
 CTEST = ctest --no-tests=error --output-on-failure -j $(JOBS)
 # Instrumented programs are slow: they see the small models only.
