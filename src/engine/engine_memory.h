@@ -14,7 +14,7 @@ struct engine_memory {
     struct forward_part parts[ENGINE_PARTS_MAX];
     struct forward_options forward; /* without a team and a cache */
     struct drafts_options drafts;
-    uint64_t draft_bytes; /* that these take; 0: there are no drafts */
+    uint64_t draft_bytes;     /* that these take; 0: there are no drafts */
     uint32_t n_device_layers; /* from the first one on; the rest is the CPU's */
 };
 
