@@ -230,8 +230,10 @@ static void put_rotation(struct maker *maker, uint32_t index)
         !compute_rotations(&back->options, index ? &config->window_rope : &config->rope, values, values + n))
         maker->failure = error_set(maker->error, RUNNEL_ENOMEM, "no memory for the rotations of %u positions",
                                    back->options.n_positions);
-    fill(maker, back->cosine[index], values, n_bytes);
-    fill(maker, back->sine[index], values + n, n_bytes);
+    else {
+        fill(maker, back->cosine[index], values, n_bytes);
+        fill(maker, back->sine[index], values + n, n_bytes);
+    }
     if (values && maker->failure)
         (void)gpu_finish(maker->gpu, fill_ms, NULL); /* it may still read them */
     settle(maker);
@@ -372,7 +374,7 @@ static void add_type(const struct gpu_back_matrix *matrix, uint32_t types[GPU_BA
 /* All that steps launch is compiled, and was launched once: later no file can be opened. */
 static int prepare(struct gpu_back *back, runnel_error *error)
 {
-    uint32_t types[GPU_BACK_TYPES_MAX], n = 0;
+    uint32_t types[GPU_BACK_TYPES_MAX] = {0}, n = 0;
     add_type(&back->embedding, types, &n);
     add_type(&back->output, types, &n);
     for (uint32_t i = 0; i < back->options.end_layer - back->options.first_layer; i++) {

@@ -30,7 +30,7 @@ static bool is_of_cuda(const struct gpu_info *info)
 
 void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem)
 {
-    runnel_error unused;
+    runnel_error unused = {0};
     problem = problem ? problem : &unused;
     problem->code = RUNNEL_OK;
     *n = 0;
