@@ -86,7 +86,6 @@ static int find_token(const struct heard *heard, int32_t token)
     return -1;
 }
 
-/* Bit for bit: the rest is what the model continues a prompt with that holds the thought and its end. */
 /* Draws no token that shows nothing: where an answer begins, constraints let none be drawn, and a prompt knows nothing of that. */
 static void show_all(runnel_request *request)
 {
@@ -105,6 +104,7 @@ static void show_all(runnel_request *request)
     own_sampling(model, request)->n_logit_bias = n;
 }
 
+/* Bit for bit: the rest is what the model continues a prompt with that holds the thought and its end. */
 static void the_answer_follows(void **state)
 {
     (void)state;
