@@ -30,8 +30,8 @@ def prompt_of(n_tokens, seed):
     return [draw.randrange(60, 120) for _ in range(n_tokens)]
 
 
-def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100, n_more=0):
-    """What the request gives while others with other prompts and lengths come and go; n_more: tokens of their answers on top."""
+def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100):
+    """What the request gives while others with other prompts and lengths come and go."""
     results = {}
 
     def ask(index):
@@ -39,7 +39,7 @@ def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, o
             results["ours"] = serving.complete(prompt, n_answer, **sampling)
         else:
             n = n_prompt // 2 + 17 * index
-            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index + n_more, temperature=1)
+            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index, temperature=1)
 
     threads = [threading.Thread(target=ask, args=(index,)) for index in range(n_others + 1)]
     for thread in threads:
@@ -68,19 +68,27 @@ def test_alone_in_company_and_from_the_cache(serve, case, sampling):
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "seeded"])
 def test_after_preemption(serve, case, sampling):
+    """An older request is admitted with ours, and then needs the pages: ours loses its own, waits, and gives the same in the end."""
     model, n_prompt, n_answer = case
     prompt = prompt_of(n_prompt, 1)
-    context = 640 if n_prompt == 150 else 384  # room for the longest of the others
-    roomy = serve(model, "--ctx", str(context), kv_mib=256)
+    n_answer = 200  # with the older one's: more than the headroom with which both are admitted
+    roomy = serve(model, "--ctx", "2048", kv_mib=256)
     alone = roomy.complete(prompt, n_answer, **sampling)
     page_bytes = roomy.metric("runnel_kv_cache_bytes") / pages(roomy)
-    n_needed = context // PAGE_TOKENS + 4  # one context, and a little, for all of them: in one engine
-    tight = serve(model, *ONE_WORKER, "--ctx", str(context), "--parallel", "12", kv_mib=int(page_bytes * n_needed / (1 << 20)) + 1)
-    n_more = 20 if n_answer < 64 else 0  # answers need more than the headroom with which they are admitted
-    for turn in range(3):  # with prompts that no turn before has left in the cache
-        assert in_company(tight, prompt, n_prompt, n_answer, sampling, others_seed=100 * (turn + 1), n_more=n_more) == alone
+    kv_mib = int(20 * page_bytes / (1 << 20)) + 1
+    context = int(kv_mib * (1 << 20) / page_bytes) * PAGE_TOKENS  # one takes all the pages
+    tight = serve(model, *ONE_WORKER, "--ctx", str(context), "--parallel", "12", "--max-wait-s", "0",  # a slow machine's queue is long
+                  "--draft", "off", kv_mib=kv_mib)  # in step: the older one has answered 200 tokens more by then
+    n_older = context - n_prompt - 260
+    for turn in range(6):  # the first is enough if ours came at once; with a prompt that no turn before has left in the cache
+        older = tight.stream(prompt_of(n_older, 100 + turn), context - n_older)
+        assert older.read_head() == 200 and next(older.events())
+        assert tight.complete(prompt, n_answer, **sampling) == alone
+        older.leave()
+        tight.wait_until_idle()
         if tight.metric("vllm:num_preemptions_total") > 0:
             break
     else:
-        pytest.fail(f"{pages(tight)} pages were enough for all: nothing was tested")
+        pytest.fail(f"{pages(tight)} pages were enough for both: nothing was tested")
+    assert in_company(tight, prompt, n_prompt, n_answer, sampling) == alone
     tight.wait_until_idle()

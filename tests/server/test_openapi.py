@@ -6,13 +6,14 @@ import re
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (content_type_conformance, response_schema_conformance,
                                                status_code_conformance)
 from serving import ROOT, Serving, make_tiny_model
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
+PHASES = (Phase.explicit, Phase.generate) if EXAMPLES else (Phase.generate,)  # bounds are explicit examples: five minutes of them
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,7 @@ def described(server):
 
 @pytest.fixture(scope="module")
 def api(server):
-    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
-    schema.config.phases.coverage.enabled = bool(EXAMPLES)
-    return schema
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
 
 
 def test_all_references_resolve(described):
@@ -82,7 +81,7 @@ if not EXAMPLES:  # once for routes that have two names
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES or 5, deadline=None, derandomize=True, database=None,
+@settings(max_examples=EXAMPLES or 10, phases=PHASES, deadline=None, derandomize=True, database=None,
           suppress_health_check=list(HealthCheck))
 def test_it_is_as_described(case):
     case.call_and_validate(checks=[not_a_server_error, status_code_conformance, content_type_conformance,
