@@ -334,6 +334,9 @@ enum runnel_thought_end {
     RUNNEL_THOUGHT_END_TOKEN = 6, /* the model drew an end token, which was not taken; not with ignore_eos */
     RUNNEL_THOUGHT_ASKED = 7,     /* runnel_end_thought */
 };
+/* One word for it, as servers' timings and metrics have it: "model", "budget", "soft_budget"; of the program, never freed. NULL for
+ * RUNNEL_THOUGHT_NONE, and for what is none of these. Any thread. */
+RUNNEL_API const char *runnel_thought_end_name(enum runnel_thought_end end);
 
 enum { RUNNEL_LOGPROBS_MAX = 20 /* likeliest tokens that can be told of each token */ };
 

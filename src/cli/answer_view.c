@@ -441,21 +441,6 @@ void answer_print_timings(const runnel_model *model, const runnel_response *resp
     print_figures(&figures, n_columns);
 }
 
-/* What ended the thought, as in a server's timings; NULL: there was none, or it had not ended. */
-static const char *thought_end_name(enum runnel_thought_end end)
-{
-    static const char *const names[] = {
-        [RUNNEL_THOUGHT_MODEL] = "model",
-        [RUNNEL_THOUGHT_BUDGET] = "budget",
-        [RUNNEL_THOUGHT_SOFT_BUDGET] = "soft_budget",
-        [RUNNEL_THOUGHT_RESERVE] = "reserve",
-        [RUNNEL_THOUGHT_LOOP] = "loop",
-        [RUNNEL_THOUGHT_END_TOKEN] = "end_token",
-        [RUNNEL_THOUGHT_ASKED] = "asked",
-    };
-    return (size_t)end < sizeof names / sizeof *names ? names[end] : NULL;
-}
-
 void answer_remark_thought(const runnel_response *response)
 {
     if (response->thought_end == RUNNEL_THOUGHT_LOOP)
@@ -486,8 +471,8 @@ int answer_print_json(const runnel_model *model, const runnel_response *response
         "finish_reason", finish_name(response->finish_reason), "prompt_tokens",
         (int)response->n_prompt_tokens, "cached_tokens", (int)response->n_cached_tokens, "completion_tokens",
         (int)response->n_tokens, "reasoning_tokens", (int)response->n_reasoning_tokens, "thought_end",
-        thought_end_name(response->thought_end), "seed", (json_int_t)seed, "logits_hash", hash, "timings",
-        "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
+        runnel_thought_end_name(response->thought_end), "seed", (json_int_t)seed, "logits_hash", hash,
+        "timings", "load_ms", info.load_ms, "prefill_ms", response->prefill_ms, "prefill_tok_s",
         per_second(response->n_prompt_tokens - response->n_cached_tokens, response->prefill_ms), "decode_ms",
         response->decode_ms, "decode_tok_s", decode_tok_s, "decode_gb_s", decode_gb_s(&info, response),
         "draft_n", (int)response->n_draft_tokens, "draft_accepted_n", (int)response->n_draft_accepted);

@@ -336,6 +336,20 @@ void runnel_cancel(runnel_future *future)
         wish(future, &future->cancelled);
 }
 
+const char *runnel_thought_end_name(enum runnel_thought_end end)
+{
+    static const char *const names[] = {
+        [RUNNEL_THOUGHT_MODEL] = "model",
+        [RUNNEL_THOUGHT_BUDGET] = "budget",
+        [RUNNEL_THOUGHT_SOFT_BUDGET] = "soft_budget",
+        [RUNNEL_THOUGHT_RESERVE] = "reserve",
+        [RUNNEL_THOUGHT_LOOP] = "loop",
+        [RUNNEL_THOUGHT_END_TOKEN] = "end_token",
+        [RUNNEL_THOUGHT_ASKED] = "asked",
+    };
+    return (size_t)end < sizeof names / sizeof *names ? names[end] : NULL;
+}
+
 bool runnel_end_thought(runnel_future *future)
 {
     return future && wish(future, &future->thought_end_wished);

@@ -684,6 +684,18 @@ static void another_thread_ends_a_thought(void **state)
     runnel_engine_stop(engine);
 }
 
+static void each_end_has_a_name(void **state)
+{
+    (void)state;
+    assert_null(runnel_thought_end_name(RUNNEL_THOUGHT_NONE));
+    for (int end = RUNNEL_THOUGHT_MODEL; end <= RUNNEL_THOUGHT_ASKED; end++) {
+        assert_non_null(runnel_thought_end_name(end));
+        for (int other = RUNNEL_THOUGHT_MODEL; other < end; other++)
+            assert_string_not_equal(runnel_thought_end_name(end), runnel_thought_end_name(other));
+    }
+    assert_null(runnel_thought_end_name(RUNNEL_THOUGHT_ASKED + 1));
+}
+
 struct within {
     _Atomic(runnel_future *) future; /* NULL: runnel_submit has not returned */
     uint32_t n_tokens;
@@ -744,6 +756,7 @@ int main(void)
         cmocka_unit_test(bad_values_are_refused),
         cmocka_unit_test(another_thread_ends_a_thought),
         cmocka_unit_test(its_own_event_ends_a_thought),
+        cmocka_unit_test(each_end_has_a_name),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -1,7 +1,6 @@
 /* timings.c: see timings.h. */
 #include "server/api/timings.h"
 #include "server/core/json_write.h"
-#include "server/core/metrics.h"
 
 static double divide(double a, double b)
 {
@@ -45,8 +44,8 @@ void timings_write(const struct dialect_choice *choices, size_t n, size_t n_per_
                     "\"queue_ms\":%.3f,\"stall_ms\":%.3f,\"draft_n\":%.0f,\"draft_accepted_n\":%.0f,"
                     "\"thinking_n\":%.0f,\"thinking_ms\":%.3f,\"thinking_end\":",
                     queue_ms, stall_ms, n_drafted, n_accepted, n_thought, thinking_ms);
-    if (metrics_thought_end(end))
-        json_add_format(out, "\"%s\"}", metrics_thought_end(end));
+    if (runnel_thought_end_name(end))
+        json_add_format(out, "\"%s\"}", runnel_thought_end_name(end));
     else
         text_add_string(out, "null}");
 }

@@ -51,16 +51,6 @@ static const char *const routes[METRICS_ROUTES] = {
     [METRICS_GENERATE_BATCH] = "/generate-batch", [METRICS_OTHER] = "other",
 };
 
-static const char *const thought_ends[RUNNEL_THOUGHT_ASKED + 1] = {
-    [RUNNEL_THOUGHT_MODEL] = "model",
-    [RUNNEL_THOUGHT_BUDGET] = "budget",
-    [RUNNEL_THOUGHT_SOFT_BUDGET] = "soft_budget",
-    [RUNNEL_THOUGHT_RESERVE] = "reserve",
-    [RUNNEL_THOUGHT_LOOP] = "loop",
-    [RUNNEL_THOUGHT_END_TOKEN] = "end_token",
-    [RUNNEL_THOUGHT_ASKED] = "asked",
-};
-
 /* The last one stands for all that are not named. */
 static const int statuses[METRICS_STATUSES] = {200, 304, 400, 401, 403, 404, 405, 408, 411, 413, 414,
                                                415, 417, 429, 431, 499, 500, 501, 503, 504, 505};
@@ -104,11 +94,6 @@ void metrics_request_finished(struct shared_counters *counters, enum metrics_rou
     observe(counters, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
-const char *metrics_thought_end(enum runnel_thought_end end)
-{
-    return (unsigned)end <= RUNNEL_THOUGHT_ASKED ? thought_ends[end] : NULL;
-}
-
 void metrics_add_finished(struct shared_counters *counters,
                           const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1], bool is_slow)
 {
@@ -119,7 +104,7 @@ void metrics_add_finished(struct shared_counters *counters,
 void metrics_add_response(struct shared_counters *counters, const runnel_response *response)
 {
     shared_add(&counters->n_reasoning_tokens, response->n_reasoning_tokens);
-    if (metrics_thought_end(response->thought_end))
+    if (runnel_thought_end_name(response->thought_end))
         shared_add(&counters->n_thoughts[response->thought_end], 1);
     observe(counters, METRICS_QUEUE, response->queue_ms);
     if (!response->n_tokens)
@@ -307,8 +292,8 @@ static void add_engine(struct page *page, const struct shared_gauges *now,
                  "Tokens of thoughts in finished answers.");
     head(page, "runnel_thoughts_total", "counter", "Thoughts that ended, by what ended them.");
     for (size_t end = RUNNEL_THOUGHT_MODEL; end <= RUNNEL_THOUGHT_ASKED; end++)
-        add(page, "runnel_thoughts_total{end=\"%s\",%s} %" PRIu64 "\n", thought_ends[end], page->model,
-            shared_get(&counters->n_thoughts[end]));
+        add(page, "runnel_thoughts_total{end=\"%s\",%s} %" PRIu64 "\n", runnel_thought_end_name(end),
+            page->model, shared_get(&counters->n_thoughts[end]));
     model_number(page, "runnel_steps_total", "counter", total(counters, SHARED_STEPS),
                  "Steps of the engine computed.");
     head(page, "runnel_kv_pages", "gauge",

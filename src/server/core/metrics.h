@@ -56,8 +56,6 @@ void metrics_add_response(struct shared_counters *counters, const runnel_respons
 /* How the answers of a request ended, by enum runnel_finish_reason; is_slow: their client did not read them. */
 void metrics_add_finished(struct shared_counters *counters,
                           const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1], bool is_slow);
-/* What ended a thought, in a word, as the log, the metrics and answers tell it. NULL: nothing has. Static text. */
-const char *metrics_thought_end(enum runnel_thought_end end);
 /* A piece of text of one answer came from the engine. *last_ms is the caller's, 0 before the first piece. */
 void metrics_text_arrived(struct shared_counters *counters, double *last_ms);
 /* An answer of a route that computes nothing, or a refusal. */

@@ -151,8 +151,8 @@ static void add_counts(struct log_line *line, const struct record *record, const
     log_add_number(line, "reasoning_tokens", counts->n_reasoning_tokens);
     add_finish(line, record, exchange);
     if (counts->thought_end)
-        log_add_text(line, "thought_end", metrics_thought_end(counts->thought_end),
-                     strlen(metrics_thought_end(counts->thought_end)));
+        log_add_text(line, "thought_end", runnel_thought_end_name(counts->thought_end),
+                     strlen(runnel_thought_end_name(counts->thought_end)));
     log_add_number(line, "queued_ms", counts->queue_ms);
     log_add_number(line, "prefill_ms", counts->prefill_ms);
     log_add_number(line, "decode_ms", counts->decode_ms);
