@@ -57,3 +57,20 @@ def test_keys_are_apart(serve, tiny):
     accepted = [ask(serving, key)[1]["draft_accepted_n"] for key in ("one", "one", "two", "two")]
     assert accepted[0] < 30 and accepted[2] < 30
     assert accepted[1] > 60 and accepted[3] > 60
+
+
+def test_several_answers_of_a_prompt(serve, tiny):
+    """`n` of them, each with a seed of its own: texts are those without drafts, and the guesses of all are counted."""
+    def ask_several(serving):
+        connection = serving.connection()
+        connection.request("POST", "/v1/completions", json.dumps(QUESTION | {"n": 3}), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return [choice["text"] for choice in answer["choices"]], answer["timings"]["draft_n"]
+
+    with_drafts, without = serve(tiny(), *ONE_WORKER), serve(tiny(), *ONE_WORKER, "--draft", "off")
+    expected, _ = ask_several(without)
+    assert len(set(expected)) == 3
+    drafted = [ask_several(with_drafts) for _ in range(2)]
+    assert [texts for texts, _ in drafted] == [expected, expected]
+    assert drafted[1][1] > 0
