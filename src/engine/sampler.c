@@ -514,6 +514,19 @@ static float log_probability(const float *logits, uint32_t n, int32_t token)
     return (float)((double)logits[token] - (double)max - log(sum));
 }
 
+/* Nothing may be drawn: by the fault of a request that forbids what the rest of it would allow, or of the model. */
+static int refuse_to_draw(const struct sampler *s, const runnel_sampling *p, runnel_error *error)
+{
+    for (size_t i = 0; i < p->n_logit_bias; i++)
+        if (p->logit_bias[i].bias == -INFINITY)
+            return error_set(
+                error, RUNNEL_EINVAL,
+                "logit_bias: expected to leave a token that may be drawn, it forbids all of them");
+    return error_set(error, RUNNEL_ENUMERIC,
+                     "logits: expected a token that is possible and allowed, found none among %u",
+                     s->n_vocab);
+}
+
 int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampler_context *context,
                  const float *logits, int32_t *token, float *logprob, runnel_error *error)
 {
@@ -530,9 +543,7 @@ int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampl
 
     int32_t id = likeliest(s);
     if (id < 0)
-        return error_set(error, RUNNEL_ENUMERIC,
-                         "logits: expected a token that is possible and allowed, found none among %u",
-                         s->n_vocab);
+        return refuse_to_draw(s, p, error);
     if (p->temperature > 0 && p->top_k != 1)
         id = draw_filtered(s, p, context->position, s->logits[id]);
     else

@@ -27,7 +27,7 @@ struct sampler_context {
 };
 
 /* Draws a token. logits [n_vocab] are not changed. RUNNEL_ENUMERIC if the logits hold a NaN or +infinity, or if nothing
- * is allowed. logprob (may be NULL): natural log of the token's probability under the model itself (softmax of the
+ * is allowed; RUNNEL_EINVAL if the latter and the request's own logit_bias forbids some. logprob (may be NULL): natural log of the token's probability under the model itself (softmax of the
  * unchanged logits). */
 int sampler_draw(struct sampler *sampler, const runnel_sampling *sampling,
                  const struct sampler_context *context, const float *logits, int32_t *token, float *logprob,

@@ -102,7 +102,7 @@ def record_circles(url, clients):
             print(f"left out, it ends in no cycle: {begin}", file=sys.stderr)
             continue
         at, length = circle
-        yield f"{at} {length}", text[:at + CYCLES * length]
+        yield f"{len(text[:at].encode())} {len(text[at:at + length].encode())}", text[:at + CYCLES * length]
 
 
 def main():
@@ -110,7 +110,7 @@ def main():
     with serving(options) as url, concurrent.futures.ThreadPoolExecutor(8) as clients:
         record = record_answers if options.what == "answers" else record_circles
         texts = list(record(url, clients))
-    said = "answers" if options.what == "answers" else "texts that end in a cycle; a name is where it begins and how long it is, in characters"
+    said = "answers" if options.what == "answers" else "texts that end in a cycle; a name is where it begins and how long it is, in bytes"
     with open(os.path.join(HERE, options.what + ".txt"), "w", encoding="utf-8") as file:
         file.write(f"# {len(texts)} {said}, as make_recorded.py recorded them of {os.path.basename(options.model)}\n")
         for name, text in texts:

@@ -180,6 +180,13 @@ def test_refusals_name_the_field_and_the_keyword(server, path, param, words, fie
     assert status == 400 and answer["error"]["param"] == param and words in answer["error"]["message"], answer
 
 
+def test_a_bias_that_forbids_all_that_is_allowed(server):
+    """The client's own fault, found when a token is drawn: 400, not 500."""
+    status, _, answer = server.post("/completion", {"prompt": "a", "guided_choice": ["<"], "logit_bias": [["<", False]]})
+    assert status == 400 and "logit_bias" in answer["error"]["message"], answer
+    assert server.text("/completion", guided_choice=["<"], logit_bias=[["<", -50]]) == "<"
+
+
 def test_not_beside_tools(server):
     tools = [{"type": "function", "function": {"name": "f"}}]
     status, _, answer = server.post("/v1/chat/completions", {"messages": MESSAGES, "tools": tools, "guided_regex": "a"})

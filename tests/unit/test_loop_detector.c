@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
-enum { TOKENS_MAX = 1 << 18, CYCLES_MAX = 40 };
+enum {
+    SENTENCE_MIN = 30, /* bytes of a cycle that has the six tokens of a sentence */
+    TOKEN_MAX = 16,    /* bytes of a token */
+};
 
 /* Texts ----------------------------------------------------------------------------------------------------- */
 
@@ -181,6 +184,45 @@ static void repetition_is_no_loop(void **state)
     free(file);
 }
 
+/* What a model said and repeated until it was cut: found before the fourth cycle begins, if a cycle is a sentence of some length. */
+static void recorded_circles_are_found(void **state)
+{
+    (void)state;
+    char *file = read_file(TEST_DATA "/circles.txt"), *rest = file, *text;
+    const char *name;
+    unsigned n_found = 0;
+    while ((text = next_text(&rest, &name))) {
+        long begin, n_cycle;
+        assert_int_equal(sscanf(name, "%ld %ld", &begin, &n_cycle), 2);
+        long found = find_loop(text);
+        if (found < 0)
+            fail_msg("no loop is found in %s", text);
+        if (found < begin)
+            fail_msg("a loop is found before it begins: %s", text);
+        if (n_cycle >= SENTENCE_MIN) {
+            if (found > begin + 3 * n_cycle + TOKEN_MAX)
+                fail_msg("a loop is found after more than three cycles: %s", text);
+            n_found++;
+        }
+    }
+    assert_true(n_found >= 20);
+    free(file);
+}
+
+/* What a model answered to 200 questions: prose, tables, programs, lists, JSON, verse. */
+static void recorded_answers_are_none(void **state)
+{
+    (void)state;
+    char *file = read_file(TEST_DATA "/answers.txt"), *rest = file, *text;
+    const char *name;
+    unsigned n_texts = 0;
+    for (; (text = next_text(&rest, &name)); n_texts++)
+        if (find_loop(text) >= 0)
+            fail_msg("a loop is found in the answer to: %s", name);
+    assert_true(n_texts >= 200);
+    free(file);
+}
+
 static unsigned n_read;
 
 static int read_one(const char *path, const struct stat *stat, int kind, struct FTW *place)
@@ -294,6 +336,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loops_are_found_in_their_third_cycle),
         cmocka_unit_test(repetition_is_no_loop),
+        cmocka_unit_test(recorded_circles_are_found),
+        cmocka_unit_test(recorded_answers_are_none),
         cmocka_unit_test(this_project_is_no_loop),
         cmocka_unit_test(what_it_takes),
         cmocka_unit_test(cycles_of_many_lengths),

@@ -419,6 +419,14 @@ static void test_errors(void **state)
     struct sampler_context context = {.allowed = none};
     runnel_sampling p = plain_sampling(1);
     assert_int_equal(sampler_draw(s, &p, &context, logits, &token, &logprob, &error), RUNNEL_ENUMERIC);
+    const runnel_logit_bias forbidden[] = {{7, -INFINITY}};
+    uint32_t only_7[2] = {1u << 7, 0};
+    context.allowed = only_7;
+    p.logit_bias = forbidden;
+    p.n_logit_bias = 1;
+    assert_int_equal(sampler_draw(s, &p, &context, logits, &token, &logprob, &error), RUNNEL_EINVAL);
+    assert_non_null(strstr(error.message, "logit_bias"));
+    p.n_logit_bias = 0;
     context.allowed = NULL;
     const float bad[] = {NAN, -NAN, INFINITY};
     for (int i = 0; i < 3; i++) {
