@@ -19,7 +19,8 @@ import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CYCLE_MAX = 600  # characters
+CYCLE_MIN = 30  # characters; less than a sentence has to come more often than five times until it is a loop
+CYCLE_MAX = 600
 CYCLES = 5  # as many of them make a circle here, three as far as the detector is concerned
 
 SUBJECTS = ["sorting", "the planets", "bread", "prime numbers", "trains", "rivers of Europe", "a small library", "chess", "cats and dogs",
@@ -34,7 +35,9 @@ BEGINNINGS = ["Once upon a time there was a", "The answer to 17 + 25 is", "Okay,
               "Wait, maybe I should", "The capital of the country is", "If x is greater than y, then", "In the year 1900 the", "My favourite colour is",
               "The function returns", "There are three boxes, and", "It is not clear whether", "The doctor told him that", "We know that the triangle",
               "A list of the things we need:", "The reason why it rains is", "One day the king asked", "The cat sat on the", "Suppose that n is even. Then",
-              "He walked down the road and", "The probability of that is", "We can write the equation as", "Let us check the result:", "What is the meaning of"]
+              "He walked down the road and", "The probability of that is", "We can write the equation as", "Let us check the result:", "What is the meaning of",
+              *(form.format(subject) for form in ("I like {}, and I think that", "What do we know about {}? We know that", "A poem about {}:\n")
+                for subject in SUBJECTS)]
 
 
 def read_arguments():
@@ -53,7 +56,7 @@ def serving(options):
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [options.runnel, "serve", "-m", options.model, "--threads", str(options.threads), "--port", str(port), "--max-wait-s", "0",
-               "--parallel", "8", "--ctx", "2048"]
+               "--parallel", "8", "--ctx", "2048", "--request-timeout-s", "0"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             while True:
@@ -95,13 +98,16 @@ def record_answers(url, clients):
 
 
 def record_circles(url, clients):
-    texts = clients.map(lambda begin: begin + ask(url, "/v1/completions", {"prompt": begin, "temperature": 0, "max_tokens": 700})["text"], BEGINNINGS)
+    texts = clients.map(lambda begin: begin + ask(url, "/v1/completions", {"prompt": begin, "temperature": 0, "max_tokens": 300})["text"], BEGINNINGS)
     for begin, text in zip(BEGINNINGS, texts):
         circle = find_circle(text)
         if not circle:
             print(f"left out, it ends in no cycle: {begin}", file=sys.stderr)
             continue
         at, length = circle
+        if length < CYCLE_MIN:
+            print(f"left out, its cycle is short: {begin}", file=sys.stderr)
+            continue
         yield f"{len(text[:at].encode())} {len(text[at:at + length].encode())}", text[:at + CYCLES * length]
 
 
