@@ -288,6 +288,12 @@ static int call_descriptor(const char *lacking)
     return descriptor >= 0 ? RUNNEL_OK : descriptor;
 }
 
+static int call_thought_end_name(const char *lacking)
+{
+    (void)lacking;
+    return runnel_thought_end_name(RUNNEL_THOUGHT_LOOP) ? RUNNEL_OK : RUNNEL_EINVAL;
+}
+
 static int call_end_thought(const char *lacking)
 {
     runnel_future *future = submit_one();
@@ -467,6 +473,7 @@ static const struct row {
     {"next", call_next, "future event", ""},
     {"descriptor", call_descriptor, "future", ""},
     {"cancel", call_cancel, "", "future"},
+    {"thought_end_name", call_thought_end_name, "", ""},
     {"end_thought", call_end_thought, "", "future"},
     {"free", call_free, "", "future"},
     {"respond", call_respond, "engine request response", "error"},
