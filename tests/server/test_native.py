@@ -421,9 +421,9 @@ NOTHING = [[token, False] for token in range(289)]  # of the tiny vocabulary: no
 ])
 def test_what_fails_while_it_is_computed_says_which(server, path, body, named):
     body = {**body, "logit_bias": NOTHING, "max_tokens": 4}
-    message = named + "logits: expected a token that is possible"
+    message = named + "logit_bias: expected to leave a token"
     status, _, answer = server.post(path, body)
-    assert status == 500 and answer["error"]["message"].startswith(message)
+    assert status == 400 and answer["error"]["message"].startswith(message)
     stream = server.post(path, {**body, "stream": True})[2].decode()
     assert json.loads(stream.rstrip().rsplit("data: ", 1)[1])["error"]["message"].startswith(message)
 
