@@ -431,7 +431,7 @@ def test_what_fails_while_it_is_computed_says_which(server, path, body, named):
 def test_what_fails_of_a_batch_says_which(server):
     batch = [{"prompt": "a", "max_tokens": 4}, {"prompt": "b", "max_tokens": 4, "logit_bias": NOTHING}, {"prompt": "c", "max_tokens": 4}]
     status, _, answer = server.post("/generate-batch", batch)
-    assert status == 500 and answer["error"]["message"].startswith("requests[1]: logits: expected a token that is possible")
+    assert status == 400 and answer["error"]["message"].startswith("requests[1]: logit_bias: expected to leave a token")
 
 
 # /props, /slots --------------------------------------------------------------------------------------------------
