@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes answers.txt and circles.txt: what small models said, for test_loop_detector.c.
 
-    make_recorded.py answers MODEL.gguf [--runnel PROGRAM] [--threads N]    200 answers: explanations, tables, code, lists, numbers
+    make_recorded.py answers MODEL.gguf [--runnel PROGRAM] [--threads N]    200 answers or more: explanations, tables, code, lists, numbers
     make_recorded.py circles MODEL.gguf [--runnel PROGRAM] [--threads N]    20 or more texts that end with a cycle that came five times
 
 answers.txt was made with Qwen2.5-Coder-0.5B-Instruct, circles.txt with SmolLM2-135M-Instruct, greedy. An answer that ends in
@@ -21,11 +21,11 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 CYCLE_MIN = 30  # characters; less than a sentence has to come more often than five times until it is a loop
 CYCLE_MAX = 600
-CYCLES = 5  # as many of them make a circle here, three as far as the detector is concerned
+CYCLES = 5  # as many of them make a circle of circles.txt; three are no answer any more, and are what the detector has to find
 
 SUBJECTS = ["sorting", "the planets", "bread", "prime numbers", "trains", "rivers of Europe", "a small library", "chess", "cats and dogs",
             "the seasons", "multiplication by 7", "a chat server", "vegetables", "binary numbers", "months and their days", "bicycles",
-            "temperatures in a week", "a bank account", "musical notes", "triangles"]
+            "temperatures in a week", "a bank account", "musical notes", "triangles", "weather", "gardens", "coffee", "maps", "sleep", "ships"]
 FORMS = ["Explain {} to a child.", "Make a Markdown table about {}, with three columns and eight rows.", "Write a Python program about {}.",
          "List ten facts about {}, one a line.", "Write a JSON array of five objects about {}.", "Write a short poem about {}.",
          "Write a C struct and three functions for {}.", "Compute something about {} step by step.",
@@ -75,13 +75,13 @@ def ask(url, path, body):
         return json.load(response)["choices"][0]
 
 
-def find_circle(text):
-    """(begin, length of the cycle) if the text ends with a cycle that came CYCLES times; the shortest cycle, from its first time on."""
-    for length in range(1, CYCLE_MAX + 1):
+def find_circle(text, cycles=CYCLES, length_min=1):
+    """(begin, length of the cycle) if the text ends with a cycle that came that often; the shortest cycle, from its first time on."""
+    for length in range(length_min, CYCLE_MAX + 1):
         begin = len(text) - length
         while begin > 0 and text[begin - 1] == text[begin - 1 + length]:
             begin -= 1
-        if len(text) - begin >= CYCLES * length:
+        if len(text) - begin >= cycles * length:
             return begin, length
     return None
 
@@ -89,9 +89,9 @@ def find_circle(text):
 def record_answers(url, clients):
     prompts = [form.format(subject) for form in FORMS for subject in SUBJECTS]
     answers = clients.map(lambda prompt: ask(url, "/v1/chat/completions", {
-        "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 160})["message"]["content"], prompts)
+        "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 200})["message"]["content"], prompts)
     for prompt, text in zip(prompts, answers):
-        if find_circle(text):
+        if find_circle(text, 3, CYCLE_MIN):
             print(f"left out, it goes in circles: {prompt}", file=sys.stderr)
         else:
             yield prompt, text.strip("\n")

@@ -204,6 +204,20 @@ static void recorded_circles_are_found(void **state)
     free(file);
 }
 
+/* What a model answered to 200 questions: prose, tables, programs, lists, JSON, verse. */
+static void recorded_answers_are_none(void **state)
+{
+    (void)state;
+    char *file = read_file(TEST_DATA "/answers.txt"), *rest = file, *text;
+    const char *name;
+    unsigned n_texts = 0;
+    for (; (text = next_text(&rest, &name)); n_texts++)
+        if (find_loop(text) >= 0)
+            fail_msg("a loop is found in the answer to: %s", name);
+    assert_true(n_texts >= 200);
+    free(file);
+}
+
 static unsigned n_read;
 
 static int read_one(const char *path, const struct stat *stat, int kind, struct FTW *place)
@@ -318,6 +332,7 @@ int main(void)
         cmocka_unit_test(loops_are_found_in_their_third_cycle),
         cmocka_unit_test(repetition_is_no_loop),
         cmocka_unit_test(recorded_circles_are_found),
+        cmocka_unit_test(recorded_answers_are_none),
         cmocka_unit_test(this_project_is_no_loop),
         cmocka_unit_test(what_it_takes),
         cmocka_unit_test(cycles_of_many_lengths),
