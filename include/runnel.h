@@ -48,7 +48,7 @@
  * process and no other thread is in a function of this library. runnel_model_open leaves no thread behind, and weights that are
  * never written again (a write is a SIGSEGV), so that they are in memory once for all of these processes. Each one starts
  * engines of its own after the fork, and closes the model for itself. An engine, its futures and what these hand out belong to
- * the process that started it: another one may neither use nor free them. */
+ * the process that started it: another one may neither use nor free them. A GPU, too, is opened with an engine, in its process. */
 #ifndef RUNNEL_H
 #define RUNNEL_H
 
@@ -103,6 +103,15 @@ typedef struct runnel_model_options {
     /* The text of a chat template, in Jinja's language, instead of the file's own; NULL: none. Read only while opening. Not
      * beside chat_template. */
     const char *chat_template_text;
+    /* What its engines compute layers on: "cpu"; "gpu", a device whatever it is; "auto", a GPU if there is one; or which, by what
+     * runnel_devices has of it: its id, its name or a part of that which no other has. NULL: "cpu". Read only while opening; it is
+     * runnel_engine_start that looks for it, opens it, and fails if it is not there. */
+    const char *device;
+    uint32_t
+        gpu_layers; /* that are computed there at most, the rest on the CPU; 0: all that its memory has room for */
+    /* Answers from there need not have the CPU's bits: a device that does not round as the CPU does can be used, and weights in floats are
+     * summed in the order that is fastest there. False: such a device is refused, and the bits are the CPU's. */
+    bool gpu_approximate;
 } runnel_model_options;
 
 /* Fills the first size bytes of a runnel_model_options with the defaults. For other languages than C: */
@@ -151,6 +160,30 @@ typedef struct runnel_model_info {
 } runnel_model_info;
 
 RUNNEL_API void runnel_model_get_info(const runnel_model *model, runnel_model_info *info);
+
+/* Devices ------------------------------------------------------------------------------------------------- */
+
+/* What can compute layers here: first the CPU, then each GPU that a driver shows, by OpenCL or by CUDA. */
+typedef struct runnel_device_list runnel_device_list;
+
+typedef struct runnel_device {
+    size_t size; /* sizeof(runnel_device), set by the caller; texts live as long as the list */
+    const char *
+        id; /* "cpu", "gpu0", "gpu1" ...: what options may call it; "": it is a driver that shows none, and problem says why */
+    const char *name;      /* as its driver has it */
+    const char *driver;    /* by what it is reached, with versions; of the CPU its kernels in use */
+    const char *can;       /* what it can do, for people: "integer dot products, 24 cores" */
+    const char *problem;   /* why it cannot be used, or not without gpu_approximate; "": it can */
+    uint64_t memory_bytes; /* 0: not known */
+    bool is_gpu;           /* it is no CPU, nor a driver that computes on it: "auto" takes such a one */
+} runnel_device;
+
+/* Looks for them, which loads their drivers into this process: these may start threads, and not all of them work in a child of a
+ * later fork. *n: 1 or more. Free with runnel_devices_free. */
+RUNNEL_API int runnel_devices(runnel_device_list **list, size_t *n, runnel_error *error);
+/* The one at index, below n. */
+RUNNEL_API void runnel_devices_get(const runnel_device_list *list, size_t index, runnel_device *device);
+RUNNEL_API void runnel_devices_free(runnel_device_list *list);
 
 /* Text and tokens ----------------------------------------------------------------------------------------- */
 
@@ -243,7 +276,7 @@ static inline void runnel_engine_options_init(runnel_engine_options *options)
 
 /* The memory that an engine with these options (may be NULL) takes from its start on, or with quick_start soon after it: KV cache
  * and scratch. Requests take more, 64 MiB and their tokens at most. So whoever forks can tell before whether there is room for
- * the engines of all children. */
+ * the engines of all children. With a GPU it is what the engine would take without it. */
 RUNNEL_API int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *options,
                                    uint64_t *n_bytes, runnel_error *error);
 
@@ -665,10 +698,22 @@ typedef struct runnel_stats_values {
     double warm_up_prompt_ms, warm_up_token_ms; /* the warm-up at the start, or what the options said of it */
     /* Of steps: answers of which more than one token was computed; guesses that were computed; those that came true. */
     uint64_t n_drafts, n_draft_tokens, n_draft_accepted;
+    const char *
+        device; /* the name of the device that computes layers, "" if none does; lives as long as the engine */
+    uint32_t n_device_layers; /* that it computes, from the first one on */
+    /* Its memory, 0: not known; and what is used of it, as of about the last step: by anybody where its driver says, else by this
+     * engine. */
+    uint64_t n_device_bytes, n_device_bytes_used;
+    bool
+        device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */
 RUNNEL_API void runnel_stats(runnel_engine *engine, runnel_stats_values *stats);
+
+/* How fast the engine's device reads its own memory, in GB/s: measured by copying there, between two steps, in what is free of it; takes
+ * some milliseconds. 0: no device computes layers. Waits for the step that runs. */
+RUNNEL_API int runnel_measure_device(runnel_engine *engine, double *gb_s, runnel_error *error);
 
 /* One of the n_parallel places in which requests are computed. */
 typedef struct runnel_slot {

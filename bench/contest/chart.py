@@ -2,11 +2,11 @@
 from html import escape
 
 from contest.report import number
-from contest.rows import LLAMA, OPENVINO, ROWS, RUNNEL
+from contest.rows import LLAMA, OPENVINO, ROWS, RUNNEL, TRANSFORMERS
 
 WIDTH, LABEL_WIDTH, VALUE_WIDTH = 860, 220, 130
 BAR, GAP, ROW_GAP, TOP = 15, 3, 16, 74
-GROUPS = [(RUNNEL, "own"), (LLAMA, "first"), (OPENVINO, "second")]
+GROUPS = [(RUNNEL, "own"), (LLAMA, "first"), (OPENVINO, "second"), (TRANSFORMERS, "second")]
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
 .title { font-weight: 600; font-size: 15px; } .quiet { fill: #59636e; font-size: 12px; }

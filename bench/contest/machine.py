@@ -46,10 +46,11 @@ def load():
 
 
 class Limits:
-    """The most tokens a second that reading the weights and multiplying allow, at the speeds that were measured."""
+    """The most tokens a second that reading the weights and multiplying allow, at the speeds that were measured. Without the
+    second one, prompts have no limit."""
 
     def __init__(self, shape, read_gb_s, int8_gmac_s, n_tokens):
-        self.read, self.multiply, self.n_tokens = read_gb_s * 1e9, int8_gmac_s * 1e9, n_tokens
+        self.read, self.multiply, self.n_tokens = read_gb_s * 1e9, int8_gmac_s * 1e9 if int8_gmac_s else None, n_tokens
         self.weight_bytes, self.kv_bytes = shape["bytes_per_token"], shape["kv_bytes_per_token"]
         width, kv_width = shape["heads"] * shape["head_dim"], shape["kv_heads"] * shape["head_dim"]
         layer = shape["hidden"] * (2 * width + 2 * kv_width + 3 * shape["ffn"])
@@ -58,12 +59,14 @@ class Limits:
 
     def tok_s(self, work):
         kind, number = work.split(":")
-        if kind == "clients":
+        if kind == "clients" or (kind == "prefill" and not self.multiply):
             return None
         number = int(number)
         rows, heads, sequences, depth = {
             "prefill": (number, 1, 1, number / 2), "decode": (1, 1, 1, number + self.n_tokens / 2),
             "batch": (number, number, number, 32 + self.n_tokens / 2)}[kind]
         read_s = (self.weight_bytes + sequences * depth * self.kv_bytes) / self.read
+        if not self.multiply:
+            return rows / read_s
         multiply_s = (rows * (self.layers + depth * self.attention) + heads * self.head) / self.multiply
         return rows / max(read_s, multiply_s)

@@ -2,11 +2,11 @@
 """llama.cpp, through llama-cpp-python's ctypes functions. Runs in the peers' environment; prints one JSON object.
 
     peer_llama_cpp.py MODEL --threads 2 --tokens 48 --works prefill:512,decode:0,batch:8 [--reference FILE] [--no-repack]
-                      [--flash]
+                      [--flash] [--gpu]
 
 What counts is what `runnel bench` counts: prefill from an empty cache with the head for the last token only, decode from
 the depth in tokens, a batch of N sequences with different prompts of 32 tokens, all including the choice of the likeliest
-token. Works of a few tokens are repeated; the median is reported.
+token. Works of a few tokens are repeated; the median is reported. --gpu: all layers on the first card.
 """
 import argparse
 import ctypes
@@ -20,14 +20,17 @@ import numpy as np
 from divergence import Divergence
 
 BATCH_PROMPT = 32
+ALL_LAYERS = 9999
 
 
 class Llama:
     """A model with a context for each kind of work."""
 
-    def __init__(self, path, threads, repack, flash):
+    def __init__(self, path, threads, repack, flash, is_on_gpu):
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = 0
+        params.n_gpu_layers = ALL_LAYERS if is_on_gpu else 0
+        if is_on_gpu:
+            params.split_mode, params.main_gpu = llama_cpp.LLAMA_SPLIT_MODE_NONE, 0
         params.use_extra_bufts = repack
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         assert self.model, f"llama.cpp cannot load {path}"
@@ -144,12 +147,14 @@ def main():
     parser.add_argument("--reference")
     parser.add_argument("--no-repack", action="store_true")
     parser.add_argument("--flash", action="store_true")
+    parser.add_argument("--gpu", action="store_true")
     args = parser.parse_args()
 
     callback = llama_cpp.llama_log_callback(lambda _level, _text, _user: None)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    llama = Llama(args.model, args.threads, not args.no_repack, args.flash)
+    assert not args.gpu or llama_cpp.llama_supports_gpu_offload(), "llama.cpp finds no card"
+    llama = Llama(args.model, args.threads, not args.no_repack, args.flash, args.gpu)
     report = measure(llama, args.works.split(","), args.tokens) if args.works else {}
     report["build"] = llama_cpp.llama_print_system_info().decode().strip(" |\n")
     if args.reference:

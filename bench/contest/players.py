@@ -74,14 +74,17 @@ class Peer:
 
 
 class Runnel:
-    """Runnel, through `runnel bench`, `runnel logits` and `runnel serve`."""
+    """Runnel, through `runnel bench`, `runnel logits` and `runnel serve`. Without `python`, an interpreter that has numpy, its
+    divergence is not measured."""
     setting = ""
 
-    def __init__(self, group, python, cpu=None):
-        self.group, self.python = group, python
+    def __init__(self, group, python, cpu=None, device=None):
+        self.group, self.python, self.device = group, python, device
         self.program = os.path.join(BUILD, "runnel")
         self.variables = {"RUNNEL_CPU": cpu} if cpu else {}
-        self.build = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        self.flags = ["--device", device] if device else []
+        self.version = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        self.build = self.version
 
     def measure(self, model, works, options):
         figures = {}
@@ -92,11 +95,19 @@ class Runnel:
             prompts = [n for n in prompts for _ in range(3 if n < 100 else 1)] or [8]
             report = run_json([self.program, "bench", "-m", model, "-t", str(options.threads), "-r", "1", "--json",
                                "-n", str(options.tokens), "-d", str(depth), "-p", ",".join(map(str, prompts)),
-                               "-b", ",".join(map(str, batches or [1]))], self.variables)
+                               "-b", ",".join(map(str, batches or [1])), *self.flags], self.variables)
+            if self.device:
+                self._read_device(report)
             figures |= self._read(report, depth)
         if any(work.startswith("clients") for work in works):
             figures |= self._serve(model, options)
         return {name: value for name, value in figures.items() if name in works or name.startswith("machine")}
+
+    def _read_device(self, report):
+        """What computes, for the record."""
+        if "device" not in report:
+            raise Unable(f"--device {self.device}: the CPU computed")
+        self.build = f"{self.version}, {report['device']['computes']}"
 
     @staticmethod
     def _read(report, depth):
@@ -107,9 +118,10 @@ class Runnel:
                 values = sorted(entry["tok_s"] for entry in report[kind] if entry["n"] == n)
                 figures[f"{kind}:{n}"] = values[len(values) // 2]
         if depth == 0:
-            figures |= {"machine:read_gb_s": report["machine"]["read_gb_s"],
-                        "machine:int8_gmac_s": report["machine"]["int8_gmac_s"],
-                        "machine:decode_share": report["decode"]["gb_s"] / report["machine"]["read_gb_s"]}
+            read_gb_s = report.get("device", report["machine"])["read_gb_s"]
+            figures |= {"machine:read_gb_s": read_gb_s, "machine:decode_share": report["decode"]["gb_s"] / read_gb_s}
+            if "device" not in report:  # how fast a device multiplies is not measured
+                figures["machine:int8_gmac_s"] = report["machine"]["int8_gmac_s"]
         return figures
 
     def _serve(self, model, options):
@@ -118,8 +130,8 @@ class Runnel:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        with subprocess.Popen([self.program, "serve", "-m", model, "--port", str(port), "--threads", str(options.threads)],
-                              env={**os.environ, **self.variables}, stdout=subprocess.DEVNULL,
+        with subprocess.Popen([self.program, "serve", "-m", model, "--port", str(port), "--threads", str(options.threads),
+                               *self.flags], env={**os.environ, **self.variables}, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as server:
             try:
                 wait_until_healthy(url, server)
@@ -130,6 +142,8 @@ class Runnel:
         return {"clients:answer": line["answer_p95_ms"] / 1e3, "clients:first": line["first_token_ms"]["p95"] / 1e3}
 
     def diverge(self, model, reference, options):
+        if not self.python:
+            return None
         with open(reference, encoding="utf-8") as file:
             passages = json.load(file)["passages"].values()
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
@@ -138,8 +152,8 @@ class Runnel:
                 ids, output = os.path.join(folder, f"{i}.json"), os.path.join(folder, f"{i}.f32")
                 with open(ids, "w", encoding="ascii") as file:
                     json.dump(passage["ids"], file)
-                subprocess.run([self.program, "logits", "-m", model, "--ids", ids, "-o", output, "-t", str(options.threads)],
-                               check=True, env={**os.environ, **self.variables})
+                subprocess.run([self.program, "logits", "-m", model, "--ids", ids, "-o", output, "-t", str(options.threads),
+                                *self.flags], check=True, env={**os.environ, **self.variables})
                 outputs.append(output)
             return run_json([self.python, os.path.join(HERE, "divergence.py"), reference, *outputs])
 

@@ -2,8 +2,8 @@
 import statistics
 
 from contest.machine import Limits
-from contest.rows import (GOALS, GOALS_OF_OTHER_MODELS, GOALS_WITH_AMX, LLAMA, LLAMA_AVX2, OPENVINO, ROWS, RUNNEL,
-                          RUNNEL_AVX2, judge)
+from contest.rows import (GOALS, GOALS_OF_OTHER_MODELS, GOALS_ON_GPU, GOALS_WITH_AMX, LLAMA, LLAMA_AVX2, OPENVINO, ROWS, RUNNEL,
+                          RUNNEL_AVX2, TRANSFORMERS, judge)
 
 
 def medians(rounds):
@@ -54,7 +54,7 @@ def evaluate(model, is_first, isa, options):
     model["results"], model["speeds"] = results, speeds
     model["limits"] = {row.name: row.value(limit_figures) for row in ROWS if row.value(limit_figures) is not None}
     goals_of_machine = GOALS_WITH_AMX if "amx_int8" in isa else GOALS
-    goals = goals_of_machine if is_first else GOALS_OF_OTHER_MODELS
+    goals = GOALS_ON_GPU if options.device else goals_of_machine if is_first else GOALS_OF_OTHER_MODELS
     model["goals"] = [found for goal in goals if (found := judge(goal, results, speeds["decode_share"]))]
 
 
@@ -85,12 +85,17 @@ def divergence_cell(players, group):
     return low if low == high else f"{low} to {high}"
 
 
+def describe_speeds(speeds):
+    read = f"reads {number(speeds['read_gb_s'])} GB/s"
+    if speeds["int8_gmac_s"] is None:
+        return f"The device {read} of its memory"
+    return f"The machine {read} and multiplies {number(speeds['int8_gmac_s'])} GMAC/s of 8 bits"
+
+
 def model_table(model):
     results, players = model["results"], model["players"]
-    groups = [group for group in (RUNNEL, LLAMA, OPENVINO, RUNNEL_AVX2, LLAMA_AVX2) if group in results]
-    lines = [f"### {model['name']}", "",
-             f"The machine reads {number(model['speeds']['read_gb_s'])} GB/s and multiplies "
-             f"{number(model['speeds']['int8_gmac_s'])} GMAC/s of 8 bits (medians of the same run).", "",
+    groups = [group for group in (RUNNEL, LLAMA, OPENVINO, TRANSFORMERS, RUNNEL_AVX2, LLAMA_AVX2) if group in results]
+    lines = [f"### {model['name']}", "", f"{describe_speeds(model['speeds'])} (medians of the same run).", "",
              "| work | unit | " + " | ".join(groups) + " | limit of the machine | Runnel reaches |",
              "|---" * (len(groups) + 4) + "|",
              "| KL from the exact reference | | " + " | ".join(divergence_cell(players, g) for g in groups) + " | 0 | |"]
@@ -104,7 +109,7 @@ def model_table(model):
             reached = f"{(limit / own['value'] if row.is_less_better else own['value'] / limit) * 100:.0f} %"
         lines.append(f"| {row.title} | {row.unit} | " + " | ".join(cell(results, g, row) for g in groups)
                      + f" | {number(limit) if limit else ''} | {reached} |")
-    lines += ["", "| goal | found | |", "|---|---|---|"]
+    lines += ["", "| goal | found | |", "|---|---|---|"] if model["goals"] else []
     lines += [f"| {goal['goal']} | {number(goal['found'], goal['unit'])} | {'met' if goal['met'] else '**not met**'} |"
               for goal in model["goals"]]
     settings = [f"{group}, {row.title}: {results[group][row.name]['setting']}" for group in groups for row in ROWS
@@ -120,10 +125,10 @@ def markdown(record):
              f"{', '.join(machine['isa'])}, {machine['memory_gib']} GiB; {machine['system']}, Linux {machine['kernel']}, "
              f"{machine['compiler']}; load before the run {record['load_before']['load_average']:.2f}, after it "
              f"{record['load_after']['load_average']:.2f}; {record['date']}.",
-             f"Runnel at {machine['commit']}; {', '.join(record['packages'])}. "
+             f"Runnel at {machine['commit']}{''.join(f', {package}' for package in record['packages'])}. "
              + "; ".join(f"{name}: {build}" for name, build in record["builds"].items()) + ".",
              f"Medians of {record['rounds']} round{'s' * (record['rounds'] > 1)} in which the programs took turns, {record['threads']} threads; of each peer "
-             "its best setting for the row. Ratios are Runnel's over theirs.", ""]
+             "its best setting for the row. Ratios are Runnel's over theirs.", *(f"- {line}" for line in record["left_out"]), ""]
     for model in record["models"]:
         lines += [*model_table(model), ""]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ clients:N (Runnel's server alone). A row of the table is a work, or is derived f
 from dataclasses import dataclass
 
 LLAMA, OPENVINO, RUNNEL = "llama.cpp", "OpenVINO", "Runnel"  # llama.cpp's builds with and without AMX are settings of one
+TRANSFORMERS = "transformers"  # on a GPU, where OpenVINO is not asked
 LLAMA_AVX2, RUNNEL_AVX2 = "llama.cpp without AVX-512", "Runnel, AVX2"
 
 
@@ -51,6 +52,7 @@ ROWS = [
 ROWS_BY_NAME = {row.name: row for row in ROWS}
 ROWS_OF_OTHER_MODELS = ["prefill", "decode", "batch-8"]
 ROWS_AVX2 = ["prefill", "decode", "batch-8"]
+ROWS_ON_GPU = ["prefill", "decode", "batch-8", "first-token"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ GOALS_WITH_AMX = [
     Goal("prefill-ratio", 75), Goal("decode-ratio", 85), Goal("clients", 6), Goal("clients-first", 2.4),
     *GOALS_WITHOUT_AVX512,
 ]
+# On a GPU. Rates in proportion to its memory are the goals of bench/gpu.
+GOALS_ON_GPU = [Goal("decode", 10, TRANSFORMERS), Goal("batch-8", 10, TRANSFORMERS)]
 GOALS_OF_OTHER_MODELS = [Goal("prefill", 1.0, LLAMA), Goal("batch-8", 1.0, LLAMA)]
 
 

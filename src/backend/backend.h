@@ -4,7 +4,8 @@
  * The range that begins with layer 0 also holds the embedding, the one that ends with the last layer the output head and the
  * logits. Weights come packed (model/weights.h); a back end computes on them as they lie, or takes them to where it computes.
  *
- * A step is begun and waited for. At most one runs; until wait returns, what begin and begin_logits were given must stay as it is.
+ * A step is begun and waited for. At most one runs; until wait returns, what begin, begin_logits and begin_best were given must stay
+ * as it is.
  * The result of a row does not depend on the rows beside it, on how a prompt is cut into steps, or on where the layers are
  * cut into ranges: bit for bit.
  *
@@ -17,16 +18,22 @@
 #include "kernels/team.h"
 #include "model/weights.h"
 
+struct backend_device; /* something with memory of its own that computes layers: backend/devices.h */
+
 /* What a back end is opened with; all of it lives longer than the back end. */
 struct backend_options {
     const struct weights *weights;
+    struct backend_device *device; /* for what is computed there; else NULL */
     const struct kernels *kernels; /* for what is computed on the CPU */
     struct team *team;             /* likewise; its member 0 is the calling thread */
     unsigned n_threads;            /* where the team is missing: how many members it will have */
     uint32_t first_layer, end_layer;
     uint32_t n_pages;      /* of the pool */
+    uint32_t n_positions;  /* of a sequence at most */
+    uint32_t n_sequences;  /* with rows in one step, at most */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
+    uint32_t n_tokens;     /* that can be drawn: the first of n_vocab */
     /* The memory of keys and values is brought in by touch, and by steps that write there, not by open. */
     bool touches_later;
 };
@@ -68,6 +75,15 @@ struct backend_step {
     void *user;
 };
 
+/* Rows of which the logits are asked for, or no more than the token with the largest. */
+struct backend_best {
+    uint32_t first, n;     /* as of begin_logits */
+    const bool *is_enough; /* [n] the token is enough: the row's logits are not given */
+    /* [n], written by wait, for those rows: of the tokens that can be drawn the one with the largest logit, of equals the lowest; -1: a
+     * logit is NaN or +infinity, or all are -infinity. */
+    int32_t *tokens;
+};
+
 struct backend; /* each kind has its own struct, of which this is the first member */
 
 struct backend_memory {
@@ -75,6 +91,13 @@ struct backend_memory {
     size_t kv_bytes_to_touch; /* of these, what touch may have to bring in yet */
     size_t
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
+    size_t kv_bytes_on_device; /* of kv_bytes, those that are not in this process's memory */
+};
+
+/* How many layers of a range fit into a device's memory, with their keys and values and all that goes with them. */
+struct backend_room {
+    uint32_t n_layers;     /* from the range's first one on */
+    char why_no_more[160]; /* where that is not all of them */
 };
 
 /* What steps a back end likes. What steps take is learned from them, but not these. */
@@ -93,6 +116,10 @@ struct backend_kind {
     /* What get_memory will say once it is opened so, and touched; of the options the team may be missing. */
     void (*foresee)(const struct backend_options *options, struct backend_memory *memory);
 
+    /* Of a kind that computes on a device: how many layers of the range have room there. NULL: this process's memory is its own,
+     * and foresee tells. */
+    void (*find_room)(const struct backend_options *options, struct backend_room *room);
+
     /* *backend is untouched on failure. */
     int (*open)(const struct backend_options *options, struct backend **backend, runnel_error *error);
     void (*close)(struct backend *backend); /* NULL is fine */
@@ -102,6 +129,9 @@ struct backend_kind {
     /* Asks the range of the last layer for the logits of n (1 to n_logits_max) of the rows that want them, counted from `first` on in
      * the order of the step: of the step that runs, or of the last one. */
     int (*begin_logits)(struct backend *backend, uint32_t first, uint32_t n, runnel_error *error);
+
+    /* The same, where for some of the rows the best token is enough. NULL: this kind has no such function. */
+    int (*begin_best)(struct backend *backend, const struct backend_best *best, runnel_error *error);
 
     /* Waits for what was begun. *logits: f32 [n, n_vocab], if some were asked for; the caller may write there, until it asks
      * again. */

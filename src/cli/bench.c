@@ -29,6 +29,7 @@ struct bench_settings {
     struct option_ints prefill, batch;
     int n_tokens, depth, n_shared, n_threads, n_repetitions, target_ms;
     bool json;
+    struct cli_device device;
     char *config_text;
 };
 
@@ -50,6 +51,7 @@ static const struct option_spec bench_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
+    CLI_DEVICE_OPTIONS(struct bench_settings, device),
     {"repeat", 'r', OPTION_INT, "N", "repetitions; medians are shown",
      OPTION_FIELD(struct bench_settings, n_repetitions), .minimum = 1, .maximum = REPETITIONS_MAX,
      .default_text = "3"},
@@ -88,7 +90,9 @@ struct bench {
     struct figure *figures;
     size_t n_figures;
     struct samples read_samples, int8_samples;
-    double read_gb_s, int8_gmac_s;                                 /* their medians */
+    double read_gb_s, int8_gmac_s; /* their medians */
+    double device_gb_s;            /* how fast the GPU reads its memory; 0: the CPU computes */
+    char device[320];              /* what the GPU computes, for people */
     struct neighbour_round rounds[REPETITIONS_MAX * PROBE_ROUNDS]; /* of all repetitions */
     struct neighbour neighbour;
     uint32_t next_prompt; /* so that no two prompts begin alike */
@@ -300,9 +304,14 @@ static double cores_at_once(void)
 
 static int measure_all(struct bench *bench, runnel_error *error)
 {
-    int n = bench->settings->n_repetitions;
+    int n = bench->settings->n_repetitions,
+        failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
+    if (failure)
+        return failure;
+    cli_describe_device(&bench->settings->device, bench->model, bench->engine, bench->device,
+                        sizeof bench->device);
     for (int repetition = 0; repetition < n; repetition++) {
-        int failure = probe(bench, repetition, error);
+        failure = probe(bench, repetition, error);
         for (size_t i = 0; i < bench->n_figures && !failure; i++) {
             struct figure *figure = &bench->figures[i];
             failure = measure(bench, figure, &figure->samples.values[repetition], error);
@@ -335,7 +344,9 @@ static double limit_tok_s(const struct bench *bench, const struct figure *figure
     double n_shared = figure->kind == FIGURE_BATCH ? bench->settings->n_shared : 0; /* read once for all */
     double read_s = ((double)info->bytes_per_token +
                      (n_sequences * depth + n_shared) * (double)info->kv_bytes_per_token) /
-                    bench->read_gb_s / 1e9;
+                    (bench->device_gb_s > 0 ? bench->device_gb_s : bench->read_gb_s) / 1e9;
+    if (bench->device_gb_s > 0) /* how fast it multiplies is not measured */
+        return n_rows / read_s;
     depth += n_shared;
     double multiply_s =
         (n_rows * ((double)info->n_layer_weights + depth * (double)info->n_attention_products) +
@@ -380,6 +391,9 @@ static void print_text(const struct bench *bench)
         printf("threads: %s\n", info->threads_why);
     if (kernels_refused())
         printf("%s\n", kernels_refused());
+    if (bench->device_gb_s > 0)
+        printf("%s; it reads %.1f GB/s of its memory, and the limits below are that\n", bench->device,
+               bench->device_gb_s);
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits, %s)\n", bench->read_gb_s,
            bench->int8_gmac_s, kernels_in_use()->int8_unit);
     char line[200];
@@ -392,8 +406,11 @@ static void print_text(const struct bench *bench)
     for (size_t i = 0; i < bench->n_figures; i++) {
         const struct figure *figure = &bench->figures[i];
         double limit = limit_tok_s(bench, figure);
-        printf("%-8s %6u %10.1f %10.1f %6.0f %%", names[figure->kind], figure->n, figure->tok_s, limit,
-               figure->tok_s / limit * 100);
+        printf("%-8s %6u %10.1f", names[figure->kind], figure->n, figure->tok_s);
+        if (figure->kind == FIGURE_PREFILL && bench->device_gb_s > 0) /* it is not reading that limits it */
+            printf(" %10s %8s", "-", "-");
+        else
+            printf(" %10.1f %6.0f %%", limit, figure->tok_s / limit * 100);
         if (figure->kind == FIGURE_PREFILL)
             printf(" %10.1f\n", figure->n / figure->tok_s * 1e3);
         else
@@ -442,6 +459,10 @@ static int print_json(const struct bench *bench)
     json_t *object = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "model", bench->info.name, "threads",
                                bench->info.n_threads, "machine", pack_machine(bench), "prefill", prefill,
                                "decode", decode, "batch", batch);
+    if (object && bench->device_gb_s > 0)
+        json_object_set_new(
+            object, "device",
+            json_pack("{s:s, s:f}", "computes", bench->device, "read_gb_s", bench->device_gb_s));
     if (object && *bench->info.threads_why)
         json_object_set_new(object, "threads_why", json_string(bench->info.threads_why));
     if (!object) {
@@ -475,6 +496,21 @@ static int list_figures(struct bench *bench, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* What the longest prompt, and the stream, want. */
+static uint32_t longest_context(const struct bench *bench)
+{
+    uint32_t n_context = 0;
+    for (size_t i = 0; i < bench->n_figures; i++) {
+        const struct figure *figure = &bench->figures[i];
+        uint32_t n = figure->n + 1;
+        if (figure->kind == FIGURE_DECODE)
+            n += decode_prompt(bench);
+        if (figure->kind != FIGURE_BATCH && n > n_context)
+            n_context = n;
+    }
+    return n_context;
+}
+
 /* An engine with room for the longest prompt, and no more. */
 static int start_engine(struct bench *bench, runnel_error *error)
 {
@@ -483,22 +519,16 @@ static int start_engine(struct bench *bench, runnel_error *error)
     runnel_engine_options options;
     runnel_engine_options_init(&options);
     options.no_drafts = true; /* what a token takes, whatever the text */
-    for (size_t i = 0; i < bench->n_figures; i++) {
-        const struct figure *figure = &bench->figures[i];
-        uint32_t n = figure->n + 1;
-        if (figure->kind == FIGURE_DECODE)
-            n += decode_prompt(bench);
-        if (figure->kind != FIGURE_BATCH && n > options.n_context)
-            options.n_context = n;
-    }
-    int failure = runnel_engine_start(bench->model, &options, &bench->engine, error);
+    options.n_context = longest_context(bench);
+    int failure = cli_start_engine(bench->model, &options, &bench->engine, error);
     if (failure)
         error_name_options(names, error);
     return failure;
 }
 
 /* An engine with room for the largest batch, and no more. Its steps have time for many prompts beside those that decode
- * already, so that all soon decode together, however slow the machine is. */
+ * already, so that all soon decode together, however slow the machine is. On a device, which has no room for the model twice, it is the engine
+ * of all figures. */
 static int start_batch_engine(struct bench *bench, runnel_error *error)
 {
     static const struct field_name names[] = {
@@ -517,11 +547,16 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
     options.n_kv_tokens = options.n_parallel * n_sequence;
     if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
         options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
+    bool serves_all = cli_wants_device(&bench->settings->device);
+    if (serves_all && options.n_context < longest_context(bench))
+        options.n_context = longest_context(bench);
     if (options.n_kv_tokens < options.n_context)
         options.n_kv_tokens = options.n_context;
-    int failure = runnel_engine_start(bench->model, &options, &bench->batch_engine, error);
+    int failure = cli_start_engine(bench->model, &options, &bench->batch_engine, error);
     if (failure)
         error_name_options(names, error);
+    else if (serves_all)
+        bench->engine = bench->batch_engine;
     return failure;
 }
 
@@ -529,14 +564,15 @@ static int run(const struct bench_settings *settings)
 {
     runnel_error error;
     struct bench bench = {.settings = settings, .info.size = sizeof bench.info};
-    int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &bench.model, &error);
+    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL,
+                                    &bench.model, &error);
     if (failure)
         return cli_fail(&error);
     if (!settings->json) /* --json is for programs */
         cli_tell_threads(settings->n_threads);
     runnel_model_get_info(bench.model, &bench.info);
     failure = list_figures(&bench, &error);
-    if (!failure)
+    if (!failure && !cli_wants_device(&settings->device))
         failure = start_engine(&bench, &error);
     if (!failure)
         failure = start_batch_engine(&bench, &error);
@@ -550,7 +586,8 @@ static int run(const struct bench_settings *settings)
     else
         print_text(&bench);
     free(bench.figures);
-    runnel_engine_stop(bench.engine);
+    if (bench.engine != bench.batch_engine)
+        runnel_engine_stop(bench.engine);
     runnel_engine_stop(bench.batch_engine);
     runnel_model_close(bench.model);
     return status;

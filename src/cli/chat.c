@@ -183,7 +183,11 @@ static int start_engine(struct chat *chat, runnel_error *error)
     int failure = run_check_context(chat->model, &chat->settings, chat->n_context, error);
     options.no_drafts = cli_draft_is_off(chat->settings.draft);
     options.quick_start = true; /* the context's memory is taken while somebody types */
-    return failure ? failure : runnel_engine_start(chat->model, &options, &chat->engine, error);
+    if (!failure)
+        failure = cli_start_engine(chat->model, &options, &chat->engine, error);
+    if (!failure)
+        run_tell_device(chat->model, chat->engine, &chat->settings);
+    return failure;
 }
 
 int chat_open_editor(struct line_editor **editor, runnel_error *error)

@@ -96,8 +96,51 @@ void cli_name_template_options(runnel_error *error)
     error_name_options(names, error);
 }
 
+bool cli_wants_device(const struct cli_device *device)
+{
+    return strcmp(device->name, "cpu") != 0;
+}
+
+void cli_name_gpu_approximate(runnel_error *error)
+{
+    static const struct field_name names[] = {{"gpu_approximate", "--gpu-approximate"}, {NULL, NULL}};
+    error_name_options(names, error);
+}
+
+int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
+                     runnel_error *error)
+{
+    int failure = runnel_engine_start(model, options, engine, error);
+    if (failure)
+        cli_name_gpu_approximate(error);
+    return failure;
+}
+
+bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
+                         char *line, size_t size)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_model_info info = {.size = sizeof info};
+    runnel_stats(engine, &stats);
+    runnel_model_get_info(model, &info);
+    if (!*stats.device)
+        return false;
+    snprintf(line, size, "%s computes %u of %u layers%s%s", stats.device, stats.n_device_layers,
+             info.n_layers, stats.n_device_layers < info.n_layers ? ", the CPU the rest" : "",
+             device->approximates ? " (approximately)" : "");
+    return true;
+}
+
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error)
+{
+    const struct cli_device cpu = {.name = "cpu"};
+    return cli_open_model_on(&cpu, name, n_threads, chat_template, chat_template_file, model, error);
+}
+
+int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads,
+                      const char *chat_template, const char *chat_template_file, runnel_model **model,
+                      runnel_error *error)
 {
     char path[PATH_MAX], *text = NULL;
     size_t len;
@@ -113,11 +156,18 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
         free(text);
         return failure;
     }
+    static const struct field_name device_names[] = {{"gpu_layers", "--gpu-layers"},
+                                                     {"gpu_approximate", "--gpu-approximate"},
+                                                     {"device", "--device"},
+                                                     {NULL, NULL}};
     struct progress progress;
     progress_start(&progress, "loading", 0);
     runnel_model_options options;
     runnel_model_options_init(&options);
     options.n_threads = n_threads;
+    options.device = device->name;
+    options.gpu_layers = (uint32_t)device->n_layers;
+    options.gpu_approximate = device->approximates;
     options.chat_template = chat_template;
     options.chat_template_text = text;
     options.on_progress = show_progress;
@@ -125,8 +175,11 @@ int cli_open_model(const char *name, int n_threads, const char *chat_template, c
     failure = runnel_model_open(path, &options, model, error);
     progress_end(&progress);
     free(text);
-    if (failure)
+    if (failure) {
         cli_name_template_options(error);
+        if (failure == RUNNEL_EINVAL) /* else it may be a part of a file's name */
+            error_name_options(device_names, error);
+    }
     return failure;
 }
 

@@ -21,7 +21,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 /* The options of the commands. */
 extern const struct options_table run_table, serve_table, bench_table, tokenize_table, template_table,
     constrain_table, logits_table, eval_table, imatrix_table, inspect_table, convert_table, quantize_table,
-    pull_table, ctl_table, list_table, rm_table;
+    pull_table, ctl_table, list_table, rm_table, devices_table;
 
 /* The commands: argv[0] is the command's name. Return the exit status. main() tells of a stdout that could not be
  * written, for all of them. */
@@ -41,6 +41,7 @@ int command_quantize(int argc, char **argv);
 int command_pull(int argc, char **argv);
 int command_list(int argc, char **argv);
 int command_rm(int argc, char **argv);
+int command_devices(int argc, char **argv);
 
 /* Prints "runnel: ..." on stderr and returns EXIT_FAILED. */
 int cli_fail(const runnel_error *error);
@@ -65,10 +66,58 @@ int cli_find_model(const char *name, runnel_error *error);
 /* Whether a file can be written at output and leave alone what is read: the model, all of its parts, and another file. */
 int cli_check_output(const char *output, const char *model, const char *other, runnel_error *error);
 
+/* On what a model's layers are computed, as options say it: part of a command's settings, and the rows of its table. */
+struct cli_device {
+    const char *name;
+    int n_layers; /* 0: all that have room */
+    bool approximates;
+};
+#define CLI_DEVICE_OPTIONS(settings, device)                                                                 \
+    {"device",                                                                                               \
+     0,                                                                                                      \
+     OPTION_STRING,                                                                                          \
+     "NAME",                                                                                                 \
+     "compute on the CPU (cpu), a GPU (gpu), a GPU if there is one (auto), or the one of this name; "        \
+     "`runnel "                                                                                              \
+     "devices` lists them",                                                                                  \
+     OPTION_FIELD(settings, device.name),                                                                    \
+     .default_text = "cpu"},                                                                                 \
+        {"gpu-layers",                                                                                       \
+         0,                                                                                                  \
+         OPTION_INT,                                                                                         \
+         "N",                                                                                                \
+         "layers of the model that the GPU computes at most, the CPU the rest (default: all that its "       \
+         "memory has room for)",                                                                             \
+         OPTION_FIELD(settings, device.n_layers),                                                            \
+         .minimum = 1,                                                                                       \
+         .maximum = 1 << 16,                                                                                 \
+         .needs = "device"},                                                                                 \
+    {                                                                                                        \
+        "gpu-approximate", 0, OPTION_FLAG, NULL,                                                             \
+            "the GPU's answers need not be the CPU's, bit for bit: one that rounds otherwise can be used, "  \
+            "and weights in F32, F16 and BF16 are summed in the order that is fastest there",                \
+            OPTION_FIELD(settings, device.approximates), .needs = "device"                                   \
+    }
+
+/* Whether another device than the CPU is asked for, which may turn out not to be there. */
+bool cli_wants_device(const struct cli_device *device);
+/* What the engine's layers are computed on, for people: "gpu0 (NAME) computes 28 of 28 layers". Nothing where the CPU does all: false. */
+bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
+                         char *line, size_t size);
+/* Starts an engine that may compute on a device. */
+int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
+                     runnel_error *error);
+/* The option's name in what is said of a device that would need it. */
+void cli_name_gpu_approximate(runnel_error *error);
+
 /* Opens a model by path or pulled name, with a progress bar where stderr is a terminal. */
 /* chat_template: a name, chat_template_file: a file of one; NULL: the model's own. */
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error);
+/* The same, for engines that compute on a device. */
+int cli_open_model_on(const struct cli_device *device, const char *name, int n_threads,
+                      const char *chat_template, const char *chat_template_file, runnel_model **model,
+                      runnel_error *error);
 
 /* --draft, of the commands that answer: a row of their options, and whether it says off. */
 #define CLI_DRAFT_OPTION(settings)                                                                           \

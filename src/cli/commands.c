@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"inspect", command_inspect, &inspect_table, "what a model file holds"},
     {"convert", command_convert, &convert_table, "make a model file of a Hugging Face folder"},
     {"quantize", command_quantize, &quantize_table, "a model's file with fewer bits a weight"},
+    {"devices", command_devices, &devices_table, "what a model can be computed on here"},
     {"pull", command_pull, &pull_table, "download a model"},
     {"list", command_list, &list_table, "which models are known, and which are here"},
     {"rm", command_rm, &rm_table, "remove a model"},

@@ -12,6 +12,7 @@
 struct logits_settings {
     const char *model, *ids, *output;
     int chunk, n_threads;
+    struct cli_device device;
     char *config_text;
 };
 
@@ -29,6 +30,7 @@ static const struct option_spec logits_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct logits_settings, n_threads), .minimum = 0, .maximum = 256},
+    CLI_DEVICE_OPTIONS(struct logits_settings, device),
     {"config", 0, OPTION_CONFIG, "FILE", "read options from FILE, a line `name = value` each",
      OPTION_FIELD(struct logits_settings, config_text)},
 };
@@ -109,7 +111,7 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
     runnel_engine_options_init(&options);
     options.n_context = n_ids < 2 ? 2 : n_ids > UINT32_MAX ? UINT32_MAX : (uint32_t)n_ids;
     options.n_batch = (uint32_t)settings->chunk;
-    int failure = runnel_engine_start(model, &options, &engine, error);
+    int failure = cli_start_engine(model, &options, &engine, error);
     if (failure) {
         error_name_options(names, error);
         return failure;
@@ -128,7 +130,8 @@ static int run(const struct logits_settings *settings)
         read_ids(settings->ids, &ids, &n_ids, &error))
         return cli_fail(&error);
     runnel_model *model;
-    int failure = cli_open_model(settings->model, settings->n_threads, NULL, NULL, &model, &error);
+    int failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads, NULL, NULL,
+                                    &model, &error);
     if (!failure) {
         cli_tell_threads(settings->n_threads);
         failure = compute(model, settings, ids, n_ids, &error);

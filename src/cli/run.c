@@ -66,6 +66,7 @@ static const struct option_spec run_options[] = {
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct run_settings, n_threads), .minimum = 0, .maximum = 256},
     CLI_DRAFT_OPTION(struct run_settings),
+    CLI_DEVICE_OPTIONS(struct run_settings, device),
     {"chat-template", 0, OPTION_STRING, "NAME", "instead of the model's own chat template",
      OPTION_FIELD(struct run_settings, chat_template), .choices = "r1|chatml"},
     {"chat-template-file", 0, OPTION_STRING, "FILE",
@@ -141,7 +142,20 @@ int run_check_context(const runnel_model *model, const struct run_settings *sett
     runnel_model_get_info(model, &info);
     if (settings->has_context && context_room_cut(&info, (uint32_t)settings->n_context, said, sizeof said))
         fprintf(stderr, "runnel: %s\n", said);
+    if (cli_wants_device(&settings->device)) /* it is not this machine's memory, or not all of it */
+        return RUNNEL_OK;
     return context_room_check("--ctx", n_context, n_context * info.kv_bytes_per_token, error);
+}
+
+void run_tell_device(const runnel_model *model, runnel_engine *engine, const struct run_settings *settings)
+{
+    char line[320];
+    if (settings->json) /* for programs */
+        return;
+    if (cli_describe_device(&settings->device, model, engine, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
+    else if (cli_wants_device(&settings->device))
+        fprintf(stderr, "runnel: --device %s: there is no GPU, the CPU computes\n", settings->device.name);
 }
 
 /* Starts an engine whose KV cache has room for this request and no more. */
@@ -166,7 +180,10 @@ static int start_for_request(const runnel_model *model, const struct run_setting
     failure = run_check_context(model, settings, options.n_context, error);
     if (failure)
         return failure;
-    return runnel_engine_start(model, &options, engine, error);
+    failure = cli_start_engine(model, &options, engine, error);
+    if (!failure)
+        run_tell_device(model, *engine, settings);
+    return failure;
 }
 
 /* One answer ---------------------------------------------------------------------------------------------- */
@@ -297,8 +314,8 @@ static int run(struct run_settings *settings)
     if (!failure && is_chat)
         failure = chat_open_editor(&editor, &error);
     if (!failure)
-        failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
-                                 settings->chat_template_file, &model, &error);
+        failure = cli_open_model_on(&settings->device, settings->model, settings->n_threads,
+                                    settings->chat_template, settings->chat_template_file, &model, &error);
     if (!failure)
         failure = compile_schema(model, settings, &grammar, &error);
     if (failure) {

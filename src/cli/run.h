@@ -2,7 +2,7 @@
 #ifndef RUNNEL_CLI_RUN_H
 #define RUNNEL_CLI_RUN_H
 
-#include "runnel.h"
+#include "cli/cli.h"
 
 #define RUN_DEFAULT_TOKENS "4096" /* of --n-tokens */
 
@@ -17,6 +17,7 @@ struct run_settings {
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_context, has_answer_reserve;
     bool raw, no_think, json, verbose;
+    struct cli_device device;
 };
 
 /* A request with these settings, its text yet to come; sampling is filled, and becomes the request's. */
@@ -29,6 +30,9 @@ uint32_t run_context_limit(const runnel_model *model, const struct run_settings 
 /* Says on stderr if --ctx asks for more than the model has; fails if the memory for n_context tokens cannot be had. */
 int run_check_context(const runnel_model *model, const struct run_settings *settings, uint32_t n_context,
                       runnel_error *error);
+
+/* Says on stderr what computes, if it is not the CPU alone, or not as it was asked. */
+void run_tell_device(const runnel_model *model, runnel_engine *engine, const struct run_settings *settings);
 
 /* Sets one of the options of `runnel run` to what a person typed, within its bounds. */
 int run_set(struct run_settings *settings, const char *name, const char *text, runnel_error *error);

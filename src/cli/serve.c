@@ -116,8 +116,9 @@ static int open_model(void *user, char name[SERVICE_NAME_BYTES], runnel_error *e
 {
     struct serving *serving = user;
     const struct serve_settings *settings = &serving->settings;
-    int failure = cli_open_model(settings->model, settings->n_threads, settings->chat_template,
-                                 settings->chat_template_file, &serving->model, error);
+    int failure =
+        cli_open_model_on(&settings->device, settings->model, settings->n_threads, settings->chat_template,
+                          settings->chat_template_file, &serving->model, error);
     if (failure)
         return failure;
     runnel_model_info info = {.size = sizeof info};
@@ -178,6 +179,19 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     return options;
 }
 
+/* What computes, if it is not the CPU alone, or not as it was asked. */
+static void remark_device(struct serving *serving, const runnel_model *model)
+{
+    char line[320];
+    serving->protection.has_gpu =
+        cli_describe_device(&serving->settings.device, model, serving->engine, line, sizeof line);
+    if (serving->protection.has_gpu)
+        log_say(&serving->log, "device", "%s", line);
+    else if (cli_wants_device(&serving->settings.device))
+        log_say(&serving->log, "device", "--device %s: there is no GPU, the CPU computes",
+                serving->settings.device.name);
+}
+
 static int start_engine(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error)
 {
     struct serving *serving = user;
@@ -185,16 +199,20 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     runnel_model_get_info(model, &info);
     protection_drop(&serving->protection); /* and so the threads of the engine */
     const runnel_engine_options options = make_engine_options(serving, &info);
-    int failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
+    int failure = RUNNEL_OK;
+    if (!cli_wants_device(
+            &serving->settings.device)) /* else the cache is not this machine's, or not all of it */
+        failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
                                      options.n_kv_bytes, error);
     if (!failure)
-        failure = runnel_engine_start(model, &options, &serving->engine, error);
+        failure = cli_start_engine(model, &options, &serving->engine, error);
     if (failure) {
         error_name_options(engine_names, error);
         return failure;
     }
     serving->options.n_context = options.n_context;
     serving->options.n_parallel = options.n_parallel;
+    remark_device(serving, model);
     *engine = serving->engine;
     return RUNNEL_OK;
 }
@@ -225,7 +243,7 @@ static int work(void *user, const struct service_share *share, const struct work
     serving->log.n_lost = serving->log.n_untold = 0; /* those of the keeper are not its own */
     serving->options.admin = (struct admin_options){
         .keys = serving->admin_keys,
-        .n_workers_max = SERVICE_WORKERS_MAX,
+        .n_workers_max = cli_wants_device(&serving->settings.device) ? 1 : SERVICE_WORKERS_MAX,
         .wake = wake_supervisor,
         .user = serving,
     };

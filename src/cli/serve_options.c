@@ -82,6 +82,7 @@ static const struct option_spec serve_options[] = {
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct serve_settings, n_threads), .minimum = 0, .maximum = 256, .group = "Speed"},
+    CLI_DEVICE_OPTIONS(struct serve_settings, device),
     {"cpu-affinity", 0, OPTION_STRING, "LIST",
      "run on these CPUs only, such as 0,2-3 (default: all that it may)",
      OPTION_FIELD(struct serve_settings, cpu_affinity)},
@@ -199,6 +200,12 @@ int serve_options_check(const struct serve_settings *settings, runnel_error *err
         return error_set(error, RUNNEL_EINVAL,
                          "--max-bodies-bytes: expected at least the %d of --max-body-bytes, found %d",
                          settings->max_body_bytes, settings->max_bodies_bytes);
+    if (settings->n_workers > 1 && cli_wants_device(&settings->device))
+        return error_set(
+            error, RUNNEL_EINVAL,
+            "--workers: expected 1 with --device %s, found %d: each worker would hold the model in the "
+            "GPU's memory for itself",
+            settings->device.name, settings->n_workers);
     if (settings->has_seed && settings->seed > INT64_MAX) /* JSON's integers: /completion and /props say it */
         return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
                          (long long)INT64_MAX, (unsigned long long)settings->seed);

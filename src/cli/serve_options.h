@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "cli/cli.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +32,7 @@ struct serve_settings {
         has_max_tokens, has_answer_reserve;
     bool insecure, log_json;
     const char *crash_file, *sandbox;
+    struct cli_device device;
 };
 
 /* What the table cannot say. */

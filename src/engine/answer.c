@@ -187,6 +187,8 @@ int answer_create(struct answer *answer, const struct runnel_model *model, const
         .hashes_logits = request->wants_logits_hash,
         .tells_tokens = request->wants_tokens || request->n_logprobs >= 0,
         .tells_sampled = request->wants_sampled_probs && request->n_logprobs >= 0,
+        .wants_best =
+            sampler_takes_best(request->sampling) && request->n_logprobs < 0 && !request->wants_logits_hash,
         .on_event = options->on_event,
         .user = options->user,
         .place.tags = thought_tags_begin(options->splits_thoughts, options->starts_in_thought),
@@ -386,6 +388,29 @@ static bool is_over(const struct answer *answer)
     return over;
 }
 
+/* What comes of a drawn token: that one, or what is forced, or taken instead of it. */
+static void choose_token(const struct answer *answer, int32_t drawn, struct answer_draw *draw)
+{
+    int32_t forced = answer_forced_token(answer), instead = forced < 0 ? token_instead(answer, drawn) : -1;
+    draw->failure = RUNNEL_OK;
+    draw->token = forced >= 0 ? forced : instead >= 0 ? instead : drawn;
+    draw->before = latest_token(answer);
+    draw->is_forced = forced >= 0 || instead >= 0;
+    draw->is_instead = instead >= 0;
+    draw->is_thought = answer->place.tags.phase == IN_THOUGHT;
+    draw->n_choices = 0;
+}
+
+/* Goes on from the token of the draw. */
+static void go_on(struct answer *answer, struct answer_place before, struct answer_draw *draw)
+{
+    accept_token(answer, draw->token, draw->is_instead, before);
+    draw->is_last = is_over(answer);
+    bool ends_thought = draw->is_thought && answer->place.tags.phase != IN_THOUGHT;
+    draw->thought_end =
+        ends_thought && answer->budget ? thinking_budget_end(answer->budget) : RUNNEL_THOUGHT_NONE;
+}
+
 void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
                  struct answer_draw *draw)
 {
@@ -396,27 +421,31 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
          i++) /* rows without a token */
         logits[i] = -INFINITY;
     bool tells_model = answer->n_logprobs >= 0 && !answer->tells_sampled;
-    int32_t drawn, forced = answer_forced_token(answer);
+    int32_t drawn;
     float logprob;
-    draw->n_choices = 0;
     draw->failure = draw_token(answer, scratch, logits, &drawn, tells_model ? &logprob : NULL, &draw->error);
     if (draw->failure)
         return;
-    int32_t instead = forced < 0 ? token_instead(answer, drawn) : -1;
-    draw->token = forced >= 0 ? forced : instead >= 0 ? instead : drawn;
-    draw->before = latest_token(answer);
-    draw->is_forced = forced >= 0 || instead >= 0;
-    draw->is_thought = before.tags.phase == IN_THOUGHT;
+    choose_token(answer, drawn, draw);
     if (tells_model)
         note_likeliest(answer, logits, logits[drawn] - logprob, draw);
     else if (answer->tells_sampled) /* the next draw of the same sampler forgets this one */
         draw->n_choices =
             sampler_tell(scratch->sampler, draw->token, (size_t)answer->n_logprobs, draw->choices);
-    accept_token(answer, draw->token, instead >= 0, before);
-    draw->is_last = is_over(answer);
-    bool ends_thought = draw->is_thought && answer->place.tags.phase != IN_THOUGHT;
-    draw->thought_end =
-        ends_thought && answer->budget ? thinking_budget_end(answer->budget) : RUNNEL_THOUGHT_NONE;
+    go_on(answer, before, draw);
+}
+
+bool answer_takes_best(struct answer *answer, struct answer_scratch *scratch)
+{
+    runnel_error error;
+    return answer->wants_best && make_mask(answer, &scratch->mask, &error) == RUNNEL_OK &&
+           !scratch->mask.is_limited && !scratch->mask.n_raised;
+}
+
+void answer_take(struct answer *answer, int32_t best, struct answer_draw *draw)
+{
+    choose_token(answer, best, draw);
+    go_on(answer, answer->place, draw);
 }
 
 void answer_undo(struct answer *answer, uint32_t n)

@@ -4,6 +4,7 @@
  *
  *     answer_draw    draws the next token, or takes the one that is forced, and goes on from there; nobody hears of it.
  *                    On any member of the team.
+ *     answer_take    the same, where the token with the largest logit is known, and nothing else matters.
  *     answer_tell    events, text, limits, in the order of the draws; says whether the answer has ended. On the engine's
  *                    thread.
  *     answer_undo    takes back the latest draws, if they have not been told.
@@ -38,6 +39,7 @@ struct answer {
     runnel_sampling sampling; /* logit_bias is a copy of our own */
     int n_logprobs;
     bool ignore_eos, hashes_logits, tells_tokens;
+    bool wants_best;    /* the likeliest token and nothing else, where no constraint limits it */
     bool tells_sampled; /* with n_logprobs: probabilities after sampling */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
@@ -95,6 +97,7 @@ struct answer_draw {
     int32_t token;
     int32_t before;                      /* the token before it; -1: none */
     bool is_forced;                      /* it comes whatever the model would have drawn, or drew */
+    bool is_instead;                     /* the latter: of an end token in a thought */
     bool is_thought;                     /* its text begins within a thought */
     bool is_last;                        /* the answer is complete with it, and ends */
     enum runnel_thought_end thought_end; /* what ended the thought, which ends with it */
@@ -107,6 +110,10 @@ struct answer_draw {
  * token. */
 void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
                  struct answer_draw *draw);
+/* Whether the next draw needs no more than the token with the largest logit. */
+bool answer_takes_best(struct answer *answer, struct answer_scratch *scratch);
+/* Such a draw; best: that token, whose logit and the others are numbers below +infinity. */
+void answer_take(struct answer *answer, int32_t best, struct answer_draw *draw);
 /* Takes back the latest n draws, CONSTRAINT_UNDO_MAX at most; none of them has failed or been told. */
 void answer_undo(struct answer *answer, uint32_t n);
 /* Closes the thought that is open, or the one to come. All draws have been told. */

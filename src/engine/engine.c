@@ -7,6 +7,7 @@
 #include "engine/sharing.h"
 #include "engine/step.h"
 
+#include "backend/devices.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "base/versioned.h"
@@ -80,18 +81,27 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
     struct engine_memory plan;
-    int failure = engine_memory_plan(model, options, &plan, error);
-    if (!failure && options->quick_start)
+    int failure = RUNNEL_OK;
+    if (model->device)
+        failure = backend_device_open(model->device, model->device_approximates, &engine->device, error);
+    if (!failure)
+        failure = engine_memory_plan(model, options, engine->device, &plan, error);
+    /* With a device only the plan tells what is this process's. */
+    if (!failure && (options->quick_start || model->device))
         failure = engine_memory_check_room(&plan, error);
     if (failure)
         return failure;
+    engine->n_device_layers = plan.n_device_layers;
     engine->n_logits = plan.forward.n_logits_max;
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);
     engine->drawings = malloc(engine->n_parallel * sizeof *engine->drawings);
     engine->draws = malloc(engine->n_logits * sizeof *engine->draws);
+    engine->best_is_enough = calloc(engine->n_logits, sizeof *engine->best_is_enough);
+    engine->best = malloc(engine->n_logits * sizeof *engine->best);
     engine->wanting = malloc(engine->n_parallel * sizeof(struct runnel_future *));
-    if (!engine->slots || !engine->rows || !engine->drawings || !engine->draws || !engine->wanting)
+    if (!engine->slots || !engine->rows || !engine->drawings || !engine->draws || !engine->best_is_enough ||
+        !engine->best || !engine->wanting)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the steps of %u requests", engine->n_parallel);
     size_t tokens_bytes = (size_t)engine->n_requests_max * engine->limits.n_positions * sizeof(int32_t);
     failure = request_memory_create(MEMORY_BYTES + tokens_bytes, &engine->memory, error);
@@ -257,12 +267,15 @@ unsigned runnel_engine_stop(runnel_engine *engine)
     scheduler_free(engine->scheduler);
     free_scratches(engine);
     forward_free(engine->forward);
+    backend_device_close(engine->device);
     kvcache_free(engine->cache);
     team_free(engine->team);
     free(engine->slots);
     free(engine->rows);
     free(engine->drawings);
     free(engine->draws);
+    free(engine->best_is_enough);
+    free(engine->best);
     free(engine->wanting);
     pthread_cond_destroy(&engine->wake);
     pthread_cond_destroy(&engine->called);
@@ -414,11 +427,14 @@ _Static_assert((int)RUNNEL_PAGE_TOKENS == (int)KV_PAGE, "runnel.h tells the size
 
 static void publish_stats(struct runnel_engine *engine)
 {
+    struct backend_device_state device = {.name = ""};
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
     struct pool_stats pool;
     struct backend_memory memory;
     forward_get_memory(engine->forward, &memory);
+    if (engine->device)
+        backend_device_look(engine->device, &device);
     pool_get_stats(engine->memory->pool, &pool);
     scheduler_get_stats(engine->scheduler, &scheduler);
     kvcache_get_stats(engine->cache, &cache);
@@ -449,6 +465,11 @@ static void publish_stats(struct runnel_engine *engine)
         .n_drafts = engine->n_drafts,
         .n_draft_tokens = engine->n_draft_tokens,
         .n_draft_accepted = engine->n_draft_accepted,
+        .device = device.name,
+        .n_device_layers = engine->n_device_layers,
+        .n_device_bytes = device.memory_bytes,
+        .n_device_bytes_used = device.used_bytes,
+        .device_is_lost = device.is_lost,
     };
     publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);

@@ -1,6 +1,8 @@
 /* engine_memory.c: what an engine takes of the memory (see engine_memory.h). Owns nothing. */
 #include "engine/engine_memory.h"
 
+#include "backend/devices.h"
+#include "backend/gpu.h"
 #include "base/limits.h"
 #include "engine/arguments.h"
 #include "engine/engine_options.h"
@@ -14,38 +16,11 @@ static uint32_t count_logits(const runnel_engine_options *options)
     return n > LOGITS_MIN ? n : LOGITS_MIN;
 }
 
-int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
-                       struct engine_memory *plan, runnel_error *error)
+/* That can be drawn; of the head's rows those without a token cannot. */
+static uint32_t count_tokens(const struct runnel_model *model)
 {
-    const struct model_config *config = &model->weights->config;
-    *plan = (struct engine_memory){
-        .cache =
-            {
-                .n_sequences = options->n_parallel + 1, /* one for calls */
-                .n_positions = options->keep_last ? config->n_context_train : options->n_context,
-            },
-        .all_layers = {model->backend, config->n_layers},
-    };
-    int failure = engine_options_pages(options, forward_page_bytes(&plan->all_layers, 1, model->weights),
-                                       &plan->cache.n_pages, error);
-    if (!failure)
-        failure = engine_options_check_window(options, plan->cache.n_positions, plan->cache.n_pages, error);
-    if (failure)
-        return failure;
-    plan->forward = (struct forward_options){
-        .parts = &plan->all_layers,
-        .n_parts = 1,
-        .weights = model->weights,
-        .kernels = model->kernels,
-        .n_threads = options->n_threads,
-        .n_pages = plan->cache.n_pages,
-        .n_rows_max = options->n_batch,
-        .n_logits_max = count_logits(options),
-        .touches_later = options->quick_start,
-    };
-    plan->drafts = (struct drafts_options){plan->cache.n_sequences, plan->cache.n_positions};
-    plan->draft_bytes = options->no_drafts ? 0 : drafts_bytes(&plan->drafts);
-    return RUNNEL_OK;
+    size_t n_tokens = tokenizer_n_tokens(model->tokenizer);
+    return n_tokens < model->weights->config.n_vocab ? (uint32_t)n_tokens : model->weights->config.n_vocab;
 }
 
 static unsigned long long mib(uint64_t n_bytes)
@@ -53,13 +28,88 @@ static unsigned long long mib(uint64_t n_bytes)
     return (n_bytes + (1 << 20) - 1) >> 20;
 }
 
+static void add_part(struct engine_memory *plan, const struct backend_kind *kind, uint32_t end_layer)
+{
+    plan->parts[plan->forward.n_parts++] = (struct forward_part){kind, end_layer};
+}
+
+/* How many layers, from the first one on, go to the device: as many as are wanted and have room. */
+static int count_device_layers(const struct runnel_model *model, const struct engine_memory *plan,
+                               uint32_t *n, runnel_error *error)
+{
+    uint32_t n_layers = model->weights->config.n_layers, n_told = model->n_device_layers;
+    const struct backend_options options = forward_backend_options(&plan->forward, 0, n_layers);
+    struct backend_room room;
+    gpu_backend.find_room(&options, &room);
+    uint32_t n_wanted = n_told && n_told < n_layers ? n_told : n_layers;
+    uint32_t n_least = n_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
+    if (room.n_layers < n_least)
+        return error_set(error, RUNNEL_ENOMEM, "%s has room for %u of %u layers, expected %u: %s",
+                         backend_device_name(options.device), room.n_layers, n_layers, n_least,
+                         room.why_no_more);
+    *n = room.n_layers < n_wanted ? room.n_layers : n_wanted;
+    return RUNNEL_OK;
+}
+
+/* The first layers are the device's, the rest the CPU's; without a device all. */
+static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
+{
+    uint32_t n_layers = model->weights->config.n_layers;
+    int failure =
+        plan->forward.device ? count_device_layers(model, plan, &plan->n_device_layers, error) : RUNNEL_OK;
+    if (failure)
+        return failure;
+    if (plan->n_device_layers)
+        add_part(plan, &gpu_backend, plan->n_device_layers);
+    if (plan->n_device_layers < n_layers)
+        add_part(plan, model->backend, n_layers);
+    return RUNNEL_OK;
+}
+
+int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
+                       struct backend_device *device, struct engine_memory *plan, runnel_error *error)
+{
+    const struct model_config *config = &model->weights->config;
+    const struct forward_part on_cpu = {model->backend, config->n_layers}; /* a page is as large anywhere */
+    *plan = (struct engine_memory){
+        .cache =
+            {
+                .n_sequences = options->n_parallel + 1, /* one for calls */
+                .n_positions = options->keep_last ? config->n_context_train : options->n_context,
+            },
+    };
+    int failure = engine_options_pages(options, forward_page_bytes(&on_cpu, 1, model->weights),
+                                       &plan->cache.n_pages, error);
+    if (!failure)
+        failure = engine_options_check_window(options, plan->cache.n_positions, plan->cache.n_pages, error);
+    if (failure)
+        return failure;
+    plan->forward = (struct forward_options){
+        .parts = plan->parts,
+        .weights = model->weights,
+        .kernels = model->kernels,
+        .device = device,
+        .n_threads = options->n_threads,
+        .n_pages = plan->cache.n_pages,
+        .n_positions = plan->cache.n_positions,
+        .n_sequences = plan->cache.n_sequences,
+        .n_rows_max = options->n_batch,
+        .n_logits_max = count_logits(options),
+        .n_tokens = count_tokens(model),
+        .touches_later = options->quick_start,
+    };
+    plan->drafts = (struct drafts_options){plan->cache.n_sequences, plan->cache.n_positions};
+    plan->draft_bytes = options->no_drafts ? 0 : drafts_bytes(&plan->drafts);
+    return divide_layers(model, plan, error);
+}
+
 /* All of it; *kv_bytes: of these the KV cache's. */
 static uint64_t count_bytes(const struct engine_memory *plan, uint64_t *kv_bytes)
 {
     struct backend_memory wanted;
     forward_foresee(&plan->forward, &wanted);
-    *kv_bytes = wanted.kv_bytes;
-    return wanted.kv_bytes + wanted.scratch_bytes + plan->draft_bytes;
+    *kv_bytes = wanted.kv_bytes - wanted.kv_bytes_on_device;
+    return *kv_bytes + wanted.scratch_bytes + plan->draft_bytes;
 }
 
 int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error)
@@ -85,7 +135,7 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
     if (!failure)
         failure = engine_options_read(model, given, &options, error);
     if (!failure)
-        failure = engine_memory_plan(model, &options, &plan, error);
+        failure = engine_memory_plan(model, &options, NULL, &plan, error);
     if (failure)
         return failure;
     *n_bytes = count_bytes(&plan, &kv_bytes);

@@ -53,6 +53,9 @@ struct runnel_engine {
 
     /* The engine thread's. */
     struct team *team;
+    struct backend_device
+        *device; /* that computes layers; NULL: none does. Opened before the thread starts */
+    uint32_t n_device_layers;
     struct kvcache *cache;
     struct forward *forward;
     struct answer_scratch **scratches; /* one for each member of the team */
@@ -64,7 +67,9 @@ struct runnel_engine {
     struct answer_draw *draws;  /* [n_logits] of this step, by row of logits */
     struct drawing *drawings;   /* [n_parallel] of this step; n_drawings of them in use */
     uint32_t n_drawings;
-    float *logits;                  /* of the step: the back end's */
+    float *logits;        /* of the step: the back end's */
+    bool *best_is_enough; /* [n_logits] of this step, by row of logits: there are none, but the best token */
+    int32_t *best;        /* [n_logits] */
     struct runnel_future **wanting; /* [n_parallel]: those that want a page of a prompt next, see sharing.c */
     uint64_t n_prompt_tokens, n_generated_tokens;
     uint64_t n_drafts, n_draft_tokens, n_draft_accepted;

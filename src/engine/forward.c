@@ -19,6 +19,7 @@ struct forward {
     /* What was begun and not waited for. */
     struct backend_step step; /* n_rows 0: no step */
     uint32_t logits_first, n_logits;
+    struct backend_best best; /* n 0: none is asked for */
 };
 
 /* Creating ------------------------------------------------------------------------------------------------ */
@@ -32,17 +33,24 @@ size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, cons
     return n_bytes;
 }
 
-/* The back ends' but for their layers. */
-static struct backend_options backend_options_of(const struct forward_options *options)
+struct backend_options forward_backend_options(const struct forward_options *options, uint32_t first_layer,
+                                               uint32_t end_layer)
 {
+    uint32_t n_positions = options->n_positions, n_tokens = options->n_tokens;
     return (struct backend_options){
         .weights = options->weights,
         .kernels = options->kernels,
+        .device = options->device,
         .team = options->team,
         .n_threads = options->n_threads,
+        .first_layer = first_layer,
+        .end_layer = end_layer,
         .n_pages = options->n_pages,
+        .n_positions = n_positions ? n_positions : options->weights->config.n_context_train,
+        .n_sequences = options->n_sequences ? options->n_sequences : options->n_rows_max,
         .n_rows_max = options->n_rows_max,
         .n_logits_max = options->n_logits_max,
+        .n_tokens = n_tokens ? n_tokens : options->weights->config.n_vocab,
         .touches_later = options->touches_later,
     };
 }
@@ -52,32 +60,33 @@ static void add_memory(struct backend_memory *memory, const struct backend_memor
     memory->kv_bytes += of_part->kv_bytes;
     memory->kv_bytes_to_touch += of_part->kv_bytes_to_touch;
     memory->scratch_bytes += of_part->scratch_bytes;
+    memory->kv_bytes_on_device += of_part->kv_bytes_on_device;
 }
 
 void forward_foresee(const struct forward_options *options, struct backend_memory *memory)
 {
-    struct backend_options backend = backend_options_of(options);
+    uint32_t first_layer = 0;
     *memory = (struct backend_memory){.kv_bytes = 0};
-    for (size_t i = 0; i < options->n_parts; i++) {
+    for (size_t i = 0; i < options->n_parts; first_layer = options->parts[i++].end_layer) {
         struct backend_memory of_part;
-        backend.end_layer = options->parts[i].end_layer;
+        const struct backend_options backend =
+            forward_backend_options(options, first_layer, options->parts[i].end_layer);
         options->parts[i].kind->foresee(&backend, &of_part);
         add_memory(memory, &of_part);
-        backend.first_layer = backend.end_layer;
     }
 }
 
 static int open_parts(struct forward *forward, const struct forward_options *options, runnel_error *error)
 {
-    struct backend_options backend = backend_options_of(options);
     int failure = RUNNEL_OK;
-    for (size_t i = 0; i < options->n_parts && !failure; i++) {
+    uint32_t first_layer = 0;
+    for (size_t i = 0; i < options->n_parts && !failure; first_layer = options->parts[i++].end_layer) {
         struct part *part = &forward->parts[i];
+        const struct backend_options backend =
+            forward_backend_options(options, first_layer, options->parts[i].end_layer);
         part->kind = options->parts[i].kind;
-        backend.end_layer = options->parts[i].end_layer;
         failure = part->kind->open(&backend, &part->backend, error);
         forward->n_parts += !failure;
-        backend.first_layer = backend.end_layer;
     }
     return failure;
 }
@@ -171,12 +180,24 @@ void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n)
     forward->n_logits = n;
 }
 
+bool forward_finds_best(const struct forward *forward)
+{
+    return forward->parts[forward->n_parts - 1].kind->begin_best != NULL;
+}
+
+void forward_begin_best(struct forward *forward, const struct backend_best *best)
+{
+    forward->best = *best;
+}
+
 /* Waits for the last part, with the logits that were asked for. */
 static int wait_for_last(const struct forward *forward, float **logits, runnel_error *error)
 {
     const struct part *last = &forward->parts[forward->n_parts - 1];
     int failure = RUNNEL_OK;
-    if (forward->n_logits)
+    if (forward->best.n)
+        failure = last->kind->begin_best(last->backend, &forward->best, error);
+    else if (forward->n_logits)
         failure = last->kind->begin_logits(last->backend, forward->logits_first, forward->n_logits, error);
     int waited =
         last->kind->wait(last->backend, logits, failure ? NULL : error); /* the first error is told */
@@ -197,7 +218,7 @@ int forward_wait(struct forward *forward, float **logits, runnel_error *error)
         failure = wait_for_last(forward, logits, error);
     if (failure)
         *logits = NULL;
-    forward->step.n_rows = forward->n_logits = 0;
+    forward->step.n_rows = forward->n_logits = forward->best.n = 0;
     return failure;
 }
 

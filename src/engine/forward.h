@@ -35,14 +35,22 @@ struct forward_options {
     size_t n_parts;
     const struct weights *weights;
     const struct kernels *kernels;
+    struct backend_device *device; /* for the parts that compute on one; else NULL */
     struct team *team;
     unsigned n_threads; /* where the team is missing: how many members it will have */
     struct kvcache *cache;
     uint32_t n_pages;      /* the cache's */
+    uint32_t n_positions;  /* of a sequence at most; 0: as many as the model was trained for */
+    uint32_t n_sequences;  /* of the cache; 0: as many as rows */
     uint32_t n_rows_max;   /* of a step */
     uint32_t n_logits_max; /* rows of logits at a time */
+    uint32_t n_tokens;     /* that can be drawn, from the vocabulary's first one on; 0: all */
     bool touches_later;    /* the memory of keys and values is brought in by forward_touch */
 };
+
+/* What a back end with these layers would be opened with. */
+struct backend_options forward_backend_options(const struct forward_options *options, uint32_t first_layer,
+                                               uint32_t end_layer);
 
 /* Bytes of one page's keys and values, to size a pool. */
 size_t forward_page_bytes(const struct forward_part *parts, size_t n_parts, const struct weights *weights);
@@ -67,6 +75,11 @@ int forward_begin(struct forward *forward, const struct forward_row *rows, uint3
 /* Asks for the logits of n (1 to n_logits_max) of the kept rows, counted from first in the order of the step: of the step that
  * was begun, or of the last one. */
 void forward_begin_logits(struct forward *forward, uint32_t first, uint32_t n);
+
+/* Whether the best token can be asked for instead of a row's logits, which takes less time; and asks for it, in place of
+ * forward_begin_logits, as backend.h says. */
+bool forward_finds_best(const struct forward *forward);
+void forward_begin_best(struct forward *forward, const struct backend_best *best);
 
 /* Waits for what was begun. *logits: f32 [n][n_vocab] if some were asked for, else NULL; the back end's, where the caller may
  * write until it asks again. After a failure nothing of the step counts: the caller gives back what it reserved. */

@@ -28,6 +28,11 @@ void runnel_model_options_init_sized(void *options, size_t size)
         versioned_init(&defaults, sizeof defaults, options, size);
 }
 
+static bool wants_device(const runnel_model_options *options)
+{
+    return options->device && strcmp(options->device, "cpu") != 0;
+}
+
 static int read_options(const runnel_model_options *given, runnel_model_options *options, runnel_error *error)
 {
     runnel_model_options_init(options);
@@ -42,7 +47,26 @@ static int read_options(const runnel_model_options *given, runnel_model_options 
     if (options->n_threads < 0 || options->n_threads > MODEL_THREADS_MAX)
         return error_set(error, RUNNEL_EINVAL, "n_threads: %d, expected 0 to %d", options->n_threads,
                          MODEL_THREADS_MAX);
+    if (options->device && !*options->device)
+        return error_set(error, RUNNEL_EINVAL,
+                         "device: expected cpu, gpu, auto or a device's name, found \"\"");
+    if (options->gpu_layers && !wants_device(options))
+        return error_set(error, RUNNEL_EINVAL, "gpu_layers: %u without a device, expected 0",
+                         options->gpu_layers);
+    if (options->gpu_approximate && !wants_device(options))
+        return error_set(error, RUNNEL_EINVAL, "gpu_approximate: expected a device beside it, found none");
     return RUNNEL_OK;
+}
+
+/* Which device engines shall open. That there is one, they find: whoever forks may not have looked before. */
+static int keep_device(const runnel_model_options *options, struct runnel_model *model, runnel_error *error)
+{
+    if (!wants_device(options))
+        return RUNNEL_OK;
+    model->n_device_layers = options->gpu_layers;
+    model->device_approximates = options->gpu_approximate;
+    model->device = strdup(options->device);
+    return model->device ? RUNNEL_OK : error_set(error, RUNNEL_ENOMEM, "no memory for a device's name");
 }
 
 /* Sampling: what the file says, else what models that think want, else the defaults of the field. */
@@ -159,6 +183,8 @@ int runnel_model_open(const char *path, const runnel_model_options *given, runne
     model->n_threads = options.n_threads ? (unsigned)options.n_threads : limits_cpus();
     failure = gguf_check_model(gguf, error);
     if (!failure)
+        failure = keep_device(&options, model, error);
+    if (!failure)
         failure = copy_text(gguf, "general.name", &model->name, error);
     if (!failure)
         failure = copy_text(gguf, "tokenizer.chat_template", &model->jinja, error);
@@ -216,6 +242,7 @@ void model_let_go(const struct runnel_model *held)
     chat_close(&model->chat);
     free(model->name);
     free(model->jinja);
+    free(model->device);
     free(model);
 }
 

@@ -17,7 +17,10 @@ struct runnel_model {
     struct weights *weights;
     struct tokenizer *tokenizer;
     const struct kernels *kernels;
-    const struct backend_kind *backend; /* what computes its layers */
+    const struct backend_kind *backend; /* what computes its layers on the CPU */
+    char *device; /* which device engines shall open for it, as backend/devices.h has it; NULL: none */
+    uint32_t n_device_layers; /* that shall be computed there; 0: all that have room */
+    bool device_approximates; /* other bits than the CPU's will do */
     struct chat_template chat;
     runnel_error chat_error;        /* why chat.template is NULL */
     runnel_sampling sampling;       /* the model's defaults */

@@ -194,13 +194,18 @@ static int take_logits(struct sampler *s, const float *logits, runnel_error *err
     return RUNNEL_OK;
 }
 
+static bool has_penalties(const runnel_sampling *p)
+{
+    return p->repetition_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0;
+}
+
 /* The tokens that penalties count: the last penalty_window of the context. */
 static const int32_t *seen_tokens(const runnel_sampling *p, const struct sampler_context *context, size_t *n)
 {
     *n = context->n_tokens;
     if (p->penalty_window >= 0 && (size_t)p->penalty_window < *n)
         *n = (size_t)p->penalty_window;
-    if (p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0)
+    if (!has_penalties(p))
         *n = 0;
     return *n ? context->tokens + (context->n_tokens - *n) : NULL;
 }
@@ -527,6 +532,17 @@ static int refuse_to_draw(const struct sampler *s, const runnel_sampling *p, run
                      s->n_vocab);
 }
 
+/* Nothing is left to chance: the likeliest token is taken. */
+static bool is_greedy(const runnel_sampling *p)
+{
+    return p->temperature == 0 || p->top_k == 1;
+}
+
+bool sampler_takes_best(const runnel_sampling *p)
+{
+    return is_greedy(p) && !has_penalties(p) && p->n_logit_bias == 0;
+}
+
 int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampler_context *context,
                  const float *logits, int32_t *token, float *logprob, runnel_error *error)
 {
@@ -544,10 +560,10 @@ int sampler_draw(struct sampler *s, const runnel_sampling *p, const struct sampl
     int32_t id = likeliest(s);
     if (id < 0)
         return refuse_to_draw(s, p, error);
-    if (p->temperature > 0 && p->top_k != 1)
-        id = draw_filtered(s, p, context->position, s->logits[id]);
-    else
+    if (is_greedy(p))
         keep_only(s, id);
+    else
+        id = draw_filtered(s, p, context->position, s->logits[id]);
     *token = id;
     if (logprob)
         *logprob = log_probability(logits, s->n_vocab, id);

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 struct sampler;
 
 int sampler_create(uint32_t n_vocab, struct sampler **sampler, runnel_error *error);
@@ -32,6 +34,10 @@ struct sampler_context {
 int sampler_draw(struct sampler *sampler, const runnel_sampling *sampling,
                  const struct sampler_context *context, const float *logits, int32_t *token, float *logprob,
                  runnel_error *error);
+
+/* Whether a draw without a mask and a bias in its context takes the token with the largest logit, of equals the first, whatever the
+ * other logits are. */
+bool sampler_takes_best(const runnel_sampling *sampling);
 
 struct sampler_choice {
     int32_t token;

@@ -6,6 +6,7 @@
 #include "engine/sharing.h"
 
 #include <stddef.h>
+#include <string.h>
 
 struct runnel_future *engine_future_of(struct scheduler_entry *entry)
 {
@@ -203,16 +204,56 @@ static uint32_t build_rows(struct runnel_engine *engine, const struct scheduler_
     return n_rows;
 }
 
-/* Computes the first n_rows of engine->rows. *logits: of those that want them, one after the other. */
-static int compute(struct runnel_engine *engine, uint32_t n_rows, float **logits, runnel_error *error)
+/* Of which rows the best token is enough: all that a request draws from, if it is for its first one. What comes after a guess is looked at
+ * when it is drawn. True: of some. */
+static bool find_enough(struct runnel_engine *engine)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < engine->n_drawings; i++) {
+        const struct drawing *drawing = &engine->drawings[i];
+        bool is_enough = answer_takes_best(&drawing->future->answer, engine->scratches[0]);
+        for (uint32_t k = 0; k <= drawing->item->n_draft; k++)
+            engine->best_is_enough[drawing->first_logits + k] = is_enough;
+        any |= is_enough;
+    }
+    return any;
+}
+
+/* A best token that is none: logits say why. */
+static bool lacks_best(const struct runnel_engine *engine, uint32_t n_logits)
+{
+    for (uint32_t i = 0; i < n_logits; i++)
+        if (engine->best_is_enough[i] && engine->best[i] < 0)
+            return true;
+    return false;
+}
+
+/* Asks for the logits of all rows that want some, or for no more of those for which that is enough. */
+static int wait_for_logits(struct runnel_engine *engine, uint32_t n_logits, bool finds_best,
+                           runnel_error *error)
+{
+    const struct backend_best best = {
+        .n = n_logits, .is_enough = engine->best_is_enough, .tokens = engine->best};
+    if (finds_best)
+        forward_begin_best(engine->forward, &best);
+    else if (n_logits)
+        forward_begin_logits(engine->forward, 0, n_logits);
+    return forward_wait(engine->forward, &engine->logits, error);
+}
+
+/* Computes the first n_rows of engine->rows: the logits of those that want them, one after the other, or their best tokens. */
+static int compute(struct runnel_engine *engine, uint32_t n_rows, runnel_error *error)
 {
     uint32_t n_wanted;
+    bool finds_best = forward_finds_best(engine->forward) && find_enough(engine);
     int failure = forward_begin(engine->forward, engine->rows, n_rows, &n_wanted, error);
-    if (failure)
-        return failure;
-    if (n_wanted)
-        forward_begin_logits(engine->forward, 0, n_wanted);
-    return forward_wait(engine->forward, logits, error);
+    if (!failure)
+        failure = wait_for_logits(engine, n_wanted, finds_best, error);
+    if (!failure && finds_best && lacks_best(engine, n_wanted)) {
+        memset(engine->best_is_enough, 0, n_wanted * sizeof *engine->best_is_enough);
+        failure = wait_for_logits(engine, n_wanted, false, error);
+    }
+    return failure;
 }
 
 /* The step could not be computed: every request that had rows in it ends with that. */
@@ -259,18 +300,29 @@ static bool came_true(const struct runnel_engine *engine, const struct drawing *
            drawing->draws[i].token == engine_guessed_token(engine, drawing->future, i);
 }
 
+/* Draws from the next row; false if all that is known of it is the best token, and something else has come to matter. */
+static bool draw_next(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
+{
+    size_t n_vocab = engine->model->weights->config.n_vocab, row = drawing->first_logits + drawing->n_draws;
+    struct answer *answer = &drawing->future->answer;
+    struct answer_draw *made = &drawing->draws[drawing->n_draws];
+    if (!engine->best_is_enough[row])
+        answer_draw(answer, engine->scratches[member], engine->logits + row * n_vocab, made);
+    else if (drawing->n_draws == 0 || answer_takes_best(answer, engine->scratches[member]))
+        answer_take(answer, engine->best[row], made);
+    else
+        return false;
+    drawing->n_draws++;
+    return true;
+}
+
 /* Draws the next token, and from the row of each guess that came true the one after it. */
 static void draw(const struct runnel_engine *engine, unsigned member, struct drawing *drawing)
 {
-    size_t n_vocab = engine->model->weights->config.n_vocab;
-    float *logits = engine->logits + drawing->first_logits * n_vocab;
     if (!drawing->item->entry) /* it has ended meanwhile */
         return;
-    do {
-        answer_draw(&drawing->future->answer, engine->scratches[member], logits + drawing->n_draws * n_vocab,
-                    &drawing->draws[drawing->n_draws]);
-        drawing->n_draws++;
-    } while (came_true(engine, drawing, drawing->n_draws - 1));
+    while (draw_next(engine, member, drawing) && came_true(engine, drawing, drawing->n_draws - 1)) {
+    }
 }
 
 /* The members of the team share the requests of a step. */
@@ -374,7 +426,7 @@ bool engine_step(struct runnel_engine *engine, double start_ms)
         reserve(engine, &plan->items[i]);
     uint32_t n_rows = build_rows(engine, plan);
     runnel_error error;
-    if (n_rows && compute(engine, n_rows, &engine->logits, &error)) {
+    if (n_rows && compute(engine, n_rows, &error)) {
         fail_all(engine, plan, &error);
         n_rows = 0;
     } else if (n_rows) {

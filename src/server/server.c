@@ -38,6 +38,7 @@ struct run {
     bool opening; /* the thread is to be joined */
     bool hurries; /* there was a second signal */
     bool retires; /* others accept in its place */
+    bool lost;    /* its GPU is, so that it can answer nothing more */
 
     /* The opening thread's, until its message comes. */
     const runnel_model *model;
@@ -141,6 +142,15 @@ static int listen_at_last(struct run *run)
     return loop_listen(run->server.loop, run->listening->descriptor, &run->open_error);
 }
 
+/* What still runs has failed or will, and is told so; whoever looks after this process starts another one. */
+static void on_lost(void *user)
+{
+    struct run *run = user;
+    run->lost = true;
+    run->hurries = true;
+    loop_stop(run->server.loop);
+}
+
 static void on_opened(void *user)
 {
     struct run *run = user;
@@ -158,6 +168,7 @@ static void on_opened(void *user)
     runnel_model_get_info(server->model, &server->info);
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
+    monitor_on_lost(&server->monitor, on_lost, run);
     monitor_ready(&server->monitor, server->engine);
     if (!loop_is_draining(server->loop))
         shared_set_state(&server->worker, SHARED_READY);
@@ -366,5 +377,7 @@ int server_run(const struct server_listening *listening, runnel_error *error)
             *error = run.open_error;
         failure = run.open_failure;
     }
+    if (!failure && run.lost)
+        failure = error_set(error, RUNNEL_EIO, "the GPU answers no more");
     return failure;
 }

@@ -54,7 +54,9 @@ static void say_end_of_worker(struct family *family, uint32_t slot, int status)
     struct log *log = family->options->log;
     char how[96];
     if (worker->error.code)
-        log_say(log, "worker", "Worker %u could not start: %s", slot, worker->error.message);
+        log_say(log, "worker",
+                was == POLICY_STARTING ? "Worker %u could not start: %s" : "Worker %u ended: %s", slot,
+                worker->error.message);
     else if (status == -1 && (was == POLICY_READY || was == POLICY_STARTING))
         log_say(log, "worker", "Worker %u (pid %d) died", slot, (int)worker->pid);
     else if (status > 0 && was != POLICY_DYING)

@@ -52,7 +52,7 @@ void protection_close(struct protection *protection)
     if (!protection->wants_sandbox)
         return;
     protection->sandbox = "on";
-    if (!sandbox_close(&error))
+    if (!sandbox_close(protection->has_gpu, &error))
         return;
     snprintf(protection->why, sizeof protection->why, "off: %s", error.message);
     protection->sandbox = protection->why;

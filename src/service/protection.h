@@ -20,6 +20,7 @@ struct protection {
     struct log *log;        /* the owner's, as the next two */
     const char *crash_path; /* NULL: the log gets the reports */
     bool wants_sandbox;
+    bool has_gpu;        /* set before protection_close */
     int crash_file;      /* -1: none */
     const char *sandbox; /* "on", or "off: " and why */
     char why[520];

@@ -96,6 +96,11 @@ struct rule {
         index, SCMP_CMP_MASKED_EQ, bits, 0                                                                   \
     }
 
+#define HAS(index, bits, value)                                                                              \
+    {                                                                                                        \
+        index, SCMP_CMP_MASKED_EQ, bits, value                                                               \
+    }
+
 static const struct rule allowed[] = {
     /* What is open. lseek and getdents64: the folder of the process's own descriptors is read again. */
     CALL(read),
@@ -172,6 +177,15 @@ static const struct rule allowed[] = {
     CALL(sysinfo),
 };
 
+/* With a GPU: requests to devices that are open, by the letter of whose they are: F NVIDIA's, d the kernel's graphics drivers, K
+ * AMD's for computing, 0 NVIDIA's for memory. None of these is a terminal's, a socket's or a file's (T, 0x89, f). */
+static const struct rule allowed_for_gpu[] = {
+    CALL_IF(ioctl, HAS(1, 0xff00, 'F' << 8)),
+    CALL_IF(ioctl, HAS(1, 0xff00, 'd' << 8)),
+    CALL_IF(ioctl, HAS(1, 0xff00, 'K' << 8)),
+    CALL_IF(ioctl, HAS(1, 0xff00, 0)),
+};
+
 /* Neither the server nor a library under it makes these, whatever goes wrong: whoever does runs code of his own, and is to be
  * stopped before the next try. All that a library may try of its own accord (opening, connecting) is refused only. */
 /* clang-format off */
@@ -189,12 +203,21 @@ static const int deadly[] = {
 /* clang-format on */
 
 /* 0, or a negative errno. */
-static int add_rules(scmp_filter_ctx filter)
+static int allow(scmp_filter_ctx filter, const struct rule *rules, size_t n)
 {
     int failure = 0;
-    for (size_t i = 0; i < sizeof allowed / sizeof *allowed && !failure; i++)
-        failure = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, allowed[i].call, allowed[i].n_conditions,
-                                         allowed[i].conditions);
+    for (size_t i = 0; i < n && !failure; i++)
+        failure = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, rules[i].call, rules[i].n_conditions,
+                                         rules[i].conditions);
+    return failure;
+}
+
+/* 0, or a negative errno. */
+static int add_rules(scmp_filter_ctx filter, bool has_gpu)
+{
+    int failure = allow(filter, allowed, sizeof allowed / sizeof *allowed);
+    if (!failure && has_gpu)
+        failure = allow(filter, allowed_for_gpu, sizeof allowed_for_gpu / sizeof *allowed_for_gpu);
     const struct scmp_arg_cmp own = {0, SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0};
     if (!failure)
         failure = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &own);
@@ -214,14 +237,14 @@ static int set_attributes(scmp_filter_ctx filter)
     return seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);   /* all threads, or none */
 }
 
-static int load_filter(runnel_error *error)
+static int load_filter(bool has_gpu, runnel_error *error)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!filter)
         return error_set(error, RUNNEL_EUNSUPPORTED, "no filter of system calls for this machine");
     int failure = set_attributes(filter);
     if (!failure)
-        failure = add_rules(filter);
+        failure = add_rules(filter, has_gpu);
     if (!failure)
         failure = seccomp_load(filter);
     seccomp_release(filter);
@@ -231,12 +254,12 @@ static int load_filter(runnel_error *error)
     return RUNNEL_OK;
 }
 
-int sandbox_close(runnel_error *error)
+int sandbox_close(bool has_gpu, runnel_error *error)
 {
     if (RUNNEL_SANITIZED)
         return error_set(error, RUNNEL_EUNSUPPORTED,
                          "a build with sanitizers, which open files of their own");
     int failure = sandbox_drop_capabilities(error);
-    int filtered = load_filter(failure ? NULL : error);
+    int filtered = load_filter(has_gpu, failure ? NULL : error);
     return failure ? failure : filtered;
 }

@@ -16,6 +16,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 /* From now on nothing that is executed gains privileges (no_new_privs), the time zone is read and needs no file, and no
  * capability is left but that to read any file, which a model of somebody else may want. */
 int sandbox_begin(runnel_error *error);
@@ -24,7 +26,7 @@ int sandbox_begin(runnel_error *error);
 int sandbox_drop_capabilities(runnel_error *error);
 
 /* Closes it, for all threads at once; drops the capabilities of the calling thread before. RUNNEL_EUNSUPPORTED where this
- * build or this system cannot. */
-int sandbox_close(runnel_error *error);
+ * build or this system cannot. has_gpu: what drivers of graphics cards ask of their open devices goes through as well. */
+int sandbox_close(bool has_gpu, runnel_error *error);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,17 +20,42 @@ struct tiny_model_options tiny_engine_model(void)
     return options;
 }
 
+runnel_model_options tiny_engine_options(void)
+{
+    runnel_model_options options;
+    runnel_model_options_init(&options);
+    options.device = getenv("RUNNEL_DEVICE");
+    return options;
+}
+
+bool tiny_engine_has_gpu(void)
+{
+    runnel_device_list *list;
+    size_t n;
+    bool found = false;
+    if (runnel_devices(&list, &n, NULL))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        runnel_device device = {.size = sizeof device};
+        runnel_devices_get(list, i, &device);
+        found = found || (strncmp(device.id, "gpu", 3) == 0 && !*device.problem);
+    }
+    runnel_devices_free(list);
+    return found;
+}
+
 runnel_model *tiny_engine_open(const struct tiny_model_options *options)
 {
     char path[] = "/tmp/runnel-tiny-XXXXXX";
     runnel_error error;
     runnel_model *model = NULL;
     int fd = mkstemp(path);
+    const runnel_model_options opening = tiny_engine_options();
     assert_true(fd >= 0);
     close(fd);
     int failure = tiny_model_write(options, path, &error);
     if (!failure)
-        failure = runnel_model_open(path, NULL, &model, &error);
+        failure = runnel_model_open(path, &opening, &model, &error);
     unlink(path);
     if (failure)
         fail_msg("%s", error.message);

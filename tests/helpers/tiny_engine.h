@@ -8,6 +8,12 @@
 /* tiny_model_defaults with a context of 4,096. */
 struct tiny_model_options tiny_engine_model(void);
 
+/* Tests are run once more on a GPU (tests/CMakeLists.txt), as RUNNEL_DEVICE says: what models are opened with. */
+runnel_model_options tiny_engine_options(void);
+
+/* Whether a driver shows a device on which models can be computed: a card, or PoCL's. */
+bool tiny_engine_has_gpu(void);
+
 /* The model's file exists until this returns. */
 runnel_model *tiny_engine_open(const struct tiny_model_options *options);
 /* Ends a group of tests whose beginning had the model as the state. */

@@ -138,6 +138,20 @@ static void make_words(struct tiny_model_options *options)
     options->epsilon = 1e6f; /* so large that all logits are about 0, but for the biases */
 }
 
+/* Not tiny: the shape of R1-Distill-Qwen-1.5B in Q4_K_M, about 1.1 GB, for bench/gpu. */
+static void make_target(struct tiny_model_options *options)
+{
+    make_r1(options);
+    options->n_layers = 28;
+    options->n_hidden = 1536;
+    options->n_heads = 12;
+    options->n_kv_heads = 2;
+    options->n_ffn = 8960;
+    options->n_context = 8192;
+    options->n_vocab = 151936;
+    options->rope_base = 1e4f;
+}
+
 static const struct kind {
     const char *name;
     void (*make)(struct tiny_model_options *options);
@@ -148,6 +162,7 @@ static const struct kind {
     {"long", make_long},     {"hot", make_hot},
     {"bare", make_bare},     {"sentencepiece", make_sentencepiece},
     {"words", make_words},   {"thinker", make_thinker},
+    {"target", make_target},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };

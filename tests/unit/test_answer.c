@@ -724,6 +724,86 @@ static void bad_logits_end_the_answer(void **state)
     answer_free(&answer);
 }
 
+/* The likeliest token alone ---------------------------------------------------------------------------------- */
+
+static int32_t likeliest_of(const float *logits)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < (int32_t)tokenizer_n_tokens(model->tokenizer); i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
+}
+
+/* Two answers, one of which draws from the logits and the other takes the likeliest token wherever that is said to be enough: while a
+ * thought is open, while it is closed, and while a rule limits nothing; where the rule does, it is not. */
+static void the_likeliest_token_is_enough(void **state)
+{
+    (void)state;
+    uint32_t n_taken = 0, n_forced = 0, n_limited = 0;
+    for (int budget = 0; budget < 40; budget += 7) {
+        struct answer drawn, taken;
+        struct heard heard, heard_too;
+        runnel_request request = plain_request();
+        request.wants_logits_hash = false;
+        request.thinking_budget = budget % 2 ? budget : -1;
+        begin(&drawn, &request, true, 90, &heard);
+        begin(&taken, &request, true, 90, &heard_too);
+        struct rule *rules[] = {add_rule(&drawn, 0), add_rule(&taken, 0)};
+        for (int i = 0; i < 80; i++) {
+            float logits[N_VOCAB], same[N_VOCAB];
+            struct answer_draw expected, found;
+            fill_logits(logits, drawn.tokens.n, drawn.tokens.ids[drawn.tokens.n - 1]);
+            memcpy(same, logits, sizeof same);
+            logits[TINY_MODEL_TOKENS - 1] = same[TINY_MODEL_TOKENS - 1] = i % 9 == 8 ? 9.0f : 0.5f;
+            logits[3] = same[3] = logits[5] = same[5] = i % 4 == 1 ? 8.0f : 0.25f; /* a tie */
+            rules[0]->modulus = rules[1]->modulus = i % 5 == 4 ? 2 : 0;
+            rules[0]->raised = rules[1]->raised = i % 5 == 3 ? 50 : -1;
+            bool is_enough = answer_takes_best(&taken, scratch);
+            if (i % 5 >= 3)
+                assert_false(is_enough);
+            if (is_enough)
+                answer_take(&taken, likeliest_of(same), &found);
+            else
+                answer_draw(&taken, scratch, same, &found);
+            answer_draw(&drawn, scratch, logits, &expected);
+            assert_int_equal(found.failure, expected.failure);
+            assert_int_equal(found.token, expected.token);
+            assert_int_equal(found.before, expected.before);
+            assert_int_equal(found.is_forced, expected.is_forced);
+            assert_int_equal(found.is_instead, expected.is_instead);
+            assert_int_equal(found.is_thought, expected.is_thought);
+            assert_int_equal(found.is_last, expected.is_last);
+            assert_int_equal(found.thought_end, expected.thought_end);
+            assert_int_equal(found.n_choices, 0);
+            n_taken += is_enough;
+            n_forced += is_enough && found.is_forced;
+            n_limited += !is_enough;
+        }
+        assert_int_equal(taken.tokens.n, drawn.tokens.n);
+        answer_free(&drawn);
+        answer_free(&taken);
+    }
+    assert_true(n_taken > 200 && n_forced > 0 && n_limited > 100);
+}
+
+/* Whoever is told more of the logits, or draws by chance, needs them. */
+static void who_needs_logits(void **state)
+{
+    (void)state;
+    for (int wish = 0; wish < 5; wish++) {
+        struct answer answer;
+        struct heard heard;
+        runnel_request request = plain_request();
+        request.wants_logits_hash = wish == 1;
+        request.n_logprobs = wish == 2 ? 0 : -1;
+        own_sampling(model, &request)->temperature = wish >= 3 ? 1 : 0;
+        own_sampling(model, &request)->top_k = wish == 4 ? 1 : 0;
+        begin(&answer, &request, false, 10, &heard);
+        assert_int_equal(answer_takes_best(&answer, scratch), wish == 0 || wish == 4);
+        answer_free(&answer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -739,6 +819,8 @@ int main(void)
         cmocka_unit_test(outcomes_say_why),
         cmocka_unit_test(forced_tokens_and_characters),
         cmocka_unit_test(bad_logits_end_the_answer),
+        cmocka_unit_test(the_likeliest_token_is_enough),
+        cmocka_unit_test(who_needs_logits),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

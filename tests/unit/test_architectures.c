@@ -138,7 +138,8 @@ static float *compute_logits(const struct shape *shape, const struct fixture *fi
     runnel_error error;
     to.logits = malloc(N_IDS * to.n_vocab * sizeof *to.logits);
     assert_non_null(to.logits);
-    if (runnel_model_open(fixture->path, NULL, &model, &error) ||
+    const runnel_model_options opening = tiny_engine_options();
+    if (runnel_model_open(fixture->path, &opening, &model, &error) ||
         runnel_engine_start(model, NULL, &engine, &error) ||
         runnel_logits_each(engine, fixture->ids, N_IDS, n_chunk, keep_logits, &to, &error))
         fail_msg("%s: %s", shape->name, error.message);

@@ -439,6 +439,45 @@ static int call_slots(const char *lacking)
     return RUNNEL_OK;
 }
 
+static int call_devices(const char *lacking)
+{
+    runnel_device_list *given = NULL, **list = &given;
+    size_t count, *n = &count;
+    int failure = runnel_devices(GIVE(list), GIVE(n), GIVE(error));
+    runnel_devices_free(given);
+    return failure;
+}
+
+static int call_devices_get(const char *lacking)
+{
+    runnel_device_list *list = NULL;
+    runnel_device given = {.size = sizeof given}, *device = &given;
+    size_t n;
+    if (runnel_devices(&list, &n, error))
+        return error->code;
+    runnel_devices_get(GIVE(list), 0, GIVE(device));
+    runnel_devices_free(list);
+    return RUNNEL_OK;
+}
+
+static int call_devices_free(const char *lacking)
+{
+    runnel_device_list *list = NULL;
+    size_t n;
+    if (runnel_devices(&list, &n, error))
+        return error->code;
+    runnel_devices_free(GIVE(list));
+    if (*lacking)
+        runnel_devices_free(list);
+    return RUNNEL_OK;
+}
+
+static int call_measure_device(const char *lacking)
+{
+    double given, *gb_s = &given;
+    return runnel_measure_device(GIVE(engine), GIVE(gb_s), GIVE(error));
+}
+
 /* The table ----------------------------------------------------------------------------------------------- */
 
 static const struct row {
@@ -487,6 +526,10 @@ static const struct row {
     {"inputs_each", call_inputs_each, "engine ids on_inputs", "user error"},
     {"stats", call_stats, "", "engine stats"},
     {"slots", call_slots, "", "engine slots"},
+    {"devices", call_devices, "list n", "error"},
+    {"devices_get", call_devices_get, "", "list device"},
+    {"devices_free", call_devices_free, "", "list"},
+    {"measure_device", call_measure_device, "engine gb_s", "error"},
 };
 /* These return the code alone. */
 static const char without_message[] = "next descriptor";

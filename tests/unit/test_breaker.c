@@ -20,7 +20,7 @@ static struct breaker make(double ready_percent)
     struct breaker breaker;
     counters = (struct shared_counters){0};
     breaker_init(&breaker, &limits, &counters);
-    breaker_ready(&breaker, ready_percent);
+    breaker_ready(&breaker, BREAKER_MAIN_MEMORY, ready_percent);
     return breaker;
 }
 
@@ -35,7 +35,7 @@ static enum breaker_level ask(struct breaker *breaker, enum breaker_outcome outc
 
 static enum breaker_level see(struct breaker *breaker, double percent)
 {
-    breaker_see_memory(breaker, percent, 0);
+    breaker_see_memory(breaker, BREAKER_MAIN_MEMORY, percent, 0);
     return breaker_level(breaker);
 }
 
@@ -136,7 +136,7 @@ static void test_no_timeouts_open_it_if_told_so(void **state)
     struct breaker breaker;
     const struct breaker_limits never = {.memory_percent = 100, .n_timeouts = 0, .probe_ms = 10000};
     breaker_init(&breaker, &never, &counters);
-    breaker_ready(&breaker, 50);
+    breaker_ready(&breaker, BREAKER_MAIN_MEMORY, 50);
     for (int i = 0; i < 1000; i++)
         ask(&breaker, BREAKER_TIMED_OUT, i);
     assert_int_equal(see(&breaker, 100), BREAKER_CLOSED);
@@ -149,7 +149,7 @@ static void test_memory_has_two_marks_with_room_between(void **state)
     counters = (struct shared_counters){0};
     breaker_init(&breaker, &limits, &counters);
     assert_int_equal(see(&breaker, 100), BREAKER_CLOSED); /* not before it is ready */
-    breaker_ready(&breaker, 50);
+    breaker_ready(&breaker, BREAKER_MAIN_MEMORY, 50);
     assert_int_equal(see(&breaker, 90), BREAKER_CLOSED);
     assert_int_equal(see(&breaker, 90.1), BREAKER_DEGRADED);
     assert_string_equal(breaker_reason(&breaker), "memory");
@@ -176,7 +176,8 @@ static void test_what_is_used_from_the_start(void **state)
         enum breaker_level level = see(&breaker, base < 99.5 ? 99.9 : 100);
         assert_true(level != BREAKER_CLOSED);
         assert_int_equal(see(&breaker, base), BREAKER_CLOSED);
-        assert_true(breaker.memory_mark >= 90 && breaker.memory_mark > base);
+        assert_true(breaker.memories[BREAKER_MAIN_MEMORY].mark >= 90 &&
+                    breaker.memories[BREAKER_MAIN_MEMORY].mark > base);
     }
     struct breaker breaker = make(94);
     assert_int_equal(see(&breaker, 97), BREAKER_CLOSED);
@@ -184,16 +185,35 @@ static void test_what_is_used_from_the_start(void **state)
     assert_int_equal(see(&breaker, 98.6), BREAKER_REFUSING);
 }
 
+/* A GPU's memory has marks of its own, which what is full at the start moves for it alone. */
+static void test_two_memories(void **state)
+{
+    (void)state;
+    struct breaker breaker = make(40);
+    breaker_see_memory(&breaker, BREAKER_GPU_MEMORY, 99, 0);
+    assert_int_equal(breaker_level(&breaker), BREAKER_CLOSED); /* not before it is ready */
+    breaker_ready(&breaker, BREAKER_GPU_MEMORY, 96);
+    breaker_see_memory(&breaker, BREAKER_GPU_MEMORY, 97, 0);
+    assert_int_equal(see(&breaker, 80), BREAKER_CLOSED);
+    assert_int_equal(see(&breaker, 91), BREAKER_DEGRADED);
+    breaker_see_memory(&breaker, BREAKER_GPU_MEMORY, 99.5, 0);
+    assert_int_equal(breaker_level(&breaker), BREAKER_REFUSING);
+    assert_int_equal(see(&breaker, 20), BREAKER_REFUSING);
+    breaker_see_memory(&breaker, BREAKER_GPU_MEMORY, 96, 0);
+    assert_int_equal(breaker_level(&breaker), BREAKER_CLOSED);
+    assert_int_equal(shared_get(&counters.n_opened_by_memory), 1);
+}
+
 static void test_a_probe_when_memory_refuses(void **state)
 {
     (void)state;
     struct breaker breaker = make(50);
-    breaker_see_memory(&breaker, 99, 0);
+    breaker_see_memory(&breaker, BREAKER_MAIN_MEMORY, 99, 0);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 9999), BREAKER_REFUSING);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 10000), BREAKER_DEGRADED);
     assert_int_equal(breaker_level(&breaker), BREAKER_REFUSING);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 10001), BREAKER_REFUSING);
-    breaker_see_memory(&breaker, 91, 10002);
+    breaker_see_memory(&breaker, BREAKER_MAIN_MEMORY, 91, 10002);
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 99999), BREAKER_DEGRADED); /* no probe at full size */
 }
 
@@ -203,10 +223,10 @@ static void test_both_at_once(void **state)
     struct breaker breaker = make(50);
     for (int i = 0; i < 3; i++)
         ask(&breaker, BREAKER_TIMED_OUT, 0);
-    breaker_see_memory(&breaker, 91, 0);
+    breaker_see_memory(&breaker, BREAKER_MAIN_MEMORY, 91, 0);
     assert_string_equal(breaker_reason(&breaker), "memory and timeouts");
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 20000), BREAKER_DEGRADED);
-    breaker_see_memory(&breaker, 50, 20000);
+    breaker_see_memory(&breaker, BREAKER_MAIN_MEMORY, 50, 20000);
     assert_string_equal(breaker_reason(&breaker), "timeouts");
     assert_int_equal(ask(&breaker, BREAKER_ANSWERED, 30000), BREAKER_CLOSED);
     assert_int_equal(breaker_level(&breaker), BREAKER_CLOSED);
@@ -240,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_no_timeouts_open_it_if_told_so),
         cmocka_unit_test(test_memory_has_two_marks_with_room_between),
         cmocka_unit_test(test_what_is_used_from_the_start),
+        cmocka_unit_test(test_two_memories),
         cmocka_unit_test(test_a_probe_when_memory_refuses),
         cmocka_unit_test(test_both_at_once),
         cmocka_unit_test(test_a_late_probe),

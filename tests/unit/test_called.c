@@ -49,7 +49,7 @@ static runnel_model *open_form(const char *text)
 {
     char path[] = "/tmp/runnel-tiny-XXXXXX";
     struct tiny_model_options options = tiny_engine_model();
-    runnel_model_options model_options;
+    runnel_model_options model_options = tiny_engine_options();
     runnel_model *model = NULL;
     runnel_error error;
     int fd = mkstemp(path);
@@ -57,7 +57,6 @@ static runnel_model *open_form(const char *text)
     close(fd);
     options.pre = "deepseek-r1-qwen";
     options.chat = "r1";
-    runnel_model_options_init(&model_options);
     model_options.chat_template_text = *text ? text : NULL;
     int failure = tiny_model_write(&options, path, &error);
     if (!failure)

@@ -93,8 +93,7 @@ static struct fixture open_model(const char *path, int n_threads, uint32_t n_con
 {
     struct fixture fixture;
     runnel_error error;
-    runnel_model_options model_options;
-    runnel_model_options_init(&model_options);
+    runnel_model_options model_options = tiny_engine_options();
     model_options.n_threads = n_threads;
     runnel_engine_options options;
     runnel_engine_options_init(&options);

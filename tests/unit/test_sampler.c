@@ -406,6 +406,38 @@ static void test_exp_is_accurate(void **state)
     sampler_free(s);
 }
 
+/* Where it is said so, the draw is the first of the largest logits, whatever the seed and the tokens before; and it is said where it can
+ * be. */
+static void test_when_the_best_is_enough(void **state)
+{
+    (void)state;
+    struct sampler *s;
+    float logits[N_VOCAB];
+    static const int32_t seen[] = {7, 7, 20};
+    static const runnel_logit_bias bias = {.token = 7, .bias = -30};
+    assert_int_equal(sampler_create(N_VOCAB, &s, NULL), 0);
+    fill_logits(logits, N_VOCAB, 8);
+    logits[7] = logits[20] = logits[41] = 5;
+    for (int i = 0; i < 1 << 6; i++) {
+        runnel_sampling p = plain_sampling(i & 1 ? 1 : 0);
+        p.top_k = i & 2 ? 1 : 0;
+        p.repetition_penalty = i & 4 ? 1.5f : 1;
+        p.presence_penalty = i & 8 ? 2 : 0;
+        p.frequency_penalty = i & 16 ? 2 : 0;
+        p.logit_bias = &bias;
+        p.n_logit_bias = i & 32 ? 1 : 0;
+        p.seed = (uint64_t)i;
+        bool is_greedy = (i & 3) != 1, is_changed = i >> 2;
+        assert_int_equal(sampler_takes_best(&p), is_greedy && !is_changed);
+        const struct sampler_context context = {.tokens = seen, .n_tokens = 3, .position = 3};
+        int32_t token;
+        assert_int_equal(sampler_draw(s, &p, &context, logits, &token, NULL, NULL), 0);
+        if (is_greedy) /* all that changes logits here takes it from 7 */
+            assert_int_equal(token == 7, sampler_takes_best(&p));
+    }
+    sampler_free(s);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -698,6 +730,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_when_the_best_is_enough),
         cmocka_unit_test(test_filters_keep_the_right_tokens),
         cmocka_unit_test(test_penalties_do_not_linger),
         cmocka_unit_test(test_logprob),

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -81,7 +82,7 @@ static void run_sandboxed(int descriptor, void *user)
     if (pipe(other.begin) || pthread_create(&other.thread, NULL, run_other, &other))
         _exit(3);
     format_now(before, sizeof before);
-    if (*closes && sandbox_close(&error))
+    if (*closes && sandbox_close(false, &error))
         dprintf(descriptor, "close: %s\n", error.message);
     if (write(other.begin[1], "", 1) != 1)
         _exit(4);
@@ -121,13 +122,44 @@ static void test_after(void **state)
     expect(true, "own 1 other 1 memory 1 heap 1 zone 1\n"); /* 1: EPERM */
 }
 
+/* What is asked of an open device, by the letter of whose request it is; 0x5412 is a terminal's, as if somebody had typed. */
+static void ask_devices(int descriptor, void *user)
+{
+    static const unsigned long requests[] = {0xc0004600 /* NVIDIA */, 0x6400 /* graphics */, 0x4b00 /* AMD */,
+                                             0x5412, 0x8913};
+    const bool *has_gpu = user;
+    runnel_error error;
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0 || sandbox_begin(&error) || sandbox_close(*has_gpu, &error))
+        _exit(3);
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
+        dprintf(descriptor, "%s ",
+                ioctl(null, requests[i], NULL) == 0 ? "done"
+                : errno == EPERM                    ? "EPERM"
+                                                    : "asked");
+}
+
+static void test_devices(void **state)
+{
+    (void)state;
+    static struct child child;
+    bool has_gpu = false;
+    if (RUNNEL_SANITIZED || !has_filters())
+        skip();
+    child_run(ask_devices, &has_gpu, &child);
+    assert_string_equal(child.text, "EPERM EPERM EPERM EPERM EPERM ");
+    has_gpu = true;
+    child_run(ask_devices, &has_gpu, &child);
+    assert_string_equal(child.text, "asked asked asked EPERM EPERM ");
+}
+
 static void test_sanitizers(void **state)
 {
     (void)state;
     runnel_error error;
     if (!RUNNEL_SANITIZED)
         skip();
-    assert_int_equal(sandbox_close(&error), RUNNEL_EUNSUPPORTED);
+    assert_int_equal(sandbox_close(false, &error), RUNNEL_EUNSUPPORTED);
     assert_non_null(strstr(error.message, "sanitizers"));
 }
 
@@ -136,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_before),
         cmocka_unit_test(test_after),
+        cmocka_unit_test(test_devices),
         cmocka_unit_test(test_sanitizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,8 @@ static void look_at_engine(const struct server *server, struct shared_gauges *no
     now->n_kv_cached = stats.n_kv_cached;
     now->n_kv_bytes = stats.n_kv_bytes;
     now->n_slots = server->options->n_parallel;
+    now->has_gpu = stats.n_device_bytes > 0;
+    now->gpu_memory_percent = server->monitor.gpu_percent;
 }
 
 static void look_at_pool(struct pool *pool, struct shared_gauges *now)
@@ -249,6 +251,8 @@ static void add_up(struct shared_gauges *sum, const struct shared_gauges *one)
     sum->breaker_by_memory = (uint32_t)larger_number(sum->breaker_by_memory, one->breaker_by_memory);
     sum->breaker_by_timeouts = (uint32_t)larger_number(sum->breaker_by_timeouts, one->breaker_by_timeouts);
     sum->memory_percent = larger(sum->memory_percent, one->memory_percent);
+    sum->has_gpu += one->has_gpu;
+    sum->gpu_memory_percent = larger(sum->gpu_memory_percent, one->gpu_memory_percent);
     sum->memory_used_bytes = larger_number(sum->memory_used_bytes, one->memory_used_bytes);
     sum->memory_limit_bytes = larger_number(sum->memory_limit_bytes, one->memory_limit_bytes);
 }

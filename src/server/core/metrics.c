@@ -411,6 +411,9 @@ static void add_process(struct page *page, const struct shared_gauges *now, int6
     number(page, "deepseek_memory_percent", "gauge", now->memory_percent,
            "Memory in use, of the limit that applies: --memory-limit-mib, the container's or the machine's, "
            "0 to 100.");
+    if (now->has_gpu)
+        number(page, "deepseek_gpu_memory_percent", "gauge", now->gpu_memory_percent,
+               "The GPU's memory in use, 0 to 100: by anybody where its driver says, else by this server.");
     number(page, "runnel_memory_used_bytes", "gauge", (double)now->memory_used_bytes,
            "Memory in use, of the kind that runnel_memory_limit_bytes limits.");
     number(page, "runnel_memory_limit_bytes", "gauge", (double)now->memory_limit_bytes,

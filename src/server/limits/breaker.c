@@ -14,11 +14,11 @@ void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
 {
     *breaker = (struct breaker){
         .limits = *limits,
-        .memory_mark = 100,
-        .memory_margin = margin_percent,
-        .ready_percent = -1,
         .counters = counters,
     };
+    for (int kind = 0; kind < BREAKER_MEMORIES; kind++)
+        breaker->memories[kind] =
+            (struct breaker_memory){.mark = 100, .margin = margin_percent, .ready_percent = -1};
 }
 
 enum breaker_level breaker_level(const struct breaker *breaker)
@@ -45,42 +45,52 @@ static void step(struct breaker *breaker, double now_ms)
 
 /* Memory -------------------------------------------------------------------------------------------------- */
 
-static void set_mark(struct breaker *breaker)
+static void set_mark(struct breaker_memory *memory, const struct breaker_limits *limits)
 {
-    double base = breaker->ready_percent;
-    breaker->memory_mark = breaker->limits.memory_percent;
-    if (base > breaker->memory_mark - margin_percent)
-        breaker->memory_mark = fmax(breaker->memory_mark, (base + 100) / 2);
-    breaker->memory_margin = fmin(margin_percent, (breaker->memory_mark - base) / 2);
+    double base = memory->ready_percent;
+    memory->mark = limits->memory_percent;
+    if (base > memory->mark - margin_percent)
+        memory->mark = fmax(memory->mark, (base + 100) / 2);
+    memory->margin = fmin(margin_percent, (memory->mark - base) / 2);
 }
 
-void breaker_ready(struct breaker *breaker, double memory_percent)
+void breaker_ready(struct breaker *breaker, enum breaker_memory_kind kind, double percent)
 {
-    breaker->ready_percent = fmin(memory_percent, 100);
-    set_mark(breaker);
+    breaker->memories[kind].ready_percent = fmin(percent, 100);
+    set_mark(&breaker->memories[kind], &breaker->limits);
 }
 
 void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits)
 {
     breaker->limits = *limits;
-    if (breaker->ready_percent >= 0)
-        set_mark(breaker);
+    for (int kind = 0; kind < BREAKER_MEMORIES; kind++)
+        if (breaker->memories[kind].ready_percent >= 0)
+            set_mark(&breaker->memories[kind], limits);
 }
 
-void breaker_see_memory(struct breaker *breaker, double memory_percent, double now_ms)
+/* What follows for one memory from how full it is. */
+static enum breaker_level judge(const struct breaker_memory *memory, double percent)
 {
-    double mark = breaker->memory_mark, margin = breaker->memory_margin;
-    memory_percent = fmin(memory_percent, 100);
+    double mark = memory->mark, margin = memory->margin;
     double refusal_mark = (mark + 100) / 2, refusal_margin = fmin(margin, (refusal_mark - mark) / 2);
-    enum breaker_level level = breaker->by_memory;
-    if (memory_percent > refusal_mark)
-        level = BREAKER_REFUSING;
-    else if (memory_percent < mark - margin)
-        level = BREAKER_CLOSED;
-    else if (memory_percent > mark && level == BREAKER_CLOSED)
-        level = BREAKER_DEGRADED;
-    else if (memory_percent < refusal_mark - refusal_margin && level == BREAKER_REFUSING)
-        level = BREAKER_DEGRADED;
+    if (percent > refusal_mark)
+        return BREAKER_REFUSING;
+    if (percent < mark - margin)
+        return BREAKER_CLOSED;
+    if (percent > mark && memory->level == BREAKER_CLOSED)
+        return BREAKER_DEGRADED;
+    if (percent < refusal_mark - refusal_margin && memory->level == BREAKER_REFUSING)
+        return BREAKER_DEGRADED;
+    return memory->level;
+}
+
+void breaker_see_memory(struct breaker *breaker, enum breaker_memory_kind kind, double percent, double now_ms)
+{
+    enum breaker_level level = BREAKER_CLOSED;
+    breaker->memories[kind].level = judge(&breaker->memories[kind], fmin(percent, 100));
+    for (int i = 0; i < BREAKER_MEMORIES; i++)
+        if (breaker->memories[i].level > level)
+            level = breaker->memories[i].level;
     if (level == breaker->by_memory)
         return;
     shared_add(&breaker->counters->n_opened_by_memory, breaker->by_memory == BREAKER_CLOSED);

@@ -2,7 +2,7 @@
  *
  * A pure state machine: what happens comes in with its time, verdicts come out. Two things open it, each by itself:
  *
- * - Memory past a mark degrades, past a second mark, halfway from there to all of it, refuses. It closes by itself once
+ * - Memory, this machine's or a GPU's, past a mark degrades, past a second mark, halfway from there to all of it, refuses. It closes by itself once
  *   memory has fallen some way below the mark. Most of a server's memory is touched when it starts, and does not
  *   go away: where that is already near the mark, the mark moves to halfway between it and all there is, so that a
  *   large model in a small container is not degraded for ever. What counts is growth.
@@ -34,14 +34,21 @@ struct breaker_limits {
     double probe_ms;       /* before the first probe; doubled for each that fails, up to 8 times */
 };
 
+enum breaker_memory_kind { BREAKER_MAIN_MEMORY, BREAKER_GPU_MEMORY, BREAKER_MEMORIES };
+
+struct breaker_memory {
+    double mark, margin;  /* percent; it closes below mark - margin */
+    double ready_percent; /* used when the server was ready; negative: it is not */
+    enum breaker_level level;
+};
+
 struct breaker {
     struct breaker_limits limits;
-    double memory_mark, memory_margin; /* percent; it closes below mark - margin */
-    double ready_percent;              /* memory used when the server was ready; negative: it is not */
-    enum breaker_level by_memory, by_timeouts;
-    unsigned n_timeouts; /* in a row, of this epoch */
-    uint64_t epoch;      /* steps so far */
-    bool probing;        /* a probe is on its way */
+    struct breaker_memory memories[BREAKER_MEMORIES];
+    enum breaker_level by_memory, by_timeouts; /* by_memory: of the memory that is fuller */
+    unsigned n_timeouts;                       /* in a row, of this epoch */
+    uint64_t epoch;                            /* steps so far */
+    bool probing;                              /* a probe is on its way */
     double probe_at_ms, probe_wait_ms;
     struct shared_counters
         *counters; /* how often it opened, refused, degraded: of all workers, since the start */
@@ -54,11 +61,12 @@ void breaker_init(struct breaker *breaker, const struct breaker_limits *limits,
 /* Other limits from now on; it stays as open as it is. */
 void breaker_set_limits(struct breaker *breaker, const struct breaker_limits *limits);
 
-/* The server is ready, with so much of its memory used: from now on memory counts. */
-void breaker_ready(struct breaker *breaker, double memory_percent);
+/* The server is ready, with so much of a memory used: from now on that counts. */
+void breaker_ready(struct breaker *breaker, enum breaker_memory_kind kind, double percent);
 
-/* Memory as it is now, about once a second. */
-void breaker_see_memory(struct breaker *breaker, double memory_percent, double now_ms);
+/* A memory as it is now, about once a second. */
+void breaker_see_memory(struct breaker *breaker, enum breaker_memory_kind kind, double percent,
+                        double now_ms);
 
 enum breaker_level breaker_level(const struct breaker *breaker);
 const char *breaker_reason(const struct breaker *breaker); /* "memory", ...; "" while closed. Static */

@@ -55,8 +55,8 @@ static void watch_memory(struct monitor *monitor, double now_ms)
     monitor_read_memory(monitor);
     if (!monitor->ready_bytes)
         return;
-    breaker_see_memory(&monitor->breaker, monitor->memory.percent, now_ms);
-    if (monitor->breaker.by_memory)
+    breaker_see_memory(&monitor->breaker, BREAKER_MAIN_MEMORY, monitor->memory.percent, now_ms);
+    if (monitor->breaker.memories[BREAKER_MAIN_MEMORY].level)
         malloc_trim(0); /* what is idle goes back to the system */
 }
 
@@ -80,6 +80,30 @@ static void watch_engine(struct monitor *monitor, double now_ms)
     monitor->wedged = wedged;
 }
 
+/* Of the engine's GPU; 0: there is none, or its memory is not known. */
+static double gpu_percent(const runnel_stats_values *stats)
+{
+    return stats->n_device_bytes ? 100 * (double)stats->n_device_bytes_used / (double)stats->n_device_bytes
+                                 : 0;
+}
+
+/* A GPU that is lost stays lost for this process. */
+static void watch_device(struct monitor *monitor, double now_ms)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    if (!monitor->engine || monitor->lost)
+        return;
+    runnel_stats(monitor->engine, &stats);
+    monitor->gpu_percent = gpu_percent(&stats);
+    breaker_see_memory(&monitor->breaker, BREAKER_GPU_MEMORY, monitor->gpu_percent, now_ms);
+    if (!stats.device_is_lost)
+        return;
+    monitor->lost = true;
+    log_say(monitor->log, "device", "%s answers no more: this process ends", stats.device);
+    if (monitor->on_lost)
+        monitor->on_lost(monitor->user);
+}
+
 static void on_second(evutil_socket_t descriptor, short what, void *user)
 {
     struct monitor *monitor = user;
@@ -88,6 +112,7 @@ static void on_second(evutil_socket_t descriptor, short what, void *user)
     (void)what;
     watch_memory(monitor, now_ms);
     watch_engine(monitor, now_ms);
+    watch_device(monitor, now_ms);
     tell_level(monitor);
 }
 
@@ -106,6 +131,12 @@ int monitor_start(struct monitor *monitor, const struct monitor_options *options
     if (!monitor->timer || event_add(monitor->timer, &second))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a timer");
     return RUNNEL_OK;
+}
+
+void monitor_on_lost(struct monitor *monitor, void (*on_lost)(void *user), void *user)
+{
+    monitor->on_lost = on_lost;
+    monitor->user = user;
 }
 
 void monitor_set_options(struct monitor *monitor)
@@ -143,7 +174,7 @@ static void tell_raised_mark(const struct monitor *monitor)
             monitor->log, "memory",
             "%.0f %% of the memory is used already, before the first request (%llu MiB; the limit of %s is "
             "%llu MiB): answers become shorter (the server is degraded) only past %.1f %%, not past %.0f %%",
-            memory->percent, used_mib, whose, limit_mib, monitor->breaker.memory_mark,
+            memory->percent, used_mib, whose, limit_mib, monitor->breaker.memories[BREAKER_MAIN_MEMORY].mark,
             monitor->options->breaker.memory_percent);
 }
 
@@ -156,8 +187,10 @@ void monitor_ready(struct monitor *monitor, runnel_engine *engine)
     memory_expect(&monitor->memory, stats.n_kv_bytes_to_touch); /* it will not be growth */
     monitor->ready_bytes = monitor->memory.resident_bytes;
     monitor->step_ms = clock_ms();
-    breaker_ready(&monitor->breaker, monitor->memory.percent);
-    if (monitor->breaker.memory_mark != monitor->options->breaker.memory_percent)
+    monitor->gpu_percent = gpu_percent(&stats);
+    breaker_ready(&monitor->breaker, BREAKER_MAIN_MEMORY, monitor->memory.percent);
+    breaker_ready(&monitor->breaker, BREAKER_GPU_MEMORY, monitor->gpu_percent);
+    if (monitor->breaker.memories[BREAKER_MAIN_MEMORY].mark != monitor->options->breaker.memory_percent)
         tell_raised_mark(monitor);
 }
 

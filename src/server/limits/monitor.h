@@ -34,10 +34,15 @@ struct monitor {
     struct memory_files memory_files;
     struct descriptors descriptors;
     struct memory_reading memory;
+    double gpu_percent;   /* of the memory of the engine's GPU; 0: it has none */
     uint64_t ready_bytes; /* resident when the server was ready; 0: it is not */
     uint64_t n_steps;     /* of the engine, when it was last seen to get on, */
     double step_ms;       /* and the time */
     bool wedged;
+    /* The engine's GPU is lost: every request would fail. Called once, within a second. */
+    void (*on_lost)(void *user);
+    void *user;
+    bool lost;
 };
 
 /* Opens all that it will read, and watches until monitor_stop. options live as long, and may change: monitor_set_options. Uses
@@ -45,6 +50,8 @@ struct monitor {
 int monitor_start(struct monitor *monitor, const struct monitor_options *options,
                   struct shared_counters *counters, struct event_base *base, struct log *log,
                   runnel_error *error);
+/* Before monitor_ready; on the loop's thread. */
+void monitor_on_lost(struct monitor *monitor, void (*on_lost)(void *user), void *user);
 /* What options point to has changed. */
 void monitor_set_options(struct monitor *monitor);
 void monitor_stop(struct monitor *monitor); /* also if it was not started */

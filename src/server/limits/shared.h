@@ -151,6 +151,8 @@ struct shared_gauges {
     uint64_t virtual_bytes, resident_bytes;
     uint64_t ready_bytes; /* resident when it was ready; 0: it is not */
     uint64_t n_descriptors;
+    uint32_t has_gpu;          /* 1: a GPU computes layers, and its memory is known */
+    double gpu_memory_percent; /* of that what is in use, 0 to 100 */
 };
 
 /* One place in which a request is computed: runnel_slot. */

@@ -1,0 +1,20 @@
+/* soft_gpu.h: a device made of the CPU's kernels, for tests of what is above it: the functions of gpu/device.h and gpu/kernels.h that the
+ * back end calls, at once instead of queued. It takes the place of those in the library in whatever links it. Unlike PoCL it
+ * records, has as little memory as a test says, gives memory full of garbage, and looks at every place whether it is in its buffer. */
+#ifndef RUNNEL_TESTS_SOFT_GPU_H
+#define RUNNEL_TESTS_SOFT_GPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Changed between engines only. */
+struct soft_gpu {
+    uint64_t memory_bytes, allocation_max_bytes;
+    bool records, lacks_fma;
+    /* Counted. */
+    unsigned n_replays, n_launches; /* launches that were queued one by one */
+    uint64_t used_bytes;
+};
+extern struct soft_gpu soft_gpu;
+
+#endif
