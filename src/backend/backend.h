@@ -91,7 +91,8 @@ struct backend_memory {
     size_t kv_bytes_to_touch; /* of these, what touch may have to bring in yet */
     size_t
         scratch_bytes; /* of steps: linear in n_rows_max and n_logits_max, and independent of the context */
-    size_t kv_bytes_on_device; /* of kv_bytes, those that are not in this process's memory */
+    size_t kv_bytes_on_device; /* of kv_bytes, those in a device's own memory: not in this machine's */
+    size_t shared_bytes; /* besides kv_bytes, what a device has of this machine's memory: weights, arrays */
 };
 
 /* How many layers of a range fit into a device's memory, with their keys and values and all that goes with them. */

@@ -2,6 +2,7 @@
 #include "backend/devices.h"
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/near_name.h"
 
 #include <stdio.h>
@@ -235,11 +236,14 @@ void backend_device_count(struct backend_device *device, int64_t n_bytes)
 
 uint64_t backend_device_free_bytes(const struct backend_device *device)
 {
-    uint64_t free_bytes, total_bytes;
+    uint64_t free_bytes, total_bytes, room_bytes;
     if (gpu_get_memory(device->gpu, &free_bytes, &total_bytes, NULL))
         return 0;
     if (!free_bytes) /* the driver does not say */
         free_bytes = total_bytes;
+    if (gpu_get_info(device->gpu)->is_integrated && limits_memory_room(&room_bytes) &&
+        room_bytes < free_bytes)
+        free_bytes = room_bytes;
     return free_bytes - (uint64_t)((double)free_bytes * left_share);
 }
 

@@ -49,7 +49,8 @@ const char *backend_device_name(const struct backend_device *device);
 
 /* Back ends tell what they have taken (n_bytes), and given back (-n_bytes). */
 void backend_device_count(struct backend_device *device, int64_t n_bytes);
-/* How much a back end may take: what is free now, less what the driver needs for itself. */
+/* How much a back end may take: what is free now, less what the driver needs for itself; of a device whose memory is the machine's no more
+ * than this process may use. Where the driver does not say what is free, it is the whole memory, of which others may have a part. */
 uint64_t backend_device_free_bytes(const struct backend_device *device);
 
 /* How fast the device reads its memory: copies there, in memory that is taken for it. */

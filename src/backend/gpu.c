@@ -121,6 +121,8 @@ static int back_begin(struct backend *backend, const struct backend_step *step, 
         failure = write_rows(back, step, n_pages, error);
     if (!recording && !failure)
         failure = gpu_back_queue_step(back, step, error);
+    back->hidden_out =
+        back->options.end_layer < back->options.weights->config.n_layers ? step->hidden_out : NULL;
     return failure ? give_up(back, failure, error) : RUNNEL_OK;
 }
 
@@ -186,24 +188,29 @@ static void tell_best(const struct gpu_back *back)
             asked->tokens[i] = is_usable(&back->host_best[i]) ? (int32_t)back->host_best[i].id : -1;
 }
 
+/* To the range behind; nothing of a step that was waited for before. */
+static void tell_hidden(const struct gpu_back *back)
+{
+    if (back->n_rows && back->hidden_out)
+        memcpy(back->hidden_out, back->host_hidden,
+               (size_t)back->n_rows * back->options.weights->config.n_hidden * sizeof(float));
+}
+
 static int back_wait(struct backend *backend, float **logits, runnel_error *error)
 {
     struct gpu_back *back = back_of(backend);
     int failure = gpu_finish(back->gpu, back->step_ms, error);
     if (!failure && back->n_logits)
         *logits = back->host_logits;
-    if (!failure)
+    if (!failure) {
+        tell_hidden(back);
         tell_best(back);
+    }
     back->n_rows = back->n_logits = back->asked_best.n = 0;
     return as_failure(failure, error);
 }
 
 /* Memory -------------------------------------------------------------------------------------------------- */
-
-static unsigned long long mib(uint64_t n_bytes)
-{
-    return (n_bytes + (1 << 20) - 1) >> 20;
-}
 
 static void back_find_room(const struct backend_options *options, struct backend_room *room)
 {
@@ -216,13 +223,13 @@ static void back_find_room(const struct backend_options *options, struct backend
         if (need.largest_bytes > info->allocation_max_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
                      "%u take a buffer of %llu MiB, its driver allows %llu MiB",
-                     range.end_layer - range.first_layer, mib(need.largest_bytes),
-                     mib(info->allocation_max_bytes));
+                     range.end_layer - range.first_layer, error_mib(need.largest_bytes),
+                     error_mib(info->allocation_max_bytes));
         else if (need.n_bytes > free_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
                      "%u take %llu MiB, the KV cache %llu MiB of them, and %llu MiB are free",
-                     range.end_layer - range.first_layer, mib(need.n_bytes), mib(need.kv_bytes),
-                     mib(free_bytes));
+                     range.end_layer - range.first_layer, error_mib(need.n_bytes), error_mib(need.kv_bytes),
+                     error_mib(free_bytes));
         else
             break;
     }
@@ -237,15 +244,26 @@ static size_t back_page_bytes(const struct weights *weights, uint32_t first_laye
     return n_bytes;
 }
 
+/* Of so many bytes on the device, those of keys and values among them. */
+static struct backend_memory memory_on(const struct backend_device *device, uint64_t n_bytes,
+                                       uint64_t kv_bytes)
+{
+    bool is_shared = gpu_get_info(backend_device_gpu(device))->is_integrated;
+    return (struct backend_memory){.kv_bytes = kv_bytes,
+                                   .kv_bytes_on_device = is_shared ? 0 : kv_bytes,
+                                   .shared_bytes = is_shared ? n_bytes - kv_bytes : 0};
+}
+
 static void back_foresee(const struct backend_options *options, struct backend_memory *memory)
 {
-    size_t kv_bytes = gpu_back_count(options).kv_bytes;
-    *memory = (struct backend_memory){.kv_bytes = kv_bytes, .kv_bytes_on_device = kv_bytes};
+    const struct gpu_back_need need = gpu_back_count(options);
+    *memory = memory_on(options->device, need.n_bytes, need.kv_bytes);
 }
 
 static void back_get_memory(const struct backend *backend, struct backend_memory *memory)
 {
-    back_foresee(&((const struct gpu_back *)backend)->options, memory);
+    const struct gpu_back *back = (const struct gpu_back *)backend;
+    *memory = memory_on(back->options.device, back->device_bytes, back->kv_bytes);
 }
 
 static void back_get_preference(const struct backend *backend, struct backend_preference *preference)

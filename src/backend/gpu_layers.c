@@ -1,6 +1,8 @@
 /* gpu_layers.c: a step's layers as the launches that they are made of, in the order of the queue (see gpu_step.h). */
 #include "backend/gpu_step.h"
 
+#include <string.h>
+
 /* Stops at the first failure. */
 struct queue {
     struct gpu_back *back;
@@ -182,11 +184,13 @@ static void begin_rows(struct queue *queue, const struct backend_step *step)
                                             .out = back->x};
     if (queue->failure)
         return;
-    if (back->options.first_layer == 0)
+    if (back->options.first_layer == 0) {
         queue->failure = gpu_embed(back->gpu, &embedding, queue->error);
-    else
-        queue->failure = gpu_write(back->gpu, back->x, step->hidden_in,
-                                   (size_t)queue->n_rows * config->n_hidden * sizeof(float), queue->error);
+        return;
+    }
+    size_t n_bytes = (size_t)queue->n_rows * config->n_hidden * sizeof(float);
+    memcpy(back->host_hidden, step->hidden_in, n_bytes);
+    queue->failure = gpu_write(back->gpu, back->x, back->host_hidden, n_bytes, queue->error);
 }
 
 static void copy_pages(struct queue *queue, uint32_t n_copies)
@@ -248,7 +252,7 @@ int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, 
     for (uint32_t i = 0; i < back->options.end_layer - back->options.first_layer; i++)
         compute_layer(&queue, &back->layers[i]);
     if (back->options.end_layer < config->n_layers && !queue.failure)
-        queue.failure = gpu_read(back->gpu, back->x, step->hidden_out,
+        queue.failure = gpu_read(back->gpu, back->x, back->host_hidden,
                                  (size_t)step->n_rows * config->n_hidden * sizeof(float), error);
     return queue.failure;
 }

@@ -220,12 +220,11 @@ static void put_rotation(struct maker *maker, uint32_t index)
     struct gpu_back *back = maker->back;
     const struct model_config *config = &back->options.weights->config;
     size_t n = (size_t)back->options.n_positions * (config->n_rot / 2), n_bytes = n * sizeof(float);
-    float *values = NULL;
     back->cosine[index] = take(maker, n_bytes);
     back->sine[index] = take(maker, n_bytes);
     if (!maker->gpu || maker->failure)
         return;
-    values = malloc(2 * n_bytes);
+    float *values = gpu_alloc_host(maker->gpu, 2 * n_bytes);
     if (!values ||
         !compute_rotations(&back->options, index ? &config->window_rope : &config->rope, values, values + n))
         maker->failure = error_set(maker->error, RUNNEL_ENOMEM, "no memory for the rotations of %u positions",
@@ -234,10 +233,9 @@ static void put_rotation(struct maker *maker, uint32_t index)
         fill(maker, back->cosine[index], values, n_bytes);
         fill(maker, back->sine[index], values + n, n_bytes);
     }
-    if (values && maker->failure)
-        (void)gpu_finish(maker->gpu, fill_ms, NULL); /* it may still read them */
-    settle(maker);
-    free(values);
+    int waited = gpu_finish(maker->gpu, fill_ms, maker->failure ? NULL : maker->error);
+    maker->failure = maker->failure ? maker->failure : waited;
+    gpu_free_host(maker->gpu, values);
 }
 
 static struct gpu_acts take_acts(struct maker *maker, uint32_t n_columns)
@@ -348,11 +346,14 @@ static void take_host_arrays(struct maker *maker)
 {
     struct gpu_back *back = maker->back;
     const struct backend_options *options = &back->options;
+    const struct model_config *config = &options->weights->config;
     size_t n_pages = (options->n_positions + KV_PAGE - 1) / KV_PAGE, n_rows = options->n_rows_max;
     back->host_rows = take_host(maker, n_rows * sizeof *back->host_rows);
     back->host_pages = take_host(maker, options->n_sequences * n_pages * sizeof *back->host_pages);
     back->host_asked = take_host(maker, n_rows * sizeof *back->host_asked);
     back->host_pairs = take_host(maker, (size_t)options->n_pages * 2 * sizeof *back->host_pairs);
+    if (options->first_layer > 0 || options->end_layer < config->n_layers)
+        back->host_hidden = take_host(maker, n_rows * config->n_hidden * sizeof *back->host_hidden);
     if (back->logits.buffer.handle) {
         back->host_logits = take_host(maker, back->logits.buffer.n_bytes);
         back->host_best = take_host(maker, back->best.buffer.n_bytes);
@@ -412,13 +413,14 @@ int gpu_back_make(struct gpu_back *back, runnel_error *error)
 
 void gpu_back_free(struct gpu_back *back)
 {
+    /* Where it was not all made, something may be on its way. */
+    (void)gpu_finish(back->gpu, back->step_ms, NULL);
     for (uint32_t i = 0; i < back->n_buffers; i++)
         gpu_free(back->gpu, &back->buffers[i]);
-    void *const of_host[] = {back->host_rows,  back->host_pages,  back->host_asked,
-                             back->host_pairs, back->host_logits, back->host_best};
+    void *const of_host[] = {back->host_rows,   back->host_pages,  back->host_asked, back->host_pairs,
+                             back->host_hidden, back->host_logits, back->host_best};
     for (size_t i = 0; i < sizeof of_host / sizeof *of_host; i++)
-        if (of_host[i])
-            gpu_free_host(back->gpu, of_host[i]);
+        gpu_free_host(back->gpu, of_host[i]);
     backend_device_count(back->options.device, -(int64_t)back->device_bytes);
     free(back->wanted_rows);
     free(back->buffers);

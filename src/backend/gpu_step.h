@@ -34,7 +34,7 @@ struct gpu_back_layer {
     uint32_t window; /* positions that a row sees; 0: all */
 };
 
-/* Rows of floats that become inputs of products, in the kinds that these want; as many bytes as the widest of them. */
+/* A back end that is open, or is being made. */
 struct gpu_back {
     struct backend backend;
     struct backend_options options;
@@ -54,7 +54,7 @@ struct gpu_back {
     struct gpu_place x, q, k, v, gate, up;
     struct gpu_place added;            /* none where nothing is normalised before it is added */
     struct gpu_place q_whole, q_worth; /* what attention wants of q */
-    struct gpu_acts acts, activated;   /* inputs of n_hidden or n_heads * head_dim values; of n_ffn */
+    struct gpu_acts acts, activated;   /* inputs of products: of n_hidden or n_heads * head_dim; of n_ffn */
     struct gpu_place partials;
     size_t partials_bytes;
     struct gpu_place rows, pages, wanted, pairs; /* what the host tells of a step */
@@ -66,12 +66,14 @@ struct gpu_back {
     uint32_t *host_pages;       /* [n_sequences * pages of a sequence] */
     uint32_t *host_asked;       /* [n_rows_max]: which rows logits are asked of */
     uint32_t *host_pairs;       /* [n_pages][2] */
+    float *host_hidden;         /* [n_rows_max, n_hidden]: from the range before, to the one behind */
     float *host_logits;         /* [n_logits_max, n_vocab] */
     struct gpu_best *host_best; /* [n_logits_max] */
 
     /* Of the step that was begun. */
     uint32_t *wanted_rows; /* [n_rows_max]: which rows want logits */
     uint32_t n_rows, n_wanted, n_logits;
+    float *hidden_out;              /* where its rows go; NULL: nowhere */
     struct backend_best asked_best; /* n 0: logits alone were asked for */
     uint32_t n_blocks,
         n_window_blocks; /* of positions that a row sees any of, at most: in layers without and with a window */

@@ -16,6 +16,12 @@ int error_set(runnel_error *error, int code, const char *format, ...) __attribut
 /* Puts a formatted prefix and ": " before the message that is already in error. Returns error's code. */
 int error_prefix(runnel_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Bytes in a message: MiB, rounded up. */
+static inline unsigned long long error_mib(uint64_t n_bytes)
+{
+    return (n_bytes + (1 << 20) - 1) >> 20;
+}
+
 /* The library names its fields; a person gave a command's options: {"n_context", "--ctx"}, ..., {NULL, NULL}. */
 struct field_name {
     const char *field, *option;

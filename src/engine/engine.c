@@ -26,7 +26,19 @@ enum {
 
 /* Starting ------------------------------------------------------------------------------------------------ */
 
-/* The cache, and the forward pass that has its keys and values. */
+/* The forward pass; where the device has not the memory after all, with fewer layers there. */
+static int create_forward(struct runnel_engine *engine, struct engine_memory *plan, runnel_error *error)
+{
+    int failure = forward_create(&plan->forward, &engine->forward, error);
+    while (failure == RUNNEL_ENOMEM && engine_memory_take_fewer(engine->model, plan)) {
+        failure = engine_memory_check_room(engine->model, plan, error);
+        if (!failure)
+            failure = forward_create(&plan->forward, &engine->forward, error);
+    }
+    return failure;
+}
+
+/* The cache, and the forward pass that has its keys and values. A device that computes none of them is given back. */
 static int create_cache(struct runnel_engine *engine, struct engine_memory *plan, runnel_error *error)
 {
     int failure = kvcache_create(&plan->cache, &engine->cache, error);
@@ -34,7 +46,15 @@ static int create_cache(struct runnel_engine *engine, struct engine_memory *plan
         return failure;
     plan->forward.team = engine->team;
     plan->forward.cache = engine->cache;
-    return forward_create(&plan->forward, &engine->forward, error);
+    failure = create_forward(engine, plan, error);
+    if (failure)
+        return failure;
+    engine->n_device_layers = plan->n_device_layers;
+    if (!engine->n_device_layers) {
+        backend_device_close(engine->device);
+        engine->device = NULL;
+    }
+    return RUNNEL_OK;
 }
 
 static int create_scratches(struct runnel_engine *engine, uint32_t n_vocab, runnel_error *error)
@@ -88,10 +108,9 @@ static int create_parts(struct runnel_engine *engine, const runnel_engine_option
         failure = engine_memory_plan(model, options, engine->device, &plan, error);
     /* With a device only the plan tells what is this process's. */
     if (!failure && (options->quick_start || model->device))
-        failure = engine_memory_check_room(&plan, error);
+        failure = engine_memory_check_room(model, &plan, error);
     if (failure)
         return failure;
-    engine->n_device_layers = plan.n_device_layers;
     engine->n_logits = plan.forward.n_logits_max;
     engine->slots = calloc(engine->n_parallel, sizeof *engine->slots);
     engine->rows = malloc(engine->n_batch * sizeof *engine->rows);

@@ -23,14 +23,15 @@ static uint32_t count_tokens(const struct runnel_model *model)
     return n_tokens < model->weights->config.n_vocab ? (uint32_t)n_tokens : model->weights->config.n_vocab;
 }
 
-static unsigned long long mib(uint64_t n_bytes)
-{
-    return (n_bytes + (1 << 20) - 1) >> 20;
-}
-
 static void add_part(struct engine_memory *plan, const struct backend_kind *kind, uint32_t end_layer)
 {
     plan->parts[plan->forward.n_parts++] = (struct forward_part){kind, end_layer};
+}
+
+/* Layers that the device must have room for, if nobody said how many it is to compute. */
+static uint32_t least_layers(const struct runnel_model *model)
+{
+    return backend_device_is_optional(model->device) ? 0 : 1;
 }
 
 /* How many layers, from the first one on, go to the device: as many as are wanted and have room. */
@@ -42,7 +43,7 @@ static int count_device_layers(const struct runnel_model *model, const struct en
     struct backend_room room;
     gpu_backend.find_room(&options, &room);
     uint32_t n_wanted = n_told && n_told < n_layers ? n_told : n_layers;
-    uint32_t n_least = n_told ? n_wanted : backend_device_is_optional(model->device) ? 0 : 1;
+    uint32_t n_least = n_told ? n_wanted : least_layers(model);
     if (room.n_layers < n_least)
         return error_set(error, RUNNEL_ENOMEM, "%s has room for %u of %u layers, expected %u: %s",
                          backend_device_name(options.device), room.n_layers, n_layers, n_least,
@@ -51,19 +52,27 @@ static int count_device_layers(const struct runnel_model *model, const struct en
     return RUNNEL_OK;
 }
 
-/* The first layers are the device's, the rest the CPU's; without a device all. */
-static int divide_layers(const struct runnel_model *model, struct engine_memory *plan, runnel_error *error)
+/* The first n layers are the device's, the rest the CPU's. A device with none has no part in it. */
+static void divide_layers(const struct runnel_model *model, struct engine_memory *plan, uint32_t n)
 {
     uint32_t n_layers = model->weights->config.n_layers;
-    int failure =
-        plan->forward.device ? count_device_layers(model, plan, &plan->n_device_layers, error) : RUNNEL_OK;
-    if (failure)
-        return failure;
-    if (plan->n_device_layers)
-        add_part(plan, &gpu_backend, plan->n_device_layers);
-    if (plan->n_device_layers < n_layers)
+    plan->n_device_layers = n;
+    plan->forward.n_parts = 0;
+    if (n)
+        add_part(plan, &gpu_backend, n);
+    else
+        plan->forward.device = NULL;
+    if (n < n_layers)
         add_part(plan, model->backend, n_layers);
-    return RUNNEL_OK;
+}
+
+bool engine_memory_take_fewer(const struct runnel_model *model, struct engine_memory *plan)
+{
+    uint32_t n = plan->n_device_layers;
+    if (!n || model->n_device_layers || n / 2 < least_layers(model))
+        return false;
+    divide_layers(model, plan, n / 2);
+    return true;
 }
 
 int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
@@ -100,28 +109,39 @@ int engine_memory_plan(const struct runnel_model *model, const runnel_engine_opt
     };
     plan->drafts = (struct drafts_options){plan->cache.n_sequences, plan->cache.n_positions};
     plan->draft_bytes = options->no_drafts ? 0 : drafts_bytes(&plan->drafts);
-    return divide_layers(model, plan, error);
+    uint32_t n_device_layers = 0;
+    if (device)
+        failure = count_device_layers(model, plan, &n_device_layers, error);
+    if (!failure)
+        divide_layers(model, plan, n_device_layers);
+    return failure;
 }
 
-/* All of it; *kv_bytes: of these the KV cache's. */
-static uint64_t count_bytes(const struct engine_memory *plan, uint64_t *kv_bytes)
+/* All of it; *kv_bytes: of these the KV cache's; *shared_bytes: what a device has of it besides. */
+static uint64_t count_bytes(const struct engine_memory *plan, uint64_t *kv_bytes, uint64_t *shared_bytes)
 {
     struct backend_memory wanted;
     forward_foresee(&plan->forward, &wanted);
     *kv_bytes = wanted.kv_bytes - wanted.kv_bytes_on_device;
-    return *kv_bytes + wanted.scratch_bytes + plan->draft_bytes;
+    *shared_bytes = wanted.shared_bytes;
+    return *kv_bytes + wanted.shared_bytes + wanted.scratch_bytes + plan->draft_bytes;
 }
 
-int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error)
+int engine_memory_check_room(const struct runnel_model *model, struct engine_memory *plan,
+                             runnel_error *error)
 {
-    uint64_t n_free, kv_bytes, n_bytes = count_bytes(plan, &kv_bytes);
-    if (!limits_memory_room(&n_free) || n_bytes <= n_free)
+    uint64_t n_free, kv_bytes, shared_bytes, n_bytes = count_bytes(plan, &kv_bytes, &shared_bytes);
+    if (!limits_memory_room(&n_free))
+        return RUNNEL_OK;
+    while (n_bytes > n_free && shared_bytes && engine_memory_take_fewer(model, plan))
+        n_bytes = count_bytes(plan, &kv_bytes, &shared_bytes);
+    if (n_bytes <= n_free)
         return RUNNEL_OK;
     return error_set(
         error, RUNNEL_ENOMEM,
         "the engine takes %llu MiB, its KV cache %llu MiB of them: expected at most the %llu MiB "
         "that are left of the memory",
-        mib(n_bytes), mib(kv_bytes), mib(n_free));
+        error_mib(n_bytes), error_mib(kv_bytes), error_mib(n_free));
 }
 
 int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *given, uint64_t *n_bytes,
@@ -129,7 +149,7 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
 {
     runnel_engine_options options;
     struct engine_memory plan;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes, shared_bytes;
     int failure =
         arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(n_bytes, n_bytes)), error);
     if (!failure)
@@ -138,6 +158,6 @@ int runnel_engine_bytes(const runnel_model *model, const runnel_engine_options *
         failure = engine_memory_plan(model, &options, NULL, &plan, error);
     if (failure)
         return failure;
-    *n_bytes = count_bytes(&plan, &kv_bytes);
+    *n_bytes = count_bytes(&plan, &kv_bytes, &shared_bytes);
     return RUNNEL_OK;
 }

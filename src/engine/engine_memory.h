@@ -23,7 +23,13 @@ struct engine_memory {
 int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
                        struct backend_device *device, struct engine_memory *plan, runnel_error *error);
 
-/* RUNNEL_ENOMEM if that is more than is left of the memory limit, or than this machine has. */
-int engine_memory_check_room(const struct engine_memory *plan, runnel_error *error);
+/* Half as many layers on the device, in the end none, for one that turns out to have less memory than it was believed to. False: it was
+ * told how many, or there must be one. */
+bool engine_memory_take_fewer(const struct runnel_model *model, struct engine_memory *plan);
+
+/* RUNNEL_ENOMEM if that is more than is left of the memory limit, or than this machine has. Of a device that shares this machine's memory
+ * fewer layers may do. */
+int engine_memory_check_room(const struct runnel_model *model, struct engine_memory *plan,
+                             runnel_error *error);
 
 #endif

@@ -61,6 +61,7 @@ static void add_memory(struct backend_memory *memory, const struct backend_memor
     memory->kv_bytes_to_touch += of_part->kv_bytes_to_touch;
     memory->scratch_bytes += of_part->scratch_bytes;
     memory->kv_bytes_on_device += of_part->kv_bytes_on_device;
+    memory->shared_bytes += of_part->shared_bytes;
 }
 
 void forward_foresee(const struct forward_options *options, struct backend_memory *memory)

@@ -179,7 +179,6 @@ static bool describe(const struct cuda_library *cu, int index, struct gpu_info *
     cu->device_memory(&n_bytes, device);
     cu->driver_version(&version);
     *info = (struct gpu_info){
-        .vendor = "NVIDIA",
         .interface = gpu_driver_cuda.name,
         .memory_bytes = n_bytes,
         .allocation_max_bytes = n_bytes,
@@ -333,8 +332,7 @@ static void *cuda_alloc_host(struct gpu *gpu, size_t n_bytes)
 
 static void cuda_free_host(struct gpu *gpu, void *memory)
 {
-    if (!gpu_is_lost(gpu))
-        enter(gpu)->host_free(memory);
+    enter(gpu)->host_free(memory);
 }
 
 static int cuda_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes,

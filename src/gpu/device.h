@@ -4,7 +4,8 @@
  * what was made with it: buffers that are still there are freed by gpu_close.
  *
  * There is one queue, in order: what is launched, copied, written and read happens one after the other, some time before gpu_finish
- * returns. No function but gpu_finish waits for the device.
+ * returns. In steps no function but gpu_finish waits for the device, and it has an end: what steps write from and read to is
+ * memory of gpu_alloc_host, as drivers may wait for the device, without an end, before they return from a copy to or from any other.
  *
  * Errors: RUNNEL_ENOMEM the device has not the memory; RUNNEL_EUNSUPPORTED there is no such device, or it or its driver
  * cannot do this; RUNNEL_ETIMEOUT it takes longer than it may; RUNNEL_EIO the driver failed. After one of the last two the
@@ -23,10 +24,9 @@
 #include <stdint.h>
 
 struct gpu_info {
-    char name[128], vendor[64], driver[64]; /* driver: its version, for people */
-    const char *interface;                  /* "cuda" or "opencl" */
+    char name[128], driver[64]; /* driver: its version, for people */
+    const char *interface;      /* "cuda" or "opencl" */
     uint64_t memory_bytes;
-    uint64_t memory_free_bytes;    /* 0: the driver does not say */
     uint64_t allocation_max_bytes; /* of one buffer */
     uint32_t n_units;              /* multiprocessors, compute units */
     bool is_cpu;                   /* an OpenCL driver that computes on this machine's CPU, as PoCL's */
@@ -80,11 +80,13 @@ static inline struct gpu_place gpu_at(struct gpu_buffer buffer, uint64_t offset)
     return (struct gpu_place){buffer, offset};
 }
 
-/* n_bytes of memory with undefined content, aligned to 256 bytes. The memory is had when this returns. */
+/* n_bytes of memory with undefined content, aligned to 256 bytes. The memory is had when this returns: where a driver would take it at its
+ * first use, it is used, and waited for. */
 int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error);
 void gpu_free(struct gpu *gpu, struct gpu_buffer *buffer); /* becomes none; of none nothing */
 
-/* Memory of this machine that the device reads and writes quickly and by itself; NULL: there is none to be had. */
+/* Memory of this machine that the device reads and writes quickly and by itself; NULL: there is none to be had. Once the device is lost it
+ * stays until the process ends, freed or not: what is queued may still read and write there. */
 void *gpu_alloc_host(struct gpu *gpu, size_t n_bytes);
 void gpu_free_host(struct gpu *gpu, void *memory);
 

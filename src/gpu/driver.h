@@ -25,7 +25,7 @@ struct gpu_driver {
     int (*alloc)(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error);
     void (*free)(struct gpu *gpu, struct gpu_buffer *buffer);
     void *(*alloc_host)(struct gpu *gpu, size_t n_bytes);
-    void (*free_host)(struct gpu *gpu, void *memory);
+    void (*free_host)(struct gpu *gpu, void *memory); /* not of a device that is lost */
     int (*write)(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error);
     int (*read)(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes, runnel_error *error);
     int (*copy)(struct gpu *gpu, struct gpu_place to, struct gpu_place from, size_t n_bytes,

@@ -143,7 +143,7 @@ void *gpu_alloc_host(struct gpu *gpu, size_t n_bytes)
 
 void gpu_free_host(struct gpu *gpu, void *memory)
 {
-    if (memory)
+    if (memory && !gpu_is_lost(gpu))
         gpu->driver->free_host(gpu, memory);
 }
 

@@ -7,11 +7,14 @@
 
 #include "gpu/driver.h"
 
+#include "base/clock.h"
+
 #include <dlfcn.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Every function of the loader that is used. */
 #define FUNCTIONS(X)                                                                                         \
@@ -61,6 +64,9 @@ struct opencl {
 
 enum { PLATFORMS_MAX = 16, DEVICES_MAX = 16 };
 
+/* Of memory, however large: a driver that takes longer has hung. */
+static const double first_use_ms = 60e3;
+
 /* False: there is no loader, or, with a message in problem, it is not one. */
 static bool load(struct opencl_library *cl, runnel_error *problem)
 {
@@ -99,11 +105,15 @@ static const char *status_name(cl_int status)
     }
 }
 
+static bool is_of_memory(cl_int status)
+{
+    return status == CL_MEM_OBJECT_ALLOCATION_FAILURE || status == CL_OUT_OF_HOST_MEMORY;
+}
+
 static int fail(const struct gpu *gpu, const char *what, cl_int status, runnel_error *error)
 {
-    bool is_memory = status == CL_MEM_OBJECT_ALLOCATION_FAILURE || status == CL_OUT_OF_HOST_MEMORY;
-    return error_set(error, is_memory ? RUNNEL_ENOMEM : RUNNEL_EIO, "%s: %s: %s (%d)", gpu->info.name, what,
-                     status_name(status), status);
+    return error_set(error, is_of_memory(status) ? RUNNEL_ENOMEM : RUNNEL_EIO, "%s: %s: %s (%d)",
+                     gpu->info.name, what, status_name(status), status);
 }
 
 /* Listing ----------------------------------------------------------------------------------------------------------------------- */
@@ -166,7 +176,6 @@ static struct gpu_info describe(const struct opencl_library *cl, cl_device_id de
         .has_integer_dot = has_extension(cl, device, "cl_khr_integer_dot_product"),
     };
     get_text(cl, device, CL_DEVICE_NAME, info.name, sizeof info.name);
-    get_text(cl, device, CL_DEVICE_VENDOR, info.vendor, sizeof info.vendor);
     get_text(cl, device, CL_DRIVER_VERSION, info.driver, sizeof info.driver);
     return info;
 }
@@ -305,24 +314,56 @@ static int opencl_zero(struct gpu *gpu, struct gpu_place to, size_t n_bytes, run
     return status ? fail(gpu, "memory could not be zeroed", status, error) : RUNNEL_OK;
 }
 
-/* Drivers take memory when it is first used: so it is used at once. PoCL's is the system's, which does the same for every process. */
+/* What has come of a command: CL_COMPLETE, or above that where it has not ended within first_use_ms, or its failure. */
+static cl_int wait_for(struct opencl *opencl, cl_event event)
+{
+    const struct timespec pause = {.tv_nsec = 20000};
+    double begin_ms = clock_ms();
+    cl_int state, status;
+    while ((status = opencl->cl.clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state,
+                                               NULL)) == CL_SUCCESS &&
+           state > CL_COMPLETE && clock_ms() - begin_ms < first_use_ms)
+        nanosleep(&pause, NULL);
+    return status ? status : state;
+}
+
+/* Uses memory for the first time, all of it. Returns what wait_for does. */
+static cl_int use(struct opencl *opencl, cl_mem memory, size_t n_bytes)
+{
+    const cl_uint zero = 0;
+    cl_event filled = NULL;
+    cl_int status = opencl->cl.clEnqueueFillBuffer(opencl->queue, memory, &zero, sizeof zero, 0, n_bytes, 0,
+                                                   NULL, &filled);
+    status = status ? status : opencl->cl.clFlush(opencl->queue);
+    status = status ? status : wait_for(opencl, filled);
+    if (filled && status <= CL_COMPLETE)
+        opencl->cl.clReleaseEvent(filled);
+    return status;
+}
+
+/* Drivers take memory when it is first used: so it is used at once, and one that has not so much says so here. PoCL's is the system's,
+ * which does the same for every process. */
 static int opencl_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error)
 {
     struct opencl *opencl = of(gpu);
     cl_int status;
     size_t rounded = (n_bytes + 255) / 256 * 256;
     cl_mem memory = opencl->cl.clCreateBuffer(opencl->context, CL_MEM_READ_WRITE, rounded, NULL, &status);
-    if (!memory)
-        return error_set(error, RUNNEL_ENOMEM, "%s: %zu MiB could not be had: %s (%d)", gpu->info.name,
-                         n_bytes >> 20, status_name(status), status);
-    struct gpu_buffer had = {(uint64_t)(uintptr_t)memory, n_bytes};
-    int code = gpu->info.is_cpu ? RUNNEL_OK : opencl_zero(gpu, gpu_at(had, 0), rounded, error);
-    if (code) {
-        opencl->cl.clReleaseMemObject(memory);
-        return code;
+    bool is_refused = !memory;
+    if (memory)
+        status = gpu->info.is_cpu ? CL_COMPLETE : use(opencl, memory, rounded);
+    if (status > CL_COMPLETE) /* what is queued stays as it is */
+        return error_set(error, RUNNEL_ETIMEOUT, "%s has not given %zu MiB within %.0f s", gpu->info.name,
+                         n_bytes >> 20, first_use_ms / 1e3);
+    if (memory && status == CL_COMPLETE) {
+        *buffer = (struct gpu_buffer){(uint64_t)(uintptr_t)memory, n_bytes};
+        return RUNNEL_OK;
     }
-    *buffer = had;
-    return RUNNEL_OK;
+    if (memory)
+        opencl->cl.clReleaseMemObject(memory);
+    is_refused = is_refused || is_of_memory(status) || status == CL_OUT_OF_RESOURCES;
+    return error_set(error, is_refused ? RUNNEL_ENOMEM : RUNNEL_EIO, "%s: %zu MiB could not be had: %s (%d)",
+                     gpu->info.name, n_bytes >> 20, status_name(status), status);
 }
 
 static void opencl_free(struct gpu *gpu, struct gpu_buffer *buffer)

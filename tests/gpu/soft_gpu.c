@@ -84,6 +84,7 @@ void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_err
         .memory_bytes = soft_gpu.memory_bytes,
         .allocation_max_bytes = soft_gpu.allocation_max_bytes,
         .n_units = 1,
+        .is_integrated = soft_gpu.is_integrated,
         .has_fma = !soft_gpu.lacks_fma,
         .has_denormals = true,
         .has_exact_division = true,
@@ -129,8 +130,9 @@ int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes,
 int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error)
 {
     void *memory = NULL;
-    if (n_bytes > gpu->info.allocation_max_bytes || n_bytes > gpu->info.memory_bytes - soft_gpu.used_bytes ||
-        posix_memalign(&memory, 256, n_bytes))
+    uint64_t taken_bytes = soft_gpu.untold_bytes + soft_gpu.used_bytes;
+    if (n_bytes > gpu->info.allocation_max_bytes || taken_bytes > gpu->info.memory_bytes ||
+        n_bytes > gpu->info.memory_bytes - taken_bytes || posix_memalign(&memory, 256, n_bytes))
         return error_set(error, RUNNEL_ENOMEM, "the soft device has not %zu bytes", n_bytes);
     memset(memory, 0xff, n_bytes);
     *buffer = (struct gpu_buffer){(uint64_t)(uintptr_t)memory, n_bytes};

@@ -10,7 +10,8 @@
 /* Changed between engines only. */
 struct soft_gpu {
     uint64_t memory_bytes, allocation_max_bytes;
-    bool records, lacks_fma;
+    uint64_t untold_bytes; /* of memory_bytes, those that others have, of which the driver does not tell */
+    bool records, lacks_fma, is_integrated;
     /* Counted. */
     unsigned n_replays, n_launches; /* launches that were queued one by one */
     uint64_t used_bytes;

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -19,7 +20,7 @@ struct made_up {
     bool never_ends;  /* what is queued */
     int failure;      /* of whatever is called; RUNNEL_OK: none */
     unsigned n_calls; /* but for close and free */
-    unsigned n_closed;
+    unsigned n_closed, n_host_freed;
 };
 
 static struct made_up *of(struct gpu *gpu)
@@ -45,6 +46,18 @@ static int made_up_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buf
 static void made_up_free(struct gpu *gpu, struct gpu_buffer *buffer)
 {
     (void)gpu, (void)buffer;
+}
+
+static void *made_up_alloc_host(struct gpu *gpu, size_t n_bytes)
+{
+    (void)gpu;
+    return malloc(n_bytes);
+}
+
+static void made_up_free_host(struct gpu *gpu, void *memory)
+{
+    of(gpu)->n_host_freed++;
+    free(memory);
 }
 
 static int made_up_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes,
@@ -89,6 +102,8 @@ static const struct gpu_driver driver = {
     .close = made_up_close,
     .alloc = made_up_alloc,
     .free = made_up_free,
+    .alloc_host = made_up_alloc_host,
+    .free_host = made_up_free_host,
     .write = made_up_write,
     .read = made_up_read,
     .launch = made_up_launch,
@@ -141,6 +156,25 @@ static void what_never_ends_is_waited_for_as_long_as_it_may(void **state)
     assert_int_equal(gpu_finish(&made_up.gpu, PATIENCE_MS, &error), RUNNEL_ETIMEOUT);
     assert_true(clock_ms() - begin_ms >= PATIENCE_MS);
     check_lost(&made_up, "Card 9000 has not answered for 30 ms");
+}
+
+/* What is queued may still read and write there: memory of this machine that a lost device was given stays. */
+static void a_lost_device_keeps_what_it_may_write_to(void **state)
+{
+    (void)state;
+    struct made_up made_up = open_made_up();
+    char *memory[2];
+    for (int i = 0; i < 2; i++)
+        assert_non_null(memory[i] = gpu_alloc_host(&made_up.gpu, 64));
+    gpu_free_host(&made_up.gpu, memory[0]);
+    assert_int_equal(made_up.n_host_freed, 1);
+    made_up.never_ends = true;
+    assert_int_equal(gpu_finish(&made_up.gpu, PATIENCE_MS, NULL), RUNNEL_ETIMEOUT);
+    gpu_free_host(&made_up.gpu, memory[1]);
+    gpu_close(&made_up.gpu);
+    assert_int_equal(made_up.n_host_freed, 1);
+    memset(memory[1], 7, 64); /* as a late answer does */
+    free(memory[1]);
 }
 
 /* Closing a device that is busy for ever returns, too: it is lost after a second. */
@@ -200,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_never_ends_is_waited_for_as_long_as_it_may),
+        cmocka_unit_test(a_lost_device_keeps_what_it_may_write_to),
         cmocka_unit_test(closing_does_not_wait_for_ever),
         cmocka_unit_test(a_failure_of_the_driver_is_a_loss),
         cmocka_unit_test(what_is_refused_is_no_loss),

@@ -148,6 +148,22 @@ static void as_many_layers_as_fit(void **state)
     free(expected);
 }
 
+/* As if there were no device. */
+static void expect_no_device(runnel_engine *engine)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_error error;
+    double gb_s = -1;
+    runnel_stats(engine, &stats);
+    assert_int_equal(stats.n_device_layers, 0);
+    assert_string_equal(stats.device, "");
+    assert_int_equal(stats.n_device_bytes, 0);
+    assert_int_equal(stats.n_device_bytes_used, 0);
+    assert_false(stats.device_is_lost);
+    assert_int_equal(runnel_measure_device(engine, &gb_s, &error), RUNNEL_OK);
+    assert_true(gb_s == 0);
+}
+
 static void what_is_told_must_fit(void **state)
 {
     (void)state;
@@ -169,12 +185,78 @@ static void what_is_told_must_fit(void **state)
     model->n_device_layers = 0;
     if (runnel_engine_start(model, &starting, &engine, &error))
         fail_msg("%s", error.message);
-    runnel_stats_values stats = {.size = sizeof stats};
-    runnel_stats(engine, &stats);
-    assert_int_equal(stats.n_device_layers, 0);
+    expect_no_device(engine);
     runnel_engine_stop(engine);
     runnel_model_close(model);
     soft_gpu = before;
+}
+
+/* Bytes on the device of an engine that computes so many layers there; 0: all. */
+static uint64_t bytes_of_layers(runnel_model *model, uint32_t n_layers)
+{
+    model->n_device_layers = n_layers;
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 1024});
+    uint64_t n_bytes = soft_gpu.used_bytes;
+    runnel_engine_stop(engine);
+    model->n_device_layers = 0;
+    return n_bytes;
+}
+
+/* Others have memory of which the driver does not tell, as OpenCL's do not: an engine finds that out when it takes its own, and goes on with
+ * half as many layers, and in the end, if it may, without; but not with fewer than it was told. */
+static void memory_of_which_nobody_told(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = shape_of("qwen2");
+    const struct soft_gpu before = soft_gpu;
+    uint32_t n_layers;
+    size_t n_bytes;
+    runnel_engine *engine = NULL;
+    runnel_error error;
+    const runnel_engine_options starting = {.size = sizeof starting, .n_context = 1024};
+    float *expected = logits_on("cpu", &options, 64, &n_layers, &n_bytes);
+    runnel_model *model = open_on("gpu", &options);
+    uint64_t of_all = bytes_of_layers(model, 0), of_half = bytes_of_layers(model, N_LAYERS / 2);
+    assert_true(of_half < of_all);
+    soft_gpu.untold_bytes = soft_gpu.memory_bytes - (of_half + of_all) / 2;
+    expect_same(&options, 64, expected, N_LAYERS / 2);
+    model->n_device_layers = N_LAYERS;
+    assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_ENOMEM);
+    assert_non_null(strstr(error.message, "the soft device has not"));
+    model->n_device_layers = 0;
+    soft_gpu.untold_bytes = soft_gpu.memory_bytes;
+    assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_ENOMEM);
+    assert_non_null(strstr(error.message, "the soft device has not"));
+    free(model->device);
+    model->device = strdup("auto");
+    if (runnel_engine_start(model, &starting, &engine, &error))
+        fail_msg("%s", error.message);
+    expect_no_device(engine);
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+    soft_gpu = before;
+    free(expected);
+}
+
+/* What is on a device that has no memory of its own counts as this machine's. */
+static void memory_of_an_integrated_device(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = shape_of("qwen2");
+    for (int is_integrated = 0; is_integrated < 2; is_integrated++) {
+        soft_gpu.is_integrated = is_integrated;
+        runnel_model *model = open_on("gpu", &options);
+        runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 1024});
+        struct backend_memory memory;
+        forward_get_memory(engine->forward, &memory);
+        assert_int_equal(memory.kv_bytes + memory.shared_bytes,
+                         is_integrated ? soft_gpu.used_bytes : memory.kv_bytes);
+        assert_int_equal(memory.kv_bytes_on_device, is_integrated ? 0 : memory.kv_bytes);
+        assert_true(memory.kv_bytes > 0 && memory.kv_bytes < soft_gpu.used_bytes);
+        runnel_engine_stop(engine);
+        runnel_model_close(model);
+    }
+    soft_gpu.is_integrated = false;
 }
 
 /* Answers of requests that share steps and the beginnings of their prompts. */
@@ -284,9 +366,10 @@ static void its_memory_is_measured(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_are_the_cpus),     cmocka_unit_test(as_many_layers_as_fit),
-        cmocka_unit_test(what_is_told_must_fit),  cmocka_unit_test(answers_are_the_cpus),
-        cmocka_unit_test(its_memory_is_measured), cmocka_unit_test(a_device_that_rounds_otherwise),
+        cmocka_unit_test(steps_are_the_cpus),          cmocka_unit_test(as_many_layers_as_fit),
+        cmocka_unit_test(what_is_told_must_fit),       cmocka_unit_test(answers_are_the_cpus),
+        cmocka_unit_test(memory_of_which_nobody_told), cmocka_unit_test(memory_of_an_integrated_device),
+        cmocka_unit_test(its_memory_is_measured),      cmocka_unit_test(a_device_that_rounds_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,11 +6,6 @@
 
 #define HEADS_TOGETHER 8 /* query heads that a group attends for one KV head */
 
-FUNCTION uint k_bytes(uint head_dim, uint k_f32)
-{
-    return k_f32 ? head_dim * 32 * 4 : head_dim * 32 * 2 + 32 * 4;
-}
-
 FUNCTION uint padded_dim(uint head_dim)
 {
     return (head_dim + 15) / 16 * 16;

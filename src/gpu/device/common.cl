@@ -24,6 +24,13 @@
 #define ROW_ROTATION(rows, row)   (rows)[4 * (row) + 2]
 #define ROW_TOKEN(rows, row)      (rows)[4 * (row) + 3]
 
+/* A KV block: K int16 [head_dim / 2][32][2] and f32[32], or K f32 [head_dim][32]; V int16 [head_dim up to 16s / 16][16][16][2] and
+ * f32[32]. How many bytes K has. */
+FUNCTION uint k_bytes(uint head_dim, uint k_f32)
+{
+    return k_f32 ? head_dim * 32 * 4 : head_dim * 32 * 2 + 32 * 4;
+}
+
 FUNCTION float f16_to_f32(uint half_bits)
 {
     uint sign = (half_bits & 0x8000) << 16, exponent = half_bits >> 10 & 31, mantissa = half_bits & 0x3ff;

@@ -116,13 +116,6 @@ FUNCTION uint head_largest(LOCAL const float *head, uint n, LOCAL uint *largest)
     return largest_of(largest, HEAD_ITEMS);
 }
 
-/* Where the blocks of a KV head lie: K int16 [head_dim / 2][32][2] and f32[32], or K f32 [head_dim][32]; V int16
- * [head_dim up to 16s / 16][16][16][2] and f32[32]. */
-FUNCTION uint k_bytes(uint head_dim, uint k_f32)
-{
-    return k_f32 ? head_dim * 32 * 4 : head_dim * 32 * 2 + 32 * 4;
-}
-
 FUNCTION uint kv_block_bytes(uint head_dim, uint k_f32)
 {
     return k_bytes(head_dim, k_f32) + (head_dim + 15) / 16 * 16 * 32 * 2 + 32 * 4;
