@@ -435,11 +435,13 @@ void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *l
     go_on(answer, before, draw);
 }
 
-bool answer_takes_best(struct answer *answer, struct answer_scratch *scratch)
+bool answer_takes_best(const struct answer *answer)
 {
-    runnel_error error;
-    return answer->wants_best && make_mask(answer, &scratch->mask, &error) == RUNNEL_OK &&
-           !scratch->mask.is_limited && !scratch->mask.n_raised;
+    bool is_free = answer->wants_best;
+    for (const struct constraint *constraint = answer->constraints; constraint && is_free;
+         constraint = constraint->next)
+        is_free = !constraint->mask || (constraint->limits && !constraint->limits(constraint));
+    return is_free;
 }
 
 void answer_take(struct answer *answer, int32_t best, struct answer_draw *draw)

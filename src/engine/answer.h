@@ -111,7 +111,7 @@ struct answer_draw {
 void answer_draw(struct answer *answer, struct answer_scratch *scratch, float *logits,
                  struct answer_draw *draw);
 /* Whether the next draw needs no more than the token with the largest logit. */
-bool answer_takes_best(struct answer *answer, struct answer_scratch *scratch);
+bool answer_takes_best(const struct answer *answer);
 /* Such a draw; best: that token, whose logit and the others are numbers below +infinity. */
 void answer_take(struct answer *answer, int32_t best, struct answer_draw *draw);
 /* Takes back the latest n draws, CONSTRAINT_UNDO_MAX at most; none of them has failed or been told. */

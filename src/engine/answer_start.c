@@ -18,6 +18,11 @@ struct answer_start {
     uint32_t n_accepted;
 };
 
+static bool limits_next(const struct constraint *constraint)
+{
+    return ((const struct answer_start *)constraint)->now.is_due;
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     const struct answer_start *start = (const struct answer_start *)constraint;
@@ -79,7 +84,8 @@ int answer_start_create(const struct tokenizer *tokenizer, bool may_call, struct
     struct answer_start *start = calloc(1, sizeof *start);
     if (!start)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the beginning of an answer");
-    start->constraint = (struct constraint){.mask = mask, .accept = accept, .undo = undo, .free = free_start};
+    start->constraint = (struct constraint){
+        .mask = mask, .limits = limits_next, .accept = accept, .undo = undo, .free = free_start};
     start->tokenizer = tokenizer;
     start->may_call = may_call;
     *out = &start->constraint;

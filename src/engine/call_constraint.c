@@ -110,16 +110,28 @@ static void forbid_wrong_beginnings(const struct call_constraint *bound, struct 
     }
 }
 
+/* The next token may begin a call's arguments. */
+static bool is_before_arguments(const struct call_constraint *bound)
+{
+    const struct tool_scan *scan = &bound->now.reader.scan;
+    return !bound->now.is_bound && !scan->begun && scan->step >= bound->name_step;
+}
+
+static bool limits_next(const struct constraint *constraint)
+{
+    const struct call_constraint *bound = (const struct call_constraint *)constraint;
+    return bound->now.failed || bound->now.is_bound || is_before_arguments(bound);
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     struct call_constraint *bound = (struct call_constraint *)constraint;
-    const struct tool_scan *scan = &bound->now.reader.scan;
     if (bound->now.failed) {
         *error = bound->error;
         return error->code;
     }
     if (!bound->now.is_bound) {
-        if (!scan->begun && scan->step >= bound->name_step)
+        if (is_before_arguments(bound))
             forbid_wrong_beginnings(bound, limits);
         return RUNNEL_OK;
     }
@@ -232,7 +244,8 @@ int call_constraint_create(runnel_grammar *grammar, const struct tool_form *form
         grammar_release(grammar);
         return error_set(error, RUNNEL_ENOMEM, "no memory for the constraint of an answer's calls");
     }
-    bound->constraint = (struct constraint){.mask = mask, .accept = accept, .undo = undo, .free = free_bound};
+    bound->constraint = (struct constraint){
+        .mask = mask, .limits = limits_next, .accept = accept, .undo = undo, .free = free_bound};
     bound->grammar = grammar;
     bound->vocabulary = vocabulary;
     bound->form = form;

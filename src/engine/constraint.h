@@ -54,6 +54,8 @@ struct constraint_token {
 struct constraint {
     /* Limits the next draw, or fails, and with it the answer. NULL: it never does. */
     int (*mask)(struct constraint *constraint, struct constraint_mask *mask, runnel_error *error);
+    /* Whether mask may limit the next draw, raise a token in it, or fail: told without making one. NULL: it always may. */
+    bool (*limits)(const struct constraint *constraint);
     /* The token that comes next whatever may or would be drawn; -1: none. NULL: there never is one. */
     int32_t (*forced)(const struct constraint *constraint);
     /* This token comes next: forced, or drawn under its mask, unless another constraint forced it. */

@@ -83,6 +83,12 @@ static void forbid_ends(struct grammar_constraint *bound)
         bound->words[ends[i] / 32] &= ~(1u << (ends[i] % 32));
 }
 
+static bool limits_next(const struct constraint *constraint)
+{
+    const struct grammar_constraint *bound = (const struct grammar_constraint *)constraint;
+    return bound->now.failed || bound->now.in_answer;
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     struct grammar_constraint *bound = (struct grammar_constraint *)constraint;
@@ -187,8 +193,12 @@ int grammar_constraint_create(runnel_grammar *grammar, const struct grammar_cons
         grammar_release(grammar);
         return error_set(error, RUNNEL_ENOMEM, "no memory for an answer's constraint");
     }
-    bound->constraint = (struct constraint){
-        .mask = mask, .accept = accept, .undo = undo, .is_over = is_over, .free = free_bound};
+    bound->constraint = (struct constraint){.mask = mask,
+                                            .limits = limits_next,
+                                            .accept = accept,
+                                            .undo = undo,
+                                            .is_over = is_over,
+                                            .free = free_bound};
     bound->grammar = grammar;
     bound->vocabulary = vocabulary;
     bound->ignores_end = options->ignores_end;

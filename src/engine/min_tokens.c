@@ -9,13 +9,19 @@ struct min_tokens {
     uint32_t n_min, n_accepted;
 };
 
+static bool limits_next(const struct constraint *constraint)
+{
+    const struct min_tokens *min_tokens = (const struct min_tokens *)constraint;
+    return min_tokens->n_accepted < min_tokens->n_min;
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     (void)error;
     const struct min_tokens *min_tokens = (const struct min_tokens *)constraint;
     size_t n_ends;
     const int32_t *ends = tokenizer_ends(min_tokens->tokenizer, &n_ends);
-    if (min_tokens->n_accepted < min_tokens->n_min)
+    if (limits_next(constraint))
         constraint_mask_forbid_all(limits, ends, n_ends);
     return RUNNEL_OK;
 }
@@ -44,6 +50,7 @@ int min_tokens_create(const struct tokenizer *tokenizer, uint32_t n_tokens, stru
         return error_set(error, RUNNEL_ENOMEM, "no memory for min_tokens");
     min_tokens->constraint = (struct constraint){
         .mask = mask,
+        .limits = limits_next,
         .accept = accept,
         .undo = undo,
         .free = free_min_tokens,

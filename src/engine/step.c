@@ -211,7 +211,7 @@ static bool find_enough(struct runnel_engine *engine)
     bool any = false;
     for (uint32_t i = 0; i < engine->n_drawings; i++) {
         const struct drawing *drawing = &engine->drawings[i];
-        bool is_enough = answer_takes_best(&drawing->future->answer, engine->scratches[0]);
+        bool is_enough = answer_takes_best(&drawing->future->answer);
         for (uint32_t k = 0; k <= drawing->item->n_draft; k++)
             engine->best_is_enough[drawing->first_logits + k] = is_enough;
         any |= is_enough;
@@ -308,7 +308,7 @@ static bool draw_next(const struct runnel_engine *engine, unsigned member, struc
     struct answer_draw *made = &drawing->draws[drawing->n_draws];
     if (!engine->best_is_enough[row])
         answer_draw(answer, engine->scratches[member], engine->logits + row * n_vocab, made);
-    else if (drawing->n_draws == 0 || answer_takes_best(answer, engine->scratches[member]))
+    else if (drawing->n_draws == 0 || answer_takes_best(answer))
         answer_take(answer, engine->best[row], made);
     else
         return false;

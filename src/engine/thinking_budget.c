@@ -109,6 +109,11 @@ static bool raises(const struct thinking_budget *budget)
     return !budget->now.end && is_past_soft_budget(budget, 0);
 }
 
+static bool limits_next(const struct constraint *constraint)
+{
+    return raises((const struct thinking_budget *)constraint);
+}
+
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
 {
     const struct thinking_budget *budget = (const struct thinking_budget *)constraint;
@@ -254,6 +259,7 @@ int thinking_budget_create(const struct runnel_model *model, const struct thinki
         return error_set(error, RUNNEL_ENOMEM, "no memory for a budget of thoughts");
     budget->constraint = (struct constraint){
         .mask = mask,
+        .limits = limits_next,
         .forced = forced,
         .accept = accept,
         .undo = undo,

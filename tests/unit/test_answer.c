@@ -80,6 +80,12 @@ static int rule_mask(struct constraint *constraint, struct constraint_mask *mask
     return RUNNEL_OK;
 }
 
+static bool rule_limits(const struct constraint *constraint)
+{
+    const struct rule *rule = (const struct rule *)constraint;
+    return rule->fails || rule->modulus || rule->forbids_all || rule->keeps || rule->raised >= 0;
+}
+
 static int32_t rule_forced(const struct constraint *constraint)
 {
     const struct rule *rule = (const struct rule *)constraint;
@@ -115,6 +121,7 @@ static struct rule *add_rule(struct answer *answer, uint32_t modulus)
     assert_non_null(rule);
     rule->constraint = (struct constraint){
         .mask = rule_mask,
+        .limits = rule_limits,
         .forced = rule_forced,
         .accept = rule_accept,
         .undo = rule_undo,
@@ -758,7 +765,7 @@ static void the_likeliest_token_is_enough(void **state)
             logits[3] = same[3] = logits[5] = same[5] = i % 4 == 1 ? 8.0f : 0.25f; /* a tie */
             rules[0]->modulus = rules[1]->modulus = i % 5 == 4 ? 2 : 0;
             rules[0]->raised = rules[1]->raised = i % 5 == 3 ? 50 : -1;
-            bool is_enough = answer_takes_best(&taken, scratch);
+            bool is_enough = answer_takes_best(&taken);
             if (i % 5 >= 3)
                 assert_false(is_enough);
             if (is_enough)
@@ -799,9 +806,29 @@ static void who_needs_logits(void **state)
         own_sampling(model, &request)->temperature = wish >= 3 ? 1 : 0;
         own_sampling(model, &request)->top_k = wish == 4 ? 1 : 0;
         begin(&answer, &request, false, 10, &heard);
-        assert_int_equal(answer_takes_best(&answer, scratch), wish == 0 || wish == 4);
+        assert_int_equal(answer_takes_best(&answer), wish == 0 || wish == 4);
         answer_free(&answer);
     }
+}
+
+/* Constraints are asked without a mask: one that would fail, and one that does not tell, need the draw. */
+static void who_may_be_limited_needs_logits(void **state)
+{
+    (void)state;
+    struct answer answer;
+    struct heard heard;
+    runnel_request request = plain_request();
+    request.wants_logits_hash = false;
+    begin(&answer, &request, false, 10, &heard);
+    struct rule *rule = add_rule(&answer, 0);
+    assert_true(answer_takes_best(&answer));
+    rule->fails = true;
+    assert_false(answer_takes_best(&answer));
+    rule->fails = false;
+    assert_true(answer_takes_best(&answer));
+    add_spelling(&answer, "a text");
+    assert_false(answer_takes_best(&answer));
+    answer_free(&answer);
 }
 
 int main(void)
@@ -821,6 +848,7 @@ int main(void)
         cmocka_unit_test(bad_logits_end_the_answer),
         cmocka_unit_test(the_likeliest_token_is_enough),
         cmocka_unit_test(who_needs_logits),
+        cmocka_unit_test(who_may_be_limited_needs_logits),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
