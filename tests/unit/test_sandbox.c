@@ -122,11 +122,20 @@ static void test_after(void **state)
     expect(true, "own 1 other 1 memory 1 heap 1 zone 1\n"); /* 1: EPERM */
 }
 
-/* What is asked of an open device, by the letter of whose request it is; 0x5412 is a terminal's, as if somebody had typed. */
+/* What is asked of an open device, by the letter of whose request it is, with data that goes there or comes back; without data they are the
+ * console's: 0x4b49 gives a key another text. 0x5412 is a terminal's, as if somebody had typed. */
 static void ask_devices(int descriptor, void *user)
 {
-    static const unsigned long requests[] = {0xc0004600 /* NVIDIA */, 0x6400 /* graphics */, 0x4b00 /* AMD */,
-                                             0x5412, 0x8913};
+    static const unsigned long requests[] = {0xc0104600 /* NVIDIA, both ways */,
+                                             0x17 /* ... for memory */,
+                                             0x40086409 /* graphics, there */,
+                                             0x80104b01 /* AMD, back */,
+                                             0x4600 /* a screen's */,
+                                             0x6400,
+                                             0x4b00,
+                                             0x4b49,
+                                             0x5412,
+                                             0x8913};
     const bool *has_gpu = user;
     runnel_error error;
     int null = open("/dev/null", O_RDWR);
@@ -147,10 +156,10 @@ static void test_devices(void **state)
     if (RUNNEL_SANITIZED || !has_filters())
         skip();
     child_run(ask_devices, &has_gpu, &child);
-    assert_string_equal(child.text, "EPERM EPERM EPERM EPERM EPERM ");
+    assert_string_equal(child.text, "EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM ");
     has_gpu = true;
     child_run(ask_devices, &has_gpu, &child);
-    assert_string_equal(child.text, "asked asked asked EPERM EPERM ");
+    assert_string_equal(child.text, "asked asked asked asked EPERM EPERM EPERM EPERM EPERM EPERM ");
 }
 
 static void test_sanitizers(void **state)
