@@ -93,6 +93,7 @@ struct bench {
     double read_gb_s, int8_gmac_s; /* their medians */
     double device_gb_s;            /* how fast the GPU reads its memory; 0: the CPU computes */
     char device[320];              /* what the GPU computes, for people */
+    bool is_divided;               /* ... which is not all layers */
     struct neighbour_round rounds[REPETITIONS_MAX * PROBE_ROUNDS]; /* of all repetitions */
     struct neighbour neighbour;
     uint32_t next_prompt; /* so that no two prompts begin alike */
@@ -306,8 +307,11 @@ static int measure_all(struct bench *bench, runnel_error *error)
 {
     int n = bench->settings->n_repetitions,
         failure = runnel_measure_device(bench->engine, &bench->device_gb_s, error);
+    runnel_stats_values stats = {.size = sizeof stats};
     if (failure)
         return failure;
+    runnel_stats(bench->engine, &stats);
+    bench->is_divided = stats.n_device_layers > 0 && stats.n_device_layers < bench->info.n_layers;
     cli_describe_device(&bench->settings->device, bench->model, bench->engine, bench->device,
                         sizeof bench->device);
     for (int repetition = 0; repetition < n; repetition++) {
@@ -326,6 +330,12 @@ static int measure_all(struct bench *bench, runnel_error *error)
     for (size_t i = 0; i < bench->n_figures; i++)
         bench->figures[i].tok_s = median(&bench->figures[i].samples, n);
     return RUNNEL_OK;
+}
+
+/* Of a GPU one limit is known, how fast it reads its memory: it is no prompt's, and not that of layers which it shares with the CPU. */
+static bool has_limit(const struct bench *bench, const struct figure *figure)
+{
+    return bench->device_gb_s == 0 || (figure->kind != FIGURE_PREFILL && !bench->is_divided);
 }
 
 /* What the machine allows: a step must read all weights and the cache of its sequences, and do all
@@ -392,8 +402,8 @@ static void print_text(const struct bench *bench)
     if (kernels_refused())
         printf("%s\n", kernels_refused());
     if (bench->device_gb_s > 0)
-        printf("%s; it reads %.1f GB/s of its memory, and the limits below are that\n", bench->device,
-               bench->device_gb_s);
+        printf("%s; it reads %.1f GB/s of its memory%s\n", bench->device, bench->device_gb_s,
+               bench->is_divided ? "" : ", and the limits below are that");
     printf("this machine reads %.1f GB/s and multiplies %.0f GMAC/s (8 bits, %s)\n", bench->read_gb_s,
            bench->int8_gmac_s, kernels_in_use()->int8_unit);
     char line[200];
@@ -407,10 +417,10 @@ static void print_text(const struct bench *bench)
         const struct figure *figure = &bench->figures[i];
         double limit = limit_tok_s(bench, figure);
         printf("%-8s %6u %10.1f", names[figure->kind], figure->n, figure->tok_s);
-        if (figure->kind == FIGURE_PREFILL && bench->device_gb_s > 0) /* it is not reading that limits it */
-            printf(" %10s %8s", "-", "-");
-        else
+        if (has_limit(bench, figure))
             printf(" %10.1f %6.0f %%", limit, figure->tok_s / limit * 100);
+        else
+            printf(" %10s %8s", "-", "-");
         if (figure->kind == FIGURE_PREFILL)
             printf(" %10.1f\n", figure->n / figure->tok_s * 1e3);
         else

@@ -188,7 +188,7 @@ static void remark_device(struct serving *serving, const runnel_model *model)
     if (serving->protection.has_gpu)
         log_say(&serving->log, "device", "%s", line);
     else if (cli_wants_device(&serving->settings.device))
-        log_say(&serving->log, "device", "--device %s: there is no GPU, the CPU computes",
+        log_say(&serving->log, "device", "--device %s: there is no GPU, or it has no room: the CPU computes",
                 serving->settings.device.name);
 }
 
