@@ -1,5 +1,5 @@
-"""`runnel serve` on a GPU, or on PoCL's device: what it says of it, what it refuses, and a device that answers no more. Skipped where
-there is neither."""
+"""`runnel serve` on a GPU, or on PoCL's device: what it says of it, what it refuses, and a device that answers no more. ctest runs it where
+there is one (tests/with_gpu); what is to be seen without is in test_no_gpu.py."""
 import json
 import os
 import subprocess
@@ -8,12 +8,12 @@ import pytest
 
 from serving import RUNNEL, Serving, run_serve, wait_until
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("RUNNEL_DEVICE", "RUNNEL_WORKERS")}
+os.environ.pop("RUNNEL_DEVICE", None)  # each server here says what it computes on
 LOST = RUNNEL.parent / "tests" / "runnel_lost"
 
 
 def devices():
-    done = subprocess.run([RUNNEL, "devices", "--json"], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    done = subprocess.run([RUNNEL, "devices", "--json"], capture_output=True, text=True, check=True)
     return [device for device in json.loads(done.stdout) if device["id"].startswith("gpu") and not device["problem"]]
 
 
@@ -21,7 +21,7 @@ def devices():
 def gpu():
     found = devices()
     if not found:
-        pytest.skip("no driver shows a GPU, nor is PoCL installed")
+        pytest.skip("no device that a driver shows can be used")
     return found[0]
 
 
@@ -35,11 +35,6 @@ def test_it_says_on_what_it_computes(gpu, serve, tiny):
     assert len(said) == 1 and gpu["name"] in said[0] and "computes 2 of 2 layers" in said[0], serving.lines
     percent = serving.metric("deepseek_gpu_memory_percent")
     assert 0 < percent <= 100
-
-
-def test_without_one_there_is_no_metric_of_it(serve, tiny):
-    serving = serve(tiny(), "--device", "cpu")
-    assert ("deepseek_gpu_memory_percent",) not in serving.metrics()
 
 
 def test_answers_are_those_of_the_cpu(gpu, serve, tiny):
@@ -93,24 +88,6 @@ def test_more_workers_are_refused_later_too(gpu, serve, tiny):
     serving.key = "secret"
     status, _, body = serving.post("/admin/workers", {"workers": 2})
     assert status == 400 and "1" in body["error"]["message"], body
-
-
-def test_no_driver(tiny):
-    """The loader of OpenCL looks for drivers in this folder, and no card of this machine has CUDA in it."""
-    env = {"OCL_ICD_VENDORS": "/nonexistent"}
-    listed = subprocess.run([RUNNEL, "devices", "--json"], capture_output=True, text=True, check=True, env={**ENVIRONMENT, **env})
-    if any(device["id"].startswith("gpu") for device in json.loads(listed.stdout)):
-        pytest.skip("there is a card that needs no OpenCL")
-    done = run_serve("-m", tiny(), "--device", "gpu", "--workers", "1", "--port", "0", env=env)
-    assert done.returncode == 1 and "device gpu: there is none" in done.stderr
-    assert len([line for line in done.stderr.splitlines() if "there is none" in line]) == 1
-
-
-def test_auto_goes_on_without(serve, tiny):
-    serving = serve(tiny(), "--device", "auto", "--workers", "1", env={"OCL_ICD_VENDORS": "/nonexistent"})
-    if not any(" computes " in line for line in serving.lines):
-        assert any("--device auto: there is no GPU, the CPU computes" in line for line in serving.lines), serving.lines
-    assert completion(serving)
 
 
 def test_a_lost_device_ends_the_worker_and_another_takes_its_place(gpu, tiny, tmp_path, monkeypatch):

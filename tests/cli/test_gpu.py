@@ -1,0 +1,53 @@
+"""The command on a GPU, or on PoCL's device: real models' logits are the CPU's, bit for bit, and `bench` compares with what it knows. ctest
+runs it where there is one (tests/with_gpu). GPU_MODELS=long: on the larger models, which takes PoCL minutes."""
+import json
+import os
+import random
+import re
+import subprocess
+
+import pytest
+
+from models_folder import real_model
+
+os.environ.pop("RUNNEL_DEVICE", None)  # each call here says what it computes on
+MODELS = {"": ("smollm2-135m",), "long": ("coder-0.5b", "coder-1.5b")}[os.environ.get("GPU_MODELS", "")]
+N_IDS = 90  # more than a step of `--chunk 64` has, and three pages
+
+
+def run(runnel, *arguments):
+    done = subprocess.run([runnel, *map(str, arguments)], capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def logits(runnel, model, ids, output, *flags):
+    run(runnel, "logits", "-m", model, "--ids", ids, "-o", output, *flags)
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_of_real_models(runnel, tmp_path, name):
+    """All layers there, prompts in two steps; and some, with steps of a few rows, which a device may have recorded."""
+    model, ids, dice = real_model(name), tmp_path / "ids.json", random.Random(name)
+    ids.write_text(json.dumps([dice.randrange(40000) for _ in range(N_IDS)]))
+    expected = logits(runnel, model, ids, tmp_path / "cpu", "--device", "cpu")
+    assert len(expected) % (4 * N_IDS) == 0 and len(expected) > 4 * 40000 * N_IDS
+    assert logits(runnel, model, ids, tmp_path / "gpu", "--device", "gpu", "--chunk", 64) == expected
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps(json.loads(ids.read_text())[:24]))
+    for flags in (("--chunk", 8), ("--chunk", 24, "--gpu-layers", 5)):
+        found = logits(runnel, model, few, tmp_path / "few", "--device", "gpu", *flags)
+        assert found and expected.startswith(found), f"other bits with {flags}"
+
+
+@pytest.mark.skipif(MODELS != ("smollm2-135m",), reason="it needs no large model")
+@pytest.mark.parametrize("flags, is_divided", [((), False), (("--gpu-layers", 1), True)])
+def test_bench_compares_with_limits_that_it_knows(runnel, tiny, flags, is_divided):
+    """How fast the device reads is a limit where it has all layers, but no prompt's."""
+    found = run(runnel, "bench", "-m", tiny(), "--device", "gpu", *flags, "-p", "8", "-n", "6", "-b", "2", "-r", "1").stdout
+    assert re.search(rf"computes {2 - is_divided} of 2 layers.*; it reads [0-9.]+ GB/s of its memory", found), found
+    assert ("the limits below are that" in found) == (not is_divided)
+    limits = dict(re.findall(r"^(prefill|decode|batch) +\d+ +[0-9.]+ +([0-9.]+|-) ", found, re.M))
+    assert set(limits) == {"prefill", "decode", "batch"} and limits["prefill"] == "-", found
+    assert [limits[work] == "-" for work in ("decode", "batch")] == [is_divided] * 2, found
