@@ -25,8 +25,15 @@ struct gpu_recording {
     struct work *first, **end;
 };
 
+/* Memory of gpu_alloc_host: n_bytes behind this. */
+struct host_block {
+    struct host_block *next;
+    size_t n_bytes;
+};
+
 struct gpu {
     struct gpu_info info;
+    struct host_block *host;
     struct gpu_recording *recording; /* that is being made; NULL: none */
 };
 
@@ -103,7 +110,7 @@ int gpu_open(const struct gpu_info *info, struct gpu **gpu, runnel_error *error)
 
 void gpu_close(struct gpu *gpu)
 {
-    if (soft_gpu.used_bytes)
+    if (soft_gpu.used_bytes || gpu->host)
         give_up("memory of the device was not given back");
     free(gpu);
 }
@@ -150,14 +157,37 @@ void gpu_free(struct gpu *gpu, struct gpu_buffer *buffer)
 
 void *gpu_alloc_host(struct gpu *gpu, size_t n_bytes)
 {
-    (void)gpu;
-    return malloc(n_bytes);
+    struct host_block *block = malloc(sizeof *block + n_bytes);
+    if (!block)
+        return NULL;
+    *block = (struct host_block){gpu->host, n_bytes};
+    gpu->host = block;
+    return block + 1;
 }
 
 void gpu_free_host(struct gpu *gpu, void *memory)
 {
-    (void)gpu;
-    free(memory);
+    struct host_block **link = &gpu->host;
+    if (!memory)
+        return;
+    while (*link && *link + 1 != memory)
+        link = &(*link)->next;
+    if (!*link)
+        give_up("memory that is not gpu_alloc_host's");
+    struct host_block *block = *link;
+    *link = block->next;
+    free(block);
+}
+
+static bool is_host_memory(const struct gpu *gpu, const void *data, size_t n_bytes)
+{
+    uintptr_t begin = (uintptr_t)data;
+    for (const struct host_block *block = gpu->host; block; block = block->next) {
+        uintptr_t first = (uintptr_t)(block + 1);
+        if (begin >= first && begin + n_bytes <= first + block->n_bytes)
+            return true;
+    }
+    return false;
 }
 
 struct copying {
@@ -181,12 +211,15 @@ static int copy(struct gpu *gpu, void *to, const void *from, size_t n_bytes)
 int gpu_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes, runnel_error *error)
 {
     (void)error;
+    soft_gpu.n_foreign_writes += !is_host_memory(gpu, data, n_bytes);
     return copy(gpu, at(to, n_bytes), data, n_bytes);
 }
 
 int gpu_read(struct gpu *gpu, struct gpu_place from, void *data, size_t n_bytes, runnel_error *error)
 {
     (void)error;
+    if (!is_host_memory(gpu, data, n_bytes))
+        give_up("a read into memory that may be gone before it is written");
     return copy(gpu, data, at(from, n_bytes), n_bytes);
 }
 

@@ -1,6 +1,7 @@
 /* soft_gpu.h: a device made of the CPU's kernels, for tests of what is above it: the functions of gpu/device.h and gpu/kernels.h that the
  * back end calls, at once instead of queued. It takes the place of those in the library in whatever links it. Unlike PoCL it
- * records, has as little memory as a test says, gives memory full of garbage, and looks at every place whether it is in its buffer. */
+ * records, has as little memory as a test says, gives memory full of garbage, looks at every place whether it is in its buffer, and reads into
+ * no memory but that of gpu_alloc_host, which is there for as long as a device may write. */
 #ifndef RUNNEL_TESTS_SOFT_GPU_H
 #define RUNNEL_TESTS_SOFT_GPU_H
 
@@ -14,6 +15,7 @@ struct soft_gpu {
     bool records, lacks_fma, is_integrated;
     /* Counted. */
     unsigned n_replays, n_launches; /* launches that were queued one by one */
+    unsigned n_foreign_writes;      /* from other memory than gpu_alloc_host's, as of weights */
     uint64_t used_bytes;
 };
 extern struct soft_gpu soft_gpu;
