@@ -276,7 +276,7 @@ static void look_at(struct family *family, uint32_t slot)
     shared_read_gauges(options->shared, slot, &gauges);
     policy_worker_progress(&family->policy, slot, gauges.n_steps, (uint64_t)gauges.beat_ms,
                            gauges.n_running > 0, clock_ms());
-    if (options->n_requests_most && gauges.n_taken >= options->n_requests_most)
+    if (family->n_requests_most && gauges.n_taken >= family->n_requests_most)
         policy_worker_spent(&family->policy, slot);
 }
 

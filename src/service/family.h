@@ -37,6 +37,7 @@ struct family {
     struct family_keeper keepers[POLICY_KEEPERS];
     struct family_worker workers[POLICY_SLOTS];
     pid_t supervisor, greeter; /* greeter 0: none */
+    uint64_t n_requests_most;  /* service_limits */
     uint64_t n_opened;         /* models, since the start */
     runnel_error error;        /* the last reason why one could not start; code 0: none */
     bool has_orders;           /* somebody has put one into the block */

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,44 @@ def test_keys_are_read_again(serve, tiny, tmp_path):
     assert serving.worker == worker
     os.kill(worker, signal.SIGKILL)  # its successor knows it as well
     assert serving.complete("a", 3) and serving.worker != worker
+
+
+def test_the_time_to_drain_is_read_again(serve, tiny, tmp_path):
+    """Raised in the file of --config: the worker that goes with this very reload has that time, and the supervisor leaves it."""
+    config = tmp_path / "config"
+    config.write_text("timeout-drain = 0\n")
+    serving = serve(tiny("long"), *ONE_WORKER, "--config", str(config), *LONG, kv_mib=512)
+    old = serving.worker
+    ((stream, events),) = begin_streams(serving, 1, 60000)
+    config.write_text(f"timeout-drain = {BY_THEN}\n")
+    serving.signal(signal.SIGHUP)
+    until = None
+    for event in events:
+        assert event == "[DONE]" or "error" not in event, event
+        if until is None and any("1 worker of" in line for line in serving.lines):
+            until = time.monotonic() + 5  # by the time of before it would be killed after 3
+        if until is not None and time.monotonic() > until:
+            break
+    else:
+        assert event == "[DONE]"
+    stream.leave()
+    wait_until(lambda: title_of(old) is None)
+    assert not any("drains for too long" in line for line in serving.lines), serving.lines
+
+
+def test_the_share_of_requests_is_read_again(serve, tiny, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("limit-max-requests = 0\n")
+    serving = serve(tiny(), *ONE_WORKER, "--config", str(config))
+    old = serving.worker
+    config.write_text("limit-max-requests = 5\n")
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: old not in serving.workers() and len(serving.workers()) == 1)
+    worker = serving.worker
+    for _ in range(5):
+        assert serving.complete("a", 3)
+    wait_until(lambda: worker not in serving.workers())
+    assert serving.complete("a", 3)
 
 
 def test_no_room_for_a_second_model(serve, tiny, tmp_path):
