@@ -242,7 +242,6 @@ static int work(void *user, const struct service_share *share, const struct work
     serving->worker = worker;
     serving->log.n_lost = serving->log.n_untold = 0; /* those of the keeper are not its own */
     serving->options.admin = (struct admin_options){
-        .keys = serving->admin_keys,
         .n_workers_max = cli_wants_device(&serving->settings.device) ? 1 : SERVICE_WORKERS_MAX,
         .wake = wake_supervisor,
         .user = serving,
@@ -315,6 +314,16 @@ static void set_monitor(struct monitor_options *options, const struct serve_sett
     };
 }
 
+/* What the supervisor itself keeps to. */
+static struct service_limits make_service_limits(const struct serve_settings *settings)
+{
+    return (struct service_limits){
+        .drain_ms = (double)settings->drain_s * 1e3,
+        .hang_ms = (double)settings->watchdog_s * 1e3,
+        .n_requests_most = (uint64_t)settings->n_worker_requests,
+    };
+}
+
 /* From where it may be asked: the lists lie in the settings. */
 static void set_guard(struct serving *serving)
 {
@@ -384,12 +393,13 @@ static void tell_in_log(void *log, const char *line)
     log_say(log, "environment", "%s", line);
 }
 
-/* API keys and limits, which may be told anew while the server runs. */
+/* Keys and limits, which may be told anew while the server runs. */
 static void write_rules(const struct serving *serving)
 {
     const struct serve_settings *settings = &serving->settings;
     struct shared_rules rules = {
         .keys = *serving->keys,
+        .admin_keys = *serving->admin_keys,
         .limits = {.n_requests = (uint32_t)settings->n_requests,
                    .request_ms = (double)settings->request_s * 1e3,
                    .drain_ms = (double)settings->drain_s * 1e3,
@@ -461,8 +471,9 @@ static bool is_same_model(const struct serving *a, const struct serving *b)
            is_same_file(&a->state.template_file, &b->state.template_file) && !b->settings.config_text;
 }
 
-/* All options once more, for all processes that are started from now on. Where it listens stays. */
-static int reload(void *user, bool *is_other_model, runnel_error *error)
+/* All options once more, for all processes that are started from now on. Where it listens, how many workers there are, and what
+ * was set up at the start (the log, --crash-file, --sandbox, --cpu-affinity) stay. */
+static int reload(void *user, struct service_limits *limits, bool *is_other_model, runnel_error *error)
 {
     struct serving *serving = user;
     struct serving next = {.argc = serving->argc,
@@ -490,6 +501,7 @@ static int reload(void *user, bool *is_other_model, runnel_error *error)
     *serving = next;
     set_guard(serving);
     write_rules(serving);
+    *limits = make_service_limits(&serving->settings);
     return RUNNEL_OK;
 }
 
@@ -539,9 +551,7 @@ static int serve(struct serving *serving)
         .listener = serving->socket.descriptor,
         .crash_file = serving->protection.crash_file,
         .n_workers = (uint32_t)settings->n_workers,
-        .drain_ms = (double)settings->drain_s * 1e3,
-        .hang_ms = (double)settings->watchdog_s * 1e3,
-        .n_requests_most = (uint64_t)settings->n_worker_requests,
+        .limits = make_service_limits(settings),
         .open_model = open_model,
         .close_model = close_model,
         .work = work,

@@ -91,10 +91,10 @@ static const struct option_spec serve_options[] = {
      OPTION_FIELD(struct serve_settings, batch_window_ms), .minimum = 0, .maximum = 60000,
      .default_text = "0"},
     {"step-budget-ms", 0, OPTION_FLOAT, "MS",
-     "a step that reads prompts takes about so long at most while others are answered; 0: 60, times the "
-     "number "
-     "of workers",
-     OPTION_FIELD(struct serve_settings, step_budget_ms), .maximum = 60000, .default_text = "0"},
+     "a step that reads prompts takes about so long at most while others are answered (default: 60, times "
+     "the "
+     "number of workers)",
+     OPTION_FIELD(struct serve_settings, step_budget_ms), .maximum = 60000},
     CLI_DRAFT_OPTION(struct serve_settings),
     {"workers", 0, OPTION_INT, "N",
      "processes that answer, each with its part of threads, --parallel and --kv-cache-mib; the model is in "

@@ -93,7 +93,7 @@ static const struct route routes[] = {
 
 const struct route *admin_find(const struct server *server, struct exchange_text path)
 {
-    if (!keys_count(server->options->admin.keys) || !server->engine)
+    if (!keys_count(&server->rules.admin_keys) || !server->engine)
         return NULL;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (exchange_text_is(path, routes[i].path))
@@ -103,5 +103,5 @@ const struct route *admin_find(const struct server *server, struct exchange_text
 
 bool admin_has_key(const struct server *server, const struct exchange *exchange)
 {
-    return guard_shows_one_of(server->options->admin.keys, exchange);
+    return guard_shows_one_of(&server->rules.admin_keys, exchange);
 }

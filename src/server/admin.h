@@ -4,8 +4,8 @@
  *     POST /admin/workers {"workers": 3}
  *     POST /admin/reload {}           options, keys and the model once more
  *
- * An order is handed on to the supervisor and begun later: status tells. Without an admin's key there are no such routes. The
- * loop's thread only. */
+ * An order is handed on to the supervisor and begun later: status tells. Without an admin's key there are no such routes: they
+ * may come and go when keys are read again. The loop's thread only. */
 #ifndef RUNNEL_SERVER_ADMIN_H
 #define RUNNEL_SERVER_ADMIN_H
 

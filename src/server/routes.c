@@ -121,5 +121,9 @@ void routes_on_head(struct exchange *exchange, void *user)
 
 void routes_on_request(struct exchange *exchange, void *user)
 {
-    find_route(user, exchange)->answer(user, exchange);
+    const struct route *route = find_route(user, exchange);
+    if (route)
+        route->answer(user, exchange);
+    else /* the last of the admin's keys went while the body of an order came */
+        refuse_head(user, exchange, 404, NULL, "no such route");
 }

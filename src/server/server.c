@@ -201,6 +201,7 @@ static void on_retire(evutil_socket_t number, short what, void *user)
     if (loop_is_draining(run->server.loop) || run->retires)
         return;
     run->retires = true;
+    rules_take_over(&run->server); /* the limit may be another one since the last request */
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_retire(run->server.loop,
                 has_model(run->listening) ? run->server.rules.limits.drain_ms : LOADING_RETIRE_MS);
@@ -229,6 +230,7 @@ static void on_end_signal(evutil_socket_t number, short what, void *user)
         loop_stop(run->server.loop);
         return;
     }
+    rules_take_over(&run->server);
     say_end(run);
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_drain(run->server.loop, run->server.rules.limits.drain_ms);

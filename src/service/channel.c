@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -58,6 +60,12 @@ bool channel_send(int end, const void *message, size_t n_bytes, int descriptor)
             n = write(end, message, n_bytes);
     } while (n < 0 && errno == EINTR);
     return n == (ssize_t)n_bytes;
+}
+
+bool channel_is_unread(int end)
+{
+    int n_bytes = 0; /* that the system keeps for it */
+    return !ioctl(end, SIOCOUTQ, &n_bytes) && n_bytes > 0;
 }
 
 /* What came with a message; -1: nothing. */

@@ -63,6 +63,8 @@ int channel_pipe(int ends[2], runnel_error *error);
 
 /* True if the whole message is on its way. descriptor: goes with it; -1: none. */
 bool channel_send(int end, const void *message, size_t n_bytes, int descriptor);
+/* Of a pair: does something that was sent from this end wait for its receiver? */
+bool channel_is_unread(int end);
 
 enum channel_result { CHANNEL_MESSAGE, CHANNEL_EMPTY, CHANNEL_CLOSED };
 /* *descriptor, if it is not NULL: what came with the message, or -1; it is the caller's. */

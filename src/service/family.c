@@ -14,6 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* A keeper has an order before it for so many looks at most, of which there is one a second. Not for a time: after a freeze of all
+ * processes that would be over. */
+enum { UNHEARD_MOST = 5 };
+
 void family_init(struct family *family, const struct service_options *options,
                  const struct policy_options *policy)
 {
@@ -87,7 +91,7 @@ static void lose_worker(struct family *family, uint32_t slot, int status)
         say_end_of_worker(family, slot, status);
     if (has_said_why)
         family->error = worker->error;
-    else if (status > 0)
+    else if (status > 0 && worker->keeper != POLICY_NONE) /* else the keeper's end is the reason */
         error_set(&family->error, RUNNEL_EIO, "worker %u %s before it was ready", slot,
                   words_of_end(status, how, sizeof how));
     close_end(&worker->pipe);
@@ -96,8 +100,46 @@ static void lose_worker(struct family *family, uint32_t slot, int status)
     policy_worker_died(&family->policy, slot, has_said_why, clock_ms());
 }
 
+/* Whose pipe has ended, and whose keeper is dead. Its status is known, unless the keeper had asked for it and could not tell any
+ * more. */
+static void lose_adopted(struct family *family, uint32_t slot)
+{
+    pid_t pid = family->workers[slot].pid;
+    int status = -1;
+    pid_t found = pid > 0 ? waitpid(pid, &status, WNOHANG) : -1;
+    if (found) /* 0: it is about to end, and SIGCHLD will tell */
+        lose_worker(family, slot, found < 0 ? -1 : status);
+}
+
 static void read_reports(struct family *family, uint32_t slot);
 static void read_notices(struct family *family, uint32_t seat);
+static void send_signal(struct family *family, uint32_t slot, int number);
+
+/* What the keeper was told last may not have come to its worker. One that drains already must not hear it twice: it would give
+ * up what it has. */
+static void signal_again(struct family *family, uint32_t slot)
+{
+    enum policy_worker_state state = family->policy.workers[slot].state;
+    if (state == POLICY_DYING)
+        send_signal(family, slot, SIGKILL);
+    else if (state == POLICY_DRAINING && shared_state(family->options->shared, slot) == SHARED_READY)
+        send_signal(family, slot, family->policy.is_ending ? SIGUSR1 : SIGTERM);
+}
+
+/* The workers that a dead keeper has left are the supervisor's. */
+static void adopt_workers(struct family *family, uint32_t seat)
+{
+    for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
+        struct family_worker *worker = &family->workers[i];
+        if (!worker->lives || worker->keeper != seat)
+            continue;
+        worker->keeper = POLICY_NONE;
+        read_reports(family, i); /* its number may be among them */
+        signal_again(family, i);
+        if (worker->pipe < 0)
+            lose_adopted(family, i);
+    }
+}
 
 static void lose_keeper(struct family *family, uint32_t seat, int status)
 {
@@ -118,15 +160,21 @@ static void lose_keeper(struct family *family, uint32_t seat, int status)
     }
     close_end(&keeper->channel);
     keeper->pid = 0;
-    for (uint32_t i = 0; i < POLICY_SLOTS; i++)
-        if (family->workers[i].lives && family->workers[i].keeper == seat)
-            family->workers[i].keeper = POLICY_NONE;
     bool fits = family->options->has_room(family->options->user, family_model_bytes(family));
     policy_keeper_died(&family->policy, seat, fits, clock_ms());
-    for (uint32_t i = 0; i < POLICY_SLOTS; i++) /* those whose end it could not tell any more */
-        if (family->workers[i].lives && family->workers[i].keeper == POLICY_NONE &&
-            family->workers[i].pipe < 0)
-            lose_worker(family, i, -1);
+    adopt_workers(family, seat);
+}
+
+/* One of the workers that were adopted, if it is one. */
+static void lose_child(struct family *family, pid_t pid, int status)
+{
+    for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
+        const struct family_worker *worker = &family->workers[i];
+        if (!worker->lives || worker->pid != pid || worker->keeper != POLICY_NONE)
+            continue;
+        read_reports(family, i); /* its last words */
+        lose_worker(family, i, status);
+    }
 }
 
 /* Children of the supervisor: keepers, a greeter, workers whose keeper is dead. */
@@ -143,6 +191,7 @@ static void reap(struct family *family)
         for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
             if (pid == family->keepers[i].pid)
                 lose_keeper(family, i, status);
+        lose_child(family, pid, status);
     }
 }
 
@@ -251,7 +300,7 @@ void family_listen(struct family *family)
         read_reports(family, i);
         const struct family_worker *worker = &family->workers[i];
         if (worker->lives && worker->pipe < 0 && worker->keeper == POLICY_NONE)
-            lose_worker(family, i, -1);
+            lose_adopted(family, i);
     }
     reap(family);
 }
@@ -278,12 +327,27 @@ static void look_at(struct family *family, uint32_t slot)
     shared_read_gauges(options->shared, slot, &gauges);
     policy_worker_progress(&family->policy, slot, gauges.n_steps, (uint64_t)gauges.beat_ms,
                            gauges.n_running > 0, clock_ms());
-    if (options->n_requests_most && gauges.n_taken >= options->n_requests_most)
+    if (family->n_requests_most && gauges.n_taken >= family->n_requests_most)
         policy_worker_spent(&family->policy, slot);
+}
+
+/* One that is stopped, or stuck: all that its workers are told goes through it. */
+static void look_at_keeper(struct family *family, uint32_t seat)
+{
+    struct family_keeper *keeper = &family->keepers[seat];
+    bool is_heard = keeper->channel < 0 || !channel_is_unread(keeper->channel);
+    keeper->n_unheard = is_heard ? 0 : keeper->n_unheard + 1;
+    if (keeper->n_unheard != UNHEARD_MOST)
+        return;
+    log_say(family->options->log, "keeper", "The keeper (pid %d) is ended: it does not do what it is told",
+            (int)keeper->pid);
+    kill(keeper->pid, SIGKILL);
 }
 
 void family_look(struct family *family)
 {
+    for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
+        look_at_keeper(family, i);
     for (uint32_t i = 0; i < POLICY_SLOTS; i++)
         if (family->workers[i].lives)
             look_at(family, i);

@@ -1,7 +1,8 @@
 /* family.h: the processes that a supervisor has started: their numbers, their pipes, what they said last, and how they ended.
  *
  * What they do is told to the policy (policy.h), whose actions are carried out here. A worker of a keeper that lives is dead when
- * its keeper, which is its parent, says so; one whose keeper is dead when its pipe ends. The supervisor's only thread. */
+ * its keeper, which is its parent, says so, and signals go through the keeper; one whose keeper is dead is the supervisor's own
+ * child. A keeper that does not do what it is told is killed. The supervisor's only thread. */
 #ifndef RUNNEL_SERVICE_FAMILY_H
 #define RUNNEL_SERVICE_FAMILY_H
 
@@ -14,7 +15,8 @@
 struct family_keeper {
     pid_t pid; /* 0: none */
     int channel;
-    uint64_t n_bytes; /* once it has opened its model */
+    unsigned n_unheard; /* times in a row that somebody looked, and an order waited for it */
+    uint64_t n_bytes;   /* once it has opened its model */
     /* What steps took the first worker of so many that was ready; n_workers 0: there was none. */
     struct service_share learned;
     char name[SERVICE_NAME_BYTES];
@@ -37,6 +39,7 @@ struct family {
     struct family_keeper keepers[POLICY_KEEPERS];
     struct family_worker workers[POLICY_SLOTS];
     pid_t supervisor, greeter; /* greeter 0: none */
+    uint64_t n_requests_most;  /* service_limits */
     uint64_t n_opened;         /* models, since the start */
     runnel_error error;        /* the last reason why one could not start; code 0: none */
     bool has_orders;           /* somebody has put one into the block */
@@ -55,7 +58,7 @@ void family_listen(struct family *family);
 /* The memory of the largest model that is open. */
 uint64_t family_model_bytes(const struct family *family);
 
-/* How workers get on; about once a second. */
+/* How workers and keepers get on; about once a second. */
 void family_look(struct family *family);
 
 /* Carries out what the policy wants, but for POLICY_EXIT_...: false, and *action is that. In a child it does not return. */

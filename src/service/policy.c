@@ -87,6 +87,12 @@ static void set_state(struct policy_worker *worker, enum policy_worker_state sta
     worker->since_ms = now_ms;
 }
 
+static void begin_drain(struct policy *policy, uint32_t slot, double now_ms)
+{
+    set_state(&policy->workers[slot], POLICY_DRAINING, now_ms);
+    policy->workers[slot].drain_ms = policy->options.drain_ms;
+}
+
 /* Nobody could be asked yet, and nobody ever will be. */
 static void fail(struct policy *policy)
 {
@@ -230,7 +236,7 @@ void policy_worker_spent(struct policy *policy, uint32_t slot)
 void policy_worker_drains(struct policy *policy, uint32_t slot, double now_ms)
 {
     if (policy->workers[slot].state == POLICY_READY)
-        set_state(&policy->workers[slot], POLICY_DRAINING, now_ms);
+        begin_drain(policy, slot, now_ms);
 }
 
 void policy_greeter_ended(struct policy *policy, double now_ms)
@@ -278,6 +284,12 @@ const char *policy_swap(struct policy *policy)
     return why;
 }
 
+void policy_set_limits(struct policy *policy, double drain_ms, double hang_ms)
+{
+    policy->options.drain_ms = drain_ms;
+    policy->options.hang_ms = hang_ms;
+}
+
 void policy_end(struct policy *policy, double now_ms)
 {
     (void)now_ms;
@@ -307,7 +319,7 @@ static bool act_on_keeper(struct policy *policy, struct policy_action *action, e
 static bool drain(struct policy *policy, struct policy_action *action, enum policy_do what, uint32_t slot,
                   double now_ms)
 {
-    set_state(&policy->workers[slot], POLICY_DRAINING, now_ms);
+    begin_drain(policy, slot, now_ms);
     return act(action, what, slot);
 }
 
@@ -322,7 +334,7 @@ static bool kill_worker(struct policy *policy, struct policy_action *action, uin
 
 static double drained_by_ms(const struct policy *policy, const struct policy_worker *worker)
 {
-    return worker->since_ms + (worker->is_hurried ? policy->options.hurry_ms : policy->options.drain_ms);
+    return worker->since_ms + (worker->is_hurried ? policy->options.hurry_ms : worker->drain_ms);
 }
 
 /* Workers that do not what they should. */

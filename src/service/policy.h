@@ -86,6 +86,7 @@ struct policy_worker {
     bool is_hurried;
     bool hangs;
     double since_ms; /* in this state, or hurried */
+    double drain_ms; /* the limit that held when it began to drain */
     uint64_t n_steps, n_beats;
     double step_ms, beat_ms,
         told_ms; /* when it last did a step or had no work; a turn; when the figures were last told */
@@ -143,6 +144,8 @@ void policy_greeter_ended(struct policy *policy, double now_ms);
 /* NULL: it is begun; else why not. */
 const char *policy_scale(struct policy *policy, uint32_t n_workers);
 const char *policy_swap(struct policy *policy);
+/* From now on drain_ms and hang_ms of the options are these; a worker that drains already has as long as it was given. */
+void policy_set_limits(struct policy *policy, double drain_ms, double hang_ms);
 /* The first time all drain; the second time what still runs is given up. */
 void policy_end(struct policy *policy, double now_ms);
 

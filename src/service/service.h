@@ -31,6 +31,13 @@ struct service_share {
     double prompt_ms, token_ms;
 };
 
+/* What the supervisor keeps to, and may be told anew. */
+struct service_limits {
+    double drain_ms;          /* a worker that ends has so long for what it was asked */
+    double hang_ms;           /* see policy.h */
+    uint64_t n_requests_most; /* of a worker; then another takes its place. 0: any number */
+};
+
 struct worker; /* worker.h: what a worker may tell the supervisor */
 
 struct service_options {
@@ -39,9 +46,7 @@ struct service_options {
     int listener;          /* the socket that all accept from; the caller's */
     int crash_file;        /* the caller's descriptor that every process keeps open; -1: none */
     uint32_t n_workers;
-    double drain_ms;          /* a worker that ends has so long for what it was asked */
-    double hang_ms;           /* see policy.h */
-    uint64_t n_requests_most; /* of a worker; then another takes its place. 0: any number */
+    struct service_limits limits; /* at the start */
 
     /* Keeper: opens the model on as many threads as it likes, which have ended on return. name: the model's. */
     int (*open_model)(void *user, char name[SERVICE_NAME_BYTES], runnel_error *error);
@@ -57,9 +62,9 @@ struct service_options {
     bool (*has_room)(void *user, uint64_t model_bytes);
     /* Supervisor: the first worker can be asked. */
     void (*on_ready)(void *user, const char *name);
-    /* Supervisor: reads all options again, writes keys and limits into the block, and tells whether there is to be another
-     * model. */
-    int (*reload)(void *user, bool *is_other_model, runnel_error *error);
+    /* Supervisor: reads all options again, writes keys and limits into the block, and tells its own limits and whether there is to
+     * be another model. */
+    int (*reload)(void *user, struct service_limits *limits, bool *is_other_model, runnel_error *error);
     void *user;
 };
 

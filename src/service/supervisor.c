@@ -155,18 +155,26 @@ static void scale(struct supervisor *supervisor)
                      why);
 }
 
+static void set_limits(struct supervisor *supervisor, const struct service_limits *limits)
+{
+    supervisor->family.n_requests_most = limits->n_requests_most;
+    policy_set_limits(&supervisor->family.policy, limits->drain_ms + DRAINED_MS, limits->hang_ms);
+}
+
 static void reload(struct supervisor *supervisor)
 {
     struct family *family = &supervisor->family;
     const struct service_options *options = family->options;
+    struct service_limits limits;
     bool is_other_model = false;
     runnel_error error;
     const char *why = NULL;
     notify_reloading(&supervisor->notify);
-    if (options->reload(options->user, &is_other_model, &error)) {
+    if (options->reload(options->user, &limits, &is_other_model, &error)) {
         answer_order(supervisor, error.code, "Nothing is changed: %s", error.message);
         return;
     }
+    set_limits(supervisor, &limits);
     shared_add(&shared_counters(options->shared)->n_reloads, 1);
     if (!is_other_model && !supervisor->owes_model) {
         answer_order(supervisor, RUNNEL_OK, "Keys and limits are read again; the model is the same");
@@ -299,11 +307,10 @@ int service_run(const struct service_options *options, runnel_error *error)
     struct family *family = &supervisor.family;
     struct policy_options policy = usual;
     policy.n_workers = options->n_workers;
-    policy.drain_ms = options->drain_ms + DRAINED_MS;
-    policy.hang_ms = options->hang_ms;
     title_set("runnel: supervisor");
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* it adopts the workers of a keeper that died */
     family_init(family, options, &policy);
+    set_limits(&supervisor, &options->limits);
     notify_open(&supervisor.notify);
     watch_signals(&supervisor);
     while (act(&supervisor)) {

@@ -1,9 +1,12 @@
-"""runnel constrain: which texts keep to a constraint, and what is no constraint, no line, no model."""
+"""runnel constrain: which texts keep to a constraint, and what is no constraint, no line, no model; and all that docs/schemas.md says."""
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 
 def run(runnel, model, text, *args, **options):
     return subprocess.run([runnel, "constrain", "-m", model, *(args or ["--jsonl"])], input=text, capture_output=True, timeout=60, **options)
@@ -81,6 +84,65 @@ def test_sentencepiece(runnel, tiny):
     """No space is set before a text: it would be no part of it."""
     answer, = constrain(runnel, tiny("sentencepiece"), {"choice": ["hello world", "~!"], "texts": ["hello world", "~!", " ~!", "hello"]})
     assert accepted(answer) == [True, True, False, False]
+
+
+# docs/schemas.md ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of_the_page(head):
+    """(section, row) of the tables with this head; a row has what stands in each of its cells as code, by the cell's head."""
+    rows, section, heads = [], None, None
+    for line in (ROOT / "docs" / "schemas.md").read_text().splitlines():
+        section = line.lstrip("# ") if line.startswith("#") else section
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] if line.startswith("|") else None
+        if not cells or not heads:
+            heads = cells
+        elif head in heads and set(cells) != {"---"}:
+            rows.append((section, dict(zip(heads, (re.findall("`([^`]+)`", cell.replace("\\|", "|")) for cell in cells)))))
+    return rows
+
+
+def question(section, row, *texts):
+    """A line for `runnel constrain`; schemas word for word, as a reader of JSON would change their numbers."""
+    kind, constraint = {"JSON Schema": lambda: ("schema", row["schema"][0]),
+                        "Formats": lambda: ("schema", json.dumps({"type": "string", "format": row["format"][0]})),
+                        "Regular expressions": lambda: ("regex", json.dumps(row["pattern"][0])),
+                        "Grammars": lambda: ("grammar", json.dumps("\n".join(row["grammar"])))}[section]()
+    return f'{{"{kind}": {constraint}, "texts": {json.dumps(texts)}}}'
+
+
+def test_what_the_page_calls_kept_is_kept(runnel, tiny):
+    rows = rows_of_the_page("takes")
+    assert len(rows) > 55
+    answers = constrain(runnel, tiny(), *(question(section, row, row["takes"][0], row["refuses"][0]) for section, row in rows))
+    for (_, row), answer in zip(rows, answers):
+        assert answer["error"] is None, (row, answer)
+        assert accepted(answer) == [True, False], (row, answer)
+
+
+def test_what_the_page_calls_refused_is_refused_in_these_words(runnel, tiny):
+    rows = rows_of_the_page("message")
+    assert len(rows) > 35
+    answers = constrain(runnel, tiny(), *(question(section, row, "x") for section, row in rows))
+    for (_, row), answer in zip(rows, answers):
+        assert row["message"][0] in (answer["error"] or "it is taken") and answer["results"] == [], (row, answer)
+
+
+def test_the_page_has_every_keyword_and_format():
+    rows = [row for section, row in rows_of_the_page("keyword") if section == "JSON Schema"]
+    for row in rows:
+        for keyword in row["keyword"]:
+            assert f'"{keyword}":' in row["schema"][0], row
+    rules, strings = ((ROOT / "src" / "constrain" / f"schema_{name}.c").read_text() for name in ("rules", "string"))
+    keywords = set(re.findall(r'^    \{"([^"]+)", KEYWORD_', rules, re.M))
+    assert len(keywords) > 35 and keywords - {keyword for row in rows for keyword in row["keyword"]} == set()
+    formats = dict(re.findall(r'^    \{"([a-z0-9-]+)", (""|)', strings, re.M))
+    refused = {name for name, pattern in formats.items() if pattern == '""'}
+    assert len(formats) > 15 and set(formats) - refused == {row["format"][0] for _, row in rows_of_the_page("format")}
+    assert refused == {name for row in rows if row["keyword"] == ["format"] for name in row.get("what is refused", [])}
+
+
+# Lines and files ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line, words", [

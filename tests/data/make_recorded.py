@@ -19,7 +19,7 @@ import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CYCLE_MIN = 30  # characters; less than a sentence has to come more often than five times until it is a loop
+CYCLE_MIN = 30  # characters, about six tokens; a shorter cycle has to come more often than three times until it is a loop
 CYCLE_MAX = 600
 CYCLES = 5  # as many of them make a circle of circles.txt; three are no answer any more, and are what the detector has to find
 

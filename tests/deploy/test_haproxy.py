@@ -11,10 +11,11 @@ import time
 
 import pytest
 from proxy import CONFIGURATION, RESET, Pretender, Proxy, find_haproxy, whole_answer
-from serving import BY_THEN, RUNNEL, Serving, cpu_seconds, real_model
+from serving import BY_THEN, RUNNEL, Serving, cpu_seconds, make_tiny_model, real_model
 
 HAPROXY = find_haproxy()
 CHAT = "/v1/chat/completions"
+CONTROL = f"{CHAT}/control"
 N_CLIENTS = 6
 
 
@@ -43,16 +44,16 @@ def pretend(proxy):
 class Pair:
     """The servers a and b behind a proxy."""
 
-    def __init__(self, proxy):
-        self.proxy = proxy
+    def __init__(self, proxy, model, *flags, kv_mib=64):
+        self.proxy, self.model, self.flags, self.kv_mib = proxy, model, flags, kv_mib
         self.servings = {}
         for name in "ab":
             self.start(name, wait=False)
         self.wait_until_up()
 
     def start(self, name, wait=True):
-        self.servings[name] = Serving(real_model("smollm2-135m"), "--ctx", "1024", "--threads", "1", "--timeout-drain", str(BY_THEN),
-                                      port=self.proxy.ports[name], kv_mib=64, wait=wait)
+        self.servings[name] = Serving(self.model, *self.flags, "--threads", "1", "--timeout-drain", str(BY_THEN),
+                                      port=self.proxy.ports[name], kv_mib=self.kv_mib, wait=wait)
 
     def wait_until_up(self):
         for serving in self.servings.values():
@@ -78,7 +79,15 @@ class Pair:
 
 @pytest.fixture
 def pair(proxy):
-    made = Pair(proxy)
+    made = Pair(proxy, real_model("smollm2-135m"), "--ctx", "1024")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def thinkers(proxy, tmp_path):
+    """Servers of a tiny model whose thoughts go on until somebody ends them."""
+    made = Pair(proxy, make_tiny_model(tmp_path, "thinker"), "--ctx", "65536", "--max-wait-s", "0", "--request-timeout-s", "0", kv_mib=256)
     yield made
     made.stop()
 
@@ -97,6 +106,8 @@ def test_it_waits_longer_than_the_servers_do():
     longest = max(float(re.search(rf"--{name} .*?\(default:? ([\d.]+)\)", usage, re.S)[1]) for name in ("request-timeout-s", "sse-ping-s"))
     for side in "server", "client":
         assert int(re.search(rf"timeout {side} (\d+)s", text)[1]) > longest
+    known_m = int(re.search(r"backend answers\n *stick-table .* expire (\d+)m", text)[1])
+    assert known_m * 60 > longest
     taken = int(re.search(r"--limit-concurrency .*?\(default:? (\d+)\)", usage, re.S)[1])
     assert int(re.search(r"default-server .* maxconn (\d+)", text)[1]) > taken
 
@@ -327,6 +338,78 @@ def test_a_client_that_leaves_before_its_answer_is_told_to_the_server(pair):
     for serving in pair.servings.values():
         serving.wait_until_idle()
     assert sum(serving.metric("runnel_clients_left_total") for serving in pair.servings.values()) == 1, pair.proxy.lines
+
+
+def stream_of(number):
+    """The whole stream of a request with this id."""
+    return (b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\nX-Request-Id: %024x\r\nConnection: close\r\n\r\ndata: [DONE]\n\n"
+            % number)
+
+
+def test_what_is_about_an_answer_goes_to_the_server_that_writes_it(proxy, pretend):
+    """Of every stream, by either id, as often as it is asked; and what names none is answered, too."""
+    numbers = itertools.count(1)
+    servers = {name: pretend(name, lambda: stream_of(next(numbers))) for name in "ab"}
+    proxy.wait_for_states(a="UP", b="UP")
+
+    def asked(path, body):
+        """The id of the answer, and who was asked for it."""
+        before = {name: len(server.asked) for name, server in servers.items()}
+        status, headers, _ = proxy.post(path, body)
+        (name,) = [name for name, server in servers.items() if len(server.asked) > before[name]]
+        assert status == 200
+        return headers["X-Request-Id"], name
+
+    written = dict(asked(CHAT, {"messages": [{"role": "user", "content": f"{i}"}]}) for i in range(8))
+    assert set(written.values()) == {"a", "b"}
+    for path in (CONTROL, "/chat/completions/control"):
+        for id, name in written.items():
+            for body in ({"id": id, "action": "reasoning_end"}, {"action": "reasoning_end", "id": f"chatcmpl-{id}"}):
+                assert asked(path, body)[1] == name, (path, body)
+    for body in ({"id": "x", "action": "reasoning_end"}, {"id": 3}, {}, b"no JSON"):
+        asked(CONTROL, body)
+
+
+def test_what_is_about_an_answer_is_asked_once(proxy, pretend):
+    """Another server would say that there is no such answer."""
+    servers = pretend("a", stream_of(1)), pretend("b", stream_of(1))
+    proxy.wait_for_states(a="UP", b="UP")
+    assert proxy.post(CHAT, {"messages": [{"role": "user", "content": "a"}]})[0] == 200
+    for server in servers:
+        server.answer = whole_answer(503)
+    assert proxy.post(CONTROL, {"id": f"{1:024x}", "action": "reasoning_end"})[0] == 503
+    assert sum(len(server.asked) for server in servers) == 2
+
+
+def test_thoughts_are_ended_through_the_proxy(thinkers):
+    """Of four streams, two at each server: two that did not allow it are refused by the server that has them, each time, and the
+    others end."""
+    proxy, streams = thinkers.proxy, []
+    for i in range(4):
+        body = {"messages": [{"role": "user", "content": f"Why {i}?"}], "max_tokens": 60000, "temperature": 1, "top_k": 0, "top_p": 1,
+                "min_p": 0, "logit_bias": {str(ord(letter)): 60 for letter in "abcdefgh"}, "stop": "ab", "stream": True,
+                "reasoning_control": i >= 2}
+        connection = proxy.connection()
+        connection.request("POST", CHAT, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        while b'"reasoning_content"' not in (line := answer.readline()):
+            assert line, "it ended before it thought"
+        streams.append((connection, answer, answer.headers["X-Request-Id"]))
+    assert [serving.metric("runnel_requests_admitted") for serving in thinkers.servings.values()] == [2, 2]
+
+    def end_thought(id):
+        return proxy.post(CONTROL, {"id": id, "action": "reasoning_end"})[::2]
+
+    for _, _, id in streams[:2]:
+        for said in [id, f"chatcmpl-{id}"] * 8:
+            assert end_thought(said) == (200, {"success": False, "message": "reasoning control not enabled for this completion"})
+    for _, answer, id in streams[2:]:
+        assert end_thought(f"chatcmpl-{id}") == (200, {"success": True, "message": "the thought ends"})
+        *_, last, done = answer.read().split(b"data: ")
+        assert done.strip() == b"[DONE]" and json.loads(last)["timings"]["thinking_end"] == "asked"
+    for connection, _, _ in streams:
+        connection.close()
 
 
 def test_a_body_that_is_too_long_to_keep_is_passed_on(pair):

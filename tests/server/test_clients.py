@@ -1,5 +1,5 @@
-"""Tools through LangChain and instructor, the libraries that people call the API with. The tiny model says what a test wants, as in
-test_tools.py."""
+"""Tools and structured answers through LangChain and instructor, the libraries that people call the API with. The tiny model says what a
+test wants, as in test_tools.py."""
 from collections.abc import Iterable
 
 import instructor
@@ -80,6 +80,36 @@ def test_langchain_tells_a_result(server):
 def test_langchain_structured_output(server, more):
     model = langchain(server, *CALL, **more).with_structured_output(get_weather, method="function_calling")
     assert model.invoke([QUESTION]) == get_weather(city="Köln", days=2)
+
+
+# What the model would say first stands first. It is kept to JSON, or to the schema, only if the server keeps it to that: then the text
+# without quotes can come nowhere but in the city's name, and the member that the schema has not, nowhere.
+ANY_JSON = [" is a tag.", *CALL[4:8]]
+OF_SCHEMA = [" is a tag.", '{"town": "', *CALL[4:8]]
+KEPT = {"city": " is a tag.Köln", "days": 2}
+
+
+def test_langchain_json_schema(server):
+    """The method that it takes unless told otherwise: of a class, strict or not, and of a schema."""
+    model = langchain(server, *OF_SCHEMA)
+    for more in ({}, {"method": "json_schema"}, {"strict": True}, {"strict": False}):
+        assert model.with_structured_output(get_weather, **more).invoke([QUESTION]) == get_weather(**KEPT), more
+    assert model.with_structured_output(get_weather.model_json_schema()).invoke([QUESTION]) == KEPT
+    told = model.with_structured_output(get_weather, include_raw=True).invoke([QUESTION])
+    assert told["parsed"] == get_weather(**KEPT) and told["parsing_error"] is None
+    assert not told["raw"].tool_calls and told["raw"].response_metadata["finish_reason"] == "stop"
+
+
+def test_langchain_json_mode(server):
+    model = langchain(server, *ANY_JSON).with_structured_output(get_weather, method="json_mode")
+    assert model.invoke([QUESTION]) == get_weather(**KEPT)
+
+
+@pytest.mark.parametrize("mode, pieces", [(instructor.Mode.JSON_SCHEMA, OF_SCHEMA), (instructor.Mode.JSON, ANY_JSON)], ids=["schema", "any"])
+def test_instructor_json(server, mode, pieces):
+    client = instructor.from_openai(server.client, mode=mode)
+    found = client.chat.completions.create(model="any", messages=[*MESSAGES], response_model=get_weather, max_retries=0, **saying(server, *pieces))
+    assert isinstance(found, get_weather) and found.model_dump() == KEPT  # of a class made from it
 
 
 def test_instructor_parallel_tools(server):

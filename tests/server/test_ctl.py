@@ -1,5 +1,6 @@
 """Orders to a server that runs: `runnel ctl`, and the admin's routes under it."""
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -105,6 +106,30 @@ def test_routes(serve, tiny, key_file):
     assert status == 200 and state["order"] == 1
     wait_until(lambda: serving.get("/admin/status")[2]["answered"] == 1)
     assert len(serving.workers()) >= 2
+
+
+def test_keys_are_read_again(serve, tiny, key_file):
+    """SIGHUP: the admin's key that is gone is none any more, the new one is one, in the worker that there is and in the next."""
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    worker = serving.worker
+
+    def status_of(key):
+        serving.key = key
+        return serving.get("/admin/status")[0]
+
+    assert (status_of("master"), status_of("another")) == (200, 401)
+    key_file.write_text("another\n")
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("Keys and limits are read again" in line for line in serving.lines))
+    assert (status_of("master"), status_of("another")) == (401, 200)
+    assert serving.worker == worker
+    os.kill(worker, signal.SIGKILL)
+    assert (status_of("master"), status_of("another")) == (401, 200)
+    assert serving.worker != worker
+    key_file.write_text("")  # no key in it: an error, and the one that there is stays
+    ended = ctl("reload", "--url", f"http://127.0.0.1:{serving.port}", "--admin-key", "another")
+    assert ended.returncode == 1 and "Nothing is changed" in ended.stderr, ended.stderr
+    assert status_of("another") == 200
 
 
 def test_without_an_admin_there_are_no_orders(serve, tiny, key_file):

@@ -61,6 +61,15 @@ def test_every_option_that_is_named_exists():
     assert {(page, option) for page, option in named if option not in existing | of_others} == set()
 
 
+def test_numbers_of_the_loop_detector_are_told():
+    """How many tokens make a loop of what a cycle is, and of how many it is found at its third time."""
+    source = (ROOT / "src" / "engine" / "loop_detector.c").read_text()
+    least = [int(re.search(rf"\b{kind}_MIN = (\d+)", source)[1]) for kind in ("SENTENCES", "WORDS", "LETTERS", "SIGNS")]
+    section = (ROOT / "docs" / "thoughts.md").read_text().split("## Loops and end tokens")[1].split("\n## ")[0]
+    told = re.findall(r"^\|[^|]+\| ([\d,]+) \| (\d+)", section, re.M)
+    assert [(int(tokens.replace(",", "")), int(cycle)) for tokens, cycle in told] == [(n, (n + 2) // 3) for n in least]
+
+
 def test_what_kubernetes_sets_for_a_service_of_this_name(serve, tiny):
     """The message is in the table as the program prints it, and the command line goes before such a variable."""
     links = {"RUNNEL_PORT": "tcp://10.96.0.12:8080", "RUNNEL_SERVICE_HOST": "10.96.0.12", "RUNNEL_PORT_8080_TCP": "tcp://10.96.0.12:8080"}

@@ -203,6 +203,7 @@ def test_help_names_every_flag_once():
                  "breaker-probe-s", "degraded-max-tokens", "degraded-temperature", "wedged-s", "model", "chat-template", "config"):
         assert sum(line.split("--", 1)[1].split()[0] == flag for line in ended.stdout.splitlines()
                    if line.lstrip().startswith("-") and "--" in line) == 1, flag
+    assert " while others are answered (default: 60, times the number of workers)" in " ".join(ended.stdout.split())
 
 
 def test_environment_and_config(serve, tiny, tmp_path):

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,54 @@ def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
     assert keeper_of(serving) != dead and serving.complete("a", 3)
     wait_until(lambda: len(serving.workers()) == 1)
     assert any("The keeper" in line and "signal 9" in line for line in serving.lines), serving.lines
+    now = serving.wait_for(lambda now: now[("runnel_worker_exits_total", "how=stopped")] == 1)
+    assert now[("runnel_worker_exits_total", "how=crashed")] == 0  # it went when it was told to
+
+
+def test_how_a_worker_ends_is_known_without_its_keeper(serve, tiny):
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    keeper, worker = keeper_of(serving), serving.worker
+    streams = begin_streams(serving, 1, 60000)
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: any("The keeper" in line and "signal 9" in line for line in serving.lines))
+    os.kill(worker, signal.SIGKILL)  # while it serves on, or drains
+    assert_cut(streams)
+    now = serving.wait_for(lambda now: now[("runnel_worker_exits_total", "how=crashed")] == 1)
+    assert now[("runnel_worker_exits_total", "how=stopped")] == 0
+    wait_until(lambda: any(f"(pid {worker}) was killed by signal 9" in line for line in serving.lines))
+
+
+def test_a_keeper_that_does_nothing_is_replaced(serve, tiny):
+    """Its worker stands still, too: it is to be killed, and only the keeper could."""
+    serving = serve(tiny(), *ONE_WORKER, "--watchdog-s", "3")
+    keeper, worker = keeper_of(serving), serving.worker
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)
+    wait_until(lambda: serving.get("/health")[0] == 200)  # until another model is loaded the greeter answers
+    wait_until(lambda: title_of(worker) is None)
+    assert title_of(keeper) is None and serving.complete("a", 3)
+    assert any(f"The keeper (pid {keeper}) is ended: it does not do what it is told" in line for line in serving.lines), serving.lines
+    serving.wait_for(lambda now: now[("runnel_worker_exits_total", "how=hung")] == 1)
+
+
+def test_a_keeper_that_does_nothing_does_not_keep_the_server(serve, tiny):
+    """SIGTERM comes to the workers all the same, and what they have is finished."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
+    keeper = keeper_of(serving)
+    ((stream, events),) = begin_streams(serving, 1, 3000)
+    os.kill(keeper, signal.SIGSTOP)
+    serving.signal()
+    assert list(events)[-1] == "[DONE]"
+    assert serving.wait() == 0
+
+
+def test_a_keeper_that_has_nothing_to_do_is_left_alone(serve, tiny):
+    serving = serve(tiny(), *ONE_WORKER)
+    keeper, worker = keeper_of(serving), serving.worker
+    os.kill(keeper, signal.SIGSTOP)
+    time.sleep(7)
+    assert serving.complete("a", 3) and serving.worker == worker and keeper_of(serving) == keeper
+    os.kill(keeper, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("loading", [False, True])
@@ -283,6 +332,44 @@ def test_keys_are_read_again(serve, tiny, tmp_path):
     assert serving.worker == worker
     os.kill(worker, signal.SIGKILL)  # its successor knows it as well
     assert serving.complete("a", 3) and serving.worker != worker
+
+
+def test_the_time_to_drain_is_read_again(serve, tiny, tmp_path):
+    """Raised in the file of --config: the worker that goes with this very reload has that time, and the supervisor leaves it."""
+    config = tmp_path / "config"
+    config.write_text("timeout-drain = 0\n")
+    serving = serve(tiny("long"), *ONE_WORKER, "--config", str(config), *LONG, kv_mib=512)
+    old = serving.worker
+    ((stream, events),) = begin_streams(serving, 1, 60000)
+    config.write_text(f"timeout-drain = {BY_THEN}\n")
+    serving.signal(signal.SIGHUP)
+    until = None
+    for event in events:
+        assert event == "[DONE]" or "error" not in event, event
+        if until is None and any("1 worker of" in line for line in serving.lines):
+            until = time.monotonic() + 5  # by the time of before it would be killed after 3
+        if until is not None and time.monotonic() > until:
+            break
+    else:
+        assert event == "[DONE]"
+    stream.leave()
+    wait_until(lambda: title_of(old) is None)
+    assert not any("drains for too long" in line for line in serving.lines), serving.lines
+
+
+def test_the_share_of_requests_is_read_again(serve, tiny, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("limit-max-requests = 0\n")
+    serving = serve(tiny(), *ONE_WORKER, "--config", str(config))
+    old = serving.worker
+    config.write_text("limit-max-requests = 5\n")
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: old not in serving.workers() and len(serving.workers()) == 1)
+    worker = serving.worker
+    for _ in range(5):
+        assert serving.complete("a", 3)
+    wait_until(lambda: worker not in serving.workers())
+    assert serving.complete("a", 3)
 
 
 def test_no_room_for_a_second_model(serve, tiny, tmp_path):

@@ -48,6 +48,30 @@ static void test_pair(void **state)
     close(ends[1]);
 }
 
+/* Whether the other side takes what it is sent. */
+static void test_unread(void **state)
+{
+    int ends[2], pipe[2], came;
+    struct order order = {.what = ORDER_SIGNAL}, heard;
+    (void)state;
+    assert_false(channel_pair(ends, NULL));
+    assert_false(channel_pipe(pipe, NULL));
+    assert_false(channel_is_unread(ends[0]));
+    assert_true(channel_send(ends[0], &order, sizeof order, -1));
+    assert_true(channel_send(ends[0], &order, sizeof order, pipe[1]));
+    assert_true(channel_is_unread(ends[0]));
+    assert_false(channel_is_unread(ends[1]));
+    assert_int_equal(channel_receive(ends[1], &heard, sizeof heard, &came), CHANNEL_MESSAGE);
+    assert_true(channel_is_unread(ends[0]));
+    assert_int_equal(channel_receive(ends[1], &heard, sizeof heard, &came), CHANNEL_MESSAGE);
+    assert_false(channel_is_unread(ends[0]));
+    close(came);
+    close(pipe[0]);
+    close(pipe[1]);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* What was said before an end was closed is heard, though that end had not heard all. */
 static void test_last_words(void **state)
 {
@@ -113,10 +137,8 @@ static void test_close_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pair),
-        cmocka_unit_test(test_last_words),
-        cmocka_unit_test(test_pipe),
-        cmocka_unit_test(test_close_others),
+        cmocka_unit_test(test_pair), cmocka_unit_test(test_unread),       cmocka_unit_test(test_last_words),
+        cmocka_unit_test(test_pipe), cmocka_unit_test(test_close_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -431,6 +431,35 @@ static void test_one_that_does_not_start_or_end(void **state)
     assert_string_equal(next(), "kill0");
 }
 
+/* Other limits hold for whoever drains from then on. */
+static void test_other_limits(void **state)
+{
+    (void)state;
+    begin_ready(1);
+    policy_scale(&policy, 2);
+    next();
+    policy_worker_ready(&policy, 1, now);
+    policy_worker_ready(&policy, 2, now);
+    assert_non_null(strstr(next(), "retire0"));
+    policy_set_limits(&policy, 4 * options.drain_ms, 2 * options.hang_ms);
+    policy_worker_drains(&policy, 1, now);
+    assert_string_equal(next(), "worker+3:0/2@0");
+    policy_worker_ready(&policy, 3, now);
+    now += options.drain_ms;
+    assert_string_equal(next(), "kill0"); /* it has told its clients when it will end */
+    policy_worker_died(&policy, 0, false, now);
+    assert_true(policy_wake_ms(&policy, now) == now + 3 * options.drain_ms);
+    policy_set_limits(&policy, 1, 2 * options.hang_ms);
+    now += 3 * options.drain_ms - 1;
+    assert_string_equal(next(), "");
+    now++;
+    assert_string_equal(next(), "kill1");
+    show(2, 30, 0, 1, false);
+    assert_string_equal(next(), "");
+    show(2, 12, 0, 1, false);
+    assert_non_null(strstr(next(), "kill2"));
+}
+
 static void test_the_end(void **state)
 {
     (void)state;
@@ -589,6 +618,7 @@ int main(void)
         cmocka_unit_test(test_a_new_models_keeper_dies),
         cmocka_unit_test(test_a_worker_that_stands_still),
         cmocka_unit_test(test_one_that_does_not_start_or_end),
+        cmocka_unit_test(test_other_limits),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_a_greeter_that_dies),
         cmocka_unit_test(test_whatever_happens),

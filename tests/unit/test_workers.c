@@ -44,6 +44,12 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     return runnel_engine_start(model, &options, engine, error);
 }
 
+static bool wake_nobody(void *user)
+{
+    (void)user;
+    return true;
+}
+
 static void work(unsigned number)
 {
     struct server_options options = {
@@ -53,6 +59,7 @@ static void work(unsigned number)
         .n_parallel = PARALLEL,
         .n_choices = PARALLEL,
         .sampling = {.size = sizeof options.sampling},
+        .admin = {.n_workers_max = WORKERS, .wake = wake_nobody},
     };
     struct log log = {.descriptor = STDERR_FILENO};
     runnel_error error = {0};
@@ -98,7 +105,17 @@ static void end_worker(unsigned number, int signal)
     pids[number] = 0;
 }
 
-static void write_rules(const char *key, uint32_t n_requests)
+static void read_keys(const char *list, struct keys *keys)
+{
+    struct keys *read;
+    if (!list)
+        return;
+    assert_int_equal(keys_create(&list, 1, NULL, &read, NULL), RUNNEL_OK);
+    *keys = *read;
+    keys_free(read);
+}
+
+static void write_rules_of_both(const char *key, const char *admin_key, uint32_t n_requests)
 {
     struct shared_rules rules = {
         .limits = {.n_requests = n_requests,
@@ -109,13 +126,14 @@ static void write_rules(const char *key, uint32_t n_requests)
                                .wedged_ms = 60000},
                    .loop = loop_default_limits},
     };
-    if (key) {
-        struct keys *keys;
-        assert_int_equal(keys_create(&key, 1, NULL, &keys, NULL), RUNNEL_OK);
-        rules.keys = *keys;
-        keys_free(keys);
-    }
+    read_keys(key, &rules.keys);
+    read_keys(admin_key, &rules.admin_keys);
     shared_write_rules(shared, &rules);
+}
+
+static void write_rules(const char *key, uint32_t n_requests)
+{
+    write_rules_of_both(key, NULL, n_requests);
 }
 
 static int setup(void **state)
@@ -150,15 +168,21 @@ static int teardown(void **state)
 
 static char answer[1 << 18];
 
-static int send_request(unsigned number, const char *method, const char *path, const char *key,
-                        const char *body)
+static int connect_to(unsigned number)
 {
     struct sockaddr_in address;
     socklen_t len = sizeof address;
-    char request[1024], authorization[128] = "";
     int descriptor = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(getsockname(listeners[number], (struct sockaddr *)&address, &len), 0);
     assert_int_equal(connect(descriptor, (struct sockaddr *)&address, sizeof address), 0);
+    return descriptor;
+}
+
+static int send_request(unsigned number, const char *method, const char *path, const char *key,
+                        const char *body)
+{
+    char request[1024], authorization[128] = "";
+    int descriptor = connect_to(number);
     if (key)
         snprintf(authorization, sizeof authorization, "Authorization: Bearer %s\r\n", key);
     int n = snprintf(
@@ -171,9 +195,8 @@ static int send_request(unsigned number, const char *method, const char *path, c
 }
 
 /* The status; the answer, head and all, is in `answer`. */
-static int ask(unsigned number, const char *method, const char *path, const char *key, const char *body)
+static int read_answer(int descriptor)
 {
-    int descriptor = send_request(number, method, path, key, body);
     size_t len = 0;
     ssize_t n;
     while ((n = recv(descriptor, answer + len, sizeof answer - 1 - len, 0)) > 0)
@@ -182,6 +205,11 @@ static int ask(unsigned number, const char *method, const char *path, const char
     answer[len] = 0;
     assert_true(len > 12);
     return atoi(answer + strlen("HTTP/1.1 "));
+}
+
+static int ask(unsigned number, const char *method, const char *path, const char *key, const char *body)
+{
+    return read_answer(send_request(number, method, path, key, body));
 }
 
 static int complete(unsigned number, const char *key)
@@ -346,6 +374,53 @@ static void test_keys(void **state)
     assert_int_equal(complete(0, NULL), 200);
 }
 
+static int ask_status(unsigned number, const char *key)
+{
+    return ask(number, "GET", "/admin/status", key, "");
+}
+
+/* The admin's keys likewise, and without any there are no orders. */
+static void test_admin_keys(void **state)
+{
+    (void)state;
+    write_rules_of_both("client", "one,both", 16);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(ask_status(i, "client"), 401);
+        assert_int_equal(ask_status(i, "one"), 200);
+        assert_int_equal(ask_status(i, "two"), 401);
+    }
+    write_rules_of_both("client", "two,both", 16);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(ask_status(i, "one"), 401);
+        assert_int_equal(ask_status(i, "both"), 200);
+        assert_int_equal(ask_status(i, "two"), 200);
+    }
+    write_rules(NULL, 16);
+    assert_int_equal(ask_status(0, "two"), 404);
+    assert_int_equal(complete(0, "two"), 200); /* it is no client's key, and none is asked for */
+}
+
+/* The last key goes between the head of an order and its body. */
+static void test_an_order_without_a_route(void **state)
+{
+    static const char head[] = "POST /admin/workers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                               "Authorization: Bearer one\r\nContent-Type: application/json\r\n"
+                               "Expect: 100-continue\r\nContent-Length: 13\r\n\r\n",
+                      body[] = "{\"workers\":2}", go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    char heard[sizeof go_on] = "";
+    (void)state;
+    write_rules_of_both(NULL, "one", 16);
+    int descriptor = connect_to(0);
+    assert_int_equal(send(descriptor, head, strlen(head), MSG_NOSIGNAL), (ssize_t)strlen(head));
+    assert_int_equal(recv(descriptor, heard, strlen(go_on), MSG_WAITALL), (ssize_t)strlen(go_on));
+    assert_string_equal(heard, go_on);
+    write_rules(NULL, 16);
+    assert_int_equal(ask_status(0, "one"), 404); /* so it has taken them over */
+    assert_int_equal(send(descriptor, body, strlen(body), MSG_NOSIGNAL), (ssize_t)strlen(body));
+    assert_int_equal(read_answer(descriptor), 404);
+    assert_int_equal(complete(0, NULL), 200);
+}
+
 /* A worker that drains is not the server's end as long as another answers. */
 static void test_drain(void **state)
 {
@@ -399,6 +474,8 @@ int main(void)
         TEST(test_kill),
         TEST(test_limit),
         TEST(test_keys),
+        TEST(test_admin_keys),
+        TEST(test_an_order_without_a_route),
         TEST(test_drain),
         TEST(test_health_of_others),
     };

@@ -15,15 +15,15 @@
 #include "server/net/exchange.h"
 #include "server/net/loop.h"
 
-/* For admin.c: orders to a supervisor go through the block that all share (shared.h). */
+/* For admin.c: orders to a supervisor go through the block that all share (shared.h), which has the admin's keys, too. */
 struct admin_options {
-    const struct keys *keys; /* whoever shows one of these may give orders; NULL, or none in it: nobody may */
     uint32_t n_workers_max;
     bool (*wake)(void *user); /* the supervisor, which then looks for orders; false: it does not listen now */
     void *user;
 };
 
-/* From the option table of `runnel serve`: defaults of requests, and who may ask. Limits and API keys are rules (shared.h). */
+/* From the option table of `runnel serve`: defaults of requests, and from where it may be asked. Limits and keys are rules
+ * (shared.h). */
 struct server_options {
     const char *alias;        /* the model's name in answers; NULL: the file's own */
     const char *model_path;   /* for /props */
@@ -53,7 +53,7 @@ struct server {
     struct loop *loop;
     struct log *log;
     struct shared_worker worker; /* this process in the block that all workers share */
-    struct shared_rules rules; /* its latest API keys and limits that were taken over, of this generation: */
+    struct shared_rules rules;   /* its latest keys and limits that were taken over, of this generation: */
     uint64_t generation;
     struct shared_counters *metrics; /* of that block */
     struct gauges gauges;

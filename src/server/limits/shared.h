@@ -212,9 +212,10 @@ struct shared_limits {
     struct loop_limits loop;        /* of one worker */
 };
 
-/* API keys and limits, which change together: a generation. */
+/* API keys, the admin's keys and limits, which change together: a generation. */
 struct shared_rules {
     struct keys keys;
+    struct keys admin_keys; /* whoever shows one of these may give orders (admin.h); none: nobody may */
     struct shared_limits limits;
 };
 
