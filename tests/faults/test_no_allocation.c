@@ -42,14 +42,14 @@ static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\
                             "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[1]}},\"required\":[\"a\"],"
                             "\"additionalProperties\":false}}}]";
 /* One call after the other, without white space that need not be, and without an end. */
-static const runnel_logit_bias call_biases[] = {{TINY_MODEL_TOKENS + 0, 30},
-                                                {TINY_MODEL_TOKENS + 1, 30},
-                                                {TINY_MODEL_TOKENS + 2, 30},
-                                                {TINY_MODEL_TOKENS + 3, 30},
-                                                {TINY_MODEL_TOKENS + 4, 30},
-                                                {TINY_MODEL_TOKENS + 5, 30},
-                                                {TINY_MODEL_TOKENS + 6, 30},
-                                                {TINY_MODEL_TOKENS + 7, 30},
+static const runnel_logit_bias call_biases[] = {{TINY_MODEL_TOKENS + 0, 100},
+                                                {TINY_MODEL_TOKENS + 1, 100},
+                                                {TINY_MODEL_TOKENS + 2, 100},
+                                                {TINY_MODEL_TOKENS + 3, 100},
+                                                {TINY_MODEL_TOKENS + 4, 100},
+                                                {TINY_MODEL_TOKENS + 5, 100},
+                                                {TINY_MODEL_TOKENS + 6, 100},
+                                                {TINY_MODEL_TOKENS + 7, 100},
                                                 {TINY_MODEL_TOKENS + 8, -100},
                                                 {'<', -100},
                                                 {' ', -100},
