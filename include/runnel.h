@@ -527,16 +527,23 @@ static inline void runnel_request_init(runnel_request *request)
     runnel_request_init_sized(request, sizeof *request);
 }
 
-/* A constraint, compiled. While somebody has it, requests with the same constraint find it. */
+/* A constraint, compiled. While somebody has it, requests of the same key with the same constraint find it; so do they for a while
+ * afterwards, as long as such that nobody has take little memory. */
 typedef struct runnel_grammar runnel_grammar;
 
 /* Compiles the request's constraint, or what its tools say of calls: for callers whose submitting thread has no time for that. *grammar is NULL if it has none.
- * Of the request only these are looked at. Fails as runnel_submit would. To be given back with
+ * Of the request only these are looked at, and its key. Fails as runnel_submit would. To be given back with
  * runnel_grammar_free. Any thread. */
 RUNNEL_API int runnel_grammar_compile(const runnel_model *model, const runnel_request *request,
                                       runnel_grammar **grammar, runnel_error *error);
+/* The same without compiling: *grammar is also NULL if it is not there. Waits for nobody: while another thread looks among the grammars,
+ * it may be NULL though it is. */
+RUNNEL_API int runnel_grammar_find(const runnel_model *model, const runnel_request *request,
+                                   runnel_grammar **grammar, runnel_error *error);
 RUNNEL_API void runnel_grammar_free(
     runnel_grammar *grammar); /* NULL is fine; also after the model was closed */
+/* Frees what was compiled and nobody has: for whoever runs short of memory. NULL is fine. Any thread. */
+RUNNEL_API void runnel_grammars_forget(const runnel_model *model);
 
 /* How a text fares with a constraint: for whoever looks for what a schema refuses, or how long that takes. */
 typedef struct runnel_text_check {

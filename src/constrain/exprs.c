@@ -587,6 +587,17 @@ void exprs_forget(struct exprs *exprs, uint32_t *kept)
     exprs->least_kids = exprs->n_kids;
 }
 
+size_t exprs_bytes(const struct exprs *exprs, bool all)
+{
+    size_t n = all ? exprs->max : exprs->n, n_kids = all ? exprs->max_kids : exprs->n_kids,
+           n_sets = all ? exprs->max_sets : exprs->n_sets,
+           n_scratch = n_kids < exprs->max_scratch ? n_kids : exprs->max_scratch;
+    return n * sizeof *exprs->exprs + n_kids * sizeof *exprs->kids + n_sets * sizeof *exprs->sets +
+           n_scratch * sizeof *exprs->scratch + MEMO_SIZE * sizeof *exprs->memo +
+           table_scattered_bytes(n, (size_t)exprs->index_mask + 1, sizeof *exprs->index) +
+           table_scattered_bytes(n_sets, (size_t)exprs->set_index_mask + 1, sizeof *exprs->set_index);
+}
+
 bool expr_is_wide(const struct exprs *exprs, uint32_t expr)
 {
     return set_size(&exprs->sets[exprs->exprs[expr].first]) >= WIDE_BYTES;

@@ -114,6 +114,9 @@ static inline bool expr_is_nullable(const struct exprs *exprs, uint32_t expr)
     return exprs->exprs[expr].is_nullable;
 }
 
+/* How much memory the pool has touched at most, if it never forgot anything; all: how much it could. */
+size_t exprs_bytes(const struct exprs *exprs, bool all);
+
 /* The bytes that can come first are many: a walk over a vocabulary from here visits much of it. */
 bool expr_is_wide(const struct exprs *exprs, uint32_t expr);
 

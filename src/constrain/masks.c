@@ -412,6 +412,28 @@ void masks_forget_insides(struct masks *masks)
     memset(masks->freedom, 0, masks->stacks->scanner->max * sizeof *masks->freedom);
 }
 
+static size_t slots_bytes(const struct mask_slots *slots, bool all)
+{
+    size_t n = 0;
+    for (uint32_t slot = 0; slot < slots->n; slot++)
+        n += all || slots->number[slot];
+    return n * slots->n_words * sizeof *slots->words +
+           slots->n * (sizeof *slots->number + sizeof *slots->used) +
+           table_scattered_bytes(n, slots->max_number, sizeof *slots->slot_of);
+}
+
+size_t masks_bytes(const struct masks *masks, bool all)
+{
+    const struct scanner *scanner = masks->stacks->scanner;
+    size_t n_exits = 0;
+    for (uint32_t slot = 0; slot < masks->insides.n; slot++)
+        n_exits += all || masks->n_exits[slot] > MAX_EXITS ? MAX_EXITS : masks->n_exits[slot];
+    return slots_bytes(&masks->whole, all) + slots_bytes(&masks->insides, all) +
+           n_exits * sizeof *masks->exits + masks->insides.n * sizeof *masks->n_exits +
+           (all ? scanner->max : scanner->n) * sizeof *masks->freedom +
+           masks->stacks->max_found * sizeof *masks->narrow;
+}
+
 void masks_free(struct masks *masks)
 {
     slots_free(&masks->whole);

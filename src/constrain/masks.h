@@ -43,6 +43,8 @@ int masks_create(const struct trie *trie, struct stacks *stacks, uint32_t any_ch
 void masks_free(struct masks *masks);
 /* The mask of a state, valid until the next call; NULL: stacks->failed says why. */
 const uint32_t *masks_get(struct masks *masks, uint32_t state);
+/* As exprs_bytes, of what is here. */
+size_t masks_bytes(const struct masks *masks, bool all);
 /* States were forgotten, so their numbers mean others. */
 void masks_forget(struct masks *masks);
 /* ... and those of the scanner. */

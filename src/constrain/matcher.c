@@ -18,6 +18,7 @@ struct automaton {
     struct scanner *scanner;
     struct stacks stacks;
     struct masks masks;
+    bool has_forgotten;       /* pools were full once */
     struct matcher *matchers; /* a list: whose states must not be forgotten */
     uint32_t **in_use; /* [cap_in_use] where those states are; room for all of them, made with each matcher */
     size_t n_matchers, cap_in_use;
@@ -111,6 +112,28 @@ void automaton_release(struct automaton *automaton)
         automaton_free(automaton);
 }
 
+static size_t grammar_bytes(const struct grammar *grammar, bool all)
+{
+    return sizeof *grammar + grammar->cap_symbols * sizeof *grammar->symbols +
+           grammar->cap_rules * sizeof *grammar->rules + grammar->index_size * sizeof *grammar->rule_index +
+           exprs_bytes(grammar->exprs, all);
+}
+
+size_t automaton_bytes(struct automaton *automaton)
+{
+    pthread_mutex_lock(&automaton->lock);
+    const struct network *network = &automaton->network;
+    bool all = automaton->has_forgotten; /* how far its pools were filled before is not known any more */
+    size_t n_bytes =
+        sizeof *automaton + grammar_bytes(automaton->grammar, all) +
+        network->cap_positions * sizeof *network->positions + network->cap_steps * sizeof *network->steps +
+        automaton->n_terminals * sizeof *automaton->terminals +
+        automaton->cap_in_use * sizeof *automaton->in_use + scanner_bytes(automaton->scanner, all) +
+        stacks_bytes(&automaton->stacks, all) + masks_bytes(&automaton->masks, all);
+    pthread_mutex_unlock(&automaton->lock);
+    return n_bytes;
+}
+
 /* Nothing has failed, and no work is done yet. */
 static void begin_work(struct automaton *automaton)
 {
@@ -133,6 +156,7 @@ static void forget_terminals(struct automaton *automaton)
 static void forget(struct automaton *automaton)
 {
     bool has_room = !scanner_is_full(automaton->scanner);
+    automaton->has_forgotten = true;
     size_t n = 0;
     for (struct matcher *matcher = automaton->matchers; matcher; matcher = matcher->next)
         for (unsigned i = 0; i < RING; i++)

@@ -30,6 +30,9 @@ struct automaton *automaton_acquire(struct automaton *automaton);
 /* The last one frees it. */
 void automaton_release(struct automaton *automaton);
 
+/* How much memory it takes at most, by what it has touched so far of the room that is set aside for it. */
+size_t automaton_bytes(struct automaton *automaton);
+
 /* At the beginning of a text. Acquires the automaton. */
 int matcher_create(struct automaton *automaton, struct matcher **matcher, runnel_error *error);
 /* Where the other one stands, with what it can undo. */

@@ -213,3 +213,12 @@ void scanner_forget(struct scanner *scanner, uint32_t **terminals, size_t n)
             scanner->life[kept_exprs[e]] = scanner->life[e];
     memset(scanner->life + exprs->n, LIFE_UNKNOWN, n_exprs - exprs->n);
 }
+
+size_t scanner_bytes(const struct scanner *scanner, bool all)
+{
+    size_t n = all ? scanner->max : scanner->n, n_exprs = all ? scanner->exprs->max : scanner->exprs->n;
+    return n * (sizeof *scanner->states + scanner->n_classes * sizeof *scanner->rows +
+                sizeof *scanner->kept) +
+           n_exprs * (sizeof *scanner->state_of + sizeof *scanner->life + sizeof *scanner->queue +
+                      sizeof *scanner->parents + sizeof *scanner->seen);
+}

@@ -52,6 +52,9 @@ bool scanner_is_full(const struct scanner *scanner);
  * but theirs and terminals[0, n), which get new numbers. */
 void scanner_forget(struct scanner *scanner, uint32_t **terminals, size_t n);
 
+/* As exprs_bytes, without the expressions. */
+size_t scanner_bytes(const struct scanner *scanner, bool all);
+
 static inline uint32_t scanner_next(struct scanner *scanner, uint32_t state, unsigned column)
 {
     uint32_t next = scanner->rows[(size_t)state * scanner->n_classes + column];

@@ -415,6 +415,21 @@ void stacks_free(struct stacks *stacks)
     *stacks = (struct stacks){0};
 }
 
+size_t stacks_bytes(const struct stacks *stacks, bool all)
+{
+    size_t n_sets = all ? stacks->max_frames : stacks->n_frames,
+           n_frames = all ? stacks->max_frame_items : stacks->n_frame_items,
+           n_states = all ? stacks->max_states : stacks->n_states,
+           n_members = all ? stacks->max_members : stacks->n_members;
+    return n_frames * sizeof *stacks->frames + n_sets * (sizeof *stacks->frame_sets + sizeof *stacks->kept) +
+           n_states * (sizeof *stacks->states + stacks->scanner->n_classes * sizeof *stacks->rows) +
+           n_members * sizeof *stacks->members +
+           stacks->max_found * (sizeof *stacks->found + sizeof *stacks->borders + sizeof *stacks->merged +
+                                2 * sizeof *stacks->border_index) +
+           table_scattered_bytes(n_sets, (size_t)stacks->frame_index_mask + 1, sizeof *stacks->frame_index) +
+           table_scattered_bytes(n_states, (size_t)stacks->state_index_mask + 1, sizeof *stacks->state_index);
+}
+
 int stacks_create(const struct network *network, struct scanner *scanner,
                   const struct constrain_limits *limits, struct stacks *out, runnel_error *error)
 {

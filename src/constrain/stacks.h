@@ -90,6 +90,9 @@ static inline uint32_t stacks_next(struct stacks *stacks, uint32_t state, unsign
     return next != STATE_UNKNOWN ? next : stacks_find_next(stacks, state, column);
 }
 
+/* As exprs_bytes, of what is here. */
+size_t stacks_bytes(const struct stacks *stacks, bool all);
+
 /* Whether there may soon be no room for states, or for sets of frames. */
 bool stacks_are_full(const struct stacks *stacks);
 /* Forgets all states but those of the list, which get new numbers, and all sets of frames but theirs. */

@@ -156,7 +156,9 @@ static int make_output(struct answer *answer, const runnel_request *request,
     likely = likely < RESERVED_TEXT_MAX ? likely : RESERVED_TEXT_MAX;
     text_reserve(&answer->text, likely);
     text_reserve(&answer->reasoning, options->splits_thoughts ? likely : 0);
-    if (answer->text.failed || answer->reasoning.failed)
+    if (answer->tool_form)
+        calls_reserve(&answer->calls, likely, request->max_calls);
+    if (answer->text.failed || answer->reasoning.failed || answer->calls.failed)
         return error_set(error, RUNNEL_ENOMEM, "no memory for the answer's text");
     return RUNNEL_OK;
 }
@@ -662,7 +664,7 @@ void answer_describe(const struct answer *answer, runnel_response *response)
     response->reasoning = answer->reasoning.bytes;
     response->text_len = answer->text.len;
     response->reasoning_len = answer->reasoning.len;
-    response->calls = answer->calls.calls;
+    response->calls = calls_told(&answer->calls);
     response->n_calls = answer->calls.n;
     response->stop_index = output_stop_index(answer->output);
     response->n_tokens = answer->n_drawn;

@@ -103,9 +103,27 @@ int runnel_grammar_compile(const runnel_model *model, const runnel_request *give
     return failure ? failure : grammar_store_get(model->grammars, &full.request, grammar, error);
 }
 
+int runnel_grammar_find(const runnel_model *model, const runnel_request *given, runnel_grammar **grammar,
+                        runnel_error *error)
+{
+    struct full_request full;
+    int failure = arguments_check(
+        __func__, ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(grammar, grammar)),
+        error);
+    if (!failure)
+        failure = read_request(given, model, &full, error);
+    return failure ? failure : grammar_store_find(model->grammars, &full.request, grammar, error);
+}
+
 void runnel_grammar_free(runnel_grammar *grammar)
 {
     grammar_release(grammar);
+}
+
+void runnel_grammars_forget(const runnel_model *model)
+{
+    if (model)
+        grammar_store_forget(model->grammars);
 }
 
 int runnel_grammar_check(const runnel_grammar *grammar, const char *text, size_t len,

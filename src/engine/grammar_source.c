@@ -91,9 +91,10 @@ static void add_part(struct text *key, const char *text, size_t len)
 struct text grammar_source_key(const runnel_request *request)
 {
     struct text key = {0};
-    char number[64];
-    snprintf(number, sizeof number, "%d:%d:%d:%u:", (int)grammar_source_kind(request),
-             (int)request->constraint, (int)request->must_call, request->tools ? request->max_calls : 0);
+    char number[96];
+    snprintf(number, sizeof number, "%llu:%d:%d:%d:%u:", (unsigned long long)request->key,
+             (int)grammar_source_kind(request), (int)request->constraint, (int)request->must_call,
+             request->tools ? request->max_calls : 0);
     text_add_string(&key, number);
     if (request->constraint_text)
         add_part(&key, request->constraint_text, source_len(request));

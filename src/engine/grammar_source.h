@@ -18,7 +18,8 @@ enum grammar_source_kind {
 enum grammar_source_kind grammar_source_kind(const runnel_request *request);
 /* That what is given goes together. form: in which the model calls tools; NULL: none that is known. */
 int grammar_source_check(const runnel_request *request, const struct tool_form *form, runnel_error *error);
-/* Different for requests that want different things; failed: no memory. */
+/* Different for requests that want different things, and for those of different API keys: how long an answer takes tells nobody
+ * what others asked for. failed: no memory. */
 struct text grammar_source_key(const runnel_request *request);
 /* To rules. The request was checked. */
 int grammar_source_read(const runnel_request *request, const struct tool_form *form, struct grammar **grammar,

@@ -18,6 +18,7 @@ struct runnel_grammar {
     struct text key;  /* what it was compiled from, with its kind */
     unsigned n_users; /* the rest is guarded by the store's lock */
     uint64_t used;    /* when it was asked for */
+    uint64_t n_bytes; /* that it takes, once nobody uses it */
     runnel_grammar *next;
 };
 
@@ -32,6 +33,7 @@ struct grammar_store {
     struct vocabulary calls; /* likewise; the control tokens that calls are written with are text */
     runnel_grammar *list;
     unsigned n;
+    uint64_t n_compiled;
 };
 
 /* The vocabulary ------------------------------------------------------------------------------------------ */
@@ -136,13 +138,18 @@ static void free_grammar(runnel_grammar *grammar)
     free(grammar);
 }
 
-static void free_store(struct grammar_store *store)
+static void free_list(runnel_grammar *list)
 {
-    while (store->list) {
-        runnel_grammar *grammar = store->list;
-        store->list = grammar->next;
+    while (list) {
+        runnel_grammar *grammar = list;
+        list = grammar->next;
         free_grammar(grammar);
     }
+}
+
+static void free_store(struct grammar_store *store)
+{
+    free_list(store->list);
     free_vocabulary(&store->texts);
     free_vocabulary(&store->calls);
     pthread_mutex_destroy(&store->lock);
@@ -180,24 +187,40 @@ static runnel_grammar *find(struct grammar_store *store, const struct text *key)
     return NULL;
 }
 
-/* Of those that nobody uses, taken out of the list; NULL: there are no more than are kept. */
+static void count(const struct grammar_store *store, struct grammar_store_stats *stats)
+{
+    *stats = (struct grammar_store_stats){.n_compiled = store->n_compiled};
+    for (const runnel_grammar *grammar = store->list; grammar; grammar = grammar->next) {
+        stats->n_used += grammar->n_users > 0;
+        stats->n_unused += !grammar->n_users;
+        stats->unused_bytes += grammar->n_users ? 0 : grammar->n_bytes;
+    }
+}
+
+/* Of those that nobody uses, of which there is one, taken out of the list. */
 static runnel_grammar *take_oldest(struct grammar_store *store)
 {
     runnel_grammar **oldest = NULL;
-    unsigned n_unused = 0;
-    for (runnel_grammar **at = &store->list; *at; at = &(*at)->next) {
-        if ((*at)->n_users)
-            continue;
-        n_unused++;
-        if (!oldest || (*at)->used < (*oldest)->used)
+    for (runnel_grammar **at = &store->list; *at; at = &(*at)->next)
+        if (!(*at)->n_users && (!oldest || (*at)->used < (*oldest)->used))
             oldest = at;
-    }
-    if (n_unused <= GRAMMAR_STORE_KEPT)
-        return NULL;
     runnel_grammar *grammar = *oldest;
     *oldest = grammar->next;
     store->n--;
     return grammar;
+}
+
+/* Until of those that nobody uses no more than n are left, which take no more than n_bytes. Returns the others, a list. */
+static runnel_grammar *take_surplus(struct grammar_store *store, unsigned n, uint64_t n_bytes)
+{
+    struct grammar_store_stats stats;
+    runnel_grammar *surplus = NULL;
+    for (count(store, &stats); stats.n_unused > n || stats.unused_bytes > n_bytes; count(store, &stats)) {
+        runnel_grammar *oldest = take_oldest(store);
+        oldest->next = surplus;
+        surplus = oldest;
+    }
+    return surplus;
 }
 
 /* Among those that are used; the key is taken over. */
@@ -237,6 +260,7 @@ static runnel_grammar *enlist(struct grammar_store *store, runnel_grammar **gram
     made->next = store->list;
     store->list = made;
     store->n++;
+    store->n_compiled++;
     *grammar = find(store, &made->key);
     return NULL;
 }
@@ -297,18 +321,59 @@ int grammar_store_get(struct grammar_store *store, const runnel_request *request
     return failure;
 }
 
+int grammar_store_find(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
+                       runnel_error *error)
+{
+    int failure = grammar_source_check(request, store->form, error);
+    if (failure)
+        return failure;
+    *grammar = NULL;
+    if (grammar_source_kind(request) == GRAMMAR_OF_NOTHING)
+        return RUNNEL_OK;
+    struct text key = grammar_source_key(request);
+    if (key.failed)
+        failure = error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
+    else if (!pthread_mutex_trylock(&store->lock)) { /* held for long where a vocabulary is made */
+        *grammar = find(store, &key);
+        pthread_mutex_unlock(&store->lock);
+    }
+    text_free(&key);
+    return failure;
+}
+
+/* Nobody uses it: what it has grown to counts from now on. */
+static void set_aside(runnel_grammar *grammar)
+{
+    grammar->n_bytes = sizeof *grammar + grammar->key.cap + automaton_bytes(grammar->automaton);
+}
+
 void grammar_release(runnel_grammar *grammar)
 {
     if (!grammar)
         return;
     struct grammar_store *store = grammar->store;
     pthread_mutex_lock(&store->lock);
-    grammar->n_users--;
-    runnel_grammar *oldest = take_oldest(store);
+    if (--grammar->n_users == 0)
+        set_aside(grammar);
+    runnel_grammar *surplus = take_surplus(store, GRAMMAR_STORE_KEPT, GRAMMAR_STORE_KEPT_BYTES);
     pthread_mutex_unlock(&store->lock);
-    if (oldest)
-        free_grammar(oldest);
+    free_list(surplus);
     grammar_store_let_go(store);
+}
+
+void grammar_store_forget(struct grammar_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    runnel_grammar *surplus = take_surplus(store, 0, 0);
+    pthread_mutex_unlock(&store->lock);
+    free_list(surplus);
+}
+
+void grammar_store_get_stats(struct grammar_store *store, struct grammar_store_stats *stats)
+{
+    pthread_mutex_lock(&store->lock);
+    count(store, stats);
+    pthread_mutex_unlock(&store->lock);
 }
 
 struct automaton *grammar_automaton(const runnel_grammar *grammar)

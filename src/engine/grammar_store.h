@@ -1,9 +1,9 @@
 /* grammar_store.h: what answers of a model may be kept to, compiled: the model's vocabulary as a trie, and automata kept by their text.
  *
- * The trie is made with the first grammar. A grammar that is in use is found by its text, so that whoever holds one saves others
- * the compiling; of those that nobody uses the latest are kept. Any thread; compiling takes milliseconds, bounded by
- * constrain.h's limits, and holds up nobody else. The model holds its grammars, and so does each grammar in use, as answers
- * may outlive the model. */
+ * The trie is made with the first grammar. A grammar that is in use is found by its text and the API key that it was compiled for,
+ * so that whoever holds one saves others of the key the compiling; of those that nobody uses the latest are kept, as many as take
+ * little memory. Any thread; compiling takes milliseconds, bounded by constrain.h's limits, and holds up nobody else. The model
+ * holds its grammars, and so does each grammar in use, as answers may outlive the model. */
 #ifndef RUNNEL_ENGINE_GRAMMAR_STORE_H
 #define RUNNEL_ENGINE_GRAMMAR_STORE_H
 
@@ -11,8 +11,9 @@
 #include "model/tokenizer.h"
 
 enum {
-    GRAMMAR_STORE_KEPT = 16, /* that nobody uses */
-    GRAMMAR_STORE_MAX = 128, /* in use, of different texts; more are RUNNEL_EBUSY */
+    GRAMMAR_STORE_KEPT = 16,             /* that nobody uses, */
+    GRAMMAR_STORE_KEPT_BYTES = 64 << 20, /* ... and what these take in all */
+    GRAMMAR_STORE_MAX = 128,             /* in use, of different texts; more are RUNNEL_EBUSY */
 };
 
 struct grammar_store;
@@ -44,8 +45,20 @@ void grammar_store_let_go(struct grammar_store *store);
  * RUNNEL_EUNSUPPORTED: something in it cannot be enforced, or it is too large; both name what. */
 int grammar_store_get(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
                       runnel_error *error);
+/* The same, but NULL, too, if it is not there, or while another thread has the store. Compiles nothing and waits for nobody. */
+int grammar_store_find(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
+                       runnel_error *error);
 /* One user less. NULL is fine. */
 void grammar_release(runnel_grammar *grammar);
+/* Frees those that nobody uses. */
+void grammar_store_forget(struct grammar_store *store);
+
+struct grammar_store_stats {
+    unsigned n_used, n_unused;
+    uint64_t unused_bytes; /* what those take that nobody uses */
+    uint64_t n_compiled;   /* so far */
+};
+void grammar_store_get_stats(struct grammar_store *store, struct grammar_store_stats *stats);
 
 struct automaton *grammar_automaton(const runnel_grammar *grammar);
 const struct vocabulary *grammar_vocabulary(const runnel_grammar *grammar);

@@ -169,7 +169,7 @@ static void on_opened(void *user)
     const char *name = server->options->alias ? server->options->alias : server->info.name;
     snprintf(server->model_name, sizeof server->model_name, "%s", name);
     monitor_on_lost(&server->monitor, on_lost, run);
-    monitor_ready(&server->monitor, server->engine);
+    monitor_ready(&server->monitor, server->model, server->engine);
     if (!loop_is_draining(server->loop))
         shared_set_state(&server->worker, SHARED_READY);
     gauges_tell(server);

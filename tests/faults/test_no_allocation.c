@@ -14,14 +14,47 @@
 #include <cmocka.h>
 
 enum {
-    N_REQUESTS = 3,
-    N_TOKENS = 150, /* past several pages, and past a power of two of text and of ids */
-    N_STARTED = 8,  /* events of each request before counting begins */
-    N_THOUGHT = 40, /* tokens, of one whose thought is ended */
+    N_REQUESTS = 5,
+    N_TOKENS = 150,  /* past several pages, and past a power of two of text and of ids */
+    N_CALLING = 400, /* of the one that calls tools, whose calls are mostly foreseen and so come faster */
+    N_STARTED = 8,   /* events of each request before counting begins */
+    N_THOUGHT = 40,  /* tokens, of one whose thought is ended */
     N_THREADS = 2,
 };
 
+/* Requests, by what they are kept to. */
+enum { PLAIN, BY_PATTERN, BY_GRAMMAR, BY_SCHEMA, CALLING };
+
 static char path[] = "/tmp/runnel-allocation-XXXXXX";
+
+/* Tokens that a call is made of. */
+static const char *const pieces[] = {"<｜tool▁calls▁begin｜>",
+                                     "<｜tool▁call▁begin｜>function",
+                                     "<｜tool▁sep｜>f\n",
+                                     "```json\n",
+                                     "{\"a\":",
+                                     "1}",
+                                     "\n```",
+                                     "<｜tool▁call▁end｜>",
+                                     "<｜tool▁calls▁end｜>",
+                                     NULL};
+static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":"
+                            "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[1]}},\"required\":[\"a\"],"
+                            "\"additionalProperties\":false}}}]";
+/* One call after the other, without white space that need not be, and without an end. */
+static const runnel_logit_bias call_biases[] = {{TINY_MODEL_TOKENS + 0, 100},
+                                                {TINY_MODEL_TOKENS + 1, 100},
+                                                {TINY_MODEL_TOKENS + 2, 100},
+                                                {TINY_MODEL_TOKENS + 3, 100},
+                                                {TINY_MODEL_TOKENS + 4, 100},
+                                                {TINY_MODEL_TOKENS + 5, 100},
+                                                {TINY_MODEL_TOKENS + 6, 100},
+                                                {TINY_MODEL_TOKENS + 7, 100},
+                                                {TINY_MODEL_TOKENS + 8, -100},
+                                                {'<', -100},
+                                                {' ', -100},
+                                                {'\t', -100},
+                                                {'\r', -100}};
 
 /* Changed on the engine's thread alone, read after the requests have ended. */
 struct watch {
@@ -57,12 +90,57 @@ static bool on_event(void *user, const runnel_event *event)
     return true;
 }
 
+static unsigned n_tokens_of(unsigned i)
+{
+    return i == CALLING ? N_CALLING : N_TOKENS;
+}
+
+/* What request i is kept to; none of it has an end before its tokens have. */
+static void constrain(unsigned i, runnel_request *request, runnel_sampling *sampling)
+{
+    static const runnel_message question = {"user", "q", 0};
+    static const int32_t ids[] = {'a', 'b', 'c'};
+    switch (i) {
+    case BY_PATTERN:
+        request->constraint = RUNNEL_CONSTRAINT_REGEX;
+        request->constraint_text = "([a-z]|[0-9]{2})*";
+        break;
+    case BY_GRAMMAR: /* nests without an end; behind a thought */
+        request->constraint = RUNNEL_CONSTRAINT_GRAMMAR;
+        request->constraint_text = "root ::= (\"<\" root \">\" | [a-z])+";
+        break;
+    case BY_SCHEMA:
+        request->constraint = RUNNEL_CONSTRAINT_SCHEMA;
+        request->constraint_text =
+            "{\"type\":\"object\",\"properties\":{\"list\":{\"type\":\"array\",\"items\":"
+            "{\"type\":\"string\",\"maxLength\":8},\"minItems\":200}},\"required\":[\"list\"]}";
+        request->no_thinking = true;
+        break;
+    case CALLING:
+        request->prompt = NULL;
+        request->messages = &question;
+        request->n_messages = 1;
+        request->prompt_ids = ids; /* a short one: the template's would be longer than the context */
+        request->n_prompt_ids = sizeof ids / sizeof *ids;
+        request->encoded = true;
+        request->tools = tools;
+        request->must_call = true;
+        request->no_thinking = true;
+        sampling->logit_bias = call_biases;
+        sampling->n_logit_bias = sizeof call_biases / sizeof *call_biases;
+        break;
+    default:
+        break;
+    }
+}
+
 /* Returns how many tokens were guessed and came true. */
 static unsigned run(const runnel_model *model, runnel_engine *engine, struct watch *watch)
 {
     unsigned n_accepted = 0;
     static const char *const stops[] = {"a text that does not come"};
-    static const char *const prompts[N_REQUESTS] = {"one", "another one", "a third one, which is longer"};
+    static const char *const prompts[N_REQUESTS] = {"one", "another one", "a third one, which is longer",
+                                                    "a fourth one", ""};
     struct watched watched[N_REQUESTS];
     runnel_request requests[N_REQUESTS];
     runnel_sampling samplings[N_REQUESTS];
@@ -72,28 +150,22 @@ static unsigned run(const runnel_model *model, runnel_engine *engine, struct wat
         watched[i] = (struct watched){watch, i};
         runnel_request_init(&requests[i]);
         requests[i].prompt = prompts[i];
-        requests[i].max_tokens = N_TOKENS;
+        requests[i].max_tokens = (int)n_tokens_of(i);
         requests[i].ignore_eos = true;
-        requests[i].min_tokens = i == 1 ? N_TOKENS : 5;
-        requests[i].thinking_budget = i == 2 ? N_THOUGHT : -1;
-        requests[i].soft_thinking_budget = i == 0 ? N_THOUGHT / 2 : -1;
+        requests[i].min_tokens = i == BY_PATTERN ? N_TOKENS : 5;
+        requests[i].thinking_budget = i == BY_GRAMMAR ? N_THOUGHT : -1;
+        requests[i].soft_thinking_budget = i == PLAIN ? N_THOUGHT / 2 : -1;
         requests[i].thinking_message = "Enough of that.";
         runnel_sampling_init(model, &samplings[i]);
         samplings[i].temperature = 1.0f;
         samplings[i].repetition_penalty = 1.1f;
         samplings[i].seed = i;
         requests[i].sampling = &samplings[i];
-        if (i == 1) {
-            requests[i].constraint = RUNNEL_CONSTRAINT_REGEX;
-            requests[i].constraint_text = "([a-z]|[0-9]{2})*";
-        } else if (i == 2) { /* nests without an end; behind a thought */
-            requests[i].constraint = RUNNEL_CONSTRAINT_GRAMMAR;
-            requests[i].constraint_text = "root ::= (\"<\" root \">\" | [a-z])+";
-        }
+        constrain(i, &requests[i], &samplings[i]);
         requests[i].stop = stops;
         requests[i].n_stop = 1;
         requests[i].n_logprobs = 5;
-        requests[i].wants_sampled_probs = i == 1;
+        requests[i].wants_sampled_probs = i == BY_PATTERN;
         requests[i].wants_progress = true;
         requests[i].on_event = on_event;
         requests[i].user = &watched[i];
@@ -101,9 +173,11 @@ static unsigned run(const runnel_model *model, runnel_engine *engine, struct wat
     if (runnel_respond_many(engine, requests, N_REQUESTS, responses, &error))
         fail_msg("%s", error.message);
     for (unsigned i = 0; i < N_REQUESTS; i++) {
-        assert_int_equal(responses[i].n_tokens, N_TOKENS);
-        if (i == 2)
+        assert_int_equal(responses[i].n_tokens, n_tokens_of(i));
+        if (i == BY_GRAMMAR)
             assert_int_equal(responses[i].n_reasoning_tokens, N_THOUGHT);
+        if (i == CALLING)
+            assert_true(responses[i].n_calls > 10);
         n_accepted += responses[i].n_draft_accepted;
         runnel_response_free(&responses[i]);
     }
@@ -192,6 +266,7 @@ int main(void)
     tiny_model_defaults(&options);
     options.pre = "deepseek-r1-qwen"; /* it thinks */
     options.chat = "r1";
+    options.words = pieces;
     if (fd < 0 || tiny_model_write(&options, path, &error)) {
         fprintf(stderr, "no model: %s\n", error.message);
         return 1;

@@ -1,14 +1,16 @@
 """Answers that are kept to a schema, a pattern, a grammar or one of some texts, under the names that clients have for it: a tiny
 model says at random whatever it may."""
+import http.client
 import json
 import re
 import threading
+import time
 from typing import Literal
 
 import openai
 import pytest
 from pydantic import BaseModel, Field
-from serving import SLOW, Serving, make_tiny_model
+from serving import BY_THEN, ONE_WORKER, SANITIZED, SLOW, Serving, make_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Where is it?"}]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}, "to": {"enum": ["x", "yy"]},
@@ -212,3 +214,88 @@ def test_a_hostile_schema_holds_up_nobody(server):
     thread.join()
     assert status[0] in (200, 400)
     assert server.text("/completion", guided_choice=["one"]) == "one"
+
+
+# No text fulfils it, but only a search among far too many texts would find that out.
+HOSTILE = {"type": "string", "pattern": "^[ab]*a[ab]{18}$", "not": {"pattern": "^([ab]*a[ab]{18}|c[^c]c)$"}}
+
+
+def longest_gap(events, done):
+    """Between two of the events that come until then, in seconds."""
+    longest, latest = 0, time.monotonic()
+    while not done.is_set():
+        next(events)
+        now = time.monotonic()
+        longest, latest = max(longest, now - latest), now
+    return longest
+
+
+def test_a_hostile_schema_holds_up_no_stream(serve, tiny):
+    """A stream of another client goes on meanwhile: were it held up, it would be for as long as that takes. How long is the machine's
+    affair, and so is what else it does: one of some turns is enough."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "65536", kv_mib=128)  # one engine for both
+    stream = serving.stream("a", 60000)
+    assert stream.read_head() == 200
+    events = stream.events()
+    next(events)
+    found = []
+    for _ in range(10):
+        done = threading.Event()
+        told = []
+
+        def ask():
+            began = time.monotonic()
+            status = serving.post("/completion", {"prompt": "a", "json_schema": HOSTILE, "max_tokens": 5})[0]
+            told.extend([status, time.monotonic() - began])
+            done.set()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        gap = longest_gap(events, done)
+        thread.join()
+        status, took = told
+        assert status in (200, 400)
+        found.append((gap, took))
+        if gap < took / 2:
+            break
+    else:
+        pytest.fail(f"the longest gaps, and how long the schema took: {found}")
+    stream.leave()
+
+
+def test_what_is_compiled_waits_for_nobody_and_is_its_keys_own(tmp_path):
+    """While the thread that compiles reads a long body, a schema that is compiled already passes by; for another key it is not, and
+    waits. runnel_long_bodies counts what the thread has or has waiting. It may be done before all was asked: then once more."""
+    long = b'{"prompt":[1' + b',"a"' * (40000 if SANITIZED else 500000) + b'],"max_tokens":1}'
+    serving = Server(make_tiny_model(tmp_path, "qwen2"), *ONE_WORKER, "--api-key", "one,two")
+    serving.key = "one"
+
+    def n_there():
+        return serving.metric("runnel_long_bodies")
+
+    def look(turn):
+        text = "x" * (turn + 1)
+        assert json.loads(serving.text("/completion", json_schema={"const": text})) == text
+        client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=BY_THEN)
+        client.request("POST", "/v1/completions", long, {"Content-Type": "application/json", "Authorization": "Bearer one"})
+        serving.wait_for(lambda now: now[("runnel_long_bodies",)] == 1)
+        assert json.loads(serving.text("/completion", json_schema={"const": text})) == text
+        passed_by = n_there() == 1
+        other = serving.stream("a", 200, key="two", json_schema={"const": text})
+        most = 0
+        while now := n_there():
+            most = max(most, now)
+        response = client.getresponse()
+        response.read()
+        client.close()
+        assert response.status == 400  # it does not fit the context
+        assert json.loads(other.text()) == text
+        return passed_by, most
+
+    try:
+        found = []
+        while (True, 2) not in found:
+            assert len(found) < 8, found
+            found.append(look(len(found)))
+    finally:
+        serving.stop()

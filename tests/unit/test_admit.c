@@ -4,8 +4,11 @@
 #include "server/limits/shared.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include <cmocka.h>
@@ -135,6 +138,62 @@ static void test_workers(void **state)
     assert_int_equal(counted(&shared_counters(shared)->n_over_share), 3);
 }
 
+/* Two workers, each on a thread of its own, which ask for the only place at the same moment, again and again. */
+struct race {
+    struct admit admit;
+    atomic_uint *arrived, *n_taken;
+    unsigned *n_none, *n_both; /* of all rounds: written by worker 0 */
+};
+
+enum { ROUNDS = 20000 };
+
+static void meet(atomic_uint *arrived, unsigned n)
+{
+    atomic_fetch_add(arrived, 1);
+    while (atomic_load(arrived) < n)
+        sched_yield();
+}
+
+static void *run_race(void *user)
+{
+    struct race *race = user;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        meet(race->arrived, 6 * round + 2);
+        bool taken = admit_take(&race->admit, 0, 1) == ADMIT_TAKEN;
+        atomic_fetch_add(race->n_taken, taken);
+        meet(race->arrived, 6 * round + 4);
+        if (race->admit.worker->number == 0) {
+            unsigned n_taken = atomic_exchange(race->n_taken, 0);
+            *race->n_none += n_taken == 0;
+            *race->n_both += n_taken == 2;
+        }
+        if (taken)
+            admit_give(&race->admit, 0, 1);
+        meet(race->arrived, 6 * round + 6);
+    }
+    return NULL;
+}
+
+static void test_last_place(void **state)
+{
+    atomic_uint arrived = 0, n_taken = 0;
+    unsigned n_none = 0, n_both = 0;
+    struct race races[2];
+    pthread_t threads[2];
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        races[i] =
+            (struct race){.arrived = &arrived, .n_taken = &n_taken, .n_none = &n_none, .n_both = &n_both};
+        admit_init(&races[i].admit, &workers[i], 1, 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, run_race, &races[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(n_none, 0);
+    assert_int_equal(n_both, 0);
+    assert_int_equal(shared_held(shared), 0);
+}
+
 /* What a worker held when it died is free. */
 static void test_death(void **state)
 {
@@ -209,9 +268,9 @@ static void test_later_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_limit),        TEST(test_one_key),   TEST(test_shares), TEST(test_few_places),
-        TEST(test_timeouts),     TEST(test_workers),   TEST(test_death),  TEST(test_connections),
-        TEST(test_other_limits), TEST(test_later_key),
+        TEST(test_limit),        TEST(test_one_key),   TEST(test_shares),     TEST(test_few_places),
+        TEST(test_timeouts),     TEST(test_workers),   TEST(test_death),      TEST(test_connections),
+        TEST(test_other_limits), TEST(test_later_key), TEST(test_last_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,6 +199,22 @@ static int call_grammar_compile(const char *lacking)
     return failure;
 }
 
+static int call_grammar_find(const char *lacking)
+{
+    runnel_request given = short_request(), *request = &given;
+    runnel_grammar *found = NULL, **grammar = &found;
+    given.constraint = RUNNEL_CONSTRAINT_JSON;
+    int failure = runnel_grammar_find(GIVE(model), GIVE(request), GIVE(grammar), GIVE(error));
+    runnel_grammar_free(found);
+    return failure;
+}
+
+static int call_grammars_forget(const char *lacking)
+{
+    runnel_grammars_forget(GIVE(model));
+    return RUNNEL_OK;
+}
+
 static int call_grammar_free(const char *lacking)
 {
     runnel_grammar *grammar = NULL;
@@ -503,7 +519,9 @@ static const struct row {
     {"prompt_tokens", call_prompt_tokens, "model request ids n_ids", "error"},
     {"prompt_text", call_prompt_text, "model request text len", "error"},
     {"grammar_compile", call_grammar_compile, "model request grammar", "error"},
+    {"grammar_find", call_grammar_find, "model request grammar", "error"},
     {"grammar_free", call_grammar_free, "", "grammar"},
+    {"grammars_forget", call_grammars_forget, "", "model"},
     {"sampling_init_sized", call_sampling_init_sized, "", "model sampling"},
     {"request_init_sized", call_request_init_sized, "", "request"},
     {"submit", call_submit, "engine requests futures", "error"},

@@ -1,9 +1,11 @@
 /* test_calls.c: tools through runnel.h: a tiny model with R1's template says a call, by biases on tokens that are its pieces. Events
  * as they come, the response's calls, and what is refused. */
+#include "engine/calls.h"
 #include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,12 +199,66 @@ static void test_refused(void **state)
     check_refused(&request, RUNNEL_EINVAL, "calls: expected a JSON list");
 }
 
+static void add_event(struct calls *calls, enum runnel_event_kind kind, const char *text, size_t len)
+{
+    const runnel_event event = {.size = sizeof event, .kind = kind, .text = text, .text_len = len};
+    calls_add(calls, &event);
+}
+
+/* Many calls, with zeros in them and without arguments, in more room than was foreseen and in less. */
+static void test_collecting(void **state)
+{
+    enum { N = 60 };
+    (void)state;
+    for (int is_foreseen = 0; is_foreseen < 2; is_foreseen++) {
+        struct calls calls = {0};
+        calls_reserve(&calls, is_foreseen ? (size_t)N * CALLS_BYTES_LEAST : 3, 0);
+        const size_t room = calls.written.cap;
+        assert_null(calls_told(&calls));
+        for (int i = 0; i < N; i++) {
+            char name[16];
+            int len = snprintf(name, sizeof name, "call %d", i);
+            add_event(&calls, RUNNEL_EVENT_CALL, name, (size_t)len);
+            if (i % 3)
+                add_event(&calls, RUNNEL_EVENT_ARGUMENTS, "a\0b", 3);
+            if (i % 3 == 2)
+                add_event(&calls, RUNNEL_EVENT_ARGUMENTS, "c", 1);
+            if (i + 1 < N)
+                add_event(&calls, RUNNEL_EVENT_CALL_END, "", 0);
+        }
+        assert_true((calls.written.cap == room) == is_foreseen);
+        assert_null(calls_told(&calls)); /* they are being written */
+        calls_finish(&calls);
+        calls_finish(&calls); /* the second one changes nothing */
+        assert_false(calls.failed);
+        assert_int_equal(calls.n, N);
+        const runnel_call *told = calls_told(&calls);
+        assert_non_null(told);
+        for (int i = 0; i < N; i++) {
+            char name[16];
+            const size_t len = i % 3 ? (size_t)(2 + i % 3) : 0;
+            snprintf(name, sizeof name, "call %d", i);
+            assert_string_equal(told[i].name, name);
+            assert_int_equal(told[i].arguments_len, len);
+            assert_true(memcmp(told[i].arguments, "a\0bc", len) == 0);
+            assert_int_equal(told[i].arguments[len], 0);
+            assert_int_equal(told[i].complete, i + 1 < N);
+        }
+        calls_free(&calls);
+    }
+    struct calls none = {0};
+    calls_reserve(&none, 1000, 4);
+    assert_int_equal(none.cap, 4);
+    calls_finish(&none); /* nobody called anything: nothing is left to be freed */
+    assert_null(none.calls);
+    assert_null(none.written.bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_response),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_ended_by_the_caller),
+        cmocka_unit_test(test_collecting), cmocka_unit_test(test_response),
+        cmocka_unit_test(test_events),     cmocka_unit_test(test_ended_by_the_caller),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, start, stop);

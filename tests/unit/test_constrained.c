@@ -447,6 +447,136 @@ static void same_texts_are_compiled_once(void **state)
     runnel_grammar_free(again);
 }
 
+static struct grammar_store_stats stats(void)
+{
+    struct grammar_store_stats stats;
+    grammar_store_get_stats(model->grammars, &stats);
+    return stats;
+}
+
+static runnel_grammar *compiled(const runnel_request *request)
+{
+    runnel_grammar *grammar;
+    runnel_error error;
+    if (runnel_grammar_compile(model, request, &grammar, &error))
+        fail_msg("%s", error.message);
+    return grammar;
+}
+
+static runnel_grammar *found(const runnel_request *request)
+{
+    runnel_grammar *grammar;
+    assert_int_equal(runnel_grammar_find(model, request, &grammar, NULL), 0);
+    return grammar;
+}
+
+/* How long an answer takes says nothing of what others have asked for. */
+static void keys_have_their_own(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < N_KINDS + 1; kind++) {
+        static const runnel_message question = {"user", "q", 0};
+        runnel_request request = constrained(kind < N_KINDS ? kind : 0, 0);
+        if (kind == N_KINDS) { /* tools */
+            request.constraint = RUNNEL_CONSTRAINT_NONE;
+            request.constraint_text = request.prompt = NULL;
+            request.messages = &question;
+            request.n_messages = 1;
+            request.tools = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+        }
+        runnel_grammars_forget(model);
+        const uint64_t n_before = stats().n_compiled;
+        request.key = 1;
+        assert_null(found(&request));
+        runnel_grammar *first = compiled(&request), *again = compiled(&request);
+        assert_ptr_equal(first, again);
+        assert_int_equal(stats().n_compiled - n_before, 1);
+        runnel_grammar_free(again);
+        again = found(&request);
+        assert_ptr_equal(first, again);
+        runnel_grammar_free(again);
+
+        request.key = 2;
+        assert_null(found(&request));
+        runnel_grammar *other = compiled(&request);
+        assert_ptr_not_equal(first, other);
+        assert_int_equal(stats().n_compiled - n_before, 2);
+        runnel_grammar_free(other);
+        runnel_grammar_free(first); /* nobody has them, and they are kept, each for its key */
+        first = found(&request);
+        assert_ptr_equal(first, other);
+        runnel_grammar_free(first);
+        request.key = 3;
+        assert_null(found(&request));
+        assert_int_equal(stats().n_compiled - n_before, 2);
+    }
+}
+
+/* Those that nobody has go, the oldest first, when they take more than may be kept; and all of them where memory is short. */
+static void what_nobody_has_takes_little(void **state)
+{
+    (void)state;
+    enum { N = 3, N_BYTES = 24 << 20 }; /* two of them are more than is kept */
+    runnel_request request = constrained(0, 0);
+    char *text = malloc(N_BYTES);
+    assert_non_null(text);
+    runnel_grammars_forget(model);
+    assert_int_equal(stats().n_unused, 0);
+    assert_int_equal(stats().unused_bytes, 0);
+    request.constraint_text = text;
+    request.constraint_len = N_BYTES;
+    for (int i = 0; i < N; i++) {
+        memset(text, ' ', N_BYTES);
+        text[snprintf(text, 32, "{\"const\":%d}", i)] = ' ';
+        runnel_grammar *grammar = compiled(&request);
+        assert_int_equal(stats().n_used, 1);
+        runnel_grammar_free(grammar);
+        assert_int_equal(stats().n_used, 0);
+        assert_int_equal(stats().n_unused, 1);
+        assert_in_range(stats().unused_bytes, N_BYTES, GRAMMAR_STORE_KEPT_BYTES);
+        grammar = found(&request);
+        assert_non_null(grammar);
+        runnel_grammar_free(grammar);
+    }
+    text[9] = '0'; /* the first one */
+    assert_null(found(&request));
+    free(text);
+
+    runnel_request small = constrained(0, 0);
+    runnel_grammar *used = compiled(&small);
+    runnel_grammars_forget(model);
+    assert_int_equal(stats().n_unused, 0);
+    assert_int_equal(stats().n_used, 1); /* somebody has it */
+    runnel_grammar_free(used);
+    assert_int_equal(stats().n_unused, 1);
+    runnel_grammars_forget(model);
+    assert_int_equal(stats().n_unused, 0);
+}
+
+/* What a grammar takes grows with the texts that it is used for, up to a bound, and is no more than is set aside. */
+static void use_is_counted(void **state)
+{
+    (void)state;
+    enum { N_TEXT = 4000 };
+    runnel_request request = constrained(2, 0);
+    request.constraint_text = "([a-c]{2,9}[x-z]|[^a-c][0-9]{1,7})*";
+    runnel_grammars_forget(model);
+    runnel_grammar_free(compiled(&request));
+    const uint64_t n_before = stats().unused_bytes;
+    runnel_grammar *grammar = found(&request);
+    runnel_text_check check = {.size = sizeof check};
+    char text[N_TEXT];
+    for (size_t i = 0; i < N_TEXT; i++)
+        text[i] = "abcax010b"[i % 9];
+    assert_non_null(grammar);
+    assert_int_equal(runnel_grammar_check(grammar, text, N_TEXT, &check, NULL), 0);
+    assert_true(check.n_masks > 5);
+    runnel_text_check_free(&check);
+    runnel_grammar_free(grammar);
+    assert_in_range(stats().unused_bytes, n_before + 1, GRAMMAR_STORE_KEPT_BYTES);
+    runnel_grammars_forget(model);
+}
+
 static void grammars_outlive_the_model(void **state)
 {
     (void)state;
@@ -462,15 +592,12 @@ static void grammars_outlive_the_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts_are_kept_to_it),
-        cmocka_unit_test(company_changes_nothing),
-        cmocka_unit_test(thoughts_are_free),
-        cmocka_unit_test(other_wishes_give_way),
-        cmocka_unit_test(tags_are_text),
-        cmocka_unit_test(undone_draws_change_nothing),
-        cmocka_unit_test(what_cannot_be_is_named),
-        cmocka_unit_test(same_texts_are_compiled_once),
-        cmocka_unit_test(grammars_outlive_the_model),
+        cmocka_unit_test(texts_are_kept_to_it),    cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(thoughts_are_free),       cmocka_unit_test(other_wishes_give_way),
+        cmocka_unit_test(tags_are_text),           cmocka_unit_test(undone_draws_change_nothing),
+        cmocka_unit_test(what_cannot_be_is_named), cmocka_unit_test(same_texts_are_compiled_once),
+        cmocka_unit_test(keys_have_their_own),     cmocka_unit_test(what_nobody_has_takes_little),
+        cmocka_unit_test(use_is_counted),          cmocka_unit_test(grammars_outlive_the_model),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

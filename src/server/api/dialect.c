@@ -19,6 +19,7 @@
 /* A body as it was understood. */
 struct dialect_request {
     const struct dialect *dialect;
+    uint32_t key; /* whose it is */
     struct params params;
     void *state; /* the dialect's own; the answer takes it */
 };
@@ -309,10 +310,11 @@ static int read_body(const struct server *server, const struct prepare_input *in
                      struct refusal *refusal)
 {
     const runnel_error no_memory = {RUNNEL_ENOMEM, "no memory for the request"};
-    const struct params_limits limits = reply_limits(server);
     struct dialect_request *request = state;
     const struct dialect *dialect = request->dialect;
+    struct params_limits limits = reply_limits(server);
     json_t *root;
+    limits.defaults.key = request->key; /* what is compiled for one is not found by another */
     if (json_read(input->body.bytes, input->body.len, &root, refusal))
         return -1;
     int failure = dialect->read(root, &limits, &request->params, refusal);
@@ -324,10 +326,10 @@ static int read_body(const struct server *server, const struct prepare_input *in
     return dialect->prepare ? dialect->prepare(server, &request->params, request->state, refusal) : 0;
 }
 
-static bool has_constraint(const void *state)
+static bool must_compile(const struct server *server, void *state)
 {
-    const struct dialect_request *request = state;
-    return request->params.request.constraint || request->params.request.tools;
+    struct dialect_request *request = state;
+    return reply_must_compile(server, &request->params);
 }
 
 static int compile(const struct server *server, void *state, struct refusal *refusal)
@@ -403,11 +405,11 @@ void dialect_answer(struct server *server, struct exchange *exchange, const stru
 {
     static const struct prepare_steps steps = {.state_bytes = sizeof(struct dialect_request),
                                                .read = read_body,
-                                               .takes_long = has_constraint,
+                                               .takes_long = must_compile,
                                                .read_rest = compile,
                                                .start = start_request,
                                                .free_state = free_request};
-    struct dialect_request request = {.dialect = dialect};
+    struct dialect_request request = {.dialect = dialect, .key = exchange_key(exchange)};
     record_start_text(server->metrics, exchange, dialect->metric);
     prepare_request(server, exchange, &steps, &request);
 }
@@ -430,6 +432,6 @@ void dialect_count_tokens(struct server *server, struct exchange *exchange, cons
                                                .read = read_body,
                                                .start = tell_count,
                                                .free_state = free_request};
-    struct dialect_request request = {.dialect = dialect};
+    struct dialect_request request = {.dialect = dialect, .key = exchange_key(exchange)};
     prepare_request(server, exchange, &steps, &request);
 }

@@ -206,6 +206,7 @@ static int read_query(struct exchange_text query, json_t **out, struct refusal *
 /* A body as it was understood. */
 struct generate_request {
     bool is_batch;
+    uint32_t key; /* whose it is */
     double started_ms;
     size_t n_params; /* that were read */
     struct params *params;
@@ -276,8 +277,9 @@ static void name_entry(size_t index, struct refusal *refusal)
 static int read_params(const struct server *server, json_t *root, json_t *entries,
                        struct generate_request *request, struct refusal *refusal)
 {
-    const struct params_limits limits = reply_limits(server);
+    struct params_limits limits = reply_limits(server);
     size_t n = entries ? json_array_size(entries) : 1;
+    limits.defaults.key = request->key; /* what is compiled for one is not found by another */
     request->params = calloc(n, sizeof *request->params);
     if (!request->params)
         return no_memory(refusal);
@@ -311,13 +313,13 @@ static int read_body(const struct server *server, const struct prepare_input *in
     return failure;
 }
 
-static bool batch_has_constraint(const void *state)
+static bool must_compile_batch(const struct server *server, void *state)
 {
     const struct generate_request *request = state;
-    bool has = false;
-    for (size_t i = 0; i < request->n_params && !has; i++)
-        has = request->params[i].request.constraint != RUNNEL_CONSTRAINT_NONE;
-    return has;
+    bool must = false;
+    for (size_t i = 0; i < request->n_params && !must; i++)
+        must = reply_must_compile(server, &request->params[i]);
+    return must;
 }
 
 static int compile_batch(const struct server *server, void *state, struct refusal *refusal)
@@ -355,11 +357,11 @@ static void take_request(struct server *server, struct exchange *exchange, bool 
 {
     static const struct prepare_steps steps = {.state_bytes = sizeof(struct generate_request),
                                                .read = read_body,
-                                               .takes_long = batch_has_constraint,
+                                               .takes_long = must_compile_batch,
                                                .read_rest = compile_batch,
                                                .start = start_request,
                                                .free_state = free_request};
-    struct generate_request request = {.is_batch = is_batch};
+    struct generate_request request = {.is_batch = is_batch, .key = exchange_key(exchange)};
     request.started_ms =
         record_start_text(server->metrics, exchange, is_batch ? METRICS_GENERATE_BATCH : METRICS_GENERATE);
     prepare_request(server, exchange, &steps, &request);

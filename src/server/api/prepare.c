@@ -70,10 +70,11 @@ static void read_input(struct preparation *preparation)
     preparation->is_read = true;
 }
 
-static bool has_rest(const struct preparation *preparation)
+static bool has_rest(struct preparation *preparation)
 {
     const struct prepare_steps *steps = preparation->steps;
-    return !preparation->failure && steps->takes_long && steps->takes_long(preparation->state);
+    return !preparation->failure && steps->takes_long &&
+           steps->takes_long(preparation->server, preparation->state);
 }
 
 static void read_all(struct preparation *preparation)

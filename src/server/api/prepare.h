@@ -4,7 +4,8 @@
  * serve nobody. So a route is two functions: `read`, which touches no connection, and `start`. A short body is read on
  * the loop's thread at once; a long one by one thread of the server's own, in the order of arrival, and its start
  * follows as a message to the loop. So does what takes long though the body is short: a schema that is compiled
- * (`read_rest`). Meanwhile it holds a place (admit.h), and its time counts (--request-timeout-s).
+ * (`read_rest`). One that was compiled before waits for nobody. Meanwhile a request holds a place (admit.h), and its time
+ * counts (--request-timeout-s).
  *
  * The body is gone once it has been read, long before its answer is complete.
  *
@@ -32,8 +33,8 @@ struct prepare_steps {
     int (*read)(const struct server *server, const struct prepare_input *input, void *state,
                 struct refusal *refusal);
     /* After a `read` that did not fail: whether read_rest has something to do that takes long, whatever the body's length. NULL:
-     * never. Any thread. */
-    bool (*takes_long)(const void *state);
+     * never. Any thread; asked once more by the server's thread, if it has waited meanwhile. */
+    bool (*takes_long)(const struct server *server, void *state);
     /* That; always by the server's thread, if there is one. As `read`. */
     int (*read_rest)(const struct server *server, void *state, struct refusal *refusal);
     /* The loop's thread, once: ends the exchange or gives it to a job. With a refusal, state is as it was given to

@@ -133,6 +133,15 @@ int reply_encode(const struct server *server, struct params *params, struct refu
     return 0;
 }
 
+bool reply_must_compile(const struct server *server, struct params *params)
+{
+    const runnel_request *request = &params->request;
+    runnel_error error;
+    if (params->grammar || (!request->constraint && !request->tools))
+        return false;
+    return runnel_grammar_find(server->model, request, &params->grammar, &error) || !params->grammar;
+}
+
 int reply_compile(const struct server *server, struct params *params, struct refusal *refusal)
 {
     runnel_error error;

@@ -35,6 +35,9 @@ int reply_refuse_error(const runnel_error *error, struct refusal *refusal);
 /* The same with an error that runnel_prompt_tokens or runnel_prompt_text gave. */
 int reply_refuse_prompt(const runnel_request *request, const runnel_error *error, struct refusal *refusal);
 
+/* Whether the request has a constraint, or tools, that reply_compile would compile. If it is there already, params have it from
+ * now on. Takes no time; any thread. */
+bool reply_must_compile(const struct server *server, struct params *params);
 /* Compiles the request's constraint, if it has one that is not compiled yet: 0, or -1 and the refusal. Any thread. */
 int reply_compile(const struct server *server, struct params *params, struct refusal *refusal);
 /* Makes the tokens of a request's prompt, which the engine then takes as they are: 0, or -1 and the refusal. Any

@@ -5,6 +5,11 @@
 
 #include <limits.h>
 
+enum {
+    TRIES = 16,      /* to take what is free */
+    LOOKS_APART = 8, /* of two workers, in which one has taken and looked */
+};
+
 static struct shared_counters *counters(struct admit *admit)
 {
     return shared_counters(admit->worker->shared);
@@ -48,18 +53,35 @@ static enum admit_answer judge(const struct admit *admit, uint64_t n_requests, u
     return ADMIT_TAKEN;
 }
 
-/* Looks first, then takes and looks again: another worker may have taken what was free. */
-static enum admit_answer try_to_take(struct admit *admit, uint32_t key, uint32_t n)
+/* With n more than now. */
+static enum admit_answer look(const struct admit *admit, uint32_t key, uint32_t n)
 {
-    uint64_t n_held = admit_n_requests(admit), n_of_key = admit_n_of_key(admit, key);
-    enum admit_answer answer = judge(admit, n_held + n, n_of_key + n);
-    if (answer)
-        return answer;
+    return judge(admit, (uint64_t)admit_n_requests(admit) + n, (uint64_t)admit_n_of_key(admit, key) + n);
+}
+
+/* Takes what was free a moment ago, and looks again: another worker may have done the same. */
+static enum admit_answer take_and_look(struct admit *admit, uint32_t key, uint32_t n)
+{
     shared_hold(admit->worker, keys_seat(key), n);
-    answer = judge(admit, admit_n_requests(admit), admit_n_of_key(admit, key));
+    enum admit_answer answer = look(admit, key, 0);
     if (answer)
         admit_give(admit, key, n);
     return answer;
+}
+
+/* Workers that took the last place at the same moment have all given it back: whoever is refused has seen it held by another, and the
+ * last one of them finds it free. They look again after different times, so that they do not meet for ever. */
+static enum admit_answer try_to_take(struct admit *admit, uint32_t key, uint32_t n)
+{
+    enum admit_answer answer = look(admit, key, n);
+    for (unsigned tries = 0; !answer && tries < TRIES; tries++) {
+        if (!take_and_look(admit, key, n))
+            return ADMIT_TAKEN;
+        for (unsigned i = 0; i < LOOKS_APART * admit->worker->number; i++)
+            look(admit, key, n);
+        answer = look(admit, key, n);
+    }
+    return answer ? answer : ADMIT_FULL;
 }
 
 enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n)

@@ -36,8 +36,8 @@ uint32_t admit_n_of_key(const struct admit *admit, uint32_t key);
 
 enum admit_answer { ADMIT_TAKEN = 0, ADMIT_FULL, ADMIT_OVER_SHARE };
 
-/* Takes places for n requests of a key (its id; 0: none), all or none. Workers that ask for the last place at the same
- * moment may all be refused; never do they have more than there are. */
+/* Takes places for n requests of a key (its id; 0: none), all or none. Of workers that ask for the last place at the same
+ * moment one gets it; never do they have more than there are. */
 enum admit_answer admit_take(struct admit *admit, uint32_t key, uint32_t n);
 
 /* Gives back places that admit_take gave. */

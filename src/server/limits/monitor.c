@@ -56,8 +56,10 @@ static void watch_memory(struct monitor *monitor, double now_ms)
     if (!monitor->ready_bytes)
         return;
     breaker_see_memory(&monitor->breaker, BREAKER_MAIN_MEMORY, monitor->memory.percent, now_ms);
-    if (monitor->breaker.memories[BREAKER_MAIN_MEMORY].level)
-        malloc_trim(0); /* what is idle goes back to the system */
+    if (monitor->breaker.memories[BREAKER_MAIN_MEMORY].level) { /* what is idle goes back to the system */
+        runnel_grammars_forget(monitor->model);
+        malloc_trim(0);
+    }
 }
 
 /* The engine counts its steps; a request that runs or waits means that there is one to do. What counts is since when this
@@ -178,10 +180,11 @@ static void tell_raised_mark(const struct monitor *monitor)
             monitor->options->breaker.memory_percent);
 }
 
-void monitor_ready(struct monitor *monitor, runnel_engine *engine)
+void monitor_ready(struct monitor *monitor, const runnel_model *model, runnel_engine *engine)
 {
     runnel_stats_values stats = {.size = sizeof stats};
     runnel_stats(engine, &stats);
+    monitor->model = model;
     monitor->engine = engine;
     monitor_read_memory(monitor);
     memory_expect(&monitor->memory, stats.n_kv_bytes_to_touch); /* it will not be growth */

@@ -25,8 +25,9 @@ struct monitor_options {
 struct monitor {
     const struct monitor_options *options;
     struct log *log;
-    runnel_engine *engine; /* NULL until the server is ready */
-    uint32_t n_running;    /* jobs that were admitted and have not ended */
+    const runnel_model *model; /* NULL until the server is ready, */
+    runnel_engine *engine;     /* likewise */
+    uint32_t n_running;        /* jobs that were admitted and have not ended */
     struct event *timer;
     struct breaker breaker;
     enum breaker_level told; /* in the log */
@@ -60,7 +61,7 @@ void monitor_stop(struct monitor *monitor); /* also if it was not started */
 void monitor_read_memory(struct monitor *monitor);
 
 /* The model is loaded and the engine runs: what grows from now on counts. */
-void monitor_ready(struct monitor *monitor, runnel_engine *engine);
+void monitor_ready(struct monitor *monitor, const runnel_model *model, runnel_engine *engine);
 
 /* A request comes and goes: as in breaker.h, and told in the log when it moves the breaker. One that is not refused is to
  * be followed by monitor_end. */
