@@ -216,8 +216,8 @@ def test_a_hostile_schema_holds_up_nobody(server):
     assert server.text("/completion", guided_choice=["one"]) == "one"
 
 
-# No text fulfils it, but only a search among far too many texts would find that out.
-HOSTILE = {"type": "string", "pattern": "^[ab]*a[ab]{18}$", "not": {"pattern": "^([ab]*a[ab]{18}|c[^c]c)$"}}
+# What is left of the lengths that only one of them allows would be too large; to find that out takes a third of a second.
+HOSTILE = {"type": "string", "oneOf": [{"minLength": n} for n in range(400)]}
 
 
 def longest_gap(events, done):
@@ -254,7 +254,7 @@ def test_a_hostile_schema_holds_up_no_stream(serve, tiny):
         gap = longest_gap(events, done)
         thread.join()
         status, took = told
-        assert status in (200, 400)
+        assert status == 400
         found.append((gap, took))
         if gap < took / 2:
             break
