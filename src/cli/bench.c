@@ -541,8 +541,12 @@ static int start_engine(struct bench *bench, runnel_error *error)
  * of all figures. */
 static int start_batch_engine(struct bench *bench, runnel_error *error)
 {
-    static const struct field_name names[] = {
-        {"n_context", "the context that -n and --shared want"}, {"n_parallel", "--batch"}, {NULL, NULL}};
+    bool serves_all = cli_wants_device(&bench->settings->device);
+    const struct field_name names[] = {
+        {"n_context", serves_all ? "the context that -p, -n, --depth and --shared want"
+                                 : "the context that -n and --shared want"},
+        {"n_parallel", "--batch"},
+        {NULL, NULL}};
     uint32_t n_tokens = (uint32_t)bench->settings->n_tokens, n_shared = (uint32_t)bench->settings->n_shared;
     runnel_engine_options options;
     runnel_engine_options_init(&options);
@@ -557,7 +561,6 @@ static int start_batch_engine(struct bench *bench, runnel_error *error)
     options.n_kv_tokens = options.n_parallel * n_sequence;
     if (n_shared) /* twice and a margin: a sequence is let in where its whole prompt has room */
         options.n_kv_tokens += 2 * n_shared + options.n_parallel * SHARED_MARGIN;
-    bool serves_all = cli_wants_device(&bench->settings->device);
     if (serves_all && options.n_context < longest_context(bench))
         options.n_context = longest_context(bench);
     if (options.n_kv_tokens < options.n_context)

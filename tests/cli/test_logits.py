@@ -176,6 +176,9 @@ def test_output_that_cannot_be_written(runnel, tiny, tmp_path):
 
 def test_a_disk_that_fills_up(runnel, tiny, tmp_path):
     """What could not be written whole is not left behind."""
+    if "RUNNEL_DEVICE" in os.environ:
+        pytest.skip("a driver's compiler writes files, too")
+
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))

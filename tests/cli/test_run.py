@@ -281,7 +281,7 @@ def test_a_reader_that_leaves(runnel, tiny, ignores):
     process = long_run(runnel, tiny("long"), restore_signals=False,
                        preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN if ignores else signal.SIG_DFL))
     process.stdout.close()
-    written = process.stderr.read().decode()
+    written = told(process.stderr.read()).decode()
     status = process.wait(timeout=30)
     if ignores:
         assert status == 1 and "stdout" in written.splitlines()[-1]
@@ -332,6 +332,8 @@ def catches(pid, number):
 
 
 def test_an_interrupted_object_says_so(runnel, tiny):
+    if "RUNNEL_DEVICE" in os.environ:
+        pytest.skip("a driver's compiler catches the signal, too, and before us")
     process = subprocess.Popen([runnel, "run", "-m", tiny("long"), "-p", "Tell me", "-n", "60000", "--ctx", "70000", *GREEDY, "--json"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60

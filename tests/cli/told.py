@@ -1,7 +1,11 @@
-"""What a command told on stderr, without how far loading is: a slow or busy machine, where that takes seconds, writes lines of it."""
+"""What a command told on stderr, without how far loading is, which a slow or busy machine says, and without what computes on a GPU."""
+import re
+
+PASSING = re.compile(rb"loading |runnel: gpu\d+ \(.*\) computes \d+ of \d+ layers\n")
 
 
 def told(stderr):
     """Text or bytes, as they came."""
-    mark = b"loading " if isinstance(stderr, bytes) else "loading "
-    return mark[:0].join(line for line in stderr.splitlines(keepends=True) if not line.startswith(mark))
+    if isinstance(stderr, str):
+        return told(stderr.encode()).decode()
+    return b"".join(line for line in stderr.splitlines(keepends=True) if not PASSING.match(line))
