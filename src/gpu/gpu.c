@@ -1,6 +1,7 @@
 /* gpu.c: what is the same for all drivers: which there are, bounds of places, waiting with an end, and what happens to a
  * device that is lost. See device.h. */
 #include "gpu/driver.h"
+#include "gpu/signals.h"
 
 #include "base/clock.h"
 
@@ -31,11 +32,14 @@ static bool is_of_cuda(const struct gpu_info *info)
 void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem)
 {
     runnel_error unused = {0};
+    struct signals signals;
     problem = problem ? problem : &unused;
     problem->code = RUNNEL_OK;
     *n = 0;
+    signals_note(&signals);
     for (unsigned i = 0; i < N_DRIVERS; i++)
         drivers[i]->list(infos, capacity, n, problem);
+    signals_give_back(&signals);
     uint32_t n_of_cuda = 0, n_kept = 0;
     while (n_of_cuda < *n && is_of_cuda(&infos[n_of_cuda]))
         n_of_cuda++;
@@ -50,7 +54,10 @@ int gpu_open(const struct gpu_info *info, struct gpu **gpu, runnel_error *error)
     for (unsigned i = 0; i < N_DRIVERS; i++) {
         if (strcmp(drivers[i]->name, info->interface) != 0)
             continue;
+        struct signals signals;
+        signals_note(&signals);
         int code = drivers[i]->open(info, gpu, error);
+        signals_give_back(&signals);
         if (code)
             return code;
         (*gpu)->driver = drivers[i];

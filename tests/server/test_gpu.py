@@ -37,6 +37,17 @@ def test_it_says_on_what_it_computes(gpu, serve, tiny):
     assert 0 < percent <= 100
 
 
+def test_it_hears_signals(gpu, serve, tiny):
+    """Whatever a driver's compiler does with them: one that is told to end drains, and ends as soon as its answers have."""
+    serving = serve(tiny("long"), "--device", "gpu", "--workers", "1", "--ctx", "60000", "--timeout-drain", "600", kv_mib=128)
+    stream = serving.stream("a", 50000)
+    assert stream.read_head() == 200 and next(stream.events())
+    serving.signal()
+    wait_until(lambda: serving.get("/health")[2]["status"] == "draining")
+    stream.leave()
+    assert serving.wait() == 0
+
+
 def test_answers_are_those_of_the_cpu(gpu, serve, tiny):
     """All layers there, one of them, and none."""
     answers = []

@@ -11,7 +11,7 @@ import urllib.request
 
 import openai
 import pytest
-from serving import RUNNEL, SLOW, Serving, make_tiny_model, real_model
+from serving import BY_THEN, RUNNEL, SLOW, Serving, make_tiny_model, real_model
 
 CONTEXT = 1000
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -478,7 +478,9 @@ def test_error_within_a_stream(tmp_path):
     events = stream.events()
     assert next(events)["choices"]
     serving.signal()
+    end = time.monotonic() + BY_THEN
     while not is_draining(serving):
+        assert time.monotonic() < end
         time.sleep(0.01)
     serving.signal()
     last = list(events)[-1]

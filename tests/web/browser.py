@@ -107,6 +107,10 @@ class Browser:
     def run(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
 
+    def click_moving(self, selector):
+        """What text that still grows pushes along: a pointer may miss it."""
+        self.run("arguments[0].click()", self.find(selector))
+
     def find(self, selector):
         return self.driver.find_element("css selector", selector)
 
