@@ -48,7 +48,7 @@ static void print_line(const char *label, const char *text)
 static void print_text(const runnel_device_list *list, size_t n)
 {
     char memory[SIZE_TEXT_BYTES];
-    runnel_error problem;
+    runnel_error problem = {0};
     for (size_t i = 0; i < n; i++) {
         const runnel_device device = device_at(list, i);
         printf("%-5s ", device.id);
@@ -64,7 +64,7 @@ static void print_text(const runnel_device_list *list, size_t n)
 static int print_json(const runnel_device_list *list, size_t n)
 {
     json_t *array = json_array();
-    runnel_error problem;
+    runnel_error problem = {0};
     for (size_t i = 0; i < n; i++) {
         const runnel_device device = device_at(list, i);
         json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "id", device.id, "name",
