@@ -1,5 +1,6 @@
 # The commands of the README, in front of CMake. `make help` lists them. Each first installs the packages it needs.
 #
+# JOBS                files to compile and tests to run at a time (default: as many as there are cores; tests wait much, and one more helps)
 # RUNNEL_MODELS_DIR   folder of test models (default: models)
 # RUNNEL_TEST_MODELS  small (190 MB to download) or all (2.1 GB): which of them `make test` gets
 
