@@ -91,15 +91,21 @@ static void name_request(size_t i, size_t n, runnel_error *error)
     error_set(error, unnamed.code, "requests[%zu]: %s", i, unnamed.message);
 }
 
+/* The request whose constraint somebody wants, whole and with all fields checked; function: which was called. */
+static int read_constrained(const char *function, const runnel_model *model, const runnel_request *given,
+                            runnel_grammar **grammar, struct full_request *full, runnel_error *error)
+{
+    int failure = arguments_check(
+        function, ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(grammar, grammar)),
+        error);
+    return failure ? failure : read_request(given, model, full, error);
+}
+
 int runnel_grammar_compile(const runnel_model *model, const runnel_request *given, runnel_grammar **grammar,
                            runnel_error *error)
 {
     struct full_request full;
-    int failure = arguments_check(
-        __func__, ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(grammar, grammar)),
-        error);
-    if (!failure)
-        failure = read_request(given, model, &full, error);
+    int failure = read_constrained(__func__, model, given, grammar, &full, error);
     return failure ? failure : grammar_store_get(model->grammars, &full.request, grammar, error);
 }
 
@@ -107,11 +113,7 @@ int runnel_grammar_find(const runnel_model *model, const runnel_request *given, 
                         runnel_error *error)
 {
     struct full_request full;
-    int failure = arguments_check(
-        __func__, ARGUMENTS(POINTER(model, model), POINTER(request, given), POINTER(grammar, grammar)),
-        error);
-    if (!failure)
-        failure = read_request(given, model, &full, error);
+    int failure = read_constrained(__func__, model, given, grammar, &full, error);
     return failure ? failure : grammar_store_find(model->grammars, &full.request, grammar, error);
 }
 
