@@ -53,7 +53,7 @@ static char plain_path[] = "/tmp/runnel-draws-XXXXXX", tied_path[] = "/tmp/runne
 static FILE *write_model(char *path, uint64_t *offset)
 {
     struct tiny_model_options options = tiny_engine_model();
-    struct gguf *gguf;
+    struct gguf *gguf = NULL;
     runnel_error error;
     int fd = mkstemp(path);
     assert_true(fd >= 0);
