@@ -28,7 +28,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test clang check-all check-clients check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-long
+.PHONY: all demo test clang check-all check-clients check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-fuzzers check-long
 .PHONY: install bench soak reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
@@ -104,6 +104,9 @@ check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a ti
 	@$(CONFIGURE) fuzz
 	@$(BUILD) build-fuzz -j $(JOBS)
 	@scripts/run-fuzzers build-fuzz $(FUZZ_SECONDS)
+
+check-fuzzers: packages-check ## do the fuzzers of constraints reach the lines that they are for, and find a planted mistake; FUZZ_SECONDS each
+	@scripts/check-fuzzers $(FUZZ_SECONDS)
 
 check-long: packages-test packages-image models ## the tests that take long
 	@$(CONFIGURE) release

@@ -281,12 +281,25 @@ static bool open_schema(struct schema *schema, struct rule_list *list, struct sc
     return n;
 }
 
+/* The rules from `end` on are put behind number i, as if they had been written there. */
+static void move_behind(struct rule_list *list, uint32_t i, uint32_t end)
+{
+    for (struct schema_rule *to = list->rules + i + 1; end < list->n; end++, to++) {
+        struct schema_rule rule = list->rules[end];
+        memmove(to + 1, to, (size_t)(list->rules + end - to) * sizeof *to);
+        *to = rule;
+    }
+}
+
+/* What a rule is opened into stands in its place: members come in the order in which the text of a schema has them. */
 bool schema_open(struct schema *schema, struct rule_list *list)
 {
     for (uint32_t i = 0; i < list->n && !schema->failed; i++) {
         struct schema_rule rule = list->rules[i];
+        uint32_t end = list->n;
         if (rule.kind == RULE_SCHEMA && rule.index != UINT32_MAX && !open_schema(schema, list, rule))
             return false;
+        move_behind(list, i, end);
     }
     uint32_t n = 0;
     for (uint32_t i = 0; i < list->n; i++)

@@ -54,30 +54,30 @@ static void describe_cpu(runnel_device_list *list)
 
 static void describe_gpu(runnel_device_list *list, uint32_t index)
 {
-    const struct gpu_info *info = &list->gpus.infos[index];
+    const struct gpu_info info = list->gpus.infos[index]; /* a copy: the list is written from it */
     struct texts *texts = &list->texts[list->n];
     char *can = texts->can;
-    snprintf(texts->driver, sizeof texts->driver, "%s %s", info->interface, info->driver);
-    snprintf(texts->can, sizeof texts->can, "%u units", info->n_units);
-    if (gpu_is_exact(info))
+    snprintf(texts->driver, sizeof texts->driver, "%s %s", info.interface, info.driver);
+    snprintf(texts->can, sizeof texts->can, "%u units", info.n_units);
+    if (gpu_is_exact(&info))
         add(can, "the CPU's bits");
-    if (info->has_integer_dot)
+    if (info.has_integer_dot)
         add(can, "dot products of bytes");
-    if (info->has_matrix_units)
+    if (info.has_matrix_units)
         add(can, "matrix units");
-    if (info->has_recordings)
+    if (info.has_recordings)
         add(can, "recorded steps");
-    if (info->is_integrated)
+    if (info.is_integrated)
         add(can, "shares the machine's memory");
-    bool has_problem = backend_device_problem(info, texts->problem, sizeof texts->problem);
+    bool has_problem = backend_device_problem(&info, texts->problem, sizeof texts->problem);
     list->devices[list->n++] = (runnel_device){
         .id = backend_device_id(index, texts->id),
-        .name = info->name,
+        .name = list->gpus.infos[index].name,
         .driver = texts->driver,
         .can = can,
         .problem = has_problem ? texts->problem : "",
-        .memory_bytes = info->memory_bytes,
-        .is_gpu = !info->is_cpu,
+        .memory_bytes = info.memory_bytes,
+        .is_gpu = !info.is_cpu,
     };
 }
 

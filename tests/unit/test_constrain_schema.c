@@ -124,6 +124,11 @@ static const struct constrain_case composed[] = {
      "\"additionalProperties\":false}",
      {"{}", "{\"b\":1}", "{\"a\":1,\"b\":2}"},
      {"{\"a\":1}"}},
+    {"{\"type\":\"object\",\"allOf\":[{\"$ref\":\"#/$defs/"
+     "ab\"},{\"properties\":{\"c\":{}}}],\"properties\":{\"d\":{}},"
+     "\"$defs\":{\"ab\":{\"allOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}}}",
+     {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4}", "{\"b\":2,\"d\":4}"},
+     {"{\"c\":3,\"b\":2}", "{\"d\":4,\"c\":3}", "{\"b\":2,\"a\":1}"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
