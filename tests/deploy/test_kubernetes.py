@@ -253,7 +253,7 @@ def test_kustomizations_name_all_files():
     for folder in ("base", "gateway"):
         [kustomization] = documents(FOLDER / folder / "kustomization.yaml")
         patches = [patch["path"] for patch in kustomization.get("patches", [])]
-        assert all(len(documents(FOLDER / folder / path)) == 1 for path in patches)  # kubectl 1.30 takes one patch a file
+        assert all(len(documents(FOLDER / folder / path)) == 1 for path in patches)  # older kustomize take one patch a file
         named = kustomization["resources"] + patches
         files = {path.name for path in (FOLDER / folder).iterdir()} - {"kustomization.yaml"}
         assert {name for name in named if not name.startswith("..")} == files
