@@ -235,7 +235,7 @@ static void test_collecting(void **state)
         const runnel_call *told = calls_told(&calls);
         assert_non_null(told);
         for (int i = 0; i < N; i++) {
-            char name[16];
+            char name[24];
             const size_t len = i % 3 ? (size_t)(2 + i % 3) : 0;
             snprintf(name, sizeof name, "call %d", i);
             assert_string_equal(told[i].name, name);
