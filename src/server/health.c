@@ -108,7 +108,7 @@ void health_get(struct server *server, struct exchange *exchange)
     const struct look look = look_at_all(server);
     int status = describe(server, &look, body, sizeof body);
     bool is_loading = !server->engine && !look.n_ready;
-    metrics_add_status(server->metrics, status);
+    metrics_add_answer(server->metrics, METRICS_HEALTH, status);
     exchange_respond(exchange, status, "application/json", is_loading ? "Retry-After: 1\r\n" : NULL, body,
                      strlen(body));
 }

@@ -52,8 +52,7 @@ struct run {
 
 static bool is_always_answered(const struct exchange *exchange)
 {
-    struct exchange_text path = exchange_path(exchange);
-    return exchange_text_is(path, "/health") || exchange_text_is(path, "/metrics") || page_find(path);
+    return record_is_probe(exchange) || page_find(exchange_path(exchange));
 }
 
 static void refuse_by_breaker(struct server *server, struct exchange *exchange)

@@ -2,6 +2,7 @@
 question has an answer. Without Prometheus test_metrics.py looks at least whether the servers have what is asked for."""
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,10 @@ def test_every_question_of_the_board_has_an_answer(two_servers, prometheus):
     assert set(prometheus.ask("/api/v1/label/instance/values", **{"match[]": "vllm:num_requests_running"})) == instances
     assert len(prometheus.values('max by (instance) (runnel_breaker_state{instance=~".*"})')) == 2
     assert prometheus.values("sum(vllm:generation_tokens_total)")[0] > 0
+    left_out = re.search(r'route!~"([^"]*)"', dict(panels())["Answers by status"])[1].split("|")
+    assert set(left_out) == {"/health", "/metrics"}
+    assert two_servers[0].get("/health")[0] == 200
+    wait_until(lambda: set(left_out) <= set(prometheus.ask("/api/v1/label/route/values")))  # what probes get is told apart
     shown = subprocess.run([GRAFANA / "show", "--prometheus", f"http://{prometheus.address}"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert {line[:32].strip() for line in shown.stdout.splitlines()} == {title for title, _ in panels()}

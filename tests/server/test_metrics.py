@@ -118,6 +118,8 @@ def test_counters_move(serve, tiny):
     serving.post("/generate", {"prompt": "hello", "max_tokens": 5})
     assert serving.post("/v1/completions", {"prompt": 5.5})[0] == 400
     assert serving.get("/nowhere")[0] == 404
+    for path in ("/health", "/v1/health", "/health"):
+        assert serving.get(path)[0] == 200
     assert body["usage"]["prompt_tokens"] == 200
     now = serving.wait_until_idle()
     assert now[("deepseek_requests_total",)] >= 3
@@ -130,6 +132,10 @@ def test_counters_move(serve, tiny):
     assert now[("runnel_http_responses_total", "route=/v1/completions", "status=200")] == 2
     assert now[("runnel_http_responses_total", "route=/generate", "status=200")] == 1
     assert now[("runnel_http_responses_total", "route=other", "status=404")] == 1
+    health = ("runnel_http_responses_total", "route=/health", "status=200")
+    assert now[health] == before.get(health, 0) + 3
+    assert now[("runnel_http_responses_total", "route=/metrics", "status=200")] >= 1
+    assert ("runnel_http_responses_total", "route=other", "status=200") not in now, "a probe is no answer to a client"
     assert sum(value for key, value in now.items() if key[0] == "runnel_http_responses_total"
                and "status=400" in key) == 1
     assert now[("process_cpu_seconds_total",)] >= before[("process_cpu_seconds_total",)]

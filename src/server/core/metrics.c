@@ -46,9 +46,14 @@ static const struct {
 };
 
 static const char *const routes[METRICS_ROUTES] = {
-    [METRICS_CHAT] = "/v1/chat/completions",      [METRICS_COMPLETIONS] = "/v1/completions",
-    [METRICS_COMPLETION] = "/completion",         [METRICS_GENERATE] = "/generate",
-    [METRICS_GENERATE_BATCH] = "/generate-batch", [METRICS_OTHER] = "other",
+    [METRICS_CHAT] = "/v1/chat/completions",
+    [METRICS_COMPLETIONS] = "/v1/completions",
+    [METRICS_COMPLETION] = "/completion",
+    [METRICS_GENERATE] = "/generate",
+    [METRICS_GENERATE_BATCH] = "/generate-batch",
+    [METRICS_HEALTH] = "/health",
+    [METRICS_METRICS] = "/metrics",
+    [METRICS_OTHER] = "other",
 };
 
 /* The last one stands for all that are not named. */
@@ -87,10 +92,15 @@ double metrics_request_started(struct shared_counters *counters)
     return clock_ms();
 }
 
+void metrics_add_answer(struct shared_counters *counters, enum metrics_route route, int status)
+{
+    shared_add(&counters->n_answers[route][status_index(status)], 1);
+}
+
 void metrics_request_finished(struct shared_counters *counters, enum metrics_route route, int status,
                               double started_ms)
 {
-    shared_add(&counters->n_answers[route][status_index(status)], 1);
+    metrics_add_answer(counters, route, status);
     observe(counters, METRICS_LATENCY, clock_ms() - started_ms);
 }
 
@@ -125,7 +135,7 @@ void metrics_text_arrived(struct shared_counters *counters, double *last_ms)
 
 void metrics_add_status(struct shared_counters *counters, int status)
 {
-    shared_add(&counters->n_answers[METRICS_OTHER][status_index(status)], 1);
+    metrics_add_answer(counters, METRICS_OTHER, status);
 }
 
 /* Prometheus' text ---------------------------------------------------------------------------------------- */
@@ -444,7 +454,7 @@ void metrics_get(struct server *server, struct exchange *exchange)
     struct page page = {0};
     struct shared_gauges now;
     make_model_label(page.model, server->model_name);
-    metrics_add_status(server->metrics, 200);
+    metrics_add_answer(server->metrics, METRICS_METRICS, 200);
     gauges_refresh(server);
     gauges_tell(server);
     gauges_sum(server, &now);

@@ -9,7 +9,7 @@
  *     metrics_text_arrived(server->metrics, &last_ms);       for each piece of text of one answer
  *     metrics_add_response(server->metrics, response);       for each answer that came out
  *
- * and any other route metrics_add_status only. How a request for text ended is counted from its record when its exchange
+ * and any other route metrics_add_status or metrics_add_answer only. How a request for text ended is counted from its record when its exchange
  * ends (record_count), as only then it is known whether its client has got the answer. */
 #ifndef RUNNEL_SERVER_CORE_METRICS_H
 #define RUNNEL_SERVER_CORE_METRICS_H
@@ -26,7 +26,9 @@ enum metrics_route {
     METRICS_COMPLETION,     /* /completion */
     METRICS_GENERATE,       /* /generate */
     METRICS_GENERATE_BATCH, /* /generate-batch */
-    METRICS_OTHER,          /* all routes that compute nothing, and requests refused before they had one */
+    METRICS_HEALTH,         /* /health, /v1/health: mostly a balancer's */
+    METRICS_METRICS,        /* /metrics */
+    METRICS_OTHER, /* all other routes, which compute nothing, and requests refused before they had one */
     METRICS_ROUTES
 };
 
@@ -58,7 +60,9 @@ void metrics_add_finished(struct shared_counters *counters,
                           const uint32_t n_finished[RUNNEL_FINISH_ERROR + 1], bool is_slow);
 /* A piece of text of one answer came from the engine. *last_ms is the caller's, 0 before the first piece. */
 void metrics_text_arrived(struct shared_counters *counters, double *last_ms);
-/* An answer of a route that computes nothing, or a refusal. */
+/* An answer of a route that computes nothing. */
+void metrics_add_answer(struct shared_counters *counters, enum metrics_route route, int status);
+/* ... that has no name of its own here, or a refusal. */
 void metrics_add_status(struct shared_counters *counters, int status);
 
 /* GET /metrics: the counters, and the gauges as they are now, in Prometheus' text format. Ends the exchange. */

@@ -174,7 +174,7 @@ void record_write_degraded(const struct record *record, struct text *out)
                         record->degraded, record->degraded_max_tokens, (double)record->degraded_temperature);
 }
 
-static bool is_noise(const struct exchange *exchange)
+bool record_is_probe(const struct exchange *exchange)
 {
     struct exchange_text path = exchange_path(exchange);
     return exchange_text_is(path, "/health") || exchange_text_is(path, "/v1/health") ||
@@ -186,7 +186,7 @@ void record_log(struct log *log, const struct exchange *exchange)
     const struct record *record = record_of(exchange);
     bool is_slow = exchange_is_cut(exchange);
     struct log_line line;
-    if (is_noise(exchange) && !is_slow) /* but that somebody does not read them is told */
+    if (record_is_probe(exchange) && !is_slow) /* but that somebody does not read them is told */
         return;
     log_begin(&line, log, "request");
     add_string(&line, "method", exchange_method(exchange));

@@ -62,8 +62,10 @@ void record_count(struct shared_counters *counters, const struct exchange *excha
 /* Says in its answer, as one more field of an object, that it was degraded; nothing if it was not. */
 void record_write_degraded(const struct record *record, struct text *out);
 
-/* The line of an exchange that ends. Those of /health and /metrics are left out: they come every few seconds, and what
- * they would tell is told when it changes. */
+/* Is it for /health, /v1/health or /metrics: what watches a server, and asks every few seconds. */
+bool record_is_probe(const struct exchange *exchange);
+
+/* The line of an exchange that ends. Those of probes are left out: what they would tell is told when it changes. */
 void record_log(struct log *log, const struct exchange *exchange);
 
 /* The line of a request that was refused before its head was whole. */
