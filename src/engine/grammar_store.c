@@ -287,8 +287,6 @@ static int get(struct grammar_store *store, const runnel_request *request, struc
     struct vocabulary *vocabulary =
         grammar_source_kind(request) == GRAMMAR_OF_CALLS ? &store->calls : &store->texts;
     runnel_grammar *grammar;
-    if (key->failed)
-        return error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
     int failure = look_up(store, vocabulary, key, &grammar, error);
     if (!failure && !grammar) {
         failure = make(store, request, vocabulary, key, &grammar, error);
@@ -305,18 +303,27 @@ static int get(struct grammar_store *store, const runnel_request *request, struc
     return failure;
 }
 
+/* The key of what a request asks for; empty: of nothing. The caller frees it, after a failure, too. */
+static int make_key(const struct grammar_store *store, const runnel_request *request, struct text *key,
+                    runnel_error *error)
+{
+    int failure = grammar_source_check(request, store->form, error);
+    *key = (struct text){0};
+    if (failure || grammar_source_kind(request) == GRAMMAR_OF_NOTHING)
+        return failure;
+    *key = grammar_source_key(request);
+    return key->failed ? error_set(error, RUNNEL_ENOMEM, "no memory for a constraint") : RUNNEL_OK;
+}
+
 int grammar_store_get(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
                       runnel_error *error)
 {
-    int failure = grammar_source_check(request, store->form, error);
-    if (failure)
-        return failure;
-    if (grammar_source_kind(request) == GRAMMAR_OF_NOTHING) {
+    struct text key;
+    int failure = make_key(store, request, &key, error);
+    if (!failure)
         *grammar = NULL;
-        return RUNNEL_OK;
-    }
-    struct text key = grammar_source_key(request);
-    failure = get(store, request, &key, grammar, error);
+    if (!failure && key.len)
+        failure = get(store, request, &key, grammar, error);
     text_free(&key);
     return failure;
 }
@@ -324,16 +331,12 @@ int grammar_store_get(struct grammar_store *store, const runnel_request *request
 int grammar_store_find(struct grammar_store *store, const runnel_request *request, runnel_grammar **grammar,
                        runnel_error *error)
 {
-    int failure = grammar_source_check(request, store->form, error);
-    if (failure)
-        return failure;
-    *grammar = NULL;
-    if (grammar_source_kind(request) == GRAMMAR_OF_NOTHING)
-        return RUNNEL_OK;
-    struct text key = grammar_source_key(request);
-    if (key.failed)
-        failure = error_set(error, RUNNEL_ENOMEM, "no memory for a constraint");
-    else if (!pthread_mutex_trylock(&store->lock)) { /* held for long where a vocabulary is made */
+    struct text key;
+    int failure = make_key(store, request, &key, error);
+    if (!failure)
+        *grammar = NULL;
+    if (!failure && key.len &&
+        !pthread_mutex_trylock(&store->lock)) { /* held for long where a vocabulary is made */
         *grammar = find(store, &key);
         pthread_mutex_unlock(&store->lock);
     }

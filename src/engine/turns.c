@@ -80,7 +80,8 @@ void turns_settle(struct turns *turns)
 double turns_score(const struct turns *turns, const struct scheduler_entry *entry)
 {
     uint32_t position = entry_position(entry), n_left = entry->n_tokens - position;
-    return entry->arrival_ms + step_cost_ms(turns->cost, n_left, step_cost_pairs(position, n_left));
+    return entry->arrival_ms +
+           OVERTAKEN * step_cost_ms(turns->cost, n_left, step_cost_pairs(position, n_left));
 }
 
 struct turn turns_turn(const struct turns *turns, const struct scheduler_entry *entry)

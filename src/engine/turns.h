@@ -2,9 +2,9 @@
  *
  * Keys share the machine's time: each row is charged to its key, and only entries of keys that are within KEY_SLACK_MS of
  * the least charged one are considered (a key that comes back starts where the others are; no key falls behind further
- * than KEY_LEAD_MS). Among these goes first who has the least score: arrival + predicted time of what is left of the
- * prompt. So the shortest goes first, and a long one can be overtaken only by those that arrive while it could have been
- * computed (of its own key).
+ * than KEY_LEAD_MS). Among these goes first who has the least score: arrival + OVERTAKEN times the predicted time of what is left of the
+ * prompt. So the shortest goes first, and a long one can be overtaken (by its own key) only by those that arrive within OVERTAKEN times
+ * the time that it takes; whoever arrives later waits for what is then left, which is 1 / OVERTAKEN of its age at most.
  *
  * A struct turns is part of a scheduler, and touched by its thread alone. Nothing is allocated after turns_init. */
 #ifndef RUNNEL_ENGINE_TURNS_H
@@ -16,6 +16,7 @@
 
 #define KEY_SLACK_MS 250.0 /* keys this close to the least charged one are equals */
 #define KEY_LEAD_MS  2000.0
+#define OVERTAKEN    8.0
 
 /* Charged: machine time that the key's rows took, on a clock of its own (only differences matter). */
 struct turns_key {

@@ -127,12 +127,15 @@ static void assert_same(const struct heard *a, const struct heard *b)
     assert_int_equal(a->response.stop_index, b->response.stop_index);
     assert_int_equal(a->response.n_tokens, b->response.n_tokens);
     assert_int_equal(a->response.n_reasoning_tokens, b->response.n_reasoning_tokens);
+    assert_int_equal(a->response.thought_end, b->response.thought_end);
+    assert_int_equal(a->response.n_calls, b->response.n_calls);
     assert_true(a->response.logits_hash == b->response.logits_hash);
 }
 
 /* What drafts did in a comparison. */
 struct outcome {
     uint64_t n_tokens, n_drafted, n_accepted, n_preempted, n_cached;
+    uint32_t n_soft, n_calls; /* thoughts that the soft budget ended; calls of tools */
 };
 
 /* Asks two engines, one with drafts and one without, twice: the second time answers are in the history and prompts in the cache. */
@@ -161,6 +164,8 @@ static struct outcome compare(runnel_model *of, runnel_engine_options options, c
             outcome.n_accepted += with[i].response.n_draft_accepted;
             outcome.n_preempted += with[i].response.n_preempted;
             outcome.n_cached += with[i].response.n_cached_tokens;
+            outcome.n_soft += with[i].response.thought_end == RUNNEL_THOUGHT_SOFT_BUDGET;
+            outcome.n_calls += (uint32_t)with[i].response.n_calls;
         }
         forget(with, n);
         forget(without, n);
@@ -372,6 +377,76 @@ static void with_a_budget_of_thoughts(void **state)
     assert_true(n_accepted > 12 * 20);
 }
 
+/* Past the soft budget a thought ends where a sentence does, which may be within a draft, with a message before the close. */
+static void with_a_soft_budget(void **state)
+{
+    (void)state;
+    static const runnel_logit_bias sentences[] = {
+        {'a', 60}, {'b', 60}, {'.', 58}, {' ', 58}, {TINY_TOKEN_R1_END, -100}, {TINY_TOKEN_ENDOFTEXT, -100}};
+    struct outcome all = {0};
+    for (unsigned seed = 0; seed < 8; seed++) {
+        runnel_request request = request_of(thinker, "What is it?", 200, 0.7f, seed);
+        own_sampling(thinker, &request)->logit_bias = sentences;
+        own_sampling(thinker, &request)->n_logit_bias = sizeof sentences / sizeof *sentences;
+        request.soft_thinking_budget = 40 + (int)seed;
+        request.thinking_message = "That is enough.";
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        all.n_accepted += outcome.n_accepted;
+        all.n_soft += outcome.n_soft;
+    }
+    assert_true(all.n_soft > 0 && all.n_accepted > 100);
+}
+
+/* An answer that would end at once may not before it has so many tokens, which may be within a draft. */
+static void with_fewest_tokens(void **state)
+{
+    (void)state;
+    static const runnel_logit_bias ending[] = {
+        {'a', 60}, {'b', 60}, {'c', 59}, {TINY_TOKEN_IM_END, 62}, {TINY_TOKEN_ENDOFTEXT, -100}};
+    uint64_t n_accepted = 0;
+    for (int i = 0; i < 8; i++) {
+        runnel_request request = request_of(model, "What is it?", 200, 0.5f, 3);
+        own_sampling(model, &request)->logit_bias = ending;
+        own_sampling(model, &request)->n_logit_bias = sizeof ending / sizeof *ending;
+        request.min_tokens = 60 + i;
+        struct outcome outcome =
+            compare(model, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        assert_in_range(outcome.n_tokens, 2 * (60 + i), 2 * 199);
+        n_accepted += outcome.n_accepted;
+    }
+    assert_true(n_accepted > 100);
+}
+
+/* Calls, whose names and form are forced. */
+static void with_tools(void **state)
+{
+    (void)state;
+    static const runnel_message messages[] = {{.role = "user", .content = "What is the weather?"}};
+    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"get_the_weather\","
+                                "\"parameters\":{\"type\":\"object\","
+                                "\"additionalProperties\":false,\"properties\":{\"city\":{\"enum\":[\"Ulm\","
+                                "\"Bonn\"]},\"days\":{\"type\":\"integer\","
+                                "\"minimum\":1,\"maximum\":7}},\"required\":[\"city\",\"days\"]}}}]";
+    struct outcome all = {0};
+    for (unsigned seed = 0; seed < 4; seed++) {
+        runnel_request request = request_of(thinker, NULL, 300, 0.8f, seed);
+        own_sampling(thinker, &request)->logit_bias = NULL;
+        own_sampling(thinker, &request)->n_logit_bias = 0;
+        request.messages = messages;
+        request.n_messages = 1;
+        request.no_thinking = true;
+        request.tools = tools;
+        request.must_call = true;
+        request.max_calls = 2;
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 1024, .n_parallel = 1}, &request, 1, 0);
+        all.n_accepted += outcome.n_accepted;
+        all.n_calls += outcome.n_calls;
+    }
+    assert_true(all.n_calls >= 2 * 4 && all.n_accepted > 100);
+}
+
 /* A limit or a stop text that ends the answer in the middle of a draft: what was drawn behind it never was. */
 static void ends_within_a_draft(void **state)
 {
@@ -453,6 +528,9 @@ int main(void)
         cmocka_unit_test(over_cache_hits),
         cmocka_unit_test(a_conversation_goes_on_over_the_cache),
         cmocka_unit_test(with_a_budget_of_thoughts),
+        cmocka_unit_test(with_a_soft_budget),
+        cmocka_unit_test(with_fewest_tokens),
+        cmocka_unit_test(with_tools),
         cmocka_unit_test(ends_within_a_draft),
         cmocka_unit_test(ends_where_nobody_listens),
         cmocka_unit_test(at_the_end_of_the_context),

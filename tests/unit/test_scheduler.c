@@ -1,5 +1,6 @@
 /* test_scheduler.c: what the scheduler promises, on a machine that is made up, in virtual time. Its predictions and
  * refusals: test_scheduler_forecasts.c. */
+#include "engine/turns.h"
 #include "helpers/chance.h"
 #include "helpers/scheduler_world.h"
 
@@ -105,9 +106,29 @@ static void test_long_prompt_is_not_starved(void **state)
             prompt = &world.requests[i];
     const struct request *last = &world.requests[world.n_requests - 1];
     assert_true(last->first_ms - last->entry.arrival_ms > 30e3); /* overload it was */
-    /* 10 s of its own, 10 s of arrivals that overtake, with 1.4 s of work in each, and the backlog of 10 s. */
-    if (prompt->first_ms - prompt->entry.arrival_ms > 1.5 * (11e3 + 14e3 + 4e3))
+    /* 10 s of its own, OVERTAKEN times as long of arrivals that overtake, with 1.4 s of work in each, and the backlog of 10 s. */
+    if (prompt->first_ms - prompt->entry.arrival_ms > 1.2 * (11e3 + OVERTAKEN * 14e3 + 4e3))
         fail_msg("the long prompt waited %.0f ms", prompt->first_ms - prompt->entry.arrival_ms);
+    world_close(&world);
+}
+
+/* Several long prompts, which take their time one after the other. A short one waits for the end of one that is old already, no longer. */
+static void test_short_prompts_wait_for_no_queue_of_long_ones(void **state)
+{
+    (void)state;
+    struct world world;
+    double worst_ms = 0;
+    world_open(&world, &(struct scheduler_options){.n_requests = 400});
+    for (int i = 0; i < 3; i++)
+        world_add(&world, 0, 0, 3000, 4);
+    world_add_arrivals(&world, 1e3, 40e3, 1, 20, 1);
+    world_run(&world);
+    world_check_done(&world);
+    for (uint32_t i = 0; i < world.n_requests; i++)
+        if (world.requests[i].entry.n_prompt == 20)
+            worst_ms = fmax(worst_ms, world.requests[i].first_ms - world.requests[i].entry.arrival_ms);
+    if (worst_ms > 1e3 + 35e3 / OVERTAKEN) /* in 35 s they are done */
+        fail_msg("a short prompt waited %.0f ms", worst_ms);
     world_close(&world);
 }
 
@@ -473,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_short_prompts_overtake),
         cmocka_unit_test(test_first_token_is_not_delayed_by_a_full_step),
         cmocka_unit_test(test_long_prompt_is_not_starved),
+        cmocka_unit_test(test_short_prompts_wait_for_no_queue_of_long_ones),
         cmocka_unit_test(test_throughput),
         cmocka_unit_test(test_keys_share),
         cmocka_unit_test(test_a_busy_key_does_not_delay_others),
