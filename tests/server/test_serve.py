@@ -35,6 +35,7 @@ def test_loading_is_told_from_the_first_moment(serve, tiny):
             if refused == 503:
                 assert headers["Retry-After"] and answer["error"]["type"] == "unavailable_error"
                 assert serving.get("/metrics")[0] == 200
+                assert serving.get("/v1/health")[2]["status"] in ("loading model", "ok")
                 seen.append("refused")
         assert (status, body["status"]) in ((503, "loading model"), (200, "ok"))
         seen.append(body["status"])
