@@ -151,8 +151,8 @@ static void tell_slots(struct server *server)
 void gauges_tell(struct server *server)
 {
     struct shared_gauges now = look(server);
+    tell_slots(server); /* before the gauges: who reads there that one runs finds it in a slot */
     shared_tell_gauges(&server->worker, &now);
-    tell_slots(server);
     tell_totals(server);
 }
 
