@@ -115,15 +115,14 @@ static void read_reports(struct family *family, uint32_t slot);
 static void read_notices(struct family *family, uint32_t seat);
 static void send_signal(struct family *family, uint32_t slot, int number);
 
-/* What the keeper was told last may not have come to its worker. One that drains already must not hear it twice: it would give
- * up what it has. */
+/* What the keeper was told last may not have come to its worker, which may hear it twice. */
 static void signal_again(struct family *family, uint32_t slot)
 {
-    enum policy_worker_state state = family->policy.workers[slot].state;
-    if (state == POLICY_DYING)
+    const struct policy_worker *worker = &family->policy.workers[slot];
+    if (worker->state == POLICY_DYING)
         send_signal(family, slot, SIGKILL);
-    else if (state == POLICY_DRAINING && shared_state(family->options->shared, slot) == SHARED_READY)
-        send_signal(family, slot, family->policy.is_ending ? SIGUSR1 : SIGTERM);
+    else if (worker->state == POLICY_DRAINING)
+        send_signal(family, slot, worker->is_hurried ? SIGALRM : worker->ends ? SIGUSR1 : SIGTERM);
 }
 
 /* The workers that a dead keeper has left are the supervisor's. */
@@ -478,8 +477,10 @@ bool family_act(struct family *family, struct policy_action *action)
         send_signal(family, action->slot, SIGTERM);
         return true;
     case POLICY_END_WORKER:
-    case POLICY_HURRY_WORKER:
         send_signal(family, action->slot, SIGUSR1);
+        return true;
+    case POLICY_HURRY_WORKER:
+        send_signal(family, action->slot, SIGALRM);
         return true;
     case POLICY_KILL_WORKER:
         kill_worker(family, action);

@@ -369,8 +369,10 @@ static bool end_worker(struct policy *policy, double now_ms, struct policy_actio
 {
     for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
         struct policy_worker *worker = &policy->workers[i];
-        if (worker->state == POLICY_READY)
+        if (worker->state == POLICY_READY || (worker->state == POLICY_DRAINING && !worker->ends)) {
+            worker->ends = true;
             return drain(policy, action, POLICY_END_WORKER, i, now_ms);
+        }
         if (worker->state == POLICY_STARTING)
             return kill_worker(policy, action, i, NULL, now_ms);
         if (worker->state == POLICY_DRAINING && policy->is_hurried && !worker->is_hurried) {

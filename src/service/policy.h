@@ -51,9 +51,9 @@ enum policy_do {
     POLICY_END_KEEPER,   /* keeper */
     POLICY_START_WORKER, /* slot, of keeper: one of n_workers, the rank-th; then policy_worker_ready or _died */
     POLICY_RETIRE_WORKER, /* slot: it accepts nothing more, finishes what it has, and dies */
-    POLICY_END_WORKER,    /* slot: likewise, but tells whoever comes that the server ends */
-    POLICY_HURRY_WORKER,  /* slot: what it has not finished is given up */
-    POLICY_KILL_WORKER,   /* slot; why */
+    POLICY_END_WORKER, /* slot: likewise, but tells whoever comes that the server ends; also one that retires */
+    POLICY_HURRY_WORKER, /* slot: what it has not finished is given up */
+    POLICY_KILL_WORKER,  /* slot; why */
     POLICY_START_GREETER,
     POLICY_END_GREETER,   /* then policy_greeter_ended */
     POLICY_TELL_READY,    /* the first worker can be asked; once */
@@ -83,7 +83,8 @@ struct policy_worker {
     enum policy_worker_state state;
     uint32_t team, rank, keeper; /* keeper: POLICY_NONE once that is dead */
     bool is_spent;               /* had its share of requests */
-    bool is_hurried;
+    bool ends;                   /* it was told that the server ends */
+    bool is_hurried;             /* it was told that there is no more time */
     bool hangs;
     double since_ms; /* in this state, or hurried */
     double drain_ms; /* the limit that held when it began to drain */

@@ -26,6 +26,8 @@ static const struct policy_options usual = {
     .hurry_ms = 3000,
 };
 static const double DRAINED_MS = 3000; /* what a worker may take over its own limit, to tell its clients */
+/* A signal that comes so soon after the first is the same: `timeout` sends it to its child and to the child's group. */
+static const double SAME_SIGNAL_MS = 200;
 
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
 enum { N_WATCHED = sizeof watched / sizeof *watched };
@@ -47,8 +49,8 @@ struct supervisor {
     sigset_t mask;               /* while it waits; and as it was before */
     struct sigaction before[N_WATCHED];
     bool has_terminal;
-    double looked_ms;
-    uint64_t n_lines_lost; /* of its log, that are counted already */
+    double looked_ms, ended_ms; /* ended_ms: when the first signal to end came */
+    uint64_t n_lines_lost;      /* of its log, that are counted already */
 };
 
 /* Signals --------------------------------------------------------------------------------------------------- */
@@ -83,12 +85,15 @@ static void let_signals_be(struct supervisor *supervisor)
 static void end(struct supervisor *supervisor)
 {
     struct family *family = &supervisor->family;
-    if (family->policy.is_hurried)
+    double now_ms = clock_ms();
+    if (family->policy.is_hurried ||
+        (family->policy.is_ending && now_ms - supervisor->ended_ms < SAME_SIGNAL_MS))
         return;
+    supervisor->ended_ms = now_ms;
     log_say(family->options->log, family->policy.is_ending ? "stop" : "drain",
             family->policy.is_ending ? "A second signal: what still runs is given up" : "Runnel ends");
     notify_stopping(&supervisor->notify);
-    policy_end(&family->policy, clock_ms());
+    policy_end(&family->policy, now_ms);
 }
 
 /* The terminal that the server was started from is gone: nobody would see it any more. Else SIGHUP means to read all again. */

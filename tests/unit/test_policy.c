@@ -474,6 +474,17 @@ static void test_the_end(void **state)
     policy_keeper_died(&policy, 0, true, now);
     assert_string_equal(next(), "exit");
 
+    begin_ready(2); /* while one retires: it is told as well, and once */
+    policy_worker_drains(&policy, 0, now);
+    assert_string_equal(next(), "worker+2:0/2@0");
+    policy_end(&policy, now + 1000);
+    now += 1000;
+    assert_string_equal(next(), "end0 end1 kill2");
+    policy_worker_drains(&policy, 1, now);
+    assert_string_equal(next(), "");
+    policy_end(&policy, now);
+    assert_string_equal(next(), "hurry0 hurry1");
+
     begin_ready(1); /* somebody is in a hurry */
     policy_end(&policy, now);
     assert_string_equal(next(), "end0");

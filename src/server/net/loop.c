@@ -253,9 +253,13 @@ void loop_set_limits(struct loop *loop, const struct loop_limits *limits)
 
 void loop_drain(struct loop *loop, double deadline_ms)
 {
-    loop->draining = true;
-    if (loop->listening && !loop->limits.accepts_while_drained)
+    bool accepts = loop->limits.accepts_while_drained;
+    if (loop->listening && !accepts)
         listener_stop(loop);
+    else if (loop->listening && loop->retiring)
+        listener_start(loop);
+    loop->draining = true;
+    loop->retiring = false;
     for (struct connection *connection = loop->connections, *next; connection; connection = next) {
         next = connection->next;
         connection_drain(connection);
