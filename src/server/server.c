@@ -203,7 +203,7 @@ static void on_retire(evutil_socket_t number, short what, void *user)
     rules_take_over(&run->server); /* the limit may be another one since the last request */
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_retire(run->server.loop,
-                has_model(run->listening) ? run->server.rules.limits.drain_ms : LOADING_RETIRE_MS);
+                has_model(run->listening) ? run->server.rules.limits.retire_ms : LOADING_RETIRE_MS);
 }
 
 /* Of a worker its supervisor says that the server ends. */
@@ -351,7 +351,8 @@ static void end_requests(struct run *run)
 {
     struct server *server = &run->server;
     if (server->jobs && !run->hurries)
-        log_say(server->log, "drain", "The time to drain is over (--timeout-drain): %u requests are ended",
+        log_say(server->log, "drain", "The time to drain is over (%s): %u requests are ended",
+                loop_is_draining(server->loop) ? "--timeout-drain" : "--request-timeout-s",
                 loop_stats(server->loop).n_exchanges);
     job_end_all(server);
     if (!run->hurries)

@@ -33,7 +33,8 @@ struct service_share {
 
 /* What the supervisor keeps to, and may be told anew. */
 struct service_limits {
-    double drain_ms;          /* a worker that ends has so long for what it was asked */
+    double drain_ms;          /* at the end a worker has so long for what it was asked */
+    double retire_ms;         /* one that others replace has so long; HUGE_VAL: as long as it takes */
     double hang_ms;           /* see policy.h */
     uint64_t n_requests_most; /* of a worker; then another takes its place. 0: any number */
 };

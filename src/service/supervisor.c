@@ -163,7 +163,8 @@ static void scale(struct supervisor *supervisor)
 static void set_limits(struct supervisor *supervisor, const struct service_limits *limits)
 {
     supervisor->family.n_requests_most = limits->n_requests_most;
-    policy_set_limits(&supervisor->family.policy, limits->drain_ms + DRAINED_MS, limits->hang_ms);
+    policy_set_limits(&supervisor->family.policy, limits->drain_ms + DRAINED_MS,
+                      limits->retire_ms + DRAINED_MS, limits->hang_ms);
 }
 
 static void reload(struct supervisor *supervisor)

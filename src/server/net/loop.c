@@ -11,6 +11,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,7 +276,8 @@ void loop_retire(struct loop *loop, double deadline_ms)
         listener_stop(loop);
     for (struct connection *connection = loop->connections; connection; connection = connection->next)
         connection_retire(connection);
-    loop_arm(&loop->drain_timer, deadline_ms);
+    if (deadline_ms < HUGE_VAL)
+        loop_arm(&loop->drain_timer, deadline_ms);
     loop_check_drained(loop);
 }
 
