@@ -313,6 +313,17 @@ uint64_t family_model_bytes(const struct family *family)
     return n_bytes;
 }
 
+const char *family_model_name(const struct family *family)
+{
+    const struct policy *policy = &family->policy;
+    if (policy->team.keeper != POLICY_NONE)
+        return family->keepers[policy->team.keeper].name;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++)
+        if (family->workers[i].lives && policy->workers[i].team == policy->team.number)
+            return family->workers[i].name;
+    return "no model";
+}
+
 /* What a worker shows of itself in the block. */
 static void look_at(struct family *family, uint32_t slot)
 {
@@ -395,7 +406,8 @@ static void start_worker(struct family *family, const struct policy_action *acti
     struct order order = {
         .what = ORDER_START,
         .share = {.slot = action->slot, .rank = action->rank, .n_workers = action->n_workers}};
-    const struct service_share *learned = &family->keepers[action->keeper].learned;
+    const struct family_keeper *keeper = &family->keepers[action->keeper];
+    const struct service_share *learned = &keeper->learned;
     int ends[2];
     if (learned->n_workers == action->n_workers) {
         order.share.prompt_ms = learned->prompt_ms;
@@ -403,12 +415,13 @@ static void start_worker(struct family *family, const struct policy_action *acti
     }
     *worker =
         (struct family_worker){.lives = true, .keeper = action->keeper, .pipe = -1, .started_ms = clock_ms()};
+    memcpy(worker->name, keeper->name, sizeof worker->name);
     if (channel_pipe(ends, &worker->error)) {
         lose_worker(family, action->slot, -1);
         return;
     }
     worker->pipe = ends[0];
-    bool is_sent = channel_send(family->keepers[action->keeper].channel, &order, sizeof order, ends[1]);
+    bool is_sent = channel_send(keeper->channel, &order, sizeof order, ends[1]);
     close(ends[1]);
     if (!is_sent) /* the keeper is dead, or about to be found so */
         lose_worker(family, action->slot, -1);
@@ -493,7 +506,7 @@ bool family_act(struct family *family, struct policy_action *action)
             kill(family->greeter, SIGTERM);
         return true;
     case POLICY_TELL_READY:
-        family->options->on_ready(family->options->user, family->keepers[family->policy.team.keeper].name);
+        family->options->on_ready(family->options->user, family_model_name(family));
         return true;
     case POLICY_TELL_CHANGED:
     case POLICY_TELL_GIVEN_UP:

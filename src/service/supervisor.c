@@ -113,12 +113,11 @@ static void obey_signals(struct supervisor *supervisor)
 /* What systemd shows of the service; it is ready, or again. */
 static void tell_ready(const struct supervisor *supervisor)
 {
-    const struct policy_team *team = &supervisor->family.policy.team;
-    const char *name =
-        team->keeper == POLICY_NONE ? "no model" : supervisor->family.keepers[team->keeper].name;
+    const struct family *family = &supervisor->family;
+    uint32_t n_workers = family->policy.team.n_workers;
     char status[192];
-    snprintf(status, sizeof status, "%.128s, %u worker%s", name, team->n_workers,
-             team->n_workers == 1 ? "" : "s");
+    snprintf(status, sizeof status, "%.128s, %u worker%s", family_model_name(family), n_workers,
+             n_workers == 1 ? "" : "s");
     notify_ready(&supervisor->notify, status);
 }
 
@@ -230,8 +229,7 @@ static void obey_orders(struct supervisor *supervisor)
 static void end_change(struct supervisor *supervisor, const struct policy_action *action)
 {
     const struct family *family = &supervisor->family;
-    const char *name = family->keepers[family->policy.team.keeper].name,
-               *many = action->n_workers == 1 ? "" : "s";
+    const char *name = family_model_name(family), *many = action->n_workers == 1 ? "" : "s";
     if (action->what == POLICY_TELL_CHANGED && supervisor->order.kind != SHARED_ORDER_WORKERS &&
         supervisor->owes_model) {
         supervisor->owes_model = false;

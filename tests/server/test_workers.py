@@ -135,6 +135,34 @@ def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
     assert now[("runnel_worker_exits_total", "how=crashed")] == 0  # it went when it was told to
 
 
+def test_a_keeper_dies_before_the_server_is_called_ready(serve, tiny, tmp_path):
+    """The greeter is held up by a client, and another keeper cannot open the model."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(path.read_bytes()[:1000])
+    serving = serve(str(path), *ONE_WORKER, wait=False, kv_mib=1024)  # that much takes a while to touch
+    clients = []
+
+    def is_ready():
+        try:
+            clients.append(socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN))
+            clients[-1].sendall(b"GET /hea")
+            return serving.get("/health")[0] == 200
+        except ConnectionError:
+            return False
+    wait_until(is_ready)
+    keeper = keeper_of(serving)
+    damaged.rename(path)
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: any("The next keeper is started in" in line for line in serving.lines))
+    for client in clients:
+        client.close()
+    wait_until(lambda: serving.url)
+    assert serving.complete("a", 3)
+    assert serving.process.poll() is None
+
+
 def test_how_a_worker_ends_is_known_without_its_keeper(serve, tiny):
     serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
     keeper, worker = keeper_of(serving), serving.worker
