@@ -220,7 +220,8 @@ static void hear_ready(struct family *family, uint32_t slot, const struct report
 static void hear_report(struct family *family, uint32_t slot, const struct report *report)
 {
     struct family_worker *worker = &family->workers[slot];
-    worker->pid = report->pid;
+    if (!worker->pid) /* else its keeper has told, which nobody has taken over: signals go to this number */
+        worker->pid = report->pid;
     switch (report->what) {
     case REPORT_READY:
         hear_ready(family, slot, report);
@@ -356,6 +357,7 @@ static void look_at_keeper(struct family *family, uint32_t seat)
 
 void family_look(struct family *family)
 {
+    policy_time_passes(&family->policy, clock_ms());
     for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
         look_at_keeper(family, i);
     for (uint32_t i = 0; i < POLICY_SLOTS; i++)

@@ -266,6 +266,17 @@ void policy_greeter_ended(struct policy *policy, double now_ms)
     policy->has_greeter = policy->greeter_ends = false;
 }
 
+void policy_time_passes(struct policy *policy, double now_ms)
+{
+    double gap_ms = policy->passed_ms > 0 ? now_ms - policy->passed_ms : 0;
+    policy->passed_ms = now_ms;
+    if (gap_ms <= GAP_MS)
+        return;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++)
+        if (policy->workers[i].state == POLICY_STARTING || policy->workers[i].state == POLICY_DRAINING)
+            policy->workers[i].since_ms = fmin(policy->workers[i].since_ms + gap_ms, now_ms);
+}
+
 /* What somebody wants ----------------------------------------------------------------------------------------- */
 
 static const char *refuse_change(const struct policy *policy)

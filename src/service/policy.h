@@ -121,6 +121,7 @@ struct policy {
     bool is_ending, is_hurried, has_failed, has_exited;
     uint32_t n_early, n_keeper_early; /* deaths before ready in a row */
     double worker_retry_ms, keeper_retry_ms, greeter_retry_ms;
+    double passed_ms; /* when policy_time_passes was last called; 0: never */
     bool delay_untold, keeper_delay_untold, given_up_untold, changed_untold;
 };
 
@@ -142,6 +143,8 @@ void policy_worker_spent(struct policy *policy, uint32_t slot);
 /* Somebody else told it to end: it accepts nothing more. */
 void policy_worker_drains(struct policy *policy, uint32_t slot, double now_ms);
 void policy_greeter_ended(struct policy *policy, double now_ms);
+/* Told about once a second. Where it was not for long, all stood still, and workers that start or drain have that time again. */
+void policy_time_passes(struct policy *policy, double now_ms);
 
 /* What somebody wants --------------------------------------------------------------------------------------- */
 

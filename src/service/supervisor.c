@@ -46,7 +46,8 @@ struct supervisor {
     struct shared_message order; /* that is being carried out; kind 0: none, id 0: by a signal */
     bool must_reload;            /* SIGHUP came */
     bool owes_model;             /* another one was to be loaded, and is not */
-    sigset_t mask;               /* while it waits; and as it was before */
+    sigset_t mask;               /* while it waits */
+    sigset_t mask_before;
     struct sigaction before[N_WATCHED];
     bool has_terminal;
     double looked_ms, ended_ms; /* ended_ms: when the first signal to end came */
@@ -61,6 +62,7 @@ static void on_signal(int number)
     n_hangups += number == SIGHUP;
 }
 
+/* They come though whoever started this process has blocked them. */
 static void watch_signals(struct supervisor *supervisor)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -72,14 +74,17 @@ static void watch_signals(struct supervisor *supervisor)
         sigaddset(&blocked, watched[i]);
         sigaction(watched[i], &action, &supervisor->before[i]);
     }
-    sigprocmask(SIG_BLOCK, &blocked, &supervisor->mask);
+    sigprocmask(SIG_BLOCK, &blocked, &supervisor->mask_before);
+    supervisor->mask = supervisor->mask_before;
+    for (unsigned i = 0; i < N_WATCHED; i++)
+        sigdelset(&supervisor->mask, watched[i]);
 }
 
 static void let_signals_be(struct supervisor *supervisor)
 {
     for (unsigned i = 0; i < N_WATCHED; i++)
         sigaction(watched[i], &supervisor->before[i], NULL);
-    sigprocmask(SIG_SETMASK, &supervisor->mask, NULL);
+    sigprocmask(SIG_SETMASK, &supervisor->mask_before, NULL);
 }
 
 static void end(struct supervisor *supervisor)

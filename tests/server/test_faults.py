@@ -118,6 +118,21 @@ def test_sigterm_to_a_worker_and_to_the_server(serve, tiny):
     assert serving.wait() == 0
 
 
+def test_signals_that_are_blocked_at_the_start(tiny, tmp_path):
+    """By whoever starts the server, whose mask it inherits."""
+    with open(tmp_path / "log", "w") as file:
+        serving = start_with_stderr(tiny(), file, *ONE_WORKER, preexec_fn=lambda: signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1}))
+        try:
+            dead = serving.worker
+            os.kill(dead, signal.SIGKILL)
+            assert serving.complete("a", 3) and serving.worker != dead
+            serving.signal()
+            assert serving.wait() == 0
+        finally:
+            serving.process.kill()
+
+
 def test_the_time_to_drain_is_that_of_all(serve, tiny):
     serving, streams = two_workers(serve, tiny, "--timeout-drain", "1")
     serving.signal()

@@ -1,4 +1,4 @@
-/* test_family.c: what the model is called that is served. No process is started here. */
+/* test_family.c: what a supervisor knows of its processes, and whom it believes. No process is started here. */
 #include "service/family.h"
 
 #include <setjmp.h>
@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -38,8 +39,34 @@ static void test_its_keeper_may_be_dead(void **state)
     assert_string_equal(family_model_name(&family), "third");
 }
 
+/* What is signalled is the process that the keeper has named, whatever that says of itself. */
+static void test_a_worker_has_one_number(void **state)
+{
+    const struct service_options options = {0};
+    const struct policy_options policy = {.n_workers = 1};
+    const struct report report = {.what = REPORT_ORDER, .pid = 1};
+    int named[2], unnamed[2];
+    (void)state;
+    family_init(&family, &options, &policy);
+    assert_int_equal(channel_pipe(named, NULL), RUNNEL_OK);
+    assert_int_equal(channel_pipe(unnamed, NULL), RUNNEL_OK);
+    family.workers[0] = (struct family_worker){.lives = true, .pid = 77, .pipe = named[0]};
+    family.workers[1] = (struct family_worker){.lives = true, .pipe = unnamed[0]};
+    assert_true(channel_send(named[1], &report, sizeof report, -1));
+    assert_true(channel_send(unnamed[1], &report, sizeof report, -1));
+    family_listen(&family);
+    assert_true(family.has_orders);
+    assert_int_equal(family.workers[0].pid, 77);
+    assert_int_equal(family.workers[1].pid, 1); /* its keeper has not told yet */
+    for (unsigned i = 0; i < 2; i++) {
+        close(named[i]);
+        close(unnamed[i]);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_its_keeper_may_be_dead)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_its_keeper_may_be_dead),
+                                       cmocka_unit_test(test_a_worker_has_one_number)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

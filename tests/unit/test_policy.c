@@ -514,6 +514,30 @@ static void test_other_limits(void **state)
     assert_non_null(strstr(next(), "kill2"));
 }
 
+static void test_all_stood_still(void **state)
+{
+    (void)state;
+    begin_ready(2);
+    policy_worker_drains(&policy, 0, now);
+    assert_string_equal(next(), "worker+2:0/2@0");
+    policy_time_passes(&policy, now);
+    now += 1000;
+    policy_time_passes(&policy, now);
+    now += 3600e3; /* Ctrl-Z, a machine that sleeps */
+    policy_time_passes(&policy, now);
+    assert_string_equal(next(), "");
+    assert_true(policy_wake_ms(&policy, now) == now + options.start_ms - 1000);
+    for (double left_ms = options.start_ms - 1000; left_ms > 1000; left_ms -= 1000) {
+        now += 1000;
+        policy_time_passes(&policy, now);
+        assert_string_equal(next(), "");
+    }
+    now += 1000;
+    assert_non_null(strstr(next(), "kill2"));
+    now += options.retire_ms - options.start_ms;
+    assert_non_null(strstr(next(), "kill0"));
+}
+
 static void test_the_end(void **state)
 {
     (void)state;
@@ -685,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_one_that_does_not_start_or_end),
         cmocka_unit_test(test_how_long_one_drains),
         cmocka_unit_test(test_other_limits),
+        cmocka_unit_test(test_all_stood_still),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_a_greeter_that_dies),
         cmocka_unit_test(test_whatever_happens),
