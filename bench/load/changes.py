@@ -12,8 +12,7 @@ workers   `runnel ctl workers 3`, then `runnel ctl workers 1`
 change: seconds until it is carried out (swap: the log says so; workers: the command has ended) and until the processes that had to go have
 gone; the median and the worst first token of answers that were asked for meanwhile, beside those of --quiet seconds
 before; the longest gap between two pieces of text of an answer. A request that is refused, or an answer that is cut, is a
-failure, and the exit status 1. An answer may take --timeout-drain seconds (here 120) once its worker is to go; a longer one is cut, as the
-manual says. Only the standard library is needed.
+failure, and the exit status 1. Only the standard library is needed.
 """
 import argparse
 import json
@@ -31,7 +30,6 @@ from asking import Load
 from family import Server
 from kills import wait_until
 
-DRAIN_S = 120
 CHANGED = r"\d workers? of .* ready$"  # a line of the log
 
 
@@ -65,7 +63,7 @@ class Bench:
 
     def run(self):
         options = self.options
-        with Server(options.runnel, self.path, "--workers", 1, "--timeout-drain", DRAIN_S, "--max-wait-s", 0, "--admin-key-file", self.key_file,
+        with Server(options.runnel, self.path, "--workers", 1, "--max-wait-s", 0, "--admin-key-file", self.key_file,
                     "--parallel", options.parallel, *options.flags) as self.server:
             self.load = Load(self.server, options.clients, options.prompt_words, options.answer_tokens)
             try:

@@ -314,11 +314,22 @@ static void set_monitor(struct monitor_options *options, const struct serve_sett
     };
 }
 
+/* What a worker that others replace has for its requests: as long as each of them may take, the last ones of its open connections
+ * included. */
+static double retire_ms(const struct serve_settings *settings)
+{
+    double last_ms = loop_default_limits.retire_idle_ms + (double)settings->head_s * 1e3;
+    if (settings->request_s <= 0)
+        return HUGE_VAL;
+    return fmax((double)settings->drain_s * 1e3, (double)settings->request_s * 1e3 + last_ms);
+}
+
 /* What the supervisor itself keeps to. */
 static struct service_limits make_service_limits(const struct serve_settings *settings)
 {
     return (struct service_limits){
         .drain_ms = (double)settings->drain_s * 1e3,
+        .retire_ms = retire_ms(settings),
         .hang_ms = (double)settings->watchdog_s * 1e3,
         .n_requests_most = (uint64_t)settings->n_worker_requests,
     };
@@ -403,6 +414,7 @@ static void write_rules(const struct serving *serving)
         .limits = {.n_requests = (uint32_t)settings->n_requests,
                    .request_ms = (double)settings->request_s * 1e3,
                    .drain_ms = (double)settings->drain_s * 1e3,
+                   .retire_ms = retire_ms(settings),
                    .loop = make_limits(settings)},
     };
     set_monitor(&rules.limits.monitor, settings);

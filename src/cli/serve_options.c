@@ -146,7 +146,9 @@ static const struct option_spec serve_options[] = {
     {"sse-ping-s", 0, OPTION_FLOAT, "S",
      "send a comment line in a stream that was silent for S seconds, also while its request waits; 0: none",
      OPTION_FIELD(struct serve_settings, sse_ping_s), .minimum = 0, .maximum = 86400, .default_text = "15"},
-    {"timeout-drain", 0, OPTION_FLOAT, "S", "after SIGTERM, running requests have S seconds to finish",
+    {"timeout-drain", 0, OPTION_FLOAT, "S",
+     "after SIGTERM, running requests have S seconds to finish; those of a worker that another one replaces "
+     "as long as --request-timeout-s says",
      OPTION_FIELD(struct serve_settings, drain_s), .minimum = 0, .maximum = 86400, .default_text = "10"},
     {"timeout-keep-alive", 0, OPTION_FLOAT, "S", "a connection without a request is closed after S seconds",
      OPTION_FIELD(struct serve_settings, keep_alive_s), .minimum = 1, .maximum = 86400, .default_text = "60"},

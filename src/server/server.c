@@ -25,7 +25,7 @@ enum {
     POOL_BYTES = 256 << 20, /* of requests on their way, at most */
 };
 
-enum { N_SIGNALS = 2 };
+enum { N_SIGNALS_MAX = 3 };
 /* Without a model there is nothing to stay for. */
 static const double LOADING_RETIRE_IDLE_MS = 100, LOADING_RETIRE_MS = 1000;
 
@@ -33,10 +33,10 @@ static const double LOADING_RETIRE_IDLE_MS = 100, LOADING_RETIRE_MS = 1000;
 struct run {
     struct server server;
     const struct server_listening *listening;
-    struct event *signal_events[N_SIGNALS];
+    struct event *signal_events[N_SIGNALS_MAX];
     pthread_t opener;
     bool opening; /* the thread is to be joined */
-    bool hurries; /* there was a second signal */
+    bool hurries; /* what still runs is given up */
     bool retires; /* others accept in its place */
     bool lost;    /* its GPU is, so that it can answer nothing more */
 
@@ -203,10 +203,10 @@ static void on_retire(evutil_socket_t number, short what, void *user)
     rules_take_over(&run->server); /* the limit may be another one since the last request */
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_retire(run->server.loop,
-                has_model(run->listening) ? run->server.rules.limits.drain_ms : LOADING_RETIRE_MS);
+                has_model(run->listening) ? run->server.rules.limits.retire_ms : LOADING_RETIRE_MS);
 }
 
-/* Of a worker its supervisor says that the server ends, and that there was a second signal. */
+/* Of a worker its supervisor says that the server ends. */
 static void say_end(const struct run *run)
 {
     uint32_t n_running = loop_stats(run->server.loop).n_exchanges;
@@ -217,35 +217,62 @@ static void say_end(const struct run *run)
         log_say(run->server.log, "drain", "Runnel ends");
 }
 
+/* Also of one that retires. */
 static void on_end_signal(evutil_socket_t number, short what, void *user)
 {
     struct run *run = user;
     (void)number;
     (void)what;
-    if (loop_is_draining(run->server.loop) || run->retires) {
-        if (!run->listening->is_worker)
-            log_say(run->server.log, "stop", "A second signal: what still runs is given up");
-        run->hurries = true;
-        loop_stop(run->server.loop);
+    if (loop_is_draining(run->server.loop))
         return;
-    }
     rules_take_over(&run->server);
     say_end(run);
     shared_set_state(&run->server.worker, SHARED_DRAINING);
     loop_drain(run->server.loop, run->server.rules.limits.drain_ms);
 }
 
-/* Until the events are freed: then a signal ends the process, should giving things back take too long. */
+static void on_hurry_signal(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    (void)number;
+    (void)what;
+    run->hurries = true;
+    loop_stop(run->server.loop);
+}
+
+static void on_signal_alone(evutil_socket_t number, short what, void *user)
+{
+    struct run *run = user;
+    if (!loop_is_draining(run->server.loop)) {
+        on_end_signal(number, what, user);
+        return;
+    }
+    log_say(run->server.log, "stop", "A second signal: what still runs is given up");
+    on_hurry_signal(number, what, user);
+}
+
+struct watch {
+    int number;
+    event_callback_fn function;
+    bool is_ignored_then;
+};
+
+/* A worker may hear of the same thing twice, from its supervisor and from whoever sends a signal to all processes: each of its
+ * signals means one thing, however often it comes. Once the events are freed it means nothing, or it ends the process, should giving
+ * things back take too long. */
+static const struct watch alone[] = {{SIGTERM, on_signal_alone, false}, {SIGINT, on_signal_alone, false}},
+                          supervised[] = {{SIGTERM, on_retire, true},
+                                          {SIGUSR1, on_end_signal, true},
+                                          {SIGALRM, on_hurry_signal, false}};
+
 static int watch_signals(struct run *run, runnel_error *error)
 {
-    struct watch {
-        int number;
-        event_callback_fn function;
-    };
-    static const struct watch alone[N_SIGNALS] = {{SIGTERM, on_end_signal}, {SIGINT, on_end_signal}},
-                              supervised[N_SIGNALS] = {{SIGTERM, on_retire}, {SIGUSR1, on_end_signal}};
-    const struct watch *watches = run->listening->is_worker ? supervised : alone;
-    for (size_t i = 0; i < N_SIGNALS; i++) {
+    bool is_worker = run->listening->is_worker;
+    const struct watch *watches = is_worker ? supervised : alone;
+    size_t n = is_worker ? sizeof supervised / sizeof *supervised : sizeof alone / sizeof *alone;
+    for (size_t i = 0; i < n; i++) {
+        if (watches[i].is_ignored_then)
+            signal(watches[i].number, SIG_IGN); /* what libevent finds, it leaves behind */
         struct event *event =
             evsignal_new(loop_base(run->server.loop), watches[i].number, watches[i].function, run);
         if (!event || event_add(event, NULL)) {
@@ -324,7 +351,8 @@ static void end_requests(struct run *run)
 {
     struct server *server = &run->server;
     if (server->jobs && !run->hurries)
-        log_say(server->log, "drain", "The time to drain is over (--timeout-drain): %u requests are ended",
+        log_say(server->log, "drain", "The time to drain is over (%s): %u requests are ended",
+                loop_is_draining(server->loop) ? "--timeout-drain" : "--request-timeout-s",
                 loop_stats(server->loop).n_exchanges);
     job_end_all(server);
     if (!run->hurries)
@@ -335,7 +363,7 @@ static void end_requests(struct run *run)
 static void stop(struct run *run)
 {
     struct server *server = &run->server;
-    for (size_t i = 0; i < N_SIGNALS; i++)
+    for (size_t i = 0; i < N_SIGNALS_MAX; i++)
         if (run->signal_events[i])
             event_free(run->signal_events[i]);
     monitor_stop(&server->monitor);

@@ -34,9 +34,9 @@ struct server_listening {
 };
 
 /* Serves until SIGTERM or SIGINT: then no new requests - whoever comes is told so -, running ones finish or end at the drain
- * limit. A second signal ends at once. A worker does the same at SIGUSR1. At SIGTERM it retires: it accepts nothing more, so that
- * others get what comes; open connections are served with one more request (loop_retire), and it returns when none is left, or
- * at the drain limit. Fails if the model cannot be opened, or its engine not be started. */
+ * limit. A second signal ends at once. A worker does the same at SIGUSR1, and ends at once at SIGALRM. At SIGTERM it retires: it
+ * accepts nothing more, so that others get what comes; open connections are served with one more request (loop_retire), and it
+ * returns when none is left, or at a limit of its own; SIGUSR1 may follow. Fails if the model cannot be opened, or its engine not be started. */
 int server_run(const struct server_listening *listening, runnel_error *error);
 
 #endif

@@ -115,15 +115,14 @@ static void read_reports(struct family *family, uint32_t slot);
 static void read_notices(struct family *family, uint32_t seat);
 static void send_signal(struct family *family, uint32_t slot, int number);
 
-/* What the keeper was told last may not have come to its worker. One that drains already must not hear it twice: it would give
- * up what it has. */
+/* What the keeper was told last may not have come to its worker, which may hear it twice. */
 static void signal_again(struct family *family, uint32_t slot)
 {
-    enum policy_worker_state state = family->policy.workers[slot].state;
-    if (state == POLICY_DYING)
+    const struct policy_worker *worker = &family->policy.workers[slot];
+    if (worker->state == POLICY_DYING)
         send_signal(family, slot, SIGKILL);
-    else if (state == POLICY_DRAINING && shared_state(family->options->shared, slot) == SHARED_READY)
-        send_signal(family, slot, family->policy.is_ending ? SIGUSR1 : SIGTERM);
+    else if (worker->state == POLICY_DRAINING)
+        send_signal(family, slot, worker->is_hurried ? SIGALRM : worker->ends ? SIGUSR1 : SIGTERM);
 }
 
 /* The workers that a dead keeper has left are the supervisor's. */
@@ -221,7 +220,8 @@ static void hear_ready(struct family *family, uint32_t slot, const struct report
 static void hear_report(struct family *family, uint32_t slot, const struct report *report)
 {
     struct family_worker *worker = &family->workers[slot];
-    worker->pid = report->pid;
+    if (!worker->pid) /* else its keeper has told, which nobody has taken over: signals go to this number */
+        worker->pid = report->pid;
     switch (report->what) {
     case REPORT_READY:
         hear_ready(family, slot, report);
@@ -314,6 +314,17 @@ uint64_t family_model_bytes(const struct family *family)
     return n_bytes;
 }
 
+const char *family_model_name(const struct family *family)
+{
+    const struct policy *policy = &family->policy;
+    if (policy->team.keeper != POLICY_NONE)
+        return family->keepers[policy->team.keeper].name;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++)
+        if (family->workers[i].lives && policy->workers[i].team == policy->team.number)
+            return family->workers[i].name;
+    return "no model";
+}
+
 /* What a worker shows of itself in the block. */
 static void look_at(struct family *family, uint32_t slot)
 {
@@ -346,6 +357,7 @@ static void look_at_keeper(struct family *family, uint32_t seat)
 
 void family_look(struct family *family)
 {
+    policy_time_passes(&family->policy, clock_ms());
     for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
         look_at_keeper(family, i);
     for (uint32_t i = 0; i < POLICY_SLOTS; i++)
@@ -396,7 +408,8 @@ static void start_worker(struct family *family, const struct policy_action *acti
     struct order order = {
         .what = ORDER_START,
         .share = {.slot = action->slot, .rank = action->rank, .n_workers = action->n_workers}};
-    const struct service_share *learned = &family->keepers[action->keeper].learned;
+    const struct family_keeper *keeper = &family->keepers[action->keeper];
+    const struct service_share *learned = &keeper->learned;
     int ends[2];
     if (learned->n_workers == action->n_workers) {
         order.share.prompt_ms = learned->prompt_ms;
@@ -404,12 +417,13 @@ static void start_worker(struct family *family, const struct policy_action *acti
     }
     *worker =
         (struct family_worker){.lives = true, .keeper = action->keeper, .pipe = -1, .started_ms = clock_ms()};
+    memcpy(worker->name, keeper->name, sizeof worker->name);
     if (channel_pipe(ends, &worker->error)) {
         lose_worker(family, action->slot, -1);
         return;
     }
     worker->pipe = ends[0];
-    bool is_sent = channel_send(family->keepers[action->keeper].channel, &order, sizeof order, ends[1]);
+    bool is_sent = channel_send(keeper->channel, &order, sizeof order, ends[1]);
     close(ends[1]);
     if (!is_sent) /* the keeper is dead, or about to be found so */
         lose_worker(family, action->slot, -1);
@@ -478,8 +492,10 @@ bool family_act(struct family *family, struct policy_action *action)
         send_signal(family, action->slot, SIGTERM);
         return true;
     case POLICY_END_WORKER:
-    case POLICY_HURRY_WORKER:
         send_signal(family, action->slot, SIGUSR1);
+        return true;
+    case POLICY_HURRY_WORKER:
+        send_signal(family, action->slot, SIGALRM);
         return true;
     case POLICY_KILL_WORKER:
         kill_worker(family, action);
@@ -492,7 +508,7 @@ bool family_act(struct family *family, struct policy_action *action)
             kill(family->greeter, SIGTERM);
         return true;
     case POLICY_TELL_READY:
-        family->options->on_ready(family->options->user, family->keepers[family->policy.team.keeper].name);
+        family->options->on_ready(family->options->user, family_model_name(family));
         return true;
     case POLICY_TELL_CHANGED:
     case POLICY_TELL_GIVEN_UP:

@@ -25,10 +25,11 @@ struct family_keeper {
 
 struct family_worker {
     bool lives;
-    pid_t pid;       /* 0: not told yet */
-    uint32_t keeper; /* POLICY_NONE: that is dead, and the supervisor the worker's parent */
-    int pipe;        /* -1: it has ended */
-    bool hung;       /* it is killed because it stood still */
+    pid_t pid;                     /* 0: not told yet */
+    uint32_t keeper;               /* POLICY_NONE: that is dead, and the supervisor the worker's parent */
+    int pipe;                      /* -1: it has ended */
+    bool hung;                     /* it is killed because it stood still */
+    char name[SERVICE_NAME_BYTES]; /* its model's */
     double started_ms;
     runnel_error error; /* as above */
 };
@@ -57,6 +58,8 @@ unsigned family_polls(const struct family *family, struct pollfd polls[FAMILY_PO
 void family_listen(struct family *family);
 /* The memory of the largest model that is open. */
 uint64_t family_model_bytes(const struct family *family);
+/* The model that is served: its keeper may be dead. "no model": neither is there a worker. */
+const char *family_model_name(const struct family *family);
 
 /* How workers and keepers get on; about once a second. */
 void family_look(struct family *family);

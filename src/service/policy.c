@@ -39,12 +39,18 @@ uint32_t policy_count(const struct policy *policy, enum policy_worker_state stat
     return n;
 }
 
+/* Of all teams. */
+static uint32_t count_all(const struct policy *policy, enum policy_worker_state state)
+{
+    uint32_t n = 0;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++)
+        n += policy->workers[i].state == state;
+    return n;
+}
+
 static bool is_somebody(const struct policy *policy, enum policy_worker_state state)
 {
-    for (unsigned i = 0; i < POLICY_SLOTS; i++)
-        if (policy->workers[i].state == state)
-            return true;
-    return false;
+    return count_all(policy, state) > 0;
 }
 
 static bool lives_nobody(const struct policy *policy)
@@ -89,8 +95,21 @@ static void set_state(struct policy_worker *worker, enum policy_worker_state sta
 
 static void begin_drain(struct policy *policy, uint32_t slot, double now_ms)
 {
+    const struct policy_options *options = &policy->options;
+    bool is_awaited = policy->is_ending || policy->must_make_room;
     set_state(&policy->workers[slot], POLICY_DRAINING, now_ms);
-    policy->workers[slot].drain_ms = policy->options.drain_ms;
+    policy->workers[slot].drain_ms = is_awaited ? options->drain_ms : options->retire_ms;
+}
+
+/* No other model is loaded before those that drain have gone. */
+static void make_room(struct policy *policy, double now_ms)
+{
+    policy->must_make_room = true;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++) {
+        struct policy_worker *worker = &policy->workers[i];
+        if (worker->state == POLICY_DRAINING)
+            worker->drain_ms = fmin(worker->drain_ms, now_ms - worker->since_ms + policy->options.drain_ms);
+    }
 }
 
 /* Nobody could be asked yet, and nobody ever will be. */
@@ -147,7 +166,7 @@ static void lose_loading_keeper(struct policy *policy, double now_ms)
     }
 }
 
-static void lose_open_keeper(struct policy *policy, uint32_t keeper, bool fits_beside)
+static void lose_open_keeper(struct policy *policy, uint32_t keeper, bool fits_beside, double now_ms)
 {
     if (policy->before.keeper == keeper)
         policy->before.keeper = POLICY_NONE;
@@ -158,8 +177,8 @@ static void lose_open_keeper(struct policy *policy, uint32_t keeper, bool fits_b
         fail(policy);
     else if (policy->is_changing && is_open(policy, policy->before.keeper))
         give_up_change(policy);
-    else
-        policy->must_make_room = !fits_beside;
+    else if (!fits_beside)
+        make_room(policy, now_ms);
 }
 
 void policy_keeper_died(struct policy *policy, uint32_t keeper, bool fits_beside, double now_ms)
@@ -174,7 +193,7 @@ void policy_keeper_died(struct policy *policy, uint32_t keeper, bool fits_beside
     if (state == POLICY_KEEPER_LOADING)
         lose_loading_keeper(policy, now_ms);
     else if (state == POLICY_KEEPER_OPEN)
-        lose_open_keeper(policy, keeper, fits_beside);
+        lose_open_keeper(policy, keeper, fits_beside, now_ms);
 }
 
 void policy_worker_ready(struct policy *policy, uint32_t slot, double now_ms)
@@ -247,6 +266,17 @@ void policy_greeter_ended(struct policy *policy, double now_ms)
     policy->has_greeter = policy->greeter_ends = false;
 }
 
+void policy_time_passes(struct policy *policy, double now_ms)
+{
+    double gap_ms = policy->passed_ms > 0 ? now_ms - policy->passed_ms : 0;
+    policy->passed_ms = now_ms;
+    if (gap_ms <= GAP_MS)
+        return;
+    for (unsigned i = 0; i < POLICY_SLOTS; i++)
+        if (policy->workers[i].state == POLICY_STARTING || policy->workers[i].state == POLICY_DRAINING)
+            policy->workers[i].since_ms = fmin(policy->workers[i].since_ms + gap_ms, now_ms);
+}
+
 /* What somebody wants ----------------------------------------------------------------------------------------- */
 
 static const char *refuse_change(const struct policy *policy)
@@ -284,9 +314,10 @@ const char *policy_swap(struct policy *policy)
     return why;
 }
 
-void policy_set_limits(struct policy *policy, double drain_ms, double hang_ms)
+void policy_set_limits(struct policy *policy, double drain_ms, double retire_ms, double hang_ms)
 {
     policy->options.drain_ms = drain_ms;
+    policy->options.retire_ms = retire_ms;
     policy->options.hang_ms = hang_ms;
 }
 
@@ -369,8 +400,10 @@ static bool end_worker(struct policy *policy, double now_ms, struct policy_actio
 {
     for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
         struct policy_worker *worker = &policy->workers[i];
-        if (worker->state == POLICY_READY)
+        if (worker->state == POLICY_READY || (worker->state == POLICY_DRAINING && !worker->ends)) {
+            worker->ends = true;
             return drain(policy, action, POLICY_END_WORKER, i, now_ms);
+        }
         if (worker->state == POLICY_STARTING)
             return kill_worker(policy, action, i, NULL, now_ms);
         if (worker->state == POLICY_DRAINING && policy->is_hurried && !worker->is_hurried) {
@@ -478,7 +511,8 @@ static uint32_t find_rank(const struct policy *policy)
 
 static bool start_worker(struct policy *policy, double now_ms, struct policy_action *action)
 {
-    bool replaces = !policy->is_changing && find_spent(policy) != POLICY_NONE;
+    bool replaces = !policy->is_changing && find_spent(policy) != POLICY_NONE &&
+                    count_all(policy, POLICY_DRAINING) < policy->team.n_workers;
     uint32_t n_wanted = policy->team.n_workers + replaces;
     if (!is_open(policy, policy->team.keeper) || now_ms < policy->worker_retry_ms ||
         policy_count(policy, POLICY_STARTING) + policy_count(policy, POLICY_READY) >= n_wanted)

@@ -16,8 +16,10 @@
  * - Until the first worker was ever ready, a keeper that fails, a worker that says why it cannot start, and n_early_deaths
  *   deaths in a row end the server. Afterwards nothing but a signal does: a change (more workers, another model) is
  *   given up for the team before it, and what is needed is tried for ever.
- * - A worker that had its share of requests drains once its successor is ready; one after the other.
- * - A worker that stands still is killed. One that drains for too long, too.
+ * - A worker that had its share of requests drains once its successor is ready; one after the other, and not while as many as
+ *   there shall be drain already: each has memory of its own.
+ * - A worker that stands still is killed. One that drains for too long, too: drain_ms at the end and where the next keeper waits
+ *   for it to go, retire_ms elsewhere.
  * - Where a keeper dies, its workers go on; they drain once another keeper's are ready. If another model does not fit beside
  *   theirs, they drain first.
  * - While nobody is ready and somebody must wait, there is a greeter. It has gone before a server is called ready.
@@ -41,9 +43,10 @@ struct policy_options {
     double first_delay_ms, longest_delay_ms; /* after deaths before ready */
     uint32_t n_early_deaths;                 /* in a row: a start or a change is given up */
     double start_ms;                         /* a worker must be ready after so long */
-    double drain_ms; /* a worker that drains must have gone after so long, and when hurried */
-    double hurry_ms; /* after so long */
-    double hang_ms;  /* a worker with work that does no step for so long is killed; 0: never */
+    double drain_ms;  /* a worker that drains must have gone after so long at the end of all */
+    double retire_ms; /* after so long where others take its place; HUGE_VAL: never */
+    double hurry_ms;  /* after so long, when hurried */
+    double hang_ms;   /* a worker with work that does no step for so long is killed; 0: never */
 };
 
 enum policy_do {
@@ -51,9 +54,9 @@ enum policy_do {
     POLICY_END_KEEPER,   /* keeper */
     POLICY_START_WORKER, /* slot, of keeper: one of n_workers, the rank-th; then policy_worker_ready or _died */
     POLICY_RETIRE_WORKER, /* slot: it accepts nothing more, finishes what it has, and dies */
-    POLICY_END_WORKER,    /* slot: likewise, but tells whoever comes that the server ends */
-    POLICY_HURRY_WORKER,  /* slot: what it has not finished is given up */
-    POLICY_KILL_WORKER,   /* slot; why */
+    POLICY_END_WORKER, /* slot: likewise, but tells whoever comes that the server ends; also one that retires */
+    POLICY_HURRY_WORKER, /* slot: what it has not finished is given up */
+    POLICY_KILL_WORKER,  /* slot; why */
     POLICY_START_GREETER,
     POLICY_END_GREETER,   /* then policy_greeter_ended */
     POLICY_TELL_READY,    /* the first worker can be asked; once */
@@ -83,7 +86,8 @@ struct policy_worker {
     enum policy_worker_state state;
     uint32_t team, rank, keeper; /* keeper: POLICY_NONE once that is dead */
     bool is_spent;               /* had its share of requests */
-    bool is_hurried;
+    bool ends;                   /* it was told that the server ends */
+    bool is_hurried;             /* it was told that there is no more time */
     bool hangs;
     double since_ms; /* in this state, or hurried */
     double drain_ms; /* the limit that held when it began to drain */
@@ -117,6 +121,7 @@ struct policy {
     bool is_ending, is_hurried, has_failed, has_exited;
     uint32_t n_early, n_keeper_early; /* deaths before ready in a row */
     double worker_retry_ms, keeper_retry_ms, greeter_retry_ms;
+    double passed_ms; /* when policy_time_passes was last called; 0: never */
     bool delay_untold, keeper_delay_untold, given_up_untold, changed_untold;
 };
 
@@ -138,14 +143,16 @@ void policy_worker_spent(struct policy *policy, uint32_t slot);
 /* Somebody else told it to end: it accepts nothing more. */
 void policy_worker_drains(struct policy *policy, uint32_t slot, double now_ms);
 void policy_greeter_ended(struct policy *policy, double now_ms);
+/* Told about once a second. Where it was not for long, all stood still, and workers that start or drain have that time again. */
+void policy_time_passes(struct policy *policy, double now_ms);
 
 /* What somebody wants --------------------------------------------------------------------------------------- */
 
 /* NULL: it is begun; else why not. */
 const char *policy_scale(struct policy *policy, uint32_t n_workers);
 const char *policy_swap(struct policy *policy);
-/* From now on drain_ms and hang_ms of the options are these; a worker that drains already has as long as it was given. */
-void policy_set_limits(struct policy *policy, double drain_ms, double hang_ms);
+/* From now on drain_ms, retire_ms and hang_ms of the options are these; a worker that drains already has as long as it was given. */
+void policy_set_limits(struct policy *policy, double drain_ms, double retire_ms, double hang_ms);
 /* The first time all drain; the second time what still runs is given up. */
 void policy_end(struct policy *policy, double now_ms);
 

@@ -13,7 +13,7 @@ static volatile sig_atomic_t may_be_adopted;
 
 void process_reset_signals(void)
 {
-    static const int changed[] = {SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2};
+    static const int changed[] = {SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM};
     sigset_t none;
     for (size_t i = 0; i < sizeof changed / sizeof *changed; i++)
         signal(changed[i], SIG_DFL);

@@ -33,7 +33,8 @@ struct service_share {
 
 /* What the supervisor keeps to, and may be told anew. */
 struct service_limits {
-    double drain_ms;          /* a worker that ends has so long for what it was asked */
+    double drain_ms;          /* at the end a worker has so long for what it was asked */
+    double retire_ms;         /* one that others replace has so long; HUGE_VAL: as long as it takes */
     double hang_ms;           /* see policy.h */
     uint64_t n_requests_most; /* of a worker; then another takes its place. 0: any number */
 };
@@ -51,8 +52,8 @@ struct service_options {
     /* Keeper: opens the model on as many threads as it likes, which have ended on return. name: the model's. */
     int (*open_model)(void *user, char name[SERVICE_NAME_BYTES], runnel_error *error);
     void (*close_model)(void *user);
-    /* Worker: serves until SIGTERM (it leaves new connections to others) or SIGUSR1 (it says that the server ends); a second signal ends at
-     * once. Calls worker_tell_ready in between. */
+    /* Worker: serves until SIGTERM (it leaves new connections to others) or SIGUSR1 (it says that the server ends), which may follow;
+     * SIGALRM ends at once. Any of them may come more than once. Calls worker_tell_ready in between. */
     int (*work)(void *user, const struct service_share *share, const struct worker *worker,
                 runnel_error *error);
     /* Greeter: says that the model is being loaded, until SIGTERM. */

@@ -26,6 +26,8 @@ static const struct policy_options usual = {
     .hurry_ms = 3000,
 };
 static const double DRAINED_MS = 3000; /* what a worker may take over its own limit, to tell its clients */
+/* A signal that comes so soon after the first is the same: `timeout` sends it to its child and to the child's group. */
+static const double SAME_SIGNAL_MS = 200;
 
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
 enum { N_WATCHED = sizeof watched / sizeof *watched };
@@ -44,11 +46,12 @@ struct supervisor {
     struct shared_message order; /* that is being carried out; kind 0: none, id 0: by a signal */
     bool must_reload;            /* SIGHUP came */
     bool owes_model;             /* another one was to be loaded, and is not */
-    sigset_t mask;               /* while it waits; and as it was before */
+    sigset_t mask;               /* while it waits */
+    sigset_t mask_before;
     struct sigaction before[N_WATCHED];
     bool has_terminal;
-    double looked_ms;
-    uint64_t n_lines_lost; /* of its log, that are counted already */
+    double looked_ms, ended_ms; /* ended_ms: when the first signal to end came */
+    uint64_t n_lines_lost;      /* of its log, that are counted already */
 };
 
 /* Signals --------------------------------------------------------------------------------------------------- */
@@ -59,6 +62,7 @@ static void on_signal(int number)
     n_hangups += number == SIGHUP;
 }
 
+/* They come though whoever started this process has blocked them. */
 static void watch_signals(struct supervisor *supervisor)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -70,25 +74,31 @@ static void watch_signals(struct supervisor *supervisor)
         sigaddset(&blocked, watched[i]);
         sigaction(watched[i], &action, &supervisor->before[i]);
     }
-    sigprocmask(SIG_BLOCK, &blocked, &supervisor->mask);
+    sigprocmask(SIG_BLOCK, &blocked, &supervisor->mask_before);
+    supervisor->mask = supervisor->mask_before;
+    for (unsigned i = 0; i < N_WATCHED; i++)
+        sigdelset(&supervisor->mask, watched[i]);
 }
 
 static void let_signals_be(struct supervisor *supervisor)
 {
     for (unsigned i = 0; i < N_WATCHED; i++)
         sigaction(watched[i], &supervisor->before[i], NULL);
-    sigprocmask(SIG_SETMASK, &supervisor->mask, NULL);
+    sigprocmask(SIG_SETMASK, &supervisor->mask_before, NULL);
 }
 
 static void end(struct supervisor *supervisor)
 {
     struct family *family = &supervisor->family;
-    if (family->policy.is_hurried)
+    double now_ms = clock_ms();
+    if (family->policy.is_hurried ||
+        (family->policy.is_ending && now_ms - supervisor->ended_ms < SAME_SIGNAL_MS))
         return;
+    supervisor->ended_ms = now_ms;
     log_say(family->options->log, family->policy.is_ending ? "stop" : "drain",
             family->policy.is_ending ? "A second signal: what still runs is given up" : "Runnel ends");
     notify_stopping(&supervisor->notify);
-    policy_end(&family->policy, clock_ms());
+    policy_end(&family->policy, now_ms);
 }
 
 /* The terminal that the server was started from is gone: nobody would see it any more. Else SIGHUP means to read all again. */
@@ -108,12 +118,11 @@ static void obey_signals(struct supervisor *supervisor)
 /* What systemd shows of the service; it is ready, or again. */
 static void tell_ready(const struct supervisor *supervisor)
 {
-    const struct policy_team *team = &supervisor->family.policy.team;
-    const char *name =
-        team->keeper == POLICY_NONE ? "no model" : supervisor->family.keepers[team->keeper].name;
+    const struct family *family = &supervisor->family;
+    uint32_t n_workers = family->policy.team.n_workers;
     char status[192];
-    snprintf(status, sizeof status, "%.128s, %u worker%s", name, team->n_workers,
-             team->n_workers == 1 ? "" : "s");
+    snprintf(status, sizeof status, "%.128s, %u worker%s", family_model_name(family), n_workers,
+             n_workers == 1 ? "" : "s");
     notify_ready(&supervisor->notify, status);
 }
 
@@ -158,7 +167,8 @@ static void scale(struct supervisor *supervisor)
 static void set_limits(struct supervisor *supervisor, const struct service_limits *limits)
 {
     supervisor->family.n_requests_most = limits->n_requests_most;
-    policy_set_limits(&supervisor->family.policy, limits->drain_ms + DRAINED_MS, limits->hang_ms);
+    policy_set_limits(&supervisor->family.policy, limits->drain_ms + DRAINED_MS,
+                      limits->retire_ms + DRAINED_MS, limits->hang_ms);
 }
 
 static void reload(struct supervisor *supervisor)
@@ -224,8 +234,7 @@ static void obey_orders(struct supervisor *supervisor)
 static void end_change(struct supervisor *supervisor, const struct policy_action *action)
 {
     const struct family *family = &supervisor->family;
-    const char *name = family->keepers[family->policy.team.keeper].name,
-               *many = action->n_workers == 1 ? "" : "s";
+    const char *name = family_model_name(family), *many = action->n_workers == 1 ? "" : "s";
     if (action->what == POLICY_TELL_CHANGED && supervisor->order.kind != SHARED_ORDER_WORKERS &&
         supervisor->owes_model) {
         supervisor->owes_model = false;

@@ -105,11 +105,11 @@ class Serving:
     key = None  # for ask() and what it is for
     kept = None  # likewise, the connection of on_one_connection
 
-    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None, port=None):
+    def __init__(self, model, *flags, wait=True, kv_mib=16, env=None, port=None, own_group=False):
         self.port = port or free_port()
         self.process = subprocess.Popen(
             [RUNNEL, "serve", "-m", model, "--port", str(self.port), *kv_cache(kv_mib, flags), *flags],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "RUNNEL_MAX_WAIT_S": str(30 * SLOW), **(env or {})})
+            stderr=subprocess.PIPE, text=True, start_new_session=own_group, env={**os.environ, "RUNNEL_MAX_WAIT_S": str(30 * SLOW), **(env or {})})
         self.lines = []
         self.ready = threading.Event()
         self.reader = threading.Thread(target=self._read, daemon=True)

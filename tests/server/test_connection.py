@@ -617,6 +617,18 @@ def test_retiring_serves_each_connection_once_more(start):
     assert server.wait().endswith("exchanges 0")
 
 
+def test_draining_may_follow_retiring(start):
+    """Then nobody else answers: whoever comes is told so by this one again."""
+    server = start("accepts_while_drained=1")
+    running = server.client().get(b"/later?ms=3000")
+    server.wait_for(exchanges=2)
+    retire(server)
+    server.terminate()
+    assert server.client().get(b"/health").response()[0] == 503
+    assert running.response()[0] == 200
+    server.wait()
+
+
 def test_retiring_does_not_wait_for_idle_connections(start):
     server = start("retire_idle_ms=200")
     client = server.client()

@@ -54,11 +54,83 @@ def test_a_second_signal_ends_all_at_once(serve, tiny):
     wait_until(lambda: any("Runnel ends" in line for line in serving.lines))
     for _, events in streams:
         assert next(events) != "[DONE]"
+    time.sleep(0.3)  # a signal that comes at once is the first one still
     assert serving.process.poll() is None, "the first signal waits for the streams"
     serving.signal()
     assert serving.wait() == 0
     assert_cut(streams)
     wait_until(lambda: nobody_lives(family))
+
+
+def begin_group(serve, tiny, n_workers, n_tokens):
+    """A server whose processes are a group of their own, and a stream of each worker."""
+    serving = serve(tiny("long"), "--workers", str(n_workers), "--parallel", "64", "--timeout-drain", "600", *LONG, kv_mib=512 * n_workers,
+                    own_group=True)
+    wait_until(lambda: len(serving.workers()) == n_workers)
+    if n_workers == 1:
+        return serving, begin_streams(serving, 1, n_tokens)
+    return serving, [pair for pairs in streams_of_both(serving, n_tokens).values() for pair in pairs]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_sigterm_to_all_of_them_is_one(serve, tiny, n_workers):
+    """As `timeout` sends it, to the process and then to its group: what runs is finished, and whoever comes is refused."""
+    serving, streams = begin_group(serve, tiny, n_workers, 4000)
+    family = serving.family()
+    serving.signal()
+    os.killpg(serving.process.pid, signal.SIGTERM)
+    wait_until(lambda: refused(serving))
+    for _, events in streams:
+        assert list(events)[-1] == "[DONE]"
+    assert serving.wait() == 0
+    assert nobody_lives(family)
+    assert not any("second signal" in line or re.search("Worker .* killed", line) for line in serving.lines), serving.lines
+
+
+def refused(serving):
+    """Is a new connection told that the server ends?"""
+    try:
+        return serving.get("/health")[::2] == (503, {"status": "draining"})
+    except (ConnectionResetError, http.client.RemoteDisconnected):
+        return False  # it had not sent its request when the draining began
+
+
+def test_a_second_sigterm_to_all_of_them_ends_at_once(serve, tiny):
+    serving, streams = begin_group(serve, tiny, 2, 60000)
+    family = serving.family()
+    os.killpg(serving.process.pid, signal.SIGTERM)
+    wait_until(lambda: any("Runnel ends" in line for line in serving.lines))
+    time.sleep(0.3)
+    for _, events in streams:
+        assert next(events) != "[DONE]"
+    os.killpg(serving.process.pid, signal.SIGTERM)
+    assert serving.wait() == 0
+    assert_cut(streams)
+    wait_until(lambda: nobody_lives(family))
+
+
+def test_sigterm_to_a_worker_and_to_the_server(serve, tiny):
+    serving, streams = begin_group(serve, tiny, 1, 4000)
+    os.kill(serving.worker, signal.SIGTERM)
+    serving.signal()
+    wait_until(lambda: refused(serving))
+    assert list(streams[0][1])[-1] == "[DONE]"
+    assert serving.wait() == 0
+
+
+def test_signals_that_are_blocked_at_the_start(tiny, tmp_path):
+    """By whoever starts the server, whose mask it inherits."""
+    with open(tmp_path / "log", "w") as file:
+        serving = start_with_stderr(tiny(), file, *ONE_WORKER, preexec_fn=lambda: signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1}))
+        try:
+            dead = serving.worker
+            os.kill(dead, signal.SIGKILL)
+            assert serving.complete("a", 3) and serving.worker != dead
+            serving.signal()
+            assert serving.wait() == 0
+        finally:
+            serving.process.kill()
 
 
 def test_the_time_to_drain_is_that_of_all(serve, tiny):

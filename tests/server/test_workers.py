@@ -135,6 +135,34 @@ def test_a_stopped_keeper_is_replaced_and_its_workers_serve_on(serve, tiny):
     assert now[("runnel_worker_exits_total", "how=crashed")] == 0  # it went when it was told to
 
 
+def test_a_keeper_dies_before_the_server_is_called_ready(serve, tiny, tmp_path):
+    """The greeter is held up by a client, and another keeper cannot open the model."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(path.read_bytes()[:1000])
+    serving = serve(str(path), *ONE_WORKER, wait=False, kv_mib=1024)  # that much takes a while to touch
+    clients = []
+
+    def is_ready():
+        try:
+            clients.append(socket.create_connection(("127.0.0.1", serving.port), timeout=BY_THEN))
+            clients[-1].sendall(b"GET /hea")
+            return serving.get("/health")[0] == 200
+        except ConnectionError:
+            return False
+    wait_until(is_ready)
+    keeper = keeper_of(serving)
+    damaged.rename(path)
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: any("The next keeper is started in" in line for line in serving.lines))
+    for client in clients:
+        client.close()
+    wait_until(lambda: serving.url)
+    assert serving.complete("a", 3)
+    assert serving.process.poll() is None
+
+
 def test_how_a_worker_ends_is_known_without_its_keeper(serve, tiny):
     serving = serve(tiny("long"), *ONE_WORKER, "--timeout-drain", str(BY_THEN), *LONG, kv_mib=512)
     keeper, worker = keeper_of(serving), serving.worker
@@ -335,7 +363,7 @@ def test_keys_are_read_again(serve, tiny, tmp_path):
 
 
 def test_the_time_to_drain_is_read_again(serve, tiny, tmp_path):
-    """Raised in the file of --config: the worker that goes with this very reload has that time, and the supervisor leaves it."""
+    """Raised in the file of --config: the worker that goes with this very reload has that time when the server ends."""
     config = tmp_path / "config"
     config.write_text("timeout-drain = 0\n")
     serving = serve(tiny("long"), *ONE_WORKER, "--config", str(config), *LONG, kv_mib=512)
@@ -343,17 +371,47 @@ def test_the_time_to_drain_is_read_again(serve, tiny, tmp_path):
     ((stream, events),) = begin_streams(serving, 1, 60000)
     config.write_text(f"timeout-drain = {BY_THEN}\n")
     serving.signal(signal.SIGHUP)
-    until = None
-    for event in events:
-        assert event == "[DONE]" or "error" not in event, event
-        if until is None and any("1 worker of" in line for line in serving.lines):
-            until = time.monotonic() + 5  # by the time of before it would be killed after 3
-        if until is not None and time.monotonic() > until:
-            break
-    else:
-        assert event == "[DONE]"
+    wait_until(lambda: any("1 worker of" in line for line in serving.lines))
+    serving.signal()
+    go_on(events, 5)  # by the time of before it would be killed after 3
     stream.leave()
     wait_until(lambda: title_of(old) is None)
+    assert serving.wait() == 0
+    assert not any("drains for too long" in line for line in serving.lines), serving.lines
+
+
+def go_on(events, seconds):
+    """A stream is not cut for so long. False: it has ended by then, as it should."""
+    until = time.monotonic() + seconds
+    for event in events:
+        assert event == "[DONE]" or "error" not in event, event
+        if time.monotonic() > until:
+            return True
+    assert event == "[DONE]"
+    return False
+
+
+@pytest.mark.parametrize("why", ["its share", "another model", "more workers"])
+def test_a_worker_that_is_replaced_has_the_time_of_its_requests(serve, tiny, tmp_path, why):
+    """--timeout-drain is for the end of the server; whoever is answered by a worker that goes does not notice."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(Path(tiny("long")).read_bytes())
+    serving = serve(str(path), *ONE_WORKER, "--timeout-drain", "1", "--limit-max-requests", "1" if why == "its share" else "0",
+                    "--admin-key", "admin", *LONG, kv_mib=512)
+    old = serving.worker
+    ((stream, events),) = begin_streams(serving, 1, 60000)
+    if why == "another model":
+        path.touch()
+        serving.signal(signal.SIGHUP)
+    elif why == "more workers":
+        serving.key = "admin"
+        assert serving.post("/admin/workers", {"workers": 2})[0] < 300
+    wait_until(lambda: any("Worker 1 is ready" in line for line in serving.lines))
+    assert not go_on(events, 6) or title_of(old)  # it would be told to end after 1, and be killed after 4
+    serving.signal()  # then that limit holds for it, too
+    last = (list(events) or ["[DONE]"])[-1]
+    assert last == "[DONE]" or last["error"]["code"], last
+    assert serving.wait() == 0
     assert not any("drains for too long" in line for line in serving.lines), serving.lines
 
 

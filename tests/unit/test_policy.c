@@ -18,6 +18,7 @@ static const struct policy_options options = {
     .n_early_deaths = 3,
     .start_ms = 60000,
     .drain_ms = 15000,
+    .retire_ms = 90000,
     .hurry_ms = 2000,
     .hang_ms = 20000,
 };
@@ -241,6 +242,16 @@ static void test_a_worker_had_its_share(void **state)
     assert_string_equal(next(), "");
     policy_worker_ready(&policy, 0, now);
     assert_string_equal(next(), "");
+
+    begin_ready(1); /* the last one drains: no more memory is taken before it has gone */
+    policy_worker_spent(&policy, 0);
+    next();
+    policy_worker_ready(&policy, 1, now);
+    assert_string_equal(next(), "retire0");
+    policy_worker_spent(&policy, 1);
+    assert_string_equal(next(), "");
+    policy_worker_died(&policy, 0, false, now);
+    assert_string_equal(next(), "worker+0:0/1@0");
 }
 
 static void test_more_and_fewer_workers(void **state)
@@ -426,9 +437,52 @@ static void test_one_that_does_not_start_or_end(void **state)
     policy_worker_ready(&policy, 1, now);
     policy_worker_ready(&policy, 2, now);
     assert_non_null(strstr(next(), "retire0"));
-    assert_true(policy_wake_ms(&policy, now) == now + options.drain_ms);
-    now += options.drain_ms;
+    assert_true(policy_wake_ms(&policy, now) == now + options.retire_ms);
+    now += options.retire_ms;
     assert_string_equal(next(), "kill0");
+}
+
+/* Others have taken its place: it has the time of its requests, until the server ends or room is needed. */
+static void test_how_long_one_drains(void **state)
+{
+    (void)state;
+    begin_ready(1);
+    policy_set_limits(&policy, options.drain_ms, HUGE_VAL, options.hang_ms);
+    policy_scale(&policy, 2);
+    next();
+    policy_worker_ready(&policy, 1, now);
+    policy_worker_ready(&policy, 2, now);
+    assert_non_null(strstr(next(), "retire0"));
+    assert_true(policy_wake_ms(&policy, now) == HUGE_VAL);
+    show(0, 10, 7, 1, true); /* and yet not to stand still */
+    show(1, 1, 1, 1, false);
+    show(2, 1, 1, 1, false);
+    assert_string_equal(next(), "");
+    now += 1e9;
+    assert_string_equal(next(), "");
+    policy_end(&policy, now);
+    assert_string_equal(next(), "end0 end1 end2");
+    now += options.drain_ms - 1;
+    assert_string_equal(next(), "");
+    now++;
+    assert_string_equal(next(), "kill0 kill1 kill2");
+
+    begin_ready(1); /* it stands still */
+    policy_worker_drains(&policy, 0, now);
+    next();
+    show(0, 21, 7, 1, true);
+    assert_string_equal(next(), "");
+    show(0, 1, 7, 1, true);
+    assert_string_equal(next(), "kill0");
+
+    begin_ready(2); /* there is no room for another model: one drains already */
+    policy_worker_drains(&policy, 0, now);
+    next();
+    now += 1000;
+    policy_keeper_died(&policy, 0, false, now);
+    assert_non_null(strstr(next(), "retire1"));
+    now += options.drain_ms;
+    assert_non_null(strstr(next(), "kill0 kill1"));
 }
 
 /* Other limits hold for whoever drains from then on. */
@@ -441,16 +495,16 @@ static void test_other_limits(void **state)
     policy_worker_ready(&policy, 1, now);
     policy_worker_ready(&policy, 2, now);
     assert_non_null(strstr(next(), "retire0"));
-    policy_set_limits(&policy, 4 * options.drain_ms, 2 * options.hang_ms);
+    policy_set_limits(&policy, 1, 4 * options.retire_ms, 2 * options.hang_ms);
     policy_worker_drains(&policy, 1, now);
     assert_string_equal(next(), "worker+3:0/2@0");
     policy_worker_ready(&policy, 3, now);
-    now += options.drain_ms;
+    now += options.retire_ms;
     assert_string_equal(next(), "kill0"); /* it has told its clients when it will end */
     policy_worker_died(&policy, 0, false, now);
-    assert_true(policy_wake_ms(&policy, now) == now + 3 * options.drain_ms);
-    policy_set_limits(&policy, 1, 2 * options.hang_ms);
-    now += 3 * options.drain_ms - 1;
+    assert_true(policy_wake_ms(&policy, now) == now + 3 * options.retire_ms);
+    policy_set_limits(&policy, 1, 1, 2 * options.hang_ms);
+    now += 3 * options.retire_ms - 1;
     assert_string_equal(next(), "");
     now++;
     assert_string_equal(next(), "kill1");
@@ -458,6 +512,30 @@ static void test_other_limits(void **state)
     assert_string_equal(next(), "");
     show(2, 12, 0, 1, false);
     assert_non_null(strstr(next(), "kill2"));
+}
+
+static void test_all_stood_still(void **state)
+{
+    (void)state;
+    begin_ready(2);
+    policy_worker_drains(&policy, 0, now);
+    assert_string_equal(next(), "worker+2:0/2@0");
+    policy_time_passes(&policy, now);
+    now += 1000;
+    policy_time_passes(&policy, now);
+    now += 3600e3; /* Ctrl-Z, a machine that sleeps */
+    policy_time_passes(&policy, now);
+    assert_string_equal(next(), "");
+    assert_true(policy_wake_ms(&policy, now) == now + options.start_ms - 1000);
+    for (double left_ms = options.start_ms - 1000; left_ms > 1000; left_ms -= 1000) {
+        now += 1000;
+        policy_time_passes(&policy, now);
+        assert_string_equal(next(), "");
+    }
+    now += 1000;
+    assert_non_null(strstr(next(), "kill2"));
+    now += options.retire_ms - options.start_ms;
+    assert_non_null(strstr(next(), "kill0"));
 }
 
 static void test_the_end(void **state)
@@ -473,6 +551,17 @@ static void test_the_end(void **state)
     assert_string_equal(next(), "keeper-0");
     policy_keeper_died(&policy, 0, true, now);
     assert_string_equal(next(), "exit");
+
+    begin_ready(2); /* while one retires: it is told as well, and once */
+    policy_worker_drains(&policy, 0, now);
+    assert_string_equal(next(), "worker+2:0/2@0");
+    policy_end(&policy, now + 1000);
+    now += 1000;
+    assert_string_equal(next(), "end0 end1 kill2");
+    policy_worker_drains(&policy, 1, now);
+    assert_string_equal(next(), "");
+    policy_end(&policy, now);
+    assert_string_equal(next(), "hurry0 hurry1");
 
     begin_ready(1); /* somebody is in a hurry */
     policy_end(&policy, now);
@@ -618,7 +707,9 @@ int main(void)
         cmocka_unit_test(test_a_new_models_keeper_dies),
         cmocka_unit_test(test_a_worker_that_stands_still),
         cmocka_unit_test(test_one_that_does_not_start_or_end),
+        cmocka_unit_test(test_how_long_one_drains),
         cmocka_unit_test(test_other_limits),
+        cmocka_unit_test(test_all_stood_still),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_a_greeter_that_dies),
         cmocka_unit_test(test_whatever_happens),

@@ -31,6 +31,7 @@ static int open_both(void **state)
     const struct shared_rules rules = {
         .limits = {.n_requests = 50,
                    .drain_ms = 10000,
+                   .retire_ms = 10000,
                    .monitor = {.breaker = {.memory_percent = 99, .n_timeouts = 3, .probe_ms = 1000},
                                .degraded_max_tokens = 8,
                                .wedged_ms = 60000},

@@ -205,9 +205,10 @@ uint64_t shared_load(const struct shared *shared, unsigned number);
 
 /* What may be told anew to a server that runs. */
 struct shared_limits {
-    uint32_t n_requests;            /* --limit-concurrency, of all workers together */
-    double request_ms;              /* a request that takes longer in all is ended; 0: never */
-    double drain_ms;                /* what runs may take so long once the server is to end */
+    uint32_t n_requests; /* --limit-concurrency, of all workers together */
+    double request_ms;   /* a request that takes longer in all is ended; 0: never */
+    double drain_ms;     /* what runs may take so long once the server is to end */
+    double retire_ms;    /* likewise of a worker that others replace; HUGE_VAL: as long as it takes */
     struct monitor_options monitor; /* memory_limit_bytes: of one worker */
     struct loop_limits loop;        /* of one worker */
 };

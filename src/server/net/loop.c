@@ -11,6 +11,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,9 +254,13 @@ void loop_set_limits(struct loop *loop, const struct loop_limits *limits)
 
 void loop_drain(struct loop *loop, double deadline_ms)
 {
-    loop->draining = true;
-    if (loop->listening && !loop->limits.accepts_while_drained)
+    bool accepts = loop->limits.accepts_while_drained;
+    if (loop->listening && !accepts)
         listener_stop(loop);
+    else if (loop->listening && loop->retiring)
+        listener_start(loop);
+    loop->draining = true;
+    loop->retiring = false;
     for (struct connection *connection = loop->connections, *next; connection; connection = next) {
         next = connection->next;
         connection_drain(connection);
@@ -271,7 +276,8 @@ void loop_retire(struct loop *loop, double deadline_ms)
         listener_stop(loop);
     for (struct connection *connection = loop->connections; connection; connection = connection->next)
         connection_retire(connection);
-    loop_arm(&loop->drain_timer, deadline_ms);
+    if (deadline_ms < HUGE_VAL)
+        loop_arm(&loop->drain_timer, deadline_ms);
     loop_check_drained(loop);
 }
 

@@ -93,8 +93,9 @@ bool loop_is_draining(const struct loop *loop);
 
 /* Another process accepts from the listener: nothing more is accepted here, even with accepts_while_drained. Connections that are
  * open are served on, and each is closed with its next answer, or after retire_idle_ms without a request: no client that
- * was told that it may send another one finds its connection closed. When none is left, or after deadline_ms, loop_run returns.
- * loop_drain may follow. */
+ * was told that it may send another one finds its connection closed. When none is left, or after deadline_ms (HUGE_VAL: never), loop_run
+ * returns.
+ * loop_drain may follow, after which new requests are taken as it says. */
 void loop_retire(struct loop *loop, double deadline_ms);
 
 struct loop_stats {
