@@ -53,9 +53,9 @@ struct connection {
 struct state {
     int n_wanted, n_ready, n_starting, n_draining;
     json_int_t order,
-        answered;    /* the number of the one just given; of the last one that was carried out or refused, */
-    bool has_failed; /* and what came of that */
-    char message[256];
+        answered; /* the number of the order that is asked for; the same once it is carried out or refused, */
+    bool has_failed; /* and what came of it */
+    char message[512];
 };
 
 static int read_key_file(const char *path, char key[KEY_BYTES], runnel_error *error)
@@ -189,12 +189,14 @@ static int wait_for_end(struct connection *connection, json_int_t number, struct
 {
     static const struct timespec pause = {.tv_nsec = WAIT_MS * 1000000};
     double until_ms = clock_ms() + (double)connection->settings->timeout_s * 1e3;
-    while (state->answered < number) {
+    char path[64];
+    snprintf(path, sizeof path, "/admin/status?order=%lld", (long long)number);
+    while (state->answered != number) {
         if (clock_ms() > until_ms)
             return error_set(error, RUNNEL_ETIMEOUT, "%s: it is still under way after %g s (--timeout-s)",
                              connection->settings->url, (double)connection->settings->timeout_s);
         nanosleep(&pause, NULL);
-        int failure = ask(connection, "/admin/status", NULL, state, error);
+        int failure = ask(connection, path, NULL, state, error);
         if (failure)
             return failure;
     }
