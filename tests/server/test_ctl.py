@@ -190,6 +190,23 @@ def test_keys_by_option_and_environment(serve, tiny):
     assert not any("one" in title for title in serving.family().values())
 
 
+def test_the_key_is_shown_to_no_proxy(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    proxies = {name: "http://127.0.0.1:1" for name in ("http_proxy", "https_proxy", "all_proxy")}
+    ended = ctl("status", *Admin(serving, key_file).flags, env={**os.environ, **proxies})
+    assert ended.returncode == 0 and "1 ready" in ended.stdout, ended.stderr
+
+
+def test_a_reload_that_takes_the_key_away(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    key_file.write_text("another\n")
+    url = ["--url", f"http://127.0.0.1:{serving.port}"]
+    ended = ctl("reload", *url, "--admin-key", "master")
+    assert ended.returncode == 0 and "Keys and limits are read" in ended.stdout, ended
+    assert ctl("status", *url, "--admin-key", "master").returncode == 1
+    assert ctl("status", *url, "--admin-key-file", key_file).returncode == 0
+
+
 def test_routes(serve, tiny, key_file):
     serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key", "client")
     for key, status in ((None, 401), ("client", 401), ("master", 200)):
