@@ -45,6 +45,7 @@ struct connection {
     const struct settings *settings;
     CURL *curl;
     struct curl_slist *headers;
+    bool shows_no_admin; /* the latest answer: the key is none of the admin's */
     struct text answer;
     char problem[CURL_ERROR_SIZE];
 };
@@ -53,9 +54,9 @@ struct connection {
 struct state {
     int n_wanted, n_ready, n_starting, n_draining;
     json_int_t order,
-        answered;    /* the number of the one just given; of the last one that was carried out or refused, */
-    bool has_failed; /* and what came of that */
-    char message[256];
+        answered; /* the number of the order that is asked for; the same once it is carried out or refused, */
+    bool has_failed; /* and what came of it */
+    char message[512];
 };
 
 static int read_key_file(const char *path, char key[KEY_BYTES], runnel_error *error)
@@ -109,6 +110,8 @@ static int connect_to(struct connection *connection, runnel_error *error)
     if (!connection->curl || !connection->headers || !curl_slist_append(connection->headers, header))
         return error_set(error, RUNNEL_ENOMEM, "no memory for a connection");
     curl_easy_setopt(connection->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(connection->curl, CURLOPT_PROXY,
+                     ""); /* whatever the environment says: it would be shown the key */
     curl_easy_setopt(connection->curl, CURLOPT_TIMEOUT, (long)PATIENCE_S);
     curl_easy_setopt(connection->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(connection->curl, CURLOPT_FORBID_REUSE,
@@ -120,11 +123,13 @@ static int connect_to(struct connection *connection, runnel_error *error)
     return RUNNEL_OK;
 }
 
-static int fail_status(const struct connection *connection, long status, runnel_error *error)
+static int fail_status(struct connection *connection, long status, runnel_error *error)
 {
     const char *url = connection->settings->url;
     json_t *root = json_loadb(connection->answer.bytes, connection->answer.len, 0, NULL);
     const char *message = json_string_value(json_object_get(json_object_get(root, "error"), "message"));
+    /* Else somebody answers who takes no orders: nobody else is ready. */
+    connection->shows_no_admin = status == 401 && message && strstr(message, "the admin's key");
     if (status == 404)
         error_set(error, RUNNEL_EUNSUPPORTED,
                   "%s: the server takes no orders: it was started without --admin-key or --admin-key-file",
@@ -170,6 +175,7 @@ static int ask(struct connection *connection, const char *path, const char *body
     if (snprintf(url, sizeof url, "%.*s%s", (int)len, base, path) >= (int)sizeof url)
         return error_set(error, RUNNEL_EINVAL, "--url: expected at most %zu bytes", sizeof url - 64);
     connection->answer.len = 0;
+    connection->shows_no_admin = false;
     curl_easy_setopt(connection->curl, CURLOPT_URL, url);
     if (body)
         curl_easy_setopt(connection->curl, CURLOPT_POSTFIELDS, body);
@@ -189,30 +195,53 @@ static int wait_for_end(struct connection *connection, json_int_t number, struct
 {
     static const struct timespec pause = {.tv_nsec = WAIT_MS * 1000000};
     double until_ms = clock_ms() + (double)connection->settings->timeout_s * 1e3;
-    while (state->answered < number) {
+    char path[64];
+    snprintf(path, sizeof path, "/admin/status?order=%lld", (long long)number);
+    while (state->answered != number) {
         if (clock_ms() > until_ms)
             return error_set(error, RUNNEL_ETIMEOUT, "%s: it is still under way after %g s (--timeout-s)",
                              connection->settings->url, (double)connection->settings->timeout_s);
         nanosleep(&pause, NULL);
-        int failure = ask(connection, "/admin/status", NULL, state, error);
+        int failure = ask(connection, path, NULL, state, error);
         if (failure)
             return failure;
     }
     return RUNNEL_OK;
 }
 
-static int give_order(struct connection *connection, const char *path, const char *body, runnel_error *error)
+static int tell_end(const struct state *state, runnel_error *error)
+{
+    if (state->has_failed)
+        return error_set(error, RUNNEL_EBUSY, "%s", state->message);
+    printf("%s\n", state->message);
+    return RUNNEL_OK;
+}
+
+static int order_workers(struct connection *connection, runnel_error *error)
 {
     struct state state = {0};
-    int failure = ask(connection, path, body, &state, error);
+    char body[64];
+    snprintf(body, sizeof body, "{\"workers\":%s}", connection->settings->number);
+    int failure = ask(connection, "/admin/workers", body, &state, error);
     if (!failure)
         failure = wait_for_end(connection, state.order, &state, error);
+    return failure ? failure : tell_end(&state, error);
+}
+
+/* Keys are read at once: one that was the admin's and is it no more says that this is done. */
+static int order_reload(struct connection *connection, runnel_error *error)
+{
+    struct state state = {0};
+    int failure = ask(connection, "/admin/reload", "{}", &state, error);
     if (failure)
         return failure;
-    if (state.has_failed)
-        return error_set(error, RUNNEL_EBUSY, "%s", state.message);
-    printf("%s\n", state.message);
-    return RUNNEL_OK;
+    failure = wait_for_end(connection, state.order, &state, error);
+    if (failure && connection->shows_no_admin) {
+        printf("Keys and limits are read: the key that was shown is none of the admin's any more; "
+               "runnel ctl status with another one tells what came of the model\n");
+        return RUNNEL_OK;
+    }
+    return failure ? failure : tell_end(&state, error);
 }
 
 static int show_status(struct connection *connection, runnel_error *error)
@@ -231,16 +260,14 @@ static int show_status(struct connection *connection, runnel_error *error)
 static int obey(struct connection *connection, runnel_error *error)
 {
     const struct settings *settings = connection->settings;
-    char body[64];
     int failure = connect_to(connection, error);
     if (failure)
         return failure;
     if (!strcmp(settings->order, "status"))
         return show_status(connection, error);
     if (!strcmp(settings->order, "reload"))
-        return give_order(connection, "/admin/reload", "{}", error);
-    snprintf(body, sizeof body, "{\"workers\":%s}", settings->number);
-    return give_order(connection, "/admin/workers", body, error);
+        return order_reload(connection, error);
+    return order_workers(connection, error);
 }
 
 /* What the table of options cannot say. */

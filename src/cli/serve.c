@@ -476,11 +476,12 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* The command line and the environment never change; with a file of --config any option may be another. */
+/* The command line and the environment never change; in the file of --config any option may be another. */
 static bool is_same_model(const struct serving *a, const struct serving *b)
 {
     return is_same_file(&a->state.file, &b->state.file) &&
-           is_same_file(&a->state.template_file, &b->state.template_file) && !b->settings.config_text;
+           is_same_file(&a->state.template_file, &b->state.template_file) &&
+           serve_options_same(&a->settings, &b->settings);
 }
 
 /* All options once more, for all processes that are started from now on. Where it listens, how many workers there are, and what

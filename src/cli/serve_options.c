@@ -5,6 +5,8 @@
 #include "server/net/http.h"
 #include "service/service.h"
 
+#include <string.h>
+
 static const struct option_spec serve_options[] = {
     {"model", 'm', OPTION_STRING, "MODEL", "GGUF file, or the name of a pulled model",
      OPTION_FIELD(struct serve_settings, model), .required = true, .bare = true},
@@ -212,4 +214,52 @@ int serve_options_check(const struct serve_settings *settings, runnel_error *err
         return error_set(error, RUNNEL_EINVAL, "--seed: expected a number up to %lld, found %llu",
                          (long long)INT64_MAX, (unsigned long long)settings->seed);
     return RUNNEL_OK;
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return a && b ? !strcmp(a, b) : a == b;
+}
+
+static bool are_same_texts(const struct option_texts *a, const struct option_texts *b)
+{
+    bool are_same = a->n == b->n;
+    for (size_t i = 0; are_same && i < a->n; i++)
+        are_same = is_same_text(a->values[i], b->values[i]);
+    return are_same;
+}
+
+static bool is_same_value(const struct option_spec *spec, const void *a, const void *b)
+{
+    switch (spec->type) {
+    case OPTION_STRING:
+        return is_same_text(*(const char *const *)a, *(const char *const *)b);
+    case OPTION_INT:
+        return *(const int *)a == *(const int *)b;
+    case OPTION_UINT64:
+        return *(const uint64_t *)a == *(const uint64_t *)b;
+    case OPTION_FLOAT:
+        return !memcmp(a, b, sizeof(float));
+    case OPTION_FLAG:
+        return *(const bool *)a == *(const bool *)b;
+    case OPTION_TEXTS:
+        return are_same_texts(a, b);
+    case OPTION_INTS: /* the table has none */
+    case OPTION_CONFIG:
+        break; /* the text of the file: what it says is in the others */
+    }
+    return true;
+}
+
+bool serve_options_same(const struct serve_settings *a, const struct serve_settings *b)
+{
+    bool are_same = true;
+    for (size_t i = 0; are_same && i < serve_table.n_specs; i++) {
+        const struct option_spec *spec = &serve_table.specs[i];
+        const char *in_a = (const char *)a, *in_b = (const char *)b;
+        are_same = is_same_value(spec, in_a + spec->field, in_b + spec->field);
+        if (are_same && spec->has_field)
+            are_same = in_a[spec->has_field - 1] == in_b[spec->has_field - 1];
+    }
+    return are_same;
 }

@@ -38,4 +38,7 @@ struct serve_settings {
 /* What the table cannot say. */
 int serve_options_check(const struct serve_settings *settings, runnel_error *error);
 
+/* Whether all that the table has was given in both, or left out, with the same values. */
+bool serve_options_same(const struct serve_settings *a, const struct serve_settings *b);
+
 #endif

@@ -7,36 +7,72 @@
 
 #include <string.h>
 
-/* order: the number of the one that was just taken; 0: none. */
+/* order: whose outcome is told, as soon as there is one; 0: the latest of all. */
 static void tell(struct server *server, struct exchange *exchange, uint64_t order)
 {
     const struct shared *shared = server->worker.shared;
     struct shared_service service;
+    struct shared_outcome outcome = {0};
     struct text json = {0};
     unsigned n[SHARED_DRAINING + 1] = {0};
     for (unsigned i = 0; i < SHARED_WORKERS_MAX; i++)
         n[shared_state(shared, i)]++;
     shared_read_service(shared, &service);
+    uint64_t answered = service.answered;
+    if (order)
+        answered = shared_find_outcome(&service, order, &outcome) ? order : 0;
+    else
+        outcome = shared_latest_outcome(&service);
     json_add_format(&json,
                     "{\"workers\":{\"wanted\":%u,\"ready\":%u,\"starting\":%u,\"draining\":%u},"
                     "\"models_opened\":%llu,\"order\":%llu,\"answered\":%llu,\"failed\":%s,\"message\":",
                     service.n_workers_wanted, n[SHARED_READY], n[SHARED_STARTING], n[SHARED_DRAINING],
                     (unsigned long long)service.model_generation, (unsigned long long)order,
-                    (unsigned long long)service.answered, service.code ? "true" : "false");
-    json_add_string(&json, service.message, strlen(service.message));
+                    (unsigned long long)answered, outcome.code ? "true" : "false");
+    json_add_string(&json, outcome.message, strlen(outcome.message));
     text_add_string(&json, "}\n");
     metrics_add_status(server->metrics, reply_json(exchange, &json));
     text_free(&json);
 }
 
-static void get_status(struct server *server, struct exchange *exchange)
-{
-    tell(server, exchange, 0);
-}
-
 static void refuse_order(struct server *server, struct exchange *exchange, const struct refusal *refusal)
 {
     metrics_add_status(server->metrics, reply_refusal(exchange, refusal));
+}
+
+/* A number of an order; 0: it is none. */
+static uint64_t read_order(const char *text, size_t len)
+{
+    uint64_t order = 0;
+    if (len > 18) /* so that it fits */
+        return 0;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return 0;
+        order = 10 * order + (uint64_t)(text[i] - '0');
+    }
+    return order;
+}
+
+/* ?order=N: what came of that one. Other names mean nothing. */
+static void get_status(struct server *server, struct exchange *exchange)
+{
+    static const struct refusal wrong = {
+        .status = 400, .message = "order: expected the number of an order, as it was told when it was given"};
+    struct exchange_text query = exchange_query(exchange);
+    struct http_span name, value;
+    size_t at = 0;
+    uint64_t order = 0;
+    while (http_query_next(query.bytes, query.len, &at, &name, &value)) {
+        if (name.len != 5 || memcmp(query.bytes + name.at, "order", 5) != 0)
+            continue;
+        order = read_order(query.bytes + value.at, value.len);
+        if (!order) {
+            refuse_order(server, exchange, &wrong);
+            return;
+        }
+    }
+    tell(server, exchange, order);
 }
 
 /* Into the block, and a byte into the supervisor's pipe. */

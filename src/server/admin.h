@@ -1,6 +1,7 @@
 /* admin.h: orders to the whole server, for whoever has the admin's key, which no client's key is:
  *
  *     GET  /admin/status              how many workers there are, and what came of the last order
+ *     GET  /admin/status?order=3      likewise, and what came of that order: nothing yet while "answered" is not its number
  *     POST /admin/workers {"workers": 3}
  *     POST /admin/reload {}           options, keys and the model once more
  *

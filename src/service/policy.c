@@ -23,7 +23,12 @@ static bool is_open(const struct policy *policy, uint32_t keeper)
     return keeper != POLICY_NONE && policy->keepers[keeper] == POLICY_KEEPER_OPEN;
 }
 
-static bool is_loading(const struct policy *policy)
+bool policy_has_model(const struct policy *policy)
+{
+    return is_open(policy, policy->team.keeper);
+}
+
+bool policy_is_loading(const struct policy *policy)
 {
     for (unsigned i = 0; i < POLICY_KEEPERS; i++)
         if (policy->keepers[i] == POLICY_KEEPER_LOADING)
@@ -307,11 +312,37 @@ const char *policy_scale(struct policy *policy, uint32_t n_workers)
     return NULL;
 }
 
+/* The workers of another team start, which comes to an end by itself: they are ready, or there is a team to return to. */
+static bool comes_to_an_end(const struct policy *policy)
+{
+    return policy->is_changing && policy_has_model(policy) &&
+           (is_open(policy, policy->before.keeper) || !policy->n_early);
+}
+
+static const char *refuse_swap(const struct policy *policy)
+{
+    if (policy->is_ending)
+        return "the server is about to end";
+    if (!policy->was_ready)
+        return "no model is open yet";
+    return comes_to_an_end(policy) ? "another change is under way" : NULL;
+}
+
+bool policy_can_swap(const struct policy *policy)
+{
+    return policy->is_ending || !refuse_swap(policy);
+}
+
 const char *policy_swap(struct policy *policy)
 {
-    const char *why = refuse_change(policy);
-    policy->is_swapping |= !why;
-    return why;
+    const char *why = refuse_swap(policy);
+    if (why)
+        return why;
+    policy->is_swapping = true;
+    policy->must_load_anew = policy_is_loading(policy);
+    policy->keeper_retry_ms = 0;
+    policy->n_keeper_early = 0;
+    return NULL;
 }
 
 void policy_set_limits(struct policy *policy, double drain_ms, double retire_ms, double hang_ms)
@@ -475,12 +506,23 @@ static bool start_keeper(struct policy *policy, double now_ms, struct policy_act
 {
     bool is_needed = policy->is_swapping || !is_open(policy, policy->team.keeper);
     bool has_room = !policy->must_make_room || lives_nobody(policy);
-    if (!is_needed || !has_room || is_loading(policy) || now_ms < policy->keeper_retry_ms)
+    if (!is_needed || !has_room || policy_is_loading(policy) || now_ms < policy->keeper_retry_ms)
         return false;
     for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
         if (policy->keepers[i] == POLICY_KEEPER_NONE)
             return act_on_keeper(policy, action, POLICY_START_KEEPER, i);
     return false; /* one that was told to end has not gone yet */
+}
+
+static bool end_loading_keeper(struct policy *policy, struct policy_action *action)
+{
+    if (!policy->must_load_anew)
+        return false;
+    policy->must_load_anew = false;
+    for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
+        if (policy->keepers[i] == POLICY_KEEPER_LOADING)
+            return act_on_keeper(policy, action, POLICY_END_KEEPER, i);
+    return false;
 }
 
 static bool end_old_keeper(struct policy *policy, struct policy_action *action)
@@ -577,8 +619,9 @@ bool policy_next(struct policy *policy, double now_ms, struct policy_action *act
         return end_greeter(policy, action) || end_worker(policy, now_ms, action) ||
                kill_one(policy, now_ms, action) || end_keeper(policy, action) || exit_at_last(policy, action);
     if (kill_one(policy, now_ms, action) || start_greeter(policy, now_ms, action) ||
-        start_keeper(policy, now_ms, action) || start_worker(policy, now_ms, action) ||
-        retire_worker(policy, now_ms, action) || end_old_keeper(policy, action))
+        end_loading_keeper(policy, action) || start_keeper(policy, now_ms, action) ||
+        start_worker(policy, now_ms, action) || retire_worker(policy, now_ms, action) ||
+        end_old_keeper(policy, action))
         return true;
     if (is_somebody(policy, POLICY_READY) && end_greeter(policy, action))
         return true;

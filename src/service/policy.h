@@ -115,7 +115,8 @@ struct policy {
     uint32_t n_teams;                /* ever made: the next one's number */
     bool is_changing;                /* the team was not complete yet, and there is one before it */
     bool is_swapping;                /* a keeper loads for a change */
-    bool must_make_room;             /* no keeper loads before all workers have gone */
+    bool must_load_anew; /* the keeper that loads is to end: what it opens is not wanted any more */
+    bool must_make_room; /* no keeper loads before all workers have gone */
     bool has_greeter, greeter_ends;
     bool was_ready, has_told_ready;
     bool is_ending, is_hurried, has_failed, has_exited;
@@ -150,6 +151,7 @@ void policy_time_passes(struct policy *policy, double now_ms);
 
 /* NULL: it is begun; else why not. */
 const char *policy_scale(struct policy *policy, uint32_t n_workers);
+/* Another model, or the same once more. A keeper that loads meanwhile is ended, and what was to be tried later is tried at once. */
 const char *policy_swap(struct policy *policy);
 /* From now on drain_ms, retire_ms and hang_ms of the options are these; a worker that drains already has as long as it was given. */
 void policy_set_limits(struct policy *policy, double drain_ms, double retire_ms, double hang_ms);
@@ -158,6 +160,10 @@ void policy_end(struct policy *policy, double now_ms);
 
 /* True: a change can begin, or is refused for good. */
 bool policy_is_settled(const struct policy *policy);
+/* Likewise of policy_swap, which need not wait for a keeper that loads, nor for what is tried for ever. */
+bool policy_can_swap(const struct policy *policy);
+bool policy_has_model(const struct policy *policy); /* one is open */
+bool policy_is_loading(const struct policy *policy);
 
 /* What is to be done ---------------------------------------------------------------------------------------- */
 

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, wait_until
-from test_workers import Load
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, title_of, wait_until
+from test_workers import Load, keeper_of
 
 
 def ctl(*arguments, timeout=BY_THEN, env=None):
@@ -59,11 +59,110 @@ def test_reload(serve, tiny, key_file, tmp_path):
     assert serving.workers() == workers
     path.write_bytes(path.read_bytes()[:1000])
     ended = admin("reload")
-    assert ended.returncode == 1 and "given up" in ended.stderr, ended.stderr
+    assert ended.returncode == 1 and "Keys and limits are read; the model is not loaded again" in ended.stderr, ended.stderr
     assert serving.workers() == workers and serving.complete("a", 3)
     path.write_bytes(Path(tiny()).read_bytes())
     assert f"{N_WORKERS} worker{'s' * (N_WORKERS > 1)} of Tiny random model ready" in admin.done("reload")
     wait_until(lambda: not set(workers) & set(serving.workers()))
+    assert serving.complete("a", 3)
+
+
+def test_a_reload_of_the_same_options(serve, tiny, key_file, tmp_path):
+    """With a file of --config: only where an option is another one, other workers come."""
+    config = tmp_path / "config"
+    config.write_text("max-tokens = 7  \ntemp = 0.5\n")
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--config", str(config))
+    admin, worker = Admin(serving, key_file), serving.worker
+    assert "the model is the same" in admin.done("reload")
+    config.write_text("# another text\ntemp = 0.5\nmax-tokens = 7\n")
+    assert "the model is the same" in admin.done("reload")
+    assert serving.worker == worker
+    config.write_text("max-tokens = 7\n")
+    assert "1 worker of" in admin.done("reload")
+    wait_until(lambda: worker not in serving.workers())
+
+
+def test_each_order_has_its_own_outcome(serve, tiny, key_file):
+    """Three at once: what came of another one, or of a later one, is not said to be its own."""
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    flags = Admin(serving, key_file).flags
+    serving.signal(signal.SIGSTOP)  # so that all wait
+
+    def begin(*order):
+        n = len(serving.lines)
+        begun = subprocess.Popen([RUNNEL, "ctl", *map(str, order), *map(str, flags)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: any(f"/admin/{order[0]}" in line for line in serving.lines[n:]))
+        return begun
+
+    orders = [begin("workers", 2), begin("workers", 3), begin("reload")]
+    serving.signal(signal.SIGCONT)
+    told = [(*order.communicate(timeout=BY_THEN), order.returncode) for order in orders]
+    assert [status for _, _, status in told] == [1, 0, 0], told
+    assert "A later order came" in told[0][1] and "3 workers of" in told[1][0] and "the model is the same" in told[2][0], told
+    serving.key = "master"
+    for order, failed in ((1, True), (2, False), (3, False)):
+        state = serving.get(f"/admin/status?order={order}")[2]
+        assert (state["order"], state["answered"], state["failed"]) == (order, order, failed), state
+    state = serving.get("/admin/status?order=4")[2]
+    assert (state["answered"], state["failed"], state["message"]) == (0, False, ""), state
+    for wrong in ("", "0", "-1", "x", "9" * 19):
+        assert serving.get(f"/admin/status?order={wrong}")[0] == 400, wrong
+
+
+def test_orders_while_no_model_can_be_loaded(serve, tiny, key_file, tmp_path):
+    """The keeper is dead, and its file broken: its worker serves on, keys are read, and each order is answered."""
+    path, keys = tmp_path / "model.gguf", tmp_path / "keys"
+    path.write_bytes(Path(tiny()).read_bytes())
+    keys.write_text("first\n")
+    serving = serve(str(path), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key-file", str(keys))
+    admin, worker = Admin(serving, key_file), serving.worker
+    keeper = keeper_of(serving)
+    path.rename(tmp_path / "away")
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: any("The next keeper is started in" in line for line in serving.lines))
+    keys.write_text("second\n")
+    serving.signal(signal.SIGHUP)
+    serving.key = "first"
+    wait_until(lambda: serving.post("/tokenize", {"content": "a"})[0] == 401)
+    while "is being loaded already" in (ended := admin("reload")).stdout:
+        pass  # it was just tried
+    assert ended.returncode == 1 and "is tried again" in ended.stderr, ended.stderr
+    ended = admin("workers", 2)
+    assert ended.returncode == 1 and "no model is open" in ended.stderr, ended.stderr
+    serving.key = "second"
+    assert serving.worker == worker and serving.complete("a", 3)
+    (tmp_path / "away").rename(path)
+    assert "1 worker of" in admin.done("reload")
+    wait_until(lambda: worker not in serving.workers())
+    assert serving.complete("a", 3)
+
+
+def test_another_model_instead_of_one_that_does_not_load(serve, tiny, key_file, tmp_path):
+    """A keeper that hangs as it loads holds up neither keys nor a reload with other options."""
+    config, keys, pipe = tmp_path / "config", tmp_path / "keys", tmp_path / "template"
+    os.mkfifo(pipe)  # nobody writes: whoever opens it waits
+    config.write_text("")
+    keys.write_text("first\n")
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key-file", str(keys), "--config", str(config))
+    admin, worker = Admin(serving, key_file), serving.worker
+
+    def keepers():
+        return {pid for pid, title in serving.family().items() if title == "runnel: keeper"}
+
+    old = keepers()
+    config.write_text(f"chat-template-file = {pipe}\n")
+    serving.signal(signal.SIGHUP)
+    (hung,) = wait_until(lambda: keepers() - old)
+    keys.write_text("second\n")
+    assert "is being loaded already" in admin.done("reload")
+    serving.key = "second"
+    assert serving.complete("a", 3) and keepers() == {*old, hung} and serving.worker == worker
+    ended = admin("workers", 2)
+    assert ended.returncode == 1 and "another change is under way" in ended.stderr, ended.stderr
+    config.write_text("max-tokens = 7\n")
+    assert "1 worker of" in admin.done("reload")
+    assert title_of(hung) is None
+    assert any("another one is, by a later order" in line for line in serving.lines), serving.lines
     assert serving.complete("a", 3)
 
 
@@ -89,6 +188,23 @@ def test_keys_by_option_and_environment(serve, tiny):
     for wrong in ("one,two", "three", "a\nb", ""):
         assert ctl("status", *url, "--admin-key", wrong).returncode == 1, wrong
     assert not any("one" in title for title in serving.family().values())
+
+
+def test_the_key_is_shown_to_no_proxy(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    proxies = {name: "http://127.0.0.1:1" for name in ("http_proxy", "https_proxy", "all_proxy")}
+    ended = ctl("status", *Admin(serving, key_file).flags, env={**os.environ, **proxies})
+    assert ended.returncode == 0 and "1 ready" in ended.stdout, ended.stderr
+
+
+def test_a_reload_that_takes_the_key_away(serve, tiny, key_file):
+    serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file))
+    key_file.write_text("another\n")
+    url = ["--url", f"http://127.0.0.1:{serving.port}"]
+    ended = ctl("reload", *url, "--admin-key", "master")
+    assert ended.returncode == 0 and "Keys and limits are read" in ended.stdout, ended
+    assert ctl("status", *url, "--admin-key", "master").returncode == 1
+    assert ctl("status", *url, "--admin-key-file", key_file).returncode == 0
 
 
 def test_routes(serve, tiny, key_file):

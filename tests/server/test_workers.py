@@ -335,7 +335,7 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(serve, tiny, tmp_path):
     damaged.write_bytes(path.read_bytes()[:1000])
     damaged.rename(path)
     serving.signal(signal.SIGHUP)
-    wait_until(lambda: any("given up" in line for line in serving.lines))
+    wait_until(lambda: any("Keys and limits are read; the model is not loaded again" in line for line in serving.lines))
     assert any("The model cannot be opened" in line for line in serving.lines), serving.lines
     assert serving.worker == worker and serving.complete("a", 3)
 

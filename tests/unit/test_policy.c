@@ -298,7 +298,6 @@ static void test_swap(void **state)
     begin_ready(2);
     assert_null(policy_swap(&policy));
     assert_string_equal(next(), "keeper+1");
-    assert_string_equal(policy_swap(&policy), "another change is under way");
     policy_worker_died(&policy, 0, false,
                        now); /* until the other model is there, the one that is there counts */
     assert_string_equal(next(), "worker+0:0/2@0");
@@ -330,6 +329,87 @@ static void test_swap(void **state)
     assert_string_equal(next(), "keeper-0");
     policy_keeper_died(&policy, 0, true, now);
     assert_string_equal(next(), "");
+}
+
+/* Another model is wanted while one loads, which may hang: that is ended. */
+static void test_a_swap_instead_of_another(void **state)
+{
+    (void)state;
+    begin(1);
+    next();
+    assert_string_equal(policy_swap(&policy), "no model is open yet");
+    assert_false(policy_can_swap(&policy));
+
+    begin_ready(1);
+    assert_null(policy_swap(&policy));
+    assert_string_equal(next(), "keeper+1");
+    assert_false(policy_is_settled(&policy));
+    assert_true(policy_can_swap(&policy) && policy_is_loading(&policy));
+    assert_null(policy_swap(&policy));
+    assert_string_equal(next(), "keeper-1");
+    assert_string_equal(next(), "");
+    policy_keeper_died(&policy, 1, true, now);
+    assert_string_equal(next(), "keeper+1");
+    policy_keeper_opened(&policy, 1);
+    assert_string_equal(next(), "worker+1:0/1@1");
+    assert_false(policy_can_swap(&policy)); /* that comes to an end */
+    assert_string_equal(policy_swap(&policy), "another change is under way");
+    policy_worker_ready(&policy, 1, now);
+    assert_string_equal(next(), "retire0 changed=1");
+    assert_true(policy_can_swap(&policy));
+}
+
+/* The keeper is dead, and the next one cannot open the model, or hangs: another one may be tried at any time, and at once. */
+static void test_a_swap_where_no_model_opens(void **state)
+{
+    (void)state;
+    begin_ready(1);
+    policy_keeper_died(&policy, 0, true, now);
+    assert_string_equal(next(), "keeper+0");
+    policy_keeper_died(&policy, 0, true, now);
+    assert_string_equal(next(), "delay=100");
+    now += 100;
+    assert_string_equal(next(), "keeper+0");
+    policy_keeper_died(&policy, 0, true, now);
+    assert_string_equal(next(), "delay=200");
+    assert_false(policy_is_settled(&policy) || policy_has_model(&policy) || policy_is_loading(&policy));
+    assert_null(policy_swap(&policy));
+    assert_string_equal(next(), "keeper+0"); /* without a delay */
+    policy_keeper_died(&policy, 0, true, now);
+    assert_string_equal(next(), "delay=100"); /* from the beginning */
+    now += 100;
+    assert_string_equal(next(), "keeper+0");
+    assert_null(policy_swap(&policy)); /* it hangs */
+    assert_string_equal(next(), "keeper-0 keeper+1");
+    policy_keeper_died(&policy, 0, true, now);
+    policy_keeper_opened(&policy, 1);
+    assert_string_equal(next(), "worker+1:0/1@1");
+    policy_worker_ready(&policy, 1, now);
+    assert_string_equal(next(), "retire0 changed=1");
+    assert_true(policy_is_settled(&policy));
+}
+
+/* The model is open, and no worker comes to be ready with it: there is no team to return to. */
+static void test_a_swap_where_no_worker_starts(void **state)
+{
+    (void)state;
+    begin_ready(1);
+    policy_keeper_died(&policy, 0, true, now);
+    next();
+    policy_keeper_opened(&policy, 0);
+    assert_string_equal(next(), "worker+1:0/1@0");
+    assert_false(policy_can_swap(&policy)); /* it may be ready in a moment */
+    policy_worker_died(&policy, 1, true, now);
+    assert_string_equal(next(), "delay=100");
+    assert_false(policy_is_settled(&policy));
+    assert_true(policy_can_swap(&policy));
+    assert_null(policy_swap(&policy));
+    assert_string_equal(next(), "keeper+1");
+    policy_keeper_opened(&policy, 1);
+    assert_string_equal(next(), "worker+1:0/1@1");
+    policy_worker_ready(&policy, 1, now);
+    assert_string_equal(next(), "retire0 keeper-0 changed=1");
+    assert_true(policy_is_settled(&policy));
 }
 
 static void test_a_keeper_dies(void **state)
@@ -703,6 +783,9 @@ int main(void)
         cmocka_unit_test(test_more_and_fewer_workers),
         cmocka_unit_test(test_a_change_that_cannot_be),
         cmocka_unit_test(test_swap),
+        cmocka_unit_test(test_a_swap_instead_of_another),
+        cmocka_unit_test(test_a_swap_where_no_model_opens),
+        cmocka_unit_test(test_a_swap_where_no_worker_starts),
         cmocka_unit_test(test_a_keeper_dies),
         cmocka_unit_test(test_a_new_models_keeper_dies),
         cmocka_unit_test(test_a_worker_that_stands_still),

@@ -395,11 +395,63 @@ static void test_service(void **state)
     assert_int_equal(service.pid, 0);
     assert_int_equal(shared_next_order(shared), 1);
     assert_int_equal(shared_next_order(shared), 2);
-    struct shared_service told = {.pid = 7, .n_workers_wanted = 3, .answered = 2, .code = RUNNEL_ENOMEM};
-    snprintf(told.message, sizeof told.message, "there is no memory for 3 workers");
+    struct shared_service told = {.pid = 7, .n_workers_wanted = 3};
+    shared_add_outcome(&told, &(struct shared_outcome){2, RUNNEL_ENOMEM, "there is no memory for 3 workers"});
     shared_tell_service(shared, &told);
     shared_read_service(shared, &service);
     assert_memory_equal(&service, &told, sizeof told);
+}
+
+/* Each order has its own, whichever came later; of many the latest are known. */
+static void test_outcomes(void **state)
+{
+    struct shared_service service = {0};
+    struct shared_outcome outcome;
+    (void)state;
+    assert_int_equal(shared_latest_outcome(&service).order, 0);
+    assert_string_equal(shared_latest_outcome(&service).message, "");
+    assert_false(shared_find_outcome(&service, 0, &outcome));
+    shared_add_outcome(&service, &(struct shared_outcome){2, RUNNEL_OK, "read"});
+    assert_false(shared_find_outcome(&service, 1, &outcome)); /* a later one is known: that is not its own */
+    shared_add_outcome(&service, &(struct shared_outcome){1, RUNNEL_EBUSY, "refused"});
+    shared_add_outcome(&service, &(struct shared_outcome){0, RUNNEL_EIO, "by a signal"});
+    assert_true(shared_find_outcome(&service, 1, &outcome));
+    assert_int_equal(outcome.code, RUNNEL_EBUSY);
+    assert_true(shared_find_outcome(&service, 2, &outcome));
+    assert_string_equal(outcome.message, "read");
+    assert_false(shared_find_outcome(&service, 0, &outcome));
+    assert_int_equal(service.answered, 1);
+    assert_string_equal(shared_latest_outcome(&service).message, "by a signal");
+    for (uint64_t order = 3; order < 3 + SHARED_OUTCOMES; order++) {
+        shared_add_outcome(&service, &(struct shared_outcome){order, 0, "another"});
+        assert_true(shared_find_outcome(&service, order, &outcome));
+    }
+    assert_true(shared_find_outcome(&service, 3, &outcome));
+    assert_false(shared_find_outcome(&service, 1, &outcome)); /* long ago */
+}
+
+static bool send_order(unsigned from, uint64_t number)
+{
+    const struct shared_message order = {.id = number, .kind = SHARED_ORDER_RELOAD};
+    return shared_send(shared, from, SHARED_SUPERVISOR, &order);
+}
+
+/* In the order of their numbers, and those of a worker that is dead, too: its client was told the number. */
+static void test_orders(void **state)
+{
+    struct shared_worker workers[3];
+    struct shared_message order = {0};
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        shared_join(&workers[i], shared, i);
+    assert_false(shared_receive_order(shared, &order));
+    assert_true(send_order(2, 1) && send_order(0, 2) && send_order(1, 3) && send_order(2, 4));
+    shared_reap(shared, 2);
+    for (uint64_t number = 1; number <= 4; number++) {
+        assert_true(shared_receive_order(shared, &order));
+        assert_int_equal(order.id, number);
+    }
+    assert_false(shared_receive_order(shared, &order));
 }
 
 static void send_many(unsigned number)
@@ -471,6 +523,8 @@ int main(void)
         TEST(test_all_keys_change),
         TEST(test_rules_of_a_killed_writer),
         TEST(test_service),
+        TEST(test_outcomes),
+        TEST(test_orders),
         TEST(test_messages),
         TEST(test_full_ring),
     };

@@ -337,6 +337,31 @@ void shared_write_rules(struct shared *shared, const struct shared_rules *rules)
     WRITE_COPY(&shared->rules, &next, sizeof next);
 }
 
+void shared_add_outcome(struct shared_service *service, const struct shared_outcome *outcome)
+{
+    service->outcomes[service->n_outcomes++ % SHARED_OUTCOMES] = *outcome;
+    if (outcome->order)
+        service->answered = outcome->order;
+}
+
+struct shared_outcome shared_latest_outcome(const struct shared_service *service)
+{
+    if (!service->n_outcomes)
+        return (struct shared_outcome){0};
+    return service->outcomes[(service->n_outcomes - 1) % SHARED_OUTCOMES];
+}
+
+bool shared_find_outcome(const struct shared_service *service, uint64_t order, struct shared_outcome *outcome)
+{
+    for (size_t i = 0; i < SHARED_OUTCOMES; i++) {
+        if (!order || service->outcomes[i].order != order)
+            continue;
+        *outcome = service->outcomes[i];
+        return true;
+    }
+    return false;
+}
+
 void shared_tell_service(struct shared *shared, const struct shared_service *service)
 {
     WRITE_COPY(&shared->service, service, sizeof *service);
@@ -371,7 +396,8 @@ bool shared_send(struct shared *shared, unsigned from, unsigned to, const struct
     return true;
 }
 
-static bool receive_from(struct ring *ring, struct shared_message *message)
+/* The next message of a ring, which stays there. */
+static bool look_into(const struct ring *ring, struct shared_message *message)
 {
     uint32_t n_received = atomic_load_explicit(&ring->n_received, memory_order_relaxed);
     if (n_received == atomic_load_explicit(&ring->n_sent, memory_order_acquire))
@@ -380,7 +406,21 @@ static bool receive_from(struct ring *ring, struct shared_message *message)
     for (size_t i = 0; i < MESSAGE_WORDS; i++)
         words[i] = atomic_load_explicit(&ring->words[n_received % MESSAGES][i], memory_order_relaxed);
     memcpy(message, words, sizeof words);
+    return true;
+}
+
+/* That message is taken. */
+static void move_on(struct ring *ring)
+{
+    uint32_t n_received = atomic_load_explicit(&ring->n_received, memory_order_relaxed);
     atomic_store_explicit(&ring->n_received, n_received + 1, memory_order_release);
+}
+
+static bool receive_from(struct ring *ring, struct shared_message *message)
+{
+    if (!look_into(ring, message))
+        return false;
+    move_on(ring);
     return true;
 }
 
@@ -391,4 +431,20 @@ bool shared_receive(struct shared *shared, unsigned to, struct shared_message *m
             return true;
     *from = SHARED_SUPERVISOR;
     return receive_from(&shared->rings[to][*from], message);
+}
+
+bool shared_receive_order(struct shared *shared, struct shared_message *order)
+{
+    struct ring *first = NULL;
+    struct shared_message found = {0};
+    for (unsigned from = 0; from < n_records(shared); from++) {
+        struct ring *ring = &shared->rings[SHARED_SUPERVISOR][from];
+        if (!look_into(ring, &found) || (first && found.id >= order->id))
+            continue;
+        first = ring;
+        *order = found;
+    }
+    if (first)
+        move_on(first);
+    return first;
 }

@@ -33,6 +33,7 @@ enum {
     SHARED_WORKERS_MAX = 32,                /* their numbers are 0 and up */
     SHARED_SUPERVISOR = SHARED_WORKERS_MAX, /* as sender and receiver of messages */
     SHARED_SLOTS_MAX = 256,                 /* of a worker: places in which its engine computes requests */
+    SHARED_OUTCOMES = 8,                    /* of orders, that are kept */
 
     /* Room for what metrics.h counts. */
     SHARED_ROUTES = 16,
@@ -183,8 +184,9 @@ size_t shared_read_slots(const struct shared *shared, unsigned number,
                          struct shared_slot slots[SHARED_SLOTS_MAX]);
 unsigned shared_n_workers(const struct shared *shared); /* records that are not free */
 
-/* The worker is dead (waitpid has said so): its gauges and slots become zero, the places it held are free, messages to it and
- * from it are dropped, its record is free. Counters stay. Also of a record that is free already. */
+/* The worker is dead (waitpid has said so): its gauges and slots become zero, the places it held are free, messages to it are
+ * dropped, its record is free. Counters stay, and so do messages from it: whoever gave an order was told its number, and waits for
+ * what comes of it. Also of a record that is free already. */
 void shared_reap(struct shared *shared, unsigned number);
 
 /* Places of API keys -------------------------------------------------------------------------------------- */
@@ -231,16 +233,29 @@ void shared_write_rules(struct shared *shared, const struct shared_rules *rules)
 
 /* The supervisor ------------------------------------------------------------------------------------------ */
 
+/* What came of an order. */
+struct shared_outcome {
+    uint64_t order;    /* its number (shared_message.id); 0: it has none, as that of a signal */
+    int64_t code;      /* 0: it was carried out; else why not: RUNNEL_E... */
+    char message[360]; /* in words; ends in a zero */
+};
+
 /* What the supervisor says of itself; all zeros where there is none. */
 struct shared_service {
     int32_t pid;
     uint32_t n_workers_wanted;
     uint64_t model_generation; /* one more after each swap of the model */
-    uint64_t
-        answered; /* the number (shared_message.id) of the latest order that was carried out or refused, */
-    int64_t code; /* 0, or why not: RUNNEL_E..., */
-    char message[216]; /* in words; ends in a zero */
+    uint64_t answered;         /* the latest order with a number that was carried out or refused */
+    uint64_t n_outcomes;       /* since the start */
+    struct shared_outcome outcomes[SHARED_OUTCOMES]; /* the latest of them; see the next three functions */
 };
+
+void shared_add_outcome(struct shared_service *service, const struct shared_outcome *outcome);
+/* Zeros: there was none yet. */
+struct shared_outcome shared_latest_outcome(const struct shared_service *service);
+/* Of one order; false: nothing came of it yet, or it is forgotten for SHARED_OUTCOMES later ones. */
+bool shared_find_outcome(const struct shared_service *service, uint64_t order,
+                         struct shared_outcome *outcome);
 
 void shared_tell_service(struct shared *shared, const struct shared_service *service);
 void shared_read_service(const struct shared *shared, struct shared_service *service);
@@ -275,5 +290,7 @@ struct shared_message {
 bool shared_send(struct shared *shared, unsigned from, unsigned to, const struct shared_message *message);
 /* The next one for a receiver, from whomever. False: there is none. */
 bool shared_receive(struct shared *shared, unsigned to, struct shared_message *message, unsigned *from);
+/* For the supervisor: the order with the lowest number of those that wait, whoever sent it. */
+bool shared_receive_order(struct shared *shared, struct shared_message *order);
 
 #endif
