@@ -214,6 +214,12 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     serving->options.n_parallel = options.n_parallel;
     remark_device(serving, model);
     *engine = serving->engine;
+static void close_sandbox(struct serving *serving)
+{
+    protection_close(&serving->protection);
+    serving->options.sandbox = serving->protection.sandbox;
+}
+
     return RUNNEL_OK;
 }
 
@@ -222,8 +228,7 @@ static void on_worker_ready(void *user, const struct server *server)
     struct serving *serving = user;
     runnel_stats_values stats = {.size = sizeof stats};
     (void)server;
-    protection_close(&serving->protection);
-    serving->options.sandbox = serving->protection.sandbox;
+    close_sandbox(serving);
     runnel_stats(serving->engine, &stats);
     worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }
@@ -264,13 +269,22 @@ static int work(void *user, const struct service_share *share, const struct work
     return failure;
 }
 
-/* In the greeter, which answers /health and leaves soon once a worker is there. */
+/* In the greeter, which answers /health and leaves soon once a worker is there ------------------------------- */
+
+static void on_greeter_ready(void *user, const struct server *server)
+{
+    (void)server;
+    close_sandbox(user);
+}
+
 static int greet(void *user, runnel_error *error)
 {
     struct serving *serving = user;
     const struct server_listening listening = {
         .descriptor = serving->socket.descriptor,
         .options = &serving->options,
+        .on_ready = on_greeter_ready,
+        .user = serving,
         .shared = serving->shared,
         .worker = SERVICE_GREETER_RECORD,
         .log = &serving->log,

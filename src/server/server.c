@@ -322,6 +322,8 @@ static int start(struct run *run, runnel_error *error)
         failure = loop_listen(server->loop, run->listening->descriptor, error);
     if (!failure && has_model(run->listening))
         failure = start_opening(run, error);
+    else if (!failure && run->listening->on_ready) /* nothing else will be opened */
+        run->listening->on_ready(run->listening->user, server);
     return failure;
 }
 
