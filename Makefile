@@ -49,7 +49,7 @@ test: packages-test packages-web packages-deploy models ## build all and run the
 CLIENTS = openai langchain-openai instructor
 CHECKS = lint test check-clients check-asan check-tsan check-clang check-valgrind check-fuzz check-long
 
-check-all: ## everything: run before a release. Says at the end how long each part took
+check-all: ## all tests and checks but check-two, check-valgrind-long, check-fuzzers and soak: run before a release. Says at the end how long each part took
 	@took=; failed=; for part in $(CHECKS); do \
 	    began=$$(date +%s); $(MAKE) $$part || failed="$$failed $$part"; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
 	    [ -z "$$failed" ] || { echo "check-all: failed:$$failed (took:$$took)"; exit 1; }; \

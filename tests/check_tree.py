@@ -46,6 +46,7 @@ EXCEPTIONS = {
     "src/base/error.h": {"runnel.h"},
     "src/cli/serve.c": {"service", "server"},
     "src/cli/serve_options.c": {"service", "server"},
+    "src/cli/serve_cache.c": {"service"},
     "src/cli/main.c": {"service"},
     **{f"src/cli/{tool}.c": {"model", "kernels"}
        for tool in ("inspect", "bench", "model_check", "logits", "tokenize", "template", "convert",

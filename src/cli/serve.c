@@ -10,6 +10,7 @@
 #include "cli/context_room.h"
 #include "cli/environment.h"
 #include "cli/listen.h"
+#include "cli/serve_cache.h"
 #include "cli/serve_options.h"
 #include "server/server.h"
 #include "service/divide.h"
@@ -151,12 +152,12 @@ static const struct field_name engine_names[] = {
     {NULL, NULL},
 };
 
+/* All but the cache. */
 static runnel_engine_options make_engine_options(const struct serving *serving, const runnel_model_info *info)
 {
     const struct serve_settings *settings = &serving->settings;
     const struct divide_amounts whole = {.n_threads = (uint32_t)info->n_threads,
-                                         .n_parallel = (uint32_t)settings->n_parallel,
-                                         .n_kv_bytes = (uint64_t)settings->kv_cache_mib << 20};
+                                         .n_parallel = (uint32_t)settings->n_parallel};
     const struct divide_amounts part = divide_among(&whole, serving->share.rank, serving->share.n_workers);
     runnel_engine_options options;
     runnel_engine_options_init(&options);
@@ -165,7 +166,6 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     options.n_parallel = part.n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
-    options.n_kv_bytes = part.n_kv_bytes;
     options.answer_reserve = serving->options.answer_reserve;
     options.keep_last = (uint32_t)settings->keep_last;
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
@@ -198,12 +198,9 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     runnel_model_info info = {.size = sizeof info};
     runnel_model_get_info(model, &info);
     protection_drop(&serving->protection); /* and so the threads of the engine */
-    const runnel_engine_options options = make_engine_options(serving, &info);
-    int failure = RUNNEL_OK;
-    if (!cli_wants_device(
-            &serving->settings.device)) /* else the cache is not this machine's, or not all of it */
-        failure = context_room_check("--kv-cache-mib", (uint64_t)serving->settings.kv_cache_mib,
-                                     options.n_kv_bytes, error);
+    runnel_engine_options options = make_engine_options(serving, &info);
+    int failure = serve_cache_set(&serving->settings, model, serving->share.rank, serving->share.n_workers,
+                                  &options, error);
     if (!failure)
         failure = cli_start_engine(model, &options, &serving->engine, error);
     if (failure) {
@@ -217,13 +214,18 @@ static int start_engine(void *user, const runnel_model *model, runnel_engine **e
     return RUNNEL_OK;
 }
 
+static void close_sandbox(struct serving *serving)
+{
+    protection_close(&serving->protection);
+    serving->options.sandbox = serving->protection.sandbox;
+}
+
 static void on_worker_ready(void *user, const struct server *server)
 {
     struct serving *serving = user;
     runnel_stats_values stats = {.size = sizeof stats};
     (void)server;
-    protection_close(&serving->protection);
-    serving->options.sandbox = serving->protection.sandbox;
+    close_sandbox(serving);
     runnel_stats(serving->engine, &stats);
     worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }
@@ -264,7 +266,14 @@ static int work(void *user, const struct service_share *share, const struct work
     return failure;
 }
 
-/* In the greeter, which answers /health and leaves soon once a worker is there. */
+/* In the greeter, which answers /health and leaves soon once a worker is there ------------------------------- */
+
+static void on_greeter_ready(void *user, const struct server *server)
+{
+    (void)server;
+    close_sandbox(user);
+}
+
 static int greet(void *user, runnel_error *error)
 {
     struct serving *serving = user;
@@ -274,6 +283,8 @@ static int greet(void *user, runnel_error *error)
         .shared = serving->shared,
         .worker = SERVICE_GREETER_RECORD,
         .log = &serving->log,
+        .on_ready = on_greeter_ready,
+        .user = serving,
         .is_worker = true,
     };
     return server_run(&listening, error);

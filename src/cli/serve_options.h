@@ -29,7 +29,7 @@ struct serve_settings {
     float breaker_memory_percent, breaker_probe_s, degraded_temperature, wedged_s, watchdog_s;
     uint64_t seed;
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_max_bodies, has_context,
-        has_max_tokens, has_answer_reserve;
+        has_max_tokens, has_answer_reserve, has_kv_cache;
     bool insecure, log_json;
     const char *crash_file, *sandbox;
     struct cli_device device;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/thread.h"
+#include "server/admin.h"
 #include "server/api/prepare.h"
 #include "server/api/reply.h"
 #include "server/core/job.h"
@@ -63,6 +64,13 @@ static void refuse_by_breaker(struct server *server, struct exchange *exchange)
     metrics_add_status(server->metrics, reply_refusal(exchange, &refusal));
 }
 
+/* What asks for work. No order of the admin is refused: more workers, or other limits, may be what helps. */
+static bool is_for_breaker(const struct server *server, const struct exchange *exchange)
+{
+    return server->engine && exchange_text_is(exchange_method(exchange), "POST") &&
+           !admin_find(server, exchange_path(exchange));
+}
+
 /* Nothing is computed before the model is there, and nothing new once the server is to end. */
 static void on_head(struct exchange *exchange, void *user)
 {
@@ -83,8 +91,7 @@ static void on_head(struct exchange *exchange, void *user)
                                why);
         return;
     }
-    if (exchange_text_is(exchange_method(exchange), "POST") && server->engine &&
-        monitor_refuses(&server->monitor)) {
+    if (is_for_breaker(server, exchange) && monitor_refuses(&server->monitor)) {
         refuse_by_breaker(server, exchange);
         return;
     }
@@ -342,6 +349,8 @@ static int start(struct run *run, runnel_error *error)
         failure = loop_listen(server->loop, run->listening->descriptor, error);
     if (!failure && has_model(run->listening))
         failure = start_opening(run, error);
+    else if (!failure && run->listening->on_ready) /* nothing else will be opened */
+        run->listening->on_ready(run->listening->user, server);
     return failure;
 }
 

@@ -24,8 +24,8 @@ struct server_listening {
      * closed and stopped after server_run, also if the engine could not be started. */
     int (*open_model)(void *user, const runnel_model **model, runnel_error *error); /* NULL: see model */
     int (*start_engine)(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error);
-    /* Then, on the loop's thread, before anything is answered from the model, unless the server is to end already. All of the
-     * server's threads are there. May be NULL. */
+    /* Then, on the loop's thread, before anything is answered from the model, unless the server is to end already; without a model
+     * before anything is answered. All of the server's threads are there. May be NULL. */
     void (*on_ready)(void *user, const struct server *server);
     void *user;
     /* It is one of several processes that accept from the descriptor: it does so only once it can answer, or where it has no

@@ -97,7 +97,10 @@ def run_serve(*arguments, env=None, timeout=BY_THEN):
 
 
 def kv_cache(mib, flags=()):
-    """So much for each worker, as contexts must fit into each one's; where a test says how many there are, for all of them."""
+    """So much for each worker, as contexts must fit into each one's; where a test says how many there are, for all of them. None: nothing is
+    said of it."""
+    if mib is None:
+        return ()
     return ("--kv-cache-mib", str(mib if "--workers" in flags else mib * N_WORKERS))
 
 

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from serving import BY_THEN, ONE_WORKER, SANITIZED, SLOW
+from serving import BY_THEN, ONE_WORKER, SANITIZED, SLOW, wait_until
 
 ASK = {"prompt": "hello", "max_tokens": 60, "temperature": 1.5, "ignore_eos": True, "seed": 5}
 # What a time must be enough for is some tens of tokens, which take thousandths of it on a machine without other work.
@@ -148,9 +148,9 @@ def test_a_thought_that_the_prompt_has_opened_stays_one(serve, tiny):
     assert not body["choices"][0]["message"]["content"], body
 
 
-def serve_for_refusals(serve, tiny, probes):
+def serve_for_refusals(serve, tiny, probes, *flags):
     """Timeouts of degraded requests, too."""
-    return serve(tiny("long"), *FLAGS, *probes, "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",
+    return serve(tiny("long"), *FLAGS, *probes, *flags, "--breaker-timeouts", "2", "--degraded-max-tokens", "80000",
                  "--request-timeout-s", str(0.5 * SLOW), kv_mib=256)
 
 
@@ -166,6 +166,24 @@ def test_timeouts_that_go_on_refuse(serve, tiny):
     assert (status, health["status"], health["refusing"]) == (200, "degraded", True)
     assert health["message"].endswith(": new requests are refused until the server has recovered")
     assert serving.metric("runnel_refusals_total", "reason=breaker") == 1
+
+
+def test_the_admin_is_not_refused(serve, tiny):
+    """Orders are what may help."""
+    serving = serve_for_refusals(serve, tiny, NEVER, "--admin-key", "admin")
+    time_out(serving, 4)
+    assert state(serving) == 2
+    assert serving.post("/admin/workers", {"workers": 1})[0] == 401  # it is the admin's all the same
+    serving.key = "admin"
+    status, _, order = serving.post("/admin/reload", {})
+    assert status == 200, order
+    wait_until(lambda: serving.get("/admin/status")[2]["answered"] == order["order"])
+    worker = serving.worker
+    status, _, order = serving.post("/admin/workers", {"workers": 2})
+    assert status == 200, order
+    assert serving.metric("runnel_refusals_total", "reason=breaker") == 0
+    wait_until(lambda: len(serving.workers()) == 2 and worker not in serving.workers())
+    assert serving.post("/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 200  # by workers that know nothing of it
 
 
 def test_probes_end_refusals(serve, tiny):

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, title_of, wait_until
+from serving import BY_THEN, N_WORKERS, ONE_WORKER, RUNNEL, run_serve, title_of, wait_until
 from test_workers import Load, keeper_of
 
 
@@ -47,6 +47,37 @@ def test_more_and_fewer_workers_under_load(serve, tiny, key_file):
     wait_until(lambda: len(serving.workers()) == 1)
     load.stop()
     assert "1 worker wanted, 1 ready, 0 starting, 0 draining" in admin.done("status")
+
+
+def test_a_context_fits_each_worker(serve, tiny, key_file):
+    """Nobody said how large the cache is to be: a quarter of 512 MiB would not hold one context of 132."""
+    serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "131072", "--admin-key-file", str(key_file), kv_mib=None)
+    admin = Admin(serving, key_file)
+    assert int(serving.metric("runnel_kv_cache_bytes")) >> 20 == 511
+    admin.done("workers", 4)
+    wait_until(lambda: len(serving.workers()) == 4)
+    serving.wait_for(lambda now: now[("runnel_kv_cache_bytes",)] == 4 * 132 << 20)
+    admin.done("workers", 1)
+    wait_until(lambda: len(serving.workers()) == 1)
+    serving.wait_for(lambda now: int(now[("runnel_kv_cache_bytes",)]) >> 20 == 511)
+    serving = serve(tiny("long"), "--workers", "4", "--ctx", "131072", kv_mib=None)
+    wait_until(lambda: len(serving.workers()) == 4)
+    assert serving.complete("a", 3)
+
+
+def test_a_cache_that_is_too_small_for_so_many(serve, tiny, key_file):
+    """What somebody said of it holds, and the refusal says what would do."""
+    flags = ("--ctx", "40000", "--admin-key-file", str(key_file))
+    why = "--kv-cache-mib: 64 MiB for 2 workers, expected 82: each needs 41 for --ctx 40000; or at most 1 worker"
+    serving = serve(tiny("long"), *ONE_WORKER, *flags, kv_mib=64)
+    worker = serving.worker
+    ended = Admin(serving, key_file)("workers", 2)
+    assert ended.returncode == 1 and "1 worker of Tiny random model serve on as before" in ended.stderr and why in ended.stderr, ended.stderr
+    assert serving.worker == worker and serving.complete("a", 3)
+    done = run_serve("-m", tiny("long"), "--port", "0", "--workers", "2", *flags, "--kv-cache-mib", "64")
+    assert done.returncode == 1 and why in done.stderr, done.stderr
+    serving = serve(tiny("long"), "--workers", "2", *flags, kv_mib=82)
+    wait_until(lambda: len(serving.workers()) == 2)
 
 
 def test_reload(serve, tiny, key_file, tmp_path):

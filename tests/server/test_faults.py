@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import serving as serving_module
+from memory_group import make_memory_group
 from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, SLOW, cpu_seconds, title_of, wait_until
 from test_health import stopped_engine
 from test_log import start_with_stderr
@@ -31,6 +32,14 @@ def limited(monkeypatch, tmp_path):
         script.chmod(0o755)
         monkeypatch.setattr(serving_module, "RUNNEL", script)
     return limit
+
+
+@pytest.fixture
+def memory_group():
+    """Requested before `serve`, whose servers are to be gone when it is removed."""
+    group = make_memory_group()
+    yield group
+    group.remove()
 
 
 def nobody_lives(family):
@@ -356,6 +365,33 @@ def test_a_memory_limit_fails_at_the_start_or_never(limited, serve, tiny):
         else:
             too_low = limit
     assert 0 < too_low < enough < 1.05 * too_low, (too_low, enough)
+
+
+@without_sanitizers
+def test_a_containers_memory_limit_fails_at_the_start_or_never(memory_group, limited, serve, tiny):
+    """A cgroup with a tenth more than what is needed: a worker that is killed is replaced in it, and the system has to end nobody."""
+    model, flags = tiny("long"), (*ONE_WORKER, "--ctx", "8192", "--breaker-memory-percent", "100")
+    limited(f"echo $$ >{memory_group.procs}")
+    free = serve(model, *flags, kv_mib=64)
+    assert set(put_under_load(free)) == {200}
+    need = memory_group.used_bytes()
+    assert need > 64 << 20
+    free.stop()
+    memory_group.limit(int(1.1 * need))
+    serving = serve(model, *flags, kv_mib=64)
+    keeper = keeper_of(serving)
+    assert set(put_under_load(serving)) <= {200, 503}
+    for _ in range(3):
+        dead = serving.worker
+        os.kill(dead, signal.SIGKILL)
+        assert serving.complete("a", 3)
+        assert serving.worker != dead
+    assert set(put_under_load(serving)) <= {200, 503}
+    assert serving.complete("a", 3) and keeper_of(serving) == keeper
+    serving.stop()
+    memory_group.limit(need // 2)
+    assert not serves(serve(model, *flags, kv_mib=64, wait=False))
+    assert memory_group.n_killed() == 0
 
 
 @without_sanitizers

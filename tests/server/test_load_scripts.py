@@ -98,6 +98,30 @@ def test_what_is_called_flat():
     assert trend.judge([], 1200, trend.LATENCY)["flat"]
 
 
+@pytest.mark.skipif(os.environ.get("LOAD_SCRIPTS") != "long", reason="it takes a minute; ctest has it as server_test_load_scripts_long")
+def test_kills_and_changes_of_a_real_model(smollm2, tmp_path):
+    table, record = run_script("kills.py", smollm2, tmp_path / "kills", "--workers", "1,2", "--kills", 6, "--pause", 0.5)
+    assert all(result["crashed"] == len(result["first_ms"]) == 6 and result["answers"] for result in record["results"]), table
+    assert "MISSED" not in "".join(line for line in table.splitlines() if "ms:" not in line and "worst" not in line), table
+    table, record = run_script("changes.py", smollm2, tmp_path / "changes", "--rounds", 2, "--quiet", 1, "--work", tmp_path)
+    assert len(record["changes"]) == 6 and record["answers"] and "0 refused or cut" in table
+
+
+def times_of(n_workers, ms):
+    return {"workers": n_workers, "first_ms": ms, "whole_ms": ms}
+
+
+def test_times_past_their_goals_are_told():
+    median_missed, worst_missed, none = times_of(1, [151] * 3), times_of(1, [100, 100, 401]), times_of(1, [])
+    assert kills.missed(times_of(1, [100, 150, 400])) == kills.missed(times_of(2, [1000])) == []
+    assert kills.missed(median_missed) == ["1 workers: first token after a kill, ms: median: 151, the goal is 150 (1 worker)",
+                                           "1 workers: short answer after a kill, ms: median: 151, the goal is 150 (1 worker)"]
+    assert [line.split(": ")[2][:3] for line in kills.missed(worst_missed)] == ["401", "401"]
+    assert len(kills.missed(none)) == 4, "nothing was answered"
+    median_row = kills.ROWS[0]
+    assert [median_row.cell(times) for times in (times_of(1, [20]), median_missed, times_of(2, [999]))] == ["20 met", "151 MISSED", "999"]
+
+
 def test_memory_that_is_there_twice_is_told():
     result = {"workers": 2, "kills": 1, "crashed": 1, "exit_status": 0, "failed": [], "counter_faults": [],
               "memory": {"weights": 1000, "weights_pss": 1005}}

@@ -1,13 +1,17 @@
 """The sandbox of a server that runs: what somebody in it cannot do, and that the server needs none of it."""
+import contextlib
 import errno
 import os
+import re
+import resource
 import signal
 from pathlib import Path
 
 import pytest
 
 import serving
-from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving, wait_until
+from serving import BY_THEN, ONE_WORKER, RUNNEL, SANITIZED, Serving, title_of, wait_until
+from test_workers import keeper_of
 
 REFUSED = ["open", "openat2", "create", "memfd", "unlink", "stat", "socket", "connect", "fastopen", "listen", "fork", "thread",
            "executable_memory", "make_executable", "signal", "limits"]
@@ -33,14 +37,33 @@ def break_out(monkeypatch, tiny):
             one.stop()
 
 
-def threads(one):
-    """{the name of a thread of the only worker: what the system says of it}"""
+def threads(pid):
+    """{the name of a thread of a process: what the system says of it}"""
     found = {}
-    for task in Path(f"/proc/{one.worker}/task").iterdir():
+    for task in Path(f"/proc/{pid}/task").iterdir():
         lines = (line.split(":", 1) for line in (task / "status").read_text().splitlines())
         status = {name: value.strip() for name, value in lines}
         found[status["Name"]] = status
     return found
+
+
+def assert_closed(pid):
+    """All threads of a process are in the sandbox."""
+    for name, status in threads(pid).items():
+        assert (name, status["Seccomp"], status["NoNewPrivs"]) == (name, "2", "1")
+        for capabilities in ("CapInh", "CapPrm", "CapEff", "CapAmb", *(["CapBnd"] if os.getuid() == 0 else [])):
+            assert (name, capabilities, int(status[capabilities], 16)) == (name, capabilities, 0)
+
+
+@contextlib.contextmanager
+def left_to_the_greeter(one):
+    """Meanwhile no worker can be started: the process that answers."""
+    keeper = keeper_of(one)
+    n_kib = int(re.search(r"VmSize:\s+(\d+)", Path(f"/proc/{keeper}/status").read_text())[1])
+    resource.prlimit(keeper, resource.RLIMIT_AS, (n_kib + 1024 << 10, resource.RLIM_INFINITY))
+    os.kill(one.worker, signal.SIGKILL)
+    yield wait_until(lambda: next((pid for pid, title in one.family().items() if title == "runnel: greeter"), None))
+    resource.prlimit(keeper, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @without_sanitizers
@@ -91,12 +114,27 @@ def test_a_system_without_filters(break_out):
 @without_sanitizers
 def test_every_thread_is_in_it(serve, tiny):
     one = serve(tiny(), *ONE_WORKER, "--threads", "2")
-    found = threads(one)
-    assert {"runnel-engine", "runnel-team 1", "runnel-preparer"} < set(found)
-    for name, status in found.items():
-        assert (name, status["Seccomp"], status["NoNewPrivs"]) == (name, "2", "1")
-        for capabilities in ("CapInh", "CapPrm", "CapEff", "CapAmb", *(["CapBnd"] if os.getuid() == 0 else [])):
-            assert (name, capabilities, int(status[capabilities], 16)) == (name, capabilities, 0)
+    assert {"runnel-engine", "runnel-team 1", "runnel-preparer"} < set(threads(one.worker))
+    assert_closed(one.worker)
+
+
+@without_sanitizers
+def test_the_greeter_is_in_it(break_out):
+    """It reads what clients send, as a worker does, and needs no more than that."""
+    one = break_out()
+    with left_to_the_greeter(one) as greeter:
+        status, _, body = one.get("/health")
+        assert (status, body["status"]) == (503, "loading model")
+        assert_closed(greeter)
+        assert one.metric("runnel_sandbox_closed") == 1
+        for what in REFUSED:
+            status, _, body = one.get(f"/health?try={what}")
+            assert (what, status, int(body)) == (what, 403, errno.EPERM)
+        assert title_of(greeter) == "runnel: greeter"  # it was the same one all the time
+    wait_until(lambda: one.get("/health")[0] == 200)
+    assert one.complete("a", 3)
+    wait_until(lambda: title_of(greeter) is None)
+    assert not any("signal" in line and "signal 9" not in line for line in one.lines), one.lines
 
 
 def test_a_build_with_sanitizers_says_that_it_has_none(serve, tiny):

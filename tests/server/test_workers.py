@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import BY_THEN, ONE_WORKER, title_of, wait_until
+from serving import BY_THEN, ONE_WORKER, SLOW, cpu_seconds, title_of, wait_until
 
 LONG = ("--ctx", "65536", "--max-wait-s", "0")
 
@@ -96,12 +96,19 @@ def test_titles(serve, tiny):
 
 
 def test_a_killed_worker_is_replaced(serve, tiny):
+    """From the model that its keeper has open: that has nothing to do but to make another process."""
     serving = serve(tiny(), *ONE_WORKER)
+    keeper = keeper_of(serving)
+    began = cpu_seconds(keeper)
     for _ in range(5):
         dead = serving.worker
         os.kill(dead, signal.SIGKILL)
         assert serving.complete("a", 3)  # it waits in the queue of the socket, which the worker had no part in
         assert serving.worker != dead
+    assert keeper_of(serving) == keeper and cpu_seconds(keeper) - began < 0.5 * SLOW
+    wait_until(lambda: sum(" is ready after " in line for line in serving.lines) == 5)
+    took = [float(re.search(r"is ready after (\d+) ms", line)[1]) for line in serving.lines if " is ready after " in line]
+    assert max(took) < 5000 * SLOW, took
     assert sum("was killed by signal 9" in line for line in serving.lines) == 5, serving.lines
     assert sum("Runnel serves" in line for line in serving.lines) == 1
 

@@ -38,6 +38,21 @@ static void test_each_gets_something(void **state)
     }
 }
 
+/* Where nobody said how large the cache is, a context fits each part. */
+static void test_a_part_of_the_cache_has_its_least(void **state)
+{
+    (void)state;
+    const struct divide_amounts whole = {
+        .n_threads = 2, .n_parallel = 8, .n_kv_bytes = 512, .n_kv_bytes_least = 200};
+    for (uint32_t n_workers = 1; n_workers <= 15; n_workers++)
+        for (uint32_t rank = 0; rank < n_workers; rank++)
+            assert_int_equal(divide_among(&whole, rank, n_workers).n_kv_bytes,
+                             n_workers <= 2 ? 512 / n_workers : 200);
+    const struct divide_amounts small = {
+        .n_threads = 1, .n_parallel = 1, .n_kv_bytes = 512, .n_kv_bytes_least = 700};
+    assert_int_equal(divide_among(&small, 0, 1).n_kv_bytes, 700);
+}
+
 static void test_step_budget(void **state)
 {
     (void)state;
@@ -51,6 +66,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_add_up),
         cmocka_unit_test(test_each_gets_something),
+        cmocka_unit_test(test_a_part_of_the_cache_has_its_least),
         cmocka_unit_test(test_step_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
