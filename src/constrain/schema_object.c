@@ -89,12 +89,17 @@ static void add_names_expr(struct schema *schema, struct object *object, const s
     } else {
         uint32_t expr =
             rules_kinds(schema, &list) & VALUE_STRING ? string_content(schema, &list, &is_free) : EXPR_NONE;
-        for (uint32_t i = 0; i < list.n; i++)
-            if (rule_is_choice(&list.rules[i]) || rule_is(&list.rules[i], "const"))
+        for (uint32_t i = 0; i < list.n; i++) {
+            const struct schema_rule *rule = &list.rules[i];
+            if (rule_is_choice(rule) || rule_is(rule, "const")) {
                 schema_fail(schema, RUNNEL_EUNSUPPORTED, "propertyNames: '%s' within it is not supported",
-                            rule_keyword(&list.rules[i]));
-            else if (rule_is(&list.rules[i], "enum"))
-                expr = expr_both(schema->exprs, expr, string_choice(schema, rule_value(&list.rules[i])));
+                            rule_keyword(rule));
+            } else if (rule_is(rule, "enum")) {
+                uint32_t choice = string_choice(schema, rule_value(rule));
+                choice = rule->is_not ? expr_not(schema->exprs, choice) : choice;
+                expr = expr_both(schema->exprs, expr, choice);
+            }
+        }
         object->names_expr = expr_both(schema->exprs, object->names_expr, expr);
     }
     rules_free(&list);

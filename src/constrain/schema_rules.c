@@ -122,7 +122,19 @@ void rules_free(struct rule_list *list)
 
 const char *rule_keyword(const struct schema_rule *rule)
 {
-    return rule->kind == RULE_KEYWORD ? rule->json->items[rule->index].name : "";
+    switch ((enum rule_kind)rule->kind) {
+    case RULE_KEYWORD:
+        return rule->json->items[rule->index].name;
+    case RULE_SCHEMA:
+        return "not";
+    case RULE_MEMBER:
+    case RULE_ITEM:
+    case RULE_UNLIKE:
+        return rule->json->name;
+    case RULE_ITEMS:
+        return "dependentRequired";
+    }
+    return "";
 }
 
 const struct json *rule_value(const struct schema_rule *rule)
@@ -313,15 +325,16 @@ bool schema_open(struct schema *schema, struct rule_list *list)
 
 bool rule_is_choice(const struct schema_rule *rule)
 {
-    const char *keyword = rule_keyword(rule);
     if (rule->kind == RULE_SCHEMA)
         return true; /* the opposite of several keywords */
     if (rule->kind == RULE_MEMBER)
         return true; /* a dependency */
+    if (rule->kind != RULE_KEYWORD)
+        return false;
     if (rule->is_not)
-        return rule->kind == RULE_KEYWORD && (!strcmp(keyword, "allOf") || !strcmp(keyword, "oneOf") ||
-                                              !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
-    return find_keyword(keyword)->kind == KEYWORD_CHOICE;
+        return rule_is(rule, "allOf") || rule_is(rule, "oneOf") || rule_is(rule, "required") ||
+               rule_is(rule, "properties");
+    return find_keyword(rule_keyword(rule))->kind == KEYWORD_CHOICE;
 }
 
 static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, uint32_t which,
