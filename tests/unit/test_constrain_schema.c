@@ -17,6 +17,9 @@ static int read_schema(const char *what, struct grammar **grammar, runnel_error 
     return schema_grammar(&limits, what, strlen(what), grammar, error);
 }
 
+#define LABEL_61 "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghija"
+#define LABEL_63 LABEL_61 "bc"
+
 static const struct constrain_case scalars[] = {
     {"{\"type\":\"null\"}", {"null", " \n null"}, {"", "true", "nul"}},
     {"{\"type\":[\"boolean\",\"integer\"]}", {"true", "false", "-12", "0"}, {"1.5", "01", "null", "\"a\""}},
@@ -54,6 +57,29 @@ static const struct constrain_case scalars[] = {
     {"{\"type\":\"string\",\"format\":\"uri\"}",
      {"\"https://a.b/c?d=e-f#g\"", "\"urn:x\""},
      {"\"/a\"", "\"a b:c\""}},
+    {"{\"type\":\"string\",\"format\":\"time\"}",
+     {"\"23:59:60Z\"", "\"23:59:60.5+00:00\"", "\"08:30:59.123-08:00\""},
+     {"\"22:59:60Z\"", "\"23:58:60Z\"", "\"23:59:60+01:00\"", "\"23:59:61Z\"", "\"24:00:00Z\"",
+      "\"12:00:00\"", "\"12:00:00+24:00\""}},
+    {"{\"type\":\"string\",\"format\":\"date-time\"}",
+     {"\"1998-12-31T23:59:60Z\"", "\"2024-02-29t23:59:59.9z\""},
+     {"\"1998-12-31T22:59:60Z\"", "\"1998-12-31T23:58:60Z\"", "\"1998-12-30T23:59:60Z\"",
+      "\"2023-02-29T00:00:00Z\""}},
+    {"{\"type\":\"string\",\"format\":\"uri\"}",
+     {"\"http://[2001:db8::7]:80/\"", "\"http://[v1.a:b]/\""},
+     {"\"http://[:::]/\"", "\"http://[1]/\"", "\"http://[]/\"", "\"http://[v1]/\""}},
+    {"{\"type\":\"string\",\"format\":\"hostname\"}",
+     {"\"a\"", "\"a1\"", "\"a-b\"", "\"a--b\"", "\"abc-d.e--f\"",
+      "\"" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "\""},
+     {"\"\"", "\"a.\"", "\"a-\"", "\"-a\"", "\"" LABEL_63 "x\"", "\"xn--x\"",
+      "\"" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "x\""}},
+    {"{\"type\":\"string\",\"format\":\"email\"}",
+     {"\"a.b@c.de\"", "\"" LABEL_63 "x@c\""},
+     {"\".a@b\"", "\"a.@b\"", "\"a..b@c\"", "\"a@b=c\"", "\"" LABEL_63 "xy@c\"",
+      "\"a@" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "x\""}},
+    {"{\"type\":\"string\",\"not\":{\"format\":\"email\"}}",
+     {"\"a\""},
+     {"\"a@b.c\"", "\"\\\"a b\\\"@c.de\""}},
     {"{\"type\":\"string\",\"format\":\"no-such\"}", {"\"x\""}, {"1"}},
     {"{\"enum\":[\"a\",1,null,[1,{\"b\":2}]]}",
      {"\"a\"", "1", "null", "[1,{\"b\":2}]", "[ 1, { \"b\" : 2 } ]"},
@@ -230,6 +256,7 @@ static void test_refusals(void **state)
         {"{\"type\":\"number\",\"multipleOf\":0}", "above 0"},
         {"{\"type\":\"number\",\"multipleOf\":-2}", "above 0"},
         {"{\"type\":\"string\",\"format\":\"iri\"}", "format: 'iri'"},
+        {"{\"not\":{\"format\":\"regex\"}}", "no text can fulfil it"},
         {"{\"type\":\"string\",\"pattern\":\"(\"}", "pattern: '('"},
         {"{\"$ref\":\"http://x.y/z\"}", "$ref: 'http://x.y/z'"},
         {"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"$id\":\"http://x.y/a\",\"$defs\":{\"b\":{\"type\":"
