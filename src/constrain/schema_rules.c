@@ -157,7 +157,11 @@ static void add_schema(struct schema *schema, struct rule_list *list, const stru
 static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
 {
     static const char *const names[] = {
-        [JSON_TRUE] = "true or false", [JSON_ARRAY] = "an array", [JSON_OBJECT] = "an object"};
+        [JSON_TRUE] = "true or false",
+        [JSON_STRING] = "a string",
+        [JSON_ARRAY] = "an array",
+        [JSON_OBJECT] = "an object",
+    };
     bool is_it = json->kind == kind || (json->kind == JSON_FALSE && kind == JSON_TRUE);
     if (!is_it)
         schema_fail(schema, RUNNEL_EINVAL, "%s: expected %s", json->name ? json->name : "", names[kind]);
@@ -175,7 +179,8 @@ static void check_type(struct schema *schema, const struct json *value)
                  {"required", JSON_ARRAY, true},
                  {"properties", JSON_OBJECT, true},
                  {"patternProperties", JSON_OBJECT, true},
-                 {"uniqueItems", JSON_TRUE, true}};
+                 {"uniqueItems", JSON_TRUE, true},
+                 {"format", JSON_STRING, true}};
     bool is_required = !strcmp(value->name, "required");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(value->name, types[i].name) && !(value->kind == JSON_NULL && types[i].may_be_null))

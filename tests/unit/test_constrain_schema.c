@@ -155,6 +155,10 @@ static const struct constrain_case composed[] = {
      "\"$defs\":{\"ab\":{\"allOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}}}",
      {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4}", "{\"b\":2,\"d\":4}"},
      {"{\"c\":3,\"b\":2}", "{\"d\":4,\"c\":3}", "{\"b\":2,\"a\":1}"}},
+    {"{\"$ref\":\"#/$defs/a%2Fb~1c%7E0\",\"$defs\":{\"a/b/c~\":{\"type\":\"null\"}}}", {"null"}, {"1"}},
+    {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"array\",\"items\":{\"$ref\":\"#/anyOf/0\"}}]}",
+     {"null", "[null]"},
+     {"[1]"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
@@ -234,6 +238,11 @@ CHECK_ALL(test_scalars, scalars)
 CHECK_ALL(test_composed, composed)
 CHECK_ALL(test_containers, containers)
 
+#define NAME_65  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-"
+#define NAME_455 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65
+#define NAME_511 NAME_455 "0123456789abcdef0123456789abcdef0123456789abcdef01234567"
+#define NAME_520 NAME_455 NAME_65
+
 static void test_refusals(void **state)
 {
     static const char *const refused[][2] = {
@@ -268,6 +277,12 @@ static void test_refusals(void **state)
         {"{\"propertyNames\":{\"not\":{\"pattern\":\"a\",\"minLength\":2}}}",
          "propertyNames: 'not' within it"},
         {"{\"propertyNames\":{\"not\":{\"allOf\":[{}]}}}", "propertyNames: 'allOf' within it"},
+        {"{\"type\":\"string\",\"format\":5}", "format: expected a string"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/foo\"}]}", "$ref: '#/anyOf/foo' is not"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/00\"}]}", "$ref: '#/anyOf/00' is not"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/-0\"}]}", "$ref: '#/anyOf/-0' is not"},
+        {"{\"$ref\":\"#/$defs/a\\u0000b\",\"$defs\":{\"a\":{}}}", "$ref: '"},
+        {"{\"$ref\":\"#/$defs/" NAME_520 "\",\"$defs\":{\"" NAME_511 "\":{}}}", "$ref: '#/$defs/0123"},
         {"{\"not\":{\"items\":[{\"type\":\"null\"}]}}", "not: 'items'"},
         {"false", "schema: no value can fulfil it"},
         {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},
