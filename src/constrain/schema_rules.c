@@ -175,12 +175,9 @@ static void check_type(struct schema *schema, const struct json *value)
         const char *name;
         enum json_kind kind;
         bool may_be_null;
-    } types[] = {{"enum", JSON_ARRAY, false},
-                 {"required", JSON_ARRAY, true},
-                 {"properties", JSON_OBJECT, true},
-                 {"patternProperties", JSON_OBJECT, true},
-                 {"uniqueItems", JSON_TRUE, true},
-                 {"format", JSON_STRING, true}};
+    } types[] = {{"enum", JSON_ARRAY, false},       {"required", JSON_ARRAY, true},
+                 {"properties", JSON_OBJECT, true}, {"patternProperties", JSON_OBJECT, true},
+                 {"uniqueItems", JSON_TRUE, true},  {"format", JSON_STRING, true}};
     bool is_required = !strcmp(value->name, "required");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(value->name, types[i].name) && !(value->kind == JSON_NULL && types[i].may_be_null))
@@ -257,10 +254,28 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
     }
 }
 
-/* How many members of a schema say something; *last: one of them. */
-static uint32_t n_said(const struct json *json, uint32_t *last)
+/* In drafts up to 7, what stands beside a "$ref" says nothing. It is kept all the same, which makes values fewer; but not where the
+ * opposite is asked for, which it would make more. */
+static bool is_reference_alone(struct schema *schema, const struct json *json)
+{
+    static const char *const drafts[] = {"draft-03", "draft-04", "draft-05", "draft-06", "draft-07"};
+    if (!schema_work(schema, json->n + schema->root->n) || !json_tree_member(json, "$ref"))
+        return false;
+    const struct json *draft = json_tree_member(schema->root, "$schema");
+    for (size_t i = 0; draft && draft->kind == JSON_STRING && i < sizeof drafts / sizeof *drafts; i++)
+        if (strstr(draft->text, drafts[i]))
+            return true;
+    return false;
+}
+
+/* How many members of a schema say something, where its opposite is asked for; *last: one of them. */
+static uint32_t n_said(struct schema *schema, const struct json *json, uint32_t *last)
 {
     uint32_t n = 0;
+    if (is_reference_alone(schema, json)) {
+        *last = (uint32_t)(json_tree_member(json, "$ref") - json->items);
+        return 1;
+    }
     for (uint32_t i = 0; i < json->n; i++)
         if (find_keyword(json->items[i].name)->kind != KEYWORD_NOTE) {
             n++;
@@ -288,7 +303,7 @@ static bool open_schema(struct schema *schema, struct rule_list *list, struct sc
             open_member(schema, list, json, i, false);
         return true;
     }
-    uint32_t n = n_said(json, &last);
+    uint32_t n = n_said(schema, json, &last);
     if (n == 1)
         open_member(schema, list, json, last, true);
     else if (n) /* a choice: one of its keywords is not fulfilled */
@@ -368,12 +383,18 @@ static unsigned kinds_of(struct schema *schema, const struct json *json)
     return kinds;
 }
 
-/* Where a $ref alone leads. */
+/* Where a $ref leads, whatever stands beside it; NULL: not at once to a schema without one, or it failed. */
 static const struct json *seen_through(struct schema *schema, const struct json *json)
 {
-    for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
+    for (unsigned i = 0; i < 16 && json && json_tree_member(json, "$ref") && !schema->failed; i++)
         json = schema_reference(schema, json_tree_member(json, "$ref"));
-    return json;
+    return json && json_tree_member(json, "$ref") ? NULL : json;
+}
+
+/* The schema of a member, with what stands beside a "$ref" only where that says something. */
+static const struct json *member_schema(struct schema *schema, const struct json *member)
+{
+    return member && is_reference_alone(schema, member) ? seen_through(schema, member) : member;
 }
 
 static bool names_member(struct schema *schema, const struct json *required, const struct json *member)
@@ -411,6 +432,22 @@ static bool values_differ(struct schema *schema, const struct json *one, const s
     return values;
 }
 
+/* Both require this member of one's properties, and no value of it fulfils what both want. */
+static bool members_differ(struct schema *schema, const struct json *one, const struct json *other,
+                           const struct json *member)
+{
+    const struct json *others = json_tree_member(other, "properties");
+    const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
+    if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)) || !twin ||
+        !names_member(schema, json_tree_member(one, "required"), member) ||
+        !names_member(schema, json_tree_member(other, "required"), twin))
+        return false;
+    member = member_schema(schema, member);
+    twin = member_schema(schema, twin);
+    return member && twin &&
+           (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin)));
+}
+
 /* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that both require. */
 static bool are_apart(struct schema *schema, const struct json *one, const struct json *other)
 {
@@ -423,16 +460,9 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
     const struct json *properties = json_tree_member(one, "properties");
-    for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
-        const struct json *member = &properties->items[i], *others = json_tree_member(other, "properties");
-        const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
-        if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)))
-            return false;
-        if (twin && names_member(schema, json_tree_member(one, "required"), member) &&
-            names_member(schema, json_tree_member(other, "required"), twin) &&
-            (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
+    for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++)
+        if (members_differ(schema, one, other, &properties->items[i]))
             return true;
-    }
     return false;
 }
 

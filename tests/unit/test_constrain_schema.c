@@ -159,6 +159,21 @@ static const struct constrain_case composed[] = {
     {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"array\",\"items\":{\"$ref\":\"#/anyOf/0\"}}]}",
      {"null", "[null]"},
      {"[1]"}},
+    {"{\"$schema\":\"http://json-schema.org/draft-07/"
+     "schema#\",\"type\":[\"object\",\"null\"],\"not\":{\"$ref\":\"#/definitions/"
+     "a\",\"required\":[\"x\"]},\"definitions\":{\"a\":{\"type\":\"object\"}}}",
+     {"null"},
+     {"{}", "{\"x\":1}"}},
+    {"{\"type\":[\"object\",\"null\"],\"not\":{\"$ref\":\"#/$defs/"
+     "a\",\"required\":[\"x\"]},\"$defs\":{\"a\":{\"type\":\"object\"}}}",
+     {"null", "{}", "{\"y\":1}"},
+     {"{\"x\":1}"}},
+    {"{\"$schema\":\"http://json-schema.org/draft-04/"
+     "schema#\",\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"$ref\":\"#/definitions/"
+     "any\",\"enum\":[true]}},\"required\":[\"k\"]},{\"type\":\"object\",\"properties\":{\"k\":{\"enum\":["
+     "\"b\"]}},\"required\":[\"k\"]}],\"definitions\":{\"any\":{}}}",
+     {"{\"k\":true}"},
+     {"{\"k\":\"b\"}", "{}"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
@@ -283,6 +298,9 @@ static void test_refusals(void **state)
         {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/-0\"}]}", "$ref: '#/anyOf/-0' is not"},
         {"{\"$ref\":\"#/$defs/a\\u0000b\",\"$defs\":{\"a\":{}}}", "$ref: '"},
         {"{\"$ref\":\"#/$defs/" NAME_520 "\",\"$defs\":{\"" NAME_511 "\":{}}}", "$ref: '#/$defs/0123"},
+        {"{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"oneOf\":[{\"$ref\":\"#/definitions/"
+         "a\",\"required\":[\"x\"]},{\"type\":\"object\"}],\"definitions\":{\"a\":{\"type\":\"object\"}}}",
+         "no text can fulfil it"},
         {"{\"not\":{\"items\":[{\"type\":\"null\"}]}}", "not: 'items'"},
         {"false", "schema: no value can fulfil it"},
         {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},
