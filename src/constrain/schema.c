@@ -115,11 +115,9 @@ static uint32_t left_by_lists(struct schema *schema, const struct rule_list *lis
         expr = expr_both(exprs, expr, rule->is_not ? expr_not(exprs, values) : values);
         *is_listed |= !rule->is_not;
         if (rule->is_not && values != EXPR_NONE && (kinds & VALUE_NUMBER))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' of numbers is not supported",
-                        rule_keyword(rule));
+            schema_fail_opposite(schema, rule_keyword(rule), "of numbers");
         if (rule->is_not && values != EXPR_NONE && (kinds & (VALUE_ARRAY | VALUE_OBJECT)))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' of arrays or objects is not supported",
-                        rule_keyword(rule));
+            schema_fail_opposite(schema, rule_keyword(rule), "of arrays or objects");
     }
     return expr;
 }

@@ -33,8 +33,7 @@ static void read_contains(struct schema *schema, const struct schema_rule *rule,
         json_tree_member(rule->json, "minContains") || json_tree_member(rule->json, "maxContains");
     if (!rule_is(rule, "contains")) {
         if (rule->is_not)
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
-                        rule_keyword(rule));
+            schema_fail_opposite(schema, rule_keyword(rule), "within it");
     } else if (is_counted) {
         schema_fail(schema, RUNNEL_EUNSUPPORTED, "'minContains' and 'maxContains' are not supported");
     } else if (!rule->is_not) {
@@ -70,8 +69,7 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
         if (rule->is_not && rule_is(rule, "items") && !prefix && !json_tree_member(rule->json, "prefixItems"))
             require_one(schema, array, value, true);
         else if (rule->is_not)
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported",
-                        rule_keyword(rule));
+            schema_fail_opposite(schema, rule_keyword(rule), "within it");
         if (prefix && prefix->n > array->n_prefix)
             array->n_prefix = prefix->n;
     }

@@ -44,8 +44,9 @@ struct schema {
     struct schema_known *known;
     uint32_t n_known, cap_known;
     uint32_t depth;
-    uint8_t own_roots; /* schema_reference.c's: whether schemas within it have an "$id" */
-    uint64_t work;     /* looks at rules, members and values, so far */
+    uint8_t own_roots;    /* schema_reference.c's: whether schemas within it have an "$id" */
+    const char *opposite; /* the keyword that last asked for one, for messages; NULL: "not" */
+    uint64_t work;        /* looks at rules, members and values, so far */
     bool failed;
     runnel_error *error;
     /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
@@ -56,6 +57,9 @@ struct schema {
 /* The first error counts. */
 void schema_fail(struct schema *schema, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* There is no opposite of this keyword here; what: of which values, or "within it". */
+void schema_fail_opposite(struct schema *schema, const char *keyword, const char *what);
 
 /* That there were n more looks at something, each of which takes a moment: what is combined may be exponential. False:
  * there were too many, or something failed before. */

@@ -130,7 +130,7 @@ static void read_keyword(struct schema *schema, struct object *object, const str
     bool is_known = rule_is(rule, "patternProperties") || rule_is(rule, "additionalProperties") ||
                     rule_is(rule, "propertyNames");
     if (rule->is_not && is_known)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", rule_keyword(rule));
+        schema_fail_opposite(schema, rule_keyword(rule), "within it");
     else if (rule_is(rule, "patternProperties"))
         add_patterns(schema, object, value);
     else if (rule_is(rule, "propertyNames"))

@@ -201,6 +201,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
 {
     const struct json *value = &json->items[index];
     if (!strcmp(value->name, "not")) {
+        schema->opposite = "not";
         add_schema(schema, list, value, !is_not);
     } else if (!strcmp(value->name, "$ref")) {
         const struct json *target = schema_reference(schema, value);
@@ -208,7 +209,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
             add_schema(schema, list, target, is_not);
     } else if (is_not) { /* allOf: one of them is not fulfilled */
         if (strcmp(value->name, "allOf"))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+            schema_fail_opposite(schema, value->name, "within it");
         rules_add(schema, list,
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = true});
     } else if (!strcmp(value->name, "allOf")) {
@@ -242,7 +243,7 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
             break;
         }
         if (is_not && strcmp(value->name, "oneOf"))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+            schema_fail_opposite(schema, value->name, "within it");
         rules_add(schema, list,
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;
@@ -363,6 +364,7 @@ static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, 
     const struct json *then = json_tree_member(rule->json, which ? "else" : "then");
     if (which > 1)
         return false;
+    schema->opposite = which ? "if" : schema->opposite;
     add_schema(schema, branch, rule_value(rule), which);
     if (then)
         add_schema(schema, branch, then, false);
@@ -448,7 +450,23 @@ static bool members_differ(struct schema *schema, const struct json *one, const 
            (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin)));
 }
 
-/* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that both require. */
+/* Objects with a member that the other one, which has no others than its properties, lacks. */
+static bool requires_what_lacks(struct schema *schema, const struct json *one, const struct json *other)
+{
+    const struct json *required = json_tree_member(one, "required"),
+                      *properties = json_tree_member(other, "properties"),
+                      *additional = json_tree_member(other, "additionalProperties");
+    if (!additional || additional->kind != JSON_FALSE || json_tree_member(other, "patternProperties") ||
+        !required || required->kind != JSON_ARRAY)
+        return false;
+    for (uint32_t i = 0; i < required->n && schema_work(schema, 1 + (properties ? properties->n : 0)); i++)
+        if (required->items[i].kind == JSON_STRING &&
+            !json_tree_member_n(properties, required->items[i].text, required->items[i].len))
+            return true;
+    return false;
+}
+
+/* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that one of them requires. */
 static bool are_apart(struct schema *schema, const struct json *one, const struct json *other)
 {
     one = seen_through(schema, one);
@@ -459,6 +477,8 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
         return true;
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
+    if (requires_what_lacks(schema, one, other) || requires_what_lacks(schema, other, one))
+        return true;
     const struct json *properties = json_tree_member(one, "properties");
     for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++)
         if (members_differ(schema, one, other, &properties->items[i]))
@@ -473,10 +493,11 @@ static bool branch_of_list(struct schema *schema, const struct schema_rule *rule
     if (!expect_kind(schema, value, JSON_ARRAY) || which >= value->n)
         return false;
     add_schema(schema, branch, &value->items[which], rule->is_not);
-    if (!strcmp(value->name, "oneOf"))
-        for (uint32_t i = 0; i < value->n; i++)
-            if (i != which && !are_apart(schema, &value->items[which], &value->items[i]))
-                add_schema(schema, branch, &value->items[i], true);
+    for (uint32_t i = 0; !strcmp(value->name, "oneOf") && i < value->n; i++)
+        if (i != which && !are_apart(schema, &value->items[which], &value->items[i])) {
+            schema->opposite = "oneOf";
+            add_schema(schema, branch, &value->items[i], true);
+        }
     return true;
 }
 

@@ -174,6 +174,11 @@ static const struct constrain_case composed[] = {
      "\"b\"]}},\"required\":[\"k\"]}],\"definitions\":{\"any\":{}}}",
      {"{\"k\":true}"},
      {"{\"k\":\"b\"}", "{}"}},
+    {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"],"
+     "\"additionalProperties\":false},{\"type\":\"object\",\"properties\":{\"b\":{}},\"required\":[\"b\"],"
+     "\"additionalProperties\":false}]}",
+     {"{\"a\":1}", "{\"b\":2}"},
+     {"{}", "{\"a\":1,\"b\":2}", "{\"c\":1}"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
@@ -301,6 +306,13 @@ static void test_refusals(void **state)
         {"{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"oneOf\":[{\"$ref\":\"#/definitions/"
          "a\",\"required\":[\"x\"]},{\"type\":\"object\"}],\"definitions\":{\"a\":{\"type\":\"object\"}}}",
          "no text can fulfil it"},
+        {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"],"
+         "\"additionalProperties\":false},{\"type\":\"object\",\"required\":[\"a\"]}]}",
+         "oneOf: 'additionalProperties' within it"},
+        {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"xa\"]},{\"type\":\"object\",\"patternProperties\":"
+         "{\"^x\":{}},\"additionalProperties\":false}]}",
+         "oneOf: 'patternProperties' within it"},
+        {"{\"if\":{\"additionalProperties\":false},\"else\":{}}", "if: 'additionalProperties' within it"},
         {"{\"not\":{\"items\":[{\"type\":\"null\"}]}}", "not: 'items'"},
         {"false", "schema: no value can fulfil it"},
         {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},
