@@ -414,9 +414,9 @@ static bool allows_value(struct schema *schema, const struct json *json, const s
 {
     const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
     uint64_t looks = 0;
-    bool allows = constant ? json_tree_equal(constant, value, &looks) : !values;
+    bool allows = constant ? json_tree_may_equal(constant, value, &looks) : !values;
     for (uint32_t i = 0; !constant && values && i < values->n && !allows; i++)
-        allows = !schema_work(schema, 1) || json_tree_equal(&values->items[i], value, &looks);
+        allows = !schema_work(schema, 1) || json_tree_may_equal(&values->items[i], value, &looks);
     return !schema_work(schema, looks) || allows;
 }
 

@@ -179,6 +179,9 @@ static const struct constrain_case composed[] = {
      "\"additionalProperties\":false}]}",
      {"{\"a\":1}", "{\"b\":2}"},
      {"{}", "{\"a\":1,\"b\":2}", "{\"c\":1}"}},
+    {"{\"oneOf\":[{\"const\":1.50},{\"enum\":[-1.5,10,\"1.5\",{\"a\":1}]},{\"enum\":[1,100]}]}",
+     {"1.50", "10", "\"1.5\"", "1", "{\"a\":1}"},
+     {"1.5", "0"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
@@ -313,6 +316,11 @@ static void test_refusals(void **state)
          "{\"^x\":{}},\"additionalProperties\":false}]}",
          "oneOf: 'patternProperties' within it"},
         {"{\"if\":{\"additionalProperties\":false},\"else\":{}}", "if: 'additionalProperties' within it"},
+        {"{\"oneOf\":[{\"const\":1},{\"const\":1.0}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":0},{\"const\":-0.0}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":100},{\"const\":1e2}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":{\"a\":1,\"b\":2}},{\"const\":{\"b\":2,\"a\":1.0}}]}",
+         "oneOf: 'const' of arrays or objects"},
         {"{\"not\":{\"items\":[{\"type\":\"null\"}]}}", "not: 'items'"},
         {"false", "schema: no value can fulfil it"},
         {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},
