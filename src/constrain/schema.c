@@ -80,6 +80,23 @@ static bool is_of(const struct json *value, unsigned kinds)
     return false;
 }
 
+static bool is_list(const struct schema_rule *rule)
+{
+    return rule_is(rule, "enum") || rule_is(rule, "const");
+}
+
+/* Some value of "enum" or "const" is of these kinds. */
+static bool lists_any(const struct schema_rule *rule, unsigned kinds)
+{
+    const struct json *value = rule_value(rule);
+    if (rule_is(rule, "const"))
+        return is_of(value, kinds);
+    for (uint32_t i = 0; i < value->n; i++)
+        if (is_of(&value->items[i], kinds))
+            return true;
+    return false;
+}
+
 /* The values of "enum" or "const" that are of these kinds. */
 static uint32_t listed(struct schema *schema, const struct schema_rule *rule, unsigned kinds,
                        bool in_all_ways)
@@ -109,14 +126,14 @@ static uint32_t left_by_lists(struct schema *schema, const struct rule_list *lis
     *is_listed = false;
     for (uint32_t i = 0; i < list->n; i++) {
         const struct schema_rule *rule = &list->rules[i];
-        if (!rule_is(rule, "enum") && !rule_is(rule, "const"))
+        if (!is_list(rule) || !schema_work(schema, rule_value(rule)->n))
             continue;
         uint32_t values = listed(schema, rule, kinds, rule->is_not);
         expr = expr_both(exprs, expr, rule->is_not ? expr_not(exprs, values) : values);
         *is_listed |= !rule->is_not;
-        if (rule->is_not && values != EXPR_NONE && (kinds & VALUE_NUMBER))
+        if (rule->is_not && lists_any(rule, kinds & VALUE_NUMBER))
             schema_fail_opposite(schema, rule_keyword(rule), "of numbers");
-        if (rule->is_not && values != EXPR_NONE && (kinds & (VALUE_ARRAY | VALUE_OBJECT)))
+        if (rule->is_not && lists_any(rule, kinds & (VALUE_ARRAY | VALUE_OBJECT)))
             schema_fail_opposite(schema, rule_keyword(rule), "of arrays or objects");
     }
     return expr;
@@ -156,7 +173,7 @@ static uint32_t container(struct schema *schema, const struct rule_list *list, u
         return kind == VALUE_ARRAY ? array_symbol(schema, list) : object_symbol(schema, list);
     for (uint32_t i = 0; i < list->n; i++) {
         const struct schema_rule *rule = &list->rules[i];
-        if (!rule_is(rule, "enum") && !rule_is(rule, "const") && !rule_is(rule, "type") && expr != EXPR_NONE)
+        if (!is_list(rule) && !rule_is(rule, "type") && (rule_says_of(rule) & kind) && expr != EXPR_NONE)
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "enum: arrays or objects beside '%s' are not supported",
                         rule_keyword(rule));
     }

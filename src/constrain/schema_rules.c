@@ -616,6 +616,11 @@ static unsigned kind_of_listed(struct schema *schema, const struct json *value)
     return kind_of_value(value);
 }
 
+unsigned rule_says_of(const struct schema_rule *rule)
+{
+    return rule->kind == RULE_KEYWORD ? find_keyword(rule_keyword(rule))->values : VALUE_OBJECT;
+}
+
 static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *rule)
 {
     if (rule->kind == RULE_ITEMS || rule->kind == RULE_SCHEMA || rule->kind == RULE_MEMBER)
@@ -632,7 +637,7 @@ static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *r
         return rule->is_not ? VALUE_ANY : kinds_listed(schema, value, kind_of_listed);
     if (rule_is(rule, "const"))
         return rule->is_not ? VALUE_ANY : kind_of_value(value);
-    return rule->is_not && !rule_is_choice(rule) ? find_keyword(rule_keyword(rule))->values : VALUE_ANY;
+    return rule->is_not && !rule_is_choice(rule) ? rule_says_of(rule) : VALUE_ANY;
 }
 
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list)

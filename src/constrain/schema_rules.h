@@ -37,6 +37,8 @@ bool schema_open(struct schema *schema, struct rule_list *list);
 bool rule_is_choice(const struct schema_rule *rule);
 bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                  struct rule_list *branch);
+/* The kinds of values that a rule, which is no choice, says something of. */
+unsigned rule_says_of(const struct schema_rule *rule);
 /* The kinds of values that a list leaves. */
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list);
 
