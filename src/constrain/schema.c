@@ -82,14 +82,14 @@ static bool is_of(const struct json *value, unsigned kinds)
 
 static bool is_list(const struct schema_rule *rule)
 {
-    return rule_is(rule, "enum") || rule_is(rule, "const");
+    return rule->kind == RULE_VALUE || rule_is(rule, "enum") || rule_is(rule, "const");
 }
 
-/* Some value of "enum" or "const" is of these kinds. */
+/* Some value of what is a list is of these kinds. */
 static bool lists_any(const struct schema_rule *rule, unsigned kinds)
 {
     const struct json *value = rule_value(rule);
-    if (rule_is(rule, "const"))
+    if (!rule_is(rule, "enum"))
         return is_of(value, kinds);
     for (uint32_t i = 0; i < value->n; i++)
         if (is_of(&value->items[i], kinds))
@@ -97,7 +97,7 @@ static bool lists_any(const struct schema_rule *rule, unsigned kinds)
     return false;
 }
 
-/* The values of "enum" or "const" that are of these kinds. */
+/* The values of what is a list that are of these kinds. */
 static uint32_t listed(struct schema *schema, const struct schema_rule *rule, unsigned kinds,
                        bool in_all_ways)
 {
@@ -180,11 +180,6 @@ static uint32_t container(struct schema *schema, const struct rule_list *list, u
     return grammar_terminal(schema->grammar, expr);
 }
 
-static uint32_t either(struct schema *schema, uint32_t one, uint32_t other)
-{
-    return one && other ? grammar_or(schema->grammar, one, other) : one ? one : other;
-}
-
 /* The values of a list without a choice. */
 static uint32_t value_of_kinds(struct schema *schema, const struct rule_list *list)
 {
@@ -193,11 +188,11 @@ static uint32_t value_of_kinds(struct schema *schema, const struct rule_list *li
     if (scalars & ~(unsigned)VALUE_STRING)
         symbol = scalar_terminal(schema, list, scalars & ~(unsigned)VALUE_STRING);
     if (scalars & VALUE_STRING)
-        symbol = either(schema, symbol, scalar_terminal(schema, list, VALUE_STRING));
+        symbol = grammar_either(schema->grammar, symbol, scalar_terminal(schema, list, VALUE_STRING));
     if (kinds & VALUE_OBJECT)
-        symbol = either(schema, symbol, container(schema, list, VALUE_OBJECT));
+        symbol = grammar_either(schema->grammar, symbol, container(schema, list, VALUE_OBJECT));
     if (kinds & VALUE_ARRAY)
-        symbol = either(schema, symbol, container(schema, list, VALUE_ARRAY));
+        symbol = grammar_either(schema->grammar, symbol, container(schema, list, VALUE_ARRAY));
     return symbol;
 }
 
@@ -214,7 +209,7 @@ static uint32_t value_of_choice(struct schema *schema, const struct rule_list *l
                 rules_add(schema, &branch, list->rules[i]);
         has_more = rule_branch(schema, &choice, which, &branch);
         if (has_more)
-            symbol = either(schema, symbol, schema->value(schema, &branch));
+            symbol = grammar_either(schema->grammar, symbol, schema->value(schema, &branch));
         rules_free(&branch);
     }
     return symbol;

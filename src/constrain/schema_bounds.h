@@ -13,6 +13,7 @@ enum rule_kind {
     RULE_MEMBER, /* an object that has a member named like member `index` of json; is_not: it has none, if it is an object */
     RULE_ITEMS, /* an object that has the members that the strings of json name */
     RULE_ITEM,  /* is_not: it has no member of the name that string `index` of json is, but is an object */
+    RULE_VALUE, /* item `index` of the array json */
     RULE_UNLIKE, /* an object with the member `index` of json (properties), which does not fulfil that schema */
 };
 

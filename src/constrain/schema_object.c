@@ -280,22 +280,6 @@ static uint32_t comma(struct schema *schema, uint32_t n_before)
     return n_before ? schema_mark(schema, ",") : EXPR_EMPTY;
 }
 
-static uint32_t either(struct schema *schema, uint32_t one, uint32_t other)
-{
-    return one && other ? grammar_or(schema->grammar, one, other) : one ? one : other;
-}
-
-/* As a rule of its own, as it is used more than once. */
-static uint32_t shared(struct schema *schema, uint32_t symbol)
-{
-    uint32_t rule;
-    if (!symbol || schema->grammar->symbols[symbol].kind == SYMBOL_CALL)
-        return symbol;
-    rule = grammar_rule(schema->grammar, NULL, 0);
-    grammar_define(schema->grammar, rule, symbol);
-    return grammar_call(schema->grammar, rule);
-}
-
 /* after[c]: what may follow c members, once all that have names are past. */
 static void begin_chain(struct schema *schema, const struct object *object, uint32_t *after)
 {
@@ -311,8 +295,8 @@ static void begin_chain(struct schema *schema, const struct object *object, uint
         if (count == last) /* there are no more to be counted */
             after[count] = grammar_repeat(grammar, member, 0, EXPR_FOREVER);
         else if (after[count + 1])
-            after[count] = either(schema, grammar_cat(grammar, member, after[count + 1]), end);
-        after[count] = shared(schema, after[count]);
+            after[count] = grammar_either(grammar, grammar_cat(grammar, member, after[count + 1]), end);
+        after[count] = grammar_shared(grammar, after[count]);
     }
 }
 
@@ -325,14 +309,16 @@ static void add_to_chain(struct schema *schema, const struct object *object, con
     uint32_t value = 0, last = object->n_counts - 1;
     uint32_t key = quoted(schema, string_literal(schema, name->name, name->len, false));
     if (!name->is_absent && string_matches(schema, object->names_expr, name->name, name->len))
-        value = shared(schema, member_value(schema, object, name, patterns_of(schema, object, name)));
+        value =
+            grammar_shared(grammar, member_value(schema, object, name, patterns_of(schema, object, name)));
     key = expr_cat(exprs, key, schema_mark(schema, ":"));
     for (uint32_t count = 0; count <= last; count++) {
         uint32_t next = after[count < last ? count + 1 : last], with = 0;
         if (value && next && count < object->max)
             with = grammar_cat(grammar, grammar_terminal(grammar, expr_cat(exprs, comma(schema, count), key)),
                                grammar_cat(grammar, value, next));
-        after[count] = shared(schema, name->is_required ? with : either(schema, with, after[count]));
+        after[count] =
+            grammar_shared(grammar, name->is_required ? with : grammar_either(grammar, with, after[count]));
     }
 }
 
@@ -370,7 +356,7 @@ uint32_t object_symbol(struct schema *schema, const struct rule_list *list)
                     MAX_COUNTED);
     object.n_counts = (counted > 1 ? counted : 1) + 1;
     if (!schema->failed && object.min <= object.max) {
-        object.others = shared(schema, other_members(schema, &object));
+        object.others = grammar_shared(grammar, other_members(schema, &object));
         check_counted(schema, &object);
         members = chain(schema, &object);
     }

@@ -130,7 +130,8 @@ const char *rule_keyword(const struct schema_rule *rule)
     case RULE_MEMBER:
     case RULE_ITEM:
     case RULE_UNLIKE:
-        return rule->json->name;
+    case RULE_VALUE:
+        return rule->json->name ? rule->json->name : "";
     case RULE_ITEMS:
         return "dependentRequired";
     }
@@ -618,13 +619,17 @@ static unsigned kind_of_listed(struct schema *schema, const struct json *value)
 
 unsigned rule_says_of(const struct schema_rule *rule)
 {
-    return rule->kind == RULE_KEYWORD ? find_keyword(rule_keyword(rule))->values : VALUE_OBJECT;
+    return rule->kind == RULE_KEYWORD ? find_keyword(rule_keyword(rule))->values
+           : rule->kind == RULE_VALUE ? VALUE_ANY
+                                      : VALUE_OBJECT;
 }
 
 static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *rule)
 {
     if (rule->kind == RULE_ITEMS || rule->kind == RULE_SCHEMA || rule->kind == RULE_MEMBER)
         return VALUE_ANY;
+    if (rule->kind == RULE_VALUE)
+        return kind_of_value(rule_value(rule));
     if (rule->kind != RULE_KEYWORD) /* RULE_ITEM of a dependency says nothing of other values */
         return rule->is_not ? VALUE_OBJECT : VALUE_ANY;
     const struct json *value = rule_value(rule);
