@@ -12,19 +12,32 @@ const char chat_thought_end[] = "\n</think>\n\n";
 /* Read line by line. */
 /* clang-format off */
 static const char r1_text[] =
-    "{% set ns = namespace(system='') %}"
+    "{% set ns = namespace(system='', in_results=false) %}"
     "{% for message in messages %}"
         "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
     "{% endfor %}"
     "{{ '<｜begin▁of▁sentence｜>' + ns.system }}"
     "{% for message in messages %}"
-        "{% if message.role == 'user' %}"
+        "{% if message.role == 'tool' %}"
+            "{{ '\n' if ns.in_results else '<｜tool▁outputs▁begin｜>' }}{% set ns.in_results = true %}"
+            "{{ '<｜tool▁output▁begin｜>' + message.content + '<｜tool▁output▁end｜>' }}"
+        "{% elif message.role == 'user' %}"
+            "{{ '<｜tool▁outputs▁end｜>' if ns.in_results }}{% set ns.in_results = false %}"
             "{{ '<｜User｜>' + message.content }}"
-        "{% elif message.role == 'assistant' %}"
-            "{{ '<｜Assistant｜>' + message.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
+        "{% elif message.role == 'assistant' %}" /* it goes on behind results */
+            "{{ '<｜tool▁outputs▁end｜>' if ns.in_results else '<｜Assistant｜>' }}{% set ns.in_results = false %}"
+            "{{ message.content.split('</think>')[-1] }}"
+            "{% for call in message.tool_calls or [] %}"
+                "{{ '<｜tool▁calls▁begin｜>' if loop.first else '\n' }}"
+                "{{ '<｜tool▁call▁begin｜>function<｜tool▁sep｜>' + call.function.name }}"
+                "{{ '\n```json\n' + call.function.arguments + '\n```<｜tool▁call▁end｜>' }}"
+                "{{ '<｜tool▁calls▁end｜>' if loop.last }}"
+            "{% endfor %}"
+            "{{ '<｜end▁of▁sentence｜>' }}"
         "{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
+    "{% if ns.in_results %}{{ '<｜tool▁outputs▁end｜>' }}"
+    "{% elif add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
 /* clang-format on */
 static const char chatml_text[] =
     "{% for message in messages %}"
@@ -520,6 +533,11 @@ int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct
         int code = chat_compile(by_name[i].text, strlen(by_name[i].text), tokens, &opened, error);
         if (code)
             return code;
+        code = find_calls(&opened, error);
+        if (code) {
+            chat_close(&opened);
+            return code;
+        }
         opened.name = by_name[i].name;
         opened.thinks = by_name[i].thinks;
         *template = opened;
