@@ -175,7 +175,27 @@ static uint32_t read_symbol(struct gbnf *gbnf, unsigned depth)
     return 0;
 }
 
-static uint32_t read_repeated(struct gbnf *gbnf, uint32_t symbol)
+/* Behind '{': "m}", "m,}", "m,n}" or ",n}", with spaces anywhere, and ends of lines where they mean nothing. */
+static bool read_times(struct gbnf *gbnf, bool with_lines, uint32_t *min, uint32_t *max)
+{
+    struct pattern_text *text = &gbnf->text;
+    *min = 0;
+    skip_space(gbnf, with_lines);
+    bool has_bound = pattern_number(text, min);
+    skip_space(gbnf, with_lines);
+    *max = *min;
+    if (pattern_skip(text, ",")) {
+        skip_space(gbnf, with_lines);
+        bool has_max = pattern_number(text, max);
+        if (!has_max)
+            *max = EXPR_FOREVER;
+        has_bound |= has_max;
+        skip_space(gbnf, with_lines);
+    }
+    return has_bound && pattern_skip(text, "}") && *max >= *min;
+}
+
+static uint32_t read_repeated(struct gbnf *gbnf, uint32_t symbol, bool with_lines)
 {
     struct pattern_text *text = &gbnf->text;
     uint32_t min = 1, max = 1;
@@ -187,7 +207,7 @@ static uint32_t read_repeated(struct gbnf *gbnf, uint32_t symbol)
         min = 0;
     else if (!pattern_skip(text, "{"))
         return symbol;
-    else if (!pattern_times(text, &min, &max) || max < min)
+    else if (!read_times(gbnf, with_lines, &min, &max))
         is_wrong(gbnf, "expected '{m}', '{m,}' or '{m,n}'");
     return text->failed ? 0 : grammar_repeat(gbnf->grammar, symbol, min, max);
 }
@@ -202,7 +222,7 @@ static uint32_t read_sequence(struct gbnf *gbnf, unsigned depth)
         skip_space(gbnf, depth);
         while (!gbnf->text.failed && gbnf->text.at < gbnf->text.len &&
                memchr("*+?{", gbnf->text.text[gbnf->text.at], 4)) {
-            symbol = read_repeated(gbnf, symbol);
+            symbol = read_repeated(gbnf, symbol, depth);
             skip_space(gbnf, depth);
         }
         sequence = sequence ? grammar_cat(gbnf->grammar, sequence, symbol) : symbol;

@@ -164,6 +164,20 @@ void grammar_define(struct grammar *grammar, uint32_t rule, uint32_t symbol)
         grammar->rules[rule].symbol = symbol;
 }
 
+uint32_t grammar_either(struct grammar *grammar, uint32_t a, uint32_t b)
+{
+    return a && b ? grammar_or(grammar, a, b) : a ? a : b;
+}
+
+uint32_t grammar_shared(struct grammar *grammar, uint32_t a)
+{
+    if (!a || grammar->symbols[a].kind == SYMBOL_CALL)
+        return a;
+    uint32_t rule = grammar_rule(grammar, NULL, 0);
+    grammar_define(grammar, rule, a);
+    return grammar_call(grammar, rule);
+}
+
 int grammar_check(const struct grammar *grammar, runnel_error *error)
 {
     const struct constrain_limits *limits = &grammar->limits;

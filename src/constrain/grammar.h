@@ -54,6 +54,11 @@ uint32_t grammar_cat(struct grammar *grammar, uint32_t a, uint32_t b);
 uint32_t grammar_or(struct grammar *grammar, uint32_t a, uint32_t b);
 uint32_t grammar_repeat(struct grammar *grammar, uint32_t a, uint32_t min, uint32_t max);
 
+/* a or b, where 0 is what no text fulfils. */
+uint32_t grammar_either(struct grammar *grammar, uint32_t a, uint32_t b);
+/* The symbol as a rule of its own, as it is used more than once; 0 stays 0. */
+uint32_t grammar_shared(struct grammar *grammar, uint32_t a);
+
 /* The rule of this name, made if there is none; name NULL: a new one. UINT32_MAX: no room. */
 uint32_t grammar_rule(struct grammar *grammar, const char *name, size_t len);
 void grammar_define(struct grammar *grammar, uint32_t rule, uint32_t symbol);

@@ -46,7 +46,8 @@ void json_tree_free(struct json_text *json);
 const struct json *json_tree_member(const struct json *json, const char *name);
 const struct json *json_tree_member_n(const struct json *json, const char *name, size_t len);
 bool json_tree_is(const struct json *json, const char *string);
-/* The same value, as JSON Schema compares: objects in any order; numbers as they are written. *looks: grows by those at values. */
-bool json_tree_equal(const struct json *one, const struct json *other, uint64_t *looks);
+/* Whether it may be the same value, as JSON Schema compares: objects in any order, numbers by their value; those with an exponent, or of
+ * many digits, may equal others. *looks: grows by those at values. */
+bool json_tree_may_equal(const struct json *one, const struct json *other, uint64_t *looks);
 
 #endif

@@ -80,7 +80,24 @@ static bool is_of(const struct json *value, unsigned kinds)
     return false;
 }
 
-/* The values of "enum" or "const" that are of these kinds. */
+static bool is_list(const struct schema_rule *rule)
+{
+    return rule->kind == RULE_VALUE || rule_is(rule, "enum") || rule_is(rule, "const");
+}
+
+/* Some value of what is a list is of these kinds. */
+static bool lists_any(const struct schema_rule *rule, unsigned kinds)
+{
+    const struct json *value = rule_value(rule);
+    if (!rule_is(rule, "enum"))
+        return is_of(value, kinds);
+    for (uint32_t i = 0; i < value->n; i++)
+        if (is_of(&value->items[i], kinds))
+            return true;
+    return false;
+}
+
+/* The values of what is a list that are of these kinds. */
 static uint32_t listed(struct schema *schema, const struct schema_rule *rule, unsigned kinds,
                        bool in_all_ways)
 {
@@ -109,17 +126,15 @@ static uint32_t left_by_lists(struct schema *schema, const struct rule_list *lis
     *is_listed = false;
     for (uint32_t i = 0; i < list->n; i++) {
         const struct schema_rule *rule = &list->rules[i];
-        if (!rule_is(rule, "enum") && !rule_is(rule, "const"))
+        if (!is_list(rule) || !schema_work(schema, rule_value(rule)->n))
             continue;
         uint32_t values = listed(schema, rule, kinds, rule->is_not);
         expr = expr_both(exprs, expr, rule->is_not ? expr_not(exprs, values) : values);
         *is_listed |= !rule->is_not;
-        if (rule->is_not && values != EXPR_NONE && (kinds & VALUE_NUMBER))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' of numbers is not supported",
-                        rule_keyword(rule));
-        if (rule->is_not && values != EXPR_NONE && (kinds & (VALUE_ARRAY | VALUE_OBJECT)))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' of arrays or objects is not supported",
-                        rule_keyword(rule));
+        if (rule->is_not && lists_any(rule, kinds & VALUE_NUMBER))
+            schema_fail_opposite(schema, rule_keyword(rule), "of numbers");
+        if (rule->is_not && lists_any(rule, kinds & (VALUE_ARRAY | VALUE_OBJECT)))
+            schema_fail_opposite(schema, rule_keyword(rule), "of arrays or objects");
     }
     return expr;
 }
@@ -158,16 +173,11 @@ static uint32_t container(struct schema *schema, const struct rule_list *list, u
         return kind == VALUE_ARRAY ? array_symbol(schema, list) : object_symbol(schema, list);
     for (uint32_t i = 0; i < list->n; i++) {
         const struct schema_rule *rule = &list->rules[i];
-        if (!rule_is(rule, "enum") && !rule_is(rule, "const") && !rule_is(rule, "type") && expr != EXPR_NONE)
+        if (!is_list(rule) && !rule_is(rule, "type") && (rule_says_of(rule) & kind) && expr != EXPR_NONE)
             schema_fail(schema, RUNNEL_EUNSUPPORTED, "enum: arrays or objects beside '%s' are not supported",
                         rule_keyword(rule));
     }
     return grammar_terminal(schema->grammar, expr);
-}
-
-static uint32_t either(struct schema *schema, uint32_t one, uint32_t other)
-{
-    return one && other ? grammar_or(schema->grammar, one, other) : one ? one : other;
 }
 
 /* The values of a list without a choice. */
@@ -178,11 +188,11 @@ static uint32_t value_of_kinds(struct schema *schema, const struct rule_list *li
     if (scalars & ~(unsigned)VALUE_STRING)
         symbol = scalar_terminal(schema, list, scalars & ~(unsigned)VALUE_STRING);
     if (scalars & VALUE_STRING)
-        symbol = either(schema, symbol, scalar_terminal(schema, list, VALUE_STRING));
+        symbol = grammar_either(schema->grammar, symbol, scalar_terminal(schema, list, VALUE_STRING));
     if (kinds & VALUE_OBJECT)
-        symbol = either(schema, symbol, container(schema, list, VALUE_OBJECT));
+        symbol = grammar_either(schema->grammar, symbol, container(schema, list, VALUE_OBJECT));
     if (kinds & VALUE_ARRAY)
-        symbol = either(schema, symbol, container(schema, list, VALUE_ARRAY));
+        symbol = grammar_either(schema->grammar, symbol, container(schema, list, VALUE_ARRAY));
     return symbol;
 }
 
@@ -199,7 +209,7 @@ static uint32_t value_of_choice(struct schema *schema, const struct rule_list *l
                 rules_add(schema, &branch, list->rules[i]);
         has_more = rule_branch(schema, &choice, which, &branch);
         if (has_more)
-            symbol = either(schema, symbol, schema->value(schema, &branch));
+            symbol = grammar_either(schema->grammar, symbol, schema->value(schema, &branch));
         rules_free(&branch);
     }
     return symbol;

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { MAX_WORK = 100000000 };
 
@@ -17,6 +18,14 @@ void schema_fail(struct schema *schema, int code, const char *format, ...)
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     error_set(schema->error, code, "schema: %s", message);
+}
+
+void schema_fail_opposite(struct schema *schema, const char *keyword, const char *what)
+{
+    const char *by = schema->opposite ? schema->opposite : "not";
+    bool is_one_of = !strcmp(by, "oneOf");
+    schema_fail(schema, RUNNEL_EUNSUPPORTED, "%s: '%s' %s is not supported%s", by, keyword, what,
+                is_one_of ? " where a value may fulfil several of its schemas" : "");
 }
 
 bool schema_work(struct schema *schema, uint64_t n)

@@ -13,6 +13,7 @@ enum rule_kind {
     RULE_MEMBER, /* an object that has a member named like member `index` of json; is_not: it has none, if it is an object */
     RULE_ITEMS, /* an object that has the members that the strings of json name */
     RULE_ITEM,  /* is_not: it has no member of the name that string `index` of json is, but is an object */
+    RULE_VALUE, /* item `index` of the array json */
     RULE_UNLIKE, /* an object with the member `index` of json (properties), which does not fulfil that schema */
 };
 
@@ -44,8 +45,9 @@ struct schema {
     struct schema_known *known;
     uint32_t n_known, cap_known;
     uint32_t depth;
-    uint8_t own_roots; /* schema_reference.c's: whether schemas within it have an "$id" */
-    uint64_t work;     /* looks at rules, members and values, so far */
+    uint8_t own_roots;    /* schema_reference.c's: whether schemas within it have an "$id" */
+    const char *opposite; /* the keyword that last asked for one, for messages; NULL: "not" */
+    uint64_t work;        /* looks at rules, members and values, so far */
     bool failed;
     runnel_error *error;
     /* A symbol for the values that fulfil a list, which is used up; 0: there is none. schema.c's, which uses the files for
@@ -56,6 +58,9 @@ struct schema {
 /* The first error counts. */
 void schema_fail(struct schema *schema, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* There is no opposite of this keyword here; what: of which values, or "within it". */
+void schema_fail_opposite(struct schema *schema, const char *keyword, const char *what);
 
 /* That there were n more looks at something, each of which takes a moment: what is combined may be exponential. False:
  * there were too many, or something failed before. */

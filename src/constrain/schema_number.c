@@ -235,7 +235,7 @@ static uint32_t keyword_expr(struct schema *schema, const struct schema_rule *ru
     struct decimal decimal;
     if (rule_is(rule, "multipleOf")) {
         if (rule->is_not)
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: 'multipleOf' within it is not supported");
+            schema_fail_opposite(schema, "multipleOf", "within it");
         return multiples(schema, rule);
     }
     if (!is_lower && !rule_is(rule, "maximum") && !rule_is(rule, "exclusiveMaximum"))

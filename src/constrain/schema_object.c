@@ -89,12 +89,17 @@ static void add_names_expr(struct schema *schema, struct object *object, const s
     } else {
         uint32_t expr =
             rules_kinds(schema, &list) & VALUE_STRING ? string_content(schema, &list, &is_free) : EXPR_NONE;
-        for (uint32_t i = 0; i < list.n; i++)
-            if (rule_is_choice(&list.rules[i]) || rule_is(&list.rules[i], "const"))
+        for (uint32_t i = 0; i < list.n; i++) {
+            const struct schema_rule *rule = &list.rules[i];
+            if (rule_is_choice(rule) || rule_is(rule, "const")) {
                 schema_fail(schema, RUNNEL_EUNSUPPORTED, "propertyNames: '%s' within it is not supported",
-                            rule_keyword(&list.rules[i]));
-            else if (rule_is(&list.rules[i], "enum"))
-                expr = expr_both(schema->exprs, expr, string_choice(schema, rule_value(&list.rules[i])));
+                            rule_keyword(rule));
+            } else if (rule_is(rule, "enum")) {
+                uint32_t choice = string_choice(schema, rule_value(rule));
+                choice = rule->is_not ? expr_not(schema->exprs, choice) : choice;
+                expr = expr_both(schema->exprs, expr, choice);
+            }
+        }
         object->names_expr = expr_both(schema->exprs, object->names_expr, expr);
     }
     rules_free(&list);
@@ -125,7 +130,7 @@ static void read_keyword(struct schema *schema, struct object *object, const str
     bool is_known = rule_is(rule, "patternProperties") || rule_is(rule, "additionalProperties") ||
                     rule_is(rule, "propertyNames");
     if (rule->is_not && is_known)
-        schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", rule_keyword(rule));
+        schema_fail_opposite(schema, rule_keyword(rule), "within it");
     else if (rule_is(rule, "patternProperties"))
         add_patterns(schema, object, value);
     else if (rule_is(rule, "propertyNames"))
@@ -275,22 +280,6 @@ static uint32_t comma(struct schema *schema, uint32_t n_before)
     return n_before ? schema_mark(schema, ",") : EXPR_EMPTY;
 }
 
-static uint32_t either(struct schema *schema, uint32_t one, uint32_t other)
-{
-    return one && other ? grammar_or(schema->grammar, one, other) : one ? one : other;
-}
-
-/* As a rule of its own, as it is used more than once. */
-static uint32_t shared(struct schema *schema, uint32_t symbol)
-{
-    uint32_t rule;
-    if (!symbol || schema->grammar->symbols[symbol].kind == SYMBOL_CALL)
-        return symbol;
-    rule = grammar_rule(schema->grammar, NULL, 0);
-    grammar_define(schema->grammar, rule, symbol);
-    return grammar_call(schema->grammar, rule);
-}
-
 /* after[c]: what may follow c members, once all that have names are past. */
 static void begin_chain(struct schema *schema, const struct object *object, uint32_t *after)
 {
@@ -306,8 +295,8 @@ static void begin_chain(struct schema *schema, const struct object *object, uint
         if (count == last) /* there are no more to be counted */
             after[count] = grammar_repeat(grammar, member, 0, EXPR_FOREVER);
         else if (after[count + 1])
-            after[count] = either(schema, grammar_cat(grammar, member, after[count + 1]), end);
-        after[count] = shared(schema, after[count]);
+            after[count] = grammar_either(grammar, grammar_cat(grammar, member, after[count + 1]), end);
+        after[count] = grammar_shared(grammar, after[count]);
     }
 }
 
@@ -320,14 +309,16 @@ static void add_to_chain(struct schema *schema, const struct object *object, con
     uint32_t value = 0, last = object->n_counts - 1;
     uint32_t key = quoted(schema, string_literal(schema, name->name, name->len, false));
     if (!name->is_absent && string_matches(schema, object->names_expr, name->name, name->len))
-        value = shared(schema, member_value(schema, object, name, patterns_of(schema, object, name)));
+        value =
+            grammar_shared(grammar, member_value(schema, object, name, patterns_of(schema, object, name)));
     key = expr_cat(exprs, key, schema_mark(schema, ":"));
     for (uint32_t count = 0; count <= last; count++) {
         uint32_t next = after[count < last ? count + 1 : last], with = 0;
         if (value && next && count < object->max)
             with = grammar_cat(grammar, grammar_terminal(grammar, expr_cat(exprs, comma(schema, count), key)),
                                grammar_cat(grammar, value, next));
-        after[count] = shared(schema, name->is_required ? with : either(schema, with, after[count]));
+        after[count] =
+            grammar_shared(grammar, name->is_required ? with : grammar_either(grammar, with, after[count]));
     }
 }
 
@@ -365,7 +356,7 @@ uint32_t object_symbol(struct schema *schema, const struct rule_list *list)
                     MAX_COUNTED);
     object.n_counts = (counted > 1 ? counted : 1) + 1;
     if (!schema->failed && object.min <= object.max) {
-        object.others = shared(schema, other_members(schema, &object));
+        object.others = grammar_shared(grammar, other_members(schema, &object));
         check_counted(schema, &object);
         members = chain(schema, &object);
     }

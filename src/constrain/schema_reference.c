@@ -1,7 +1,6 @@
 /* schema_reference.c: where a "$ref" leads: by a pointer from the root, or by a name. See schema_reference.h. */
 #include "constrain/schema_reference.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static int hex_digit(char c)
@@ -11,36 +10,49 @@ static int hex_digit(char c)
                                                     : -1;
 }
 
-/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. */
-static const char *take_part(const char *pointer, char *part, size_t size)
+/* One part of a pointer, up to the next '/': decoded into part; returns where it ends. NULL: it is longer than any name. */
+static const char *take_part(const char *pointer, char *part, size_t size, size_t *len)
 {
     size_t n = 0;
     while (*pointer && *pointer != '/') {
         char c = *pointer++;
-        if (c == '~' && (*pointer == '0' || *pointer == '1'))
-            c = *pointer++ == '0' ? '~' : '/';
-        else if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
+        if (c == '%' && hex_digit(pointer[0]) >= 0 && hex_digit(pointer[1]) >= 0) {
             c = (char)(hex_digit(pointer[0]) * 16 + hex_digit(pointer[1]));
             pointer += 2;
         }
-        if (n + 1 < size)
-            part[n++] = c;
+        if (c == '~' && (*pointer == '0' || *pointer == '1'))
+            c = *pointer++ == '0' ? '~' : '/';
+        if (n == size)
+            return NULL;
+        part[n++] = c;
     }
-    part[n] = 0;
+    *len = n;
     return pointer;
+}
+
+/* The item whose number these digits are. */
+static const struct json *item_of(const struct json *json, const char *digits, size_t n)
+{
+    uint64_t index = 0;
+    if (!n || n > 9 || (n > 1 && digits[0] == '0'))
+        return NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (digits[i] < '0' || digits[i] > '9')
+            return NULL;
+        index = index * 10 + (uint64_t)(digits[i] - '0');
+    }
+    return index < json->n ? &json->items[index] : NULL;
 }
 
 static const struct json *follow_pointer(struct schema *schema, const struct json *json, const char *pointer)
 {
     char part[512];
+    size_t n;
     while (json && *pointer == '/' && schema_work(schema, json->n)) {
-        pointer = take_part(pointer + 1, part, sizeof part);
-        if (json->kind == JSON_ARRAY) {
-            unsigned long index = strtoul(part, NULL, 10);
-            json = part[0] && index < json->n ? &json->items[index] : NULL;
-        } else {
-            json = json_tree_member(json, part);
-        }
+        pointer = take_part(pointer + 1, part, sizeof part, &n);
+        if (!pointer)
+            return NULL;
+        json = json->kind == JSON_ARRAY ? item_of(json, part, n) : json_tree_member_n(json, part, n);
     }
     return *pointer ? NULL : json;
 }
@@ -99,7 +111,8 @@ static bool is_read_elsewhere(struct schema *schema, const struct json *value)
 const struct json *schema_reference(struct schema *schema, const struct json *value)
 {
     const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
-    const char *reference = value->kind == JSON_STRING ? value->text : "";
+    bool is_text = value->kind == JSON_STRING && strlen(value->text) == value->len;
+    const char *reference = is_text ? value->text : "";
     id = id ? id : json_tree_member(schema->root, "id");
     if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
         (id->text[id->len - 1] == '#' || reference[id->len] == '#'))

@@ -122,7 +122,20 @@ void rules_free(struct rule_list *list)
 
 const char *rule_keyword(const struct schema_rule *rule)
 {
-    return rule->kind == RULE_KEYWORD ? rule->json->items[rule->index].name : "";
+    switch ((enum rule_kind)rule->kind) {
+    case RULE_KEYWORD:
+        return rule->json->items[rule->index].name;
+    case RULE_SCHEMA:
+        return "not";
+    case RULE_MEMBER:
+    case RULE_ITEM:
+    case RULE_UNLIKE:
+    case RULE_VALUE:
+        return rule->json->name ? rule->json->name : "";
+    case RULE_ITEMS:
+        return "dependentRequired";
+    }
+    return "";
 }
 
 const struct json *rule_value(const struct schema_rule *rule)
@@ -145,7 +158,11 @@ static void add_schema(struct schema *schema, struct rule_list *list, const stru
 static bool expect_kind(struct schema *schema, const struct json *json, enum json_kind kind)
 {
     static const char *const names[] = {
-        [JSON_TRUE] = "true or false", [JSON_ARRAY] = "an array", [JSON_OBJECT] = "an object"};
+        [JSON_TRUE] = "true or false",
+        [JSON_STRING] = "a string",
+        [JSON_ARRAY] = "an array",
+        [JSON_OBJECT] = "an object",
+    };
     bool is_it = json->kind == kind || (json->kind == JSON_FALSE && kind == JSON_TRUE);
     if (!is_it)
         schema_fail(schema, RUNNEL_EINVAL, "%s: expected %s", json->name ? json->name : "", names[kind]);
@@ -159,11 +176,9 @@ static void check_type(struct schema *schema, const struct json *value)
         const char *name;
         enum json_kind kind;
         bool may_be_null;
-    } types[] = {{"enum", JSON_ARRAY, false},
-                 {"required", JSON_ARRAY, true},
-                 {"properties", JSON_OBJECT, true},
-                 {"patternProperties", JSON_OBJECT, true},
-                 {"uniqueItems", JSON_TRUE, true}};
+    } types[] = {{"enum", JSON_ARRAY, false},       {"required", JSON_ARRAY, true},
+                 {"properties", JSON_OBJECT, true}, {"patternProperties", JSON_OBJECT, true},
+                 {"uniqueItems", JSON_TRUE, true},  {"format", JSON_STRING, true}};
     bool is_required = !strcmp(value->name, "required");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(value->name, types[i].name) && !(value->kind == JSON_NULL && types[i].may_be_null))
@@ -187,6 +202,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
 {
     const struct json *value = &json->items[index];
     if (!strcmp(value->name, "not")) {
+        schema->opposite = "not";
         add_schema(schema, list, value, !is_not);
     } else if (!strcmp(value->name, "$ref")) {
         const struct json *target = schema_reference(schema, value);
@@ -194,7 +210,7 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
             add_schema(schema, list, target, is_not);
     } else if (is_not) { /* allOf: one of them is not fulfilled */
         if (strcmp(value->name, "allOf"))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+            schema_fail_opposite(schema, value->name, "within it");
         rules_add(schema, list,
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = true});
     } else if (!strcmp(value->name, "allOf")) {
@@ -228,7 +244,7 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
             break;
         }
         if (is_not && strcmp(value->name, "oneOf"))
-            schema_fail(schema, RUNNEL_EUNSUPPORTED, "not: '%s' within it is not supported", value->name);
+            schema_fail_opposite(schema, value->name, "within it");
         rules_add(schema, list,
                   (struct schema_rule){.json = json, .index = index, .kind = RULE_KEYWORD, .is_not = is_not});
         break;
@@ -240,10 +256,28 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
     }
 }
 
-/* How many members of a schema say something; *last: one of them. */
-static uint32_t n_said(const struct json *json, uint32_t *last)
+/* In drafts up to 7, what stands beside a "$ref" says nothing. It is kept all the same, which makes values fewer; but not where the
+ * opposite is asked for, which it would make more. */
+static bool is_reference_alone(struct schema *schema, const struct json *json)
+{
+    static const char *const drafts[] = {"draft-03", "draft-04", "draft-05", "draft-06", "draft-07"};
+    if (!schema_work(schema, json->n + schema->root->n) || !json_tree_member(json, "$ref"))
+        return false;
+    const struct json *draft = json_tree_member(schema->root, "$schema");
+    for (size_t i = 0; draft && draft->kind == JSON_STRING && i < sizeof drafts / sizeof *drafts; i++)
+        if (strstr(draft->text, drafts[i]))
+            return true;
+    return false;
+}
+
+/* How many members of a schema say something, where its opposite is asked for; *last: one of them. */
+static uint32_t n_said(struct schema *schema, const struct json *json, uint32_t *last)
 {
     uint32_t n = 0;
+    if (is_reference_alone(schema, json)) {
+        *last = (uint32_t)(json_tree_member(json, "$ref") - json->items);
+        return 1;
+    }
     for (uint32_t i = 0; i < json->n; i++)
         if (find_keyword(json->items[i].name)->kind != KEYWORD_NOTE) {
             n++;
@@ -271,7 +305,7 @@ static bool open_schema(struct schema *schema, struct rule_list *list, struct sc
             open_member(schema, list, json, i, false);
         return true;
     }
-    uint32_t n = n_said(json, &last);
+    uint32_t n = n_said(schema, json, &last);
     if (n == 1)
         open_member(schema, list, json, last, true);
     else if (n) /* a choice: one of its keywords is not fulfilled */
@@ -313,15 +347,16 @@ bool schema_open(struct schema *schema, struct rule_list *list)
 
 bool rule_is_choice(const struct schema_rule *rule)
 {
-    const char *keyword = rule_keyword(rule);
     if (rule->kind == RULE_SCHEMA)
         return true; /* the opposite of several keywords */
     if (rule->kind == RULE_MEMBER)
         return true; /* a dependency */
+    if (rule->kind != RULE_KEYWORD)
+        return false;
     if (rule->is_not)
-        return rule->kind == RULE_KEYWORD && (!strcmp(keyword, "allOf") || !strcmp(keyword, "oneOf") ||
-                                              !strcmp(keyword, "required") || !strcmp(keyword, "properties"));
-    return find_keyword(keyword)->kind == KEYWORD_CHOICE;
+        return rule_is(rule, "allOf") || rule_is(rule, "oneOf") || rule_is(rule, "required") ||
+               rule_is(rule, "properties");
+    return find_keyword(rule_keyword(rule))->kind == KEYWORD_CHOICE;
 }
 
 static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, uint32_t which,
@@ -330,6 +365,7 @@ static bool branch_of_if(struct schema *schema, const struct schema_rule *rule, 
     const struct json *then = json_tree_member(rule->json, which ? "else" : "then");
     if (which > 1)
         return false;
+    schema->opposite = which ? "if" : schema->opposite;
     add_schema(schema, branch, rule_value(rule), which);
     if (then)
         add_schema(schema, branch, then, false);
@@ -350,12 +386,18 @@ static unsigned kinds_of(struct schema *schema, const struct json *json)
     return kinds;
 }
 
-/* Where a $ref alone leads. */
+/* Where a $ref leads, whatever stands beside it; NULL: not at once to a schema without one, or it failed. */
 static const struct json *seen_through(struct schema *schema, const struct json *json)
 {
-    for (unsigned i = 0; i < 16 && json_tree_member(json, "$ref") && !schema->failed; i++)
+    for (unsigned i = 0; i < 16 && json && json_tree_member(json, "$ref") && !schema->failed; i++)
         json = schema_reference(schema, json_tree_member(json, "$ref"));
-    return json;
+    return json && json_tree_member(json, "$ref") ? NULL : json;
+}
+
+/* The schema of a member, with what stands beside a "$ref" only where that says something. */
+static const struct json *member_schema(struct schema *schema, const struct json *member)
+{
+    return member && is_reference_alone(schema, member) ? seen_through(schema, member) : member;
 }
 
 static bool names_member(struct schema *schema, const struct json *required, const struct json *member)
@@ -373,9 +415,9 @@ static bool allows_value(struct schema *schema, const struct json *json, const s
 {
     const struct json *constant = json_tree_member(json, "const"), *values = json_tree_member(json, "enum");
     uint64_t looks = 0;
-    bool allows = constant ? json_tree_equal(constant, value, &looks) : !values;
+    bool allows = constant ? json_tree_may_equal(constant, value, &looks) : !values;
     for (uint32_t i = 0; !constant && values && i < values->n && !allows; i++)
-        allows = !schema_work(schema, 1) || json_tree_equal(&values->items[i], value, &looks);
+        allows = !schema_work(schema, 1) || json_tree_may_equal(&values->items[i], value, &looks);
     return !schema_work(schema, looks) || allows;
 }
 
@@ -393,7 +435,39 @@ static bool values_differ(struct schema *schema, const struct json *one, const s
     return values;
 }
 
-/* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that both require. */
+/* Both require this member of one's properties, and no value of it fulfils what both want. */
+static bool members_differ(struct schema *schema, const struct json *one, const struct json *other,
+                           const struct json *member)
+{
+    const struct json *others = json_tree_member(other, "properties");
+    const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
+    if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)) || !twin ||
+        !names_member(schema, json_tree_member(one, "required"), member) ||
+        !names_member(schema, json_tree_member(other, "required"), twin))
+        return false;
+    member = member_schema(schema, member);
+    twin = member_schema(schema, twin);
+    return member && twin &&
+           (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin)));
+}
+
+/* Objects with a member that the other one, which has no others than its properties, lacks. */
+static bool requires_what_lacks(struct schema *schema, const struct json *one, const struct json *other)
+{
+    const struct json *required = json_tree_member(one, "required"),
+                      *properties = json_tree_member(other, "properties"),
+                      *additional = json_tree_member(other, "additionalProperties");
+    if (!additional || additional->kind != JSON_FALSE || json_tree_member(other, "patternProperties") ||
+        !required || required->kind != JSON_ARRAY)
+        return false;
+    for (uint32_t i = 0; i < required->n && schema_work(schema, 1 + (properties ? properties->n : 0)); i++)
+        if (required->items[i].kind == JSON_STRING &&
+            !json_tree_member_n(properties, required->items[i].text, required->items[i].len))
+            return true;
+    return false;
+}
+
+/* No value fulfils both, as far as one sees at once: their kinds, their values, or a member that one of them requires. */
 static bool are_apart(struct schema *schema, const struct json *one, const struct json *other)
 {
     one = seen_through(schema, one);
@@ -404,17 +478,12 @@ static bool are_apart(struct schema *schema, const struct json *one, const struc
         return true;
     if (kinds_of(schema, one) != VALUE_OBJECT && kinds_of(schema, other) != VALUE_OBJECT)
         return false;
+    if (requires_what_lacks(schema, one, other) || requires_what_lacks(schema, other, one))
+        return true;
     const struct json *properties = json_tree_member(one, "properties");
-    for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++) {
-        const struct json *member = &properties->items[i], *others = json_tree_member(other, "properties");
-        const struct json *twin = json_tree_member_n(others, member->name, member->name_len);
-        if (!schema_work(schema, 1 + (others ? others->n : 0) + (twin ? one->n + other->n : 0)))
-            return false;
-        if (twin && names_member(schema, json_tree_member(one, "required"), member) &&
-            names_member(schema, json_tree_member(other, "required"), twin) &&
-            (values_differ(schema, member, twin) || !(kinds_of(schema, member) & kinds_of(schema, twin))))
+    for (uint32_t i = 0; properties && properties->kind == JSON_OBJECT && i < properties->n; i++)
+        if (members_differ(schema, one, other, &properties->items[i]))
             return true;
-    }
     return false;
 }
 
@@ -425,10 +494,11 @@ static bool branch_of_list(struct schema *schema, const struct schema_rule *rule
     if (!expect_kind(schema, value, JSON_ARRAY) || which >= value->n)
         return false;
     add_schema(schema, branch, &value->items[which], rule->is_not);
-    if (!strcmp(value->name, "oneOf"))
-        for (uint32_t i = 0; i < value->n; i++)
-            if (i != which && !are_apart(schema, &value->items[which], &value->items[i]))
-                add_schema(schema, branch, &value->items[i], true);
+    for (uint32_t i = 0; !strcmp(value->name, "oneOf") && i < value->n; i++)
+        if (i != which && !are_apart(schema, &value->items[which], &value->items[i])) {
+            schema->opposite = "oneOf";
+            add_schema(schema, branch, &value->items[i], true);
+        }
     return true;
 }
 
@@ -547,10 +617,19 @@ static unsigned kind_of_listed(struct schema *schema, const struct json *value)
     return kind_of_value(value);
 }
 
+unsigned rule_says_of(const struct schema_rule *rule)
+{
+    return rule->kind == RULE_KEYWORD ? find_keyword(rule_keyword(rule))->values
+           : rule->kind == RULE_VALUE ? VALUE_ANY
+                                      : VALUE_OBJECT;
+}
+
 static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *rule)
 {
     if (rule->kind == RULE_ITEMS || rule->kind == RULE_SCHEMA || rule->kind == RULE_MEMBER)
         return VALUE_ANY;
+    if (rule->kind == RULE_VALUE)
+        return kind_of_value(rule_value(rule));
     if (rule->kind != RULE_KEYWORD) /* RULE_ITEM of a dependency says nothing of other values */
         return rule->is_not ? VALUE_OBJECT : VALUE_ANY;
     const struct json *value = rule_value(rule);
@@ -563,7 +642,7 @@ static unsigned kinds_of_rule(struct schema *schema, const struct schema_rule *r
         return rule->is_not ? VALUE_ANY : kinds_listed(schema, value, kind_of_listed);
     if (rule_is(rule, "const"))
         return rule->is_not ? VALUE_ANY : kind_of_value(value);
-    return rule->is_not && !rule_is_choice(rule) ? find_keyword(rule_keyword(rule))->values : VALUE_ANY;
+    return rule->is_not && !rule_is_choice(rule) ? rule_says_of(rule) : VALUE_ANY;
 }
 
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list)

@@ -26,7 +26,7 @@ uint32_t schema_mark(struct schema *schema, const char *bytes);
 bool rules_add(struct schema *schema, struct rule_list *list, struct schema_rule rule);
 void rules_add_all(struct schema *schema, struct rule_list *list, const struct rule_list *other);
 void rules_free(struct rule_list *list);
-/* The keyword of a rule; "" if it is none. */
+/* The keyword that a rule comes from, for messages: "not" for the opposite of several ones. */
 const char *rule_keyword(const struct schema_rule *rule);
 /* What a rule says of values, as the schema has it; NULL: its list is empty. */
 const struct json *rule_value(const struct schema_rule *rule);
@@ -37,6 +37,8 @@ bool schema_open(struct schema *schema, struct rule_list *list);
 bool rule_is_choice(const struct schema_rule *rule);
 bool rule_branch(struct schema *schema, const struct schema_rule *rule, uint32_t which,
                  struct rule_list *branch);
+/* The kinds of values that a rule, which is no choice, says something of. */
+unsigned rule_says_of(const struct schema_rule *rule);
 /* The kinds of values that a list leaves. */
 unsigned rules_kinds(struct schema *schema, const struct rule_list *list);
 

@@ -10,13 +10,24 @@
     "(?:\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0["  \
     "1-"                                                                                                     \
     "9]|1\\d|2[0-8]))|" LEAP_YEAR "-02-29)"
-#define TIME  "(?:[01]\\d|2[0-3]):[0-5]\\d:(?:[0-5]\\d|60)(?:\\.\\d+)?(?:[zZ]|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)"
-#define BYTE  "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
-#define IPV4  BYTE "(?:\\." BYTE "){3}"
-#define H16   "[0-9A-Fa-f]{1,4}"
-#define LS32  "(?:" H16 ":" H16 "|" IPV4 ")"
-#define LABEL "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-#define HOST  LABEL "(?:\\." LABEL ")*"
+#define HOUR   "(?:[01]\\d|2[0-3])"
+#define DIGITS "(?:\\.\\d+)?"
+#define ZONE   "(?:[zZ]|[+-]" HOUR ":[0-5]\\d)"
+#define CLOCK  HOUR ":[0-5]\\d:[0-5]\\d" DIGITS ZONE
+/* A second 60 comes at the end of a day in UTC, in the last nights of June and December; loosely: anywhere. */
+#define LEAP_SECOND "23:59:60" DIGITS "(?:[zZ]|[+-]00:00)"
+#define LOOSE_CLOCK HOUR ":[0-5]\\d:(?:[0-5]\\d|60)" DIGITS ZONE
+#define BYTE        "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
+#define IPV4        BYTE "(?:\\." BYTE "){3}"
+#define H16         "[0-9A-Fa-f]{1,4}"
+#define LS32        "(?:" H16 ":" H16 "|" IPV4 ")"
+/* Labels with hyphens in the third and fourth place are of international names, which are not decoded here. */
+#define LETTER "[A-Za-z0-9]"
+#define INNER  "[A-Za-z0-9-]"
+#define LABEL                                                                                                \
+    LETTER "(?:" INNER "{0,2}" LETTER "|" INNER "(?:" LETTER INNER "|-" LETTER ")" INNER "{0,58}" LETTER ")" \
+           "?"
+#define HOST "(?=.{1,253}$)" LABEL "(?:\\." LABEL ")*"
 #define IPV6                                                                                                 \
     "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16 ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16  \
     ":){0,1}" H16 ")?::(?:" H16 ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32          \
@@ -26,8 +37,8 @@
 #define ESCAPED    "%[0-9A-Fa-f]{2}"
 #define PCHAR      "(?:[-" UNRESERVED ":@]|" ESCAPED ")"
 #define AUTHORITY                                                                                            \
-    "(?:(?:[-" UNRESERVED ":]|" ESCAPED ")*@)?(?:\\[[0-9A-Fa-f:.v]+\\]|(?:[-" UNRESERVED "]|" ESCAPED        \
-    ")*)(?::\\d*)?"
+    "(?:(?:[-" UNRESERVED ":]|" ESCAPED ")*@)?(?:\\[(?:" IPV6 "|[vV][0-9A-Fa-f]+\\.[-" UNRESERVED            \
+    ":]+)\\]|(?:[-" UNRESERVED "]|" ESCAPED ")*)(?::\\d*)?"
 #define TAIL "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
 #define HIERARCHY                                                                                            \
     "(?://" AUTHORITY "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR "*)*)?|" PCHAR "+(?:/" PCHAR "*)*)?"
@@ -43,32 +54,39 @@
 #define RE_FLAT          "(?:(?:" RE_CHAR ")" RE_TIMES "|[\\^$|])*"
 #define RE_GROUPS(inner) "(?:(?:" RE_CHAR "|\\((?:\\?:)?" inner "\\))" RE_TIMES "|[\\^$|])*"
 
-/* The formats that the specification defines; "": refused. Other names say nothing. */
+/* The formats that the specification defines; pattern "": refused. Where the pattern leaves out some texts of a format, loose has all of
+ * them, and others ("": all texts): with "not", only what is surely not of the format is taken. Other names say nothing. */
 static const struct {
-    const char *name, *pattern;
+    const char *name, *pattern, *loose;
 } formats[] = {
-    {"date", DATE},
-    {"time", TIME},
-    {"date-time", DATE "[tT]" TIME},
-    {"duration", "P(?:\\d+W|(?:\\d+Y(?:\\d+M(?:\\d+D)?)?|\\d+M(?:\\d+D)?|\\d+D)(?:T(?:\\d+H(?:\\d+M(?:\\d+S)?"
-                 ")?|\\d+M(?:\\d+S)?|"
-                 "\\d+S))?|T(?:\\d+H(?:\\d+M(?:\\d+S)?)?|\\d+M(?:\\d+S)?|\\d+S))"},
-    {"email", ATOM "(?:\\." ATOM ")*@(?:" HOST ")"},
-    {"hostname", HOST},
-    {"ipv4", IPV4},
-    {"ipv6", IPV6},
-    {"uuid", "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"},
-    {"uri", URI},
-    {"uri-reference", "(?:" URI "|(?://" AUTHORITY "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR
-                      "*)*)?|(?:[-" UNRESERVED "@]|" ESCAPED ")+(?:/" PCHAR "*)*)?" TAIL ")"},
-    {"json-pointer", "(?:/(?:[^~/]|~[01])*)*"},
-    {"relative-json-pointer", "(?:0|[1-9]\\d*)(?:#|(?:/(?:[^~/]|~[01])*)*)"},
-    {"idn-email", ""},
-    {"idn-hostname", ""},
-    {"iri", ""},
-    {"iri-reference", ""},
-    {"uri-template", ""},
-    {"regex", RE_GROUPS(RE_GROUPS(RE_FLAT))},
+    {"date", DATE, NULL},
+    {"time", "(?:" CLOCK "|" LEAP_SECOND ")", LOOSE_CLOCK},
+    {"date-time", "(?:" DATE "[tT]" CLOCK "|\\d{4}-(?:06-30|12-31)[tT]" LEAP_SECOND ")",
+     DATE "[tT]" LOOSE_CLOCK},
+    {"duration",
+     "P(?:\\d+W|(?:\\d+Y(?:\\d+M(?:\\d+D)?)?|\\d+M(?:\\d+D)?|\\d+D)(?:T(?:\\d+H(?:\\d+M(?:\\d+S)?"
+     ")?|\\d+M(?:\\d+S)?|"
+     "\\d+S))?|T(?:\\d+H(?:\\d+M(?:\\d+S)?)?|\\d+M(?:\\d+S)?|\\d+S))",
+     NULL},
+    {"email", "(?=[^@]{1,64}@)" ATOM "(?:\\." ATOM ")*@" HOST, "[^]*@[^]*"},
+    {"hostname", HOST, "[A-Za-z0-9.-]*"},
+    {"ipv4", IPV4, NULL},
+    {"ipv6", IPV6, NULL},
+    {"uuid", "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}", NULL},
+    {"uri", URI, NULL},
+    {"uri-reference",
+     "(?:" URI "|(?://" AUTHORITY "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR "*)*)?|(?:[-" UNRESERVED
+     "@]|" ESCAPED ")+(?:/" PCHAR "*)*)?" TAIL ")",
+     NULL},
+    {"json-pointer", "(?:/(?:[^~/]|~[01])*)*", NULL},
+    {"relative-json-pointer", "(?:0|[1-9]\\d*)(?:#|(?:/(?:[^~/]|~[01])*)*)",
+     "\\d+(?:[+-]\\d+)?(?:#|(?:/(?:[^~/]|~[01])*)*)"},
+    {"idn-email", "", NULL},
+    {"idn-hostname", "", NULL},
+    {"iri", "", NULL},
+    {"iri-reference", "", NULL},
+    {"uri-template", "", NULL},
+    {"regex", RE_GROUPS(RE_GROUPS(RE_FLAT)), ""},
 };
 
 /* The next character of a text, which is UTF-8; what is not is taken byte by byte. */
@@ -149,13 +167,16 @@ uint32_t string_choice(struct schema *schema, const struct json *values)
     return expr;
 }
 
-static uint32_t format_expr(struct schema *schema, const struct json *value)
+static uint32_t format_expr(struct schema *schema, const struct json *value, bool is_not)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (!json_tree_is(value, formats[i].name))
             continue;
-        if (formats[i].pattern[0])
-            return pattern_expr(schema, "format", formats[i].pattern, strlen(formats[i].pattern), true);
+        const char *pattern = is_not && formats[i].loose ? formats[i].loose : formats[i].pattern;
+        if (pattern[0])
+            return pattern_expr(schema, "format", pattern, strlen(pattern), true);
+        if (pattern == formats[i].loose)
+            return EXPR_ALL;
         schema_fail(schema, RUNNEL_EUNSUPPORTED, "format: '%s' is not supported", formats[i].name);
     }
     return EXPR_ALL;
@@ -172,7 +193,7 @@ static uint32_t keyword_expr(struct schema *schema, const struct schema_rule *ru
     if (rule_is(rule, "maxLength"))
         return expr_repeat(exprs, any, 0, schema_count(schema, rule));
     if (rule_is(rule, "format"))
-        return format_expr(schema, value);
+        return format_expr(schema, value, rule->is_not);
     if (!rule_is(rule, "pattern"))
         return EXPR_ALL;
     if (value->kind != JSON_STRING) {

@@ -63,13 +63,16 @@ static int add_grammar(struct answer *answer, const struct runnel_model *model, 
     int failure = grammar_store_get(model->grammars, request, &grammar, error);
     if (failure || !grammar)
         return failure;
-    if (grammar_source_kind(request) == GRAMMAR_OF_PARTS)
+    bool is_of_parts = grammar_source_kind(request) == GRAMMAR_OF_PARTS;
+    if (is_of_parts)
         failure = call_constraint_create(grammar, answer->tool_form, &answer->tool_names, &constraint, error);
     else
         failure = grammar_constraint_create(grammar, &options, &constraint, error);
-    if (!failure)
-        answer_add_constraint(answer, constraint);
-    return failure;
+    if (failure)
+        return failure;
+    answer_add_constraint(answer, constraint);
+    answer->calls_bound = is_of_parts ? constraint : NULL;
+    return RUNNEL_OK;
 }
 
 static int add_min_tokens(struct answer *answer, const struct runnel_model *model,
@@ -372,7 +375,9 @@ static void accept_token(struct answer *answer, int32_t id, bool is_instead, str
                                      .len = text.len,
                                      .is_thought = tags->phase == IN_THOUGHT,
                                      .is_instead = is_instead};
-    token.answer_at = thought_tags_push_all(tags, text.bytes, text.len);
+    token.answer_at = answer->calls_bound
+                          ? call_constraint_push_tags(answer->calls_bound, tags, text.bytes, text.len)
+                          : thought_tags_push_all(tags, text.bytes, text.len);
     token.next_is_thought = tags->phase == IN_THOUGHT;
     answer->before[answer->tokens.n % CONSTRAINT_UNDO_MAX] = before;
     answer->tokens.ids[answer->tokens.n++] = id;

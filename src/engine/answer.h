@@ -43,8 +43,9 @@ struct answer {
     bool tells_sampled; /* with n_logprobs: probabilities after sampling */
     bool (*on_event)(void *user, const runnel_event *event);
     void *user;
-    struct constraint *constraints;    /* a list */
-    struct thinking_budget *budget;    /* one of them; NULL: there are no thoughts */
+    struct constraint *constraints; /* a list */
+    struct thinking_budget *budget; /* one of them; NULL: there are no thoughts */
+    struct constraint *calls_bound; /* one of them, where calls may stand within text; NULL: they may not */
     const struct tool_form *tool_form; /* in which it may call tools; NULL: it may not */
     struct tool_names tool_names;
 

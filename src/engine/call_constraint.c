@@ -224,6 +224,31 @@ static void undo(struct constraint *constraint, uint32_t n)
     matcher_undo(bound->matcher, n_matched);
 }
 
+static void on_nothing(void *user, enum tool_part kind, char byte)
+{
+    (void)user;
+    (void)kind;
+    (void)byte;
+}
+
+size_t call_constraint_push_tags(const struct constraint *constraint, struct thought_tags *tags,
+                                 const char *bytes, size_t len)
+{
+    const struct call_constraint *bound = (const struct call_constraint *)constraint;
+    if (tags->phase != BEFORE_THOUGHT) /* a thought has no calls, and behind it tags are text */
+        return thought_tags_push_all(tags, bytes, len);
+    struct tool_reader reader = bound->now.reader;
+    size_t end = len;
+    for (size_t i = 0; i < len; i++) {
+        bool in_call = tags->phase == BEFORE_THOUGHT && tool_scan_in_call(&reader.scan);
+        if (!in_call && thought_tags_push(tags, bytes[i]) && tags->phase == AFTER_THOUGHT)
+            end = i + 1;
+        tool_reader_push(&reader, bound->form, bound->names, bytes[i],
+                         (struct tool_listener){.on_part = on_nothing});
+    }
+    return end;
+}
+
 /* Life ---------------------------------------------------------------------------------------------------- */
 
 static void free_bound(struct constraint *constraint)

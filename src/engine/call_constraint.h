@@ -8,6 +8,7 @@
 
 #include "engine/constraint.h"
 #include "engine/grammar_store.h"
+#include "engine/thought_tags.h"
 #include "model/tool_reader.h"
 
 /* Takes over the grammar, which is one of parts (tool_grammar.h), also if it fails. The form and the names outlive the
@@ -15,5 +16,9 @@
 int call_constraint_create(runnel_grammar *grammar, const struct tool_form *form,
                            const struct tool_names *names, struct constraint **constraint,
                            runnel_error *error);
+
+/* Takes the next token's bytes as thought_tags_push_all does, but that tags within a call are of the call. Before the token is accepted. */
+size_t call_constraint_push_tags(const struct constraint *constraint, struct thought_tags *tags,
+                                 const char *bytes, size_t len);
 
 #endif

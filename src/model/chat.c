@@ -12,19 +12,32 @@ const char chat_thought_end[] = "\n</think>\n\n";
 /* Read line by line. */
 /* clang-format off */
 static const char r1_text[] =
-    "{% set ns = namespace(system='') %}"
+    "{% set ns = namespace(system='', in_results=false) %}"
     "{% for message in messages %}"
         "{% if message.role == 'system' %}{% set ns.system = message.content %}{% endif %}" /* the last one holds */
     "{% endfor %}"
     "{{ '<｜begin▁of▁sentence｜>' + ns.system }}"
     "{% for message in messages %}"
-        "{% if message.role == 'user' %}"
+        "{% if message.role == 'tool' %}"
+            "{{ '\n' if ns.in_results else '<｜tool▁outputs▁begin｜>' }}{% set ns.in_results = true %}"
+            "{{ '<｜tool▁output▁begin｜>' + message.content + '<｜tool▁output▁end｜>' }}"
+        "{% elif message.role == 'user' %}"
+            "{{ '<｜tool▁outputs▁end｜>' if ns.in_results }}{% set ns.in_results = false %}"
             "{{ '<｜User｜>' + message.content }}"
-        "{% elif message.role == 'assistant' %}"
-            "{{ '<｜Assistant｜>' + message.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
+        "{% elif message.role == 'assistant' %}" /* it goes on behind results */
+            "{{ '<｜tool▁outputs▁end｜>' if ns.in_results else '<｜Assistant｜>' }}{% set ns.in_results = false %}"
+            "{{ message.content.split('</think>')[-1] }}"
+            "{% for call in message.tool_calls or [] %}"
+                "{{ '<｜tool▁calls▁begin｜>' if loop.first else '\n' }}"
+                "{{ '<｜tool▁call▁begin｜>function<｜tool▁sep｜>' + call.function.name }}"
+                "{{ '\n```json\n' + call.function.arguments + '\n```<｜tool▁call▁end｜>' }}"
+                "{{ '<｜tool▁calls▁end｜>' if loop.last }}"
+            "{% endfor %}"
+            "{{ '<｜end▁of▁sentence｜>' }}"
         "{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
+    "{% if ns.in_results %}{{ '<｜tool▁outputs▁end｜>' }}"
+    "{% elif add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
 /* clang-format on */
 static const char chatml_text[] =
     "{% for message in messages %}"
@@ -362,22 +375,29 @@ static int drops_thoughts(const struct chat_template *template, bool *drops, run
     return code == RUNNEL_ENOMEM ? code : RUNNEL_OK;
 }
 
-/* Renders a conversation in which xyzzy is called, beside `content`, and its result follows. */
-static int render_call(const struct chat_template *template, const char *content, struct chat_prompt *prompt,
-                       runnel_error *error)
+#define XYZZY(id, plugh)                                                                                     \
+    "{\"id\":\"" id                                                                                          \
+    "\",\"type\":\"function\",\"function\":{\"name\":\"xyzzy\",\"arguments\":\"{\\\"plugh\\\": "             \
+    "\\\"" plugh "\\\"}\"}}"
+
+/* Renders a conversation in which xyzzy is called, once or twice, beside `content`, and the results follow. */
+static int render_calls(const struct chat_template *template, const char *content, bool twice,
+                        struct chat_prompt *prompt, runnel_error *error)
 {
     static const char tools[] =
         "[{\"type\":\"function\",\"function\":{\"name\":\"xyzzy\",\"description\":\"d\",\"parameters\":{"
         "\"type\":\"object\",\"properties\":{\"plugh\":{\"type\":\"string\",\"description\":\"frotz\"}}}}}]";
-    static const runnel_message_tools of_messages[] = {
+    const runnel_message_tools of_messages[] = {
         {NULL, NULL, NULL},
-        {"[{\"id\":\"call00001\",\"type\":\"function\",\"function\":{\"name\":\"xyzzy\","
-         "\"arguments\":\"{\\\"plugh\\\": \\\"q\\\"}\"}}]",
+        {twice ? "[" XYZZY("call00001", "fred") "," XYZZY("call00002", "waldo") "]"
+               : "[" XYZZY("call00001", "q") "]",
          NULL, NULL},
-        {NULL, "call00001", "xyzzy"}};
-    const runnel_message messages[] = {{"user", "u", 0}, {"assistant", content, 0}, {"tool", "r", 0}};
+        {NULL, "call00001", "xyzzy"},
+        {NULL, "call00002", "xyzzy"}};
+    const runnel_message messages[] = {
+        {"user", "u", 0}, {"assistant", content, 0}, {"tool", "r", 0}, {"tool", "s", 0}};
     const struct chat_conversation conversation = {.messages = messages,
-                                                   .n_messages = 3,
+                                                   .n_messages = twice ? 4 : 3,
                                                    .message_tools = of_messages,
                                                    .tools = tools,
                                                    .tools_len = strlen(tools)};
@@ -388,12 +408,31 @@ static int render_call(const struct chat_template *template, const char *content
 static int find_apart(struct chat_template *template, runnel_error *error)
 {
     struct chat_prompt prompt;
-    int code = render_call(template, "wibble", &prompt, error);
+    int code = render_calls(template, "wibble", false, &prompt, error);
     template->calls.apart = code || !memmem(prompt.text, prompt.len, "wibble", 6) ||
                             chat_tools_find_form(prompt.text, prompt.len) != template->calls.form;
     if (!code)
         chat_prompt_free(&prompt);
     return code == RUNNEL_ENOMEM ? code : RUNNEL_OK;
+}
+
+/* Whether several calls of a message arrive only where each has one of its own. */
+static int find_one_each(struct chat_template *template, runnel_error *error)
+{
+    bool arrive = false;
+    for (unsigned each = 0; each < 2 && !arrive; each++) {
+        struct chat_prompt prompt;
+        template->calls.one_each = each;
+        int code = render_calls(template, "", true, &prompt, error);
+        if (code == RUNNEL_ENOMEM)
+            return code;
+        if (code)
+            continue;
+        arrive = memmem(prompt.text, prompt.len, "fred", 4) && memmem(prompt.text, prompt.len, "waldo", 5);
+        chat_prompt_free(&prompt);
+    }
+    template->calls.one_each &= arrive;
+    return RUNNEL_OK;
 }
 
 /* In which form the template writes calls, and what it wants of messages that have some: the first way of giving them in which
@@ -403,7 +442,7 @@ static int find_calls(struct chat_template *template, runnel_error *error)
     for (unsigned way = 0; way < 4 && !template->calls.form; way++) {
         struct chat_prompt prompt;
         template->calls = (struct chat_calls){.arguments_as_text = way & 1, .empty_content = way & 2};
-        int code = render_call(template, "", &prompt, error);
+        int code = render_calls(template, "", false, &prompt, error);
         if (code == RUNNEL_ENOMEM)
             return code;
         if (code)
@@ -412,10 +451,12 @@ static int find_calls(struct chat_template *template, runnel_error *error)
         template->calls.shows_tools = memmem(prompt.text, prompt.len, "frotz", 5);
         chat_prompt_free(&prompt);
     }
-    if (template->calls.form)
-        return find_apart(template, error);
-    template->calls = (struct chat_calls){0};
-    return RUNNEL_OK;
+    if (!template->calls.form) {
+        template->calls = (struct chat_calls){0};
+        return RUNNEL_OK;
+    }
+    int code = find_apart(template, error);
+    return code ? code : find_one_each(template, error);
 }
 
 /* Finds out what a template does, from what it renders. */
@@ -492,6 +533,11 @@ int chat_open_by_name(const char *name, const struct chat_tokens *tokens, struct
         int code = chat_compile(by_name[i].text, strlen(by_name[i].text), tokens, &opened, error);
         if (code)
             return code;
+        code = find_calls(&opened, error);
+        if (code) {
+            chat_close(&opened);
+            return code;
+        }
         opened.name = by_name[i].name;
         opened.thinks = by_name[i].thinks;
         *template = opened;

@@ -39,6 +39,14 @@ static struct dict *add_message(struct template_arena *arena, struct list *list,
                : NULL;
 }
 
+/* Adds a message with these calls. */
+static int add_calling(struct template_arena *arena, struct list *list, const runnel_message *message,
+                       struct value content, struct value calls, runnel_error *error)
+{
+    struct dict *dict = add_message(arena, list, message->role, content);
+    return dict && dict_set_text(arena, dict, "tool_calls", calls) ? RUNNEL_OK : out_of_memory(error);
+}
+
 /* A message of the assistant that calls tools. */
 static int add_calls(const struct chat_calls *how, struct template_arena *arena, struct list *list,
                      const runnel_message *message, const char *json, runnel_error *error)
@@ -54,8 +62,16 @@ static int add_calls(const struct chat_calls *how, struct template_arena *arena,
         content = value_none();
     else if (how->apart)
         content = value_string(string_made(""));
-    struct dict *dict = add_message(arena, list, message->role, content);
-    return dict && dict_set_text(arena, dict, "tool_calls", calls) ? RUNNEL_OK : out_of_memory(error);
+    if (!how->one_each || calls.list->n < 2)
+        return add_calling(arena, list, message, content, calls, error);
+    for (size_t i = 0; i < calls.list->n && !code; i++) {
+        struct value call = value_list(arena, VALUE_LIST);
+        if (!call.list || !list_add(arena, call.list, calls.list->items[i]))
+            return out_of_memory(error);
+        code = add_calling(arena, list, message, content, call, error);
+        content = how->empty_content ? value_string(string_made("")) : value_none();
+    }
+    return code;
 }
 
 static bool set_if_given(struct template_arena *arena, struct dict *dict, const char *key, const char *text)

@@ -14,7 +14,8 @@ struct chat_calls {
     bool arguments_as_text;       /* else as an object */
     bool empty_content;           /* calls without text have the content "", not none */
     bool apart;                   /* text beside calls would be lost, or they: two messages */
-    bool shows_tools;             /* false: the model is told of them in a system message */
+    bool one_each;    /* several calls of a message would be refused or lost: a message for each */
+    bool shows_tools; /* false: the model is told of them in a system message */
 };
 
 struct chat_conversation {

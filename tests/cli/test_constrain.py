@@ -136,7 +136,7 @@ def test_the_page_has_every_keyword_and_format():
     rules, strings = ((ROOT / "src" / "constrain" / f"schema_{name}.c").read_text() for name in ("rules", "string"))
     keywords = set(re.findall(r'^    \{"([^"]+)", KEYWORD_', rules, re.M))
     assert len(keywords) > 35 and keywords - {keyword for row in rows for keyword in row["keyword"]} == set()
-    formats = dict(re.findall(r'^    \{"([a-z0-9-]+)", (""|)', strings, re.M))
+    formats = dict(re.findall(r'^    \{"([a-z0-9-]+)",\s(""|)', strings, re.M))
     refused = {name for name, pattern in formats.items() if pattern == '""'}
     assert len(formats) > 15 and set(formats) - refused == {row["format"][0] for _, row in rows_of_the_page("format")}
     assert refused == {name for row in rows if row["keyword"] == ["format"] for name in row.get("what is refused", [])}

@@ -44,7 +44,7 @@ def refused(server, param, path="/v1/chat/completions", **fields):
     {"tools": [TOOL], "tool_choice": "none"}, {"functions": [{"name": "look"}], "function_call": "none"},
     {"tools": [], "tool_choice": "auto"}, {"tools": None, "tool_choice": None, "functions": None, "function_call": None},
     {"best_of": 1}, {"n": 1, "best_of": 1}, {"best_of": None}, {"stop": ""}, {"stop": [""]}, {"stop": []},
-    {"json_schema": {}}, {"json_schema": None}, {"grammar": ""}, {"response_format": None}, {"logprobs": False},
+    {"json_schema": ""}, {"json_schema": None}, {"structured_outputs": {}}, {"grammar": ""}, {"response_format": None}, {"logprobs": False},
     {"logprobs": None, "top_logprobs": None}, {"min_tokens": 0}, {"min_tokens": None}, {"logit_bias": None}, {"n": None},
     {"reasoning_format": None}, {"post_sampling_probs": False}, {"post_sampling_probs": None}, {"seed": None},
     {"min_tokens": 16}], ids=json.dumps)

@@ -283,7 +283,7 @@ def test_what_cannot_be_kept_is_refused(server):
                          ("lora", [{"id": 0}]), ("response_format", {"type": "xml"})):
         refused(server, field, prompt="a", **{field: value})
     # What changes no answer, or asks for nothing, is taken.
-    assert ask(server, prompt="a", n_predict=1, cache_prompt=False, id_slot=-1, grammar="", json_schema={}, samplers=["top_k"])
+    assert ask(server, prompt="a", n_predict=1, cache_prompt=False, id_slot=-1, grammar="", json_schema=None, samplers=["top_k"])
     refused(server, "cache_prompt", prompt="a", cache_prompt="no")
     refused(server, "return_tokens", prompt="a", return_tokens=1)
 

@@ -354,6 +354,12 @@ UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "items": {"typ
     ("tools", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]}),
     ("structured_outputs.regex", {"structured_outputs": {"regex": "a+"}}),
     ("messages", {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]}),
+    ("tool_choice", {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TOOLS[1]]}}}),
+    ("functions", {"functions": [{"name": "get_time", "parameters": {"type": "object", "properties": {}}}]}),
+    ("function_call", {"functions": [{"name": "get_time"}], "function_call": {"name": "get_time"}}),
+    ("messages[1].role", {"messages": [*MESSAGES, {"role": "function", "name": "get_time", "content": "x"}]}),
+    ("messages[1].function_call", {"messages": [*MESSAGES, {"role": "assistant", "content": None,
+                                                            "function_call": {"name": "get_time", "arguments": "{}"}}]}),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_cannot_be_kept_is_refused(server, param, fields):
     status, _, body = server.post("/v1/chat/completions", {"messages": MESSAGES, "tools": TOOLS, **fields})

@@ -249,6 +249,7 @@ static void a_value_may_stand_instead(void **state)
 
 /* What is heard of an answer: its calls' arguments, with their names. */
 struct heard {
+    bool is_free; /* the calls are of other tools, and not looked at */
     char name[64], arguments[2048];
     size_t n_calls, n_complete, n_text;
 };
@@ -268,7 +269,8 @@ static bool hear(void *user, const runnel_event *event)
         break;
     case RUNNEL_EVENT_CALL_END:
         heard->n_complete++;
-        check_call(heard->name, heard->arguments, strlen(heard->arguments));
+        if (!heard->is_free)
+            check_call(heard->name, heard->arguments, strlen(heard->arguments));
         break;
     case RUNNEL_EVENT_ANSWER:
         heard->n_text += event->text_len;
@@ -280,7 +282,7 @@ static bool hear(void *user, const runnel_event *event)
 }
 
 struct drawing {
-    runnel_model *model;
+    struct pool *pool;
     struct answer answer;
     struct answer_scratch *scratch;
     struct answer_draw drawn;
@@ -324,40 +326,52 @@ static void say(struct drawing *d, uint64_t salt, const char *text, unsigned n_u
         tell_next(d, salt, (int32_t)(uint8_t)*text, n_undone);
 }
 
+static void begin(struct drawing *d, unsigned form, const runnel_request *request, bool splits,
+                  struct heard *heard)
+{
+    int32_t ids[] = {1, 2, 3};
+    const struct token_list prompt = {.ids = ids, .n = 3};
+    *d = (struct drawing){.pool = NULL};
+    runnel_error error;
+    assert_int_equal(pool_create(4 << 20, &d->pool, NULL), 0);
+    assert_int_equal(answer_scratch_create(TINY_MODEL_TOKENS, &d->scratch, NULL), 0);
+    const struct answer_options options = {.pool = d->pool,
+                                           .prompt = &prompt,
+                                           .max_tokens = N_TOKENS,
+                                           .splits_thoughts = splits,
+                                           .tool_form = models[form]->chat.calls.form,
+                                           .on_event = hear,
+                                           .user = heard};
+    if (answer_create(&d->answer, models[form], request, &options, &error))
+        fail_msg("%s", error.message);
+}
+
+static void end(struct drawing *d)
+{
+    answer_finish(&d->answer, RUNNEL_FINISH_LENGTH);
+    answer_free(&d->answer);
+    answer_scratch_free(d->scratch);
+    assert_int_equal(pool_free(d->pool, NULL), 0);
+}
+
 /* Something is said after some text, and what comes then is left to chance. */
 static struct text say_once(unsigned form, const char *beginning, uint64_t salt, unsigned n_undone,
                             struct heard *heard)
 {
-    int32_t ids[] = {1, 2, 3};
-    const struct token_list prompt = {.ids = ids, .n = 3};
-    struct drawing d = {.model = models[form]};
-    struct pool *pool;
     const runnel_request request = asking(form, 0);
-    runnel_error error;
     *heard = (struct heard){.n_calls = 0};
-    assert_int_equal(pool_create(4 << 20, &pool, NULL), 0);
-    assert_int_equal(answer_scratch_create(TINY_MODEL_TOKENS, &d.scratch, NULL), 0);
-    const struct answer_options options = {.pool = pool,
-                                           .prompt = &prompt,
-                                           .max_tokens = N_TOKENS,
-                                           .tool_form = models[form]->chat.calls.form,
-                                           .on_event = hear,
-                                           .user = heard};
-    if (answer_create(&d.answer, models[form], &request, &options, &error))
-        fail_msg("%s", error.message);
+    struct drawing d;
+    begin(&d, form, &request, false, heard);
     say(&d, salt, "Well, ", n_undone);
     tell_next(&d, salt, -1, n_undone); /* whatever */
     say(&d, salt, "\n", n_undone);
     say(&d, salt, beginning, n_undone);
     for (unsigned i = 0; i < 300 && !d.outcome.ended; i++)
         tell_next(&d, salt, -1, n_undone);
-    answer_finish(&d.answer, RUNNEL_FINISH_LENGTH);
     struct text text = {0};
     text_add(&text, (const char *)(d.answer.tokens.ids + 3),
              (d.answer.tokens.n - 3) * sizeof *d.answer.tokens.ids);
-    answer_free(&d.answer);
-    answer_scratch_free(d.scratch);
-    assert_int_equal(pool_free(pool, NULL), 0);
+    end(&d);
     return text;
 }
 
@@ -382,6 +396,32 @@ static void arguments_within_text_are_kept(void **state)
                          heard.arguments);
             assert_true(heard.n_text > 0);
             text_free(&text);
+        }
+}
+
+/* Where a thought may still come, one within a call's arguments is none. */
+static void arguments_may_speak_of_thoughts(void **state)
+{
+    static const char *const said[N_FORMS] = {
+        "{\"query\": \"<think>a\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "{\"query\": \"<think>a\"}}\n</tool_call>", "\"query\": \"<think>a\"}}"};
+    (void)state;
+    for (unsigned form = 0; form < N_FORMS; form++)
+        for (unsigned n_undone = 0; n_undone < 3; n_undone++) {
+            struct heard heard = {.is_free = true};
+            runnel_request request = asking(form, 0);
+            request.tools = "[" TOOL("search", "\"query\":{\"type\":\"string\"}", "\"query\"") "]";
+            struct drawing d;
+            begin(&d, form, &request, true, &heard);
+            say(&d, 0, "\n", n_undone);
+            say(&d, 0, beginnings[form], n_undone);
+            say(&d, 0, "search", n_undone);
+            say(&d, 0, middles[form], n_undone);
+            say(&d, 0, said[form], n_undone);
+            end(&d);
+            assert_string_equal(heard.name, "search");
+            assert_string_equal(heard.arguments, "{\"query\": \"<think>a\"}");
+            assert_int_equal(heard.n_complete, 1);
         }
 }
 
@@ -479,6 +519,7 @@ int main(void)
         cmocka_unit_test(thoughts_before_calls_are_free),
         cmocka_unit_test(a_value_may_stand_instead),
         cmocka_unit_test(arguments_within_text_are_kept),
+        cmocka_unit_test(arguments_may_speak_of_thoughts),
         cmocka_unit_test(names_within_text_are_kept),
         cmocka_unit_test(what_only_looks_like_a_call_is_free),
         cmocka_unit_test(undone_draws_change_nothing),

@@ -329,7 +329,7 @@ static void test_zero_bytes_in_messages(void **state)
 
 static void check_refused(const runnel_message *messages, size_t n, const char *named)
 {
-    struct chat_template template = open_built_in("r1");
+    struct chat_template template = open_built_in("chatml"); /* it has no calls of tools */
     struct chat_prompt prompt = {0};
     runnel_error error;
     assert_int_equal(chat_render(&template, messages, n, CHAT_THINKING, &prompt, &error), RUNNEL_EINVAL);
@@ -392,6 +392,7 @@ static void test_tools_are_found(void **state)
             assert_int_equal(calls->empty_content, expected[e].empty_content);
             assert_int_equal(calls->apart, expected[e].apart);
             assert_int_equal(calls->shows_tools, expected[e].shows_tools);
+            assert_false(calls->one_each);
             chat_close(&template);
             n_seen++;
         }
@@ -458,6 +459,97 @@ static void test_conversations_with_tools(void **state)
     chat_prompt_free(&prompt);
 }
 
+/* As some of Llama's templates are: one call in a message, or none at all. */
+static const char one_call_text[] =
+    "{% for m in messages %}{% if m.tool_calls %}{% if m.tool_calls|length != 1 %}"
+    "{{ raise_exception('This model only supports single tool-calls at once!') }}{% endif %}"
+    "{% set call = m.tool_calls[0].function %}"
+    "A:{{ '\\n' }}{\"name\": \"{{ call.name }}\", \"parameters\": {{ call.arguments|tojson }}}{{ '\\n' }}"
+    "{% else %}{{ m.role }}:{{ m.content }}{{ '\\n' }}{% endif %}{% endfor %}";
+/* ... and one that has only the first of them. */
+static const char first_call_text[] =
+    "{% for m in messages %}{% if m.tool_calls %}{% set call = m.tool_calls[0].function %}"
+    "A:{{ '\\n' }}{\"name\": \"{{ call.name }}\", \"parameters\": {{ call.arguments|tojson }}}{{ '\\n' }}"
+    "{% else %}{{ m.role }}:{{ m.content }}{{ '\\n' }}{% endif %}{% endfor %}";
+
+static void test_one_call_in_a_message(void **state)
+{
+    static const char *const texts[] = {one_call_text, first_call_text};
+    static const runnel_message_tools of_messages[] = {
+        {NULL, NULL, NULL},
+        {"[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},{\"function\":{\"name\":\"g\","
+         "\"arguments\":\"{\\\"a\\\":2}\"}}]",
+         NULL, NULL},
+        {NULL, "1", "f"},
+        {NULL, "2", "g"}};
+    static const runnel_message messages[] = {
+        {"user", "q", 0}, {"assistant", "words", 0}, {"tool", "one", 0}, {"tool", "two", 0}};
+    const struct chat_conversation conversation = {messages, 4, of_messages, NULL, 0};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct chat_template template;
+        struct chat_prompt prompt;
+        runnel_error error;
+        assert_int_equal(chat_open(texts[i], strlen(texts[i]), &plain_tokens, &template, &error), RUNNEL_OK);
+        assert_string_equal(template.calls.form->name, "llama3");
+        assert_true(template.calls.one_each);
+        if (chat_render_conversation(&template, &conversation, CHAT_ANSWERING, &prompt, &error))
+            fail_msg("%s", error.message);
+        assert_string_equal(prompt.text, "user:q\nassistant:words\n"
+                                         "A:\n{\"name\": \"f\", \"parameters\": {\"a\": 1}}\n"
+                                         "A:\n{\"name\": \"g\", \"parameters\": {\"a\": 2}}\n"
+                                         "tool:one\ntool:two\n");
+        chat_prompt_free(&prompt);
+        chat_close(&template);
+    }
+}
+
+/* The one that is chosen by its name. */
+static void test_calls_of_r1_by_name(void **state)
+{
+    static const runnel_message_tools of_messages[] = {
+        {NULL, NULL, NULL},
+        {"[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}},{\"function\":{\"name\":\"g\","
+         "\"arguments\":\"{\\\"a\\\":2}\"}}]",
+         NULL, NULL},
+        {NULL, "1", "f"},
+        {NULL, "2", "g"},
+        {NULL, NULL, NULL},
+        {NULL, NULL, NULL}};
+    static const runnel_message messages[] = {{"user", "q", 0},       {"assistant", "words", 0},
+                                              {"tool", "one", 0},     {"tool", "two", 0},
+                                              {"assistant", "so", 0}, {"user", "r", 0}};
+    static const char results[] =
+        "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜>words"
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```<"
+        "｜tool▁call▁end｜>\n"
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{\"a\":2}\n```<｜tool▁call▁end｜>"
+        "<｜tool▁calls▁end｜><｜end▁of▁sentence｜><｜tool▁outputs▁begin｜>"
+        "<｜tool▁output▁begin｜>one<｜tool▁output▁end｜>\n<｜tool▁output▁begin｜>two<｜tool▁output▁end｜>"
+        "<｜tool▁outputs▁end｜>";
+    struct chat_conversation conversation = {messages, 4, of_messages, NULL, 0};
+    struct chat_template template;
+    struct chat_prompt prompt;
+    runnel_error error;
+    (void)state;
+    assert_int_equal(chat_open_by_name("r1", &plain_tokens, &template, &error), RUNNEL_OK);
+    assert_string_equal(template.calls.form->name, "r1");
+    assert_false(template.calls.apart || template.calls.shows_tools || template.calls.one_each);
+    if (chat_render_conversation(&template, &conversation, CHAT_THINKING, &prompt, &error))
+        fail_msg("%s", error.message);
+    assert_memory_equal(prompt.text, results, strlen(results));
+    assert_string_equal(prompt.text + strlen(results), "<think>\n");
+    chat_prompt_free(&prompt);
+    conversation.n_messages = 6;
+    if (chat_render_conversation(&template, &conversation, CHAT_THINKING, &prompt, &error))
+        fail_msg("%s", error.message);
+    assert_memory_equal(prompt.text, results, strlen(results));
+    assert_string_equal(prompt.text + strlen(results),
+                        "so<｜end▁of▁sentence｜><｜User｜>r<｜Assistant｜><think>\n");
+    chat_prompt_free(&prompt);
+    chat_close(&template);
+}
+
 static void check_tools_refused(const struct chat_template *template,
                                 const struct chat_conversation *conversation, enum chat_opening opening,
                                 int code, const char *words)
@@ -507,6 +599,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tools_are_found),
         cmocka_unit_test(test_conversations_with_tools),
+        cmocka_unit_test(test_one_call_in_a_message),
+        cmocka_unit_test(test_calls_of_r1_by_name),
         cmocka_unit_test(test_refused_tools),
         cmocka_unit_test(test_templates_of_every_kind),
         cmocka_unit_test(test_templates_that_cannot_be_run),

@@ -91,6 +91,9 @@ static const struct constrain_case grammars[] = {
     {"root ::= \"a\" root \"a\" | \"b\" root \"b\" | \"\" ", {"", "abba", "aabbaa"}, {"ab", "aba"}},
     {"root ::= e\ne ::= e [-+] e | [0-9]", {"1", "1+2-3+4"}, {"1+", "-1", "12"}},
     {"root ::= opt opt \"x\"\nopt ::= (\"a\" opt)?", {"x", "aax"}, {"a", "xa"}},
+    {"root ::= [a-z]{1, 3} \"0\"{ 2 } (\"1\"{\n1 ,\n}) \"2\" { ,1}",
+     {"a001", "abc0011112"},
+     {"0011", "abcd001", "a01", "a00", "a00122"}},
     {"root ::= [a-c]{2} [^\\x00-\\x7f]? .{0,2}", {"ab", "abé", "abéxy", "cc\nx"}, {"a", "abéxyz", "dd"}},
     {"root ::= \"\\\"\" ([^\"\\\\] | \"\\\\\" [\"\\\\nt])* \"\\\"\" [ \\t]*",
      {"\"\"", "\"a\\\"b\" ", "\"\\n\""},
@@ -151,6 +154,9 @@ static void test_refusals(void **state)
     check_refusal("x ::= \"a\"", read_gbnf, "rule 'root'");
     check_refusal("root ::= \"a", read_gbnf, "expected '\"'");
     check_refusal("root = \"a\"", read_gbnf, "expected '::='");
+    check_refusal("root ::= \"a\"{1 2}", read_gbnf, "expected '{m}'");
+    check_refusal("root ::= \"a\"{ , }", read_gbnf, "expected '{m}'");
+    check_refusal("root ::= \"a\"{\n2}", read_gbnf, "expected '{m}'");
     check_refusal("root ::= \"a\" )", read_gbnf, "end of the rule");
     check_refusal("root ::= root", read_gbnf, "no text can fulfil it");
     check_refusal("root ::= \"a\" root", read_gbnf, "no text can fulfil it");

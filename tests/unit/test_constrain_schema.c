@@ -17,6 +17,9 @@ static int read_schema(const char *what, struct grammar **grammar, runnel_error 
     return schema_grammar(&limits, what, strlen(what), grammar, error);
 }
 
+#define LABEL_61 "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghija"
+#define LABEL_63 LABEL_61 "bc"
+
 static const struct constrain_case scalars[] = {
     {"{\"type\":\"null\"}", {"null", " \n null"}, {"", "true", "nul"}},
     {"{\"type\":[\"boolean\",\"integer\"]}", {"true", "false", "-12", "0"}, {"1.5", "01", "null", "\"a\""}},
@@ -54,6 +57,35 @@ static const struct constrain_case scalars[] = {
     {"{\"type\":\"string\",\"format\":\"uri\"}",
      {"\"https://a.b/c?d=e-f#g\"", "\"urn:x\""},
      {"\"/a\"", "\"a b:c\""}},
+    {"{\"type\":\"string\",\"format\":\"time\"}",
+     {"\"23:59:60Z\"", "\"23:59:60.5+00:00\"", "\"08:30:59.123-08:00\""},
+     {"\"22:59:60Z\"", "\"23:58:60Z\"", "\"23:59:60+01:00\"", "\"23:59:61Z\"", "\"24:00:00Z\"",
+      "\"12:00:00\"", "\"12:00:00+24:00\""}},
+    {"{\"type\":\"string\",\"format\":\"date-time\"}",
+     {"\"1998-12-31T23:59:60Z\"", "\"2024-02-29t23:59:59.9z\""},
+     {"\"1998-12-31T22:59:60Z\"", "\"1998-12-31T23:58:60Z\"", "\"1998-12-30T23:59:60Z\"",
+      "\"2023-02-29T00:00:00Z\""}},
+    {"{\"type\":\"string\",\"format\":\"uri\"}",
+     {"\"http://[2001:db8::7]:80/\"", "\"http://[v1.a:b]/\""},
+     {"\"http://[:::]/\"", "\"http://[1]/\"", "\"http://[]/\"", "\"http://[v1]/\""}},
+    {"{\"type\":\"string\",\"format\":\"hostname\"}",
+     {"\"a\"", "\"a1\"", "\"a-b\"", "\"a--b\"", "\"abc-d.e--f\"",
+      "\"" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "\""},
+     {"\"\"", "\"a.\"", "\"a-\"", "\"-a\"", "\"" LABEL_63 "x\"", "\"xn--x\"",
+      "\"" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "x\""}},
+    {"{\"type\":\"string\",\"format\":\"email\"}",
+     {"\"a.b@c.de\"", "\"" LABEL_63 "x@c\""},
+     {"\".a@b\"", "\"a.@b\"", "\"a..b@c\"", "\"a@b=c\"", "\"" LABEL_63 "xy@c\"",
+      "\"a@" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_61 "x\""}},
+    {"{\"type\":\"string\",\"not\":{\"format\":\"email\"}}",
+     {"\"a\""},
+     {"\"a@b.c\"", "\"\\\"a b\\\"@c.de\""}},
+    {"{\"type\":[\"number\",\"null\",\"boolean\"],\"not\":{\"enum\":[null,false,\"a\",[1]]}}",
+     {"1", "true"},
+     {"null", "false"}},
+    {"{\"enum\":[\"ab\",\"c\",{\"b\":1},[2]],\"minLength\":2}",
+     {"\"ab\"", "{\"b\":1}", "[2]"},
+     {"\"c\"", "{}"}},
     {"{\"type\":\"string\",\"format\":\"no-such\"}", {"\"x\""}, {"1"}},
     {"{\"enum\":[\"a\",1,null,[1,{\"b\":2}]]}",
      {"\"a\"", "1", "null", "[1,{\"b\":2}]", "[ 1, { \"b\" : 2 } ]"},
@@ -129,6 +161,33 @@ static const struct constrain_case composed[] = {
      "\"$defs\":{\"ab\":{\"allOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}}}",
      {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4}", "{\"b\":2,\"d\":4}"},
      {"{\"c\":3,\"b\":2}", "{\"d\":4,\"c\":3}", "{\"b\":2,\"a\":1}"}},
+    {"{\"$ref\":\"#/$defs/a%2Fb~1c%7E0\",\"$defs\":{\"a/b/c~\":{\"type\":\"null\"}}}", {"null"}, {"1"}},
+    {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"array\",\"items\":{\"$ref\":\"#/anyOf/0\"}}]}",
+     {"null", "[null]"},
+     {"[1]"}},
+    {"{\"$schema\":\"http://json-schema.org/draft-07/"
+     "schema#\",\"type\":[\"object\",\"null\"],\"not\":{\"$ref\":\"#/definitions/"
+     "a\",\"required\":[\"x\"]},\"definitions\":{\"a\":{\"type\":\"object\"}}}",
+     {"null"},
+     {"{}", "{\"x\":1}"}},
+    {"{\"type\":[\"object\",\"null\"],\"not\":{\"$ref\":\"#/$defs/"
+     "a\",\"required\":[\"x\"]},\"$defs\":{\"a\":{\"type\":\"object\"}}}",
+     {"null", "{}", "{\"y\":1}"},
+     {"{\"x\":1}"}},
+    {"{\"$schema\":\"http://json-schema.org/draft-04/"
+     "schema#\",\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"$ref\":\"#/definitions/"
+     "any\",\"enum\":[true]}},\"required\":[\"k\"]},{\"type\":\"object\",\"properties\":{\"k\":{\"enum\":["
+     "\"b\"]}},\"required\":[\"k\"]}],\"definitions\":{\"any\":{}}}",
+     {"{\"k\":true}"},
+     {"{\"k\":\"b\"}", "{}"}},
+    {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"],"
+     "\"additionalProperties\":false},{\"type\":\"object\",\"properties\":{\"b\":{}},\"required\":[\"b\"],"
+     "\"additionalProperties\":false}]}",
+     {"{\"a\":1}", "{\"b\":2}"},
+     {"{}", "{\"a\":1,\"b\":2}", "{\"c\":1}"}},
+    {"{\"oneOf\":[{\"const\":1.50},{\"enum\":[-1.5,10,\"1.5\",{\"a\":1}]},{\"enum\":[1,100]}]}",
+     {"1.50", "10", "\"1.5\"", "1", "{\"a\":1}"},
+     {"1.5", "0"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
 };
 
@@ -175,6 +234,23 @@ static const struct constrain_case containers[] = {
      "\"null\"}}",
      {"{\"ab\":null}"},
      {"{\"A\":null}", "{\"\":null}"}},
+    {"{\"type\":\"array\",\"uniqueItems\":true,\"maxItems\":1}",
+     {"[]", "[1]", "[[1,1]]"},
+     {"[1,1]", "[1,2]"}},
+    {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":[\"boolean\",\"null\"]},\"minItems\":1}",
+     {"[true]", "[ false , true ]", "[null,false,true]"},
+     {"[]", "[true,true]", "[null,true,null]", "[1]", "[true,]"}},
+    {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[\"a\",\"ab\",1,{\"c\":1}],\"not\":{"
+     "\"const\":\"ab\"}},\"maxItems\":2}",
+     {"[]", "[1,\"a\"]", "[\"a\",{\"c\":1}]"},
+     {"[\"a\",\"a\"]", "[\"ab\"]", "[1,\"a\",{\"c\":1}]", "[{\"c\":1},{\"c\":1}]"}},
+    {"{\"type\":\"object\",\"propertyNames\":{\"not\":{\"enum\":[\"a\",\"cd\"]}}}",
+     {"{\"b\":1}", "{}", "{\"c\":1,\"aa\":2}"},
+     {"{\"a\":1}", "{\"b\":1,\"cd\":2}", "{\"\\u0061\":1}"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"propertyNames\":{\"not\":{\"enum\":[\"a\"]}}"
+     "}",
+     {"{\"b\":1}"},
+     {"{\"a\":1}", "{\"a\":1,\"b\":2}"}},
     {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"contains\":{\"minimum\":5}}",
      {"[5]", "[1,7]", "[1, 2, 9, 3]", "[6,7]"},
      {"[]", "[1]", "[1,2,3]", "[5,\"a\"]", "[\"a\",5]"}},
@@ -201,6 +277,11 @@ CHECK_ALL(test_scalars, scalars)
 CHECK_ALL(test_composed, composed)
 CHECK_ALL(test_containers, containers)
 
+#define NAME_65  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-"
+#define NAME_455 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65 NAME_65
+#define NAME_511 NAME_455 "0123456789abcdef0123456789abcdef0123456789abcdef01234567"
+#define NAME_520 NAME_455 NAME_65
+
 static void test_refusals(void **state)
 {
     static const char *const refused[][2] = {
@@ -223,6 +304,7 @@ static void test_refusals(void **state)
         {"{\"type\":\"number\",\"multipleOf\":0}", "above 0"},
         {"{\"type\":\"number\",\"multipleOf\":-2}", "above 0"},
         {"{\"type\":\"string\",\"format\":\"iri\"}", "format: 'iri'"},
+        {"{\"not\":{\"format\":\"regex\"}}", "no text can fulfil it"},
         {"{\"type\":\"string\",\"pattern\":\"(\"}", "pattern: '('"},
         {"{\"$ref\":\"http://x.y/z\"}", "$ref: 'http://x.y/z'"},
         {"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"$id\":\"http://x.y/a\",\"$defs\":{\"b\":{\"type\":"
@@ -231,6 +313,39 @@ static void test_refusals(void **state)
         {"{\"type\":\"string\",\"minLength\":-1}", "minLength"},
         {"{\"type\":\"string\",\"minLength\":99999999}", "minLength"},
         {"{\"type\":\"array\",\"items\":{},\"minItems\":999999}", "repeated"},
+        {"{\"propertyNames\":{\"not\":{\"pattern\":\"a\",\"minLength\":2}}}",
+         "propertyNames: 'not' within it"},
+        {"{\"propertyNames\":{\"not\":{\"allOf\":[{}]}}}", "propertyNames: 'allOf' within it"},
+        {"{\"type\":\"string\",\"format\":5}", "format: expected a string"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/foo\"}]}", "$ref: '#/anyOf/foo' is not"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/00\"}]}", "$ref: '#/anyOf/00' is not"},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/anyOf/-0\"}]}", "$ref: '#/anyOf/-0' is not"},
+        {"{\"$ref\":\"#/$defs/a\\u0000b\",\"$defs\":{\"a\":{}}}", "$ref: '"},
+        {"{\"$ref\":\"#/$defs/" NAME_520 "\",\"$defs\":{\"" NAME_511 "\":{}}}", "$ref: '#/$defs/0123"},
+        {"{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"oneOf\":[{\"$ref\":\"#/definitions/"
+         "a\",\"required\":[\"x\"]},{\"type\":\"object\"}],\"definitions\":{\"a\":{\"type\":\"object\"}}}",
+         "no text can fulfil it"},
+        {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"],"
+         "\"additionalProperties\":false},{\"type\":\"object\",\"required\":[\"a\"]}]}",
+         "oneOf: 'additionalProperties' within it"},
+        {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"xa\"]},{\"type\":\"object\",\"patternProperties\":"
+         "{\"^x\":{}},\"additionalProperties\":false}]}",
+         "oneOf: 'patternProperties' within it"},
+        {"{\"if\":{\"additionalProperties\":false},\"else\":{}}", "if: 'additionalProperties' within it"},
+        {"{\"oneOf\":[{\"const\":1},{\"const\":1.0}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":0},{\"const\":-0.0}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":100},{\"const\":1e2}]}", "oneOf: 'const' of numbers"},
+        {"{\"oneOf\":[{\"const\":{\"a\":1,\"b\":2}},{\"const\":{\"b\":2,\"a\":1.0}}]}",
+         "oneOf: 'const' of arrays or objects"},
+        {"{\"enum\":[{\"a\":1}],\"minLength\":1,\"minProperties\":1}", "beside 'minProperties'"},
+        {"{\"enum\":[{\"a\":1}],\"not\":{\"required\":[\"b\"]}}", "beside 'required'"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[1,2,3,4,5,6,7,8,9]}}",
+         "'uniqueItems'"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[1,1.0]}}", "'uniqueItems'"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":[{}]}", "'uniqueItems'"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":\"boolean\"},\"minItems\":3}",
+         "no text can fulfil it"},
+        {"{\"not\":{\"uniqueItems\":true}}", "not: 'uniqueItems'"},
         {"{\"not\":{\"items\":[{\"type\":\"null\"}]}}", "not: 'items'"},
         {"false", "schema: no value can fulfil it"},
         {"{\"type\":\"string\",\"enum\":[1]}", "no value can fulfil it"},

@@ -124,7 +124,11 @@ static void test_constraints(void **state)
     check_constraint("\"json_schema\":{\"enum\":[9223372036854775807,100000000000000000000,1e22]}",
                      RUNNEL_CONSTRAINT_SCHEMA, "{\"enum\":[9223372036854775807,1e+20,1e+22]}");
     check_constraint("\"guided_json\":\"{}\"", RUNNEL_CONSTRAINT_SCHEMA, "{}");
-    check_constraint("\"json_schema\":{},\"guided_json\":{\"a\":1},\"grammar\":\"\"",
+    check_constraint("\"json_schema\":{}", RUNNEL_CONSTRAINT_SCHEMA, "{}");
+    check_constraint("\"guided_json\":{}", RUNNEL_CONSTRAINT_SCHEMA, "{}");
+    check_constraint("\"structured_outputs\":{\"json\":{}}", RUNNEL_CONSTRAINT_SCHEMA, "{}");
+    check_constraint("\"structured_outputs\":{},\"json_schema\":null", RUNNEL_CONSTRAINT_NONE, NULL);
+    check_constraint("\"json_schema\":false,\"guided_json\":{\"a\":1},\"grammar\":\"\"",
                      RUNNEL_CONSTRAINT_SCHEMA, "{\"a\":1}");
     check_constraint("\"grammar\":\"root ::= 3\"", RUNNEL_CONSTRAINT_GRAMMAR, "root ::= 3");
     check_constraint("\"structured_outputs\":{\"grammar\":\"g\"}", RUNNEL_CONSTRAINT_GRAMMAR, "g");

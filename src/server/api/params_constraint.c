@@ -97,10 +97,17 @@ struct named_constraint {
     enum runnel_constraint kind;
 };
 
+/* {} is a schema: of any JSON value. */
+static bool names_nothing(const struct named_constraint *named, const json_t *value)
+{
+    bool is_schema = named->kind == RUNNEL_CONSTRAINT_SCHEMA && json_is_object(value);
+    return !is_schema && params_asks_for_nothing(value);
+}
+
 static int read_named(const struct named_constraint *named, const json_t *value, struct params *params,
                       struct refusal *refusal)
 {
-    if (params_asks_for_nothing(value))
+    if (names_nothing(named, value))
         return 0;
     switch (named->kind) {
     case RUNNEL_CONSTRAINT_JSON:
