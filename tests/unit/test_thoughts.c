@@ -229,9 +229,9 @@ static void a_soft_budget_ends_at_a_sentence(void **state)
     assert_int_equal(run_script(&request, script, 400, 0).end, RUNNEL_THOUGHT_NONE);
     request.soft_thinking_budget = 20;
     script.thought = "on and on and on without an end of anything "; /* and where none ends, it goes on */
-    assert_int_equal(run_script(&request, script, 150, 0).end, RUNNEL_THOUGHT_NONE);
+    assert_int_equal(run_script(&request, script, 130, 0).end, RUNNEL_THOUGHT_NONE);
     request.thinking_budget = 60;
-    struct result result = run_script(&request, script, 150, 0);
+    struct result result = run_script(&request, script, 130, 0);
     assert_true(result.end == RUNNEL_THOUGHT_BUDGET && result.n_thought == 60);
 }
 
