@@ -266,11 +266,19 @@ static void drop_message(struct closing *closing)
     closing->n_message = 0;
 }
 
+/* It ends the thought, and tokens are left to the answer behind that. */
+static bool budget_binds(const struct closing *closing, const struct thinking_budget_options *options)
+{
+    return options->n_max < options->n_answer && options->n_max + n_unsaid(closing) < options->n_answer;
+}
+
 /* How much room the reserve leaves. Where it does not leave what closes a thought, or the tag alone, it is smaller, and where that leaves
  * no token, all belongs to the thought. */
 static uint32_t find_room(struct closing *closing, const struct thinking_budget_options *options)
 {
     uint32_t n = options->n_answer, n_reserved = options->n_reserved;
+    if (options->is_default && budget_binds(closing, options))
+        n_reserved = 0;
     if (!n_reserved || n <= n_tag(closing))
         return UINT32_MAX;
     if (n_reserved >= n || n - n_reserved <= closing->n)

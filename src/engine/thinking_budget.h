@@ -18,6 +18,7 @@ struct thinking_budget_options {
     uint32_t n_max, n_soft; /* tokens of the thought; UINT32_MAX: no such budget */
     uint32_t n_answer;      /* tokens of the answer, thoughts included */
     uint32_t n_reserved;    /* of these, not for the thought; 0: all are */
+    bool is_default;        /* nobody asked for that reserve: a budget that leaves an answer goes before it */
     const char *message;    /* NULL: none */
     bool starts_in_thought;
 };

@@ -144,6 +144,9 @@ def test_the_reserve_of_a_request(server):
     assert (told.end, told.n_thought, told.text) == (None, 100, "")
     told = think(server, max_tokens=100, thinking_budget_tokens=94)  # a budget that is named goes before the default
     assert (told.end, told.n_thought) == ("budget", 94)
+    for fields in ({"thinking_budget_tokens": 97}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"max_thinking_tokens": 100}):
+        told = think(server, max_tokens=100, **fields)  # but where it would not leave an answer
+        assert told.end == "reserve" and told.text and told.n_thought == 100 - 16 - 4
     told = think(server, max_tokens=100, thinking_budget_tokens=94, answer_reserve=60)
     assert told.end == "reserve" and told.n_thought < 40
 

@@ -377,6 +377,31 @@ static void few_tokens_are_an_answer_too(void **state)
     assert_string_equal(run_script(&request, script, 20, 0).text, "");
 }
 
+/* A reserve that nobody asked for is there where the budget would leave no answer, and only there. */
+static void a_budget_goes_before_the_default_reserve(void **state)
+{
+    (void)state;
+    const struct script script = {.thought = "hm", .answer = "so", .gap = 100};
+    runnel_request request = plain_request();
+    for (int budget = 1; budget < 120; budget++) {
+        bool binds = budget + N_TAG < 50;
+        request.thinking_budget = budget;
+        struct result result = run_all(&request, &script, 50, 16);
+        assert_int_equal(result.end, binds ? RUNNEL_THOUGHT_BUDGET : RUNNEL_THOUGHT_RESERVE);
+        assert_int_equal(result.n_thought, binds ? budget : 50 - 16 - N_TAG);
+        assert_int_equal(strlen(result.text), 50 - result.n_thought - N_TAG);
+    }
+    request.thinking_budget = 1000;
+    request.thinking_message = "0123456789";
+    assert_int_equal(run_script(&request, script, 50, 16).n_thought, 50 - 16 - N_TAG - 10);
+    request.answer_reserve = 16; /* somebody did: whichever comes first */
+    request.thinking_budget = 40;
+    assert_int_equal(run_script(&request, script, 50, 16).end, RUNNEL_THOUGHT_RESERVE);
+    request.answer_reserve = 0; /* and somebody wants none */
+    request.thinking_budget = 1000;
+    assert_int_equal(run_script(&request, script, 50, 0).n_thought, 50);
+}
+
 /* End tokens ---------------------------------------------------------------------------------------------------- */
 
 static void an_end_token_ends_the_thought_alone(void **state)
@@ -566,6 +591,8 @@ static void the_rule_of_the_reserve(void **state)
     assert_int_equal(left_to_answer(engine, &request), 33);
     request.answer_reserve = -1; /* one was said */
     assert_int_equal(respond(engine, &request).n_reasoning_tokens, 90);
+    request.thinking_budget = 1000; /* one that would not leave an answer */
+    assert_int_equal(left_to_answer(engine, &request), 16);
     request.thinking_budget = -1;
     request.answer_reserve = 0;
     assert_int_equal(respond(engine, &request).n_reasoning_tokens, 100);
@@ -775,6 +802,7 @@ int main(void)
         cmocka_unit_test(bad_messages_are_refused),
         cmocka_unit_test(a_reserve_leaves_an_answer),
         cmocka_unit_test(few_tokens_are_an_answer_too),
+        cmocka_unit_test(a_budget_goes_before_the_default_reserve),
         cmocka_unit_test(an_end_token_ends_the_thought_alone),
         cmocka_unit_test(an_answer_begins_before_it_ends),
         cmocka_unit_test(grammars_bind_more),
