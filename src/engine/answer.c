@@ -102,6 +102,7 @@ static int add_budget(struct answer *answer, const struct runnel_model *model, c
         .n_soft = budget_of(request->soft_thinking_budget),
         .n_answer = options->max_tokens,
         .n_reserved = options->n_reserved,
+        .is_default = request->answer_reserve < 0,
         .message = request->thinking_message,
         .starts_in_thought = options->starts_in_thought,
     };
@@ -113,12 +114,12 @@ static int add_budget(struct answer *answer, const struct runnel_model *model, c
 
 /* An answer follows them. */
 static int add_start(struct answer *answer, const struct runnel_model *model, const runnel_request *request,
-                     runnel_error *error)
+                     uint32_t n_answer, runnel_error *error)
 {
     struct constraint *constraint;
     if (request->ignore_eos)
         return RUNNEL_OK;
-    int failure = answer_start_create(model->tokenizer, request->tools != NULL, &constraint, error);
+    int failure = answer_start_create(model->tokenizer, n_answer, request->tools != NULL, &constraint, error);
     if (!failure)
         answer_add_constraint(answer, constraint);
     return failure;
@@ -133,7 +134,7 @@ static int add_constraints(struct answer *answer, const struct runnel_model *mod
     if (!failure && options->splits_thoughts)
         failure = add_budget(answer, model, request, options, error);
     if (!failure && options->splits_thoughts)
-        failure = add_start(answer, model, request, error);
+        failure = add_start(answer, model, request, options->max_tokens, error);
     if (!failure)
         failure = add_grammar(answer, model, request, options->starts_in_thought, error);
     return failure;

@@ -12,6 +12,7 @@ struct state {
 struct answer_start {
     struct constraint constraint;
     const struct tokenizer *tokenizer;
+    uint32_t n_answer; /* tokens of the answer, thoughts included */
     bool may_call;
     struct state now,
         before[CONSTRAINT_UNDO_MAX]; /* before token i of the answer: at i % CONSTRAINT_UNDO_MAX */
@@ -21,6 +22,13 @@ struct answer_start {
 static bool limits_next(const struct constraint *constraint)
 {
     return ((const struct answer_start *)constraint)->now.is_due;
+}
+
+/* Of the last tokens none is wasted. */
+static bool may_be_blank(const struct answer_start *start)
+{
+    return start->now.n_blanks < ANSWER_BLANKS_FREE &&
+           start->n_answer - start->n_accepted > ANSWER_BLANKS_FREE;
 }
 
 static int mask(struct constraint *constraint, struct constraint_mask *limits, runnel_error *error)
@@ -34,7 +42,7 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
     if (!start->now.is_due)
         return RUNNEL_OK;
     constraint_mask_forbid_all(limits, ends, n_ends);
-    if (start->now.n_blanks < ANSWER_BLANKS_FREE)
+    if (may_be_blank(start))
         return RUNNEL_OK;
     constraint_mask_forbid_all(limits, blanks, n_blanks);
     if (!start->may_call)
@@ -78,8 +86,8 @@ static void free_start(struct constraint *constraint)
     free(constraint);
 }
 
-int answer_start_create(const struct tokenizer *tokenizer, bool may_call, struct constraint **out,
-                        runnel_error *error)
+int answer_start_create(const struct tokenizer *tokenizer, uint32_t n_answer, bool may_call,
+                        struct constraint **out, runnel_error *error)
 {
     struct answer_start *start = calloc(1, sizeof *start);
     if (!start)
@@ -87,6 +95,7 @@ int answer_start_create(const struct tokenizer *tokenizer, bool may_call, struct
     start->constraint = (struct constraint){
         .mask = mask, .limits = limits_next, .accept = accept, .undo = undo, .free = free_start};
     start->tokenizer = tokenizer;
+    start->n_answer = n_answer;
     start->may_call = may_call;
     *out = &start->constraint;
     return RUNNEL_OK;

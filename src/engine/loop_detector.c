@@ -12,16 +12,21 @@ enum kind {
     SENTENCE_END = 4, /* nothing but punctuation that ends a sentence */
     MARKUP = 8,       /* it is of a table, of JSON or HTML */
     LINE_END = 16,
-    DIGIT = 32, /* it begins with one */
+    JOINED = 32, /* it begins with a letter or a digit, which may be the rest of a name or a number */
+    EQUALS = 64,
+    CALL = 128, /* of a function, with a text */
 };
 
 enum {
     CYCLES = 3, /* in a row, at least */
+    WORDS = 4,  /* that differ make a clause, or a list */
     /* Of the same cycle, tokens in all. */
     SENTENCES_MIN = 18,
-    WORDS_MIN = 64,
-    LETTERS_MIN = 160,
-    SIGNS_MIN = 1024,
+    CLAUSES_MIN = 30,
+    LISTS_MIN = 45,
+    LETTERS_MIN = 96,
+    MARKUP_MIN = 160,
+    SIGNS_MIN = 512,
 };
 
 /* An undo leaves nothing of the oldest tokens that were written over. */
@@ -92,17 +97,32 @@ static bool has_letter(const char *text, size_t len)
     return false;
 }
 
+static bool has_pair(const char *text, size_t len, const char *const *pairs)
+{
+    for (size_t i = 0; i + 1 < len; i++)
+        for (const char *const *pair = pairs; *pair; pair++)
+            if (memcmp(text + i, *pair, 2) == 0)
+                return true;
+    return false;
+}
+
 static bool has_markup(const char *text, size_t len)
 {
-    static const char *const pairs[] = {"{\"", "\":", "</", "/>"};
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] == '|')
-            return true;
-        for (size_t j = 0; i + 1 < len && j < sizeof pairs / sizeof *pairs; j++)
-            if (memcmp(text + i, pairs[j], 2) == 0)
-                return true;
-    }
-    return false;
+    static const char *const pairs[] = {"{\"", "\":", "</", "/>", NULL};
+    return memchr(text, '|', len) || has_pair(text, len, pairs);
+}
+
+static bool begins_call(const char *text, size_t len)
+{
+    static const char *const pairs[] = {"(\"", "('", NULL};
+    return has_pair(text, len, pairs);
+}
+
+/* The sign alone, which no rule of a page is. */
+static bool has_equals(const char *text, size_t len)
+{
+    const char *sign = memchr(text, '=', len);
+    return sign && (sign + 1 == text + len || sign[1] != '=');
 }
 
 static uint8_t kind_of(const char *text, size_t len, bool line_begins)
@@ -120,8 +140,12 @@ static uint8_t kind_of(const char *text, size_t len, bool line_begins)
         kind |= MARKUP;
     if (text[len - 1] == '\n')
         kind |= LINE_END;
-    if (text[0] >= '0' && text[0] <= '9')
-        kind |= DIGIT;
+    if (is_ascii_letter((uint8_t)text[0]) || (text[0] >= '0' && text[0] <= '9'))
+        kind |= JOINED;
+    if (has_equals(text, len))
+        kind |= EQUALS;
+    if (begins_call(text, len))
+        kind |= CALL;
     return (uint8_t)kind;
 }
 
@@ -167,8 +191,20 @@ static uint8_t kind_back(const struct loop_detector *detector, uint32_t n)
 /* What a cycle is made of. */
 struct makeup {
     uint32_t n_words, n_ends /* of sentences */;
-    uint8_t all; /* kinds of its tokens */
+    uint8_t n_different; /* words, up to WORDS */
+    uint8_t all;         /* kinds of its tokens */
+    int32_t words[WORDS];
 };
+
+static void add_word(struct makeup *makeup, int32_t id)
+{
+    makeup->n_words++;
+    for (uint8_t i = 0; i < makeup->n_different; i++)
+        if (makeup->words[i] == id)
+            return;
+    if (makeup->n_different < WORDS)
+        makeup->words[makeup->n_different++] = id;
+}
 
 static struct makeup make_up(const struct loop_detector *detector, uint32_t cycle)
 {
@@ -176,8 +212,9 @@ static struct makeup make_up(const struct loop_detector *detector, uint32_t cycl
     uint8_t next = kind_back(detector, cycle);
     for (uint32_t i = 1; i <= cycle; i++) {
         uint8_t kind = kind_back(detector, i);
-        makeup.n_words += (kind & WORD) != 0;
-        makeup.n_ends += (kind & SENTENCE_END) && !(next & DIGIT); /* else a decimal point */
+        if (kind & WORD)
+            add_word(&makeup, id_back(detector, i));
+        makeup.n_ends += (kind & SENTENCE_END) && ((kind & LINE_END) || !(next & JOINED));
         makeup.all |= kind;
         next = kind;
     }
@@ -189,12 +226,20 @@ static uint32_t wanted(const struct loop_detector *detector, uint32_t cycle)
 {
     const struct makeup makeup = make_up(detector, cycle);
     uint32_t n_words = makeup.n_words;
-    bool may_be_prose = n_words && !(makeup.all & MARKUP);
     bool says_much = n_words * 4 >= cycle || (cycle >= 16 && n_words >= 4 && n_words * 8 >= cycle);
-    if (may_be_prose && makeup.n_ends)
-        return says_much ? SENTENCES_MIN : WORDS_MIN;
-    if (may_be_prose && n_words * 2 >= cycle)
-        return WORDS_MIN;
+    bool is_equation = (makeup.all & EQUALS) && (makeup.all & (JOINED | LETTER));
+    bool has_one_word =
+        makeup.n_different == 1 && n_words > 2 && !makeup.n_ends && !is_equation; /* values of a board */
+    if ((makeup.all & MARKUP) || has_one_word)
+        return makeup.all & LETTER ? MARKUP_MIN : SIGNS_MIN;
+    if (makeup.all & CALL)
+        return LETTERS_MIN;
+    if (n_words && makeup.n_ends)
+        return says_much ? SENTENCES_MIN : CLAUSES_MIN;
+    if (makeup.n_different == WORDS && n_words * 2 > cycle)
+        return CLAUSES_MIN;
+    if (is_equation || (makeup.n_different == WORDS && n_words * 4 >= cycle))
+        return LISTS_MIN;
     return makeup.all & LETTER ? LETTERS_MIN : SIGNS_MIN;
 }
 

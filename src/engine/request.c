@@ -276,8 +276,6 @@ static uint32_t reserve_of(const runnel_request *request, const struct request_l
     uint32_t eighth = n / 8 > 16 ? n / 8 : 16;
     if (request->answer_reserve >= 0)
         return (uint32_t)request->answer_reserve;
-    if (request->thinking_budget >= 0)
-        return 0;
     if (limits->answer_reserve >= 0)
         return smaller((uint32_t)limits->answer_reserve, n / 2);
     return smaller(smaller(512, eighth), n / 2);

@@ -16,12 +16,13 @@ static const float SOFT_STEP = 0.25f; /* of the closing token's logit, for each 
 struct closing {
     int32_t ids[RUNNEL_THINKING_MESSAGE_MAX + TAG_MAX];
     uint32_t n, n_message;
-    int32_t tag; /* the first of them that is the tag's */
+    uint32_t tag_begin, tag_end; /* those of the tag itself, without the white space around it */
 };
 
 struct state {
     uint32_t n_thought; /* tokens of the thought, without those of closing */
     uint32_t n_written; /* of closing, or left out */
+    uint32_t n_closing; /* of it, up to what is left out behind the tag */
     uint8_t end;        /* enum runnel_thought_end: why closing is what comes next, or came; 0: it is not */
     bool in_thought;    /* the next token's text begins within a thought */
     struct sentence sentence;
@@ -41,17 +42,35 @@ struct thinking_budget {
 
 /* Closing --------------------------------------------------------------------------------------------------- */
 
-/* Where closing begins now: behind the message, if that would leave no token to the answer. */
+static uint32_t n_unsaid(const struct closing *closing)
+{
+    return closing->n - closing->n_message;
+}
+
+static uint32_t n_tag(const struct closing *closing)
+{
+    return closing->tag_end - closing->tag_begin;
+}
+
+static uint32_t n_left(const struct thinking_budget *budget)
+{
+    return budget->n_answer - budget->n_accepted;
+}
+
+/* Where closing begins now: behind the message, or with the tag itself, if that would leave no token to the answer. */
 static uint32_t closing_begin(const struct thinking_budget *budget)
 {
     const struct closing *closing = &budget->closing;
-    uint32_t n_left = budget->n_answer - budget->n_accepted;
-    return n_left > closing->n ? 0 : closing->n_message;
+    if (n_left(budget) > closing->n)
+        return 0;
+    return n_left(budget) > n_unsaid(closing) ? closing->n_message : closing->tag_begin;
 }
 
 static void close_thought(struct thinking_budget *budget, enum runnel_thought_end end)
 {
+    const struct closing *closing = &budget->closing;
     budget->now.n_written = closing_begin(budget);
+    budget->now.n_closing = n_left(budget) > n_unsaid(closing) ? closing->n : closing->tag_end;
     budget->now.end = (uint8_t)end;
 }
 
@@ -119,7 +138,7 @@ static int mask(struct constraint *constraint, struct constraint_mask *limits, r
     const struct thinking_budget *budget = (const struct thinking_budget *)constraint;
     (void)error;
     if (raises(budget))
-        constraint_mask_raise(limits, budget->closing.tag,
+        constraint_mask_raise(limits, budget->closing.ids[budget->closing.tag_begin],
                               SOFT_STEP * (float)(budget->now.n_thought - budget->n_soft + 1));
     return RUNNEL_OK;
 }
@@ -128,7 +147,7 @@ static int32_t forced(const struct constraint *constraint)
 {
     const struct thinking_budget *budget = (const struct thinking_budget *)constraint;
     const struct state *now = &budget->now;
-    return now->end && now->n_written < budget->closing.n ? budget->closing.ids[now->n_written] : -1;
+    return now->end && now->n_written < now->n_closing ? budget->closing.ids[now->n_written] : -1;
 }
 
 /* A token of the thought that no closing wrote. */
@@ -141,9 +160,10 @@ static void take_thought(struct thinking_budget *budget, const struct constraint
     loop_detector_push(&budget->loop, token->id, token->bytes, token->len);
     if (token->next_is_thought || now->end)
         return;
-    now->end =
-        was_raised && token->id == budget->closing.tag ? RUNNEL_THOUGHT_SOFT_BUDGET : RUNNEL_THOUGHT_MODEL;
-    now->n_written = budget->closing.n; /* it needs no more */
+    now->end = was_raised && token->id == budget->closing.ids[budget->closing.tag_begin]
+                   ? RUNNEL_THOUGHT_SOFT_BUDGET
+                   : RUNNEL_THOUGHT_MODEL;
+    now->n_written = now->n_closing; /* it needs no more */
 }
 
 static void accept(struct constraint *constraint, const struct constraint_token *token)
@@ -203,14 +223,21 @@ static int add_message(struct closing *closing, const struct runnel_model *model
     return failure;
 }
 
-/* The token of the tag itself, behind white space. */
-static int32_t find_tag(const struct runnel_model *model, const struct token_list *tokens)
+static bool has_byte(const struct runnel_model *model, int32_t token, char byte)
 {
-    for (size_t i = 0; i < tokens->n; i++)
-        if (memchr(tokenizer_piece(model->tokenizer, tokens->ids[i]).bytes, '<',
-                   tokenizer_piece(model->tokenizer, tokens->ids[i]).len))
-            return tokens->ids[i];
-    return tokens->ids[0];
+    struct gguf_string piece = tokenizer_piece(model->tokenizer, token);
+    return memchr(piece.bytes, byte, piece.len) != NULL;
+}
+
+/* The tokens of the tag itself, between white space. */
+static void find_tag(struct closing *closing, const struct runnel_model *model)
+{
+    closing->tag_begin = closing->n_message;
+    closing->tag_end = closing->n;
+    while (closing->tag_begin < closing->n && !has_byte(model, closing->ids[closing->tag_begin], '<'))
+        closing->tag_begin++;
+    while (closing->tag_end > closing->tag_begin && !has_byte(model, closing->ids[closing->tag_end - 1], '>'))
+        closing->tag_end--;
 }
 
 static int add_tag(struct closing *closing, const struct runnel_model *model, runnel_error *error)
@@ -224,7 +251,7 @@ static int add_tag(struct closing *closing, const struct runnel_model *model, ru
     if (!failure) {
         memcpy(closing->ids + closing->n, tokens.ids, tokens.n * sizeof *tokens.ids);
         closing->n += (uint32_t)tokens.n;
-        closing->tag = find_tag(model, &tokens);
+        find_tag(closing, model);
     }
     free(tokens.ids);
     return failure;
@@ -233,22 +260,33 @@ static int add_tag(struct closing *closing, const struct runnel_model *model, ru
 static void drop_message(struct closing *closing)
 {
     closing->n -= closing->n_message;
+    closing->tag_begin -= closing->n_message;
+    closing->tag_end -= closing->n_message;
     memmove(closing->ids, closing->ids + closing->n_message, closing->n * sizeof *closing->ids);
     closing->n_message = 0;
 }
 
-/* How much room the reserve leaves. Where it does not leave what closes a thought, it is smaller, and where that leaves no token, all
- * belongs to the thought. */
+/* It ends the thought, and tokens are left to the answer behind that. */
+static bool budget_binds(const struct closing *closing, const struct thinking_budget_options *options)
+{
+    return options->n_max < options->n_answer && options->n_max + n_unsaid(closing) < options->n_answer;
+}
+
+/* How much room the reserve leaves. Where it does not leave what closes a thought, or the tag alone, it is smaller, and where that leaves
+ * no token, all belongs to the thought. */
 static uint32_t find_room(struct closing *closing, const struct thinking_budget_options *options)
 {
     uint32_t n = options->n_answer, n_reserved = options->n_reserved;
-    if (!n_reserved || n <= closing->n - closing->n_message)
+    if (options->is_default && budget_binds(closing, options))
+        n_reserved = 0;
+    if (!n_reserved || n <= n_tag(closing))
         return UINT32_MAX;
     if (n_reserved >= n || n - n_reserved <= closing->n)
         drop_message(closing);
-    if (n_reserved > n - closing->n)
-        n_reserved = n - closing->n;
-    return n - n_reserved - closing->n;
+    uint32_t n_closing = n > closing->n ? closing->n : n_tag(closing);
+    if (n_reserved > n - n_closing)
+        n_reserved = n - n_closing;
+    return n - n_reserved - n_closing;
 }
 
 int thinking_budget_create(const struct runnel_model *model, const struct thinking_budget_options *options,

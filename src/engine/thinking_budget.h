@@ -3,7 +3,7 @@
  *
  * It does so after so many tokens of the thought, where the answer's part of its tokens would begin, at the end of a sentence beyond a
  * soft budget, where the thought goes in circles, where the model drew an end token, or when somebody asks. Before it closes it
- * writes the request's message, if it has one. */
+ * writes the request's message, if it has one; where few tokens are left it leaves out the message, or all but the tag itself. */
 #ifndef RUNNEL_ENGINE_THINKING_BUDGET_H
 #define RUNNEL_ENGINE_THINKING_BUDGET_H
 
@@ -18,6 +18,7 @@ struct thinking_budget_options {
     uint32_t n_max, n_soft; /* tokens of the thought; UINT32_MAX: no such budget */
     uint32_t n_answer;      /* tokens of the answer, thoughts included */
     uint32_t n_reserved;    /* of these, not for the thought; 0: all are */
+    bool is_default;        /* nobody asked for that reserve: a budget that leaves an answer goes before it */
     const char *message;    /* NULL: none */
     bool starts_in_thought;
 };

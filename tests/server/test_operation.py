@@ -64,7 +64,7 @@ def test_every_option_that_is_named_exists():
 def test_numbers_of_the_loop_detector_are_told():
     """How many tokens make a loop of what a cycle is, and of how many it is found at its third time."""
     source = (ROOT / "src" / "engine" / "loop_detector.c").read_text()
-    least = [int(re.search(rf"\b{kind}_MIN = (\d+)", source)[1]) for kind in ("SENTENCES", "WORDS", "LETTERS", "SIGNS")]
+    least = [int(re.search(rf"\b{kind}_MIN = (\d+)", source)[1]) for kind in ("SENTENCES", "CLAUSES", "LISTS", "LETTERS", "MARKUP", "SIGNS")]
     section = (ROOT / "docs" / "thoughts.md").read_text().split("## Loops and end tokens")[1].split("\n## ")[0]
     told = re.findall(r"^\|[^|]+\| ([\d,]+) \| (\d+)", section, re.M)
     assert [(int(tokens.replace(",", "")), int(cycle)) for tokens, cycle in told] == [(n, (n + 2) // 3) for n in least]

@@ -130,6 +130,13 @@ def test_a_thought_leaves_room_for_the_answer(server, n, reserve):
     assert n - reserve - told.n_thought < 10  # the tokens of the close
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 8])
+def test_few_tokens_are_no_white_space(server, n):
+    blank = {str(ord(letter)): 60 for letter in " \n"} | {str(ord("a")): 50, END: -100, CLOSE: -100}
+    told = think(server, max_tokens=n, logit_bias=blank)
+    assert told.end == "reserve" and told.text.strip() and told.n == n
+
+
 def test_the_reserve_of_a_request(server):
     told = think(server, max_tokens=100, answer_reserve=60)
     assert told.end == "reserve" and 20 < told.n_thought < 40 and told.text
@@ -137,6 +144,9 @@ def test_the_reserve_of_a_request(server):
     assert (told.end, told.n_thought, told.text) == (None, 100, "")
     told = think(server, max_tokens=100, thinking_budget_tokens=94)  # a budget that is named goes before the default
     assert (told.end, told.n_thought) == ("budget", 94)
+    for fields in ({"thinking_budget_tokens": 97}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"max_thinking_tokens": 100}):
+        told = think(server, max_tokens=100, **fields)  # but where it would not leave an answer
+        assert told.end == "reserve" and told.text and told.n_thought == 100 - 16 - 4
     told = think(server, max_tokens=100, thinking_budget_tokens=94, answer_reserve=60)
     assert told.end == "reserve" and told.n_thought < 40
 

@@ -49,8 +49,10 @@ static int close_models(void **state)
 struct heard {
     int32_t tokens[N_TOKENS_MAX];
     float logprobs[N_TOKENS_MAX];
+    uint64_t steps[N_TOKENS_MAX]; /* of the engine, when the token was told */
     size_t n, n_finishes;
     size_t n_wanted; /* it wants to hear no more then; 0: all */
+    runnel_engine *engine;
     runnel_response response;
 };
 
@@ -65,6 +67,9 @@ static bool hear(void *user, const runnel_event *event)
     heard->tokens[heard->n] = event->logprobs[0].token;
     for (size_t i = 0; i < event->n_logprobs; i++)
         heard->logprobs[heard->n] += event->logprobs[i].logprob * (float)(i + 1);
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(heard->engine, &stats);
+    heard->steps[heard->n] = stats.n_steps;
     heard->n++;
     return heard->n != heard->n_wanted;
 }
@@ -96,7 +101,7 @@ static void ask(runnel_engine *engine, const runnel_request *requests, size_t n,
     runnel_error error;
     for (size_t i = 0; i < n; i++) {
         size_t n_wanted = heard[i].n_wanted;
-        heard[i] = (struct heard){.n_wanted = n_wanted};
+        heard[i] = (struct heard){.n_wanted = n_wanted, .engine = engine};
         own[i] = requests[i];
         own[i].on_event = hear;
         own[i].user = &heard[i];
@@ -132,10 +137,38 @@ static void assert_same(const struct heard *a, const struct heard *b)
     assert_true(a->response.logits_hash == b->response.logits_hash);
 }
 
+/* What drafts did in thoughts. */
+struct thoughts {
+    uint32_t n_ends[RUNNEL_THOUGHT_ASKED + 1]; /* by what ended them */
+    uint32_t n_tokens, n_steps;
+    uint32_t
+        n_within; /* whose last token, and the first one of what closes them, were of the same step: the end is within a draft */
+};
+
+static void count_thought(struct thoughts *thoughts, const struct heard *heard)
+{
+    uint32_t n = heard->response.n_reasoning_tokens;
+    thoughts->n_ends[heard->response.thought_end]++;
+    thoughts->n_tokens += n;
+    for (uint32_t i = 0; i < n; i++)
+        thoughts->n_steps += !i || heard->steps[i] != heard->steps[i - 1];
+    thoughts->n_within += n && n < heard->n && heard->steps[n - 1] == heard->steps[n];
+}
+
+static void add_thoughts(struct thoughts *all, const struct thoughts *more)
+{
+    for (size_t i = 0; i <= RUNNEL_THOUGHT_ASKED; i++)
+        all->n_ends[i] += more->n_ends[i];
+    all->n_tokens += more->n_tokens;
+    all->n_steps += more->n_steps;
+    all->n_within += more->n_within;
+}
+
 /* What drafts did in a comparison. */
 struct outcome {
     uint64_t n_tokens, n_drafted, n_accepted, n_preempted, n_cached;
-    uint32_t n_soft, n_calls; /* thoughts that the soft budget ended; calls of tools */
+    uint32_t n_calls; /* of tools */
+    struct thoughts thoughts;
 };
 
 /* Asks two engines, one with drafts and one without, twice: the second time answers are in the history and prompts in the cache. */
@@ -164,7 +197,7 @@ static struct outcome compare(runnel_model *of, runnel_engine_options options, c
             outcome.n_accepted += with[i].response.n_draft_accepted;
             outcome.n_preempted += with[i].response.n_preempted;
             outcome.n_cached += with[i].response.n_cached_tokens;
-            outcome.n_soft += with[i].response.thought_end == RUNNEL_THOUGHT_SOFT_BUDGET;
+            count_thought(&outcome.thoughts, &with[i]);
             outcome.n_calls += (uint32_t)with[i].response.n_calls;
         }
         forget(with, n);
@@ -362,19 +395,28 @@ static void a_conversation_goes_on_over_the_cache(void **state)
     runnel_engine_stop(plain);
 }
 
+/* Thoughts, n of them twice, were ended by that alone, most of their tokens were guessed, and some ends lay within a draft. */
+static void assert_ended_within_drafts(const struct thoughts *thoughts, enum runnel_thought_end end,
+                                       uint32_t n)
+{
+    assert_int_equal(thoughts->n_ends[end], 2 * n);
+    assert_true(thoughts->n_steps < (RUNNEL_SANITIZED ? thoughts->n_tokens : thoughts->n_tokens * 3 / 4));
+    assert_true(thoughts->n_within > 0 || RUNNEL_SANITIZED); /* rows are dear there, and drafts short */
+}
+
 /* A budget that ends anywhere, in the middle of a draft, too: the closing is forced, and guessed. */
 static void with_a_budget_of_thoughts(void **state)
 {
     (void)state;
-    uint64_t n_accepted = 0;
+    struct thoughts all = {.n_tokens = 0};
     for (int budget = 20; budget < 32; budget++) {
         runnel_request request = request_of(thinker, "What is it?", 80, 0.4f, 2);
         request.thinking_budget = budget;
-        n_accepted +=
-            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0)
-                .n_accepted;
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        add_thoughts(&all, &outcome.thoughts);
     }
-    assert_true(n_accepted > 12 * 20);
+    assert_ended_within_drafts(&all, RUNNEL_THOUGHT_BUDGET, 12);
 }
 
 /* Past the soft budget a thought ends where a sentence does, which may be within a draft, with a message before the close. */
@@ -383,7 +425,7 @@ static void with_a_soft_budget(void **state)
     (void)state;
     static const runnel_logit_bias sentences[] = {
         {'a', 60}, {'b', 60}, {'.', 58}, {' ', 58}, {TINY_TOKEN_R1_END, -100}, {TINY_TOKEN_ENDOFTEXT, -100}};
-    struct outcome all = {0};
+    struct thoughts all = {.n_tokens = 0};
     for (unsigned seed = 0; seed < 8; seed++) {
         runnel_request request = request_of(thinker, "What is it?", 200, 0.7f, seed);
         own_sampling(thinker, &request)->logit_bias = sentences;
@@ -392,10 +434,62 @@ static void with_a_soft_budget(void **state)
         request.thinking_message = "That is enough.";
         struct outcome outcome =
             compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
-        all.n_accepted += outcome.n_accepted;
-        all.n_soft += outcome.n_soft;
+        add_thoughts(&all, &outcome.thoughts);
     }
-    assert_true(all.n_soft > 0 && all.n_accepted > 100);
+    assert_ended_within_drafts(&all, RUNNEL_THOUGHT_SOFT_BUDGET, 8);
+}
+
+/* What is kept for the answer begins anywhere. */
+static void with_a_reserve(void **state)
+{
+    (void)state;
+    struct thoughts all = {.n_tokens = 0};
+    for (int reserve = 20; reserve < 32; reserve++) {
+        runnel_request request = request_of(thinker, "What is it?", 90, 0.4f, 2);
+        request.answer_reserve = reserve;
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        add_thoughts(&all, &outcome.thoughts);
+    }
+    assert_ended_within_drafts(&all, RUNNEL_THOUGHT_RESERVE, 12);
+}
+
+/* What makes a loop of a thought is its latest tokens, which are guessed, as they came before. */
+static void with_a_loop(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"What is it?", "What was it?", "aaaaaaaaaaaaaaaa", "Is it?"};
+    static const runnel_logit_bias again[] = {
+        {'a', 80}, {TINY_TOKEN_R1_END, -100}, {TINY_TOKEN_ENDOFTEXT, -100}};
+    struct thoughts all = {.n_tokens = 0};
+    for (unsigned i = 0; i < 4; i++) {
+        runnel_request request = request_of(thinker, prompts[i], 200, 0.5f, i);
+        own_sampling(thinker, &request)->logit_bias = again;
+        own_sampling(thinker, &request)->n_logit_bias = sizeof again / sizeof *again;
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        add_thoughts(&all, &outcome.thoughts);
+    }
+    assert_ended_within_drafts(&all, RUNNEL_THOUGHT_LOOP, 4);
+}
+
+/* The model ends its answer in the thought: what closes that is taken instead, and no row behind it stands. */
+static void with_an_end_token_in_a_thought(void **state)
+{
+    (void)state;
+    static const runnel_logit_bias ending[] = {
+        {'a', 60}, {'b', 60}, {'c', 59}, {TINY_TOKEN_R1_END, 62}, {TINY_TOKEN_ENDOFTEXT, -100}};
+    struct thoughts all = {.n_tokens = 0};
+    for (unsigned seed = 0; seed < 8; seed++) {
+        runnel_request request = request_of(thinker, "What is it?", 400, 0.8f, seed);
+        own_sampling(thinker, &request)->logit_bias = ending;
+        own_sampling(thinker, &request)->n_logit_bias = sizeof ending / sizeof *ending;
+        request.min_tokens = 40 + (int)seed; /* of thought and answer */
+        struct outcome outcome =
+            compare(thinker, (runnel_engine_options){.n_context = 512, .n_parallel = 1}, &request, 1, 0);
+        add_thoughts(&all, &outcome.thoughts);
+    }
+    assert_ended_within_drafts(&all, RUNNEL_THOUGHT_END_TOKEN, 8);
 }
 
 /* An answer that would end at once may not before it has so many tokens, which may be within a draft. */
@@ -529,6 +623,9 @@ int main(void)
         cmocka_unit_test(a_conversation_goes_on_over_the_cache),
         cmocka_unit_test(with_a_budget_of_thoughts),
         cmocka_unit_test(with_a_soft_budget),
+        cmocka_unit_test(with_a_reserve),
+        cmocka_unit_test(with_a_loop),
+        cmocka_unit_test(with_an_end_token_in_a_thought),
         cmocka_unit_test(with_fewest_tokens),
         cmocka_unit_test(with_tools),
         cmocka_unit_test(ends_within_a_draft),

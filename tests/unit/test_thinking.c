@@ -320,16 +320,16 @@ static void forced_tokens_have_probabilities(void **state)
     (void)state;
     runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 512});
     struct heard plain, told;
-    runnel_request request = ask_for(10, 12, 5, &plain);
+    runnel_request request = ask_for(10, 11, 5, &plain); /* the tag is the last token */
     runnel_response response = respond(engine, &request);
-    assert_true(plain.n == 12 && plain.logprob == 0);
+    assert_true(plain.n == 11 && plain.logprob == 0);
     runnel_response_free(&response);
     told = (struct heard){0};
     request.user = &told;
     request.n_logprobs = 2;
     response = respond(engine, &request);
     assert_memory_equal(told.tokens, plain.tokens, sizeof told.tokens);
-    assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
+    assert_int_equal(told.tokens[10], TINY_TOKEN_THINK_END);
     assert_true(told.logprob < 0);
     runnel_response_free(&response);
 
@@ -344,7 +344,7 @@ static void forced_tokens_have_probabilities(void **state)
         own_sampling(model, &request)->top_p = 1;
         own_sampling(model, &request)->min_p = 0;
         response = respond(engine, &request);
-        assert_int_equal(told.tokens[11], TINY_TOKEN_THINK_END);
+        assert_int_equal(told.tokens[10], TINY_TOKEN_THINK_END);
         assert_true(top_k ? told.logprob == -INFINITY : told.logprob < -8 && told.logprob > -40);
         runnel_response_free(&response);
     }

@@ -229,9 +229,9 @@ static void a_soft_budget_ends_at_a_sentence(void **state)
     assert_int_equal(run_script(&request, script, 400, 0).end, RUNNEL_THOUGHT_NONE);
     request.soft_thinking_budget = 20;
     script.thought = "on and on and on without an end of anything "; /* and where none ends, it goes on */
-    assert_int_equal(run_script(&request, script, 150, 0).end, RUNNEL_THOUGHT_NONE);
+    assert_int_equal(run_script(&request, script, 130, 0).end, RUNNEL_THOUGHT_NONE);
     request.thinking_budget = 60;
-    struct result result = run_script(&request, script, 150, 0);
+    struct result result = run_script(&request, script, 130, 0);
     assert_true(result.end == RUNNEL_THOUGHT_BUDGET && result.n_thought == 60);
 }
 
@@ -328,15 +328,16 @@ static void a_reserve_leaves_an_answer(void **state)
                 request.thinking_message = n_message ? "0123456789" : NULL;
                 struct result result = run_all(&request, &script, n, n_reserved);
                 assert_int_equal(result.n_tokens, n);
-                if (n <= N_TAG) { /* there is no way to an answer */
-                    assert_int_equal(result.n_thought, n);
+                if (n == 1) { /* there is no way to an answer */
+                    assert_int_equal(result.n_thought, 1);
                     continue;
                 }
                 bool has_message = n_message && n > 10 + N_TAG + n_reserved;
-                uint32_t n_answer = n_reserved < n - N_TAG ? n_reserved : n - N_TAG;
+                uint32_t n_close = n > N_TAG ? N_TAG : 1; /* the tag without white space */
+                uint32_t n_answer = n_reserved < n - n_close ? n_reserved : n - n_close;
                 assert_int_equal(strlen(result.text), n_answer);
                 assert_int_equal(result.end, RUNNEL_THOUGHT_RESERVE);
-                assert_int_equal(result.n_thought, n - N_TAG - n_answer - (has_message ? 10 : 0));
+                assert_int_equal(result.n_thought, n - n_close - n_answer - (has_message ? 10 : 0));
                 assert_int_equal(strstr(result.reasoning, "0123456789") != NULL, has_message);
             }
     request.thinking_message = NULL;
@@ -346,6 +347,59 @@ static void a_reserve_leaves_an_answer(void **state)
     assert_int_equal(result.n_thought, 50 - 20 - N_TAG - 2);
     request.thinking_budget = 5; /* whichever comes first */
     assert_int_equal(run_script(&request, script, 50, 20).n_thought, 5);
+}
+
+/* Whatever closes the thought shortly before the end, and whatever blanks the model likes there. */
+static void few_tokens_are_an_answer_too(void **state)
+{
+    (void)state;
+    struct script script = {.thought = "hm", .answer = " \n \t", .gap = 100};
+    runnel_request request = plain_request();
+    for (uint32_t n = 2; n < 12; n++) {
+        struct result result = run_script(&request, script, n, n / 2);
+        assert_int_equal(result.end, RUNNEL_THOUGHT_RESERVE);
+        assert_non_null(strchr(result.text, '#')); /* the next likely one */
+        assert_int_equal(result.n_tokens, n);
+    }
+    for (uint32_t n_left = 2; n_left < 8; n_left++) {
+        request.answer_reserve = 0;
+        request.thinking_budget = 20 - (int)n_left;
+        struct result result = run_script(&request, script, 20, 0);
+        assert_int_equal(result.end, RUNNEL_THOUGHT_BUDGET);
+        assert_int_equal(result.n_thought, 20 - n_left);
+        assert_non_null(strchr(result.text, '#'));
+        request.thinking_budget = -1;
+        script.ask_at = 20 - n_left;
+        assert_non_null(strchr(run_script(&request, script, 20, 0).text, '#'));
+        script.ask_at = 0;
+    }
+    request.thinking_budget = 19; /* one token holds the tag, and no answer */
+    assert_string_equal(run_script(&request, script, 20, 0).text, "");
+}
+
+/* A reserve that nobody asked for is there where the budget would leave no answer, and only there. */
+static void a_budget_goes_before_the_default_reserve(void **state)
+{
+    (void)state;
+    const struct script script = {.thought = "hm", .answer = "so", .gap = 100};
+    runnel_request request = plain_request();
+    for (int budget = 1; budget < 120; budget++) {
+        bool binds = budget + N_TAG < 50;
+        request.thinking_budget = budget;
+        struct result result = run_all(&request, &script, 50, 16);
+        assert_int_equal(result.end, binds ? RUNNEL_THOUGHT_BUDGET : RUNNEL_THOUGHT_RESERVE);
+        assert_int_equal(result.n_thought, binds ? budget : 50 - 16 - N_TAG);
+        assert_int_equal(strlen(result.text), 50 - result.n_thought - N_TAG);
+    }
+    request.thinking_budget = 1000;
+    request.thinking_message = "0123456789";
+    assert_int_equal(run_script(&request, script, 50, 16).n_thought, 50 - 16 - N_TAG - 10);
+    request.answer_reserve = 16; /* somebody did: whichever comes first */
+    request.thinking_budget = 40;
+    assert_int_equal(run_script(&request, script, 50, 16).end, RUNNEL_THOUGHT_RESERVE);
+    request.answer_reserve = 0; /* and somebody wants none */
+    request.thinking_budget = 1000;
+    assert_int_equal(run_script(&request, script, 50, 0).n_thought, 50);
 }
 
 /* End tokens ---------------------------------------------------------------------------------------------------- */
@@ -537,6 +591,8 @@ static void the_rule_of_the_reserve(void **state)
     assert_int_equal(left_to_answer(engine, &request), 33);
     request.answer_reserve = -1; /* one was said */
     assert_int_equal(respond(engine, &request).n_reasoning_tokens, 90);
+    request.thinking_budget = 1000; /* one that would not leave an answer */
+    assert_int_equal(left_to_answer(engine, &request), 16);
     request.thinking_budget = -1;
     request.answer_reserve = 0;
     assert_int_equal(respond(engine, &request).n_reasoning_tokens, 100);
@@ -745,6 +801,8 @@ int main(void)
         cmocka_unit_test(a_message_comes_before_the_end),
         cmocka_unit_test(bad_messages_are_refused),
         cmocka_unit_test(a_reserve_leaves_an_answer),
+        cmocka_unit_test(few_tokens_are_an_answer_too),
+        cmocka_unit_test(a_budget_goes_before_the_default_reserve),
         cmocka_unit_test(an_end_token_ends_the_thought_alone),
         cmocka_unit_test(an_answer_begins_before_it_ends),
         cmocka_unit_test(grammars_bind_more),

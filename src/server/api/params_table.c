@@ -285,7 +285,7 @@ static const struct params_field fields[] = {
         "always; -1: not. At most thinking_budget_tokens."),
     BUDGET("answer_reserve",
            "Tokens of max_tokens that a thought leaves to the answer: it is closed before; 0: none; -1: the "
-           "server's (--answer-reserve), and none beside a thinking_budget_tokens."),
+           "server's (--answer-reserve), and none beside a thinking_budget_tokens that leaves an answer."),
     {.name = "reasoning_budget_message",
      .routes = PARAMS_CHAT | PARAMS_GENERATE,
      .kind = PARAMS_OTHER,
