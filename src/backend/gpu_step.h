@@ -108,6 +108,12 @@ int gpu_back_queue_rehearsal(struct gpu_back *back, uint32_t n_rows, runnel_erro
 
 /* gpu_rehearsal.c */
 
+enum {
+    GPU_BACK_REHEARSAL_MS = 600000
+}; /* what is launched before the first step takes less: drivers compile */
+
+/* What the host tells of a step that is of no use: as many rows, all token 0 at position 0 of page 0, which is to be copied to itself. */
+void gpu_back_tell_rehearsal(struct gpu_back *back, uint32_t n_rows);
 /* Launches all that steps will, as widely as they will, and waits. After gpu_back_make. */
 int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
 
@@ -116,7 +122,8 @@ int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
 /* Blocks of positions that a row sees in a layer with a window, at most. */
 uint32_t gpu_back_window_blocks(const struct gpu_back *back);
 
-/* Records all steps that are replayed, where the device has such a thing and its range has all layers. After gpu_back_make. */
+/* Records all steps that are replayed, where the device has such a thing and its range has all layers, and replays each of them once: drivers
+ * take memory, and open files, when one is replayed for the first time. After gpu_back_make. */
 int gpu_back_record(struct gpu_back *back, runnel_error *error);
 /* The step of so many rows and blocks as the host has told, what it tells included; NULL: it is to be written and queued. */
 struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back);

@@ -23,6 +23,7 @@ struct work {
 
 struct gpu_recording {
     struct work *first, **end;
+    bool was_replayed;
 };
 
 /* Memory of gpu_alloc_host: n_bytes behind this. */
@@ -261,6 +262,7 @@ int gpu_record_end(struct gpu *gpu, struct gpu_recording **recording, runnel_err
     (void)error;
     *recording = gpu->recording;
     gpu->recording = NULL;
+    soft_gpu.n_unplayed++;
     return RUNNEL_OK;
 }
 
@@ -269,6 +271,8 @@ int gpu_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *e
     (void)gpu;
     (void)error;
     soft_gpu.n_replays++;
+    soft_gpu.n_unplayed -= !recording->was_replayed;
+    recording->was_replayed = true;
     for (const struct work *work = recording->first; work; work = work->next)
         work->run(work->arguments);
     return RUNNEL_OK;
@@ -277,6 +281,7 @@ int gpu_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *e
 void gpu_recording_free(struct gpu *gpu, struct gpu_recording *recording)
 {
     (void)gpu;
+    soft_gpu.n_unplayed -= !recording->was_replayed;
     for (struct work *work = recording->first, *next; work; work = next) {
         next = work->next;
         free(work->arguments);

@@ -15,7 +15,8 @@ struct soft_gpu {
     bool records, lacks_fma, is_integrated;
     /* Counted. */
     unsigned n_replays, n_launches; /* launches that were queued one by one */
-    unsigned n_foreign_writes;      /* from other memory than gpu_alloc_host's, as of weights */
+    unsigned n_unplayed;       /* recordings that were not replayed yet, which a sandbox would not let be */
+    unsigned n_foreign_writes; /* from other memory than gpu_alloc_host's, as of weights */
     uint64_t used_bytes;
 };
 extern struct soft_gpu soft_gpu;
