@@ -131,6 +131,16 @@ bool cli_describe_device(const struct cli_device *device, const runnel_model *mo
     return true;
 }
 
+bool cli_describe_device_problem(runnel_engine *engine, char *line, size_t size)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(engine, &stats);
+    if (!*stats.device_problem)
+        return false;
+    snprintf(line, size, "no card computes; %s", stats.device_problem);
+    return true;
+}
+
 int cli_open_model(const char *name, int n_threads, const char *chat_template, const char *chat_template_file,
                    runnel_model **model, runnel_error *error)
 {

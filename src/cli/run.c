@@ -157,6 +157,8 @@ void run_tell_device(const runnel_model *model, runnel_engine *engine, const str
     else if (cli_wants_device(&settings->device))
         fprintf(stderr, "runnel: --device %s: there is no GPU, or it has no room: the CPU computes\n",
                 settings->device.name);
+    if (cli_describe_device_problem(engine, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
 }
 
 /* Starts an engine whose KV cache has room for this request and no more. */

@@ -43,8 +43,8 @@ struct gpu_info {
 };
 
 /* Finds the devices of all drivers, those of CUDA first; an NVIDIA device that is there is not listed a second time as
- * OpenCL's. *n: how many were written, at most capacity. That there are none is no error. `problem` (may be NULL) says of a driver that is
- * installed and does not work what is wrong with it; else its code is RUNNEL_OK. */
+ * OpenCL's. *n: how many were written, at most capacity. That there are none is no error. `problem` (may be NULL) says of the first driver that
+ * is installed and does not work what is wrong with it; else its code is RUNNEL_OK. */
 void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem);
 
 /* The bits of a device are the CPU's. */

@@ -6,6 +6,7 @@
 #include <CL/cl.h>
 
 #include "gpu/driver.h"
+#include "gpu/library.h"
 
 #include "base/clock.h"
 
@@ -68,10 +69,10 @@ enum { PLATFORMS_MAX = 16, DEVICES_MAX = 16 };
 /* Of memory, however large: a driver that takes longer has hung. */
 static const double first_use_ms = 60e3;
 
-/* False: there is no loader, or, with a message in problem, it is not one. */
+/* False: there is no loader, or, with a message in problem, it cannot be loaded or is none. */
 static bool load(struct opencl_library *cl, runnel_error *problem)
 {
-    void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *library = gpu_library_open("libOpenCL.so.1", problem);
     if (!library)
         return false;
 #define FIND(name)                                                                                           \
@@ -183,21 +184,32 @@ static struct gpu_info describe(const struct opencl_library *cl, cl_device_id de
 
 /* All devices of a platform; how many. */
 static cl_uint find_devices(const struct opencl_library *cl, cl_platform_id platform,
-                            cl_device_id devices[DEVICES_MAX])
+                            cl_device_id devices[DEVICES_MAX], runnel_error *problem)
 {
     cl_uint n = 0;
-    if (cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &n) != CL_SUCCESS)
-        return 0;
-    return n < DEVICES_MAX ? n : DEVICES_MAX;
+    cl_int status = cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &n);
+    if (status == CL_SUCCESS)
+        return n < DEVICES_MAX ? n : DEVICES_MAX;
+    char name[128] = "";
+    cl->clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
+    if (status != CL_DEVICE_NOT_FOUND)
+        error_set(problem, RUNNEL_EUNSUPPORTED, "%s, a driver of OpenCL, does not list its devices: %s (%d)",
+                  name, status_name(status), status);
+    return 0;
 }
 
-static cl_uint find_platforms(const struct opencl_library *cl, cl_platform_id platforms[PLATFORMS_MAX])
+static cl_uint find_platforms(const struct opencl_library *cl, cl_platform_id platforms[PLATFORMS_MAX],
+                              runnel_error *problem)
 {
+    enum { NO_DRIVER = -1001 /* of cl_khr_icd: the loader's word for it */ };
     cl_uint n = 0;
-    if (cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n) !=
-        CL_SUCCESS) /* as a loader without a driver says */
-        return 0;
-    return n < PLATFORMS_MAX ? n : PLATFORMS_MAX;
+    cl_int status = cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n);
+    if (status == CL_SUCCESS)
+        return n < PLATFORMS_MAX ? n : PLATFORMS_MAX;
+    if (status != NO_DRIVER)
+        error_set(problem, RUNNEL_EUNSUPPORTED, "OpenCL's loader does not list its drivers: %s (%d)",
+                  status_name(status), status);
+    return 0;
 }
 
 static void opencl_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem)
@@ -207,9 +219,9 @@ static void opencl_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, 
     cl_device_id devices[DEVICES_MAX];
     if (!load(&cl, problem))
         return;
-    cl_uint n_platforms = find_platforms(&cl, platforms);
+    cl_uint n_platforms = find_platforms(&cl, platforms, problem);
     for (cl_uint platform = 0; platform < n_platforms; platform++) {
-        cl_uint n_devices = find_devices(&cl, platforms[platform], devices);
+        cl_uint n_devices = find_devices(&cl, platforms[platform], devices, problem);
         for (cl_uint device = 0; device < n_devices && *n < capacity; device++) {
             if (!is_usable(&cl, devices[device]))
                 continue;
@@ -251,9 +263,9 @@ static int begin(struct opencl *opencl, const struct gpu_info *info, runnel_erro
     if (!load(&opencl->cl, error))
         return error->code ? error->code
                            : error_set(error, RUNNEL_EUNSUPPORTED, "there is no libOpenCL.so.1");
-    cl_uint n_platforms = find_platforms(&opencl->cl, platforms);
+    cl_uint n_platforms = find_platforms(&opencl->cl, platforms, error);
     if (info->platform >= n_platforms ||
-        info->device >= find_devices(&opencl->cl, platforms[info->platform], devices))
+        info->device >= find_devices(&opencl->cl, platforms[info->platform], devices, error))
         return error_set(error, RUNNEL_EUNSUPPORTED, "%s is not there any more", info->name);
     opencl->device = devices[info->device];
     opencl->context = opencl->cl.clCreateContext(NULL, 1, &opencl->device, NULL, NULL, &status);
