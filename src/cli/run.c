@@ -214,7 +214,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         return cli_fail(&error);
     }
     int failure = answer_wait(engine, &request, settings->json ? NULL : &view, NULL, &response, &error);
-    runnel_engine_stop(engine);
+    cli_stop_engine(engine);
     if (failure)
         return cli_fail(&error);
     int status = answer_was_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;

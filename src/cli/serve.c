@@ -261,7 +261,7 @@ static int work(void *user, const struct service_share *share, const struct work
         .is_worker = true,
     };
     int failure = server_run(&listening, error);
-    runnel_engine_stop(serving->engine);
+    cli_stop_engine(serving->engine);
     runnel_model_close(serving->model);
     return failure;
 }
