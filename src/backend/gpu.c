@@ -297,6 +297,8 @@ static int back_open(const struct backend_options *options, struct backend **bac
     back->step_ms = gpu_get_info(back->gpu)->is_cpu ? cpu_step_ms : card_step_ms;
     int failure = gpu_back_make(back, error);
     if (!failure)
+        failure = gpu_back_try(back, error);
+    if (!failure)
         failure = gpu_back_rehearse(back, error);
     if (!failure)
         failure = gpu_back_record(back, error);

@@ -117,6 +117,11 @@ void gpu_back_tell_rehearsal(struct gpu_back *back, uint32_t n_rows);
 /* Launches all that steps will, as widely as they will, and waits. After gpu_back_make. */
 int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
 
+/* gpu_trial.c */
+
+/* Refuses a device of which the bits are not the CPU's, unless they need not be. Of a range that begins with layer 0. After gpu_back_make. */
+int gpu_back_try(struct gpu_back *back, runnel_error *error);
+
 /* gpu_recordings.c */
 
 /* Blocks of positions that a row sees in a layer with a window, at most. */

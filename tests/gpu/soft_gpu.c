@@ -347,6 +347,11 @@ static void put_acts(const struct gpu_acts *acts, uint32_t row, const float *x, 
     }
 }
 
+static void flip_bit(float *value)
+{
+    *(unsigned char *)value ^= 1;
+}
+
 static void run_embedding(const void *arguments)
 {
     const struct gpu_embedding *embedding = arguments;
@@ -359,6 +364,8 @@ static void run_embedding(const void *arguments)
         pack_row_f32(&matrix, token, out);
         for (uint32_t j = 0; j < n && embedding->scale != 1; j++)
             out[j] *= embedding->scale;
+        if (soft_gpu.wrong == SOFT_WRONG_EMBEDDING)
+            flip_bit(&out[n - 1]);
     }
 }
 
@@ -366,6 +373,14 @@ int gpu_embed(struct gpu *gpu, const struct gpu_embedding *embedding, runnel_err
 {
     (void)error;
     return do_work(gpu, run_embedding, embedding, sizeof *embedding);
+}
+
+static float *largest(float *values, uint32_t n)
+{
+    float *found = values;
+    for (uint32_t i = 1; i < n; i++)
+        found = fabsf(values[i]) > fabsf(*found) ? &values[i] : found;
+    return found;
 }
 
 static void run_preparation(const void *arguments)
@@ -380,6 +395,8 @@ static void run_preparation(const void *arguments)
         const float *x = floats_at(preparation->x, (from + 1) * n) + from * n;
         if (weight)
             kernels()->rms_norm(x, weight, n, preparation->epsilon, row);
+        if (weight && soft_gpu.wrong == SOFT_WRONG_NORM)
+            flip_bit(largest(row, n)); /* which its scale is made of */
         put_acts(&preparation->out, i, weight ? row : x, n);
     }
 }
@@ -404,6 +421,8 @@ static void run_product(const void *arguments)
         args.bias = floats_at(matrix->bias, matrix->n_rows);
         args.add = product->add;
         kernels()->matmul[packed.kind](&args, 0, packed.n_tiles);
+        if (soft_gpu.wrong == SOFT_WRONG_PRODUCT)
+            flip_bit(out);
     }
 }
 

@@ -345,6 +345,36 @@ static void a_device_that_rounds_otherwise(void **state)
     soft_gpu.lacks_fma = false;
 }
 
+/* One bit is enough, whatever its driver promised. */
+static void a_device_whose_bits_are_others(void **state)
+{
+    (void)state;
+    static const char *const operations[] = {
+        [SOFT_WRONG_EMBEDDING] = "the embedding has other bits",
+        [SOFT_WRONG_NORM] = "a norm has other bits",
+        [SOFT_WRONG_PRODUCT] = "a product with weights of type ",
+    };
+    const struct tiny_model_options options = shape_of("qwen2");
+    const runnel_engine_options starting = {.size = sizeof starting, .n_context = 256};
+    runnel_model *model = open_on("gpu", &options);
+    for (int wrong = SOFT_WRONG_EMBEDDING; wrong <= SOFT_WRONG_PRODUCT; wrong++) {
+        runnel_engine *engine = NULL;
+        runnel_error error;
+        soft_gpu.wrong = wrong;
+        assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_EUNSUPPORTED);
+        assert_non_null(strstr(error.message, "gpu0 (soft device): its answers would not be the CPU's: "));
+        assert_non_null(strstr(error.message, operations[wrong]));
+        assert_non_null(strstr(error.message, "it can be used with gpu_approximate"));
+        model->device_approximates = true;
+        if (runnel_engine_start(model, &starting, &engine, &error))
+            fail_msg("%s", error.message);
+        runnel_engine_stop(engine);
+        model->device_approximates = false;
+    }
+    soft_gpu.wrong = SOFT_RIGHT;
+    runnel_model_close(model);
+}
+
 static void its_memory_is_measured(void **state)
 {
     (void)state;
@@ -369,10 +399,15 @@ static void its_memory_is_measured(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_are_the_cpus),          cmocka_unit_test(as_many_layers_as_fit),
-        cmocka_unit_test(what_is_told_must_fit),       cmocka_unit_test(answers_are_the_cpus),
-        cmocka_unit_test(memory_of_which_nobody_told), cmocka_unit_test(memory_of_an_integrated_device),
-        cmocka_unit_test(its_memory_is_measured),      cmocka_unit_test(a_device_that_rounds_otherwise),
+        cmocka_unit_test(steps_are_the_cpus),
+        cmocka_unit_test(as_many_layers_as_fit),
+        cmocka_unit_test(what_is_told_must_fit),
+        cmocka_unit_test(answers_are_the_cpus),
+        cmocka_unit_test(memory_of_which_nobody_told),
+        cmocka_unit_test(memory_of_an_integrated_device),
+        cmocka_unit_test(its_memory_is_measured),
+        cmocka_unit_test(a_device_that_rounds_otherwise),
+        cmocka_unit_test(a_device_whose_bits_are_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
