@@ -84,9 +84,10 @@ struct gpu_back {
 
 /* gpu_memory.c */
 
-/* Bytes that a back end opened so has on the device, of these those of keys and values, and the largest buffer. */
+/* Bytes that a back end opened so has on the device, of these those of keys and values, and the largest buffer; and what the driver takes
+ * for all of it. */
 struct gpu_back_need {
-    uint64_t n_bytes, kv_bytes, largest_bytes;
+    uint64_t n_bytes, kv_bytes, largest_bytes, taken_bytes;
 };
 struct gpu_back_need gpu_back_count(const struct backend_options *options);
 
