@@ -60,7 +60,7 @@ void gpu_close(struct gpu *gpu); /* waits no longer than a second for what still
 const struct gpu_info *gpu_get_info(const struct gpu *gpu);
 bool gpu_is_lost(const struct gpu *gpu);
 
-/* Of the whole device, whoever uses it. free_bytes 0: the driver does not say. */
+/* Of the whole device, whoever uses it. free_bytes 0: the driver does not say. That it cannot say now, as behind a sandbox, loses no device. */
 int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes, runnel_error *error);
 
 /* Device memory. handle 0: none, which stands for "not there" in arguments. */

@@ -120,10 +120,8 @@ void gpu_close(struct gpu *gpu)
 
 int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes, runnel_error *error)
 {
-    runnel_error cause;
     int code = check_lost(gpu, error);
-    return code ? code
-                : settle(gpu, gpu->driver->get_memory(gpu, free_bytes, total_bytes, &cause), &cause, error);
+    return code ? code : gpu->driver->get_memory(gpu, free_bytes, total_bytes, error);
 }
 
 int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error)
