@@ -713,6 +713,9 @@ typedef struct runnel_stats_values {
     uint64_t n_device_bytes, n_device_bytes_used;
     bool
         device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
+    /* What is wrong with a driver that is installed, where the device is no GPU, but a driver that computes on the CPU: it may be used for want
+     * of the other. "": nothing; lives as long as the engine. */
+    const char *device_problem;
 } runnel_stats_values;
 
 /* A picture of the engine now. Any thread; does not wait for a step. */

@@ -12,7 +12,8 @@
 
 struct backend_device {
     struct gpu *gpu;
-    char name[160];      /* with its id */
+    char name[160];    /* with its id */
+    char problem[512]; /* of a driver that does not work, if this is the CPU in disguise; "": there is none */
     uint64_t used_bytes; /* by back ends */
     uint64_t free_bytes; /* at asked_ms, says the driver; 0: it does not */
     double asked_ms;
@@ -199,6 +200,8 @@ int backend_device_open(const char *wish, bool approximates, struct backend_devi
         return error_set(error, RUNNEL_ENOMEM, "no memory for a device");
     snprintf(device->name, sizeof device->name, "%s (%s)", backend_device_id(index, id),
              devices.infos[index].name);
+    if (devices.problem.code && devices.infos[index].is_cpu)
+        memcpy(device->problem, devices.problem.message, sizeof device->problem);
     devices.infos[index].approximates = approximates;
     failure = gpu_open(&devices.infos[index], &device->gpu, error);
     if (failure) {
@@ -297,6 +300,7 @@ void backend_device_look(struct backend_device *device, struct backend_device_st
     bool is_told = device->free_bytes > 0 && device->free_bytes <= total_bytes;
     *state = (struct backend_device_state){
         .name = device->name,
+        .problem = device->problem,
         .memory_bytes = total_bytes,
         .used_bytes = is_told ? total_bytes - device->free_bytes : device->used_bytes,
         .is_lost = is_lost,

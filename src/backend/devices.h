@@ -57,7 +57,9 @@ uint64_t backend_device_free_bytes(const struct backend_device *device);
 int backend_device_measure(struct backend_device *device, double *gb_s, runnel_error *error);
 
 struct backend_device_state {
-    const char *name; /* lives as long as the device */
+    const char *name; /* lives as long as the device, as problem does */
+    /* Of a driver that is installed and does not work, where the device is only the CPU in disguise; else "". */
+    const char *problem;
     uint64_t memory_bytes,
         used_bytes; /* its own; what is used of it, by anybody where the driver says, else by back ends */
     bool is_lost;   /* whatever is asked of it fails */

@@ -220,15 +220,16 @@ static void back_find_room(const struct backend_options *options, struct backend
     *room = (struct backend_room){.n_layers = 0};
     for (; range.end_layer > range.first_layer; range.end_layer--) {
         const struct gpu_back_need need = gpu_back_count(&range);
+        uint64_t n_bytes = info->is_cpu ? need.n_bytes : need.taken_bytes;
         if (need.largest_bytes > info->allocation_max_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
                      "%u take a buffer of %llu MiB, its driver allows %llu MiB",
                      range.end_layer - range.first_layer, error_mib(need.largest_bytes),
                      error_mib(info->allocation_max_bytes));
-        else if (need.n_bytes > free_bytes)
+        else if (n_bytes > free_bytes)
             snprintf(room->why_no_more, sizeof room->why_no_more,
                      "%u take %llu MiB, the KV cache %llu MiB of them, and %llu MiB are free",
-                     range.end_layer - range.first_layer, error_mib(need.n_bytes), error_mib(need.kv_bytes),
+                     range.end_layer - range.first_layer, error_mib(n_bytes), error_mib(need.kv_bytes),
                      error_mib(free_bytes));
         else
             break;
@@ -296,6 +297,8 @@ static int back_open(const struct backend_options *options, struct backend **bac
     back->gpu = backend_device_gpu(options->device);
     back->step_ms = gpu_get_info(back->gpu)->is_cpu ? cpu_step_ms : card_step_ms;
     int failure = gpu_back_make(back, error);
+    if (!failure)
+        failure = gpu_back_try(back, error);
     if (!failure)
         failure = gpu_back_rehearse(back, error);
     if (!failure)

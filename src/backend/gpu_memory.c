@@ -73,10 +73,18 @@ struct maker {
     runnel_error *error;
 };
 
+/* Of a card: its memory is given in pieces of 2 MiB, which small buffers share. */
+static uint64_t bytes_of_pieces(size_t n_bytes)
+{
+    const size_t piece = (size_t)2 << 20;
+    return n_bytes < piece / 2 ? n_bytes : (n_bytes + piece - 1) / piece * piece;
+}
+
 static struct gpu_buffer take_buffer(struct maker *maker, size_t n_bytes)
 {
     struct gpu_buffer buffer = {.handle = 0};
     maker->need.n_bytes += n_bytes;
+    maker->need.taken_bytes += bytes_of_pieces(n_bytes);
     if (n_bytes > maker->need.largest_bytes)
         maker->need.largest_bytes = n_bytes;
     if (maker->gpu && !maker->failure)
@@ -318,6 +326,7 @@ static struct gpu_back_need count(const struct backend_options *options, uint32_
     struct maker maker = {.back = &counted};
     make_all(&maker);
     maker.need.n_bytes += maker.small_used;
+    maker.need.taken_bytes += bytes_of_pieces(maker.small_used);
     *n_buffers = maker.n_buffers + 1;
     *small_bytes = maker.small_used;
     return maker.need;

@@ -48,12 +48,10 @@ uint32_t gpu_back_window_blocks(const struct gpu_back *back)
     return n < n_blocks ? n : n_blocks;
 }
 
-int gpu_back_record(struct gpu_back *back, runnel_error *error)
+static int record_all(struct gpu_back *back, runnel_error *error)
 {
     uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK;
     int failure = RUNNEL_OK;
-    if (!gpu_get_info(back->gpu)->has_recordings || !has_all_layers(back))
-        return RUNNEL_OK;
     back->n_window_blocks = gpu_back_window_blocks(back);
     for (uint32_t rows = 1; rows <= GPU_BACK_RECORDED_ROWS && rows <= back->options.n_rows_max; rows++)
         for (uint32_t power = 0; power < GPU_BACK_RECORDED_BLOCKS && !failure; power++) {
@@ -63,6 +61,28 @@ int gpu_back_record(struct gpu_back *back, runnel_error *error)
                 break;
         }
     return failure;
+}
+
+/* Each takes as long as a token of its step does, which reads all weights: 1 to 30 ms, and of all of them no more than some seconds. */
+static int replay_all(struct gpu_back *back, runnel_error *error)
+{
+    uint32_t n_rows =
+        back->options.n_rows_max < GPU_BACK_RECORDED_ROWS ? back->options.n_rows_max : GPU_BACK_RECORDED_ROWS;
+    int failure = RUNNEL_OK;
+    gpu_back_tell_rehearsal(back, n_rows);
+    for (uint32_t rows = 0; rows < n_rows; rows++)
+        for (uint32_t power = 0; power < GPU_BACK_RECORDED_BLOCKS && !failure; power++)
+            if (back->recordings[rows][power])
+                failure = gpu_replay(back->gpu, back->recordings[rows][power], error);
+    return failure ? failure : gpu_finish(back->gpu, GPU_BACK_REHEARSAL_MS, error);
+}
+
+int gpu_back_record(struct gpu_back *back, runnel_error *error)
+{
+    if (!gpu_get_info(back->gpu)->has_recordings || !has_all_layers(back))
+        return RUNNEL_OK;
+    int failure = record_all(back, error);
+    return failure ? failure : replay_all(back, error);
 }
 
 struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back)

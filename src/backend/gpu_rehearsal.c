@@ -8,20 +8,23 @@
 #include <string.h>
 
 enum { FEW_BLOCKS = 128 /* of positions: no wider than 65,535 items */ };
-static const double rehearsal_ms = 600e3; /* drivers compile */
 
 static uint32_t smaller(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
 }
 
-/* What the host tells: as many rows, all in page 0, which is to be copied to itself. */
-static int write_told(struct gpu_back *back, uint32_t n_rows, runnel_error *error)
+void gpu_back_tell_rehearsal(struct gpu_back *back, uint32_t n_rows)
 {
     memset(back->host_rows, 0, n_rows * sizeof *back->host_rows);
     memset(back->host_asked, 0, n_rows * sizeof *back->host_asked);
     memset(back->host_pairs, 0, 2 * sizeof *back->host_pairs);
     back->host_pages[0] = 0;
+}
+
+static int write_told(struct gpu_back *back, uint32_t n_rows, runnel_error *error)
+{
+    gpu_back_tell_rehearsal(back, n_rows);
     int failure = gpu_write(back->gpu, back->rows, back->host_rows, n_rows * sizeof *back->host_rows, error);
     if (!failure)
         failure = gpu_write(back->gpu, back->pages, back->host_pages, sizeof *back->host_pages, error);
@@ -52,7 +55,7 @@ static int rehearse(struct gpu_back *back, uint32_t n_rows, uint32_t n_blocks, r
         failure = gpu_back_queue_rehearsal(back, n_rows, error);
     if (!failure && has_head)
         failure = rehearse_head(back, n_rows, error);
-    return failure ? failure : gpu_finish(back->gpu, rehearsal_ms, error);
+    return failure ? failure : gpu_finish(back->gpu, GPU_BACK_REHEARSAL_MS, error);
 }
 
 int gpu_back_rehearse(struct gpu_back *back, runnel_error *error)

@@ -84,9 +84,10 @@ struct gpu_back {
 
 /* gpu_memory.c */
 
-/* Bytes that a back end opened so has on the device, of these those of keys and values, and the largest buffer. */
+/* Bytes that a back end opened so has on the device, of these those of keys and values, and the largest buffer; and what the driver takes
+ * for all of it. */
 struct gpu_back_need {
-    uint64_t n_bytes, kv_bytes, largest_bytes;
+    uint64_t n_bytes, kv_bytes, largest_bytes, taken_bytes;
 };
 struct gpu_back_need gpu_back_count(const struct backend_options *options);
 
@@ -108,15 +109,27 @@ int gpu_back_queue_rehearsal(struct gpu_back *back, uint32_t n_rows, runnel_erro
 
 /* gpu_rehearsal.c */
 
+enum {
+    GPU_BACK_REHEARSAL_MS = 600000
+}; /* what is launched before the first step takes less: drivers compile */
+
+/* What the host tells of a step that is of no use: as many rows, all token 0 at position 0 of page 0, which is to be copied to itself. */
+void gpu_back_tell_rehearsal(struct gpu_back *back, uint32_t n_rows);
 /* Launches all that steps will, as widely as they will, and waits. After gpu_back_make. */
 int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
+
+/* gpu_trial.c */
+
+/* Refuses a device of which the bits are not the CPU's, unless they need not be. Of a range that begins with layer 0. After gpu_back_make. */
+int gpu_back_try(struct gpu_back *back, runnel_error *error);
 
 /* gpu_recordings.c */
 
 /* Blocks of positions that a row sees in a layer with a window, at most. */
 uint32_t gpu_back_window_blocks(const struct gpu_back *back);
 
-/* Records all steps that are replayed, where the device has such a thing and its range has all layers. After gpu_back_make. */
+/* Records all steps that are replayed, where the device has such a thing and its range has all layers, and replays each of them once: drivers
+ * take memory, and open files, when one is replayed for the first time. After gpu_back_make. */
 int gpu_back_record(struct gpu_back *back, runnel_error *error);
 /* The step of so many rows and blocks as the host has told, what it tells included; NULL: it is to be written and queued. */
 struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back);

@@ -600,8 +600,8 @@ static int run(const struct bench_settings *settings)
         print_text(&bench);
     free(bench.figures);
     if (bench.engine != bench.batch_engine)
-        runnel_engine_stop(bench.engine);
-    runnel_engine_stop(bench.batch_engine);
+        cli_stop_engine(bench.engine);
+    cli_stop_engine(bench.batch_engine);
     runnel_model_close(bench.model);
     return status;
 }

@@ -212,6 +212,6 @@ int chat_loop(const runnel_model *model, const struct run_settings *settings, co
     fputc('\n', stderr);
     conversation_free(&chat.conversation);
     forget(&chat.unasked);
-    runnel_engine_stop(chat.engine);
+    cli_stop_engine(chat.engine);
     return EXIT_DONE;
 }

@@ -107,13 +107,34 @@ void cli_name_gpu_approximate(runnel_error *error)
     error_name_options(names, error);
 }
 
+/* An exit handler that leaves out those of drivers, which were there before it and so would run after it: they might wait for a device that
+ * answers no more. */
+static void leave(void)
+{
+    fflush(NULL);
+    _exit(EXIT_FAILED);
+}
+
 int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
                      runnel_error *error)
 {
     int failure = runnel_engine_start(model, options, engine, error);
+    if (failure == RUNNEL_EIO || failure == RUNNEL_ETIMEOUT) /* a device was lost */
+        atexit(leave);
     if (failure)
         cli_name_gpu_approximate(error);
     return failure;
+}
+
+void cli_stop_engine(runnel_engine *engine)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    if (!engine)
+        return;
+    runnel_stats(engine, &stats);
+    if (stats.device_is_lost)
+        atexit(leave);
+    runnel_engine_stop(engine);
 }
 
 bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
@@ -128,6 +149,16 @@ bool cli_describe_device(const struct cli_device *device, const runnel_model *mo
     snprintf(line, size, "%s computes %u of %u layers%s%s", stats.device, stats.n_device_layers,
              info.n_layers, stats.n_device_layers < info.n_layers ? ", the CPU the rest" : "",
              device->approximates ? " (approximately)" : "");
+    return true;
+}
+
+bool cli_describe_device_problem(runnel_engine *engine, char *line, size_t size)
+{
+    runnel_stats_values stats = {.size = sizeof stats};
+    runnel_stats(engine, &stats);
+    if (!*stats.device_problem)
+        return false;
+    snprintf(line, size, "no card computes; %s", stats.device_problem);
     return true;
 }
 

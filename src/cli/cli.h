@@ -104,9 +104,13 @@ bool cli_wants_device(const struct cli_device *device);
 /* What the engine's layers are computed on, for people: "gpu0 (NAME) computes 28 of 28 layers". Nothing where the CPU does all: false. */
 bool cli_describe_device(const struct cli_device *device, const runnel_model *model, runnel_engine *engine,
                          char *line, size_t size);
+/* Of the engine's device, if it is the CPU in disguise: what is wrong with another driver, which may have been meant. Nothing: false. */
+bool cli_describe_device_problem(runnel_engine *engine, char *line, size_t size);
 /* Starts an engine that may compute on a device. */
 int cli_start_engine(const runnel_model *model, const runnel_engine_options *options, runnel_engine **engine,
                      runnel_error *error);
+/* Stops it. If its device was lost, the process's exit status is EXIT_FAILED, whatever else is said. NULL is fine. */
+void cli_stop_engine(runnel_engine *engine);
 /* The option's name in what is said of a device that would need it. */
 void cli_name_gpu_approximate(runnel_error *error);
 

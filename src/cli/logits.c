@@ -117,7 +117,7 @@ static int compute(const runnel_model *model, const struct logits_settings *sett
         return failure;
     }
     failure = write_output(engine, settings->output, info.n_vocab, ids, n_ids, error);
-    runnel_engine_stop(engine);
+    cli_stop_engine(engine);
     return failure;
 }
 

@@ -157,6 +157,8 @@ void run_tell_device(const runnel_model *model, runnel_engine *engine, const str
     else if (cli_wants_device(&settings->device))
         fprintf(stderr, "runnel: --device %s: there is no GPU, or it has no room: the CPU computes\n",
                 settings->device.name);
+    if (cli_describe_device_problem(engine, line, sizeof line))
+        fprintf(stderr, "runnel: %s\n", line);
 }
 
 /* Starts an engine whose KV cache has room for this request and no more. */
@@ -212,7 +214,7 @@ static int answer_once(const runnel_model *model, const struct run_settings *set
         return cli_fail(&error);
     }
     int failure = answer_wait(engine, &request, settings->json ? NULL : &view, NULL, &response, &error);
-    runnel_engine_stop(engine);
+    cli_stop_engine(engine);
     if (failure)
         return cli_fail(&error);
     int status = answer_was_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;

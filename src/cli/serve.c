@@ -190,6 +190,8 @@ static void remark_device(struct serving *serving, const runnel_model *model)
     else if (cli_wants_device(&serving->settings.device))
         log_say(&serving->log, "device", "--device %s: there is no GPU, or it has no room: the CPU computes",
                 serving->settings.device.name);
+    if (cli_describe_device_problem(serving->engine, line, sizeof line))
+        log_say(&serving->log, "device", "%s", line);
 }
 
 static int start_engine(void *user, const runnel_model *model, runnel_engine **engine, runnel_error *error)
@@ -261,7 +263,7 @@ static int work(void *user, const struct service_share *share, const struct work
         .is_worker = true,
     };
     int failure = server_run(&listening, error);
-    runnel_engine_stop(serving->engine);
+    cli_stop_engine(serving->engine);
     runnel_model_close(serving->model);
     return failure;
 }

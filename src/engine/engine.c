@@ -446,7 +446,7 @@ _Static_assert((int)RUNNEL_PAGE_TOKENS == (int)KV_PAGE, "runnel.h tells the size
 
 static void publish_stats(struct runnel_engine *engine)
 {
-    struct backend_device_state device = {.name = ""};
+    struct backend_device_state device = {.name = "", .problem = ""};
     struct scheduler_stats scheduler;
     struct kvcache_stats cache;
     struct pool_stats pool;
@@ -489,6 +489,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_device_bytes = device.memory_bytes,
         .n_device_bytes_used = device.used_bytes,
         .device_is_lost = device.is_lost,
+        .device_problem = device.problem,
     };
     publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);

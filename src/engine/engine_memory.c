@@ -68,10 +68,10 @@ static void divide_layers(const struct runnel_model *model, struct engine_memory
 
 bool engine_memory_take_fewer(const struct runnel_model *model, struct engine_memory *plan)
 {
-    uint32_t n = plan->n_device_layers;
-    if (!n || model->n_device_layers || n / 2 < least_layers(model))
+    uint32_t n = plan->n_device_layers, n_fewer = n - (n + 7) / 8;
+    if (!n || model->n_device_layers || n_fewer < least_layers(model))
         return false;
-    divide_layers(model, plan, n / 2);
+    divide_layers(model, plan, n_fewer);
     return true;
 }
 

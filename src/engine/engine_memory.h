@@ -23,7 +23,7 @@ struct engine_memory {
 int engine_memory_plan(const struct runnel_model *model, const runnel_engine_options *options,
                        struct backend_device *device, struct engine_memory *plan, runnel_error *error);
 
-/* Half as many layers on the device, in the end none, for one that turns out to have less memory than it was believed to. False: it was
+/* An eighth fewer layers on the device, in the end none, for one that turns out to have less memory than it was believed to. False: it was
  * told how many, or there must be one. */
 bool engine_memory_take_fewer(const struct runnel_model *model, struct engine_memory *plan);
 

@@ -4,6 +4,7 @@
  *
  * A context belongs to whichever thread calls: every function makes it that thread's. The library is never closed. */
 #include "gpu/driver.h"
+#include "gpu/library.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -109,10 +110,10 @@ struct gpu_recording {
     CUgraphExec graph;
 };
 
-/* False: there is no driver, or, with a message in problem, one that is too old. */
+/* False: there is no driver, or, with a message in problem, one that cannot be loaded or is too old. */
 static bool load(struct cuda_library *cu, runnel_error *problem)
 {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *library = gpu_library_open("libcuda.so.1", problem);
     if (!library)
         return false;
 #define FIND(name, symbol, result, arguments)                                                                \

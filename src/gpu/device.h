@@ -43,8 +43,8 @@ struct gpu_info {
 };
 
 /* Finds the devices of all drivers, those of CUDA first; an NVIDIA device that is there is not listed a second time as
- * OpenCL's. *n: how many were written, at most capacity. That there are none is no error. `problem` (may be NULL) says of a driver that is
- * installed and does not work what is wrong with it; else its code is RUNNEL_OK. */
+ * OpenCL's. *n: how many were written, at most capacity. That there are none is no error. `problem` (may be NULL) says of the first driver that
+ * is installed and does not work what is wrong with it; else its code is RUNNEL_OK. */
 void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem);
 
 /* The bits of a device are the CPU's. */
@@ -60,7 +60,7 @@ void gpu_close(struct gpu *gpu); /* waits no longer than a second for what still
 const struct gpu_info *gpu_get_info(const struct gpu *gpu);
 bool gpu_is_lost(const struct gpu *gpu);
 
-/* Of the whole device, whoever uses it. free_bytes 0: the driver does not say. */
+/* Of the whole device, whoever uses it. free_bytes 0: the driver does not say. That it cannot say now, as behind a sandbox, loses no device. */
 int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes, runnel_error *error);
 
 /* Device memory. handle 0: none, which stands for "not there" in arguments. */

@@ -31,15 +31,18 @@ static bool is_of_cuda(const struct gpu_info *info)
 
 void gpu_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem)
 {
-    runnel_error unused = {0};
+    runnel_error first = {.code = RUNNEL_OK};
     struct signals signals;
-    problem = problem ? problem : &unused;
-    problem->code = RUNNEL_OK;
     *n = 0;
     signals_note(&signals);
-    for (unsigned i = 0; i < N_DRIVERS; i++)
-        drivers[i]->list(infos, capacity, n, problem);
+    for (unsigned i = 0; i < N_DRIVERS; i++) {
+        runnel_error found = {.code = RUNNEL_OK};
+        drivers[i]->list(infos, capacity, n, &found);
+        first = first.code ? first : found;
+    }
     signals_give_back(&signals);
+    if (problem)
+        *problem = first;
     uint32_t n_of_cuda = 0, n_kept = 0;
     while (n_of_cuda < *n && is_of_cuda(&infos[n_of_cuda]))
         n_of_cuda++;
@@ -117,10 +120,8 @@ void gpu_close(struct gpu *gpu)
 
 int gpu_get_memory(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total_bytes, runnel_error *error)
 {
-    runnel_error cause;
     int code = check_lost(gpu, error);
-    return code ? code
-                : settle(gpu, gpu->driver->get_memory(gpu, free_bytes, total_bytes, &cause), &cause, error);
+    return code ? code : gpu->driver->get_memory(gpu, free_bytes, total_bytes, error);
 }
 
 int gpu_alloc(struct gpu *gpu, size_t n_bytes, struct gpu_buffer *buffer, runnel_error *error)

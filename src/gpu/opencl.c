@@ -6,6 +6,7 @@
 #include <CL/cl.h>
 
 #include "gpu/driver.h"
+#include "gpu/library.h"
 
 #include "base/clock.h"
 
@@ -33,6 +34,8 @@
     X(clEnqueueReadBuffer)                                                                                   \
     X(clEnqueueCopyBuffer)                                                                                   \
     X(clEnqueueFillBuffer)                                                                                   \
+    X(clEnqueueMapBuffer)                                                                                    \
+    X(clEnqueueUnmapMemObject)                                                                               \
     X(clCreateProgramWithSource)                                                                             \
     X(clBuildProgram)                                                                                        \
     X(clGetProgramBuildInfo)                                                                                 \
@@ -52,6 +55,13 @@ struct opencl_library {
 #undef POINTER
 };
 
+/* Memory of this process that the driver gave: a buffer that is mapped for as long as it lives. */
+struct host_memory {
+    cl_mem buffer;
+    void *address;
+    struct host_memory *next;
+};
+
 struct opencl {
     struct gpu gpu;
     struct opencl_library cl;
@@ -59,19 +69,24 @@ struct opencl {
     cl_context context;
     cl_command_queue queue;
     cl_event end; /* of the last mark; NULL: none */
+    struct host_memory *host;
+    unsigned n_held_back; /* launches since the driver was last told to begin */
     cl_program programs[GPU_PROGRAMS];
     cl_kernel kernels[GPU_FUNCTIONS];
 };
 
 enum { PLATFORMS_MAX = 16, DEVICES_MAX = 16 };
 
+/* Of launches, about a layer's: drivers may hold back what is queued until they are told to begin, and the device would wait meanwhile. */
+enum { HELD_BACK_MAX = 10 };
+
 /* Of memory, however large: a driver that takes longer has hung. */
 static const double first_use_ms = 60e3;
 
-/* False: there is no loader, or, with a message in problem, it is not one. */
+/* False: there is no loader, or, with a message in problem, it cannot be loaded or is none. */
 static bool load(struct opencl_library *cl, runnel_error *problem)
 {
-    void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *library = gpu_library_open("libOpenCL.so.1", problem);
     if (!library)
         return false;
 #define FIND(name)                                                                                           \
@@ -183,21 +198,32 @@ static struct gpu_info describe(const struct opencl_library *cl, cl_device_id de
 
 /* All devices of a platform; how many. */
 static cl_uint find_devices(const struct opencl_library *cl, cl_platform_id platform,
-                            cl_device_id devices[DEVICES_MAX])
+                            cl_device_id devices[DEVICES_MAX], runnel_error *problem)
 {
     cl_uint n = 0;
-    if (cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &n) != CL_SUCCESS)
-        return 0;
-    return n < DEVICES_MAX ? n : DEVICES_MAX;
+    cl_int status = cl->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &n);
+    if (status == CL_SUCCESS)
+        return n < DEVICES_MAX ? n : DEVICES_MAX;
+    char name[128] = "";
+    cl->clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
+    if (status != CL_DEVICE_NOT_FOUND)
+        error_set(problem, RUNNEL_EUNSUPPORTED, "%s, a driver of OpenCL, does not list its devices: %s (%d)",
+                  name, status_name(status), status);
+    return 0;
 }
 
-static cl_uint find_platforms(const struct opencl_library *cl, cl_platform_id platforms[PLATFORMS_MAX])
+static cl_uint find_platforms(const struct opencl_library *cl, cl_platform_id platforms[PLATFORMS_MAX],
+                              runnel_error *problem)
 {
+    enum { NO_DRIVER = -1001 /* of cl_khr_icd: the loader's word for it */ };
     cl_uint n = 0;
-    if (cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n) !=
-        CL_SUCCESS) /* as a loader without a driver says */
-        return 0;
-    return n < PLATFORMS_MAX ? n : PLATFORMS_MAX;
+    cl_int status = cl->clGetPlatformIDs(PLATFORMS_MAX, platforms, &n);
+    if (status == CL_SUCCESS)
+        return n < PLATFORMS_MAX ? n : PLATFORMS_MAX;
+    if (status != NO_DRIVER)
+        error_set(problem, RUNNEL_EUNSUPPORTED, "OpenCL's loader does not list its drivers: %s (%d)",
+                  status_name(status), status);
+    return 0;
 }
 
 static void opencl_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, runnel_error *problem)
@@ -207,9 +233,9 @@ static void opencl_list(struct gpu_info *infos, uint32_t capacity, uint32_t *n, 
     cl_device_id devices[DEVICES_MAX];
     if (!load(&cl, problem))
         return;
-    cl_uint n_platforms = find_platforms(&cl, platforms);
+    cl_uint n_platforms = find_platforms(&cl, platforms, problem);
     for (cl_uint platform = 0; platform < n_platforms; platform++) {
-        cl_uint n_devices = find_devices(&cl, platforms[platform], devices);
+        cl_uint n_devices = find_devices(&cl, platforms[platform], devices, problem);
         for (cl_uint device = 0; device < n_devices && *n < capacity; device++) {
             if (!is_usable(&cl, devices[device]))
                 continue;
@@ -251,9 +277,9 @@ static int begin(struct opencl *opencl, const struct gpu_info *info, runnel_erro
     if (!load(&opencl->cl, error))
         return error->code ? error->code
                            : error_set(error, RUNNEL_EUNSUPPORTED, "there is no libOpenCL.so.1");
-    cl_uint n_platforms = find_platforms(&opencl->cl, platforms);
+    cl_uint n_platforms = find_platforms(&opencl->cl, platforms, error);
     if (info->platform >= n_platforms ||
-        info->device >= find_devices(&opencl->cl, platforms[info->platform], devices))
+        info->device >= find_devices(&opencl->cl, platforms[info->platform], devices, error))
         return error_set(error, RUNNEL_EUNSUPPORTED, "%s is not there any more", info->name);
     opencl->device = devices[info->device];
     opencl->context = opencl->cl.clCreateContext(NULL, 1, &opencl->device, NULL, NULL, &status);
@@ -266,9 +292,18 @@ static int begin(struct opencl *opencl, const struct gpu_info *info, runnel_erro
     return RUNNEL_OK;
 }
 
+/* Once what is queued for it is done. */
+static void give_host_back(const struct opencl *opencl, const struct host_memory *memory)
+{
+    opencl->cl.clEnqueueUnmapMemObject(opencl->queue, memory->buffer, memory->address, 0, NULL, NULL);
+    opencl->cl.clReleaseMemObject(memory->buffer);
+}
+
 static void release(struct opencl *opencl)
 {
     const struct opencl_library *cl = &opencl->cl;
+    for (struct host_memory *memory = opencl->host; memory; memory = memory->next)
+        give_host_back(opencl, memory);
     if (opencl->end)
         cl->clReleaseEvent(opencl->end);
     for (int i = 0; i < GPU_FUNCTIONS; i++)
@@ -285,9 +320,14 @@ static void release(struct opencl *opencl)
 
 static void opencl_close(struct gpu *gpu)
 {
+    struct opencl *opencl = of(gpu);
     if (!gpu_is_lost(gpu))
-        release(of(gpu));
-    free(gpu);
+        release(opencl);
+    for (struct host_memory *memory = opencl->host, *next; memory; memory = next) {
+        next = memory->next;
+        free(memory);
+    }
+    free(opencl);
 }
 
 static int opencl_open(const struct gpu_info *info, struct gpu **gpu, runnel_error *error)
@@ -389,16 +429,62 @@ static void opencl_free(struct gpu *gpu, struct gpu_buffer *buffer)
         of(gpu)->cl.clReleaseMemObject(memory_of(*buffer));
 }
 
+/* NULL: it has none, or does not give it in time. */
+static void *map(struct opencl *opencl, cl_mem buffer, size_t n_bytes)
+{
+    cl_event mapped = NULL;
+    cl_int status;
+    void *address = opencl->cl.clEnqueueMapBuffer(opencl->queue, buffer, CL_FALSE, CL_MAP_READ | CL_MAP_WRITE,
+                                                  0, n_bytes, 0, NULL, &mapped, &status);
+    status = status ? status : opencl->cl.clFlush(opencl->queue);
+    status = status ? status : wait_for(opencl, mapped);
+    if (mapped && status <= CL_COMPLETE)
+        opencl->cl.clReleaseEvent(mapped);
+    return status == CL_COMPLETE ? address : NULL;
+}
+
+/* The driver's own memory on this side: it waits for all that is queued before it returns from a copy to or from any other, however long that
+ * takes. A driver that computes on the CPU copies from any alike. */
 static void *opencl_alloc_host(struct gpu *gpu, size_t n_bytes)
 {
-    (void)gpu;
-    return aligned_alloc(4096, (n_bytes + 4095) / 4096 * 4096);
+    struct opencl *opencl = of(gpu);
+    cl_int status;
+    size_t rounded = n_bytes ? (n_bytes + 4095) / 4096 * 4096 : 4096;
+    if (gpu->info.is_cpu)
+        return aligned_alloc(4096, rounded);
+    struct host_memory *made = calloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    made->buffer = opencl->cl.clCreateBuffer(opencl->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR,
+                                             rounded, NULL, &status);
+    made->address = made->buffer ? map(opencl, made->buffer, rounded) : NULL;
+    if (!made->address) {
+        if (made->buffer)
+            opencl->cl.clReleaseMemObject(made->buffer);
+        free(made);
+        return NULL;
+    }
+    made->next = opencl->host;
+    opencl->host = made;
+    return made->address;
 }
 
 static void opencl_free_host(struct gpu *gpu, void *memory)
 {
-    (void)gpu;
-    free(memory);
+    struct opencl *opencl = of(gpu);
+    struct host_memory **link = &opencl->host;
+    if (gpu->info.is_cpu) {
+        free(memory);
+        return;
+    }
+    while (*link && (*link)->address != memory)
+        link = &(*link)->next;
+    struct host_memory *found = *link;
+    if (!found)
+        return;
+    *link = found->next;
+    give_host_back(opencl, found);
+    free(found);
 }
 
 static int opencl_write(struct gpu *gpu, struct gpu_place to, const void *data, size_t n_bytes,
@@ -428,6 +514,12 @@ static int opencl_copy(struct gpu *gpu, struct gpu_place to, struct gpu_place fr
 
 /* Waiting ----------------------------------------------------------------------------------------------------------------------- */
 
+static cl_int begin_queued(struct opencl *opencl)
+{
+    opencl->n_held_back = 0;
+    return opencl->cl.clFlush(opencl->queue);
+}
+
 static int opencl_mark(struct gpu *gpu, runnel_error *error)
 {
     struct opencl *opencl = of(gpu);
@@ -435,7 +527,7 @@ static int opencl_mark(struct gpu *gpu, runnel_error *error)
         opencl->cl.clReleaseEvent(opencl->end);
     opencl->end = NULL;
     cl_int status = opencl->cl.clEnqueueMarkerWithWaitList(opencl->queue, 0, NULL, &opencl->end);
-    status = status ? status : opencl->cl.clFlush(opencl->queue);
+    status = status ? status : begin_queued(opencl);
     return status ? fail(gpu, "the queue fails", status, error) : RUNNEL_OK;
 }
 
@@ -547,6 +639,8 @@ static int opencl_launch(struct gpu *gpu, enum gpu_function function, const uint
     if (!status)
         status =
             opencl->cl.clEnqueueNDRangeKernel(opencl->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
+    if (!status && ++opencl->n_held_back >= HELD_BACK_MAX)
+        status = begin_queued(opencl);
     return status ? fail(gpu, info->name, status, error) : RUNNEL_OK;
 }
 

@@ -47,6 +47,28 @@ def test_without_a_driver(runnel, tiny, tmp_path):
     assert (done.returncode, done.stdout) == (0, "") and out.stat().st_size > 0
 
 
+def test_a_driver_that_cannot_be_loaded(runnel, tiny, tmp_path):
+    """It is told what is wrong with it, with and without another device; of one that is not installed nothing is said."""
+    (tmp_path / "libcuda.so.1").write_text("This is no library.\n" * 200)
+    broken = {"LD_LIBRARY_PATH": str(tmp_path)}
+    told = [device["problem"] for device in listed(runnel, {**NOTHING, **broken}) if not device["id"]]
+    assert len(told) == 1 and told[0].startswith(f"libcuda.so.1 cannot be loaded: {tmp_path}/libcuda.so.1: "), told
+    done = run(runnel, "run", "-m", tiny(), "-p", "x", "-n", "4", "--device", "gpu", env={**NOTHING, **broken})
+    assert done.returncode == 1 and "there is none; libcuda.so.1 cannot be loaded: " in done.stderr, done.stderr
+    others = [device for device in listed(runnel, broken) if device["id"].startswith("gpu")]
+    done = run(runnel, "run", "-m", tiny(), "-p", "x", "-n", "4", "--device", "gpu", env=broken)
+    if others:  # a CPU in disguise takes the card's place, and that is said
+        is_card = any(device["is_gpu"] for device in others)
+        assert done.returncode == 0 and ("no card computes; libcuda.so.1 cannot be loaded: " in done.stderr) != is_card, done.stderr
+    if not any(device["is_gpu"] for device in listed(runnel)):
+        assert "libcuda" not in "".join(device["problem"] for device in listed(runnel))
+
+
+def test_a_driver_that_lists_nothing(runnel, tmp_path):
+    """OpenCL's loader is there, and no driver behind it: no word of it."""
+    assert all(device["id"] or "OpenCL" not in device["problem"] for device in listed(runnel, NOTHING))
+
+
 def test_options_that_change_nothing_are_refused(runnel, tiny):
     done = run(runnel, "run", "-m", tiny(), "-p", "x", "--gpu-layers", "3")
     assert done.returncode == 2 and "--gpu-layers" in done.stderr and "--device" in done.stderr

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_logits_of_real_models(runnel, tmp_path, name):
     for flags in (("--chunk", 8), ("--chunk", 24, "--gpu-layers", 5)):
         found = logits(runnel, model, few, tmp_path / "few", "--device", "gpu", *flags)
         assert found and expected.startswith(found), f"other bits with {flags}"
+
+
+def test_a_lost_device_ends_the_command(runnel, tiny, tmp_path):
+    """It fails, and does not wait for the driver's exit handlers: after one wait, in the start, and after many, in a step."""
+    lost, switch, ids = Path(runnel).parent / "tests" / "runnel_lost", tmp_path / "waits", tmp_path / "ids.json"
+    ids.write_text(json.dumps([5] * 200))
+    for n_waits in ("1", "100"):
+        switch.write_text(n_waits)
+        done = subprocess.run([lost, "logits", "-m", tiny(), "--ids", ids, "-o", tmp_path / "out", "--chunk", "1", "--device", "gpu"],
+                              capture_output=True, text=True, timeout=60, env={**os.environ, "RUNNEL_TEST_LOST": str(switch)})
+        assert done.returncode == 1 and "fallen out of its slot" in done.stderr, done.stderr
+        assert not switch.exists()
 
 
 @pytest.mark.skipif(MODELS != ("smollm2-135m",), reason="it needs no large model")

@@ -1,6 +1,7 @@
 /* lost.c: a GPU that answers no more. The program runnel_lost is `runnel` in which these stand before two functions of
  * gpu/device.h (the linker's --wrap). The file that RUNNEL_TEST_LOST names holds a number: in the first process that waits for a device,
- * which takes the file away, that device is lost after so many waits. Any later process finds a device that works. */
+ * which takes the file away, that device is lost after so many waits, and its driver's exit handler never returns then. Any later process
+ * finds a device that works. */
 #include "gpu/device.h"
 
 #include <fcntl.h>
@@ -16,6 +17,13 @@ int __wrap_gpu_finish(struct gpu *gpu, double timeout_ms, runnel_error *error);
 static unsigned n_waits;
 static bool is_lost;
 
+/* As a driver's handler does, which waits for its device. */
+static void hang(void)
+{
+    while (is_lost)
+        pause();
+}
+
 /* After how many waits; 0: never. */
 static unsigned limit(void)
 {
@@ -26,6 +34,7 @@ static unsigned limit(void)
     if (was_read || !path)
         return n;
     was_read = true;
+    atexit(hang);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
         if (read(file, text, sizeof text - 1) > 0)

@@ -23,6 +23,7 @@ struct work {
 
 struct gpu_recording {
     struct work *first, **end;
+    bool was_replayed;
 };
 
 /* Memory of gpu_alloc_host: n_bytes behind this. */
@@ -261,6 +262,7 @@ int gpu_record_end(struct gpu *gpu, struct gpu_recording **recording, runnel_err
     (void)error;
     *recording = gpu->recording;
     gpu->recording = NULL;
+    soft_gpu.n_unplayed++;
     return RUNNEL_OK;
 }
 
@@ -269,6 +271,8 @@ int gpu_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *e
     (void)gpu;
     (void)error;
     soft_gpu.n_replays++;
+    soft_gpu.n_unplayed -= !recording->was_replayed;
+    recording->was_replayed = true;
     for (const struct work *work = recording->first; work; work = work->next)
         work->run(work->arguments);
     return RUNNEL_OK;
@@ -277,6 +281,7 @@ int gpu_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *e
 void gpu_recording_free(struct gpu *gpu, struct gpu_recording *recording)
 {
     (void)gpu;
+    soft_gpu.n_unplayed -= !recording->was_replayed;
     for (struct work *work = recording->first, *next; work; work = next) {
         next = work->next;
         free(work->arguments);
@@ -342,6 +347,11 @@ static void put_acts(const struct gpu_acts *acts, uint32_t row, const float *x, 
     }
 }
 
+static void flip_bit(float *value)
+{
+    *(unsigned char *)value ^= 1;
+}
+
 static void run_embedding(const void *arguments)
 {
     const struct gpu_embedding *embedding = arguments;
@@ -354,6 +364,8 @@ static void run_embedding(const void *arguments)
         pack_row_f32(&matrix, token, out);
         for (uint32_t j = 0; j < n && embedding->scale != 1; j++)
             out[j] *= embedding->scale;
+        if (soft_gpu.wrong == SOFT_WRONG_EMBEDDING)
+            flip_bit(&out[n - 1]);
     }
 }
 
@@ -361,6 +373,14 @@ int gpu_embed(struct gpu *gpu, const struct gpu_embedding *embedding, runnel_err
 {
     (void)error;
     return do_work(gpu, run_embedding, embedding, sizeof *embedding);
+}
+
+static float *largest(float *values, uint32_t n)
+{
+    float *found = values;
+    for (uint32_t i = 1; i < n; i++)
+        found = fabsf(values[i]) > fabsf(*found) ? &values[i] : found;
+    return found;
 }
 
 static void run_preparation(const void *arguments)
@@ -375,6 +395,8 @@ static void run_preparation(const void *arguments)
         const float *x = floats_at(preparation->x, (from + 1) * n) + from * n;
         if (weight)
             kernels()->rms_norm(x, weight, n, preparation->epsilon, row);
+        if (weight && soft_gpu.wrong == SOFT_WRONG_NORM)
+            flip_bit(largest(row, n)); /* which its scale is made of */
         put_acts(&preparation->out, i, weight ? row : x, n);
     }
 }
@@ -399,6 +421,8 @@ static void run_product(const void *arguments)
         args.bias = floats_at(matrix->bias, matrix->n_rows);
         args.add = product->add;
         kernels()->matmul[packed.kind](&args, 0, packed.n_tiles);
+        if (soft_gpu.wrong == SOFT_WRONG_PRODUCT)
+            flip_bit(out);
     }
 }
 

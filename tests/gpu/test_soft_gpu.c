@@ -58,6 +58,8 @@ static float *logits_on(const char *device, const struct tiny_model_options *opt
     runnel_stats_values stats = {.size = sizeof stats};
     runnel_error error;
     int32_t ids[N_IDS];
+    assert_int_equal(soft_gpu.n_unplayed, 0); /* a sandbox may close now */
+    soft_gpu.n_replays = 0;
     runnel_model_get_info(model, &info);
     runnel_stats(engine, &stats);
     *n_device_layers = stats.n_device_layers;
@@ -100,7 +102,6 @@ static void steps_are_the_cpus(void **state)
         for (int records = 0; records < 2; records++)
             for (size_t k = 0; k < sizeof chunks / sizeof *chunks; k++) {
                 soft_gpu.records = records;
-                soft_gpu.n_replays = 0;
                 expect_same(&options, chunks[k], expected, N_LAYERS);
                 if (!records)
                     assert_int_equal(soft_gpu.n_replays, 0);
@@ -205,7 +206,7 @@ static uint64_t bytes_of_layers(runnel_model *model, uint32_t n_layers)
 }
 
 /* Others have memory of which the driver does not tell, as OpenCL's do not: an engine finds that out when it takes its own, and goes on with
- * half as many layers, and in the end, if it may, without; but not with fewer than it was told. */
+ * an eighth fewer layers, and again, and in the end, if it may, without; but not with fewer than it was told. */
 static void memory_of_which_nobody_told(void **state)
 {
     (void)state;
@@ -218,10 +219,12 @@ static void memory_of_which_nobody_told(void **state)
     const runnel_engine_options starting = {.size = sizeof starting, .n_context = 1024};
     float *expected = logits_on("cpu", &options, 64, &n_layers, &n_bytes);
     runnel_model *model = open_on("gpu", &options);
-    uint64_t of_all = bytes_of_layers(model, 0), of_half = bytes_of_layers(model, N_LAYERS / 2);
-    assert_true(of_half < of_all && soft_gpu.n_foreign_writes > 0);
-    soft_gpu.untold_bytes = soft_gpu.memory_bytes - (of_half + of_all) / 2;
-    expect_same(&options, 64, expected, N_LAYERS / 2);
+    uint64_t of_three = bytes_of_layers(model, 3), of_four = bytes_of_layers(model, 4);
+    assert_true(of_three < of_four && of_four < bytes_of_layers(model, 0) && soft_gpu.n_foreign_writes > 0);
+    soft_gpu.untold_bytes = soft_gpu.memory_bytes - of_four;
+    expect_same(&options, 64, expected, 4);
+    soft_gpu.untold_bytes = soft_gpu.memory_bytes - (of_three + of_four) / 2;
+    expect_same(&options, 64, expected, 3);
     model->n_device_layers = N_LAYERS;
     assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_ENOMEM);
     assert_non_null(strstr(error.message, "the soft device has not"));
@@ -344,6 +347,36 @@ static void a_device_that_rounds_otherwise(void **state)
     soft_gpu.lacks_fma = false;
 }
 
+/* One bit is enough, whatever its driver promised. */
+static void a_device_whose_bits_are_others(void **state)
+{
+    (void)state;
+    static const char *const operations[] = {
+        [SOFT_WRONG_EMBEDDING] = "the embedding has other bits",
+        [SOFT_WRONG_NORM] = "a norm has other bits",
+        [SOFT_WRONG_PRODUCT] = "a product with weights of type ",
+    };
+    const struct tiny_model_options options = shape_of("qwen2");
+    const runnel_engine_options starting = {.size = sizeof starting, .n_context = 256};
+    runnel_model *model = open_on("gpu", &options);
+    for (int wrong = SOFT_WRONG_EMBEDDING; wrong <= SOFT_WRONG_PRODUCT; wrong++) {
+        runnel_engine *engine = NULL;
+        runnel_error error;
+        soft_gpu.wrong = wrong;
+        assert_int_equal(runnel_engine_start(model, &starting, &engine, &error), RUNNEL_EUNSUPPORTED);
+        assert_non_null(strstr(error.message, "gpu0 (soft device): its answers would not be the CPU's: "));
+        assert_non_null(strstr(error.message, operations[wrong]));
+        assert_non_null(strstr(error.message, "it can be used with gpu_approximate"));
+        model->device_approximates = true;
+        if (runnel_engine_start(model, &starting, &engine, &error))
+            fail_msg("%s", error.message);
+        runnel_engine_stop(engine);
+        model->device_approximates = false;
+    }
+    soft_gpu.wrong = SOFT_RIGHT;
+    runnel_model_close(model);
+}
+
 static void its_memory_is_measured(void **state)
 {
     (void)state;
@@ -368,10 +401,15 @@ static void its_memory_is_measured(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_are_the_cpus),          cmocka_unit_test(as_many_layers_as_fit),
-        cmocka_unit_test(what_is_told_must_fit),       cmocka_unit_test(answers_are_the_cpus),
-        cmocka_unit_test(memory_of_which_nobody_told), cmocka_unit_test(memory_of_an_integrated_device),
-        cmocka_unit_test(its_memory_is_measured),      cmocka_unit_test(a_device_that_rounds_otherwise),
+        cmocka_unit_test(steps_are_the_cpus),
+        cmocka_unit_test(as_many_layers_as_fit),
+        cmocka_unit_test(what_is_told_must_fit),
+        cmocka_unit_test(answers_are_the_cpus),
+        cmocka_unit_test(memory_of_which_nobody_told),
+        cmocka_unit_test(memory_of_an_integrated_device),
+        cmocka_unit_test(its_memory_is_measured),
+        cmocka_unit_test(a_device_that_rounds_otherwise),
+        cmocka_unit_test(a_device_whose_bits_are_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
