@@ -1,12 +1,17 @@
 /* layer.cl: what a layer does beside its products and its attention; copies of pages; the best of logits. */
 
 /* 1 / sqrt(mean(x^2) + epsilon) of n values by the items of a group: lane i % 64 = fma(x[i], x[i], lane), then halves onto
- * halves. */
+ * halves. Eight values are loaded before the first is used. */
 FUNCTION float norm_scale(GLOBAL const float *x, uint n, float epsilon, LOCAL float *lanes)
 {
     if (ITEM < 64) {
-        float lane = 0.0f;
-        for (uint i = ITEM; i < n; i += 64)
+        float lane = 0.0f, values[8];
+        uint i = ITEM, j;
+        for (; i + 7 * 64 < n; i += 8 * 64) {
+            UNROLL for (j = 0; j < 8; j++) values[j] = x[i + 64 * j];
+            UNROLL for (j = 0; j < 8; j++) lane = FMA(values[j], values[j], lane);
+        }
+        for (; i < n; i += 64)
             lane = FMA(x[i], x[i], lane);
         lanes[ITEM] = lane;
     }
@@ -113,7 +118,7 @@ FUNCTION uint head_largest(LOCAL const float *head, uint n, LOCAL uint *largest)
     BARRIER(); /* somebody may still read what was there before */
     largest[ITEM] = mine;
     BARRIER();
-    return largest_of(largest, HEAD_ITEMS);
+    return largest_of_64(largest);
 }
 
 FUNCTION uint kv_block_bytes(uint head_dim, uint k_f32)
