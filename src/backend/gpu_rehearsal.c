@@ -2,7 +2,8 @@
  *
  * Drivers finish functions at their first launch, and load them from files: PoCL whenever one is wider than all before it, and anew
  * where it is wider than 65,535 items. A server's sandbox, which closes then, lets no file be opened. So rows are one, two and as many as there
- * may be, blocks of positions few and all; what is computed is of no use: all rows are token 0 at position 0. */
+ * may be, blocks of positions few and all, and for one row as many as it attends with a group for each head; what is computed is of no use: all
+ * rows are token 0 at position 0. */
 #include "backend/gpu_step.h"
 
 #include <string.h>
@@ -59,7 +60,7 @@ int gpu_back_rehearse(struct gpu_back *back, runnel_error *error)
 {
     uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK,
              n_rows[] = {1, smaller(2, back->options.n_rows_max), back->options.n_rows_max};
-    int failure = RUNNEL_OK;
+    int failure = n_blocks > GPU_ATTEND_ALONE ? rehearse(back, 1, GPU_ATTEND_ALONE, error) : RUNNEL_OK;
     for (size_t i = 0; i < sizeof n_rows / sizeof *n_rows && !failure; i++) {
         failure = rehearse(back, n_rows[i], smaller(n_blocks, FEW_BLOCKS), error);
         if (!failure && n_blocks > FEW_BLOCKS)

@@ -339,14 +339,16 @@ size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, 
     return (size_t)n_rows * n_blocks * n_heads * (round_up(head_dim, 16) + 4) * sizeof(float);
 }
 
-/* Partials of rows from `first` on. */
+/* Partials of rows from `first` on. A group attends one head, or, where that would make more groups than keep a card busy, several that
+ * share their keys and values. */
 static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
                        runnel_error *error)
 {
     enum { HEADS_TOGETHER = 8 }; /* as attention.cl has it */
     const struct gpu_cache *cache = &attention->cache;
     struct arguments arguments = {.n = 0};
-    uint32_t n_batches = divide_up(attention->q.n_heads / cache->n_kv_heads, HEADS_TOGETHER);
+    bool is_alone = (uint64_t)n * attention->n_blocks <= GPU_ATTEND_ALONE;
+    uint32_t n_batches = divide_up(attention->q.n_heads / cache->n_kv_heads, is_alone ? 1 : HEADS_TOGETHER);
     add_place(&arguments, attention->rows.rows);
     add_place(&arguments, attention->rows.pages);
     add_place(&arguments, attention->q.values);
@@ -363,8 +365,8 @@ static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, u
     add_uint(&arguments, attention->window);
     add_uint(&arguments, attention->n_blocks);
     add_float(&arguments, attention->scale);
-    return launch(gpu, GPU_FUNCTION_ATTEND, attention->n_blocks, cache->n_kv_heads * n_batches, n, &arguments,
-                  error);
+    return launch(gpu, is_alone ? GPU_FUNCTION_ATTEND_ALONE : GPU_FUNCTION_ATTEND, attention->n_blocks,
+                  cache->n_kv_heads * n_batches, n, &arguments, error);
 }
 
 static int merge_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
@@ -509,6 +511,8 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     const struct gpu_addition addition = {a, b, c, 1, 16, 1};
     const struct gpu_storing storing = {rows, q, a, b, none, none, 1, c, c, 32, false, cache};
     const struct gpu_attention attention = {rows, q, cache, 0, 1, 1, a, DUMMY_BYTES, b, acts};
+    struct gpu_attention together = attention;
+    together.n_blocks = GPU_ATTEND_ALONE + 1;
     const struct gpu_page_copies copies = {cache, a, 1};
     const struct gpu_choice choice = {a, 1, 16, 16, b, c};
     int code = gpu_embed(gpu, &embedding, error);
@@ -517,6 +521,7 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     code = code ? code : gpu_add_normalised(gpu, &addition, error);
     code = code ? code : gpu_rotate_store(gpu, &storing, error);
     code = code ? code : gpu_attend(gpu, &attention, error);
+    code = code ? code : gpu_attend(gpu, &together, error);
     code = code ? code : gpu_find_best(gpu, &choice, error);
     code =
         code ? code

@@ -11,6 +11,7 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_FIND_BEST] = {"find_best", GPU_PROGRAM_LAYER, {256, 1}},
     [GPU_FUNCTION_CHOOSE_BEST] = {"choose_best", GPU_PROGRAM_LAYER, {256, 1}},
     [GPU_FUNCTION_ATTEND] = {"attend", GPU_PROGRAM_ATTENTION, {256, 1}},
+    [GPU_FUNCTION_ATTEND_ALONE] = {"attend_alone", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_MERGE] = {"merge", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_PRODUCT_Q4_K_1] = {"product_q4_k_1", GPU_PROGRAM_PRODUCT_K, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q4_K_N] = {"product_q4_k_n", GPU_PROGRAM_PRODUCT_K, {16, 8}},

@@ -274,6 +274,12 @@ static void test_shapes(void **state)
         {3, 1, 2, 2, 0, false, true, true, 34, 0},
         {4, 2, 34, 32, 50, true, false, true, 290, 0},
         {6, 2, 48, 48, 300, false, false, false, 600, 100},
+        /* few rows a launch: a group for each head */
+        {12, 2, 128, 128, 0, false, false, false, 290, 5},
+        {2, 1, 258, 130, 0, false, false, false, 35, 4},
+        {4, 2, 34, 32, 50, true, false, true, 290, 3},
+        {10, 1, 80, 80, 20, false, false, true, 60, 16},
+        {3, 1, 2, 2, 0, false, true, true, 34, 2},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check_shape(&shapes[i]);
