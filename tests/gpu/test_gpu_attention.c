@@ -1,7 +1,9 @@
 /* test_gpu_attention.c: rotation, storing keys and values, and attention over pages on a device against the CPU's plain table, bit for
  * bit: any even head size, heads that are normalised, windows, dropped pages, several sequences in a step, partial results in many launches. */
 #include "device_check.h"
+#include "helpers/random_matrix.h"
 #include "kernels/act.h"
+#include "kernels/pack.h"
 
 #include <math.h>
 
@@ -251,6 +253,80 @@ static void check_attended(struct world *w)
     free(expected_acts);
 }
 
+/* What attention gives times a matrix, for a row by itself, where it is a row of a product that makes its inputs. */
+static void check_multiplied(struct world *w, uint32_t row)
+{
+    enum { N_OUT = 21 };
+    const struct shape *s = &w->shape;
+    uint32_t n_columns = s->n_heads * s->head_dim, n_blocks = (s->n_positions + 255) / 256;
+    size_t room = gpu_partials_bytes(1, n_blocks, s->n_heads, s->head_dim), q_at = (size_t)row * n_columns;
+    float expected[N_OUT] = {0}, got[N_OUT], *attended = malloc(n_columns * sizeof(float));
+    uint8_t *acts = allocate(act_row_bytes(ACT_Q8_256, n_columns));
+    struct matrix m = make_matrix(TENSOR_Q4_K, N_OUT, n_columns, FILL_RANDOM);
+    assert_non_null(attended);
+    struct gpu_attention attention = {
+        .rows = {gpu_at(w->on_device.rows.buffer, w->on_device.rows.offset + row * sizeof *w->rows),
+                 w->on_device.pages, 1},
+        .q = {gpu_at(w->queries.values.buffer, w->queries.values.offset + q_at * 4),
+              gpu_at(w->queries.whole.buffer, w->queries.whole.offset + q_at * 2),
+              gpu_at(w->queries.worth.buffer, w->queries.worth.offset + row * s->n_heads * 4), s->n_heads},
+        .cache = w->cache,
+        .window = s->window,
+        .n_blocks = n_blocks,
+        .scale = 0.3f,
+        .partials = make_place(room),
+        .partials_bytes = room,
+        .out = {{make_place(act_row_bytes(ACT_Q8_256, n_columns)), nowhere, nowhere}},
+    };
+    struct gpu_product product = {
+        .acts = attention.out,
+        .n_acts = 1,
+        .n_columns = n_columns,
+        .matrices = {{upload(m.packed.data, m.packed.n_tiles * m.packed.tile_bytes), TENSOR_Q4_K, N_OUT,
+                      nowhere, make_place(sizeof got)}},
+        .n_matrices = 1,
+    };
+    MUST(gpu_multiply_attended(test_gpu, &attention, &product, &test_error));
+    download(product.matrices[0].out, got, sizeof got);
+    attend_on_cpu(w, row, attended);
+    tables[0].quantize[ACT_Q8_256](attended, n_columns, acts);
+    const struct matmul_args args = {.w = &m.packed,
+                                     .acts = acts,
+                                     .act_stride = act_row_bytes(ACT_Q8_256, n_columns),
+                                     .n_acts = 1,
+                                     .out = expected,
+                                     .out_stride = N_OUT};
+    tables[0].matmul[m.packed.kind](&args, 0, m.packed.n_tiles);
+    CHECK_SAME(got, expected, N_OUT, "heads of %u, row %u alone", s->head_dim, row);
+    release(&attention.partials);
+    release(&attention.out.of[0]);
+    release(&product.matrices[0].tiles);
+    release(&product.matrices[0].out);
+    free_matrix(&m);
+    free(attended);
+    free(acts);
+}
+
+static void test_rows_that_are_multiplied(void **state)
+{
+    (void)state;
+    static const struct shape shapes[] = {
+        {12, 2, 128, 128, 0, false, false, false, 300, 0}, /* the target's */
+        {8, 2, 64, 64, 300, false, false, false, 830, 0},
+        {4, 4, 64, 64, 0, true, false, true, 530, 0},
+        {32, 8, 40, 40, 0, false, false, false, 60, 0}, /* sizes that the product does not merge */
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct world w = make_world(&shapes[i]);
+        store_on_device(&w);
+        store_on_cpu(&w);
+        for (uint32_t row = 0; row < shapes[i].n_positions; row += 1 + random_below(130))
+            check_multiplied(&w, row);
+        check_multiplied(&w, shapes[i].n_positions - 1);
+        free_world(&w);
+    }
+}
+
 static void check_shape(const struct shape *shape)
 {
     struct world w = make_world(shape);
@@ -332,7 +408,8 @@ static void test_dropped_pages(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    MUST(gpu_prepare_all(test_gpu, NULL, 0, &test_error));
+    static const uint32_t types[] = {TENSOR_Q4_K};
+    MUST(gpu_prepare_all(test_gpu, types, 1, &test_error));
     return 0;
 }
 
@@ -341,6 +418,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_dropped_pages),
+        cmocka_unit_test(test_rows_that_are_multiplied),
     };
     fill_tables();
     open_test_gpu();

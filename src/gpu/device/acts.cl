@@ -10,17 +10,6 @@
     LOCAL uint *bits, LOCAL int *q, LOCAL int *few, LOCAL int *sums
 #define ACTS_SCRATCH_OF(name) name##_bits, name##_q, name##_few, name##_sums
 
-#define LARGEST_OF(name, N)                                                                                            \
-    FUNCTION uint name(LOCAL const uint *bits)                                                                         \
-    {                                                                                                                  \
-        uint largest = 0;                                                                                              \
-        UNROLL for (uint i = 0; i < N; i++) largest = bits[i] > largest ? bits[i] : largest;                           \
-        return largest;                                                                                                \
-    }
-LARGEST_OF(largest_of_16, 16)
-LARGEST_OF(largest_of_32, 32)
-LARGEST_OF(largest_of_64, 64)
-
 /* One scale; sums of 16 and of 32, and the largest sum of 16 magnitudes. bits holds those of |value| of all items. */
 FUNCTION void write_q8_256(float value, GLOBAL uchar *block, ACTS_SCRATCH_IN)
 {

@@ -1,20 +1,7 @@
 /* attention.cl: attention over pages. A block of 256 positions gives a partial result for a row and a query head; partials are merged
- * in ascending order, as the CPU merges them, and become activation rows.
- *
- * A partial: f32 m, l, two unused, then head_dim (up to 16s) values; of [rows of the launch, n_heads, n_blocks], a row's own blocks
- * from the first that it sees. */
+ * in ascending order, as the CPU merges them, and become activation rows. rows.cl says how partials lie. */
 
 #define HEADS_TOGETHER 8 /* query heads of a KV head that a group attends at most */
-
-FUNCTION uint padded_dim(uint head_dim)
-{
-    return (head_dim + 15) / 16 * 16;
-}
-
-FUNCTION uint first_visible(uint position, uint window)
-{
-    return window && position >= window ? position - window + 1 : 0;
-}
 
 /* c + two products of 16-bit numbers. */
 FUNCTION int dot2(uint a, uint b, int c)
@@ -251,6 +238,9 @@ FUNCTION void attend_heads(uint together, LOCAL float *p, LOCAL float *few, LOCA
     uint visible = start + ITEM >= first && start + ITEM <= position && page != GPU_NO_PAGE;
     GLOBAL const uchar *block = of_head + (visible ? page : 0) * block_bytes;
 
+    for (uint line = 64 * slot; visible && line < padded * 64; line += 64 * 32)
+        PREFETCH(block + values_at + line);
+
     /* score = dot * ((q_d * scale) * k_d), or dot * scale */
     float dots[HEADS_TOGETHER];
     ulong q_at = ((ulong)row * n_heads + first_head) * head_dim;
@@ -343,30 +333,16 @@ void merge(IN(uint, rows), IN(float, partials), OUT(float, attended), ACTS_OUT, 
     ACTS_SCRATCH(scratch);
     uint row = first_row + GROUP_Y, column = 256 * GROUP_X + ITEM, n_columns = n_heads * head_dim;
     uint position = ROW_POSITION(AT(uint, rows), row), record = padded_dim(head_dim) + 4;
-    uint n_seen = position / 256 - first_visible(position, window) / 256 + 1;
+    uint n_seen = count_seen(position, window);
     float value = 0.0f;
     if (column < n_columns) {
         GLOBAL const float *partial =
             AT(float, partials) + ((ulong)GROUP_Y * n_heads + column / head_dim) * n_blocks * record;
-        uint d = 4 + column % head_dim, empty = 1;
-        float m = NEGATIVE_INFINITY, l = 0.0f, acc = 0.0f;
-        for (uint b = 0; b < n_seen; b++, partial += record) {
-            float later_m = partial[0], later_l = partial[1], later = partial[d];
-            if (later_m == NEGATIVE_INFINITY && later_l == 0.0f)
-                continue;
-            if (empty) {
-                m = later_m;
-                l = later_l;
-                acc = later;
-            } else {
-                float larger = m > later_m ? m : later_m, keep = exp_f32(m - larger), take = exp_f32(later_m - larger);
-                m = larger;
-                l = FMA(l, keep, later_l * take);
-                acc = FMA(acc, keep, later * take);
-            }
-            empty = m == NEGATIVE_INFINITY && l == 0.0f;
-        }
-        value = acc * DIVIDE(1.0f, l);
+        struct merging merging = begin_merging();
+        for (uint b = 0; b < n_seen; b++, partial += record)
+            if (merge_block(&merging, partial[0], partial[1]))
+                value = merge_value(&merging, value, partial[4 + column % head_dim]);
+        value = value * DIVIDE(1.0f, merging.l);
         if (HAS(attended))
             OUT_AT(float, attended)[(ulong)row * n_columns + column] = value;
     }

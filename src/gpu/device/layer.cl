@@ -1,29 +1,5 @@
 /* layer.cl: what a layer does beside its products and its attention; copies of pages; the best of logits. */
 
-/* 1 / sqrt(mean(x^2) + epsilon) of n values by the items of a group: lane i % 64 = fma(x[i], x[i], lane), then halves onto
- * halves. Eight values are loaded before the first is used. */
-FUNCTION float norm_scale(GLOBAL const float *x, uint n, float epsilon, LOCAL float *lanes)
-{
-    if (ITEM < 64) {
-        float lane = 0.0f, values[8];
-        uint i = ITEM, j;
-        for (; i + 7 * 64 < n; i += 8 * 64) {
-            UNROLL for (j = 0; j < 8; j++) values[j] = x[i + 64 * j];
-            UNROLL for (j = 0; j < 8; j++) lane = FMA(values[j], values[j], lane);
-        }
-        for (; i < n; i += 64)
-            lane = FMA(x[i], x[i], lane);
-        lanes[ITEM] = lane;
-    }
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (ITEM < half_lanes)
-            lanes[ITEM] += lanes[ITEM + half_lanes];
-        BARRIER();
-    }
-    return DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
-}
-
 /* Groups: blocks of 256 columns, rows. Each group of a row computes the row's norm for itself. */
 KERNEL(256, 1)
 void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, uint n_columns, float epsilon)
@@ -32,28 +8,21 @@ void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, ui
     LOCAL float lanes[64];
     uint row = HAS(which) ? AT(uint, which)[GROUP_Y] : GROUP_Y, column = 256 * GROUP_X + ITEM;
     GLOBAL const float *x = AT(float, x) + (ulong)row * n_columns;
-    float scale = HAS(norm_weight) ? norm_scale(x, n_columns, epsilon, lanes) : 1.0f;
+    float scale = HAS(norm_weight) ? norm_scale(ITEM, x, n_columns, epsilon, lanes) : 1.0f;
     float value = column < n_columns ? x[column] : 0.0f;
     if (HAS(norm_weight) && column < n_columns)
         value = value * scale * AT(float, norm_weight)[column];
     WRITE_ACTS(value, GROUP_Y, GROUP_X, (n_columns + 255) / 256, scratch);
 }
 
-/* gate / (1 + exp(-gate)) * up; GELU: gate / (1 + exp(-(gate * t))) * up, t = fma(gate * gate, a, b). Groups: blocks of 256
- * columns, rows. */
+/* Groups: blocks of 256 columns, rows. */
 KERNEL(256, 1)
 void activate(IN(float, gate), IN(float, up), ACTS_OUT, uint n, uint gelu)
 {
     ACTS_SCRATCH(scratch);
     uint column = 256 * GROUP_X + ITEM;
     ulong at = (ulong)GROUP_Y * n + column;
-    float value = 0.0f;
-    if (column < n) {
-        float gate = AT(float, gate)[at], power = gate;
-        if (gelu)
-            power = gate * FMA(gate * gate, 0.0713548163f, 1.59576912f);
-        value = DIVIDE(gate, 1.0f + exp_f32(-power)) * AT(float, up)[at];
-    }
+    float value = column < n ? activation_of(AT(float, gate)[at], AT(float, up)[at], gelu) : 0.0f;
     WRITE_ACTS(value, GROUP_Y, GROUP_X, (n + 255) / 256, scratch);
 }
 
@@ -64,7 +33,7 @@ void add_normalised(OUT(float, x), IN(float, added), IN(float, norm_weight), uin
     LOCAL float lanes[64];
     uint column = 256 * GROUP_X + ITEM;
     GLOBAL const float *added = AT(float, added) + (ulong)GROUP_Y * n;
-    float scale = norm_scale(added, n, epsilon, lanes);
+    float scale = norm_scale(ITEM, added, n, epsilon, lanes);
     if (column < n) {
         GLOBAL float *x = OUT_AT(float, x) + (ulong)GROUP_Y * n + column;
         *x = *x + added[column] * scale * AT(float, norm_weight)[column];
@@ -159,7 +128,11 @@ FUNCTION void load_head(LOCAL float *head, GLOBAL const float *x, uint n)
     BARRIER();
 }
 
-/* Groups: query heads, then KV heads; rows. */
+#define ROTATE(head)                                                                                                   \
+    rotate_head(head, n_rot / 2, AT(float, cosine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2),                     \
+                AT(float, sine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2), interleaved)
+
+/* Groups: query heads, then the keys of KV heads, then their values; rows. */
 KERNEL(64, 1)
 void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, whole), OUT(float, worth), IN(float, k),
                   IN(float, v), IN(float, q_norm), IN(float, k_norm), IN(float, cosine), IN(float, sine),
@@ -169,33 +142,36 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
     LOCAL float head[GPU_HEAD_DIM_MAX], lanes[HEAD_ITEMS];
     LOCAL uint largest[HEAD_ITEMS];
     GLOBAL const uint *rows = AT(uint, rows);
-    uint row = GROUP_Y, is_key = GROUP_X >= n_heads;
-    ulong rotation = (ulong)ROW_ROTATION(rows, row) * (n_rot / 2);
-    uint kv_head = GROUP_X - n_heads;
-    ulong q_at = ((ulong)row * n_heads + GROUP_X) * head_dim, kv_at = ((ulong)row * n_kv_heads + kv_head) * head_dim;
-
-    load_head(head, is_key ? AT(float, k) + kv_at : (GLOBAL const float *)OUT_AT(float, q) + q_at, head_dim);
-    if (is_key ? HAS(k_norm) : HAS(q_norm))
-        normalise_head(head, head_dim, is_key ? AT(float, k_norm) : AT(float, q_norm), epsilon, lanes);
-    rotate_head(head, n_rot / 2, AT(float, cosine) + rotation, AT(float, sine) + rotation, interleaved);
-    if (is_key) {
-        uint position = ROW_POSITION(rows, row);
-        uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
-        GLOBAL uchar *block =
-            OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
-        store_key(head, head_dim, block, position % 32, k_f32, largest);
-        BARRIER();
-        load_head(head, AT(float, v) + kv_at, head_dim);
-        store_value(head, head_dim, block + k_bytes(head_dim, k_f32), position % 32, largest);
-    } else {
+    uint row = GROUP_Y, position = ROW_POSITION(rows, row);
+    if (GROUP_X < n_heads) {
+        ulong head_at = (ulong)row * n_heads + GROUP_X, at = head_at * head_dim;
+        load_head(head, (GLOBAL const float *)OUT_AT(float, q) + at, head_dim);
+        if (HAS(q_norm))
+            normalise_head(head, head_dim, AT(float, q_norm), epsilon, lanes);
+        ROTATE(head);
         struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_QUERY_STEPS);
         for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS) {
-            OUT_AT(float, q)[q_at + i] = head[i];
-            OUT_AT(short, whole)[q_at + i] = (short)round_with(scale, head[i]);
+            OUT_AT(float, q)[at + i] = head[i];
+            OUT_AT(short, whole)[at + i] = (short)round_with(scale, head[i]);
         }
         if (ITEM == 0)
-            OUT_AT(float, worth)[row * n_heads + GROUP_X] = scale.d;
+            OUT_AT(float, worth)[head_at] = scale.d;
+        return;
     }
+    bool is_key = GROUP_X < n_heads + n_kv_heads;
+    uint kv_head = (GROUP_X - n_heads) % n_kv_heads, slot = position % 32;
+    ulong at = ((ulong)row * n_kv_heads + kv_head) * head_dim;
+    uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
+    GLOBAL uchar *block = OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
+    load_head(head, (is_key ? AT(float, k) : AT(float, v)) + at, head_dim);
+    if (!is_key) {
+        store_value(head, head_dim, block + k_bytes(head_dim, k_f32), slot, largest);
+        return;
+    }
+    if (HAS(k_norm))
+        normalise_head(head, head_dim, AT(float, k_norm), epsilon, lanes);
+    ROTATE(head);
+    store_key(head, head_dim, block, slot, k_f32, largest);
 }
 
 /* Every item takes the same 16 bytes of all pairs, one after the other. Groups: 4096 bytes of a block; KV heads. */

@@ -30,6 +30,12 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define as_uint(x)  __builtin_astype(x, uint)
 #define as_float(x) __builtin_astype(x, float)
 
+FUNCTION void prefetch_line(GLOBAL const uchar *p)
+{
+    __asm__ volatile("prefetch.global.L2 [%0];" : : "l"((ulong)p));
+}
+#define PREFETCH(p) prefetch_line(p)
+
 FUNCTION int dot4_signed(uint a, uint b, int c)
 {
     int result;

@@ -11,6 +11,7 @@
  *                        whole numbers; SUM_OF one is the sum
  *   LOOKUP16(w, t0, ...) of each byte 0 .. 15 of w that byte of a table, four words
  *   MATRIX_32, MATRIX_16 products of matrices by a sub-group, MATRIX_SCRATCH what they need: product_matrix.cl
+ *   PREFETCH(p)          what lies at p (64 bytes of GLOBAL memory) will be wanted soon: the device may begin to bring it near
  *   UNROLL               in front of a loop whose count is constant */
 #pragma OPENCL FP_CONTRACT OFF
 
@@ -33,6 +34,7 @@
 #define DIVIDE(a, b) ((a) / (b))
 #define SQRT(a)      sqrt(a)
 #define RINT(a)      rint(a)
+#define PREFETCH(p)  /* not all drivers have it */
 #define UNROLL       /* drivers unroll what they like; PoCL takes many times as long to compile where it is asked to */
 
 FUNCTION int dot4_plain(uint a, uint b, int c)
