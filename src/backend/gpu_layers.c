@@ -96,13 +96,25 @@ static struct gpu_queries queries_of(const struct gpu_back *back)
                                 .n_heads = back->options.weights->config.n_heads};
 }
 
-/* q, k, v = norm(x) times their matrices; q and k rotated, k and v in their pages. */
+/* q, k, v = norm(x) times their matrices. */
 static void project_qkv(struct queue *queue, const struct gpu_back_layer *layer)
 {
     const struct gpu_back *back = queue->back;
-    const struct model_config *config = &back->options.weights->config;
     const struct gpu_back_matrix *const qkv[] = {&layer->q, &layer->k, &layer->v};
     const struct gpu_place out[] = {back->q, back->k, back->v};
+    const struct gpu_preparation preparation =
+        preparation_of(queue, layer->attn_norm, (struct gpu_place){.offset = 0}, queue->n_rows, qkv, 3);
+    const struct gpu_product product = product_of(&back->acts, queue->n_rows, qkv, out, 3, false);
+    if (!queue->failure)
+        queue->failure = gpu_multiply_prepared(back->gpu, &preparation, &product, queue->error);
+}
+
+/* x += what attention gives times its matrix; before, q and k are rotated, and k and v go into their pages. */
+static void attend(struct queue *queue, const struct gpu_back_layer *layer)
+{
+    const struct gpu_back *back = queue->back;
+    const struct model_config *config = &back->options.weights->config;
+    const struct gpu_back_matrix *const output[] = {&layer->attn_output};
     unsigned rotation = layer->window > 0;
     const struct gpu_storing storing = {
         .rows = queue->rows,
@@ -118,27 +130,13 @@ static void project_qkv(struct queue *queue, const struct gpu_back_layer *layer)
         .interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE,
         .cache = layer->cache,
     };
-    const struct gpu_preparation preparation =
-        preparation_of(queue, layer->attn_norm, (struct gpu_place){.offset = 0}, queue->n_rows, qkv, 3);
-    const struct gpu_product product = product_of(&back->acts, queue->n_rows, qkv, out, 3, false);
-    if (!queue->failure)
-        queue->failure = gpu_multiply_prepared(back->gpu, &preparation, &product, queue->error);
-    if (!queue->failure)
-        queue->failure = gpu_rotate_store(back->gpu, &storing, queue->error);
-}
-
-/* x += what attention gives times its matrix. */
-static void attend(struct queue *queue, const struct gpu_back_layer *layer)
-{
-    const struct gpu_back *back = queue->back;
-    const struct gpu_back_matrix *const output[] = {&layer->attn_output};
     const struct gpu_attention attention = {
         .rows = queue->rows,
         .q = queries_of(back),
         .cache = layer->cache,
         .window = layer->window,
         .n_blocks = layer->window ? back->n_window_blocks : back->n_blocks,
-        .scale = back->options.weights->config.attention_scale,
+        .scale = config->attention_scale,
         .partials = back->partials,
         .partials_bytes = back->partials_bytes,
         .out = acts_for(&back->acts, output, 1),
@@ -146,7 +144,7 @@ static void attend(struct queue *queue, const struct gpu_back_layer *layer)
     const struct gpu_product product =
         adding_product_of(queue, &back->acts, &layer->attn_output, layer->attn_output_norm);
     if (!queue->failure)
-        queue->failure = gpu_multiply_attended(back->gpu, &attention, &product, queue->error);
+        queue->failure = gpu_multiply_attended(back->gpu, &storing, &attention, &product, queue->error);
     add_normalised(queue, layer->attn_output_norm);
 }
 

@@ -444,6 +444,26 @@ size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, 
     return (size_t)n_rows * n_blocks * n_heads * (round_up(head_dim, 16) + 4) * sizeof(float);
 }
 
+static void add_attention(struct arguments *arguments, const struct gpu_attention *attention, uint32_t first)
+{
+    add_place(arguments, attention->rows.rows);
+    add_place(arguments, attention->rows.pages);
+    add_place(arguments, attention->q.values);
+    add_place(arguments, attention->q.whole);
+    add_place(arguments, attention->q.worth);
+    add_place(arguments, attention->cache.blocks);
+    add_place(arguments, attention->partials);
+    add_uint(arguments, first);
+    add_uint(arguments, attention->q.n_heads);
+    add_uint(arguments, attention->cache.n_kv_heads);
+    add_uint(arguments, attention->cache.head_dim);
+    add_uint(arguments, attention->cache.n_pages);
+    add_uint(arguments, attention->cache.k_f32);
+    add_uint(arguments, attention->window);
+    add_uint(arguments, attention->n_blocks);
+    add_float(arguments, attention->scale);
+}
+
 /* Partials of rows from `first` on. A group attends one head, or, where that would make more groups than keep a card busy, several that
  * share their keys and values. */
 static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
@@ -454,22 +474,7 @@ static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, u
     struct arguments arguments = {.n = 0};
     bool is_alone = (uint64_t)n * attention->n_blocks <= GPU_ATTEND_ALONE;
     uint32_t n_batches = divide_up(attention->q.n_heads / cache->n_kv_heads, is_alone ? 1 : HEADS_TOGETHER);
-    add_place(&arguments, attention->rows.rows);
-    add_place(&arguments, attention->rows.pages);
-    add_place(&arguments, attention->q.values);
-    add_place(&arguments, attention->q.whole);
-    add_place(&arguments, attention->q.worth);
-    add_place(&arguments, cache->blocks);
-    add_place(&arguments, attention->partials);
-    add_uint(&arguments, first);
-    add_uint(&arguments, attention->q.n_heads);
-    add_uint(&arguments, cache->n_kv_heads);
-    add_uint(&arguments, cache->head_dim);
-    add_uint(&arguments, cache->n_pages);
-    add_uint(&arguments, cache->k_f32);
-    add_uint(&arguments, attention->window);
-    add_uint(&arguments, attention->n_blocks);
-    add_float(&arguments, attention->scale);
+    add_attention(&arguments, attention, first);
     return launch(gpu, is_alone ? GPU_FUNCTION_ATTEND_ALONE : GPU_FUNCTION_ATTEND, attention->n_blocks,
                   cache->n_kv_heads * n_batches, n, &arguments, error);
 }
@@ -514,23 +519,62 @@ int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_er
 
 enum { MERGED_BLOCKS = 8 }; /* up to so many each group of a product merges for itself */
 
-int gpu_multiply_attended(struct gpu *gpu, const struct gpu_attention *attention,
-                          const struct gpu_product *product, runnel_error *error)
+static bool stores_itself(const struct gpu_attention *attention)
 {
-    uint32_t head_dim = attention->cache.head_dim;
+    enum { STORED_DIM_MAX = 256 }; /* as attention.cl has it */
+    return attention->rows.n == 1 && attention->n_blocks <= GPU_ATTEND_ALONE && !attention->cache.k_f32 &&
+           attention->cache.head_dim <= STORED_DIM_MAX;
+}
+
+/* One row. */
+static int store_and_attend(struct gpu *gpu, const struct gpu_storing *storing,
+                            const struct gpu_attention *attention, runnel_error *error)
+{
+    struct arguments arguments = {.n = 0};
+    add_attention(&arguments, attention, 0);
+    add_place(&arguments, storing->k);
+    add_place(&arguments, storing->v);
+    add_place(&arguments, storing->q_norm);
+    add_place(&arguments, storing->k_norm);
+    add_place(&arguments, storing->cosine);
+    add_place(&arguments, storing->sine);
+    add_uint(&arguments, storing->n_rot);
+    add_uint(&arguments, storing->interleaved);
+    add_float(&arguments, storing->epsilon);
+    return launch(gpu, GPU_FUNCTION_ATTEND_STORING, attention->n_blocks, attention->q.n_heads, 1, &arguments,
+                  error);
+}
+
+/* A product that merges the partials of its row. */
+static bool merges_itself(const struct gpu_attention *attention, const struct gpu_product *product)
+{
+    return makes_inputs(product) && attention->n_blocks <= MERGED_BLOCKS &&
+           attention->cache.head_dim % 16 == 0;
+}
+
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error)
+{
+    bool has_room = gpu_partials_bytes(1, attention->n_blocks, attention->q.n_heads,
+                                       attention->cache.head_dim) <= attention->partials_bytes;
     const struct source source = {.x = attention->partials,
                                   .merges = true,
                                   .rows = attention->rows.rows,
-                                  .head_dim = head_dim,
+                                  .head_dim = attention->cache.head_dim,
                                   .window = attention->window,
                                   .n_blocks = attention->n_blocks};
-    bool merges = makes_inputs(product) && attention->n_blocks <= MERGED_BLOCKS && head_dim % 16 == 0 &&
-                  gpu_partials_bytes(1, attention->n_blocks, attention->q.n_heads, head_dim) <=
-                      attention->partials_bytes;
-    int code = merges ? attend_rows(gpu, attention, 0, 1, error) : gpu_attend(gpu, attention, error);
-    if (code)
-        return code;
-    return merges ? multiply_own(gpu, product, &source, error) : gpu_multiply(gpu, product, error);
+    bool stores = has_room && stores_itself(attention),
+         merges = has_room && merges_itself(attention, product);
+    int code =
+        stores ? store_and_attend(gpu, storing, attention, error) : gpu_rotate_store(gpu, storing, error);
+    if (!code && !stores && merges)
+        code = attend_rows(gpu, attention, 0, 1, error);
+    if (!code && merges)
+        return multiply_own(gpu, product, &source, error);
+    if (!code)
+        code = stores ? merge_rows(gpu, attention, 0, 1, error) : gpu_attend(gpu, attention, error);
+    return code ? code : gpu_multiply(gpu, product, error);
 }
 
 int gpu_copy_pages(struct gpu *gpu, const struct gpu_page_copies *copies, runnel_error *error)
@@ -679,6 +723,7 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     code = code ? code : gpu_rotate_store(gpu, &storing, error);
     code = code ? code : gpu_attend(gpu, &attention, error);
     code = code ? code : gpu_attend(gpu, &together, error);
+    code = code ? code : store_and_attend(gpu, &storing, &attention, error);
     code = code ? code : gpu_find_best(gpu, &choice, error);
     code =
         code ? code

@@ -158,10 +158,12 @@ enum { GPU_ATTEND_ALONE = 16 }; /* up to so many rows times blocks each head is 
 size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, uint32_t head_dim);
 int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_error *error);
 
-/* The same, and the products of it; product's acts are attention's out, of which nothing is known afterwards. Two launches for one row of
- * matrices of types of blocks of 256 with few blocks of positions; else three or more. */
-int gpu_multiply_attended(struct gpu *gpu, const struct gpu_attention *attention,
-                          const struct gpu_product *product, runnel_error *error);
+/* Rotates and stores, attends, and multiplies what that gives; product's acts are attention's out. Nothing is known afterwards of what lies between
+ * q, k, v on the one side and the pages and the product on the other. For one row of matrices of types of blocks of 256, with few blocks of positions,
+ * two launches; else up to four, or more. */
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error);
 
 /* Activation rows of silu(gate) * up, or gelu(gate) * up; both [n_rows, n]. */
 struct gpu_activation {

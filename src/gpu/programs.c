@@ -12,6 +12,7 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_CHOOSE_BEST] = {"choose_best", GPU_PROGRAM_LAYER, {256, 1}},
     [GPU_FUNCTION_ATTEND] = {"attend", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_ATTEND_ALONE] = {"attend_alone", GPU_PROGRAM_ATTENTION, {256, 1}},
+    [GPU_FUNCTION_ATTEND_STORING] = {"attend_storing", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_MERGE] = {"merge", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_PRODUCT_Q4_K_1] = {"product_q4_k_1", GPU_PROGRAM_PRODUCT_K, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q4_K_N] = {"product_q4_k_n", GPU_PROGRAM_PRODUCT_K, {16, 8}},
@@ -58,6 +59,7 @@ TEXT(common)
 TEXT(rows)
 TEXT(tiles)
 TEXT(acts)
+TEXT(heads)
 TEXT(matrices)
 TEXT(embed)
 TEXT(layer)
@@ -90,11 +92,13 @@ void gpu_source_find(enum gpu_program program, struct gpu_source *source)
     case GPU_PROGRAM_LAYER:
         ADD(rows);
         ADD(acts);
+        ADD(heads);
         ADD(layer);
         break;
     case GPU_PROGRAM_ATTENTION:
         ADD(rows);
         ADD(acts);
+        ADD(heads);
         ADD(attention);
         break;
     case GPU_PROGRAM_PRODUCT_K:

@@ -625,10 +625,12 @@ int gpu_multiply_prepared(struct gpu *gpu, const struct gpu_preparation *prepara
     return code ? code : gpu_multiply(gpu, product, error);
 }
 
-int gpu_multiply_attended(struct gpu *gpu, const struct gpu_attention *attention,
-                          const struct gpu_product *product, runnel_error *error)
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error)
 {
-    int code = gpu_attend(gpu, attention, error);
+    int code = gpu_rotate_store(gpu, storing, error);
+    code = code ? code : gpu_attend(gpu, attention, error);
     return code ? code : gpu_multiply(gpu, product, error);
 }
 

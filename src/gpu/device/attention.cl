@@ -203,16 +203,33 @@ FUNCTION void write_values_together(struct values values, uint n, LOCAL const ui
     }
 }
 
-#define ATTEND_IN                                                                                                      \
-    IN(uint, rows), IN(uint, pages), IN(float, q), IN(uint, whole), IN(float, worth), IN(uchar, blocks),               \
-        OUT(float, partials), uint first_row, uint n_heads, uint n_kv_heads, uint head_dim, uint n_pages, uint k_f32,  \
+#define ATTEND_NUMBERS                                                                                                 \
+    OUT(float, partials), uint first_row, uint n_heads, uint n_kv_heads, uint head_dim, uint n_pages, uint k_f32,      \
         uint window, uint n_blocks, float score_scale
+#define ATTEND_IN                                                                                                      \
+    IN(uint, rows), IN(uint, pages), IN(float, q), IN(uint, whole), IN(float, worth), IN(uchar, blocks), ATTEND_NUMBERS
+/* What a group may have written itself: no promise is made to the compiler that nobody writes there. */
+#define PLAIN(type, name) GLOBAL const type *name##_buffer, ulong name##_offset
+#define ATTEND_PLAIN                                                                                                   \
+    PLAIN(uint, rows), PLAIN(uint, pages), PLAIN(float, q), PLAIN(uint, whole), PLAIN(float, worth),                   \
+        PLAIN(uchar, blocks), ATTEND_NUMBERS
+
+#define ATTEND_SCRATCH(together, n_value_sums)                                                                         \
+    LOCAL float p[(together) * 256], few[(together) * 16], d_of_weights[together], per_d[together];                    \
+    LOCAL float value_sums[n_value_sums];                                                                              \
+    LOCAL uint4 weights[(together) * 32];                                                                              \
+    LOCAL uint page_numbers[8];
+#define ATTEND_HEADS(together)                                                                                         \
+    attend_heads(together, p, few, weights, page_numbers, d_of_weights, per_d, value_sums, rows_buffer, rows_offset,   \
+                 pages_buffer, pages_offset, q_buffer, q_offset, (GLOBAL const uint *)whole_buffer, whole_offset,      \
+                 worth_buffer, worth_offset, blocks_buffer, blocks_offset, partials_buffer, partials_offset,           \
+                 first_row, n_heads, n_kv_heads, head_dim, n_pages, k_f32, window, n_blocks, score_scale)
 
 /* Groups: blocks, from the first that a row sees; KV heads, as often as their query heads make `heads`; rows from first_row on. An item is
  * a position of the block, and then some of the values. p: float [heads, 256]; few: [heads, 16]; weights: uint4 [heads, 32];
  * value_sums: for one head float [8, 256]. */
 FUNCTION void attend_heads(uint together, LOCAL float *p, LOCAL float *few, LOCAL uint4 *weights, LOCAL uint *page_numbers,
-                           LOCAL float *d_of_weights, LOCAL float *per_d, LOCAL float *value_sums, ATTEND_IN)
+                           LOCAL float *d_of_weights, LOCAL float *per_d, LOCAL float *value_sums, ATTEND_PLAIN)
 {
     uint row = first_row + GROUP_Z, position = ROW_POSITION(AT(uint, rows), row), padded = padded_dim(head_dim);
     uint first = first_visible(position, window), start = (first / 256 + GROUP_X) * 256;
@@ -306,23 +323,67 @@ FUNCTION void attend_heads(uint together, LOCAL float *p, LOCAL float *few, LOCA
         write_values_together(values, n, weights, d_of_weights, padded, partial + 4, n_blocks * record);
 }
 
-#define ATTEND(name, TOGETHER, VALUE_SUMS)                                                                             \
+#define ATTEND(name, TOGETHER, N_VALUE_SUMS)                                                                           \
     KERNEL(256, 1)                                                                                                     \
     void name(ATTEND_IN)                                                                                               \
     {                                                                                                                  \
-        LOCAL float p[TOGETHER * 256], few[TOGETHER * 16], d_of_weights[TOGETHER], per_d[TOGETHER];                    \
-        LOCAL float value_sums[VALUE_SUMS];                                                                            \
-        LOCAL uint4 weights[TOGETHER * 32];                                                                            \
-        LOCAL uint page_numbers[8];                                                                                    \
-        attend_heads(TOGETHER, p, few, weights, page_numbers, d_of_weights, per_d, value_sums, rows_buffer,            \
-                     rows_offset, pages_buffer, pages_offset, q_buffer, q_offset, whole_buffer, whole_offset,          \
-                     worth_buffer, worth_offset, blocks_buffer, blocks_offset, partials_buffer, partials_offset,       \
-                     first_row, n_heads, n_kv_heads, head_dim, n_pages, k_f32, window, n_blocks, score_scale);         \
+        ATTEND_SCRATCH(TOGETHER, N_VALUE_SUMS)                                                                         \
+        ATTEND_HEADS(TOGETHER);                                                                                        \
     }
 
 /* Few groups read the same pages several times, and are done sooner; many, which keep a device busy, read them once. */
 ATTEND(attend_alone, 1, 8 * 256)
 ATTEND(attend, HEADS_TOGETHER, 1)
+
+#define STORED_DIM_MAX 256 /* kernels.c: GPU_STORED_DIM_MAX */
+
+/* Attention of the first row, whose heads are rotated and stored before, as rotate_store does it: each group does so with its query head, and,
+ * where its block has the row's position, with the key and the value of its KV head. Groups of one KV head store the same bytes, and read what
+ * they stored themselves. Keys are whole numbers. Teams: query, key, value. */
+KERNEL(256, 1)
+void attend_storing(IN(uint, rows), IN(uint, pages), IN(float, q), OUT(short, whole), OUT(float, worth), OUT(uchar, blocks),
+                    ATTEND_NUMBERS, IN(float, k), IN(float, v), IN(float, q_norm), IN(float, k_norm), IN(float, cosine),
+                    IN(float, sine), uint n_rot, uint interleaved, float epsilon)
+{
+    ATTEND_SCRATCH(1, 8 * 256)
+    LOCAL float heads[3 * STORED_DIM_MAX], lanes[256];
+    LOCAL uint largest[256];
+    uint position = ROW_POSITION(AT(uint, rows), 0), start = (first_visible(position, window) / 256 + GROUP_X) * 256;
+    if (start > position)
+        return;
+
+    uint team = ITEM / HEAD_ITEMS, item = ITEM % HEAD_ITEMS, kv_head = GROUP_Y / (n_heads / n_kv_heads);
+    uint n = team == 0 || (team < 3 && position / 256 == start / 256) ? head_dim : 0;
+    LOCAL float *head = heads + (team < 3 ? team : 0) * STORED_DIM_MAX;
+    GLOBAL const float *from = team == 0   ? AT(float, q) + GROUP_Y * head_dim
+                               : team == 1 ? AT(float, k) + kv_head * head_dim
+                                           : AT(float, v) + kv_head * head_dim;
+    load_head(item, head, from, n);
+    if (HAS(q_norm) || HAS(k_norm)) {
+        GLOBAL const float *weight = 0;
+        if (team == 0 && HAS(q_norm))
+            weight = AT(float, q_norm);
+        if (team == 1 && HAS(k_norm))
+            weight = AT(float, k_norm);
+        normalise_head(item, head, n, weight, epsilon, lanes + 64 * team);
+    }
+    ulong rotation = (ulong)ROW_ROTATION(AT(uint, rows), 0) * (n_rot / 2);
+    rotate_head(item, head, team < 2 && n ? n_rot / 2 : 0, AT(float, cosine) + rotation, AT(float, sine) + rotation, interleaved);
+    struct scale scale = whole_scale_of(head_largest(item, head, n, largest + 64 * team),
+                                        (float)(team == 0   ? GPU_QUERY_STEPS
+                                                : team == 1 ? GPU_KEY_STEPS
+                                                            : GPU_VALUE_STEPS));
+    uint page = AT(uint, pages)[ROW_FIRST_PAGE(AT(uint, rows), 0) + position / 32];
+    GLOBAL uchar *block = OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, 0);
+    if (team == 0)
+        store_query(item, head, head_dim, scale, OUT_AT(short, whole) + GROUP_Y * head_dim, OUT_AT(float, worth) + GROUP_Y);
+    else if (team == 1 && n)
+        store_key(item, head, head_dim, scale, block, position % 32);
+    else if (team == 2 && n)
+        store_value(item, head, head_dim, scale, block + k_bytes(head_dim, 0), position % 32);
+    GLOBAL_BARRIER();
+    ATTEND_HEADS(1);
+}
 
 /* Merges a row's partials, divides, and makes activation rows of it. Groups: blocks of 256 columns, rows from first_row on. An item is
  * a column: it merges the state of its head for itself. */

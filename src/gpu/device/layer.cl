@@ -42,94 +42,8 @@ void add_normalised(OUT(float, x), IN(float, added), IN(float, norm_weight), uin
 
 /* Keys and values, and queries -------------------------------------------------------------------------------------------- */
 
-#define HEAD_ITEMS 64
-
-/* A head in LOCAL memory, by a group of HEAD_ITEMS. */
-FUNCTION void normalise_head(LOCAL float *head, uint n, GLOBAL const float *weight, float epsilon, LOCAL float *lanes)
-{
-    float lane = 0.0f;
-    for (uint i = ITEM; i < n; i += 64)
-        lane = FMA(head[i], head[i], lane);
-    lanes[ITEM] = lane;
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (ITEM < half_lanes)
-            lanes[ITEM] += lanes[ITEM + half_lanes];
-        BARRIER();
-    }
-    float scale = DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS)
-        head[i] = head[i] * scale * weight[i];
-    BARRIER();
-}
-
-/* A pair (x, y) becomes fma(x, cosine, -(y * sine)), fma(x, sine, y * cosine). */
-FUNCTION void rotate_head(LOCAL float *head, uint n_pairs, GLOBAL const float *cosine, GLOBAL const float *sine,
-                          uint interleaved)
-{
-    for (uint i = ITEM; i < n_pairs; i += HEAD_ITEMS) {
-        uint first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : n_pairs + i;
-        float x = head[first], y = head[second];
-        head[first] = FMA(x, cosine[i], -(y * sine[i]));
-        head[second] = FMA(x, sine[i], y * cosine[i]);
-    }
-    BARRIER();
-}
-
-/* The bits of a head's largest magnitude. */
-FUNCTION uint head_largest(LOCAL const float *head, uint n, LOCAL uint *largest)
-{
-    uint mine = 0;
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS) {
-        uint bits = magnitude_bits(head[i]);
-        mine = bits > mine ? bits : mine;
-    }
-    BARRIER(); /* somebody may still read what was there before */
-    largest[ITEM] = mine;
-    BARRIER();
-    return largest_of_64(largest);
-}
-
-FUNCTION uint kv_block_bytes(uint head_dim, uint k_f32)
-{
-    return k_bytes(head_dim, k_f32) + (head_dim + 15) / 16 * 16 * 32 * 2 + 32 * 4;
-}
-
-FUNCTION void store_key(LOCAL const float *head, uint head_dim, GLOBAL uchar *block, uint slot, uint k_f32,
-                        LOCAL uint *largest)
-{
-    if (k_f32) {
-        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
-            ((GLOBAL float *)block)[i * 32 + slot] = head[i];
-        return;
-    }
-    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_KEY_STEPS);
-    for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
-        ((GLOBAL short *)block)[i / 2 * 64 + 2 * slot + i % 2] = (short)round_with(scale, head[i]);
-    if (ITEM == 0)
-        ((GLOBAL float *)(block + head_dim * 64))[slot] = scale.d;
-}
-
-FUNCTION void store_value(LOCAL const float *head, uint head_dim, GLOBAL uchar *values, uint slot, LOCAL uint *largest)
-{
-    uint padded = (head_dim + 15) / 16 * 16;
-    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_VALUE_STEPS);
-    for (uint i = ITEM; i < padded; i += HEAD_ITEMS)
-        ((GLOBAL short *)values)[i / 16 * 512 + slot / 2 * 32 + i % 16 * 2 + slot % 2] =
-            (short)(i < head_dim ? round_with(scale, head[i]) : 0);
-    if (ITEM == 0)
-        ((GLOBAL float *)(values + padded * 64))[slot] = scale.d;
-}
-
-FUNCTION void load_head(LOCAL float *head, GLOBAL const float *x, uint n)
-{
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS)
-        head[i] = x[i];
-    BARRIER();
-}
-
 #define ROTATE(head)                                                                                                   \
-    rotate_head(head, n_rot / 2, AT(float, cosine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2),                     \
+    rotate_head(ITEM, head, n_rot / 2, AT(float, cosine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2),                     \
                 AT(float, sine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2), interleaved)
 
 /* Groups: query heads, then the keys of KV heads, then their values; rows. */
@@ -145,17 +59,14 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
     uint row = GROUP_Y, position = ROW_POSITION(rows, row);
     if (GROUP_X < n_heads) {
         ulong head_at = (ulong)row * n_heads + GROUP_X, at = head_at * head_dim;
-        load_head(head, (GLOBAL const float *)OUT_AT(float, q) + at, head_dim);
+        load_head(ITEM, head, (GLOBAL const float *)OUT_AT(float, q) + at, head_dim);
         if (HAS(q_norm))
-            normalise_head(head, head_dim, AT(float, q_norm), epsilon, lanes);
+            normalise_head(ITEM, head, head_dim, AT(float, q_norm), epsilon, lanes);
         ROTATE(head);
-        struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_QUERY_STEPS);
-        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS) {
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_QUERY_STEPS);
+        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
             OUT_AT(float, q)[at + i] = head[i];
-            OUT_AT(short, whole)[at + i] = (short)round_with(scale, head[i]);
-        }
-        if (ITEM == 0)
-            OUT_AT(float, worth)[head_at] = scale.d;
+        store_query(ITEM, head, head_dim, scale, OUT_AT(short, whole) + at, OUT_AT(float, worth) + head_at);
         return;
     }
     bool is_key = GROUP_X < n_heads + n_kv_heads;
@@ -163,15 +74,21 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
     ulong at = ((ulong)row * n_kv_heads + kv_head) * head_dim;
     uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
     GLOBAL uchar *block = OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
-    load_head(head, (is_key ? AT(float, k) : AT(float, v)) + at, head_dim);
+    load_head(ITEM, head, (is_key ? AT(float, k) : AT(float, v)) + at, head_dim);
     if (!is_key) {
-        store_value(head, head_dim, block + k_bytes(head_dim, k_f32), slot, largest);
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_VALUE_STEPS);
+        store_value(ITEM, head, head_dim, scale, block + k_bytes(head_dim, k_f32), slot);
         return;
     }
     if (HAS(k_norm))
-        normalise_head(head, head_dim, AT(float, k_norm), epsilon, lanes);
+        normalise_head(ITEM, head, head_dim, AT(float, k_norm), epsilon, lanes);
     ROTATE(head);
-    store_key(head, head_dim, block, slot, k_f32, largest);
+    if (k_f32)
+        store_key_f32(ITEM, head, head_dim, block, slot);
+    else {
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_KEY_STEPS);
+        store_key(ITEM, head, head_dim, scale, block, slot);
+    }
 }
 
 /* Every item takes the same 16 bytes of all pairs, one after the other. Groups: 4096 bytes of a block; KV heads. */

@@ -6,6 +6,7 @@
  *   ITEM, ITEM_Y         this work item's place in its group in x and y
  *   GROUP_X ...          its group's
  *   BARRIER()            all items of the group, and what they wrote to LOCAL memory
+ *   GLOBAL_BARRIER()     likewise, and what they wrote to GLOBAL memory
  *   FMA, DIVIDE, SQRT, RINT   rounded as the CPU's: the driver is told so by its options (opencl.c)
  *   DOT16(w, a)          the products of 16 signed bytes each, added to a DOTS: one sum, or several. DOTS are added, and multiplied with
  *                        whole numbers; SUM_OF one is the sum
@@ -25,6 +26,7 @@
 #define GROUP_Y   ((uint)get_group_id(1))
 #define GROUP_Z   ((uint)get_group_id(2))
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define GLOBAL_BARRIER() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 
 #ifdef RUNNEL_NO_FMA /* the device has none, and is allowed to round twice */
 #define FMA(a, b, c) ((a) * (b) + (c))
