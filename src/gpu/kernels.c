@@ -517,8 +517,6 @@ int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_er
     return RUNNEL_OK;
 }
 
-enum { MERGED_BLOCKS = 8 }; /* up to so many each group of a product merges for itself */
-
 static bool stores_itself(const struct gpu_attention *attention)
 {
     enum { STORED_DIM_MAX = 256 }; /* as attention.cl has it */
@@ -548,7 +546,7 @@ static int store_and_attend(struct gpu *gpu, const struct gpu_storing *storing,
 /* A product that merges the partials of its row. */
 static bool merges_itself(const struct gpu_attention *attention, const struct gpu_product *product)
 {
-    return makes_inputs(product) && attention->n_blocks <= MERGED_BLOCKS &&
+    return makes_inputs(product) && attention->n_blocks <= GPU_MERGED_BLOCKS &&
            attention->cache.head_dim % 16 == 0;
 }
 

@@ -154,7 +154,12 @@ struct gpu_attention {
     struct gpu_place attended; /* [N, n_heads * head_dim] as floats, or none */
     struct gpu_acts out;
 };
-enum { GPU_ATTEND_ALONE = 16 }; /* up to so many rows times blocks each head is attended for itself */
+enum {
+    GPU_ATTEND_ALONE =
+        16, /* up to so many rows times blocks each head is attended for itself: two rows have half of the blocks */
+    GPU_MERGED_BLOCKS =
+        GPU_ATTEND_ALONE / 2, /* of one row, up to so many are merged by the product's groups */
+};
 size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, uint32_t head_dim);
 int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_error *error);
 
