@@ -4,6 +4,14 @@
  * As in product_k.cl an item owns a row of a tile and a block of 256 inputs; before it multiplies, the 16 items of a block make its
  * inputs, 16 each. */
 
+/* Loops over 16 values: a card has them in registers; a compiler for CPUs makes vectors of each loop by itself, and takes many times as long
+ * where it unrolls all of them. */
+#ifdef RUNNEL_CPU
+#define UNROLL_16 _Pragma("nounroll")
+#else
+#define UNROLL_16 UNROLL
+#endif
+
 /* What inputs are made of: a row as it lies, normalised, or merged of partial results of attention. */
 struct source {
     GLOBAL const float *x, *norm_weight; /* norm_weight 0: as it lies */
@@ -26,7 +34,7 @@ struct source {
 
 FUNCTION void load_16(GLOBAL const float *x, float *values)
 {
-    UNROLL for (uint i = 0; i < 4; i++)
+    UNROLL_16 for (uint i = 0; i < 4; i++)
     {
         float4 four = ((GLOBAL const float4 *)x)[i];
         values[4 * i] = four.x;
@@ -43,15 +51,15 @@ FUNCTION void merge_16(struct source source, uint column, float *values)
     GLOBAL const float *partial = source.x + (ulong)head * source.n_blocks * record;
     struct merging merging = begin_merging();
     float later[16];
-    UNROLL for (i = 0; i < 16; i++) values[i] = 0.0f;
+    UNROLL_16 for (i = 0; i < 16; i++) values[i] = 0.0f;
     for (uint b = 0; b < source.n_seen; b++, partial += record) {
         if (!merge_block(&merging, partial[0], partial[1]))
             continue;
         load_16(partial + d, later);
-        UNROLL for (i = 0; i < 16; i++) values[i] = merge_value(&merging, values[i], later[i]);
+        UNROLL_16 for (i = 0; i < 16; i++) values[i] = merge_value(&merging, values[i], later[i]);
     }
     float factor = DIVIDE(1.0f, merging.l);
-    UNROLL for (i = 0; i < 16; i++) values[i] = values[i] * factor;
+    UNROLL_16 for (i = 0; i < 16; i++) values[i] = values[i] * factor;
 }
 
 /* Inputs from a column on. */
@@ -65,7 +73,7 @@ FUNCTION void read_16(struct source source, uint column, float *values)
     if (source.norm_weight) {
         float weights[16];
         load_16(source.norm_weight + column, weights);
-        UNROLL for (uint i = 0; i < 16; i++) values[i] = values[i] * source.scale * weights[i];
+        UNROLL_16 for (uint i = 0; i < 16; i++) values[i] = values[i] * source.scale * weights[i];
     }
 }
 
@@ -81,19 +89,19 @@ FUNCTION void make_block(struct own_block block, struct source source, uint b, b
 {
     float values[16];
     uint largest = 0, i;
-    UNROLL for (i = 0; i < 16; i++) values[i] = 0.0f;
+    UNROLL_16 for (i = 0; i < 16; i++) values[i] = 0.0f;
     if (makes) {
         read_16(source, 256 * b + 16 * ITEM, values);
-        UNROLL for (i = 0; i < 16; i++) largest = magnitude_bits(values[i]) > largest ? magnitude_bits(values[i]) : largest;
+        UNROLL_16 for (i = 0; i < 16; i++) largest = magnitude_bits(values[i]) > largest ? magnitude_bits(values[i]) : largest;
         block.largest[ITEM] = largest;
     }
     BARRIER();
     if (makes) {
         struct scale scale = scale_of(largest_of_16(block.largest), 127.0f, 1e-27f);
         int q[16], sum = 0;
-        UNROLL for (i = 0; i < 16; i++) q[i] = round_with(scale, values[i]);
-        UNROLL for (i = 0; i < 16; i++) sum += q[i];
-        UNROLL for (i = 0; i < 16; i++) q[i] = (q[i] & 0xff) << i % 4 * 8;
+        UNROLL_16 for (i = 0; i < 16; i++) q[i] = round_with(scale, values[i]);
+        UNROLL_16 for (i = 0; i < 16; i++) sum += q[i];
+        UNROLL_16 for (i = 0; i < 16; i++) q[i] = (q[i] & 0xff) << i % 4 * 8;
         int4 words;
         words.x = q[0] | q[1] | q[2] | q[3];
         words.y = q[4] | q[5] | q[6] | q[7];
@@ -127,21 +135,25 @@ FUNCTION void prefetch_tile(uint type, GLOBAL const uchar *tile, uint n_blocks, 
 }
 
 /* Row ITEM of a tile times block b of its inputs, as the flush wants it. */
-FUNCTION float4 own_part(uint type, GLOBAL const uchar *tile, uint n_blocks, uint b, struct own_block own)
+FUNCTION float4 own_part(uint type, uint is_unrolled, GLOBAL const uchar *tile, uint n_blocks, uint b, struct own_block own)
 {
     GLOBAL const uchar *block = k_block(type, tile, n_blocks, b), *vectors = block + 4 * ITEM;
     DOTS sum = 0;
     int minimums = 0;
-    add_own_chunk(type, vectors, 0, own, &sum, &minimums);
-    add_own_chunk(type, vectors, 1, own, &sum, &minimums);
-    add_own_chunk(type, vectors, 2, own, &sum, &minimums);
-    add_own_chunk(type, vectors, 3, own, &sum, &minimums);
+    if (is_unrolled) {
+        add_own_chunk(type, vectors, 0, own, &sum, &minimums);
+        add_own_chunk(type, vectors, 1, own, &sum, &minimums);
+        add_own_chunk(type, vectors, 2, own, &sum, &minimums);
+        add_own_chunk(type, vectors, 3, own, &sum, &minimums);
+    } else
+        for (uint c = 0; c < 4; c++)
+            add_own_chunk(type, vectors, c, own, &sum, &minimums);
     float dmin = has_minimum(type) ? k_dmin(block, ITEM) : 0.0f;
     return block_part(k_d(type, tile, block, b, ITEM), dmin, *own.d, SUM_OF(sum), minimums);
 }
 
 /* 16 blocks of inputs at a time: item (row, slot). The first slot's items flush. */
-#define PRODUCT_OWN(name, TYPE)                                                                                        \
+#define PRODUCT_OWN(name, TYPE, IS_UNROLLED)                                                                           \
     KERNEL(16, 16)                                                                                                     \
     void name(MATRICES_IN, SOURCE_IN, uint n_columns, uint add)                                                        \
     {                                                                                                                  \
@@ -160,7 +172,7 @@ FUNCTION float4 own_part(uint type, GLOBAL const uchar *tile, uint n_blocks, uin
             uint b = begin + slot;                                                                                     \
             make_block(own, source, b, b < n_blocks);                                                                  \
             if (b < n_blocks)                                                                                          \
-                parts[16 * slot + row] = own_part(TYPE, bytes, n_blocks, b, own);                                      \
+                parts[16 * slot + row] = own_part(TYPE, IS_UNROLLED, bytes, n_blocks, b, own);                         \
             BARRIER();                                                                                                 \
             if (slot == 0)                                                                                             \
                 acc = flush_parts(TYPE, parts + row, 16, n_blocks - begin, acc);                                       \
@@ -169,13 +181,13 @@ FUNCTION float4 own_part(uint type, GLOBAL const uchar *tile, uint n_blocks, uin
             store_output(out, acc, bias, column, add);                                                                 \
     }
 
-PRODUCT_OWN(product_own_q4_k, GPU_Q4_K)
-PRODUCT_OWN(product_own_q6_k, GPU_Q6_K)
-PRODUCT_OWN(product_own_k, type)
+PRODUCT_OWN(product_own_q4_k, GPU_Q4_K, 1)
+PRODUCT_OWN(product_own_q6_k, GPU_Q6_K, 1)
+PRODUCT_OWN(product_own_k, type, 0)
 
 /* Gate and up, the first two matrices, and the activation of both: 8 blocks of inputs at a time, slots 0 to 7 for gate, 8 to 15 for up.
  * Groups: tiles of gate. */
-#define PRODUCT_ACTIVATED(name, TYPE)                                                                                  \
+#define PRODUCT_ACTIVATED(name, TYPE, IS_UNROLLED)                                                                     \
     KERNEL(16, 16)                                                                                                     \
     void name(MATRICES_IN, SOURCE_IN, uint n_columns, uint gelu)                                                       \
     {                                                                                                                  \
@@ -196,7 +208,7 @@ PRODUCT_OWN(product_own_k, type)
             uint b = begin + slot;                                                                                     \
             make_block(own, source, b, b < n_blocks && !is_up);                                                        \
             if (b < n_blocks)                                                                                          \
-                parts[16 * ITEM_Y + row] = own_part(TYPE, bytes, n_blocks, b, own);                                    \
+                parts[16 * ITEM_Y + row] = own_part(TYPE, IS_UNROLLED, bytes, n_blocks, b, own);                       \
             BARRIER();                                                                                                 \
             if (slot == 0)                                                                                             \
                 acc = flush_parts(TYPE, parts + 16 * ITEM_Y + row, 8, n_blocks - begin, acc);                          \
@@ -211,6 +223,6 @@ PRODUCT_OWN(product_own_k, type)
             OUT_AT(float, out0)[column] = activation_of(products[row], products[16 + row], gelu);                      \
     }
 
-PRODUCT_ACTIVATED(product_activated_q4_k, GPU_Q4_K)
-PRODUCT_ACTIVATED(product_activated_q6_k, GPU_Q6_K)
-PRODUCT_ACTIVATED(product_activated_k, type)
+PRODUCT_ACTIVATED(product_activated_q4_k, GPU_Q4_K, 1)
+PRODUCT_ACTIVATED(product_activated_q6_k, GPU_Q6_K, 1)
+PRODUCT_ACTIVATED(product_activated_k, type, 0)
