@@ -25,12 +25,13 @@ static struct gpu_acts acts_for(const struct gpu_acts *acts, const struct gpu_ba
 }
 
 /* Rows of x, normalised, become the inputs of matrices. `which`: none, the first n. */
-static void prepare_rows(struct queue *queue, struct gpu_place norm, struct gpu_place which, uint32_t n,
-                         const struct gpu_back_matrix *const *matrices, size_t n_matrices)
+static struct gpu_preparation preparation_of(const struct queue *queue, struct gpu_place norm,
+                                             struct gpu_place which, uint32_t n,
+                                             const struct gpu_back_matrix *const *matrices, size_t n_matrices)
 {
     const struct gpu_back *back = queue->back;
     const struct model_config *config = &back->options.weights->config;
-    const struct gpu_preparation preparation = {
+    return (struct gpu_preparation){
         .x = back->x,
         .which = which,
         .n_rows = n,
@@ -39,14 +40,12 @@ static void prepare_rows(struct queue *queue, struct gpu_place norm, struct gpu_
         .epsilon = config->norm_epsilon,
         .out = acts_for(&back->acts, matrices, n_matrices),
     };
-    if (!queue->failure)
-        queue->failure = gpu_prepare_rows(back->gpu, &preparation, queue->error);
 }
 
 /* out[i] = the inputs times matrices[i], or that added to what is there. */
-static void multiply(struct queue *queue, const struct gpu_acts *acts, uint32_t n_rows,
-                     const struct gpu_back_matrix *const *matrices, const struct gpu_place *out, size_t n,
-                     bool add)
+static struct gpu_product product_of(const struct gpu_acts *acts, uint32_t n_rows,
+                                     const struct gpu_back_matrix *const *matrices,
+                                     const struct gpu_place *out, size_t n, bool add)
 {
     struct gpu_product product = {
         .acts = acts_for(acts, matrices, n),
@@ -61,8 +60,32 @@ static void multiply(struct queue *queue, const struct gpu_acts *acts, uint32_t 
                                                   .n_rows = matrices[i]->n_rows,
                                                   .bias = matrices[i]->bias,
                                                   .out = out[i]};
-    if (!queue->failure)
-        queue->failure = gpu_multiply(queue->back->gpu, &product, queue->error);
+    return product;
+}
+
+/* x += the inputs times the matrix; or `added` becomes that where it is normalised before: there is a weight for it. */
+static struct gpu_product adding_product_of(const struct queue *queue, const struct gpu_acts *acts,
+                                            const struct gpu_back_matrix *matrix, struct gpu_place norm)
+{
+    const struct gpu_back *back = queue->back;
+    bool is_normalised = norm.buffer.handle != 0;
+    return product_of(acts, queue->n_rows, &matrix, is_normalised ? &back->added : &back->x, 1,
+                      !is_normalised);
+}
+
+/* What adding_product_of left to be done. */
+static void add_normalised(struct queue *queue, struct gpu_place norm)
+{
+    const struct gpu_back *back = queue->back;
+    const struct model_config *config = &back->options.weights->config;
+    const struct gpu_addition addition = {.x = back->x,
+                                          .added = back->added,
+                                          .norm_weight = norm,
+                                          .n_rows = queue->n_rows,
+                                          .n = config->n_hidden,
+                                          .epsilon = config->norm_epsilon};
+    if (norm.buffer.handle && !queue->failure)
+        queue->failure = gpu_add_normalised(back->gpu, &addition, queue->error);
 }
 
 static struct gpu_queries queries_of(const struct gpu_back *back)
@@ -73,13 +96,25 @@ static struct gpu_queries queries_of(const struct gpu_back *back)
                                 .n_heads = back->options.weights->config.n_heads};
 }
 
-/* q, k, v = norm(x) times their matrices; q and k rotated, k and v in their pages. */
+/* q, k, v = norm(x) times their matrices. */
 static void project_qkv(struct queue *queue, const struct gpu_back_layer *layer)
 {
     const struct gpu_back *back = queue->back;
-    const struct model_config *config = &back->options.weights->config;
     const struct gpu_back_matrix *const qkv[] = {&layer->q, &layer->k, &layer->v};
     const struct gpu_place out[] = {back->q, back->k, back->v};
+    const struct gpu_preparation preparation =
+        preparation_of(queue, layer->attn_norm, (struct gpu_place){.offset = 0}, queue->n_rows, qkv, 3);
+    const struct gpu_product product = product_of(&back->acts, queue->n_rows, qkv, out, 3, false);
+    if (!queue->failure)
+        queue->failure = gpu_multiply_prepared(back->gpu, &preparation, &product, queue->error);
+}
+
+/* x += what attention gives times its matrix; before, q and k are rotated, and k and v go into their pages. */
+static void attend(struct queue *queue, const struct gpu_back_layer *layer)
+{
+    const struct gpu_back *back = queue->back;
+    const struct model_config *config = &back->options.weights->config;
+    const struct gpu_back_matrix *const output[] = {&layer->attn_output};
     unsigned rotation = layer->window > 0;
     const struct gpu_storing storing = {
         .rows = queue->rows,
@@ -95,80 +130,54 @@ static void project_qkv(struct queue *queue, const struct gpu_back_layer *layer)
         .interleaved = config->architecture->traits & TRAIT_INTERLEAVED_ROPE,
         .cache = layer->cache,
     };
-    prepare_rows(queue, layer->attn_norm, (struct gpu_place){.offset = 0}, queue->n_rows, qkv, 3);
-    multiply(queue, &back->acts, queue->n_rows, qkv, out, 3, false);
-    if (!queue->failure)
-        queue->failure = gpu_rotate_store(back->gpu, &storing, queue->error);
-}
-
-/* What attention gives becomes inputs of its matrix. */
-static void attend(struct queue *queue, const struct gpu_back_layer *layer)
-{
-    const struct gpu_back *back = queue->back;
-    const struct gpu_back_matrix *const output[] = {&layer->attn_output};
     const struct gpu_attention attention = {
         .rows = queue->rows,
         .q = queries_of(back),
         .cache = layer->cache,
         .window = layer->window,
         .n_blocks = layer->window ? back->n_window_blocks : back->n_blocks,
-        .scale = back->options.weights->config.attention_scale,
+        .scale = config->attention_scale,
         .partials = back->partials,
         .partials_bytes = back->partials_bytes,
         .out = acts_for(&back->acts, output, 1),
     };
+    const struct gpu_product product =
+        adding_product_of(queue, &back->acts, &layer->attn_output, layer->attn_output_norm);
     if (!queue->failure)
-        queue->failure = gpu_attend(back->gpu, &attention, queue->error);
+        queue->failure = gpu_multiply_attended(back->gpu, &storing, &attention, &product, queue->error);
+    add_normalised(queue, layer->attn_output_norm);
 }
 
-/* x += the inputs times the matrix, normalised before if there is a weight for it. */
-static void add_product(struct queue *queue, const struct gpu_acts *acts,
-                        const struct gpu_back_matrix *matrix, struct gpu_place norm)
-{
-    const struct gpu_back *back = queue->back;
-    const struct model_config *config = &back->options.weights->config;
-    bool is_normalised = norm.buffer.handle != 0;
-    const struct gpu_addition addition = {.x = back->x,
-                                          .added = back->added,
-                                          .norm_weight = norm,
-                                          .n_rows = queue->n_rows,
-                                          .n = config->n_hidden,
-                                          .epsilon = config->norm_epsilon};
-    multiply(queue, acts, queue->n_rows, &matrix, is_normalised ? &back->added : &back->x, 1, !is_normalised);
-    if (is_normalised && !queue->failure)
-        queue->failure = gpu_add_normalised(back->gpu, &addition, queue->error);
-}
-
-/* activation(gate) * up, with gate and up = norm(x) times their matrices, becomes inputs of down. */
-static void activate(struct queue *queue, const struct gpu_back_layer *layer)
+/* x += activation(gate) * up times down, with gate and up = norm(x) times their matrices. */
+static void feed_forward(struct queue *queue, const struct gpu_back_layer *layer)
 {
     const struct gpu_back *back = queue->back;
     const struct model_config *config = &back->options.weights->config;
     const struct gpu_back_matrix *const gate_up[] = {&layer->gate, &layer->up}, *const down[] = {
                                                                                     &layer->down};
     const struct gpu_place out[] = {back->gate, back->up};
-    const struct gpu_activation activation = {
-        .gate = back->gate,
-        .up = back->up,
-        .n_rows = queue->n_rows,
-        .n = config->n_ffn,
-        .gelu = config->architecture->traits & TRAIT_GELU,
-        .out = acts_for(&back->activated, down, 1),
+    const struct gpu_feed_forward feed = {
+        .input = preparation_of(queue, layer->ffn_norm, (struct gpu_place){.offset = 0}, queue->n_rows,
+                                gate_up, 2),
+        .gate_up = product_of(&back->acts, queue->n_rows, gate_up, out, 2, false),
+        .activation = {.gate = back->gate,
+                       .up = back->up,
+                       .n_rows = queue->n_rows,
+                       .n = config->n_ffn,
+                       .gelu = config->architecture->traits & TRAIT_GELU,
+                       .out = acts_for(&back->activated, down, 1)},
+        .down = adding_product_of(queue, &back->activated, &layer->down, layer->ffn_output_norm),
     };
-    prepare_rows(queue, layer->ffn_norm, (struct gpu_place){.offset = 0}, queue->n_rows, gate_up, 2);
-    multiply(queue, &back->acts, queue->n_rows, gate_up, out, 2, false);
     if (!queue->failure)
-        queue->failure = gpu_activate(back->gpu, &activation, queue->error);
+        queue->failure = gpu_feed_forward(back->gpu, &feed, queue->error);
+    add_normalised(queue, layer->ffn_output_norm);
 }
 
 static void compute_layer(struct queue *queue, const struct gpu_back_layer *layer)
 {
-    const struct gpu_back *back = queue->back;
     project_qkv(queue, layer);
     attend(queue, layer);
-    add_product(queue, &back->acts, &layer->attn_output, layer->attn_output_norm);
-    activate(queue, layer);
-    add_product(queue, &back->activated, &layer->down, layer->ffn_output_norm);
+    feed_forward(queue, layer);
 }
 
 /* x is the tokens' embeddings, or what the layers before have made of the rows. */
@@ -260,10 +269,11 @@ int gpu_back_queue_step(struct gpu_back *back, const struct backend_step *step, 
 int gpu_back_queue_logits(struct gpu_back *back, uint32_t n, runnel_error *error)
 {
     const struct gpu_back_matrix *const output[] = {&back->output};
-    struct queue queue = {.back = back, .n_rows = n, .error = error};
-    prepare_rows(&queue, back->output_norm, back->wanted, n, output, 1);
-    multiply(&queue, &back->acts, n, output, &back->logits, 1, false);
-    return queue.failure;
+    const struct queue queue = {.back = back, .n_rows = n, .error = error};
+    const struct gpu_preparation preparation =
+        preparation_of(&queue, back->output_norm, back->wanted, n, output, 1);
+    const struct gpu_product product = product_of(&back->acts, n, output, &back->logits, 1, false);
+    return gpu_multiply_prepared(back->gpu, &preparation, &product, error);
 }
 
 int gpu_back_queue_best(struct gpu_back *back, uint32_t n, runnel_error *error)

@@ -28,7 +28,8 @@ struct bench_settings {
     const char *model;
     struct option_ints prefill, batch;
     int n_tokens, depth, n_shared, n_threads, n_repetitions, target_ms;
-    bool json;
+    float temperature;
+    bool has_temperature, json;
     struct cli_device device;
     char *config_text;
 };
@@ -48,6 +49,9 @@ static const struct option_spec bench_options[] = {
     {"shared", 0, OPTION_INT, "N",
      "tokens that all sequences of a batch begin with, as with one system prompt",
      OPTION_FIELD(struct bench_settings, n_shared), .minimum = 0, .maximum = 1 << 20, .default_text = "0"},
+    {"temp", 0, OPTION_FLOAT, "T", "temperature; 0: always the likeliest token (default: the model's own)",
+     OPTION_FIELD(struct bench_settings, temperature), OPTION_HAS(struct bench_settings, has_temperature),
+     .minimum = 0, .maximum = 100},
     {"threads", 't', OPTION_INT, "N",
      "compute threads; 0: as many as this process may use, if fewer are not faster",
      OPTION_FIELD(struct bench_settings, n_threads), .minimum = 0, .maximum = 256},
@@ -186,6 +190,8 @@ static int run_requests(struct bench *bench, struct prompts prompts, uint32_t n_
         runnel_request_init(&requests[i]);
         runnel_sampling_init(bench->model, &samplings[i]);
         samplings[i].seed = i;
+        if (bench->settings->has_temperature)
+            samplings[i].temperature = bench->settings->temperature;
         requests[i].sampling = &samplings[i];
         requests[i].prompt_ids = ids + (size_t)i * n_prompt;
         requests[i].n_prompt_ids = n_prompt;
@@ -431,6 +437,8 @@ static void print_text(const struct bench *bench)
         printf("decode starts behind %d tokens\n", bench->settings->depth);
     if (bench->settings->n_shared > 0)
         printf("the sequences of a batch begin with the same %d tokens\n", bench->settings->n_shared);
+    if (bench->settings->has_temperature)
+        printf("tokens are drawn at temperature %g\n", (double)bench->settings->temperature);
     const struct figure *best = recommend(bench);
     if (best)
         printf("\nFor at most %d ms between the tokens of a stream: --parallel %u --threads %d (%.0f ms, "

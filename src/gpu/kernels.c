@@ -168,6 +168,17 @@ int gpu_add_normalised(struct gpu *gpu, const struct gpu_addition *addition, run
 
 /* Products ---------------------------------------------------------------------------------------------------------------------- */
 
+/* A row of few blocks of 256 has a function with fewer items, of which more groups fit. */
+static enum gpu_function for_row(enum gpu_function function, uint32_t n_columns)
+{
+    enum { FEW_BLOCKS = 8 };
+    if (n_columns > FEW_BLOCKS * GPU_ACT_BLOCK)
+        return function;
+    return function == GPU_FUNCTION_PRODUCT_Q4_K_1   ? GPU_FUNCTION_PRODUCT_Q4_K_FEW
+           : function == GPU_FUNCTION_PRODUCT_Q6_K_1 ? GPU_FUNCTION_PRODUCT_Q6_K_FEW
+                                                     : function;
+}
+
 /* The function for the matrices of a launch, all of one act kind: that of their type where it has its own. The one for several rows of
  * activations stands behind it. */
 static enum gpu_function find_product(const struct gpu *gpu, const struct gpu_matrix *const *matrices,
@@ -279,7 +290,8 @@ static int multiply_kind(struct gpu *gpu, const struct gpu_product *product, enu
     if (!n)
         return RUNNEL_OK;
     enum gpu_function function = find_product(gpu, matrices, n);
-    return multiply_by(gpu, product->n_acts > 1 ? function + 1 : function, product, matrices, n, error);
+    function = product->n_acts > 1 ? function + 1 : for_row(function, product->n_columns);
+    return multiply_by(gpu, function, product, matrices, n, error);
 }
 
 /* Matrix units have functions for all of them. */
@@ -302,6 +314,99 @@ int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_erro
     for (enum gpu_act_kind kind = 0; kind < GPU_ACT_KINDS && !code; kind++)
         code = multiply_kind(gpu, product, kind, error);
     return code;
+}
+
+/* Products that make their inputs themselves ------------------------------------------------------------------------------------- */
+
+/* What inputs are made of. */
+struct source {
+    struct gpu_place x, norm_weight;
+    float epsilon;
+    bool merges; /* x: partial results of attention */
+    struct gpu_place rows;
+    uint32_t head_dim, window, n_blocks;
+};
+
+static bool makes_inputs(const struct gpu_product *product)
+{
+    bool makes = product->n_acts == 1;
+    for (uint32_t i = 0; i < product->n_matrices; i++)
+        makes = makes && gpu_act_kind_of(product->matrices[i].type) == GPU_ACT_Q8_256;
+    return makes;
+}
+
+/* Of three functions the one for Q4_K, for Q6_K, or for any type and several. */
+static enum gpu_function choose_function(enum gpu_function of_q4_k, const struct gpu_product *product)
+{
+    uint32_t type = product->matrices[0].type;
+    for (uint32_t i = 1; i < product->n_matrices; i++)
+        type = product->matrices[i].type == type ? type : GPU_NO_TYPE;
+    return of_q4_k + (type == GPU_Q4_K ? 0 : type == GPU_Q6_K ? 1 : 2);
+}
+
+/* flag: add, or gelu. */
+static int multiply_source(struct gpu *gpu, enum gpu_function of_q4_k, const struct gpu_product *product,
+                           const struct source *source, uint32_t flag, uint32_t n_tiles, runnel_error *error)
+{
+    static const struct gpu_matrix none = {.n_rows = 0};
+    struct arguments arguments = {.n = 0};
+    for (uint32_t i = 0; i < GPU_PRODUCTS_MAX; i++)
+        add_matrix(&arguments, i < product->n_matrices ? &product->matrices[i] : &none);
+    add_place(&arguments, source->x);
+    add_place(&arguments, source->norm_weight);
+    add_place(&arguments, source->rows);
+    add_uint(&arguments, source->merges);
+    add_uint(&arguments, source->head_dim);
+    add_uint(&arguments, source->window);
+    add_uint(&arguments, source->n_blocks);
+    add_float(&arguments, source->epsilon);
+    add_uint(&arguments, product->n_columns);
+    add_uint(&arguments, flag);
+    return launch(gpu, choose_function(of_q4_k, product), n_tiles, 1, 1, &arguments, error);
+}
+
+static int multiply_own(struct gpu *gpu, const struct gpu_product *product, const struct source *source,
+                        runnel_error *error)
+{
+    uint32_t n_tiles = 0;
+    for (uint32_t i = 0; i < product->n_matrices; i++)
+        n_tiles += divide_up(product->matrices[i].n_rows, GPU_TILE_ROWS);
+    return multiply_source(gpu, GPU_FUNCTION_PRODUCT_OWN_Q4_K, product, source, product->add, n_tiles, error);
+}
+
+int gpu_multiply_prepared(struct gpu *gpu, const struct gpu_preparation *preparation,
+                          const struct gpu_product *product, runnel_error *error)
+{
+    const struct source source = {
+        .x = preparation->x, .norm_weight = preparation->norm_weight, .epsilon = preparation->epsilon};
+    if (makes_inputs(product) && !preparation->which.buffer.handle)
+        return multiply_own(gpu, product, &source, error);
+    int code = gpu_prepare_rows(gpu, preparation, error);
+    return code ? code : gpu_multiply(gpu, product, error);
+}
+
+/* Gate and up, activated, become the activation's gate. */
+static int multiply_activated(struct gpu *gpu, const struct gpu_feed_forward *feed, runnel_error *error)
+{
+    const struct source source = {
+        .x = feed->input.x, .norm_weight = feed->input.norm_weight, .epsilon = feed->input.epsilon};
+    return multiply_source(gpu, GPU_FUNCTION_PRODUCT_ACTIVATED_Q4_K, &feed->gate_up, &source,
+                           feed->activation.gelu, divide_up(feed->activation.n, GPU_TILE_ROWS), error);
+}
+
+int gpu_feed_forward(struct gpu *gpu, const struct gpu_feed_forward *feed, runnel_error *error)
+{
+    const struct gpu_preparation activated = {.x = feed->activation.gate,
+                                              .n_rows = feed->activation.n_rows,
+                                              .n_columns = feed->activation.n,
+                                              .out = feed->activation.out};
+    if (makes_inputs(&feed->gate_up) && !feed->input.which.buffer.handle) {
+        int code = multiply_activated(gpu, feed, error);
+        return code ? code : gpu_multiply_prepared(gpu, &activated, &feed->down, error);
+    }
+    int code = gpu_multiply_prepared(gpu, &feed->input, &feed->gate_up, error);
+    code = code ? code : gpu_activate(gpu, &feed->activation, error);
+    return code ? code : gpu_multiply(gpu, &feed->down, error);
 }
 
 /* Keys, values, attention ------------------------------------------------------------------------------------------------------- */
@@ -330,8 +435,8 @@ int gpu_rotate_store(struct gpu *gpu, const struct gpu_storing *storing, runnel_
     add_uint(&arguments, cache->n_pages);
     add_uint(&arguments, cache->k_f32);
     add_float(&arguments, storing->epsilon);
-    return launch(gpu, GPU_FUNCTION_ROTATE_STORE, storing->q.n_heads + cache->n_kv_heads, storing->rows.n, 1,
-                  &arguments, error);
+    return launch(gpu, GPU_FUNCTION_ROTATE_STORE, storing->q.n_heads + 2 * cache->n_kv_heads, storing->rows.n,
+                  1, &arguments, error);
 }
 
 size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, uint32_t head_dim)
@@ -339,32 +444,39 @@ size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, 
     return (size_t)n_rows * n_blocks * n_heads * (round_up(head_dim, 16) + 4) * sizeof(float);
 }
 
-/* Partials of rows from `first` on. */
+static void add_attention(struct arguments *arguments, const struct gpu_attention *attention, uint32_t first)
+{
+    add_place(arguments, attention->rows.rows);
+    add_place(arguments, attention->rows.pages);
+    add_place(arguments, attention->q.values);
+    add_place(arguments, attention->q.whole);
+    add_place(arguments, attention->q.worth);
+    add_place(arguments, attention->cache.blocks);
+    add_place(arguments, attention->partials);
+    add_uint(arguments, first);
+    add_uint(arguments, attention->q.n_heads);
+    add_uint(arguments, attention->cache.n_kv_heads);
+    add_uint(arguments, attention->cache.head_dim);
+    add_uint(arguments, attention->cache.n_pages);
+    add_uint(arguments, attention->cache.k_f32);
+    add_uint(arguments, attention->window);
+    add_uint(arguments, attention->n_blocks);
+    add_float(arguments, attention->scale);
+}
+
+/* Partials of rows from `first` on. A group attends one head, or, where that would make more groups than keep a card busy, several that
+ * share their keys and values. */
 static int attend_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
                        runnel_error *error)
 {
     enum { HEADS_TOGETHER = 8 }; /* as attention.cl has it */
     const struct gpu_cache *cache = &attention->cache;
     struct arguments arguments = {.n = 0};
-    uint32_t n_batches = divide_up(attention->q.n_heads / cache->n_kv_heads, HEADS_TOGETHER);
-    add_place(&arguments, attention->rows.rows);
-    add_place(&arguments, attention->rows.pages);
-    add_place(&arguments, attention->q.values);
-    add_place(&arguments, attention->q.whole);
-    add_place(&arguments, attention->q.worth);
-    add_place(&arguments, cache->blocks);
-    add_place(&arguments, attention->partials);
-    add_uint(&arguments, first);
-    add_uint(&arguments, attention->q.n_heads);
-    add_uint(&arguments, cache->n_kv_heads);
-    add_uint(&arguments, cache->head_dim);
-    add_uint(&arguments, cache->n_pages);
-    add_uint(&arguments, cache->k_f32);
-    add_uint(&arguments, attention->window);
-    add_uint(&arguments, attention->n_blocks);
-    add_float(&arguments, attention->scale);
-    return launch(gpu, GPU_FUNCTION_ATTEND, attention->n_blocks, cache->n_kv_heads * n_batches, n, &arguments,
-                  error);
+    bool is_alone = (uint64_t)n * attention->n_blocks <= GPU_ATTEND_ALONE;
+    uint32_t n_batches = divide_up(attention->q.n_heads / cache->n_kv_heads, is_alone ? 1 : HEADS_TOGETHER);
+    add_attention(&arguments, attention, first);
+    return launch(gpu, is_alone ? GPU_FUNCTION_ATTEND_ALONE : GPU_FUNCTION_ATTEND, attention->n_blocks,
+                  cache->n_kv_heads * n_batches, n, &arguments, error);
 }
 
 static int merge_rows(struct gpu *gpu, const struct gpu_attention *attention, uint32_t first, uint32_t n,
@@ -403,6 +515,64 @@ int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_er
             return code;
     }
     return RUNNEL_OK;
+}
+
+static bool stores_itself(const struct gpu_attention *attention)
+{
+    enum { STORED_DIM_MAX = 256 }; /* as attention.cl has it */
+    return attention->rows.n == 1 && attention->n_blocks <= GPU_ATTEND_ALONE && !attention->cache.k_f32 &&
+           attention->cache.head_dim <= STORED_DIM_MAX;
+}
+
+/* One row. */
+static int store_and_attend(struct gpu *gpu, const struct gpu_storing *storing,
+                            const struct gpu_attention *attention, runnel_error *error)
+{
+    struct arguments arguments = {.n = 0};
+    add_attention(&arguments, attention, 0);
+    add_place(&arguments, storing->k);
+    add_place(&arguments, storing->v);
+    add_place(&arguments, storing->q_norm);
+    add_place(&arguments, storing->k_norm);
+    add_place(&arguments, storing->cosine);
+    add_place(&arguments, storing->sine);
+    add_uint(&arguments, storing->n_rot);
+    add_uint(&arguments, storing->interleaved);
+    add_float(&arguments, storing->epsilon);
+    return launch(gpu, GPU_FUNCTION_ATTEND_STORING, attention->n_blocks, attention->q.n_heads, 1, &arguments,
+                  error);
+}
+
+/* A product that merges the partials of its row. */
+static bool merges_itself(const struct gpu_attention *attention, const struct gpu_product *product)
+{
+    return makes_inputs(product) && attention->n_blocks <= GPU_MERGED_BLOCKS &&
+           attention->cache.head_dim % 16 == 0;
+}
+
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error)
+{
+    bool has_room = gpu_partials_bytes(1, attention->n_blocks, attention->q.n_heads,
+                                       attention->cache.head_dim) <= attention->partials_bytes;
+    const struct source source = {.x = attention->partials,
+                                  .merges = true,
+                                  .rows = attention->rows.rows,
+                                  .head_dim = attention->cache.head_dim,
+                                  .window = attention->window,
+                                  .n_blocks = attention->n_blocks};
+    bool stores = has_room && stores_itself(attention),
+         merges = has_room && merges_itself(attention, product);
+    int code =
+        stores ? store_and_attend(gpu, storing, attention, error) : gpu_rotate_store(gpu, storing, error);
+    if (!code && !stores && merges)
+        code = attend_rows(gpu, attention, 0, 1, error);
+    if (!code && merges)
+        return multiply_own(gpu, product, &source, error);
+    if (!code)
+        code = stores ? merge_rows(gpu, attention, 0, 1, error) : gpu_attend(gpu, attention, error);
+    return code ? code : gpu_multiply(gpu, product, error);
 }
 
 int gpu_copy_pages(struct gpu *gpu, const struct gpu_page_copies *copies, runnel_error *error)
@@ -455,10 +625,11 @@ static struct gpu_place dummy_at(struct gpu_buffer dummy, int i)
     return gpu_at(dummy, (uint64_t)i * DUMMY_BYTES);
 }
 
-static int try_product(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t *product_types,
-                       uint32_t n_acts, runnel_error *error)
+/* Matrices of two types. */
+static struct gpu_product dummy_product(struct gpu_buffer dummy, const uint32_t *product_types,
+                                        uint32_t n_acts, uint32_t n_columns)
 {
-    struct gpu_product product = {.n_acts = n_acts, .n_columns = 256, .n_matrices = 2};
+    struct gpu_product product = {.n_acts = n_acts, .n_columns = n_columns, .n_matrices = 2};
     for (int kind = 0; kind < GPU_ACT_KINDS; kind++)
         product.acts.of[kind] = dummy_at(dummy, kind);
     for (int i = 0; i < 2; i++)
@@ -468,7 +639,35 @@ static int try_product(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t 
             .n_rows = GPU_TILE_ROWS,
             .out = dummy_at(dummy, 4 + 2 * i),
         };
-    return gpu_multiply(gpu, &product, error);
+    return product;
+}
+
+static int try_product(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t *product_types,
+                       uint32_t n_acts, runnel_error *error)
+{
+    enum { MANY_COLUMNS = 9 * GPU_ACT_BLOCK }; /* for which a row has another function */
+    const struct gpu_product product = dummy_product(dummy, product_types, n_acts, GPU_ACT_BLOCK),
+                             wider = dummy_product(dummy, product_types, n_acts, MANY_COLUMNS);
+    int code = gpu_multiply(gpu, &product, error);
+    if (code || gpu_act_kind_of(product_types[0]) != GPU_ACT_Q8_256)
+        return code;
+    return gpu_multiply(gpu, &wider, error);
+}
+
+/* The functions that make their inputs. */
+static int try_own_products(struct gpu *gpu, struct gpu_buffer dummy, const uint32_t *product_types,
+                            runnel_error *error)
+{
+    const struct gpu_product product = dummy_product(dummy, product_types, 1, GPU_ACT_BLOCK);
+    const struct source source = {.x = dummy_at(dummy, 8), .norm_weight = dummy_at(dummy, 9), .epsilon = 1};
+    if (!makes_inputs(&product))
+        return RUNNEL_OK;
+    int code = gpu_prepare(gpu, choose_function(GPU_FUNCTION_PRODUCT_OWN_Q4_K, &product), error);
+    code =
+        code ? code : gpu_prepare(gpu, choose_function(GPU_FUNCTION_PRODUCT_ACTIVATED_Q4_K, &product), error);
+    code = code ? code : multiply_own(gpu, &product, &source, error);
+    return code ? code
+                : multiply_source(gpu, GPU_FUNCTION_PRODUCT_ACTIVATED_Q4_K, &product, &source, 0, 1, error);
 }
 
 /* The functions of products for a type: alone, beside itself, and beside another of its act kind. */
@@ -483,9 +682,11 @@ static int prepare_products(struct gpu *gpu, struct gpu_buffer dummy, uint32_t t
         enum gpu_function function = find_product(gpu, beside, n);
         const uint32_t product_types[2] = {type, beside[n - 1]->type};
         code = code ? code : gpu_prepare(gpu, function, error);
+        code = code ? code : gpu_prepare(gpu, for_row(function, 256), error);
         code = code ? code : gpu_prepare(gpu, function + 1, error);
         for (uint32_t n_acts = 1; n_acts <= 2; n_acts++)
             code = code ? code : try_product(gpu, dummy, product_types, n_acts, error);
+        code = code ? code : try_own_products(gpu, dummy, product_types, error);
     }
     if (!gpu_get_info(gpu)->has_matrix_units || !gpu_has_matrix_function(type))
         return code;
@@ -509,6 +710,8 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     const struct gpu_addition addition = {a, b, c, 1, 16, 1};
     const struct gpu_storing storing = {rows, q, a, b, none, none, 1, c, c, 32, false, cache};
     const struct gpu_attention attention = {rows, q, cache, 0, 1, 1, a, DUMMY_BYTES, b, acts};
+    struct gpu_attention together = attention;
+    together.n_blocks = GPU_ATTEND_ALONE + 1;
     const struct gpu_page_copies copies = {cache, a, 1};
     const struct gpu_choice choice = {a, 1, 16, 16, b, c};
     int code = gpu_embed(gpu, &embedding, error);
@@ -517,6 +720,8 @@ static int try_layer(struct gpu *gpu, struct gpu_buffer dummy, runnel_error *err
     code = code ? code : gpu_add_normalised(gpu, &addition, error);
     code = code ? code : gpu_rotate_store(gpu, &storing, error);
     code = code ? code : gpu_attend(gpu, &attention, error);
+    code = code ? code : gpu_attend(gpu, &together, error);
+    code = code ? code : store_and_attend(gpu, &storing, &attention, error);
     code = code ? code : gpu_find_best(gpu, &choice, error);
     code =
         code ? code

@@ -89,6 +89,11 @@ struct gpu_product {
 };
 int gpu_multiply(struct gpu *gpu, const struct gpu_product *product, runnel_error *error);
 
+/* The same with inputs that are made of rows before; product's acts are preparation's out, of which nothing is known afterwards. One launch for
+ * one row of matrices of types of blocks of 256, which makes its inputs itself; else two or more. */
+int gpu_multiply_prepared(struct gpu *gpu, const struct gpu_preparation *preparation,
+                          const struct gpu_product *product, runnel_error *error);
+
 /* On matrix units the matrices of one type among them, which gpu_multiply chooses when it is worth it. For tests: where a device has
  * none, OpenCL's drivers compute the same the long way. */
 bool gpu_has_matrix_function(uint32_t type);
@@ -149,8 +154,21 @@ struct gpu_attention {
     struct gpu_place attended; /* [N, n_heads * head_dim] as floats, or none */
     struct gpu_acts out;
 };
+enum {
+    GPU_ATTEND_ALONE =
+        16, /* up to so many rows times blocks each head is attended for itself: two rows have half of the blocks */
+    GPU_MERGED_BLOCKS =
+        GPU_ATTEND_ALONE / 2, /* of one row, up to so many are merged by the product's groups */
+};
 size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, uint32_t head_dim);
 int gpu_attend(struct gpu *gpu, const struct gpu_attention *attention, runnel_error *error);
+
+/* Rotates and stores, attends, and multiplies what that gives; product's acts are attention's out. Nothing is known afterwards of what lies between
+ * q, k, v on the one side and the pages and the product on the other. For one row of matrices of types of blocks of 256, with few blocks of positions,
+ * two launches; else up to four, or more. */
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error);
 
 /* Activation rows of silu(gate) * up, or gelu(gate) * up; both [n_rows, n]. */
 struct gpu_activation {
@@ -160,6 +178,17 @@ struct gpu_activation {
     struct gpu_acts out;
 };
 int gpu_activate(struct gpu *gpu, const struct gpu_activation *activation, runnel_error *error);
+
+/* Rows become the inputs of gate and up, these, activated, those of down. The acts of gate_up are input's out, those of down the activation's
+ * out; of all places but down's nothing is known afterwards. Two launches for one row of matrices of types of blocks of 256; else five or
+ * more. */
+struct gpu_feed_forward {
+    struct gpu_preparation input;
+    struct gpu_product gate_up; /* two matrices, as large; out: the activation's gate and up */
+    struct gpu_activation activation;
+    struct gpu_product down;
+};
+int gpu_feed_forward(struct gpu *gpu, const struct gpu_feed_forward *feed, runnel_error *error);
 
 /* The bytes of pages are to be those of others, one pair after the other. */
 struct gpu_page_copies {

@@ -11,6 +11,8 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_FIND_BEST] = {"find_best", GPU_PROGRAM_LAYER, {256, 1}},
     [GPU_FUNCTION_CHOOSE_BEST] = {"choose_best", GPU_PROGRAM_LAYER, {256, 1}},
     [GPU_FUNCTION_ATTEND] = {"attend", GPU_PROGRAM_ATTENTION, {256, 1}},
+    [GPU_FUNCTION_ATTEND_ALONE] = {"attend_alone", GPU_PROGRAM_ATTENTION, {256, 1}},
+    [GPU_FUNCTION_ATTEND_STORING] = {"attend_storing", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_MERGE] = {"merge", GPU_PROGRAM_ATTENTION, {256, 1}},
     [GPU_FUNCTION_PRODUCT_Q4_K_1] = {"product_q4_k_1", GPU_PROGRAM_PRODUCT_K, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q4_K_N] = {"product_q4_k_n", GPU_PROGRAM_PRODUCT_K, {16, 8}},
@@ -18,6 +20,14 @@ static const struct gpu_function_info functions[GPU_FUNCTIONS] = {
     [GPU_FUNCTION_PRODUCT_Q6_K_N] = {"product_q6_k_n", GPU_PROGRAM_PRODUCT_K, {16, 8}},
     [GPU_FUNCTION_PRODUCT_K_1] = {"product_k_1", GPU_PROGRAM_PRODUCT_K, {16, 16}},
     [GPU_FUNCTION_PRODUCT_K_N] = {"product_k_n", GPU_PROGRAM_PRODUCT_K, {16, 8}},
+    [GPU_FUNCTION_PRODUCT_Q4_K_FEW] = {"product_q4_k_few", GPU_PROGRAM_PRODUCT_K, {16, 8}},
+    [GPU_FUNCTION_PRODUCT_Q6_K_FEW] = {"product_q6_k_few", GPU_PROGRAM_PRODUCT_K, {16, 8}},
+    [GPU_FUNCTION_PRODUCT_OWN_Q4_K] = {"product_own_q4_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_OWN_Q6_K] = {"product_own_q6_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_OWN_K] = {"product_own_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_ACTIVATED_Q4_K] = {"product_activated_q4_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_ACTIVATED_Q6_K] = {"product_activated_q6_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
+    [GPU_FUNCTION_PRODUCT_ACTIVATED_K] = {"product_activated_k", GPU_PROGRAM_PRODUCT_K, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q8_0_1] = {"product_q8_0_1", GPU_PROGRAM_PRODUCT_32, {16, 16}},
     [GPU_FUNCTION_PRODUCT_Q8_0_N] = {"product_q8_0_n", GPU_PROGRAM_PRODUCT_32, {16, 8}},
     [GPU_FUNCTION_PRODUCT_32_1] = {"product_32_1", GPU_PROGRAM_PRODUCT_32, {16, 16}},
@@ -46,13 +56,16 @@ const struct gpu_function_info *gpu_function_find(enum gpu_function function)
 TEXT(layout)
 TEXT(opencl)
 TEXT(common)
+TEXT(rows)
 TEXT(tiles)
 TEXT(acts)
+TEXT(heads)
 TEXT(matrices)
 TEXT(embed)
 TEXT(layer)
 TEXT(attention)
 TEXT(product_k)
+TEXT(product_own)
 TEXT(product_32)
 TEXT(product_float)
 TEXT(product_matrix)
@@ -77,17 +90,23 @@ void gpu_source_find(enum gpu_program program, struct gpu_source *source)
         ADD(embed);
         break;
     case GPU_PROGRAM_LAYER:
+        ADD(rows);
         ADD(acts);
+        ADD(heads);
         ADD(layer);
         break;
     case GPU_PROGRAM_ATTENTION:
+        ADD(rows);
         ADD(acts);
+        ADD(heads);
         ADD(attention);
         break;
     case GPU_PROGRAM_PRODUCT_K:
         ADD(tiles);
         ADD(matrices);
+        ADD(rows);
         ADD(product_k);
+        ADD(product_own);
         break;
     case GPU_PROGRAM_PRODUCT_32:
         ADD(tiles);

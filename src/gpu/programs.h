@@ -11,7 +11,7 @@ enum gpu_program {
     GPU_PROGRAM_EMBED,          /* embed.cl: a row of any type to floats */
     GPU_PROGRAM_LAYER,          /* layer.cl: norms, activations, rotation, pages, the best logit */
     GPU_PROGRAM_ATTENTION,      /* attention.cl */
-    GPU_PROGRAM_PRODUCT_K,      /* product_k.cl: types of blocks of 256 */
+    GPU_PROGRAM_PRODUCT_K,      /* product_k.cl, product_own.cl: types of blocks of 256 */
     GPU_PROGRAM_PRODUCT_32,     /* product_32.cl: types of blocks of 32 */
     GPU_PROGRAM_PRODUCT_FLOAT,  /* product_float.cl */
     GPU_PROGRAM_PRODUCT_MATRIX, /* product_matrix.cl: for devices with matrix units */
@@ -29,6 +29,8 @@ enum gpu_function {
     GPU_FUNCTION_FIND_BEST,
     GPU_FUNCTION_CHOOSE_BEST,
     GPU_FUNCTION_ATTEND,
+    GPU_FUNCTION_ATTEND_ALONE,
+    GPU_FUNCTION_ATTEND_STORING,
     GPU_FUNCTION_MERGE,
     GPU_FUNCTION_PRODUCT_Q4_K_1,
     GPU_FUNCTION_PRODUCT_Q4_K_N,
@@ -36,6 +38,14 @@ enum gpu_function {
     GPU_FUNCTION_PRODUCT_Q6_K_N,
     GPU_FUNCTION_PRODUCT_K_1, /* any type of blocks of 256, and matrices of several such types */
     GPU_FUNCTION_PRODUCT_K_N,
+    GPU_FUNCTION_PRODUCT_Q4_K_FEW, /* one row of few blocks */
+    GPU_FUNCTION_PRODUCT_Q6_K_FEW,
+    GPU_FUNCTION_PRODUCT_OWN_Q4_K, /* one row, whose inputs they make */
+    GPU_FUNCTION_PRODUCT_OWN_Q6_K,
+    GPU_FUNCTION_PRODUCT_OWN_K,
+    GPU_FUNCTION_PRODUCT_ACTIVATED_Q4_K, /* likewise, gate and up */
+    GPU_FUNCTION_PRODUCT_ACTIVATED_Q6_K,
+    GPU_FUNCTION_PRODUCT_ACTIVATED_K,
     GPU_FUNCTION_PRODUCT_Q8_0_1,
     GPU_FUNCTION_PRODUCT_Q8_0_N,
     GPU_FUNCTION_PRODUCT_32_1, /* any type of blocks of 32, likewise */
@@ -61,7 +71,7 @@ const struct gpu_function_info *gpu_function_find(enum gpu_function function);
 const char *gpu_program_name(enum gpu_program program);
 
 /* The source of a program for OpenCL, in pieces that follow each other. */
-enum { GPU_SOURCE_PIECES = 6 };
+enum { GPU_SOURCE_PIECES = 8 };
 struct gpu_source {
     const char *text[GPU_SOURCE_PIECES];
     size_t len[GPU_SOURCE_PIECES];

@@ -57,6 +57,13 @@ def test_a_model_s_name_does_not_steer_the_terminal(runnel, tiny):
     assert bench(runnel, "-m", path, *SMALL, "--repeat", "1").stdout.startswith("Tiny?[2Jdom model, ")
 
 
+def test_temperature(runnel, tiny):
+    done = bench(runnel, "-m", tiny(), *SMALL, "--temp", "0", "--repeat", "1")
+    assert done.returncode == 0 and "\ntokens are drawn at temperature 0\n" in done.stdout, done.stderr
+    done = bench(runnel, "-m", tiny(), *SMALL, "--temp", "-1")
+    assert done.returncode == 2 and "--temp" in done.stderr
+
+
 def test_depth(runnel, tiny):
     done = bench(runnel, "-m", tiny(), *SMALL, "--depth", "600", "--repeat", "1")
     assert (done.returncode, told(done.stderr)) == (0, "")

@@ -5,6 +5,9 @@ import os
 import random
 import re
 import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,42 @@ def test_bench_compares_with_limits_that_it_knows(runnel, tiny, flags, is_divide
     limits = dict(re.findall(r"^(prefill|decode|batch) +\d+ +[0-9.]+ +([0-9.]+|-) ", found, re.M))
     assert set(limits) == {"prefill", "decode", "batch"} and limits["prefill"] == "-", found
     assert [limits[work] == "-" for work in ("decode", "batch")] == [is_divided] * 2, found
+
+
+BENCH_GPU = Path(__file__).resolve().parents[2] / "bench" / "gpu"
+
+
+@pytest.mark.skipif(MODELS != ("smollm2-135m",), reason="it needs no large model")
+def test_bench_gpu(runnel, tiny, tmp_path):
+    """The one command for a machine with a card, all of its rows: the bits first."""
+    done = subprocess.run([BENCH_GPU, "--device", "gpu", "--model", tiny(), "--runnel", runnel, "--tokens", "20", "--repeat", "1",
+                           "--json", tmp_path / "record.json"], capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row[0]: row[1:] for row in json.loads((tmp_path / "record.json").read_text())["rows"]}
+    measured, goal, verdict = rows["logits with other bits than the CPU's"]
+    assert re.fullmatch("0 of [1-9][0-9]+", measured) and (goal, verdict) == ("0", "met")
+    for what in ("decode of one stream", "8 streams together", "first token, 512-token prompt", "first token, 8-token prompt"):
+        assert rows[what][2] in ("met", "missed") and f"| {what} | {rows[what][0]} |" in done.stdout
+    assert rows["beside transformers on the same card"][0] == "not measured here: bench/compare --device"
+    for what in ("one stream", "8 streams"):
+        assert "tok/s" in rows[f"{what} drawn at temperature 0.6 by the host"][0]
+    assert "Which operations" not in done.stdout
+
+
+def test_bench_gpu_names_what_has_other_bits():
+    """Out of what a test of device code prints."""
+    loader = SourceFileLoader("bench_gpu", str(BENCH_GPU))
+    sys.dont_write_bytecode = True
+    module = module_from_spec(spec_from_loader("bench_gpu", loader))
+    loader.exec_module(module)
+    output = """[==========] Running 2 test(s).
+[ RUN      ] test_shapes
+heads of 64, row 3, window 0: value 5 is 1.5, expected 1.25[  ERROR   ] --- differs
+[  FAILED  ] test_shapes
+[ RUN      ] test_dropped_pages
+[       OK ] test_dropped_pages
+[  FAILED  ] tests: 1 test(s), listed below:
+[  FAILED  ] test_shapes
+"""
+    assert module.failures_of(output).startswith("test_shapes: heads of 64, row 3, window 0: value 5 is 1.5, expected 1.25")
+    assert module.failures_of("[       OK ] test_shapes\n") == ""

@@ -639,3 +639,28 @@ int gpu_find_best(struct gpu *gpu, const struct gpu_choice *choice, runnel_error
     (void)error;
     return do_work(gpu, run_choice, choice, sizeof *choice);
 }
+
+/* What may be one launch is done in its parts. ------------------------------------------------------------ */
+
+int gpu_multiply_prepared(struct gpu *gpu, const struct gpu_preparation *preparation,
+                          const struct gpu_product *product, runnel_error *error)
+{
+    int code = gpu_prepare_rows(gpu, preparation, error);
+    return code ? code : gpu_multiply(gpu, product, error);
+}
+
+int gpu_multiply_attended(struct gpu *gpu, const struct gpu_storing *storing,
+                          const struct gpu_attention *attention, const struct gpu_product *product,
+                          runnel_error *error)
+{
+    int code = gpu_rotate_store(gpu, storing, error);
+    code = code ? code : gpu_attend(gpu, attention, error);
+    return code ? code : gpu_multiply(gpu, product, error);
+}
+
+int gpu_feed_forward(struct gpu *gpu, const struct gpu_feed_forward *feed, runnel_error *error)
+{
+    int code = gpu_multiply_prepared(gpu, &feed->input, &feed->gate_up, error);
+    code = code ? code : gpu_activate(gpu, &feed->activation, error);
+    return code ? code : gpu_multiply(gpu, &feed->down, error);
+}

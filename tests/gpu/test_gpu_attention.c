@@ -1,7 +1,9 @@
 /* test_gpu_attention.c: rotation, storing keys and values, and attention over pages on a device against the CPU's plain table, bit for
  * bit: any even head size, heads that are normalised, windows, dropped pages, several sequences in a step, partial results in many launches. */
 #include "device_check.h"
+#include "helpers/random_matrix.h"
 #include "kernels/act.h"
+#include "kernels/pack.h"
 
 #include <math.h>
 
@@ -12,7 +14,7 @@ struct shape {
     uint32_t n_together;  /* rows for whose partial results there is room; 0: for all */
 };
 
-enum { SEQUENCES = 2, PAGES = 64, HEAD_MAX = 272 };
+enum { SEQUENCES = 2, PAGES = 64, HEAD_MAX = 512 };
 
 /* A step in which each row of two sequences is a position, on both sides. */
 struct world {
@@ -251,6 +253,155 @@ static void check_attended(struct world *w)
     free(expected_acts);
 }
 
+/* Another key and value where a row's are on the device. */
+static void spoil_stored(const struct world *w, uint32_t row)
+{
+    const struct shape *s = &w->shape;
+    const struct kv_shape kv = {s->head_dim, s->k_f32};
+    float *other = make_floats(s->head_dim);
+    uint8_t *block = allocate(w->block_bytes);
+    uint32_t position = w->rows[row].position, page = w->pages[w->rows[row].first_page + position / KV_PAGE];
+    for (uint32_t head = 0; head < s->n_kv_heads; head++) {
+        memcpy(block, block_of(w, head, page), w->block_bytes);
+        tables[0].kv_store(&kv, block, position % KV_PAGE, other, other);
+        MUST(gpu_write(test_gpu,
+                       gpu_at(w->cache.blocks.buffer,
+                              w->cache.blocks.offset + ((size_t)head * PAGES + page) * w->block_bytes),
+                       block, w->block_bytes, &test_error));
+        MUST(gpu_finish(test_gpu, TEST_TIMEOUT_MS, &test_error));
+    }
+    free(other);
+    free(block);
+}
+
+static void check_blocks(const struct world *w, uint32_t row)
+{
+    size_t n_bytes = w->block_bytes * PAGES * w->shape.n_kv_heads;
+    uint8_t *got = allocate(n_bytes);
+    download(w->cache.blocks, got, n_bytes);
+    if (memcmp(got, w->blocks, n_bytes))
+        fail_msg("heads of %u, row %u alone: other keys or values are stored", w->shape.head_dim, row);
+    free(got);
+}
+
+/* A row by itself: stored, attended and multiplied. q, k: of all rows, as they were before they were rotated. */
+static void check_multiplied(struct world *w, uint32_t row, const float *q, const float *k)
+{
+    enum { N_OUT = 21 };
+    const struct shape *s = &w->shape;
+    uint32_t n_columns = s->n_heads * s->head_dim, n_kv = s->n_kv_heads * s->head_dim,
+             n_blocks = (s->n_positions + 255) / 256;
+    size_t room = gpu_partials_bytes(1, n_blocks, s->n_heads, s->head_dim),
+           rot_bytes = (size_t)w->n_rows * s->n_rot / 2 * 4;
+    float expected[N_OUT] = {0}, got[N_OUT], *attended = malloc(n_columns * sizeof(float));
+    uint8_t *acts = allocate(act_row_bytes(ACT_Q8_256, n_columns));
+    struct matrix m = make_matrix(TENSOR_Q4_K, N_OUT, n_columns, FILL_RANDOM);
+    assert_non_null(attended);
+    struct gpu_storing storing = {
+        .rows = {upload(&w->rows[row], sizeof *w->rows), w->on_device.pages, 1},
+        .q = {upload(q + (size_t)row * n_columns, n_columns * 4), make_place(n_columns * sizeof(int16_t)),
+              make_place(s->n_heads * sizeof(float)), s->n_heads},
+        .k = upload(k + (size_t)row * n_kv, n_kv * 4),
+        .v = upload(w->v + (size_t)row * n_kv, n_kv * 4),
+        .q_norm = s->norm ? upload(w->q_norm, s->head_dim * 4) : nowhere,
+        .k_norm = s->norm ? upload(w->k_norm, s->head_dim * 4) : nowhere,
+        .epsilon = 1e-6f,
+        .cosine = upload(w->cosine, rot_bytes),
+        .sine = upload(w->sine, rot_bytes),
+        .n_rot = s->n_rot,
+        .interleaved = s->interleaved,
+        .cache = w->cache,
+    };
+    struct gpu_attention attention = {
+        .rows = storing.rows,
+        .q = storing.q,
+        .cache = w->cache,
+        .window = s->window,
+        .n_blocks = n_blocks,
+        .scale = 0.3f,
+        .partials = make_place(room),
+        .partials_bytes = room,
+        .out = {{make_place(act_row_bytes(ACT_Q8_256, n_columns)), nowhere, nowhere}},
+    };
+    struct gpu_product product = {
+        .acts = attention.out,
+        .n_acts = 1,
+        .n_columns = n_columns,
+        .matrices = {{upload(m.packed.data, m.packed.n_tiles * m.packed.tile_bytes), TENSOR_Q4_K, N_OUT,
+                      nowhere, make_place(sizeof got)}},
+        .n_matrices = 1,
+    };
+    spoil_stored(w, row);
+    MUST(gpu_multiply_attended(test_gpu, &storing, &attention, &product, &test_error));
+    download(product.matrices[0].out, got, sizeof got);
+    attend_on_cpu(w, row, attended);
+    tables[0].quantize[ACT_Q8_256](attended, n_columns, acts);
+    const struct matmul_args args = {.w = &m.packed,
+                                     .acts = acts,
+                                     .act_stride = act_row_bytes(ACT_Q8_256, n_columns),
+                                     .n_acts = 1,
+                                     .out = expected,
+                                     .out_stride = N_OUT};
+    tables[0].matmul[m.packed.kind](&args, 0, m.packed.n_tiles);
+    CHECK_SAME(got, expected, N_OUT, "heads of %u, row %u alone", s->head_dim, row);
+    check_blocks(w, row);
+    struct gpu_place *const places[] = {
+        &storing.rows.rows,
+        &storing.q.values,
+        &storing.q.whole,
+        &storing.q.worth,
+        &storing.k,
+        &storing.v,
+        &storing.q_norm,
+        &storing.k_norm,
+        &storing.cosine,
+        &storing.sine,
+        &attention.partials,
+        &attention.out.of[0],
+        &product.matrices[0].tiles,
+        &product.matrices[0].out,
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        release(places[i]);
+    free_matrix(&m);
+    free(attended);
+    free(acts);
+}
+
+static float *copy_of(const float *x, size_t n)
+{
+    float *copy = malloc(n * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, x, n * sizeof *copy);
+    return copy;
+}
+
+static void test_rows_alone(void **state)
+{
+    (void)state;
+    static const struct shape shapes[] = {
+        {12, 2, 128, 128, 0, false, false, false, 300, 0}, /* the target's */
+        {8, 2, 64, 64, 300, false, true, true, 830, 0},
+        {4, 4, 64, 32, 0, true, false, true, 530, 0},   /* keys that are floats */
+        {32, 8, 40, 40, 0, false, false, false, 60, 0}, /* sizes that the product does not merge */
+        {1, 1, 512, 512, 0, false, false, true, 40, 0}, /* ... and that attention does not store */
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct world w = make_world(&shapes[i]);
+        float *q = copy_of(w.q, (size_t)w.n_rows * shapes[i].n_heads * shapes[i].head_dim),
+              *k = copy_of(w.k, (size_t)w.n_rows * shapes[i].n_kv_heads * shapes[i].head_dim);
+        store_on_device(&w);
+        store_on_cpu(&w);
+        check_blocks(&w, 0);
+        for (uint32_t row = 0; row < shapes[i].n_positions; row += 1 + random_below(130))
+            check_multiplied(&w, row, q, k);
+        check_multiplied(&w, shapes[i].n_positions - 1, q, k);
+        free_world(&w);
+        free(q);
+        free(k);
+    }
+}
+
 static void check_shape(const struct shape *shape)
 {
     struct world w = make_world(shape);
@@ -274,6 +425,12 @@ static void test_shapes(void **state)
         {3, 1, 2, 2, 0, false, true, true, 34, 0},
         {4, 2, 34, 32, 50, true, false, true, 290, 0},
         {6, 2, 48, 48, 300, false, false, false, 600, 100},
+        /* few rows a launch: a group for each head */
+        {12, 2, 128, 128, 0, false, false, false, 290, 5},
+        {2, 1, 258, 130, 0, false, false, false, 35, 4},
+        {4, 2, 34, 32, 50, true, false, true, 290, 3},
+        {10, 1, 80, 80, 20, false, false, true, 60, 16},
+        {3, 1, 2, 2, 0, false, true, true, 34, 2},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check_shape(&shapes[i]);
@@ -326,7 +483,8 @@ static void test_dropped_pages(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    MUST(gpu_prepare_all(test_gpu, NULL, 0, &test_error));
+    static const uint32_t types[] = {TENSOR_Q4_K};
+    MUST(gpu_prepare_all(test_gpu, types, 1, &test_error));
     return 0;
 }
 
@@ -335,6 +493,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_dropped_pages),
+        cmocka_unit_test(test_rows_alone),
     };
     fill_tables();
     open_test_gpu();

@@ -42,6 +42,22 @@ int __wrap_gpu_finish(struct gpu *gpu, double timeout_ms, runnel_error *error)
     return is_lost ? error_set(error, RUNNEL_EIO, "the card has fallen out of its slot") : failure;
 }
 
+/* Launches -------------------------------------------------------------------------------------------------- */
+
+int __real_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_groups[3],
+                      const struct gpu_argument *arguments, uint32_t n_arguments, runnel_error *error);
+int __wrap_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_groups[3],
+                      const struct gpu_argument *arguments, uint32_t n_arguments, runnel_error *error);
+
+static atomic_uint n_launches;
+
+int __wrap_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_groups[3],
+                      const struct gpu_argument *arguments, uint32_t n_arguments, runnel_error *error)
+{
+    n_launches++;
+    return __real_gpu_launch(gpu, function, n_groups, arguments, n_arguments, error);
+}
+
 /* Ranges ---------------------------------------------------------------------------------------------------- */
 
 static struct backend_device *device;
@@ -237,6 +253,49 @@ static void what_a_back_end_gives_and_refuses(void **state)
     runnel_model_close(model);
 }
 
+/* Launches of a step of so many rows, at positions one after the other, without its head. */
+static unsigned count_launches(uint32_t n_layers, uint32_t n_rows)
+{
+    enum { ROWS_MAX = 4 };
+    runnel_model *model = open_model(n_layers);
+    const struct backend_options options = {.weights = model->weights,
+                                            .kernels = model->kernels,
+                                            .device = device,
+                                            .end_layer = n_layers,
+                                            .n_pages = 8,
+                                            .n_positions = 64,
+                                            .n_sequences = 1,
+                                            .n_rows_max = ROWS_MAX,
+                                            .n_logits_max = ROWS_MAX,
+                                            .n_tokens = TINY_MODEL_TOKENS};
+    const uint32_t pages[] = {0, 1};
+    struct backend_row rows[ROWS_MAX];
+    const struct backend_step step = {.rows = rows, .n_rows = n_rows};
+    struct backend *backend;
+    runnel_error error;
+    float *logits;
+    for (uint32_t i = 0; i < ROWS_MAX; i++)
+        rows[i] = (struct backend_row){.pages = pages, .position = i, .token = 1};
+    if (gpu_backend.open(&options, &backend, &error))
+        fail_msg("%s", error.message);
+    unsigned before = n_launches;
+    assert_int_equal(gpu_backend.begin(backend, &step, &error), RUNNEL_OK);
+    unsigned n = n_launches - before;
+    assert_int_equal(gpu_backend.wait(backend, &logits, &error), RUNNEL_OK);
+    gpu_backend.close(backend);
+    runnel_model_close(model);
+    return n;
+}
+
+/* As docs/gpu.md has it: on a card each costs as much as reading some megabytes. */
+static void launches_of_a_layer(void **state)
+{
+    (void)state;
+    assert_int_equal(count_launches(3, 1) - count_launches(2, 1), 5);
+    assert_int_equal(count_launches(3, 2) - count_launches(2, 2), 10);
+    assert_int_equal(count_launches(2, 1), 1 + 2 * 5); /* and the embedding */
+}
+
 /* Room ------------------------------------------------------------------------------------------------------ */
 
 static void room_is_looked_for(void **state)
@@ -409,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wherever_layers_are_cut),
         cmocka_unit_test(what_a_back_end_gives_and_refuses),
+        cmocka_unit_test(launches_of_a_layer),
         cmocka_unit_test(room_is_looked_for),
         cmocka_unit_test(no_room_is_an_error_at_the_start),
         cmocka_unit_test(an_engine_says_what_it_computes_on),

@@ -1,4 +1,4 @@
-/* test_gpu_products.c: products and embeddings on a device against the CPU's plain table, bit for bit, for every type. Do the numbers of
+/* test_gpu_products.c: products, also those that make their inputs, and embeddings on a device against the CPU's plain table, bit for bit, for every type. Do the numbers of
  * layout.h agree with the CPU's? */
 #include "device_check.h"
 #include "helpers/random_matrix.h"
@@ -172,6 +172,156 @@ static void test_products_of_every_type(void **state)
         }
 }
 
+/* What products make their inputs of: one row, and what it is normalised with. */
+struct one_row {
+    float *x, *norm, *inputs; /* inputs: what the CPU makes of it */
+    struct gpu_preparation preparation;
+};
+
+/* factor: 0 and tiny ones are rows that count as zeros. */
+static struct one_row make_row(uint32_t n_columns, bool is_normalised, float factor)
+{
+    struct one_row row = {malloc(n_columns * 4), malloc(n_columns * 4), malloc(n_columns * 4), {.n_rows = 1}};
+    assert_true(row.x && row.norm && row.inputs);
+    random_floats(row.x, n_columns);
+    random_floats(row.norm, n_columns);
+    for (uint32_t i = 0; i < n_columns; i++)
+        row.inputs[i] = row.x[i] *= factor;
+    if (is_normalised)
+        tables[0].rms_norm(row.x, row.norm, n_columns, 1e-6f, row.inputs);
+    row.preparation.x = upload(row.x, n_columns * 4);
+    row.preparation.norm_weight = is_normalised ? upload(row.norm, n_columns * 4) : nowhere;
+    row.preparation.epsilon = 1e-6f;
+    row.preparation.n_columns = n_columns;
+    for (enum act_kind kind = 0; kind < ACT_KINDS; kind++)
+        row.preparation.out.of[kind] = make_place(act_row_bytes(kind, n_columns));
+    return row;
+}
+
+static void free_row(struct one_row *row)
+{
+    release(&row->preparation.x);
+    release(&row->preparation.norm_weight);
+    for (enum act_kind kind = 0; kind < ACT_KINDS; kind++)
+        release(&row->preparation.out.of[kind]);
+    free(row->x);
+    free(row->norm);
+    free(row->inputs);
+}
+
+/* What the CPU makes of a row of inputs, into t->expected. */
+static void multiply_row_on_cpu(struct tried *t, const struct gpu_product *product, const float *inputs)
+{
+    enum act_kind kind = act_kind_of(t->m.packed.kind);
+    uint8_t *acts = allocate(act_row_bytes(kind, product->n_columns));
+    tables[0].quantize[kind](inputs, product->n_columns, acts);
+    multiply_on_cpu(t, product, acts, act_row_bytes(kind, product->n_columns));
+    free(acts);
+}
+
+static void check_output(struct tried *t, uint32_t n_columns, const char *what)
+{
+    float *out = malloc(t->m.packed.n_rows * sizeof *out);
+    assert_non_null(out);
+    download(t->out, out, t->m.packed.n_rows * sizeof *out);
+    CHECK_SAME(out, t->expected, t->m.packed.n_rows, "%s, %u columns, kind %d", what, n_columns,
+               t->m.packed.kind);
+    free(out);
+}
+
+static struct gpu_matrix matrix_of(const struct tried *t, enum tensor_type type)
+{
+    return (struct gpu_matrix){t->tiles, type, t->m.packed.n_rows, t->bias, t->out};
+}
+
+static void check_prepared(const enum tensor_type *types, uint32_t n_types, uint32_t n_rows,
+                           uint32_t n_columns, enum fill fill, bool is_normalised, float factor, bool add)
+{
+    struct tried tried[GPU_PRODUCTS_MAX];
+    struct one_row row = make_row(n_columns, is_normalised, factor);
+    struct gpu_product product = {
+        .acts = row.preparation.out, .n_acts = 1, .n_columns = n_columns, .n_matrices = n_types, .add = add};
+    for (uint32_t i = 0; i < n_types; i++) {
+        tried[i] = make_tried(types[i], n_rows + 7 * i, n_columns, fill, random_below(2), 1);
+        product.matrices[i] = matrix_of(&tried[i], types[i]);
+    }
+    MUST(gpu_multiply_prepared(test_gpu, &row.preparation, &product, &test_error));
+    for (uint32_t i = 0; i < n_types; i++) {
+        multiply_row_on_cpu(&tried[i], &product, row.inputs);
+        check_output(&tried[i], n_columns, is_normalised ? "norm" : "row");
+        free_tried(&tried[i]);
+    }
+    free_row(&row);
+}
+
+static void test_products_that_make_their_inputs(void **state)
+{
+    (void)state;
+    static const enum tensor_type types[][3] = {
+        {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q4_K}, {TENSOR_Q6_K, TENSOR_Q6_K, TENSOR_Q6_K},
+        {TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q6_K}, {TENSOR_Q5_K, TENSOR_Q3_K, TENSOR_IQ4_XS},
+        {TENSOR_Q2_K, TENSOR_Q2_K, TENSOR_Q2_K}, {TENSOR_Q4_K, TENSOR_Q8_0, TENSOR_F16},
+    };
+    static const uint32_t widths[] = {256, 1536, 2048, 4096, 4352, 8960};
+    static const float factors[] = {1, 300, 1e-3f, 0, 1e-29f, NAN};
+    for (int i = 0; i < 6; i++)
+        for (int w = 0; w < 6; w++)
+            check_prepared(types[i], 1 + (uint32_t)(i + w) % 3, 1 + random_below(50), widths[w],
+                           (enum fill)((i + w) % FILLS), (i + w / 2) % 2, factors[(i * 5 + w) % 6], w % 2);
+}
+
+static void check_feed_forward(enum tensor_type gate, enum tensor_type up, enum tensor_type down, bool gelu,
+                               uint32_t n_columns, uint32_t n, float factor)
+{
+    enum { N_OUT = 37 };
+    struct one_row row = make_row(n_columns, true, factor), activated = make_row(n, false, 1);
+    struct tried tried[3] = {make_tried(gate, n, n_columns, FILL_RANDOM, gelu, 1),
+                             make_tried(up, n, n_columns, FILL_RANDOM, gelu, 1),
+                             make_tried(down, N_OUT, n, FILL_RANDOM, false, 1)};
+    const struct gpu_feed_forward feed = {
+        .input = row.preparation,
+        .gate_up = {.acts = row.preparation.out,
+                    .n_acts = 1,
+                    .n_columns = n_columns,
+                    .matrices = {matrix_of(&tried[0], gate), matrix_of(&tried[1], up)},
+                    .n_matrices = 2},
+        .activation = {.gate = tried[0].out,
+                       .up = tried[1].out,
+                       .n_rows = 1,
+                       .n = n,
+                       .gelu = gelu,
+                       .out = activated.preparation.out},
+        .down = {.acts = activated.preparation.out,
+                 .n_acts = 1,
+                 .n_columns = n,
+                 .matrices = {matrix_of(&tried[2], down)},
+                 .n_matrices = 1,
+                 .add = true},
+    };
+    MUST(gpu_feed_forward(test_gpu, &feed, &test_error));
+    multiply_row_on_cpu(&tried[0], &feed.gate_up, row.inputs);
+    multiply_row_on_cpu(&tried[1], &feed.gate_up, row.inputs);
+    (gelu ? tables[0].gelu_mul : tables[0].silu_mul)(tried[0].expected, tried[1].expected, n,
+                                                     activated.inputs);
+    multiply_row_on_cpu(&tried[2], &feed.down, activated.inputs);
+    check_output(&tried[2], n, gelu ? "gelu" : "silu");
+    for (int i = 0; i < 3; i++)
+        free_tried(&tried[i]);
+    free_row(&row);
+    free_row(&activated);
+}
+
+static void test_feed_forward(void **state)
+{
+    (void)state;
+    check_feed_forward(TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q4_K, false, 1536, 8960, 1);
+    check_feed_forward(TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q6_K, true, 256, 512, 1);
+    check_feed_forward(TENSOR_Q6_K, TENSOR_Q6_K, TENSOR_Q5_K, false, 2304, 256, 30);
+    check_feed_forward(TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_0, true, 512, 768, 1);
+    check_feed_forward(TENSOR_Q4_K, TENSOR_Q4_K, TENSOR_Q3_K, false, 512, 4352, 0);
+    check_feed_forward(TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_K, false, 320, 512, 1);
+}
+
 /* As the target has them. */
 static void test_large_products(void **state)
 {
@@ -248,9 +398,14 @@ static int prepare(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts_agree),          cmocka_unit_test(test_embeddings),
-        cmocka_unit_test(test_products_of_every_type), cmocka_unit_test(test_products_side_by_side),
-        cmocka_unit_test(test_large_products),         cmocka_unit_test(test_products_on_matrix_units),
+        cmocka_unit_test(test_layouts_agree),
+        cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_products_of_every_type),
+        cmocka_unit_test(test_products_side_by_side),
+        cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_products_on_matrix_units),
+        cmocka_unit_test(test_products_that_make_their_inputs),
+        cmocka_unit_test(test_feed_forward),
     };
     fill_tables();
     open_test_gpu();

@@ -10,28 +10,21 @@
     LOCAL uint *bits, LOCAL int *q, LOCAL int *few, LOCAL int *sums
 #define ACTS_SCRATCH_OF(name) name##_bits, name##_q, name##_few, name##_sums
 
-FUNCTION uint largest_of(LOCAL const uint *bits, uint n)
-{
-    uint largest = 0;
-    for (uint i = 0; i < n; i++)
-        largest = bits[i] > largest ? bits[i] : largest;
-    return largest;
-}
-
 /* One scale; sums of 16 and of 32, and the largest sum of 16 magnitudes. bits holds those of |value| of all items. */
 FUNCTION void write_q8_256(float value, GLOBAL uchar *block, ACTS_SCRATCH_IN)
 {
     uint item = ITEM;
     if (item < 16)
-        few[item] = (int)largest_of(bits + 16 * item, 16);
+        few[item] = (int)largest_of_16(bits + 16 * item);
     BARRIER();
-    struct scale scale = scale_of(largest_of((LOCAL const uint *)few, 16), 127.0f, 1e-27f);
+    struct scale scale = scale_of(largest_of_16((LOCAL const uint *)few), 127.0f, 1e-27f);
     q[item] = round_with(scale, value);
     block[item] = (uchar)q[item];
     BARRIER();
     if (item < 16) {
         int sum = 0, magnitudes = 0;
-        for (uint i = 0; i < 16; i++) {
+        UNROLL for (uint i = 0; i < 16; i++)
+        {
             int one = q[16 * item + i];
             sum += one;
             magnitudes += one < 0 ? -one : one;
@@ -46,7 +39,7 @@ FUNCTION void write_q8_256(float value, GLOBAL uchar *block, ACTS_SCRATCH_IN)
     if (item == 0) { /* and zeros to the end of the block */
         GLOBAL uint *end = (GLOBAL uint *)(block + GPU_Q8_256_D);
         end[0] = as_uint(scale.d);
-        end[1] = largest_of((LOCAL const uint *)few, 16);
+        end[1] = largest_of_16((LOCAL const uint *)few);
         end[2] = end[3] = 0;
     }
     BARRIER();
@@ -57,7 +50,7 @@ FUNCTION void write_q8_32(float value, GLOBAL uchar *block, ACTS_SCRATCH_IN)
 {
     uint item = ITEM;
     if (item < 8)
-        few[item] = (int)largest_of(bits + 32 * item, 32);
+        few[item] = (int)largest_of_32(bits + 32 * item);
     BARRIER();
     struct scale scale = scale_of((uint)few[item / 32], 127.0f, 1e-27f);
     q[item] = round_with(scale, value);
@@ -65,8 +58,7 @@ FUNCTION void write_q8_32(float value, GLOBAL uchar *block, ACTS_SCRATCH_IN)
     BARRIER();
     if (item % 32 == 0) {
         int sum = 0;
-        for (uint i = 0; i < 32; i++)
-            sum += q[item + i];
+        UNROLL for (uint i = 0; i < 32; i++) sum += q[item + i];
         GLOBAL uint *end = (GLOBAL uint *)(block + GPU_Q8_32_D) + item / 32;
         end[0] = as_uint(scale.d);
         end[8] = as_uint(scale.d * (float)sum);

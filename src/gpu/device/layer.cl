@@ -1,24 +1,5 @@
 /* layer.cl: what a layer does beside its products and its attention; copies of pages; the best of logits. */
 
-/* 1 / sqrt(mean(x^2) + epsilon) of n values by the items of a group: lane i % 64 = fma(x[i], x[i], lane), then halves onto
- * halves. */
-FUNCTION float norm_scale(GLOBAL const float *x, uint n, float epsilon, LOCAL float *lanes)
-{
-    if (ITEM < 64) {
-        float lane = 0.0f;
-        for (uint i = ITEM; i < n; i += 64)
-            lane = FMA(x[i], x[i], lane);
-        lanes[ITEM] = lane;
-    }
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (ITEM < half_lanes)
-            lanes[ITEM] += lanes[ITEM + half_lanes];
-        BARRIER();
-    }
-    return DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
-}
-
 /* Groups: blocks of 256 columns, rows. Each group of a row computes the row's norm for itself. */
 KERNEL(256, 1)
 void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, uint n_columns, float epsilon)
@@ -27,28 +8,21 @@ void prepare(IN(float, x), IN(uint, which), IN(float, norm_weight), ACTS_OUT, ui
     LOCAL float lanes[64];
     uint row = HAS(which) ? AT(uint, which)[GROUP_Y] : GROUP_Y, column = 256 * GROUP_X + ITEM;
     GLOBAL const float *x = AT(float, x) + (ulong)row * n_columns;
-    float scale = HAS(norm_weight) ? norm_scale(x, n_columns, epsilon, lanes) : 1.0f;
+    float scale = HAS(norm_weight) ? norm_scale(ITEM, x, n_columns, epsilon, lanes) : 1.0f;
     float value = column < n_columns ? x[column] : 0.0f;
     if (HAS(norm_weight) && column < n_columns)
         value = value * scale * AT(float, norm_weight)[column];
     WRITE_ACTS(value, GROUP_Y, GROUP_X, (n_columns + 255) / 256, scratch);
 }
 
-/* gate / (1 + exp(-gate)) * up; GELU: gate / (1 + exp(-(gate * t))) * up, t = fma(gate * gate, a, b). Groups: blocks of 256
- * columns, rows. */
+/* Groups: blocks of 256 columns, rows. */
 KERNEL(256, 1)
 void activate(IN(float, gate), IN(float, up), ACTS_OUT, uint n, uint gelu)
 {
     ACTS_SCRATCH(scratch);
     uint column = 256 * GROUP_X + ITEM;
     ulong at = (ulong)GROUP_Y * n + column;
-    float value = 0.0f;
-    if (column < n) {
-        float gate = AT(float, gate)[at], power = gate;
-        if (gelu)
-            power = gate * FMA(gate * gate, 0.0713548163f, 1.59576912f);
-        value = DIVIDE(gate, 1.0f + exp_f32(-power)) * AT(float, up)[at];
-    }
+    float value = column < n ? activation_of(AT(float, gate)[at], AT(float, up)[at], gelu) : 0.0f;
     WRITE_ACTS(value, GROUP_Y, GROUP_X, (n + 255) / 256, scratch);
 }
 
@@ -59,7 +33,7 @@ void add_normalised(OUT(float, x), IN(float, added), IN(float, norm_weight), uin
     LOCAL float lanes[64];
     uint column = 256 * GROUP_X + ITEM;
     GLOBAL const float *added = AT(float, added) + (ulong)GROUP_Y * n;
-    float scale = norm_scale(added, n, epsilon, lanes);
+    float scale = norm_scale(ITEM, added, n, epsilon, lanes);
     if (column < n) {
         GLOBAL float *x = OUT_AT(float, x) + (ulong)GROUP_Y * n + column;
         *x = *x + added[column] * scale * AT(float, norm_weight)[column];
@@ -68,93 +42,11 @@ void add_normalised(OUT(float, x), IN(float, added), IN(float, norm_weight), uin
 
 /* Keys and values, and queries -------------------------------------------------------------------------------------------- */
 
-#define HEAD_ITEMS 64
+#define ROTATE(head)                                                                                                   \
+    rotate_head(ITEM, head, n_rot / 2, AT(float, cosine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2),                     \
+                AT(float, sine) + (ulong)ROW_ROTATION(rows, row) * (n_rot / 2), interleaved)
 
-/* A head in LOCAL memory, by a group of HEAD_ITEMS. */
-FUNCTION void normalise_head(LOCAL float *head, uint n, GLOBAL const float *weight, float epsilon, LOCAL float *lanes)
-{
-    float lane = 0.0f;
-    for (uint i = ITEM; i < n; i += 64)
-        lane = FMA(head[i], head[i], lane);
-    lanes[ITEM] = lane;
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (ITEM < half_lanes)
-            lanes[ITEM] += lanes[ITEM + half_lanes];
-        BARRIER();
-    }
-    float scale = DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS)
-        head[i] = head[i] * scale * weight[i];
-    BARRIER();
-}
-
-/* A pair (x, y) becomes fma(x, cosine, -(y * sine)), fma(x, sine, y * cosine). */
-FUNCTION void rotate_head(LOCAL float *head, uint n_pairs, GLOBAL const float *cosine, GLOBAL const float *sine,
-                          uint interleaved)
-{
-    for (uint i = ITEM; i < n_pairs; i += HEAD_ITEMS) {
-        uint first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : n_pairs + i;
-        float x = head[first], y = head[second];
-        head[first] = FMA(x, cosine[i], -(y * sine[i]));
-        head[second] = FMA(x, sine[i], y * cosine[i]);
-    }
-    BARRIER();
-}
-
-/* The bits of a head's largest magnitude. */
-FUNCTION uint head_largest(LOCAL const float *head, uint n, LOCAL uint *largest)
-{
-    uint mine = 0;
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS) {
-        uint bits = magnitude_bits(head[i]);
-        mine = bits > mine ? bits : mine;
-    }
-    BARRIER(); /* somebody may still read what was there before */
-    largest[ITEM] = mine;
-    BARRIER();
-    return largest_of(largest, HEAD_ITEMS);
-}
-
-FUNCTION uint kv_block_bytes(uint head_dim, uint k_f32)
-{
-    return k_bytes(head_dim, k_f32) + (head_dim + 15) / 16 * 16 * 32 * 2 + 32 * 4;
-}
-
-FUNCTION void store_key(LOCAL const float *head, uint head_dim, GLOBAL uchar *block, uint slot, uint k_f32,
-                        LOCAL uint *largest)
-{
-    if (k_f32) {
-        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
-            ((GLOBAL float *)block)[i * 32 + slot] = head[i];
-        return;
-    }
-    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_KEY_STEPS);
-    for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
-        ((GLOBAL short *)block)[i / 2 * 64 + 2 * slot + i % 2] = (short)round_with(scale, head[i]);
-    if (ITEM == 0)
-        ((GLOBAL float *)(block + head_dim * 64))[slot] = scale.d;
-}
-
-FUNCTION void store_value(LOCAL const float *head, uint head_dim, GLOBAL uchar *values, uint slot, LOCAL uint *largest)
-{
-    uint padded = (head_dim + 15) / 16 * 16;
-    struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_VALUE_STEPS);
-    for (uint i = ITEM; i < padded; i += HEAD_ITEMS)
-        ((GLOBAL short *)values)[i / 16 * 512 + slot / 2 * 32 + i % 16 * 2 + slot % 2] =
-            (short)(i < head_dim ? round_with(scale, head[i]) : 0);
-    if (ITEM == 0)
-        ((GLOBAL float *)(values + padded * 64))[slot] = scale.d;
-}
-
-FUNCTION void load_head(LOCAL float *head, GLOBAL const float *x, uint n)
-{
-    for (uint i = ITEM; i < n; i += HEAD_ITEMS)
-        head[i] = x[i];
-    BARRIER();
-}
-
-/* Groups: query heads, then KV heads; rows. */
+/* Groups: query heads, then the keys of KV heads, then their values; rows. */
 KERNEL(64, 1)
 void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, whole), OUT(float, worth), IN(float, k),
                   IN(float, v), IN(float, q_norm), IN(float, k_norm), IN(float, cosine), IN(float, sine),
@@ -164,32 +56,38 @@ void rotate_store(IN(uint, rows), IN(uint, pages), OUT(float, q), OUT(short, who
     LOCAL float head[GPU_HEAD_DIM_MAX], lanes[HEAD_ITEMS];
     LOCAL uint largest[HEAD_ITEMS];
     GLOBAL const uint *rows = AT(uint, rows);
-    uint row = GROUP_Y, is_key = GROUP_X >= n_heads;
-    ulong rotation = (ulong)ROW_ROTATION(rows, row) * (n_rot / 2);
-    uint kv_head = GROUP_X - n_heads;
-    ulong q_at = ((ulong)row * n_heads + GROUP_X) * head_dim, kv_at = ((ulong)row * n_kv_heads + kv_head) * head_dim;
-
-    load_head(head, is_key ? AT(float, k) + kv_at : (GLOBAL const float *)OUT_AT(float, q) + q_at, head_dim);
-    if (is_key ? HAS(k_norm) : HAS(q_norm))
-        normalise_head(head, head_dim, is_key ? AT(float, k_norm) : AT(float, q_norm), epsilon, lanes);
-    rotate_head(head, n_rot / 2, AT(float, cosine) + rotation, AT(float, sine) + rotation, interleaved);
-    if (is_key) {
-        uint position = ROW_POSITION(rows, row);
-        uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
-        GLOBAL uchar *block =
-            OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
-        store_key(head, head_dim, block, position % 32, k_f32, largest);
-        BARRIER();
-        load_head(head, AT(float, v) + kv_at, head_dim);
-        store_value(head, head_dim, block + k_bytes(head_dim, k_f32), position % 32, largest);
-    } else {
-        struct scale scale = whole_scale_of(head_largest(head, head_dim, largest), (float)GPU_QUERY_STEPS);
-        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS) {
-            OUT_AT(float, q)[q_at + i] = head[i];
-            OUT_AT(short, whole)[q_at + i] = (short)round_with(scale, head[i]);
-        }
-        if (ITEM == 0)
-            OUT_AT(float, worth)[row * n_heads + GROUP_X] = scale.d;
+    uint row = GROUP_Y, position = ROW_POSITION(rows, row);
+    if (GROUP_X < n_heads) {
+        ulong head_at = (ulong)row * n_heads + GROUP_X, at = head_at * head_dim;
+        load_head(ITEM, head, (GLOBAL const float *)OUT_AT(float, q) + at, head_dim);
+        if (HAS(q_norm))
+            normalise_head(ITEM, head, head_dim, AT(float, q_norm), epsilon, lanes);
+        ROTATE(head);
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_QUERY_STEPS);
+        for (uint i = ITEM; i < head_dim; i += HEAD_ITEMS)
+            OUT_AT(float, q)[at + i] = head[i];
+        store_query(ITEM, head, head_dim, scale, OUT_AT(short, whole) + at, OUT_AT(float, worth) + head_at);
+        return;
+    }
+    bool is_key = GROUP_X < n_heads + n_kv_heads;
+    uint kv_head = (GROUP_X - n_heads) % n_kv_heads, slot = position % 32;
+    ulong at = ((ulong)row * n_kv_heads + kv_head) * head_dim;
+    uint page = AT(uint, pages)[ROW_FIRST_PAGE(rows, row) + position / 32];
+    GLOBAL uchar *block = OUT_AT(uchar, blocks) + ((ulong)kv_head * n_pages + page) * kv_block_bytes(head_dim, k_f32);
+    load_head(ITEM, head, (is_key ? AT(float, k) : AT(float, v)) + at, head_dim);
+    if (!is_key) {
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_VALUE_STEPS);
+        store_value(ITEM, head, head_dim, scale, block + k_bytes(head_dim, k_f32), slot);
+        return;
+    }
+    if (HAS(k_norm))
+        normalise_head(ITEM, head, head_dim, AT(float, k_norm), epsilon, lanes);
+    ROTATE(head);
+    if (k_f32)
+        store_key_f32(ITEM, head, head_dim, block, slot);
+    else {
+        struct scale scale = whole_scale_of(head_largest(ITEM, head, head_dim, largest), (float)GPU_KEY_STEPS);
+        store_key(ITEM, head, head_dim, scale, block, slot);
     }
 }
 

@@ -20,6 +20,7 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define GROUP_Y   ((uint)__nvvm_read_ptx_sreg_ctaid_y())
 #define GROUP_Z   ((uint)__nvvm_read_ptx_sreg_ctaid_z())
 #define BARRIER() __syncthreads()
+#define GLOBAL_BARRIER() __syncthreads()
 
 #define FMA(a, b, c) __nvvm_fma_rn_f(a, b, c)
 #define DIVIDE(a, b) __nvvm_div_rn_f(a, b)
@@ -29,6 +30,12 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 
 #define as_uint(x)  __builtin_astype(x, uint)
 #define as_float(x) __builtin_astype(x, float)
+
+FUNCTION void prefetch_line(GLOBAL const uchar *p)
+{
+    __asm__ volatile("prefetch.global.L2 [%0];" : : "l"((ulong)p));
+}
+#define PREFETCH(p) prefetch_line(p)
 
 FUNCTION int dot4_signed(uint a, uint b, int c)
 {

@@ -6,11 +6,13 @@
  *   ITEM, ITEM_Y         this work item's place in its group in x and y
  *   GROUP_X ...          its group's
  *   BARRIER()            all items of the group, and what they wrote to LOCAL memory
+ *   GLOBAL_BARRIER()     likewise, and what they wrote to GLOBAL memory
  *   FMA, DIVIDE, SQRT, RINT   rounded as the CPU's: the driver is told so by its options (opencl.c)
  *   DOT16(w, a)          the products of 16 signed bytes each, added to a DOTS: one sum, or several. DOTS are added, and multiplied with
  *                        whole numbers; SUM_OF one is the sum
  *   LOOKUP16(w, t0, ...) of each byte 0 .. 15 of w that byte of a table, four words
  *   MATRIX_32, MATRIX_16 products of matrices by a sub-group, MATRIX_SCRATCH what they need: product_matrix.cl
+ *   PREFETCH(p)          what lies at p (64 bytes of GLOBAL memory) will be wanted soon: the device may begin to bring it near
  *   UNROLL               in front of a loop whose count is constant */
 #pragma OPENCL FP_CONTRACT OFF
 
@@ -24,6 +26,7 @@
 #define GROUP_Y   ((uint)get_group_id(1))
 #define GROUP_Z   ((uint)get_group_id(2))
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define GLOBAL_BARRIER() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 
 #ifdef RUNNEL_NO_FMA /* the device has none, and is allowed to round twice */
 #define FMA(a, b, c) ((a) * (b) + (c))
@@ -33,6 +36,7 @@
 #define DIVIDE(a, b) ((a) / (b))
 #define SQRT(a)      sqrt(a)
 #define RINT(a)      rint(a)
+#define PREFETCH(p)  /* not all drivers have it */
 #define UNROLL       /* drivers unroll what they like; PoCL takes many times as long to compile where it is asked to */
 
 FUNCTION int dot4_plain(uint a, uint b, int c)

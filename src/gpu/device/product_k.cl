@@ -15,11 +15,11 @@ FUNCTION float4 block_part(float d, float dmin, float a_d, int sum, int minimums
     return part;
 }
 
-/* q: the chunk's inputs. */
-FUNCTION DOTS chunk_sum(struct chunk chunk, int4 scales, GLOBAL const int4 *q)
+/* a, b, c, d: the chunk's inputs. */
+FUNCTION DOTS chunk_sum(struct chunk chunk, int4 scales, int4 a, int4 b, int4 c, int4 d)
 {
-    return scales.x * DOT16(chunk.a, q[0]) + scales.y * DOT16(chunk.b, q[1]) + scales.z * DOT16(chunk.c, q[2]) +
-           scales.w * DOT16(chunk.d, q[3]);
+    return scales.x * DOT16(chunk.a, a) + scales.y * DOT16(chunk.b, b) + scales.z * DOT16(chunk.c, c) +
+           scales.w * DOT16(chunk.d, d);
 }
 
 /* sum of minimum * q from the four sums of 16 inputs of a chunk. */
@@ -30,6 +30,20 @@ FUNCTION int minimum_sum(int4 minimums, GLOBAL const uint *sums_16)
            minimums.w * ((int)second >> 16);
 }
 
+/* An output's sum, with up to n_slots (at most 16, a constant) of n more blocks: each item's parts are 16 from one another. All are loaded
+ * before the first is needed. */
+FUNCTION float flush_parts(uint type, LOCAL const float4 *parts, uint n_slots, uint n, float acc)
+{
+    UNROLL for (uint i = 0; i < 16; i++) if (i < n_slots)
+    {
+        float4 part = parts[16 * i];
+        float sum = FMA(part.x, part.y, acc);
+        if (has_minimum(type))
+            sum = FMA(part.z, part.w, sum);
+        acc = i < n ? sum : acc;
+    }
+    return acc;
+}
 
 /* A row of the tile and a block of 256 inputs, for n rows of activations, act_stride bytes apart. */
 struct block_place {
@@ -47,7 +61,8 @@ FUNCTION void add_chunk(uint type, struct block_place place, uint c, DOTS *sums,
     UNROLL for (uint r = 0; r < GPU_ROWS; r++) if (r < place.n)
     {
         GLOBAL const uchar *act = place.acts + r * place.act_stride;
-        sums[r] += chunk_sum(chunk, scales, (GLOBAL const int4 *)(act + 64 * c));
+        GLOBAL const int4 *q = (GLOBAL const int4 *)(act + 64 * c);
+        sums[r] += chunk_sum(chunk, scales, q[0], q[1], q[2], q[3]);
         if (has_minimum(type))
             minimums[r] += minimum_sum(minimum, (GLOBAL const uint *)(act + GPU_Q8_256_SUMS_16 + 8 * c));
     }
@@ -91,17 +106,13 @@ FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, u
         GLOBAL const uchar *act = AT(uchar, acts) + (ulong)first * n_blocks * GPU_Q8_256_BYTES;                        \
         float acc = 0.0f;                                                                                              \
         for (uint begin = 0; begin < n_blocks; begin += N_SLOTS) {                                                     \
-            uint b = begin + slot, n_here = n_blocks - begin < N_SLOTS ? n_blocks - begin : N_SLOTS;                   \
+            uint b = begin + slot;                                                                                     \
             if (b < n_blocks)                                                                                          \
                 add_block(TYPE, IS_UNROLLED, bytes, n_blocks, b, row, act + b * GPU_Q8_256_BYTES, N == 1 ? 1 : n,      \
                           parts + 16 * slot + row, 16 * N_SLOTS);                                                                 \
             BARRIER();                                                                                                 \
-            for (uint i = 0; i < n_here && slot < n; i++) {                                                            \
-                float4 part = parts[(slot * N_SLOTS + i) * 16 + row];                                                  \
-                acc = FMA(part.x, part.y, acc);                                                                        \
-                if (has_minimum(TYPE))                                                                                 \
-                    acc = FMA(part.z, part.w, acc);                                                                    \
-            }                                                                                                          \
+            if (slot < n)                                                                                              \
+                acc = flush_parts(TYPE, parts + slot * N_SLOTS * 16 + row, N_SLOTS, n_blocks - begin, acc);            \
             BARRIER();                                                                                                 \
         }                                                                                                              \
         if (slot < n && column < n_rows)                                                                               \
@@ -109,8 +120,10 @@ FUNCTION void add_block(uint type, uint is_unrolled, GLOBAL const uchar *tile, u
     }
 
 PRODUCT(product_q4_k_1, GPU_Q4_K, 1, 1, 16)
+PRODUCT(product_q4_k_few, GPU_Q4_K, 1, 1, 8)
 PRODUCT(product_q4_k_n, GPU_Q4_K, 1, GPU_ROWS, 8)
 PRODUCT(product_q6_k_1, GPU_Q6_K, 1, 1, 16)
+PRODUCT(product_q6_k_few, GPU_Q6_K, 1, 1, 8)
 PRODUCT(product_q6_k_n, GPU_Q6_K, 1, GPU_ROWS, 8)
 PRODUCT(product_k_1, type, 1, 1, 16)
 PRODUCT(product_k_n, type, 0, GPU_ROWS, 8)
