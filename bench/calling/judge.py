@@ -1,12 +1,19 @@
-"""Whether an answer calls what a question wants, argument for argument."""
+"""Whether an answer calls what a question wants, argument for argument. A call that is written out in the answer's text is none,
+as no client can act on it, and no refraining either, as it says nothing to whoever asked: the same for all servers."""
 import itertools
 import json
+import re
+
+WROTE = "wrote a call as text"
+_FENCED = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
 
 
 def why_wrong(question, message):
     """None if the message is right, else why it is not."""
     calls = message.get("tool_calls") or []
     wanted = question["calls"]
+    if not calls and is_written_call(message.get("content") or ""):
+        return WROTE
     if not wanted:
         if calls:
             return "called " + ", ".join(call["function"]["name"] for call in calls) + " where no tool was needed"
@@ -18,6 +25,16 @@ def why_wrong(question, message):
         return "called " + ", ".join(name for name, _ in found)
     reasons = [_why_not_in_order(wanted, order) for order in itertools.permutations(found)]
     return None if None in reasons else reasons[0]
+
+
+def is_written_call(text):
+    """Whether the text is a call and nothing else, in a fence or not: an object with a name and arguments."""
+    fenced = _FENCED.fullmatch(text)
+    try:
+        value = json.loads(fenced[1] if fenced else text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("arguments"), dict)
 
 
 def _arguments(call):

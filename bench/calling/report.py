@@ -1,4 +1,5 @@
 """The record of bench/tools as a table."""
+from calling import judge
 
 
 def counts(record, player):
@@ -20,6 +21,11 @@ def markdown(record):
         verdicts = [f"{what} {'met' if own >= peer else 'missed'} ({own} against {peer})" for what, own, peer in
                     zip(("calls", "refrainings", "together"), (*found[0], sum(found[0])), (*found[1], sum(found[1])))]
         lines += ["", f"Goal, at least as many as the peer: {', '.join(verdicts)}."]
+    wrote = [sum(question["answers"][player]["why_wrong"] == judge.WROTE and not question["needs_tool"] for question in record["questions"])
+             for player in record["players"]]
+    if any(wrote):
+        lines += ["", "Not counted as refrainings, as they are calls written out as text: " + ", ".join(
+            f"{n} of {player}" for player, n in zip(record["players"], wrote)) + "."]
     wrong = [(question["id"], player, question["answers"][player]["why_wrong"]) for question in record["questions"]
              for player in record["players"] if question["answers"][player]["why_wrong"]]
     lines += ["", "| wrong | server | why |", "|---|---|---|"] + [

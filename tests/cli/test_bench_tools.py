@@ -80,6 +80,7 @@ RIGHT = '{"a": "rome ", "n": 2.0, "l": ["Y", "x"]}'
     (called(("f", '{"a": "Rome", "n": 2, "l": ["x", "x"]}'), ("g", "{}")), 'f: l is ["x", "x"]'),
     (called(("f", '{"a": "Rome", "l": ["x", "y"]}'), ("g", "{}")), "f: n is missing"),
     ({"content": "I would call f."}, "called nothing"),
+    ({"content": '{"name": "g", "arguments": {}}'}, judge.WROTE),
 ])
 def test_what_counts_as_right(message, why):
     assert judge.why_wrong(WANTED, message) == why
@@ -89,6 +90,12 @@ def test_refraining_is_to_answer_without_a_call():
     assert judge.why_wrong({"calls": []}, {"content": "Paris."}) is None
     assert judge.why_wrong({"calls": []}, {"content": " ", "tool_calls": None}) == "said nothing"
     assert judge.why_wrong({"calls": []}, called(("f", "{}"), content="Well.")) == "called f where no tool was needed"
+    written = '{"name": "f", "arguments": {"a": 1}}'
+    for text in (written, f"```json\n{written}\n```", f"\n```\n{written}```\n"):
+        assert judge.why_wrong({"calls": []}, {"content": text}) == judge.WROTE, text
+    for text in (f"To call f, send this:\n```json\n{written}\n```", '{"name": "Ann", "age": 3}', "[1]", '"f"'):
+        assert judge.why_wrong({"calls": []}, {"content": text}) is None, text
+
 
 
 def test_both_are_asked_and_a_record_goes_on(runnel, tiny, tmp_path):
