@@ -307,7 +307,8 @@ static uint32_t count_rows(const struct scheduler_entry *entry, uint32_t n_room)
     return 1 + n_draft;
 }
 
-/* Rows that a step has for guesses beside those of everybody who lacks one: none if there is a prompt, which would get fewer. */
+/* Rows that a step has for guesses beside those of everybody who lacks one: none if there is a prompt, which would get fewer; all of them
+ * where a longer step makes nobody else wait. */
 static uint32_t room_for_guesses(const struct scheduler *scheduler)
 {
     struct step_fill step = {.n_decode = 0};
@@ -321,6 +322,8 @@ static uint32_t room_for_guesses(const struct scheduler *scheduler)
         step.n_decode++;
         step.n_pairs += step_cost_pairs(entry->n_committed, 1);
     }
+    if (scheduler->running.n == 1 && scheduler->waiting.n == 0)
+        return n_room;
     step.decode_ms = step_cost_ms(&scheduler->cost, step.n_decode, step.n_pairs);
     return step_budget_guesses(&scheduler->budget, &step, n_room);
 }

@@ -165,6 +165,39 @@ static void test_guesses_keep_the_budget(void **state)
     assert_true(n_before > 15);
 }
 
+/* One stream alone, with nobody who waits: its guesses take what draft.c found them worth, however long the step. */
+static void test_guesses_of_one_alone_have_no_budget(void **state)
+{
+    (void)state;
+    struct world world;
+    struct scheduler_entry entries[2], next = {.key = 3, .n_prompt = 20, .max_tokens = 10};
+    world_open(&world, &(struct scheduler_options){.n_parallel = 2, .step_budget_ms = 1});
+    struct scheduler *s = world.scheduler;
+    begin_streams(s, entries);
+    for (int j = 0; j < 50; j++) {
+        scheduler_learn(s, 1, 0, 30);
+        scheduler_learn(s, 6, 0, 60);
+        scheduler_learn(s, 24, 0, 24 * 10);
+    }
+    entries[0].n_draft = 15;
+    assert_true(scheduler_plan(s, 100)->n_rows < 6); /* two run */
+    scheduler_done(s, 40);
+    scheduler_drew(s, &entries[0]);
+    scheduler_drew(s, &entries[1]);
+    scheduler_remove(s, &entries[1]);
+    assert_int_equal(scheduler_plan(s, 200)->n_rows, 16);
+    scheduler_done(s, 160);
+    scheduler_drew(s, &entries[0]);
+    entries[0].n_rows_max = 4; /* a window's cut counts all the same */
+    assert_int_equal(scheduler_plan(s, 300)->n_rows, 4);
+    scheduler_done(s, 50);
+    scheduler_drew(s, &entries[0]);
+    entries[0].n_rows_max = 0;
+    scheduler_add(s, &next, 400, NULL);
+    assert_true(scheduler_plan(s, 400)->n_rows < 6); /* one waits */
+    world_close(&world);
+}
+
 /* The forecast knows that answers come to their end sooner. */
 static void test_waits_are_shorter_with_guesses(void **state)
 {
@@ -207,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_guesses_take_what_room_is_left),
         cmocka_unit_test(test_prompts_lose_no_row_to_guesses),
         cmocka_unit_test(test_guesses_keep_the_budget),
+        cmocka_unit_test(test_guesses_of_one_alone_have_no_budget),
         cmocka_unit_test(test_waits_are_shorter_with_guesses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
