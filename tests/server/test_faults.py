@@ -389,7 +389,7 @@ def test_a_containers_memory_limit_fails_at_the_start_or_never(memory_group, lim
     assert set(put_under_load(serving)) <= {200, 503}
     assert serving.complete("a", 3) and keeper_of(serving) == keeper
     serving.stop()
-    memory_group.limit(need // 2)
+    memory_group.limit(60 << 20)  # less than the cache alone; with more it depends on whose the files' pages in memory are
     assert not serves(serve(model, *flags, kv_mib=64, wait=False))
     assert memory_group.n_killed() == 0
 
