@@ -351,23 +351,41 @@ static struct limits_memory read_machine(int file)
     return (struct limits_memory){total > available ? total - available : 0, total};
 }
 
-struct limits_memory limits_memory_read(const struct limits_memory_files *files)
+static bool is_fuller(struct limits_memory one, struct limits_memory other)
 {
-    struct limits_memory nearest = read_machine(files->machine);
-    for (unsigned i = 0; i < files->n_groups; i++) {
-        struct limits_memory memory = read_group(&files->groups[i]).memory;
-        if (memory.limit_bytes && (!nearest.limit_bytes || share(memory) > share(nearest)))
-            nearest = memory;
-    }
-    return nearest;
+    return share(one) > share(other);
 }
 
-static struct limits_memory read_once(const char *cgroup_file, const char *cgroup_root,
-                                      const char *meminfo_file)
+static bool is_smaller(struct limits_memory one, struct limits_memory other)
+{
+    return one.limit_bytes < other.limit_bytes;
+}
+
+/* The limit that goes before all others; both 0: there is none. */
+static struct limits_memory read_first(const struct limits_memory_files *files,
+                                       bool (*goes_before)(struct limits_memory one,
+                                                           struct limits_memory other))
+{
+    struct limits_memory first = read_machine(files->machine);
+    for (unsigned i = 0; i < files->n_groups; i++) {
+        struct limits_memory memory = read_group(&files->groups[i]).memory;
+        if (memory.limit_bytes && (!first.limit_bytes || goes_before(memory, first)))
+            first = memory;
+    }
+    return first;
+}
+
+struct limits_memory limits_memory_read(const struct limits_memory_files *files)
+{
+    return read_first(files, is_fuller);
+}
+
+static struct limits_memory read_smallest(const char *cgroup_file, const char *cgroup_root,
+                                          const char *meminfo_file)
 {
     struct limits_memory_files files;
     limits_memory_open_in(&files, cgroup_file, cgroup_root, meminfo_file);
-    struct limits_memory memory = limits_memory_read(&files);
+    struct limits_memory memory = read_first(&files, is_smaller);
     limits_memory_close(&files);
     return memory;
 }
@@ -387,17 +405,17 @@ uint64_t limits_cgroup_room(const char *cgroup_file, const char *cgroup_root)
 
 struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root)
 {
-    return read_once(cgroup_file, cgroup_root, NULL);
+    return read_smallest(cgroup_file, cgroup_root, NULL);
 }
 
 struct limits_memory limits_machine_memory(const char *meminfo_file)
 {
-    return read_once(NULL, NULL, meminfo_file);
+    return read_smallest(NULL, NULL, meminfo_file);
 }
 
 struct limits_memory limits_memory(void)
 {
-    return read_once("/proc/self/cgroup", "/sys/fs/cgroup", "/proc/meminfo");
+    return read_smallest("/proc/self/cgroup", "/sys/fs/cgroup", "/proc/meminfo");
 }
 
 bool limits_memory_room(uint64_t *n_bytes)

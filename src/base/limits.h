@@ -16,7 +16,7 @@ double limits_quota_cpus(void);
 /* Cores of the CPUs in the affinity mask: hyperthreads of one core count once. */
 unsigned limits_cores(void);
 
-/* The memory limit that is nearest: of this process's cgroups and all above them (v2 memory.max, v1
+/* The smallest memory limit: of this process's cgroups and all above them (v2 memory.max, v1
  * memory.limit_in_bytes), or the machine's memory; and what is in use of it. Files in the page cache that nobody used
  * lately do not count, as they give way. Both 0 if nothing can be read. */
 struct limits_memory {
@@ -28,8 +28,8 @@ struct limits_memory limits_memory(void);
  * page cache do not count as used, as they give way. False if nothing can be read. */
 bool limits_memory_room(uint64_t *n_bytes);
 
-/* limits_memory again and again, from files that stay open: for a process that may open none later. One that is moved to
- * another cgroup meanwhile is not followed. */
+/* Of these limits the one of which the largest part is in use, again and again, from files that stay open: for a process that may
+ * open none later. One that is moved to another cgroup meanwhile is not followed. */
 enum { LIMITS_GROUPS_MAX = 16 };
 struct limits_memory_group {
     int limit, used, stat; /* descriptors; -1: there is no such file */
@@ -51,7 +51,7 @@ void limits_memory_close(struct limits_memory_files *files);
  * understood is no limit. */
 double limits_cgroup_cpus(const char *cgroup_file, const char *cgroup_root);
 
-/* Likewise, the nearest memory limit of the cgroups; both 0 if there is none. */
+/* Likewise, the smallest memory limit of the cgroups; both 0 if there is none. */
 struct limits_memory limits_cgroup_memory(const char *cgroup_file, const char *cgroup_root);
 
 /* The least that one of the cgroups has left; UINT64_MAX: there is no limit. */

@@ -304,12 +304,11 @@ static void on_ready(void *user, const char *name)
 static bool has_room(void *user, uint64_t model_bytes)
 {
     const struct serving *serving = user;
-    const struct limits_memory memory = limits_memory();
-    uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20, more = model_bytes + kv_bytes;
+    uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20, more = model_bytes + kv_bytes, room;
     uint64_t own_limit = (uint64_t)serving->settings.memory_limit_mib << 20;
     if (own_limit && model_bytes && 2 * more > own_limit)
         return false;
-    return !memory.limit_bytes || memory.used_bytes + more <= memory.limit_bytes;
+    return !limits_memory_room(&room) || more <= room;
 }
 
 /* From options to what a server is made with ------------------------------------------------------------------ */
