@@ -296,8 +296,8 @@ def test_reasoning_apart(r1):
     assert content == together.content and nothing == ""
 
 
-def test_a_thought_in_the_content_is_closed_before_an_empty_answer(r1):
-    """No tokens are left when the budget has closed the thought: the mark that closes it is told all the same."""
+def test_a_thought_in_the_content_is_closed_before_a_short_answer(r1):
+    """One token is left when the budget has closed the thought by its tag alone: the whole mark is told all the same."""
     fields = {"temperature": 1, "seed": 1, "logit_bias": {"288": -100},
               "extra_body": {"thinking_budget_tokens": 1, "reasoning_format": "none"}}
     for n in range(2, 20):
@@ -307,10 +307,10 @@ def test_a_thought_in_the_content_is_closed_before_an_empty_answer(r1):
             break
     else:
         pytest.fail("the thought is never closed")
-    assert rest == "" and answer.choices[0].finish_reason == "length"
+    assert rest and answer.choices[0].finish_reason == "length"
     assert thought.startswith("<think>\n") and answer.usage.completion_tokens_details.reasoning_tokens == 1
     streamed, nothing, _ = join(r1.chat(max_tokens=n, stream=True, **fields))
-    assert streamed == thought + mark and nothing == ""
+    assert streamed == thought + mark + rest and nothing == ""
 
 
 def test_stop_texts_end_no_thought(r1):
@@ -341,9 +341,11 @@ def test_thinking_budget(r1):
     content, reasoning, chunks = join(r1.chat(extra_body={"thinking_budget_tokens": 12}, stream=True, **fields))
     assert (content, reasoning) == (message.content, message.model_extra["reasoning"])
     assert chunks[-1].model_extra["timings"]["thinking_n"] == 12
-    for body in ({"answer_reserve": 0}, {"answer_reserve": 0, "thinking_budget_tokens": -1}, {"thinking_budget_tokens": 10**12}):
-        endless = r1.chat(extra_body=body, **fields)
+    for body in ({}, {"thinking_budget_tokens": -1}, {"thinking_budget_tokens": 10**12}):
+        endless = r1.chat(extra_body={"answer_reserve": 0, **body}, **fields)
         assert endless.usage.completion_tokens_details.reasoning_tokens == 40 and not endless.choices[0].message.content
+        reserved = r1.chat(extra_body=body, **fields)
+        assert reserved.usage.completion_tokens_details.reasoning_tokens < 40 and reserved.choices[0].message.content
     nothing = r1.chat(extra_body={"thinking_budget_tokens": 0}, **fields)
     off = r1.chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}}, **fields)
     assert nothing.usage.completion_tokens_details.reasoning_tokens == 0
