@@ -5,7 +5,8 @@ import json
 import re
 
 WROTE = "wrote a call as text"
-_FENCED = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
+# In a fence or between tags, or not; with the two braces that some templates show models, or one.
+_WRITTEN = re.compile(r'\s*(```\w*|<\w+>)?\s*\{+\s*"name"\s*:\s*"[^"]*"\s*,\s*"arguments"\s*:\s*\{.*\}\s*(```|</\w+>)?\s*', re.DOTALL)
 
 
 def why_wrong(question, message):
@@ -28,13 +29,8 @@ def why_wrong(question, message):
 
 
 def is_written_call(text):
-    """Whether the text is a call and nothing else, in a fence or not: an object with a name and arguments."""
-    fenced = _FENCED.fullmatch(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("arguments"), dict)
+    """Whether the text is a call and nothing else."""
+    return bool(_WRITTEN.fullmatch(text))
 
 
 def _arguments(call):

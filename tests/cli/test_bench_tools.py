@@ -91,7 +91,7 @@ def test_refraining_is_to_answer_without_a_call():
     assert judge.why_wrong({"calls": []}, {"content": " ", "tool_calls": None}) == "said nothing"
     assert judge.why_wrong({"calls": []}, called(("f", "{}"), content="Well.")) == "called f where no tool was needed"
     written = '{"name": "f", "arguments": {"a": 1}}'
-    for text in (written, f"```json\n{written}\n```", f"\n```\n{written}```\n"):
+    for text in (written, f"```json\n{written}\n```", f"\n```\n{written}```\n", f"<tools>\n{written}\n</tools>", "{" + written + "}"):
         assert judge.why_wrong({"calls": []}, {"content": text}) == judge.WROTE, text
     for text in (f"To call f, send this:\n```json\n{written}\n```", '{"name": "Ann", "age": 3}', "[1]", '"f"'):
         assert judge.why_wrong({"calls": []}, {"content": text}) is None, text
