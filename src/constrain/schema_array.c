@@ -204,7 +204,7 @@ static uint32_t items_once(struct schema *schema, const struct rule_list *item, 
                            const struct array *array)
 {
     struct grammar *grammar = schema->grammar;
-    uint32_t symbols[MAX_UNIQUE], after[1 << MAX_UNIQUE], empty = grammar_terminal(grammar, EXPR_EMPTY);
+    uint32_t symbols[MAX_UNIQUE], after[1 << MAX_UNIQUE] = {0}, empty = grammar_terminal(grammar, EXPR_EMPTY);
     for (uint32_t i = 0; i < values->n; i++) {
         struct rule_list one = {0};
         rules_add_all(schema, &one, item);
