@@ -85,13 +85,16 @@ static void lose_worker(struct family *family, uint32_t slot, int status)
 {
     struct family_worker *worker = &family->workers[slot];
     bool has_said_why = worker->error.code != 0;
+    /* It was killed because of another one, or its keeper's end is the reason. */
+    bool is_known_why = (family->policy.workers[slot].state == POLICY_DYING && family->error.code) ||
+                        worker->keeper == POLICY_NONE;
     char how[96];
     /* Before there is a server to speak of, what it says is the error of all. */
     if (family->policy.was_ready)
         say_end_of_worker(family, slot, status);
     if (has_said_why)
         family->error = worker->error;
-    else if (status > 0 && worker->keeper != POLICY_NONE) /* else the keeper's end is the reason */
+    else if (status > 0 && !is_known_why)
         error_set(&family->error, RUNNEL_EIO, "worker %u %s before it was ready", slot,
                   words_of_end(status, how, sizeof how));
     close_end(&worker->pipe);

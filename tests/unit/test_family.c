@@ -2,6 +2,7 @@
 #include "service/family.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -64,9 +65,46 @@ static void test_a_worker_has_one_number(void **state)
     }
 }
 
+/* One of two has said why it cannot start, and the other is killed for it: that end is no reason. */
+static void test_whoever_says_why_is_heard(void **state)
+{
+    const struct policy_options policy = {.n_workers = 2, .n_early_deaths = 3};
+    struct service_options options = {0};
+    struct notice gone = {
+        .what = NOTICE_GONE, .status = 1 << 8, .error = {.code = RUNNEL_EINVAL, .message = "too small"}};
+    int ends[2];
+    (void)state;
+    assert_int_equal(shared_create(&options.shared, NULL), RUNNEL_OK);
+    family_init(&family, &options, &policy);
+    assert_int_equal(channel_pipe(ends, NULL), RUNNEL_OK);
+    family.keepers[0].channel = ends[0];
+    for (unsigned i = 0; i < 2; i++) {
+        family.workers[i] = (struct family_worker){.lives = true, .keeper = 0, .pipe = -1};
+        family.policy.workers[i] = (struct policy_worker){.state = POLICY_STARTING, .keeper = 0};
+    }
+    assert_true(channel_send(ends[1], &gone, sizeof gone, -1));
+    family_listen(&family);
+    family.policy.workers[1].state = POLICY_DYING;
+    gone = (struct notice){.what = NOTICE_GONE, .slot = 1, .status = SIGKILL};
+    assert_true(channel_send(ends[1], &gone, sizeof gone, -1));
+    family_listen(&family);
+    assert_false(family.workers[1].lives);
+    assert_string_equal(family.error.message, "too small");
+    family.workers[1].lives = true;
+    family.policy.workers[1].state = POLICY_STARTING; /* this time nobody has killed it here */
+    assert_true(channel_send(ends[1], &gone, sizeof gone, -1));
+    family_listen(&family);
+    assert_string_equal(family.error.message, "worker 1 was killed by signal 9 (Killed) before it was ready");
+    family.keepers[0].channel = -1;
+    close(ends[0]);
+    close(ends[1]);
+    shared_free(options.shared);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_its_keeper_may_be_dead),
-                                       cmocka_unit_test(test_a_worker_has_one_number)};
+                                       cmocka_unit_test(test_a_worker_has_one_number),
+                                       cmocka_unit_test(test_whoever_says_why_is_heard)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
