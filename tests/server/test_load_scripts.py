@@ -100,7 +100,8 @@ def test_what_is_called_flat():
 
 @pytest.mark.skipif(os.environ.get("LOAD_SCRIPTS") != "long", reason="it takes a minute; ctest has it as server_test_load_scripts_long")
 def test_kills_and_changes_of_a_real_model(smollm2, tmp_path):
-    table, record = run_script("kills.py", smollm2, tmp_path / "kills", "--workers", "1,2", "--kills", 6, "--pause", 0.5)
+    table, record = run_script("kills.py", smollm2, tmp_path / "kills", "--workers", "1,2", "--kills", 6, "--pause", 1, "--back-after", 0.1,
+                               "--answer-tokens", 24)
     assert all(result["crashed"] == len(result["first_ms"]) == 6 and result["answers"] for result in record["results"]), table
     assert "MISSED" not in "".join(line for line in table.splitlines() if "ms:" not in line and "worst" not in line), table
     table, record = run_script("changes.py", smollm2, tmp_path / "changes", "--rounds", 2, "--quiet", 1, "--work", tmp_path)
