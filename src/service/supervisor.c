@@ -33,7 +33,7 @@ static const struct policy_options usual = {
 };
 static const double DRAINED_MS = 3000; /* what a worker may take over its own limit, to tell its clients */
 /* A signal that comes so soon after the first is the same: `timeout` sends it to its child and to the child's group. */
-static const double SAME_SIGNAL_MS = 200;
+static const double SAME_SIGNAL_MS = 20;
 
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
 enum { N_WATCHED = sizeof watched / sizeof *watched };

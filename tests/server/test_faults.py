@@ -63,7 +63,7 @@ def test_a_second_signal_ends_all_at_once(serve, tiny):
     wait_until(lambda: any("Runnel ends" in line for line in serving.lines))
     for _, events in streams:
         assert next(events) != "[DONE]"
-    time.sleep(0.3)  # a signal that comes at once is the first one still
+    time.sleep(0.05)  # a signal that comes at once is the first one still
     assert serving.process.poll() is None, "the first signal waits for the streams"
     serving.signal()
     assert serving.wait() == 0
@@ -109,7 +109,7 @@ def test_a_second_sigterm_to_all_of_them_ends_at_once(serve, tiny):
     family = serving.family()
     os.killpg(serving.process.pid, signal.SIGTERM)
     wait_until(lambda: any("Runnel ends" in line for line in serving.lines))
-    time.sleep(0.3)
+    time.sleep(0.05)
     for _, events in streams:
         assert next(events) != "[DONE]"
     os.killpg(serving.process.pid, signal.SIGTERM)

@@ -180,7 +180,7 @@ def test_the_end(serve, tiny, n_signals):
     serving.wait_for(lambda now: now[("runnel_long_bodies",)] + now.get(answered, 0) == 4)  # all have come
     for _ in range(n_signals):
         serving.signal()
-        threading.Event().wait(0.3)  # one that comes at once is the first one still
+        threading.Event().wait(0.05)  # one that comes at once is the first one still
     if n_signals == 1:
         assert [answer(client)[0] for client in clients] == [400] * 4
     else:

@@ -484,7 +484,7 @@ def test_error_within_a_stream(tmp_path):
     while not is_draining(serving):
         assert time.monotonic() < end
         time.sleep(0.01)
-    time.sleep(0.3)  # a signal that comes at once is the first one still
+    time.sleep(0.05)  # a signal that comes at once is the first one still
     serving.signal()
     last = list(events)[-1]
     assert last["error"]["type"] == "unavailable_error" and last["error"]["code"] == 503
