@@ -411,21 +411,32 @@ int gpu_feed_forward(struct gpu *gpu, const struct gpu_feed_forward *feed, runne
 
 /* Keys, values, attention ------------------------------------------------------------------------------------------------------- */
 
+static void add_queries(struct arguments *arguments, const struct gpu_rows *rows, const struct gpu_queries *q)
+{
+    add_place(arguments, rows->rows);
+    add_place(arguments, rows->pages);
+    add_place(arguments, q->values);
+    add_place(arguments, q->whole);
+    add_place(arguments, q->worth);
+}
+
+/* What goes into pages, and how it is rotated. */
+static void add_stored(struct arguments *arguments, const struct gpu_storing *storing)
+{
+    add_place(arguments, storing->k);
+    add_place(arguments, storing->v);
+    add_place(arguments, storing->q_norm);
+    add_place(arguments, storing->k_norm);
+    add_place(arguments, storing->cosine);
+    add_place(arguments, storing->sine);
+}
+
 int gpu_rotate_store(struct gpu *gpu, const struct gpu_storing *storing, runnel_error *error)
 {
     const struct gpu_cache *cache = &storing->cache;
     struct arguments arguments = {.n = 0};
-    add_place(&arguments, storing->rows.rows);
-    add_place(&arguments, storing->rows.pages);
-    add_place(&arguments, storing->q.values);
-    add_place(&arguments, storing->q.whole);
-    add_place(&arguments, storing->q.worth);
-    add_place(&arguments, storing->k);
-    add_place(&arguments, storing->v);
-    add_place(&arguments, storing->q_norm);
-    add_place(&arguments, storing->k_norm);
-    add_place(&arguments, storing->cosine);
-    add_place(&arguments, storing->sine);
+    add_queries(&arguments, &storing->rows, &storing->q);
+    add_stored(&arguments, storing);
     add_place(&arguments, cache->blocks);
     add_uint(&arguments, storing->q.n_heads);
     add_uint(&arguments, cache->n_kv_heads);
@@ -446,11 +457,7 @@ size_t gpu_partials_bytes(uint32_t n_rows, uint32_t n_blocks, uint32_t n_heads, 
 
 static void add_attention(struct arguments *arguments, const struct gpu_attention *attention, uint32_t first)
 {
-    add_place(arguments, attention->rows.rows);
-    add_place(arguments, attention->rows.pages);
-    add_place(arguments, attention->q.values);
-    add_place(arguments, attention->q.whole);
-    add_place(arguments, attention->q.worth);
+    add_queries(arguments, &attention->rows, &attention->q);
     add_place(arguments, attention->cache.blocks);
     add_place(arguments, attention->partials);
     add_uint(arguments, first);
@@ -530,12 +537,7 @@ static int store_and_attend(struct gpu *gpu, const struct gpu_storing *storing,
 {
     struct arguments arguments = {.n = 0};
     add_attention(&arguments, attention, 0);
-    add_place(&arguments, storing->k);
-    add_place(&arguments, storing->v);
-    add_place(&arguments, storing->q_norm);
-    add_place(&arguments, storing->k_norm);
-    add_place(&arguments, storing->cosine);
-    add_place(&arguments, storing->sine);
+    add_stored(&arguments, storing);
     add_uint(&arguments, storing->n_rot);
     add_uint(&arguments, storing->interleaved);
     add_float(&arguments, storing->epsilon);

@@ -17,13 +17,7 @@ FUNCTION void normalise_head(uint item, LOCAL float *head, uint n, GLOBAL const 
     for (uint i = item; i < n; i += 64)
         lane = FMA(head[i], head[i], lane);
     lanes[item] = lane;
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (item < half_lanes)
-            lanes[item] += lanes[item + half_lanes];
-        BARRIER();
-    }
-    float scale = DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
+    float scale = scale_of_lanes(item, lanes, n, epsilon);
     for (uint i = item; weight && i < n; i += HEAD_ITEMS)
         head[i] = head[i] * scale * weight[i];
     BARRIER();

@@ -12,6 +12,18 @@ LARGEST_OF(largest_of_16, 16)
 LARGEST_OF(largest_of_32, 32)
 LARGEST_OF(largest_of_64, 64)
 
+/* 1 / sqrt(mean + epsilon) of n squares whose 64 partial sums the items of a group have just put into lanes: halves onto halves. */
+FUNCTION float scale_of_lanes(uint item, LOCAL float *lanes, uint n, float epsilon)
+{
+    BARRIER();
+    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
+        if (item < half_lanes)
+            lanes[item] += lanes[item + half_lanes];
+        BARRIER();
+    }
+    return DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
+}
+
 /* 1 / sqrt(mean(x^2) + epsilon) of n values by the items of a group, 64 or more: lane i % 64 = fma(x[i], x[i], lane), then halves onto
  * halves. Eight values are loaded before the first is used. */
 FUNCTION float norm_scale(uint item, GLOBAL const float *x, uint n, float epsilon, LOCAL float *lanes)
@@ -27,13 +39,7 @@ FUNCTION float norm_scale(uint item, GLOBAL const float *x, uint n, float epsilo
             lane = FMA(x[i], x[i], lane);
         lanes[item] = lane;
     }
-    BARRIER();
-    for (uint half_lanes = 32; half_lanes > 0; half_lanes /= 2) {
-        if (item < half_lanes)
-            lanes[item] += lanes[item + half_lanes];
-        BARRIER();
-    }
-    return DIVIDE(1.0f, SQRT(DIVIDE(lanes[0], (float)n) + epsilon));
+    return scale_of_lanes(item, lanes, n, epsilon);
 }
 
 /* gate / (1 + exp(-gate)) * up; GELU: gate / (1 + exp(-(gate * t))) * up, t = fma(gate * gate, a, b). */
