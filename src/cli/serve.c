@@ -228,6 +228,7 @@ static void on_worker_ready(void *user, const struct server *server)
     runnel_stats_values stats = {.size = sizeof stats};
     (void)server;
     close_sandbox(serving);
+    protection_tell(&serving->protection);
     runnel_stats(serving->engine, &stats);
     worker_tell_ready(serving->worker, stats.warm_up_prompt_ms, stats.warm_up_token_ms);
 }

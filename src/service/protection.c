@@ -43,7 +43,7 @@ void protection_begin(struct protection *protection)
 void protection_drop(const struct protection *protection)
 {
     if (protection->wants_sandbox)
-        (void)sandbox_drop_capabilities(NULL); /* protection_close meets the same, and tells */
+        (void)sandbox_drop_capabilities(NULL); /* protection_close meets the same */
 }
 
 void protection_close(struct protection *protection)
@@ -56,7 +56,12 @@ void protection_close(struct protection *protection)
         return;
     snprintf(protection->why, sizeof protection->why, "off: %s", error.message);
     protection->sandbox = protection->why;
-    log_say(protection->log, "sandbox", "The sandbox is off: %s", error.message);
+}
+
+void protection_tell(const struct protection *protection)
+{
+    if (protection->sandbox == protection->why)
+        log_say(protection->log, "sandbox", "The sandbox is %s", protection->why);
 }
 
 void protection_end(struct protection *protection)

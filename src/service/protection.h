@@ -4,6 +4,7 @@
  *     protection_begin   before other threads are started, once what needs privileges (a port below 1024) is done
  *     protection_drop    on each thread that is to start others, once it needs no file
  *     protection_close   once all threads have been started and all that is ever read is open
+ *     protection_tell    after it, for the log, in a process that stays: is the sandbox off although it was asked for
  *     protection_end     gives back
  *
  * In a server of many processes the first two are called before any is forked, and hold for all; the others by each for itself.
@@ -30,6 +31,7 @@ int protection_watch(struct protection *protection, runnel_error *error);
 void protection_begin(struct protection *protection);
 void protection_drop(const struct protection *protection);
 void protection_close(struct protection *protection);
+void protection_tell(const struct protection *protection);
 void protection_end(struct protection *protection);
 
 #endif
