@@ -38,6 +38,7 @@
     X(clEnqueueUnmapMemObject)                                                                               \
     X(clCreateProgramWithSource)                                                                             \
     X(clBuildProgram)                                                                                        \
+    X(clCompileProgram)                                                                                      \
     X(clGetProgramBuildInfo)                                                                                 \
     X(clReleaseProgram)                                                                                      \
     X(clCreateKernel)                                                                                        \
@@ -166,10 +167,19 @@ static bool has_extension(const struct opencl_library *cl, cl_device_id device, 
     return has;
 }
 
-/* Device code is written for groups of up to 256 and 20 KiB of local memory, and compiled when it is first used. */
+static bool has_version(const struct opencl_library *cl, cl_device_id device, int major, int minor)
+{
+    char text[128];
+    int of_device[2] = {0, 0};
+    get_text(cl, device, CL_DEVICE_VERSION, text, sizeof text);
+    sscanf(text, "OpenCL %d.%d", &of_device[0], &of_device[1]);
+    return of_device[0] > major || (of_device[0] == major && of_device[1] >= minor);
+}
+
+/* Device code is written for OpenCL 1.2, groups of up to 256 and 20 KiB of local memory, and compiled when it is first used. */
 static bool is_usable(const struct opencl_library *cl, cl_device_id device)
 {
-    return get_number(cl, device, CL_DEVICE_AVAILABLE) &&
+    return has_version(cl, device, 1, 2) && get_number(cl, device, CL_DEVICE_AVAILABLE) &&
            get_number(cl, device, CL_DEVICE_COMPILER_AVAILABLE) &&
            get_number(cl, device, CL_DEVICE_ENDIAN_LITTLE) &&
            get_number(cl, device, CL_DEVICE_MAX_WORK_GROUP_SIZE) >= 256 &&
@@ -253,7 +263,8 @@ static struct opencl *of(struct gpu *gpu)
     return (struct opencl *)gpu;
 }
 
-/* So that a compiler that takes signals (signals.h) does it now, while they are kept. No driver has kept what this text compiles to. */
+/* So that a compiler that takes signals (signals.h) does it now, while they are kept. No driver has kept what this text compiles to.
+ * It is not linked, which takes PoCL a second. */
 static void compile_something(const struct opencl *opencl)
 {
     char text[80];
@@ -264,7 +275,7 @@ static void compile_something(const struct opencl *opencl)
     cl_program program = opencl->cl.clCreateProgramWithSource(opencl->context, 1, &texts, NULL, &status);
     if (!program)
         return;
-    opencl->cl.clBuildProgram(program, 1, &opencl->device, "", NULL, NULL);
+    opencl->cl.clCompileProgram(program, 1, &opencl->device, "", 0, NULL, NULL, NULL, NULL);
     opencl->cl.clReleaseProgram(program);
 }
 
