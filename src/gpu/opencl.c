@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,11 +264,14 @@ static struct opencl *of(struct gpu *gpu)
     return (struct opencl *)gpu;
 }
 
-/* So that a compiler that takes signals (signals.h) does it now, while they are kept. No driver has kept what this text compiles to.
- * It is not linked, which takes PoCL a second. */
-static void compile_something(const struct opencl *opencl)
+/* So that a compiler that takes signals (signals.h) does it now, while they are kept. As it takes them once in a process, a platform
+ * compiles once. No driver has kept what this text compiles to. It is not linked, which takes PoCL a second. */
+static void compile_something(const struct opencl *opencl, cl_uint platform)
 {
+    static atomic_uint done; /* a bit for each platform, whose compiler is the process's */
     char text[80];
+    if (atomic_fetch_or(&done, 1u << platform) & 1u << platform)
+        return;
     const char *texts = text;
     cl_int status;
     snprintf(text, sizeof text, "kernel void of_%ld_%.0f(global int *x) { *x = 1; }", (long)getpid(),
@@ -299,7 +303,7 @@ static int begin(struct opencl *opencl, const struct gpu_info *info, runnel_erro
     opencl->queue = opencl->cl.clCreateCommandQueue(opencl->context, opencl->device, 0, &status);
     if (!opencl->queue)
         return fail(&opencl->gpu, "no queue", status, error);
-    compile_something(opencl);
+    compile_something(opencl, info->platform);
     return RUNNEL_OK;
 }
 
