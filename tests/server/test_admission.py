@@ -71,7 +71,7 @@ def test_a_long_wait_is_refused_by_prediction(serve, tiny):
     limit = str(0.3 * SLOW)  # a tenth of what the stream takes on a fast machine
     serving = serve(tiny("long"), *ONE_WORKER, "--ctx", "131072", "--parallel", "1", "--max-wait-s", limit, kv_mib=256)
     for _ in range(100):  # what answers here are like: as long as they may be
-        serving.complete("a", 200)
+        serving.complete("a", 200 // SLOW)
     stream = serving.stream("once", 130000)
     assert stream.read_head() == 200
     next(stream.events())
