@@ -138,8 +138,8 @@ class Serving:
 
     def lines_of_its_life(self):
         """Without that on the second of two workers, which comes if the first one can be asked before, and without what only builds with
-        sanitizers say."""
-        others = (" is ready after ", "The sandbox is off: a build with sanitizers")
+        sanitizers and servers with a GPU say."""
+        others = (" is ready after ", "The sandbox is off: a build with sanitizers", " computes ")
         return [line for line in self.lines if not any(text in line for text in others)]
 
     def events(self, event=None):
