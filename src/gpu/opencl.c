@@ -269,11 +269,12 @@ static struct opencl *of(struct gpu *gpu)
 static void compile_something(const struct opencl *opencl, cl_uint platform)
 {
     static atomic_uint done; /* a bit for each platform, whose compiler is the process's */
+    unsigned own = 1u << platform;
     char text[80];
-    if (atomic_fetch_or(&done, 1u << platform) & 1u << platform)
-        return;
     const char *texts = text;
     cl_int status;
+    if (atomic_fetch_or(&done, own) & own)
+        return;
     snprintf(text, sizeof text, "kernel void of_%ld_%.0f(global int *x) { *x = 1; }", (long)getpid(),
              clock_ms() * 1e3);
     cl_program program = opencl->cl.clCreateProgramWithSource(opencl->context, 1, &texts, NULL, &status);

@@ -20,8 +20,8 @@ from models_folder import MODELS, real_model  # noqa: E402, F401: for who import
 ROOT = Path(__file__).resolve().parents[2]
 RUNNEL = Path(os.environ.get("RUNNEL", ROOT / "build" / "runnel"))
 SANITIZED = re.search(b"__[at]san_init", RUNNEL.read_bytes()) is not None
-ON_POCL = "ON_POCL" in os.environ  # with_gpu: a token takes ten milliseconds there
-SLOW = 8 if SANITIZED else 10 if ON_POCL else 1  # how much longer everything takes
+# How much longer everything takes. ON_POCL: with_gpu says so, a token takes ten milliseconds there.
+SLOW = 8 if SANITIZED else 10 if "ON_POCL" in os.environ else 1
 # What must happen has happened by then on any machine that has other work, too; limits that a test does not set are far
 # beyond it, or it says so. How fast something is, is told by the order of events or by the server's own clock: cpu_seconds().
 BY_THEN = 60 * SLOW
@@ -139,7 +139,7 @@ class Serving:
     def lines_of_its_life(self):
         """Without that on the second of two workers, which comes if the first one can be asked before, and without what only builds with
         sanitizers and servers with a GPU say."""
-        others = (" is ready after ", "The sandbox is off: a build with sanitizers", " computes ")
+        others = (" is ready after ", "The sandbox is off: a build with sanitizers", " gpu0 (")
         return [line for line in self.lines if not any(text in line for text in others)]
 
     def events(self, event=None):
