@@ -28,7 +28,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h')
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: all demo test clang check-all check-clients check-asan check-tsan check-two check-clang check-valgrind check-valgrind-long check-fuzz check-fuzzers check-long
+.PHONY: all demo test clang check-all check-clients check-asan check-tsan check-two check-gpu check-clang check-valgrind check-valgrind-long check-fuzz check-fuzzers check-long
 .PHONY: install bench soak reference format lint clean help packages-build packages-test packages-web packages-deploy packages-image packages-clang packages-check models small-models
 
 all: packages-build ## build/runnel and the libraries
@@ -49,7 +49,7 @@ test: packages-test packages-web packages-deploy models ## build all and run the
 CLIENTS = openai langchain-openai instructor
 CHECKS = lint test check-clients check-asan check-tsan check-clang check-valgrind check-fuzz check-long
 
-check-all: ## all tests and checks but check-two, check-valgrind-long, check-fuzzers and soak: run before a release. Says at the end how long each part took
+check-all: ## all tests and checks but check-two, check-gpu, check-valgrind-long, check-fuzzers and soak: run before a release. Says at the end how long each part took
 	@took=; failed=; for part in $(CHECKS); do \
 	    began=$$(date +%s); $(MAKE) $$part || failed="$$failed $$part"; took="$$took $$part $$(($$(date +%s) - began)) s;"; done; \
 	    [ -z "$$failed" ] || { echo "check-all: failed:$$failed (took:$$took)"; exit 1; }; \
@@ -74,7 +74,10 @@ check-tsan: packages-check small-models ## what starts threads, under the thread
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-tsan -L threads -LE long
 
-check-two: packages-check small-models ## the server's tests with two workers under both of these, for half an hour
+check-two: packages-check small-models ## the server's tests with two workers, also under both of these, for half an hour
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS)
+	@$(CTEST) --test-dir build -L two
 	@$(SMALL) $(CONFIGURE) asan
 	@$(SMALL) $(BUILD) build-asan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-asan -L two
@@ -87,8 +90,13 @@ clang: packages-clang ## everything built with clang, and the unit tests
 	@$(BUILD) build-clang -j $(JOBS)
 	@$(CTEST) --test-dir build-clang -L unit
 
-check-clang: packages-check small-models clang ## the same, and the tests of kernels, models and commands
-	@$(CTEST) --test-dir build-clang -L 'kernels|model|cli' -LE long -E 'accuracy_(coder|gemma)'
+check-gpu: packages-test models ## what is long to run once more on a GPU, or on PoCL
+	@$(CONFIGURE) release
+	@$(BUILD) build -j $(JOBS)
+	@$(CTEST) --test-dir build -L again -L long
+
+check-clang: packages-check small-models clang ## the same, and the tests of kernels and models
+	@$(CTEST) --test-dir build-clang -L 'kernels|model' -LE long -E 'accuracy_(coder|gemma)'
 
 check-valgrind: packages-check small-models ## the quick unit tests under valgrind
 	@$(SMALL) $(CONFIGURE) debug
@@ -108,10 +116,10 @@ check-fuzz: packages-check ## each fuzzer for FUZZ_SECONDS (60), as many at a ti
 check-fuzzers: packages-check ## do the fuzzers of constraints reach the lines that they are for, and find a planted mistake; FUZZ_SECONDS each
 	@scripts/check-fuzzers $(FUZZ_SECONDS)
 
-check-long: packages-test packages-image models ## the tests that take long
+check-long: packages-test packages-image models ## the tests that take long, but those of check-two and check-gpu
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
-	@$(CTEST) --test-dir build -L long
+	@$(CTEST) --test-dir build -L long -LE 'two|again'
 
 install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	@cmake --install build --prefix $(PREFIX)
