@@ -2,8 +2,8 @@
  *
  * Drivers finish functions at their first launch, and load them from files: PoCL whenever one is wider than all before it, and anew
  * where it is wider than 65,535 items. A server's sandbox, which closes then, lets no file be opened. So rows are one, two and as many as there
- * may be, blocks of positions few and all, and for one and two rows as many as there are functions for (gpu/kernels.h); what is computed is of no
- * use: all rows are token 0 at position 0. */
+ * may be, blocks of positions few and all, and for one and two rows as many as there are functions for (gpu/kernels.h), for many also one, with
+ * which the most rows are attended together; what is computed is of no use: all rows are token 0 at position 0. */
 #include "backend/gpu_step.h"
 
 #include <string.h>
@@ -59,16 +59,20 @@ static int rehearse(struct gpu_back *back, uint32_t n_rows, uint32_t n_blocks, r
     return failure ? failure : gpu_finish(back->gpu, GPU_BACK_REHEARSAL_MS, error);
 }
 
-/* So many rows with few blocks and with all, and for one or two also with the most that have functions of their own. */
+/* So many rows with few blocks and with all; before that one or two rows with the most blocks that have functions of their own, and many
+ * rows with one block. */
 static int rehearse_rows(struct gpu_back *back, uint32_t n_rows, runnel_error *error)
 {
     uint32_t n_blocks = (back->options.n_positions + ATTN_BLOCK - 1) / ATTN_BLOCK, last = 0;
-    const uint32_t limits[] = {GPU_MERGED_BLOCKS, GPU_ATTEND_ALONE, FEW_BLOCKS, n_blocks};
+    bool is_many = n_rows > 2;
+    const uint32_t limits[] = {is_many ? 1 : GPU_MERGED_BLOCKS, is_many ? 1 : GPU_ATTEND_ALONE, FEW_BLOCKS,
+                               n_blocks};
     int failure = RUNNEL_OK;
-    for (size_t i = n_rows > 2 ? 2 : 0; i < sizeof limits / sizeof *limits && !failure && last < n_blocks;
-         i++) {
-        last = smaller(n_blocks, limits[i]);
-        failure = rehearse(back, n_rows, last, error);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits && !failure; i++) {
+        uint32_t n = smaller(n_blocks, limits[i]);
+        if (n != last)
+            failure = rehearse(back, n_rows, n, error);
+        last = n;
     }
     return failure;
 }

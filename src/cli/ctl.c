@@ -123,13 +123,20 @@ static int connect_to(struct connection *connection, runnel_error *error)
     return RUNNEL_OK;
 }
 
+/* Does the answer ask for the admin's key? Otherwise somebody answers who takes no orders: nobody else is ready. */
+static bool asks_for_admin(const struct connection *connection)
+{
+    struct curl_header *header;
+    return !curl_easy_header(connection->curl, "WWW-Authenticate", 0, CURLH_HEADER, -1, &header) &&
+           !strcmp(header->value, "Bearer realm=\"admin\"");
+}
+
 static int fail_status(struct connection *connection, long status, runnel_error *error)
 {
     const char *url = connection->settings->url;
     json_t *root = json_loadb(connection->answer.bytes, connection->answer.len, 0, NULL);
     const char *message = json_string_value(json_object_get(json_object_get(root, "error"), "message"));
-    /* Else somebody answers who takes no orders: nobody else is ready. */
-    connection->shows_no_admin = status == 401 && message && strstr(message, "the admin's key");
+    connection->shows_no_admin = status == 401 && asks_for_admin(connection);
     if (status == 404)
         error_set(error, RUNNEL_EUNSUPPORTED,
                   "%s: the server takes no orders: it was started without --admin-key or --admin-key-file",

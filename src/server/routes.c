@@ -98,8 +98,12 @@ void routes_on_head(struct exchange *exchange, void *user)
     const struct http_head *head = exchange_head(exchange);
     const char *message;
     const char *no_entry = judge_key(server, exchange);
-    if (no_entry) {
-        refuse_head(user, exchange, 401, "WWW-Authenticate: Bearer\r\n", no_entry);
+    if (no_entry) { /* runnel ctl goes by the realm */
+        bool is_order = admin_find(server, exchange_path(exchange));
+        refuse_head(user, exchange, 401,
+                    is_order ? "WWW-Authenticate: Bearer realm=\"admin\"\r\n"
+                             : "WWW-Authenticate: Bearer\r\n",
+                    no_entry);
         return;
     }
     if (!route) {

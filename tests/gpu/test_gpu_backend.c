@@ -7,6 +7,7 @@
 #include "backend/gpu.h"
 #include "backend/gpu_step.h"
 #include "engine/engine.h"
+#include "gpu/programs.h"
 #include "helpers/tiny_engine.h"
 
 #include <setjmp.h>
@@ -19,6 +20,7 @@
 #include <cmocka.h>
 
 enum { SKIPPED = 77, N_LAYERS = 5, N_POSITIONS = 300, N_SHARED = 70, N_CHUNK = 37, N_PAGES = 40 };
+enum { WIDE_POSITIONS = 65536, WIDE_ROWS = 512, WIDE_LOGITS = 4 };
 
 /* A device that is lost ------------------------------------------------------------------------------------- */
 
@@ -57,12 +59,31 @@ int __real_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_
 int __wrap_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_groups[3],
                       const struct gpu_argument *arguments, uint32_t n_arguments, runnel_error *error);
 
-static atomic_uint n_launches;
+static atomic_uint n_launches, widest[GPU_FUNCTIONS] /* in work items of a dimension */;
+static atomic_bool
+    only_judges; /* launches do not happen; those that are wider than all before them are told */
+
+static uint32_t width_of(enum gpu_function function, const uint32_t n_groups[3])
+{
+    const uint32_t *n_local = gpu_function_find(function)->n_local;
+    uint32_t width = n_groups[2];
+    for (int i = 0; i < 2; i++)
+        width = n_groups[i] * n_local[i] > width ? n_groups[i] * n_local[i] : width;
+    return width;
+}
 
 int __wrap_gpu_launch(struct gpu *gpu, enum gpu_function function, const uint32_t n_groups[3],
                       const struct gpu_argument *arguments, uint32_t n_arguments, runnel_error *error)
 {
+    uint32_t width = width_of(function, n_groups);
     n_launches++;
+    if (only_judges)
+        return width <= widest[function]
+                   ? RUNNEL_OK
+                   : error_set(error, RUNNEL_EIO, "%s: %u work items, the most before were %u",
+                               gpu_function_find(function)->name, width, widest[function]);
+    if (width > widest[function])
+        widest[function] = width;
     return __real_gpu_launch(gpu, function, n_groups, arguments, n_arguments, error);
 }
 
@@ -304,6 +325,58 @@ static void launches_of_a_layer(void **state)
     assert_int_equal(count_launches(2, 1), 1 + 2 * 5); /* and the embedding */
 }
 
+/* Rows of a sequence, of which the last is at `position`. */
+static int judge_step(struct backend *backend, uint32_t n_rows, uint32_t position, runnel_error *error)
+{
+    static uint32_t pages[WIDE_POSITIONS / KV_PAGE];
+    static struct backend_row rows[WIDE_ROWS];
+    const struct backend_step step = {.rows = rows, .n_rows = n_rows};
+    float *logits;
+    for (uint32_t i = 0; i < sizeof pages / sizeof *pages; i++)
+        pages[i] = i;
+    for (uint32_t i = 0; i < n_rows; i++)
+        rows[i] = (struct backend_row){.pages = pages, .position = position - (n_rows - 1 - i), .token = 1};
+    int failure = gpu_backend.begin(backend, &step, error);
+    if (!failure)
+        failure = gpu_backend.begin_logits(backend, 0, n_rows < WIDE_LOGITS ? n_rows : WIDE_LOGITS, error);
+    return failure ? failure : gpu_backend.wait(backend, &logits, error);
+}
+
+/* PoCL opens a file, which a server's sandbox forbids, for a launch that is wider than all before it. */
+static void what_opens_has_launched_the_widest(void **state)
+{
+    static const uint32_t ns_rows[] = {1, 2, 3, 8, 9, 33, 450, 455, WIDE_ROWS - 1, WIDE_ROWS};
+    (void)state;
+    runnel_model *model = open_model(2);
+    const struct backend_options options = {.weights = model->weights,
+                                            .kernels = model->kernels,
+                                            .device = device,
+                                            .end_layer = 2,
+                                            .n_pages = WIDE_POSITIONS / KV_PAGE,
+                                            .n_positions = WIDE_POSITIONS,
+                                            .n_sequences = 1,
+                                            .n_rows_max = WIDE_ROWS,
+                                            .n_logits_max = WIDE_LOGITS,
+                                            .n_tokens = TINY_MODEL_TOKENS};
+    struct backend *backend;
+    runnel_error error;
+    for (int i = 0; i < GPU_FUNCTIONS; i++)
+        widest[i] = 0;
+    if (gpu_backend.open(&options, &backend, &error))
+        fail_msg("%s", error.message);
+    only_judges = true;
+    for (size_t i = 0; i < sizeof ns_rows / sizeof *ns_rows; i++)
+        for (uint32_t n_blocks = 1; n_blocks <= WIDE_POSITIONS / ATTN_BLOCK; n_blocks++)
+            if (n_blocks * ATTN_BLOCK >= ns_rows[i] &&
+                judge_step(backend, ns_rows[i], n_blocks * ATTN_BLOCK - 1, &error)) {
+                only_judges = false;
+                fail_msg("%u rows, %u blocks: %s", ns_rows[i], n_blocks, error.message);
+            }
+    only_judges = false;
+    gpu_backend.close(backend);
+    runnel_model_close(model);
+}
+
 /* Room ------------------------------------------------------------------------------------------------------ */
 
 static void room_is_looked_for(void **state)
@@ -477,6 +550,7 @@ int main(void)
         cmocka_unit_test(wherever_layers_are_cut),
         cmocka_unit_test(what_a_back_end_gives_and_refuses),
         cmocka_unit_test(launches_of_a_layer),
+        cmocka_unit_test(what_opens_has_launched_the_widest),
         cmocka_unit_test(room_is_looked_for),
         cmocka_unit_test(no_room_is_an_error_at_the_start),
         cmocka_unit_test(an_engine_says_what_it_computes_on),

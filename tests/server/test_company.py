@@ -23,8 +23,8 @@ def case(request, tiny):
     return request.getfixturevalue("smollm2"), 100, 48
 
 
-def pages(serving):
-    return sum(value for key, value in serving.metrics().items() if key[0] == "runnel_kv_pages")
+def pages(metrics):
+    return sum(value for key, value in metrics.items() if key[0] == "runnel_kv_pages")
 
 
 def prompt_of(n_tokens, seed):
@@ -33,23 +33,24 @@ def prompt_of(n_tokens, seed):
     return [draw.randrange(60, 120) for _ in range(n_tokens)]
 
 
-def in_company(serving, prompt, n_prompt, n_answer, sampling, n_others=OTHERS, others_seed=100):
+def in_company(serving, prompt, case, n_answer, sampling):
     """What the request gives while others with other prompts and lengths come and go."""
+    _, n_prompt, n_of_others = case
     results = {}
 
     def ask(index):
-        if index == n_others // 2:
+        if index == OTHERS // 2:
             results["ours"] = serving.complete(prompt, n_answer, **sampling)
         else:
             n = n_prompt // 2 + 17 * index
-            results[index] = serving.complete(prompt_of(n, others_seed + index), n_answer + 5 * index, temperature=1)
+            results[index] = serving.complete(prompt_of(n, 100 + index), n_of_others + 5 * index, temperature=1)
 
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(n_others + 1)]
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(OTHERS + 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(results) == n_others + 1, "all have been answered"
+    assert len(results) == OTHERS + 1, "all have been answered"
     return results["ours"]
 
 
@@ -61,23 +62,24 @@ def test_alone_in_company_and_from_the_cache(serve, case, sampling):
     alone = serve(model, *flags, kv_mib=256).complete(prompt, n_answer, **sampling)
     assert len(set(alone)) > 1
     serving = serve(model, *flags, kv_mib=256)
-    assert in_company(serving, prompt, n_prompt, n_answer, sampling) == alone
+    assert in_company(serving, prompt, case, n_answer, sampling) == alone
     before = serving.metric("vllm:prefix_cache_hits_total")
     for _ in range(N_WORKERS):  # one of them has had it before: that of the company, or this one
         assert serving.complete(prompt, n_answer, **sampling) == alone
     assert serving.metric("vllm:prefix_cache_hits_total") - before >= 64, "it came from the cache"
-    assert in_company(serving, prompt, n_prompt, n_answer, sampling) == alone
+    assert in_company(serving, prompt, case, n_answer, sampling) == alone
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "seeded"])
 def test_after_preemption(serve, case, sampling):
     """An older request is admitted with ours, and then needs the pages: ours loses its own, waits, and gives the same in the end."""
-    model, n_prompt, n_answer = case
+    model, n_prompt, _ = case
     prompt = prompt_of(n_prompt, 1)
     n_answer = 200  # with the older one's: more than the headroom with which both are admitted
     roomy = serve(model, "--ctx", "2048", kv_mib=256)
     alone = roomy.complete(prompt, n_answer, **sampling)
-    page_bytes = roomy.metric("runnel_kv_cache_bytes") / pages(roomy)
+    metrics = roomy.metrics()  # read once: the second worker may come between
+    page_bytes = metrics[("runnel_kv_cache_bytes",)] / pages(metrics)
     kv_mib = int(20 * page_bytes / (1 << 20)) + 1
     context = int(kv_mib * (1 << 20) / page_bytes) * PAGE_TOKENS  # one takes all the pages
     tight = serve(model, *ONE_WORKER, "--ctx", str(context), "--parallel", "12", "--max-wait-s", "0",  # a slow machine's queue is long
@@ -92,6 +94,6 @@ def test_after_preemption(serve, case, sampling):
         if tight.metric("vllm:num_preemptions_total") > 0:
             break
     else:
-        pytest.fail(f"{pages(tight)} pages were enough for both: nothing was tested")
-    assert in_company(tight, prompt, n_prompt, n_answer, sampling) == alone
+        pytest.fail(f"{pages(tight.metrics())} pages were enough for both: nothing was tested")
+    assert in_company(tight, prompt, case, n_answer, sampling) == alone
     tight.wait_until_idle()

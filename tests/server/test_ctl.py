@@ -242,8 +242,10 @@ def test_routes(serve, tiny, key_file):
     serving = serve(tiny(), *ONE_WORKER, "--admin-key-file", str(key_file), "--api-key", "client")
     for key, status in ((None, 401), ("client", 401), ("master", 200)):
         serving.key = key
-        assert serving.get("/admin/status")[0] == status
-    assert serving.get("/v1/models")[0] == 401  # the admin's key is not a client's
+        found, headers, _ = serving.get("/admin/status")
+        assert (found, headers.get("WWW-Authenticate")) == (status, 'Bearer realm="admin"' if status == 401 else None)
+    status, headers, _ = serving.get("/v1/models")  # the admin's key is not a client's
+    assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
     for body in ({}, {"workers": 0}, {"workers": 16}, {"workers": 1.5}, {"workers": "2"}, {"workers": 2, "a": 1}, [], 3):
         assert serving.post("/admin/workers", body)[0] == 400, body
     assert serving.get("/admin/workers")[0] == 405
