@@ -423,6 +423,7 @@ static int start_on(const char *name, uint32_t n_layers, uint32_t n_kv_tokens, r
 {
     runnel_engine_options options;
     *model = open_model(N_LAYERS);
+    free((*model)->device); /* of RUNNEL_DEVICE, if that is set */
     (*model)->device = strdup(name);
     (*model)->n_device_layers = n_layers;
     runnel_engine_options_init(&options);
