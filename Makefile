@@ -85,15 +85,15 @@ check-two: packages-check small-models ## the server's tests with two workers, a
 	@$(SMALL) $(BUILD) build-tsan -j $(JOBS)
 	@$(SMALL) $(CTEST) --test-dir build-tsan -L two -L threads
 
-clang: packages-clang ## everything built with clang, and the unit tests
-	@$(CONFIGURE) clang
-	@$(BUILD) build-clang -j $(JOBS)
-	@$(CTEST) --test-dir build-clang -L unit
-
 check-gpu: packages-test models ## what is long to run once more on a GPU, or on PoCL
 	@$(CONFIGURE) release
 	@$(BUILD) build -j $(JOBS)
 	@$(CTEST) --test-dir build -L again -L long
+
+clang: packages-clang ## everything built with clang, and the unit tests
+	@$(CONFIGURE) clang
+	@$(BUILD) build-clang -j $(JOBS)
+	@$(CTEST) --test-dir build-clang -L unit
 
 check-clang: packages-check small-models clang ## the same, and the tests of kernels and models
 	@$(CTEST) --test-dir build-clang -L 'kernels|model' -LE long -E 'accuracy_(coder|gemma)'

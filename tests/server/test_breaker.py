@@ -261,7 +261,7 @@ def test_what_is_used_from_the_start_does_not_degrade(serve, tiny):
     for limit in int(base / 0.6), max(1, int(base / 2)):
         serving = serve(tiny(), *FLAGS, "--memory-limit-mib", str(limit), "--breaker-memory-percent", "50")
         time.sleep(1.2)  # the memory was looked at
-        assert serving.metric("deepseek_memory_percent") > 55
+        assert serving.metric("deepseek_memory_percent") > (55 if limit > base else 90)
         assert serving.get("/health")[2] == {"status": "ok"}, limit
         line, = [line["message"] for line in serving.events("memory") if "used already" in line["message"]]
         if limit > base:
