@@ -14,9 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A keeper has an order before it for so many looks at most, of which there is one a second. Not for a time: after a freeze of all
- * processes that would be over. */
-enum { UNHEARD_MOST = 5 };
+/* A keeper owes something for so many looks at most, and a greeter stays, of which there is one a second. Not for a time: after a
+ * freeze of all processes that would be over. */
+enum { OWING_MOST = 5 };
 
 void family_init(struct family *family, const struct service_options *options,
                  const struct policy_options *policy)
@@ -345,17 +345,37 @@ static void look_at(struct family *family, uint32_t slot)
         policy_worker_spent(&family->policy, slot);
 }
 
-/* One that is stopped, or stuck: all that its workers are told goes through it. */
+/* It has an order before it, or a worker of it has ended, and it has not told how. */
+static bool owes(const struct family *family, uint32_t seat)
+{
+    int channel = family->keepers[seat].channel;
+    if (channel >= 0 && channel_is_unread(channel))
+        return true;
+    for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
+        const struct family_worker *worker = &family->workers[i];
+        if (worker->lives && worker->keeper == seat && worker->pipe < 0)
+            return true;
+    }
+    return false;
+}
+
+/* One that is stopped, or stuck: all that its workers are told goes through it, and how they end. */
 static void look_at_keeper(struct family *family, uint32_t seat)
 {
     struct family_keeper *keeper = &family->keepers[seat];
-    bool is_heard = keeper->channel < 0 || !channel_is_unread(keeper->channel);
-    keeper->n_unheard = is_heard ? 0 : keeper->n_unheard + 1;
-    if (keeper->n_unheard != UNHEARD_MOST)
+    keeper->n_owing = owes(family, seat) ? keeper->n_owing + 1 : 0;
+    if (keeper->n_owing != OWING_MOST || !keeper->pid)
         return;
-    log_say(family->options->log, "keeper", "The keeper (pid %d) is ended: it does not do what it is told",
+    log_say(family->options->log, "keeper", "The keeper (pid %d) is ended: it does not do what it should",
             (int)keeper->pid);
     kill(keeper->pid, SIGKILL);
+}
+
+/* The server is not called ready, and does not end, before it has gone. */
+static void look_at_greeter(struct family *family)
+{
+    if (family->greeter && family->greeter_ends && ++family->n_greeter_looks >= OWING_MOST)
+        kill(family->greeter, SIGKILL);
 }
 
 void family_look(struct family *family)
@@ -363,6 +383,7 @@ void family_look(struct family *family)
     policy_time_passes(&family->policy, clock_ms());
     for (uint32_t i = 0; i < POLICY_KEEPERS; i++)
         look_at_keeper(family, i);
+    look_at_greeter(family);
     for (uint32_t i = 0; i < POLICY_SLOTS; i++)
         if (family->workers[i].lives)
             look_at(family, i);
@@ -459,6 +480,8 @@ static void start_greeter(struct family *family)
         policy_greeter_ended(&family->policy, clock_ms());
     else
         family->greeter = pid;
+    family->greeter_ends = false;
+    family->n_greeter_looks = 0;
 }
 
 static void kill_worker(struct family *family, const struct policy_action *action)
@@ -507,6 +530,7 @@ bool family_act(struct family *family, struct policy_action *action)
         start_greeter(family);
         return true;
     case POLICY_END_GREETER:
+        family->greeter_ends = true;
         if (family->greeter)
             kill(family->greeter, SIGTERM);
         return true;

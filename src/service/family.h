@@ -2,7 +2,7 @@
  *
  * What they do is told to the policy (policy.h), whose actions are carried out here. A worker of a keeper that lives is dead when
  * its keeper, which is its parent, says so, and signals go through the keeper; one whose keeper is dead is the supervisor's own
- * child. A keeper that does not do what it is told is killed. The supervisor's only thread. */
+ * child. A keeper that does not do what it should is killed. The supervisor's only thread. */
 #ifndef RUNNEL_SERVICE_FAMILY_H
 #define RUNNEL_SERVICE_FAMILY_H
 
@@ -15,8 +15,8 @@
 struct family_keeper {
     pid_t pid; /* 0: none */
     int channel;
-    unsigned n_unheard; /* times in a row that somebody looked, and an order waited for it */
-    uint64_t n_bytes;   /* once it has opened its model */
+    unsigned n_owing; /* times in a row that somebody looked, and it owed something */
+    uint64_t n_bytes; /* once it has opened its model */
     /* What steps took the first worker of so many that was ready; n_workers 0: there was none. */
     struct service_share learned;
     char name[SERVICE_NAME_BYTES];
@@ -40,6 +40,8 @@ struct family {
     struct family_keeper keepers[POLICY_KEEPERS];
     struct family_worker workers[POLICY_SLOTS];
     pid_t supervisor, greeter; /* greeter 0: none */
+    bool greeter_ends;         /* it was told to */
+    unsigned n_greeter_looks;  /* since then */
     uint64_t n_requests_most;  /* service_limits */
     uint64_t n_opened;         /* models, since the start */
     runnel_error error;        /* the last reason why one could not start; code 0: none */

@@ -124,13 +124,20 @@ static void fail(struct policy *policy)
     policy->has_failed = true;
 }
 
+/* Starts do not wait any more. */
+static void forget_early_deaths(struct policy *policy)
+{
+    policy->n_early = 0;
+    policy->worker_retry_ms = 0;
+    policy->delay_untold = false;
+}
+
 static void change_team(struct policy *policy, uint32_t keeper, uint32_t n_workers)
 {
     policy->before = policy->team;
     policy->team = (struct policy_team){++policy->n_teams, keeper, n_workers};
     policy->is_changing = true;
-    policy->n_early = 0;
-    policy->worker_retry_ms = 0;
+    forget_early_deaths(policy);
 }
 
 static void give_up_change(struct policy *policy)
@@ -138,8 +145,7 @@ static void give_up_change(struct policy *policy)
     policy->team = policy->before;
     policy->before.keeper = POLICY_NONE;
     policy->is_changing = false;
-    policy->n_early = 0;
-    policy->worker_retry_ms = 0;
+    forget_early_deaths(policy);
     policy->given_up_untold = true;
 }
 
@@ -229,8 +235,11 @@ static void count_early_death(struct policy *policy, bool has_said_why, double n
 void policy_worker_died(struct policy *policy, uint32_t slot, bool has_said_why, double now_ms)
 {
     struct policy_worker *worker = &policy->workers[slot];
-    bool is_early = worker->state == POLICY_STARTING && worker->team == policy->team.number &&
-                    worker->keeper != POLICY_NONE && !policy->is_ending;
+    bool is_of_team = worker->team == policy->team.number;
+    bool is_early =
+        worker->state == POLICY_STARTING && is_of_team && worker->keeper != POLICY_NONE && !policy->is_ending;
+    if (worker->state == POLICY_READY && is_of_team) /* what one more lacked is there now */
+        forget_early_deaths(policy);
     *worker = (struct policy_worker){.keeper = POLICY_NONE};
     if (is_early)
         count_early_death(policy, has_said_why, now_ms);
@@ -405,8 +414,11 @@ static bool kill_one(struct policy *policy, double now_ms, struct policy_action 
     for (uint32_t i = 0; i < POLICY_SLOTS; i++) {
         const struct policy_worker *worker = &policy->workers[i];
         bool is_alive = worker->state == POLICY_READY || worker->state == POLICY_DRAINING;
-        if (is_alive && worker->hangs)
+        if (is_alive && worker->hangs) {
+            if (worker->team == policy->team.number)
+                forget_early_deaths(policy);
             return kill_worker(policy, action, i, "it stands still", now_ms);
+        }
         if (worker->state == POLICY_DRAINING && now_ms >= drained_by_ms(policy, worker))
             return kill_worker(policy, action, i, "it drains for too long", now_ms);
         if (worker->state == POLICY_STARTING && now_ms >= worker->since_ms + policy->options.start_ms) {

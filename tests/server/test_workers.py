@@ -192,8 +192,26 @@ def test_a_keeper_that_does_nothing_is_replaced(serve, tiny):
     wait_until(lambda: serving.get("/health")[0] == 200)  # until another model is loaded the greeter answers
     wait_until(lambda: title_of(worker) is None)
     assert title_of(keeper) is None and serving.complete("a", 3)
-    assert any(f"The keeper (pid {keeper}) is ended: it does not do what it is told" in line for line in serving.lines), serving.lines
+    assert any(f"The keeper (pid {keeper}) is ended: it does not do what it should" in line for line in serving.lines), serving.lines
     serving.wait_for(lambda now: now[("runnel_worker_exits_total", "how=hung")] == 1)
+
+
+def test_a_worker_that_dies_beside_a_keeper_that_does_nothing(serve, tiny):
+    """Only the keeper could tell, and start another one. No watchdog is needed to find that."""
+    serving = serve(tiny(), *ONE_WORKER, "--watchdog-s", "0")
+    keeper, worker = keeper_of(serving), serving.worker
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: serving.get("/health")[0] == 200)
+    assert title_of(keeper) is None and serving.complete("a", 3)
+
+
+def test_a_greeter_that_does_nothing_does_not_hold_the_server_up(serve, tiny):
+    serving = serve(tiny(), *ONE_WORKER, wait=False, kv_mib=1024)  # that much takes a while to touch
+    greeter = wait_until(lambda: next((pid for pid, title in serving.family().items() if title == "runnel: greeter"), None))
+    os.kill(greeter, signal.SIGSTOP)
+    wait_until(lambda: serving.url)
+    assert title_of(greeter) is None and serving.complete("a", 3)
 
 
 def test_a_keeper_that_does_nothing_does_not_keep_the_server(serve, tiny):
@@ -443,6 +461,20 @@ def test_no_room_for_a_second_model(serve, tiny, tmp_path):
     serving = serve(str(path), *ONE_WORKER, "--memory-limit-mib", "24", "--breaker-memory-percent", "100", kv_mib=16)
     worker = serving.worker
     path.touch()
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: any("do not fit" in line for line in serving.lines))
+    assert serving.worker == worker and serving.complete("a", 3)
+
+
+def test_no_room_for_a_larger_model(serve, tiny, tmp_path):
+    """One like that which is there would fit; what the file has become does not."""
+    path, larger = tmp_path / "model.gguf", tmp_path / "larger.gguf"
+    path.write_bytes(Path(tiny()).read_bytes())
+    serving = serve(str(path), *ONE_WORKER, "--memory-limit-mib", "80", "--breaker-memory-percent", "100", kv_mib=16)
+    worker = serving.worker
+    larger.write_bytes(path.read_bytes())
+    os.truncate(larger, 64 << 20)
+    larger.replace(path)
     serving.signal(signal.SIGHUP)
     wait_until(lambda: any("do not fit" in line for line in serving.lines))
     assert serving.worker == worker and serving.complete("a", 3)

@@ -254,6 +254,24 @@ static void test_a_worker_had_its_share(void **state)
     assert_string_equal(next(), "worker+0:0/1@0");
 }
 
+/* There was no room for its successor beside it; there is now. */
+static void test_a_spent_worker_dies_while_others_cannot_start(void **state)
+{
+    (void)state;
+    begin_ready(1);
+    policy_worker_spent(&policy, 0);
+    assert_string_equal(next(), "worker+1:0/1@0");
+    for (int i = 0; i < 6; i++) {
+        policy_worker_died(&policy, 1, true, now);
+        assert_non_null(strstr(next(), "delay="));
+        now = policy_wake_ms(&policy, now);
+        assert_string_equal(next(), "worker+1:0/1@0");
+    }
+    policy_worker_died(&policy, 1, true, now);
+    policy_worker_died(&policy, 0, false, now);
+    assert_string_equal(next(), "worker+0:0/1@0"); /* nobody is told of a delay */
+}
+
 static void test_more_and_fewer_workers(void **state)
 {
     (void)state;
@@ -780,6 +798,7 @@ int main(void)
         cmocka_unit_test(test_a_dead_worker_is_replaced_at_once),
         cmocka_unit_test(test_deaths_before_ready_back_off),
         cmocka_unit_test(test_a_worker_had_its_share),
+        cmocka_unit_test(test_a_spent_worker_dies_while_others_cannot_start),
         cmocka_unit_test(test_more_and_fewer_workers),
         cmocka_unit_test(test_a_change_that_cannot_be),
         cmocka_unit_test(test_swap),
