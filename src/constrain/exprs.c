@@ -414,6 +414,24 @@ uint32_t expr_both(struct exprs *exprs, uint32_t a, uint32_t b)
     return join(exprs, EXPR_IS_AND, (uint32_t[]){a, b}, 2);
 }
 
+void expr_union_add(struct exprs *exprs, struct expr_union *all, uint32_t expr)
+{
+    unsigned i = 0;
+    for (; all->n >> i & 1; i++)
+        expr = expr_either(exprs, all->parts[i], expr);
+    all->parts[i] = expr;
+    all->n++;
+}
+
+uint32_t expr_union_end(struct exprs *exprs, const struct expr_union *all)
+{
+    uint32_t expr = EXPR_NONE;
+    for (unsigned i = 0; i < 32; i++)
+        if (all->n >> i & 1)
+            expr = expr_either(exprs, all->parts[i], expr);
+    return expr;
+}
+
 uint32_t expr_optional(struct exprs *exprs, uint32_t a)
 {
     return expr_either(exprs, EXPR_EMPTY, a);

@@ -94,6 +94,15 @@ uint32_t expr_or(struct exprs *exprs, const uint32_t *kids, size_t n);
 uint32_t expr_and(struct exprs *exprs, const uint32_t *kids, size_t n);
 uint32_t expr_either(struct exprs *exprs, uint32_t a, uint32_t b);
 uint32_t expr_both(struct exprs *exprs, uint32_t a, uint32_t b);
+
+/* "or" of many that are made one after the other: with expr_either each one would have all before it as parts once more, n * n / 2
+ * of them; here there are n * log n. parts[i]: of 2^i of those that were added, where n has this bit. {0}: none yet. */
+struct expr_union {
+    uint32_t n, parts[32];
+};
+void expr_union_add(struct exprs *exprs, struct expr_union *all, uint32_t expr);
+uint32_t expr_union_end(struct exprs *exprs, const struct expr_union *all);
+
 uint32_t expr_not(struct exprs *exprs, uint32_t a);
 uint32_t expr_repeat(struct exprs *exprs, uint32_t a, uint32_t min, uint32_t max);
 /* Of the words of digits and points those whose digits make a multiple of step (1 to 1,000,000), wherever a point stands, and the

@@ -232,12 +232,13 @@ static uint32_t read_sequence(struct gbnf *gbnf, unsigned depth)
 
 static uint32_t read_alternatives(struct gbnf *gbnf, unsigned depth)
 {
-    uint32_t symbol = read_sequence(gbnf, depth);
+    struct grammar_union all = {0};
+    grammar_union_add(gbnf->grammar, &all, read_sequence(gbnf, depth));
     while (!gbnf->text.failed && pattern_skip(&gbnf->text, "|")) {
         skip_space(gbnf, true);
-        symbol = grammar_or(gbnf->grammar, symbol, read_sequence(gbnf, depth));
+        grammar_union_add(gbnf->grammar, &all, read_sequence(gbnf, depth));
     }
-    return symbol;
+    return grammar_union_end(gbnf->grammar, &all);
 }
 
 static void read_rule(struct gbnf *gbnf)

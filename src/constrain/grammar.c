@@ -169,6 +169,24 @@ uint32_t grammar_either(struct grammar *grammar, uint32_t a, uint32_t b)
     return a && b ? grammar_or(grammar, a, b) : a ? a : b;
 }
 
+void grammar_union_add(struct grammar *grammar, struct grammar_union *all, uint32_t symbol)
+{
+    unsigned i = 0;
+    for (; all->n >> i & 1; i++)
+        symbol = grammar_either(grammar, all->parts[i], symbol);
+    all->parts[i] = symbol;
+    all->n++;
+}
+
+uint32_t grammar_union_end(struct grammar *grammar, const struct grammar_union *all)
+{
+    uint32_t symbol = 0;
+    for (unsigned i = 0; i < 32; i++)
+        if (all->n >> i & 1)
+            symbol = grammar_either(grammar, all->parts[i], symbol);
+    return symbol;
+}
+
 uint32_t grammar_shared(struct grammar *grammar, uint32_t a)
 {
     if (!a || grammar->symbols[a].kind == SYMBOL_CALL)

@@ -56,6 +56,12 @@ uint32_t grammar_repeat(struct grammar *grammar, uint32_t a, uint32_t min, uint3
 
 /* a or b, where 0 is what no text fulfils. */
 uint32_t grammar_either(struct grammar *grammar, uint32_t a, uint32_t b);
+/* The same of many, as expr_union (exprs.h) is. */
+struct grammar_union {
+    uint32_t n, parts[32];
+};
+void grammar_union_add(struct grammar *grammar, struct grammar_union *all, uint32_t symbol);
+uint32_t grammar_union_end(struct grammar *grammar, const struct grammar_union *all);
 /* The symbol as a rule of its own, as it is used more than once; 0 stays 0. */
 uint32_t grammar_shared(struct grammar *grammar, uint32_t a);
 

@@ -8,7 +8,7 @@
 
 enum {
     MAX_NESTING = 2000,  /* of rules and symbols that become one terminal */
-    MAX_TIMES = 1 << 14, /* copies of what is repeated and is no terminal */
+    MAX_TIMES = 1 << 14, /* 16384: copies of what is repeated and is no terminal */
 };
 
 enum rule_state {
@@ -163,17 +163,19 @@ static uint32_t regular_list(struct building *building, uint32_t symbol, uint32_
 {
     struct exprs *exprs = building->grammar->exprs;
     bool is_cat = building->grammar->symbols[symbol].kind == SYMBOL_CAT;
-    uint32_t begin = building->parts.n, n = flatten(building, symbol);
-    uint32_t expr = is_cat ? EXPR_EMPTY : EXPR_NONE;
-    for (uint32_t i = n; i-- > 0 && expr != NOT_REGULAR;) {
-        uint32_t part = regular(building, building->parts.symbols[begin + i], depth + 1);
+    uint32_t begin = building->parts.n, n = flatten(building, symbol), together = EXPR_EMPTY, i = n;
+    struct expr_union all = {0};
+    for (; i > 0; i--) {
+        uint32_t part = regular(building, building->parts.symbols[begin + i - 1], depth + 1);
         if (part == NOT_REGULAR)
-            expr = NOT_REGULAR;
+            break;
+        if (is_cat)
+            together = expr_cat(exprs, part, together);
         else
-            expr = is_cat ? expr_cat(exprs, part, expr) : expr_either(exprs, part, expr);
+            expr_union_add(exprs, &all, part);
     }
     building->parts.n = begin;
-    return expr;
+    return i > 0 ? NOT_REGULAR : is_cat ? together : expr_union_end(exprs, &all);
 }
 
 static uint32_t find_regular(struct building *building, uint32_t number, uint32_t depth)
@@ -262,15 +264,17 @@ static void add_cat(struct building *building, uint32_t symbol, uint32_t from, u
 
 static void add_or(struct building *building, uint32_t symbol, uint32_t from, uint32_t to)
 {
-    uint32_t begin = building->parts.n, n = flatten(building, symbol), together = EXPR_NONE;
+    struct exprs *exprs = building->grammar->exprs;
+    uint32_t begin = building->parts.n, n = flatten(building, symbol);
+    struct expr_union together = {0};
     for (uint32_t i = 0; i < n; i++) {
         uint32_t expr = regular(building, building->parts.symbols[begin + i], 0);
         if (expr == NOT_REGULAR)
             add_symbol(building, building->parts.symbols[begin + i], from, to);
         else
-            together = expr_either(building->grammar->exprs, together, expr);
+            expr_union_add(exprs, &together, expr);
     }
-    add_terminal(building, from, together, to);
+    add_terminal(building, from, expr_union_end(exprs, &together), to);
     building->parts.n = begin;
 }
 
@@ -281,7 +285,8 @@ static void add_repeat(struct building *building, struct symbol symbol, uint32_t
     if (symbol.max < symbol.min)
         return;
     if (symbol.min > MAX_TIMES || (!is_open && symbol.max > MAX_TIMES)) {
-        building->too_large = "the number of times that something is repeated";
+        building->too_large =
+            "more than 16384 repetitions, by maxItems, minItems or {n,m}, of what has several parts";
         return;
     }
     for (uint32_t i = 0; i < symbol.min && !network->failed; i++) {

@@ -7,6 +7,7 @@
 enum {
     MAX_GROUPS = 200, /* within each other */
     MAX_LOOKS = 16,   /* lookaheads of an alternative */
+    MAX_LAST_GROUPS = 8,
     AT_START = 1,
     AT_END = 2,
 };
@@ -64,10 +65,22 @@ static struct piece piece_cat(struct exprs *exprs, struct piece a, struct piece 
     return joined;
 }
 
-static void piece_add(struct exprs *exprs, struct piece *piece, struct piece other)
+struct piece_union {
+    struct expr_union by[4];
+};
+
+static void piece_union_add(struct exprs *exprs, struct piece_union *all, struct piece piece)
 {
     for (unsigned i = 0; i < 4; i++)
-        piece->by[i] = expr_either(exprs, piece->by[i], other.by[i]);
+        expr_union_add(exprs, &all->by[i], piece.by[i]);
+}
+
+static struct piece piece_union_end(struct exprs *exprs, const struct piece_union *all)
+{
+    struct piece piece;
+    for (unsigned i = 0; i < 4; i++)
+        piece.by[i] = expr_union_end(exprs, &all->by[i]);
+    return piece;
 }
 
 static bool has_anchor(struct piece piece)
@@ -405,37 +418,28 @@ static struct piece read_sequence(struct reading *reading, unsigned depth)
 
 static struct piece read_alternatives(struct reading *reading, unsigned depth)
 {
-    struct piece piece = read_sequence(reading, depth);
-    while (!reading->text.failed && pattern_skip(&reading->text, "|"))
-        piece_add(reading->exprs, &piece, read_sequence(reading, depth));
-    return piece;
+    struct piece_union all = {{{0}}};
+    do
+        piece_union_add(reading->exprs, &all, read_sequence(reading, depth));
+    while (!reading->text.failed && pattern_skip(&reading->text, "|"));
+    return piece_union_end(reading->exprs, &all);
 }
 
 /* --- whole texts ---------------------------------------------------------------------------------------------------- */
 
-static void read_outer(struct reading *reading, struct alternative *alternative)
+/* "^" and nothing else. */
+static bool is_start(const struct piece *piece)
 {
-    struct pattern_text *text = &reading->text;
-    *alternative = (struct alternative){.parts = {plain(EXPR_EMPTY)}};
-    while (!text->failed && !is_end_of_alternative(reading, 0)) {
-        bool is_look = pattern_skip(text, "(?="), is_negative = !is_look && pattern_skip(text, "(?!");
-        struct piece *part = &alternative->parts[alternative->n_looks];
-        if (!is_look && !is_negative) {
-            if (pattern_peek(text) == ')')
-                is_wrong(reading, "there is no '(' for this");
-            *part = piece_cat(reading->exprs, *part, read_item(reading, 0));
-            continue;
-        }
-        if (alternative->n_looks == MAX_LOOKS) {
-            refuse(reading, "too many lookaheads");
-            return;
-        }
-        alternative->looks[alternative->n_looks] = read_alternatives(reading, 1);
-        alternative->is_negative[alternative->n_looks++] = is_negative;
-        part[1] = plain(EXPR_EMPTY);
-        if (!text->failed && !pattern_skip(text, ")"))
-            is_wrong(reading, "expected ')'");
-    }
+    return !piece->by[0] && piece->by[AT_START] == EXPR_EMPTY && !piece->by[AT_END] &&
+           !piece->by[AT_START | AT_END];
+}
+
+/* What it is at the beginning of a text, where "^" in it holds. */
+static struct piece without_start(struct exprs *exprs, struct piece piece)
+{
+    return (struct piece){
+        .by = {[0] = expr_either(exprs, piece.by[0], piece.by[AT_START]),
+               [AT_END] = expr_either(exprs, piece.by[AT_END], piece.by[AT_START | AT_END])}};
 }
 
 /* The texts in which an alternative occurs, from its last part to its first. */
@@ -447,10 +451,13 @@ static uint32_t whole_texts(struct reading *reading, const struct alternative *a
     const struct piece *first = &alternative->parts[0];
     uint32_t rest = closed_end(reading, alternative->parts[last], 0, is_whole), anchored, loose;
     for (unsigned i = last; i-- > 0;) {
-        const struct piece *look = &alternative->looks[i], *part = &alternative->parts[i], *behind = part + 1;
-        if (look->by[1] || look->by[3] || behind->by[1] || behind->by[3] || part->by[2] || part->by[3])
+        const struct piece *part = &alternative->parts[i], *behind = part + 1;
+        struct piece look = alternative->looks[i];
+        if (i == 0 && is_start(part))
+            look = without_start(exprs, look);
+        if (look.by[1] || look.by[3] || behind->by[1] || behind->by[3] || part->by[2] || part->by[3])
             refuse(reading, "'^' behind a lookahead, or '$' before one, is not supported");
-        uint32_t seen = closed_end(reading, *look, 0, false);
+        uint32_t seen = closed_end(reading, look, 0, false);
         rest = expr_both(exprs, rest, alternative->is_negative[i] ? expr_not(exprs, seen) : seen);
         if (i)
             rest = expr_cat(exprs, part->by[0], rest);
@@ -467,20 +474,90 @@ static uint32_t whole_texts(struct reading *reading, const struct alternative *a
     return expr_either(exprs, anchored, loose);
 }
 
+/* Whether a group begins here that stands last in its alternative and has a lookahead in it: what is before it is then before each of
+ * its alternatives. */
+static bool is_last_with_look(const struct reading *reading)
+{
+    const char *text = reading->text.text;
+    size_t at = reading->text.at, len = reading->text.len;
+    unsigned depth = 0;
+    bool is_class = false, has_look = false;
+    if (at + 2 < len && text[at + 1] == '?' && text[at + 2] != ':')
+        return false;
+    for (; at < len; at++) {
+        char c = text[at];
+        if (c == '\\') {
+            at++;
+        } else if (is_class || c == '[') {
+            is_class = c != ']';
+        } else if (c == '(') {
+            depth++;
+            has_look |= at + 2 < len && text[at + 1] == '?' && (text[at + 2] == '=' || text[at + 2] == '!');
+        } else if (c == ')') {
+            depth -= depth > 0;
+        }
+        if (!depth)
+            break;
+    }
+    return has_look && (at + 1 >= len || text[at + 1] == '|' || text[at + 1] == ')');
+}
+
+/* Behind "(?=" or "(?!". */
+static void read_look(struct reading *reading, struct alternative *alternative, bool is_negative)
+{
+    if (alternative->n_looks == MAX_LOOKS) {
+        refuse(reading, "too many lookaheads");
+        return;
+    }
+    alternative->looks[alternative->n_looks] = read_alternatives(reading, 1);
+    alternative->is_negative[alternative->n_looks++] = is_negative;
+    alternative->parts[alternative->n_looks] = plain(EXPR_EMPTY);
+    if (!reading->text.failed && !pattern_skip(&reading->text, ")"))
+        is_wrong(reading, "expected ')'");
+}
+
+/* What follows an alternative's beginning, in so many last groups; adds its texts, or those of the group's alternatives that end it. */
+static void read_outer(struct reading *reading, struct alternative alternative, unsigned depth,
+                       struct expr_union *all)
+{
+    struct pattern_text *text = &reading->text;
+    while (!text->failed && !is_end_of_alternative(reading, depth)) {
+        struct piece *part = &alternative.parts[alternative.n_looks];
+        if (pattern_skip(text, "(?=")) {
+            read_look(reading, &alternative, false);
+        } else if (pattern_skip(text, "(?!")) {
+            read_look(reading, &alternative, true);
+        } else if (depth < MAX_LAST_GROUPS && is_last_with_look(reading) &&
+                   (pattern_skip(text, "(?:") || pattern_skip(text, "("))) {
+            do
+                read_outer(reading, alternative, depth + 1, all);
+            while (!text->failed && pattern_skip(text, "|"));
+            if (!text->failed && !pattern_skip(text, ")"))
+                is_wrong(reading, "expected ')'");
+            return;
+        } else {
+            if (pattern_peek(text) == ')')
+                is_wrong(reading, "there is no '(' for this");
+            *part = piece_cat(reading->exprs, *part, read_item(reading, depth));
+        }
+    }
+    if (!text->failed)
+        expr_union_add(reading->exprs, all, whole_texts(reading, &alternative));
+}
+
 int regex_expr(struct exprs *exprs, const char *pattern, size_t len, const struct regex_options *options,
                uint32_t *out, runnel_error *error)
 {
     runnel_error found = {0};
     struct reading reading = {
         .text = {.text = pattern, .len = len, .error = &found}, .exprs = exprs, .options = options};
-    uint32_t any = char_range_expr(exprs, 0, CHARSET_LAST, options->form), expr = EXPR_NONE;
+    uint32_t any = char_range_expr(exprs, 0, CHARSET_LAST, options->form);
+    struct expr_union all = {0};
     reading.any_text = expr_repeat(exprs, any, 0, EXPR_FOREVER);
-    do {
-        struct alternative alternative;
-        read_outer(&reading, &alternative);
-        if (!reading.text.failed)
-            expr = expr_either(exprs, expr, whole_texts(&reading, &alternative));
-    } while (!reading.text.failed && pattern_skip(&reading.text, "|"));
+    do
+        read_outer(&reading, (struct alternative){.parts = {plain(EXPR_EMPTY)}}, 0, &all);
+    while (!reading.text.failed && pattern_skip(&reading.text, "|"));
+    uint32_t expr = expr_union_end(exprs, &all);
     if (reading.text.failed)
         return error_set(error, found.code, "pattern: %s", found.message);
     if (exprs->no_memory)

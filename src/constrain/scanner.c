@@ -7,6 +7,12 @@
 #include <string.h>
 
 enum {
+    MANY_REMAINDERS = 1000, /* of a multiple: digits are tried before all of them are searched */
+    MULTIPLE_DEPTH = 8,
+    DIGITS_TRIED = 12,
+};
+
+enum {
     LIFE_UNKNOWN,
     LIFE_ALIVE,
     LIFE_DEAD,
@@ -90,11 +96,73 @@ static bool found_alive(struct scanner *scanner, uint32_t expr)
     }
 }
 
+/* The first multiple that a word of this would be, if its step is so large that a search would take long; NULL: there is none. */
+static const struct expr *find_multiple(const struct exprs *exprs, uint32_t number, unsigned depth)
+{
+    const struct expr *expr = &exprs->exprs[number], *found = NULL;
+    if (expr->kind == EXPR_IS_MULTIPLE)
+        return expr->a > MANY_REMAINDERS ? expr : NULL;
+    if (expr->kind == EXPR_IS_CAT && depth)
+        found = find_multiple(exprs, expr->a, depth - 1);
+    if (expr->kind == EXPR_IS_CAT && depth && !found && exprs->exprs[expr->a].is_nullable)
+        found = find_multiple(exprs, expr->b, depth - 1);
+    if ((expr->kind == EXPR_IS_AND || expr->kind == EXPR_IS_OR) && depth)
+        for (uint32_t k = 0; k < expr->n && !found; k++)
+            found = find_multiple(exprs, exprs->kids[expr->a + k], depth - 1);
+    return found;
+}
+
+/* Whether these digits are a word of start, with a point before the last n_fraction if that is not 0; then it, and what it leads
+ * through, is alive. */
+static bool try_digits(struct scanner *scanner, uint32_t start, uint64_t number, unsigned n_digits,
+                       unsigned n_fraction)
+{
+    uint32_t path[2 * DIGITS_TRIED + 2], n = 0;
+    uint64_t power = 1;
+    for (unsigned i = 1; i < n_digits; i++)
+        power *= 10;
+    path[n++] = start;
+    for (unsigned left = n_digits; left > 0 && path[n - 1] != EXPR_NONE; left--, power /= 10) {
+        if (left == n_fraction) {
+            path[n] = expr_derive(scanner->exprs, path[n - 1], '.');
+            n++;
+        }
+        path[n] = expr_derive(scanner->exprs, path[n - 1], (unsigned)('0' + number / power % 10));
+        n++;
+    }
+    if (!expr_is_nullable(scanner->exprs, path[n - 1]))
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        scanner->life[path[i]] = LIFE_ALIVE;
+    return true;
+}
+
+/* With enough digits behind what was read any number becomes a multiple: the lowest and the highest of so many digits. A search would go
+ * through as many remainders as the step has. */
+static bool try_multiples(struct scanner *scanner, uint32_t start)
+{
+    const struct expr *found = find_multiple(scanner->exprs, start, MULTIPLE_DEPTH);
+    if (!found)
+        return false;
+    uint64_t step = found->a, remainder = found->b, power = 1;
+    for (unsigned n = 1; n <= DIGITS_TRIED; n++) {
+        power *= 10;
+        uint64_t low = (step - remainder * (power % step) % step) % step;
+        for (unsigned n_fraction = 0; low < power && n_fraction <= n; n_fraction++)
+            if (try_digits(scanner, start, low, n, n_fraction) ||
+                try_digits(scanner, start, low + (power - 1 - low) / step * step, n, n_fraction))
+                return true;
+    }
+    return false;
+}
+
 /* Breadth first, so that the shortest word is found; what is passed without finding any has none. */
 static bool search(struct scanner *scanner, uint32_t start)
 {
     struct exprs *exprs = scanner->exprs;
     uint32_t n = 1;
+    if (try_multiples(scanner, start))
+        return true;
     scanner->search++;
     scanner->queue[0] = start;
     scanner->parents[start] = start;

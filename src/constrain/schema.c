@@ -200,7 +200,7 @@ static uint32_t value_of_kinds(struct schema *schema, const struct rule_list *li
 static uint32_t value_of_choice(struct schema *schema, const struct rule_list *list, uint32_t at)
 {
     const struct schema_rule choice = list->rules[at];
-    uint32_t symbol = 0;
+    struct grammar_union all = {0};
     bool has_more = true;
     for (uint32_t which = 0; has_more && !schema->failed; which++) {
         struct rule_list branch = {0};
@@ -209,10 +209,10 @@ static uint32_t value_of_choice(struct schema *schema, const struct rule_list *l
                 rules_add(schema, &branch, list->rules[i]);
         has_more = rule_branch(schema, &choice, which, &branch);
         if (has_more)
-            symbol = grammar_either(schema->grammar, symbol, schema->value(schema, &branch));
+            grammar_union_add(schema->grammar, &all, schema->value(schema, &branch));
         rules_free(&branch);
     }
-    return symbol;
+    return grammar_union_end(schema->grammar, &all);
 }
 
 static int by_place(const void *one, const void *other)

@@ -62,7 +62,7 @@ static void read_keyword(struct schema *schema, const struct schema_rule *rule, 
         count = schema_count(schema, rule);
         if (rule->is_not)
             array->min = count + 1 > array->min ? count + 1 : array->min;
-        else
+        else if (count < EXPR_FOREVER - 1) /* no answer has as many */
             array->max = count < array->max ? count : array->max;
     } else if (rule_is(rule, "uniqueItems")) {
         if (rule->is_not)

@@ -10,7 +10,8 @@
 enum {
     MAX_DIGITS = 60,
     MAX_COUNT = 1000000,
-    MAX_STEP = 1000000, /* of "multipleOf", its point left out */
+    MAX_STEP = 1000000,        /* of "multipleOf", its point left out */
+    MAX_STEP_SEARCHED = 10000, /* of several, or beside a maximum */
 };
 
 /* Of a number without its sign: whole part without leading zeros ("0" is empty), fraction without zeros at its end. */
@@ -226,6 +227,47 @@ static uint32_t multiples(struct schema *schema, const struct schema_rule *rule)
     return expr_cat(exprs, expr_optional(exprs, expr_range(exprs, '-', '-')), expr);
 }
 
+static uint32_t greatest_divisor(uint32_t a, uint32_t b)
+{
+    while (b) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static bool bounds_above(const struct schema_rule *rule)
+{
+    bool is_lower = rule_is(rule, "minimum") || rule_is(rule, "exclusiveMinimum");
+    return (rule_is(rule, "maximum") || rule_is(rule, "exclusiveMaximum") || is_lower) &&
+           is_lower == rule->is_not;
+}
+
+/* Whether a number that was begun can become a multiple is known for any one step (scanner.c), but has to be searched for beside others,
+ * unless it is a multiple of them, and below a maximum. */
+static void check_steps(struct schema *schema, const struct rule_list *list)
+{
+    uint64_t step = 1, largest = 0;
+    bool is_bounded = false;
+    for (uint32_t i = 0; i < list->n && !schema->failed; i++) {
+        const struct schema_rule *rule = &list->rules[i];
+        struct decimal decimal;
+        is_bounded |= bounds_above(rule);
+        if (!rule_is(rule, "multipleOf") || !read_bound(schema, rule, &decimal) || !all_digits(&decimal))
+            continue;
+        uint32_t other = all_digits(&decimal);
+        largest = other > largest ? other : largest;
+        step *= other / greatest_divisor(other, (uint32_t)(step % other));
+        step = step < UINT32_MAX ? step : UINT32_MAX;
+    }
+    if (step > MAX_STEP_SEARCHED && (step > largest || is_bounded))
+        schema_fail(schema, RUNNEL_EUNSUPPORTED,
+                    "multipleOf: beside %s at most %d is supported, without its point, found %llu",
+                    step > largest ? "another one" : "a maximum", MAX_STEP_SEARCHED,
+                    (unsigned long long)step);
+}
+
 /* What one keyword leaves of numbers; EXPR_ALL: everything. */
 static uint32_t keyword_expr(struct schema *schema, const struct schema_rule *rule)
 {
@@ -274,6 +316,7 @@ uint32_t number_expr(struct schema *schema, const struct rule_list *list, unsign
     }
     for (uint32_t i = 0; i < list->n; i++)
         expr = expr_both(exprs, expr, keyword_expr(schema, &list->rules[i]));
+    check_steps(schema, list);
     return expr;
 }
 

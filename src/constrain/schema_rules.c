@@ -222,6 +222,15 @@ static void open_keyword(struct schema *schema, struct rule_list *list, const st
     }
 }
 
+/* What only its draft 3 knows. Elsewhere it says nothing. */
+static void refuse_of_draft_3(struct schema *schema, const struct json *value)
+{
+    static const char *const names[] = {"divisibleBy", "disallow", "extends"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(value->name, names[i]) && schema_is_of_draft(schema, "draft-03"))
+            schema_fail(schema, RUNNEL_EUNSUPPORTED, "'%s' is not supported", value->name);
+}
+
 static void open_member(struct schema *schema, struct rule_list *list, const struct json *json,
                         uint32_t index, bool is_not)
 {
@@ -229,6 +238,7 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
     const struct keyword *keyword = find_keyword(value->name);
     switch ((enum keyword_kind)keyword->kind) {
     case KEYWORD_NOTE:
+        refuse_of_draft_3(schema, value);
         break;
     case KEYWORD_REFUSED:
         schema_fail(schema, RUNNEL_EUNSUPPORTED, "'%s' is not supported", value->name);
@@ -261,13 +271,12 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
 static bool is_reference_alone(struct schema *schema, const struct json *json)
 {
     static const char *const drafts[] = {"draft-03", "draft-04", "draft-05", "draft-06", "draft-07"};
-    if (!schema_work(schema, json->n + schema->root->n) || !json_tree_member(json, "$ref"))
+    bool is_alone = false;
+    if (!schema_work(schema, json->n) || !json_tree_member(json, "$ref"))
         return false;
-    const struct json *draft = json_tree_member(schema->root, "$schema");
-    for (size_t i = 0; draft && draft->kind == JSON_STRING && i < sizeof drafts / sizeof *drafts; i++)
-        if (strstr(draft->text, drafts[i]))
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof drafts / sizeof *drafts; i++)
+        is_alone |= schema_is_of_draft(schema, drafts[i]);
+    return is_alone;
 }
 
 /* How many members of a schema say something, where its opposite is asked for; *last: one of them. */

@@ -159,12 +159,12 @@ bool string_matches(struct schema *schema, uint32_t expr, const char *text, size
 
 uint32_t string_choice(struct schema *schema, const struct json *values)
 {
-    uint32_t expr = EXPR_NONE;
+    struct expr_union all = {0};
     for (uint32_t i = 0; i < values->n; i++)
         if (values->items[i].kind == JSON_STRING)
-            expr = expr_either(schema->exprs, expr,
-                               string_literal(schema, values->items[i].text, values->items[i].len, true));
-    return expr;
+            expr_union_add(schema->exprs, &all,
+                           string_literal(schema, values->items[i].text, values->items[i].len, true));
+    return expr_union_end(schema->exprs, &all);
 }
 
 static uint32_t format_expr(struct schema *schema, const struct json *value, bool is_not)

@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,7 +164,7 @@ static void test_refusals(void **state)
     check_refusal("root ::= <think>", read_gbnf, "tokens");
     check_refusal("root ::= n root \"a\" | \"b\"\nn ::= \"x\"? n2\nn2 ::= (\"(\" n \")\")?", read_gbnf,
                   "may be empty");
-    check_refusal("root ::= (\"a\" root | \"b\"){99999}", read_gbnf, "repeated");
+    check_refusal("root ::= (\"a\" root | \"b\"){99999}", read_gbnf, "repetitions");
 }
 
 /* Texts that make an engine work without end, or fill its memory: refused, or followed within the bounds. */
@@ -351,6 +352,34 @@ static void test_undo(void **state)
     trie_free(trie);
 }
 
+/* More than there is room for if each one made all before it once more: as a pattern, in a rule, and each one a rule. */
+static void test_many_alternatives(void **state)
+{
+    enum { N = 3000, ONE_MAX = 32 };
+    char *texts[3];
+    int (*const reads[])(const char *, struct grammar **, runnel_error *) = {read_regex, read_gbnf,
+                                                                             read_gbnf};
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        size_t len = 0;
+        texts[k] = malloc(2 * N * ONE_MAX);
+        assert_non_null(texts[k]);
+        len += (size_t)sprintf(texts[k], "%s", k ? "root ::= " : "");
+        for (unsigned i = 0; i < N; i++)
+            len += (size_t)sprintf(texts[k] + len,
+                                   k == 0   ? "%sw%04u"
+                                   : k == 1 ? "%s\"w%04u\""
+                                            : "%srule%04u",
+                                   i ? "|" : "", i);
+        for (unsigned i = 0; i < N && k == 2; i++)
+            len += (size_t)sprintf(texts[k] + len, "\nrule%04u ::= \"w%04u\"", i, i);
+        const struct constrain_case one = {
+            texts[k], {"w0000", "w1234", "w2999"}, {"w", "w3000", "w123", "w12345", "x0001"}};
+        constrain_check(&one, reads[k]);
+        free(texts[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_grammars),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_many_alternatives),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_forgetting),
         cmocka_unit_test(test_forgetting_frames),

@@ -42,12 +42,31 @@ static const struct constrain_case scalars[] = {
      {"0", "10", "-30", "200"},
      {"5", "11", "210"}},
     {"{\"type\":\"number\",\"multipleOf\":0.01}", {"1", "1.25", "-0.1", "1.200"}, {"1.255"}},
+    {"{\"type\":\"integer\",\"multipleOf\":86400}",
+     {"0", "86400", "-172800", "950400", "123456787200000"},
+     {"1", "86401", "8640", "950401"}},
+    {"{\"multipleOf\":1000000,\"minimum\":5000000}",
+     {"5000000", "37000000.0", "123456000000"},
+     {"0", "4000000", "5000001", "-5000000"}},
+    {"{\"type\":\"number\",\"multipleOf\":1234.5}",
+     {"1234.5", "2469", "-3703.50", "0"},
+     {"1234", "1.5", "2469.5"}},
+    {"{\"type\":\"integer\",\"multipleOf\":100000,\"allOf\":[{\"multipleOf\":2}],\"not\":{\"maximum\":5}}",
+     {"100000", "1700000"},
+     {"0", "50000", "-100000"}},
     {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}",
      {"\"ab\"", "\"a\\nc\"", "\"\xe6\xbc\xa2\\u6f22\""},
      {"\"a\"", "\"abcd\""}},
     {"{\"type\":\"string\",\"pattern\":\"^a[^b]\",\"maxLength\":3}",
      {"\"ac\"", "\"a\\\"x\""},
      {"\"ab\"", "\"acde\"", "\"xac\""}},
+    {"{\"type\":\"string\",\"pattern\":\"^(?!^[-+.]*$)[+-]?0*\\\\d*\\\\.?\\\\d*$\"}", /* pydantic's Decimal */
+     {"\"1.50\"", "\"-0\"", "\".5\"", "\"+007\""},
+     {"\"\"", "\"-\"", "\"+.\"", "\"a\"", "\"1.2.3\""}},
+    {"{\"type\":\"string\",\"pattern\":\"^(?!^[-+.]*$)[+-]?0*(?:\\\\d{0,3}$|(?=[\\\\d.]{1,6}0*$)\\\\d{0,3}"
+     "\\\\.\\\\d{0,2}0*$)\"}",
+     {"\"123\"", "\"1.25\"", "\"-001.2\"", "\"999.99000\"", "\".5\""},
+     {"\"\"", "\"1234\"", "\"1.253\"", "\"1234.5\"", "\"-.\""}},
     {"{\"type\":\"string\",\"format\":\"date\"}",
      {"\"2026-11-29\"", "\"2024-02-29\"", "\"2000-02-29\"", "\"2023-02-28\""},
      {"\"2026-13-01\"", "\"2026-04-31\"", "\"2023-02-29\"", "\"1900-02-29\"", "\"2024-02-30\"", "\"x\""}},
@@ -189,6 +208,15 @@ static const struct constrain_case composed[] = {
      {"1.50", "10", "\"1.5\"", "1", "{\"a\":1}"},
      {"1.5", "0"}},
     {"true", {"[{\"a\":[1,\"x\"]}]", "1"}, {"[1,]", "{\"a\"}"}},
+    {"{\"$ref\":\"#n\",\"$defs\":{\"e\":{\"enum\":[{\"$anchor\":\"n\",\"type\":\"null\"}]},"
+     "\"u\":{\"unknown\":{\"$anchor\":\"n\",\"type\":\"null\"}},\"r\":{\"not\":{\"$anchor\":\"n\",\"type\":"
+     "\"string\"}}}}",
+     {"\"a\""},
+     {"null", "1"}}, /* a name is one where a schema stands */
+    {"{\"disallow\":\"string\",\"type\":[\"string\",\"null\"]}", {"\"a\"", "null"}, {"1"}},
+    {"{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"maxItems\":2147483647}",
+     {"[]", "[\"a\",\"b\"]"},
+     {"[1]"}},
 };
 
 static const struct constrain_case containers[] = {
@@ -312,7 +340,19 @@ static void test_refusals(void **state)
          "$ref: '#/$defs/b' within"},
         {"{\"type\":\"string\",\"minLength\":-1}", "minLength"},
         {"{\"type\":\"string\",\"minLength\":99999999}", "minLength"},
-        {"{\"type\":\"array\",\"items\":{},\"minItems\":999999}", "repeated"},
+        {"{\"type\":\"array\",\"items\":{},\"minItems\":999999}", "minItems"},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"maxItems\":20000}", "maxItems"},
+        {"{\"type\":\"integer\",\"multipleOf\":86400,\"maximum\":900000}", "multipleOf: beside a maximum"},
+        {"{\"type\":\"integer\",\"multipleOf\":999,\"allOf\":[{\"multipleOf\":1000}]}",
+         "multipleOf: beside another one"},
+        {"{\"$schema\":\"http://json-schema.org/draft-03/schema#\",\"disallow\":\"string\"}", "'disallow'"},
+        {"{\"$schema\":\"http://json-schema.org/draft-03/schema#\",\"divisibleBy\":2}", "'divisibleBy'"},
+        {"{\"$schema\":\"http://json-schema.org/draft-04/"
+         "schema#\",\"definitions\":{\"n\":{\"type\":\"string\"}},"
+         "\"properties\":{\"a\":{\"id\":\"http://x.y/a\",\"definitions\":{\"n\":{\"type\":\"integer\"}},"
+         "\"properties\":{\"b\":{\"$ref\":\"#/definitions/n\"}}}}}",
+         "$ref: '#/definitions/n' within"},
+        {"{\"$ref\":\"#n\",\"$defs\":{\"e\":{\"enum\":[{\"$anchor\":\"n\"}]}}}", "$ref: '#n' is not"},
         {"{\"propertyNames\":{\"not\":{\"pattern\":\"a\",\"minLength\":2}}}",
          "propertyNames: 'not' within it"},
         {"{\"propertyNames\":{\"not\":{\"allOf\":[{}]}}}", "propertyNames: 'allOf' within it"},
