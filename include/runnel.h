@@ -473,7 +473,9 @@ typedef struct runnel_request {
      * that brought it further, until counts->n_computed_tokens is n_prompt_tokens; the first TOKEN and the first text come
      * after that. n_computed_tokens grows with each: what is computed again for want of pages is not told again. */
     bool wants_progress;
-    bool unused[6];
+    /* With a thinking_budget and an answer_reserve of -1: that reserve is kept beside the budget, too. */
+    bool keeps_reserve;
+    bool unused[5];
     /* For runnel_prompt_tokens and runnel_prompt_text, which know no engine: the context that the prompt is to fit, tokens;
      * 0: the model's. With it they tell a text that can never fit from one that only the chat template makes too much of:
      * where a template passes its bounds, the first is RUNNEL_ECONTEXT and the other one RUNNEL_EINVAL. */
@@ -507,7 +509,7 @@ typedef struct runnel_request {
      * beyond it; soon the engine closes them there, as with thinking_budget. Thoughts without sentences go on. -1: none. */
     int soft_thinking_budget;
     /* How many of max_tokens, or of what the context leaves of them, are not for thoughts: where no more are left, the engine closes
-     * them. 0: none; -1: the engine's answer_reserve, half of them at most, and none beside a thinking_budget that leaves an answer. What
+     * them. 0: none; -1: the engine's answer_reserve, or half of them where that is no less than all, and none beside a thinking_budget that leaves an answer. What
      * closes the thoughts, and the message, come out of their share; where max_tokens leaves no room for an answer behind the closing
      * tag alone, thoughts may have all. */
     int answer_reserve;
@@ -714,7 +716,7 @@ typedef struct runnel_stats_values {
     bool
         device_is_lost; /* it answers no more: every step fails from now on, until another engine is started */
     /* What is wrong with a driver that is installed, where the device is no GPU, but a driver that computes on the CPU: it may be used for want
-     * of the other. "": nothing; lives as long as the engine. */
+     * of the other. Or why the device that "auto" found is not used. "": nothing; lives as long as the engine. */
     const char *device_problem;
 } runnel_stats_values;
 

@@ -27,6 +27,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A worker with a device may take so long to be ready: its driver compiles, and is waited for that long. */
+static const double DEVICE_START_MS = 1200e3;
+
 /* What tells whether a model is still the one that was loaded: its file, and what else its keeper was told. */
 struct model_state {
     struct stat file, template_file;
@@ -166,7 +169,7 @@ static runnel_engine_options make_engine_options(const struct serving *serving, 
     options.n_parallel = part.n_parallel;
     options.n_batch = (uint32_t)settings->n_batch;
     options.n_requests = (uint32_t)settings->n_requests;
-    options.answer_reserve = serving->options.answer_reserve;
+    options.answer_reserve = settings->has_answer_reserve ? settings->answer_reserve : -1;
     options.keep_last = (uint32_t)settings->keep_last;
     options.keep_first = settings->keep_last ? (uint32_t)settings->keep_first : 0;
     options.step_budget_ms = divide_step_budget_ms(settings->step_budget_ms, serving->share.n_workers);
@@ -301,15 +304,19 @@ static void on_ready(void *user, const char *name)
     log_say(&serving->log, "ready", "Runnel serves %s at %s", name, serving->socket.url);
 }
 
-/* Another model beside the one that is there, and the memory of its workers beside that of theirs. */
+/* Another model beside the one that is there, and the memory of its workers beside that of theirs. The other one is at least as
+ * large as its file. */
 static bool has_room(void *user, uint64_t model_bytes)
 {
     const struct serving *serving = user;
-    uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20, more = model_bytes + kv_bytes, room;
+    uint64_t kv_bytes = (uint64_t)serving->settings.kv_cache_mib << 20;
     uint64_t own_limit = (uint64_t)serving->settings.memory_limit_mib << 20;
-    if (own_limit && model_bytes && 2 * more > own_limit)
+    uint64_t file_bytes = (uint64_t)serving->state.file.st_size, other_bytes = model_bytes, room;
+    if (model_bytes && file_bytes > model_bytes)
+        other_bytes = file_bytes;
+    if (own_limit && model_bytes && model_bytes + other_bytes + 2 * kv_bytes > own_limit)
         return false;
-    return !limits_memory_room(&room) || more <= room;
+    return !limits_memory_room(&room) || other_bytes + kv_bytes <= room;
 }
 
 /* From options to what a server is made with ------------------------------------------------------------------ */
@@ -462,7 +469,6 @@ static int prepare(struct serving *serving, runnel_error *error)
         return failure;
     set_guard(serving);
     serving->options.max_tokens = settings->max_tokens;
-    serving->options.answer_reserve = settings->has_answer_reserve ? settings->answer_reserve : -1;
     serving->options.n_choices = (uint32_t)settings->n_parallel;
     serving->options.no_thinking = !strcmp(settings->reasoning, "off");
     serving->options.split_reasoning = !strcmp(settings->reasoning_format, "deepseek");
@@ -577,6 +583,7 @@ static int serve(struct serving *serving)
         .listener = serving->socket.descriptor,
         .crash_file = serving->protection.crash_file,
         .n_workers = (uint32_t)settings->n_workers,
+        .start_ms = cli_wants_device(&settings->device) ? DEVICE_START_MS : 0,
         .limits = make_service_limits(settings),
         .open_model = open_model,
         .close_model = close_model,

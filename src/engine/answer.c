@@ -102,7 +102,7 @@ static int add_budget(struct answer *answer, const struct runnel_model *model, c
         .n_soft = budget_of(request->soft_thinking_budget),
         .n_answer = options->max_tokens,
         .n_reserved = options->n_reserved,
-        .is_default = request->answer_reserve < 0,
+        .is_default = request->answer_reserve < 0 && !request->keeps_reserve,
         .message = request->thinking_message,
         .starts_in_thought = options->starts_in_thought,
     };

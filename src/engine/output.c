@@ -10,7 +10,7 @@
  *      several end at the same place, the longest is cut off. Each has a Knuth-Morris-Pratt automaton, so time
  *      is linear in the text whatever the stop texts are. Held back is the longest end of the answer that begins
  *      a stop text. Clients send stop texts such as an empty line with every request; in a thought they would end
- *      it before there is an answer.
+ *      it before there is an answer, and so would the empty lines that a model writes between the two.
  *
  * A struct output owns its buffers; one thread at a time. No allocation after output_create. */
 #include "engine/output.h"
@@ -23,11 +23,14 @@
 
 enum { TEXT_CAP = 1024 /* bytes an event at most */ };
 
+static const char BLANKS[] = " \t\r\n";
+
 struct stop_text {
     const char *text; /* [len] */
     uint32_t *border; /* [len] border[i]: longest proper beginning of text[0..i] that also ends it */
     size_t len;
     size_t matched; /* bytes of it that the text ends with now */
+    bool is_blank;  /* white space alone */
 };
 
 struct output {
@@ -38,6 +41,8 @@ struct output {
     char *held; /* [held_cap] held[held_begin .. held_end): text that may begin a stop text */
     size_t held_begin, held_end, held_cap;
     int stop_index; /* of the one that ended the answer; -1 */
+    bool
+        is_bare; /* nothing but white space has come behind a thought: stop texts of such do not end the answer */
 
     struct thought_tags tags; /* bytes that begin a tag are held back */
     unsigned skip_newlines;   /* so many newlines, if they come next, belong to the tag before them */
@@ -92,7 +97,8 @@ static int copy_stops(struct output *o, const struct output_options *options, ru
         char *copy = (char *)(memory + len);
         memcpy(copy, text, len);
         struct stop_text *stop = &o->stops[o->n_stops];
-        *stop = (struct stop_text){.text = copy, .border = memory, .len = len};
+        *stop = (struct stop_text){
+            .text = copy, .border = memory, .len = len, .is_blank = strspn(text, BLANKS) == len};
         compute_borders(stop);
         longest = len > longest ? len : longest;
     }
@@ -209,9 +215,13 @@ static void match_stops(struct output *o, char byte, struct listener listener)
     if (o->state == OUTPUT_STOPPED)
         return;
     hold_byte(o, byte);
+    o->is_bare = o->is_bare && byte && strchr(BLANKS, byte);
     for (size_t s = 0; s < o->n_stops; s++) {
         struct stop_text *stop = &o->stops[s];
-        if (match_byte(stop, byte) && stop->len > complete) {
+        bool is_complete = match_byte(stop, byte);
+        if (is_complete && stop->is_blank && o->is_bare) {
+            stop->matched = 0;
+        } else if (is_complete && stop->len > complete) {
             complete = stop->len;
             o->stop_index = (int)s;
         }
@@ -238,6 +248,7 @@ static void begin_call(struct output *o, struct listener listener)
 {
     const char *name = o->tool_names->names[o->reader.scan.name];
     forget_matches(o, listener);
+    o->is_bare = false;
     flush_text(o, listener);
     emit(o, RUNNEL_EVENT_CALL, name, strlen(name), listener);
 }
@@ -313,6 +324,7 @@ static void release_tag(struct output *o, struct thought_tags held, struct liste
 static void end_phase(struct output *o, enum thought_phase ended, struct listener listener)
 {
     o->skip_newlines = ended == IN_THOUGHT ? 2 : 1;
+    o->is_bare = ended == IN_THOUGHT;
     if (ended == BEFORE_THOUGHT) {
         finish_calls(o, listener);
         forget_matches(o, listener);

@@ -270,14 +270,14 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* How many of an answer's n tokens its thoughts may not use. What is no request's own wish takes half of them at most. */
+/* How many of an answer's n tokens its thoughts may not use. What is no request's own wish leaves them something. */
 static uint32_t reserve_of(const runnel_request *request, const struct request_limits *limits, uint32_t n)
 {
     uint32_t eighth = n / 8 > 16 ? n / 8 : 16;
     if (request->answer_reserve >= 0)
         return (uint32_t)request->answer_reserve;
     if (limits->answer_reserve >= 0)
-        return smaller((uint32_t)limits->answer_reserve, n / 2);
+        return (uint32_t)limits->answer_reserve < n ? (uint32_t)limits->answer_reserve : n / 2;
     return smaller(smaller(512, eighth), n / 2);
 }
 

@@ -116,32 +116,33 @@ static void end_for_room(struct runnel_engine *engine, struct runnel_future *fut
     engine_retire(engine, future, &outcome);
 }
 
-/* Guesses are worth no room that others would have to give. */
-static void drop_guesses(struct scheduler_item *item)
-{
-    item->n_rows -= item->n_draft;
-    item->n_draft = 0;
-}
-
-/* Makes room for an item's rows; where pages run out, another request is put back and will be computed again. */
+/* Makes room for an item's rows, but for those of guesses; where pages run out, another request is put back and will be
+ * computed again. */
 static void reserve(struct runnel_engine *engine, struct scheduler_item *item)
 {
     while (item->entry) {
         struct runnel_future *future = engine_future_of(item->entry);
-        int failure = kvcache_reserve(engine->cache, future->sequence, item->n_rows);
+        uint32_t n_rows = item->n_rows - item->n_draft;
+        int failure = kvcache_reserve(engine->cache, future->sequence, n_rows);
         if (!failure)
             return;
-        if (item->n_draft) {
-            drop_guesses(item);
-            continue;
-        }
         struct scheduler_entry *victim =
             failure == RUNNEL_ENOMEM ? scheduler_preempt(engine->scheduler) : NULL;
         if (victim)
             close_sequence(engine, engine_future_of(victim));
         else
-            end_for_room(engine, future, failure, item->n_rows);
+            end_for_room(engine, future, failure, n_rows);
     }
+}
+
+/* Once all items have theirs: guesses are worth no room that another request would have to give. */
+static void reserve_guesses(struct runnel_engine *engine, struct scheduler_item *item)
+{
+    if (!item->entry || !item->n_draft ||
+        !kvcache_reserve(engine->cache, engine_future_of(item->entry)->sequence, item->n_rows))
+        return;
+    item->n_rows -= item->n_draft;
+    item->n_draft = 0;
 }
 
 /* Tells those who want to know how far their prompts have come. */
@@ -424,6 +425,8 @@ bool engine_step(struct runnel_engine *engine, double start_ms)
         return false;
     for (uint32_t i = 0; i < plan->n_items; i++)
         reserve(engine, &plan->items[i]);
+    for (uint32_t i = 0; i < plan->n_items; i++)
+        reserve_guesses(engine, &plan->items[i]);
     uint32_t n_rows = build_rows(engine, plan);
     runnel_error error;
     if (n_rows && compute(engine, n_rows, &error)) {

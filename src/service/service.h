@@ -47,6 +47,7 @@ struct service_options {
     int listener;          /* the socket that all accept from; the caller's */
     int crash_file;        /* the caller's descriptor that every process keeps open; -1: none */
     uint32_t n_workers;
+    double start_ms;              /* a worker that is not ready after so long is killed; 0: two minutes */
     struct service_limits limits; /* at the start */
 
     /* Keeper: opens the model on as many threads as it likes, which have ended on return. name: the model's. */

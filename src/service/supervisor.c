@@ -423,6 +423,8 @@ int service_run(const struct service_options *options, runnel_error *error)
     struct family *family = &supervisor.family;
     struct policy_options policy = usual;
     policy.n_workers = options->n_workers;
+    if (options->start_ms > 0)
+        policy.start_ms = options->start_ms;
     title_set("runnel: supervisor");
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* it adopts the workers of a keeper that died */
     family_init(family, options, &policy);

@@ -64,11 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int (*const readers[])(json_t *, const struct params_limits *, struct params *, struct refusal *) = {
         params_read_chat, params_read_completion, params_read_native, params_read_generate};
-    struct params_limits limits = {.n_vocab = VOCABULARY,
-                                   .n_choices = CHOICES,
-                                   .answer_reserve = -1,
-                                   .encode = encode,
-                                   .bos = size % 2 ? 1 : -1};
+    struct params_limits limits = {
+        .n_vocab = VOCABULARY, .n_choices = CHOICES, .encode = encode, .bos = size % 2 ? 1 : -1};
     static const runnel_sampling sampling = {.size = sizeof sampling, .top_p = 1, .repetition_penalty = 1};
     limits.defaults.sampling = &sampling;
     struct refusal refusal = {0};

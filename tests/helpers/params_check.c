@@ -19,8 +19,7 @@ static const runnel_sampling default_sampling = {.size = sizeof default_sampling
 
 struct params_limits make_limits(void)
 {
-    struct params_limits limits = {
-        .n_vocab = 1000, .n_choices = 4, .answer_reserve = -1, .split_reasoning = true};
+    struct params_limits limits = {.n_vocab = 1000, .n_choices = 4, .split_reasoning = true};
     limits.defaults = (runnel_request){.size = sizeof limits.defaults,
                                        .max_tokens = 4096,
                                        .n_logprobs = -1,

@@ -137,6 +137,13 @@ def test_few_tokens_are_no_white_space(server, n):
     assert told.end == "reserve" and told.text.strip() and told.n == n
 
 
+def test_a_stop_text_of_white_space_leaves_an_answer(server):
+    """Empty lines between a thought and its answer do not end it; those behind its first line do."""
+    lines = {str(ord("\n")): 60, str(ord("a")): 50, END: -100, CLOSE: -100}
+    told = think(server, max_tokens=100, stop=["\n\n"], logit_bias=lines)
+    assert told.text.strip() == "a" and told.choice["finish_reason"] == "stop"
+
+
 def test_the_reserve_of_a_request(server):
     told = think(server, max_tokens=100, answer_reserve=60)
     assert told.end == "reserve" and 20 < told.n_thought < 40 and told.text
@@ -156,8 +163,10 @@ def test_the_reserve_where_the_context_ends_first(server):
     long = [{"role": "user", "content": "x" * 3900}]
     told = think(server, messages=long, max_tokens=4000)
     assert told.end == "reserve" and told.text and told.choice["finish_reason"] == "length"
-    told = think(server, messages=long, max_tokens=4000, reasoning_effort="high")
-    assert told.text
+    n = told.n
+    told = think(server, messages=long, max_tokens=4000, reasoning_effort="high")  # whose budgets are of 4,000, and end nothing here
+    assert told.end == "reserve" and told.text
+    assert 0 <= n - max(16, n // 8) - told.n_thought < 10  # the tokens of the close
 
 
 def test_the_reserve_of_a_server(serve, tiny):
@@ -167,8 +176,10 @@ def test_the_reserve_of_a_server(serve, tiny):
         assert told.end == end and 100 < told.n_thought <= 200 - least and bool(told.text) == bool(least)
         told = think(serving, max_tokens=200, answer_reserve=150)
         assert told.end == "reserve" and told.n_thought < 50
-        told = think(serving, max_tokens=100)  # of the server's own half at most
-        assert told.end == end and told.n_thought > 40
+        told = think(serving, max_tokens=100)
+        assert told.end == end and 100 - least - 10 < told.n_thought <= 100 - least
+        told = think(serving, max_tokens=80)  # where all would be the answer's, a thought has half
+        assert told.end == end and told.n_thought > 30
 
 
 # Loops and end tokens ----------------------------------------------------------------------------------------------------

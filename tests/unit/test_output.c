@@ -99,14 +99,18 @@ static size_t find(const char *text, size_t len, const char *what)
     return len;
 }
 
-/* Appends a piece of the answer up to the first stop text that is complete in it. True if there is one. */
-static bool append_answer(const struct output_options *options, const char *text, size_t len,
-                          struct record *r)
+/* Appends a piece of the answer up to the first stop text that is complete in it, where white space that nothing came before but
+ * a thought is none. True if there is one. */
+static bool append_answer(const struct output_options *options, bool follows_thought, const char *text,
+                          size_t len, struct record *r)
 {
+    size_t n_bare = follows_thought ? strspn(text, " \t\r\n") : 0;
     for (size_t end = 1; end <= len; end++) {
         size_t longest = 0;
         for (size_t s = 0; s < options->n_stop; s++) {
             size_t n = strlen(options->stop[s]);
+            if (end <= n_bare && strspn(options->stop[s], " \t\r\n") == n)
+                continue;
             if (n <= end && n > longest && memcmp(text + end - n, options->stop[s], n) == 0)
                 longest = n;
         }
@@ -125,10 +129,11 @@ static enum output_state model_output(const struct output_options *options, cons
     char text[CAP] = "";
     size_t len = model_utf8(bytes, n_bytes, text);
     const char *at = text;
+    bool follows_thought = false;
     if (options->split_thoughts) {
         if (!options->starts_in_thought) {
             size_t n = find(at, len, "<think>");
-            if (append_answer(options, at, n, r))
+            if (append_answer(options, false, at, n, r))
                 return OUTPUT_STOPPED;
             if (n == len)
                 return OUTPUT_GOING_ON;
@@ -145,8 +150,9 @@ static enum output_state model_output(const struct output_options *options, cons
         len -= n + 8;
         for (int i = 0; i < 2 && len && *at == '\n'; i++)
             at++, len--;
+        follows_thought = true;
     }
-    return append_answer(options, at, len, r) ? OUTPUT_STOPPED : OUTPUT_GOING_ON;
+    return append_answer(options, follows_thought, at, len, r) ? OUTPUT_STOPPED : OUTPUT_GOING_ON;
 }
 
 /* Comparing ----------------------------------------------------------------------------------------------- */
@@ -353,6 +359,8 @@ static void test_stops_match_in_the_answer_alone(void **state)
         {false, "<think>\na\n\nb</think>c think", "Ta\n\nbAc "},
         {false, "x<think>y</think>z\n\n", "AxTyAz"}, /* "x" and what comes after the tag are apart */
         {true, "ax</think>yb", "TaxAyb"},
+        {true, "a</think>\n\n\n\n \n\nb\n\nc", "TaA\n\n \n\nb"}, /* an answer has something in it */
+        {true, "a</think>\n\n\n\n", "TaA\n\n"},
         {false, "no thought\n\nat all", "Ano thought"},
         {false, "<thin\n\n", "A<thin"}, /* the beginning of a tag is answer, after all */
         {false, "a<think", "Aa<"},      /* complete only once no tag can come any more */

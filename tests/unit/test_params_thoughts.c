@@ -44,23 +44,23 @@ static void test_efforts(void **state)
     struct params_limits limits = make_limits();
     check_budgets(&limits, "", -1, -1, -1);
     check_budgets(&limits, "\"reasoning_effort\":null", -1, -1, -1);
-    check_budgets(&limits, "\"reasoning_effort\":\"minimal\"", 204, 409, 512);
-    check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, 512);
-    check_budgets(&limits, "\"reasoning_effort\":\"medium\"", 1228, 2048, 512);
-    check_budgets(&limits, "\"reasoning_effort\":\"high\"", 2457, 3072, 512);
-    check_budgets(&limits, "\"reasoning_effort\":\"minimal\",\"max_tokens\":300", 15, 30, 37);
-    check_budgets(&limits, "\"reasoning\":{\"effort\":\"low\"},\"max_tokens\":300", 45, 75, 37);
-    check_budgets(&limits, "\"think\":\"medium\",\"max_tokens\":300", 90, 150, 37);
+    check_budgets(&limits, "\"reasoning_effort\":\"minimal\"", 204, 409, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"medium\"", 1228, 2048, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"high\"", 2457, 3072, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"minimal\",\"max_tokens\":300", 15, 30, -1);
+    check_budgets(&limits, "\"reasoning\":{\"effort\":\"low\"},\"max_tokens\":300", 45, 75, -1);
+    check_budgets(&limits, "\"think\":\"medium\",\"max_tokens\":300", 90, 150, -1);
     check_budgets(&limits, "\"chat_template_kwargs\":{\"reasoning_effort\":\"high\"},\"max_tokens\":300", 180,
-                  225, 37);
-    check_budgets(&limits, "\"reasoning_effort\":\"minimal\",\"max_tokens\":9", 0, 1, 4);
-    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":1", 0, 1, 0);
+                  225, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"minimal\",\"max_tokens\":9", 0, 1, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":1", 0, 1, -1);
     check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":-1", -1, -1,
                   -1); /* of nothing known */
     limits.defaults.n_context = 1000;
-    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":-1", 600, 750, 125);
-    check_budgets(&limits, "\"reasoning_effort\":\"high\"", 600, 750, 125);
-    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":300", 180, 225, 37);
+    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":-1", 600, 750, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"high\"", 600, 750, -1);
+    check_budgets(&limits, "\"reasoning_effort\":\"high\",\"max_tokens\":300", 180, 225, -1);
 }
 
 /* "none", and switches that say no, leave nothing to be shared out. */
@@ -88,14 +88,29 @@ static void test_what_goes_before_an_effort(void **state)
     check_budgets(&limits, "\"reasoning_effort\":\"low\",\"soft_thinking_budget_tokens\":40", 40, -1, -1);
     check_budgets(&limits, "\"reasoning_effort\":\"low\",\"answer_reserve\":5", 614, 1024, 5);
     check_budgets(&limits, "\"reasoning_effort\":\"low\",\"answer_reserve\":0", 614, 1024, 0);
-    limits.answer_reserve = 77;
-    check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, 77);
-    check_budgets(&limits, "\"reasoning_effort\":\"low\",\"answer_reserve\":5", 614, 1024, 5);
-    check_budgets(&limits, "", -1, -1, -1);
-    limits.answer_reserve = 1000; /* half at most */
-    check_budgets(&limits, "\"reasoning_effort\":\"low\",\"max_tokens\":300", 45, 75, 150);
-    limits.answer_reserve = 0;
-    check_budgets(&limits, "\"reasoning_effort\":\"low\"", 614, 1024, 0);
+}
+
+/* Its budgets are shares of what the prompt may leave; the reserve is reckoned of what it does leave. */
+static void test_an_effort_keeps_the_reserve(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fields;
+        bool keeps;
+    } cases[] = {
+        {"", false},
+        {"\"reasoning_effort\":\"low\"", true},
+        {"\"reasoning_effort\":\"none\"", false},
+        {"\"thinking_budget_tokens\":100", false},
+        {"\"reasoning_effort\":\"low\",\"thinking_budget_tokens\":100", false},
+    };
+    const struct params_limits limits = make_limits();
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct params params;
+        read_with(&limits, cases[i].fields, &params);
+        assert_int_equal(params.request.keeps_reserve, cases[i].keeps);
+        params_free(&params);
+    }
 }
 
 static void test_soft_budget_and_reserve(void **state)
@@ -234,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_efforts),
         cmocka_unit_test(test_no_effort),
         cmocka_unit_test(test_what_goes_before_an_effort),
+        cmocka_unit_test(test_an_effort_keeps_the_reserve),
         cmocka_unit_test(test_soft_budget_and_reserve),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_message_bytes),

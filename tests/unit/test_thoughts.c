@@ -591,6 +591,9 @@ static void the_rule_of_the_reserve(void **state)
     assert_int_equal(left_to_answer(engine, &request), 33);
     request.answer_reserve = -1; /* one was said */
     assert_int_equal(respond(engine, &request).n_reasoning_tokens, 90);
+    request.keeps_reserve = true; /* as an effort has it */
+    assert_int_equal(left_to_answer(engine, &request), 16);
+    request.keeps_reserve = false;
     request.thinking_budget = 1000; /* one that would not leave an answer */
     assert_int_equal(left_to_answer(engine, &request), 16);
     request.thinking_budget = -1;
@@ -605,8 +608,10 @@ static void the_rule_of_the_reserve(void **state)
     engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 600, .answer_reserve = 30});
     request = ask_for(100);
     assert_int_equal(left_to_answer(engine, &request), 30);
-    request = ask_for(40); /* half at most */
-    assert_int_equal(left_to_answer(engine, &request), 20);
+    request = ask_for(40);
+    assert_int_equal(left_to_answer(engine, &request), 30);
+    request = ask_for(30); /* a thought has something, too */
+    assert_int_equal(left_to_answer(engine, &request), 15);
     runnel_engine_stop(engine);
 }
 

@@ -29,7 +29,6 @@ struct params_limits {
         defaults; /* as runnel_request_init and the server's options have it, with sampling; no prompt */
     uint32_t n_vocab;
     uint32_t n_choices; /* "n" at most */
-    int answer_reserve; /* of the server (--answer-reserve), for efforts; -1: by the rule of runnel.h */
     bool split_reasoning;
     /* Text to token ids as runnel_tokenize gives them, control tokens read as such. NULL: prompts stay texts, and
      * text where ids are needed (mixed prompts, keys of logit_bias) is refused. */

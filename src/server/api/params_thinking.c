@@ -298,16 +298,10 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* The engine's own, which it leaves to the answer beside a budget that nobody named: see runnel.h. */
-static int64_t default_reserve(const struct params_limits *limits, int64_t n)
-{
-    int64_t eighth = n / 8 > 16 ? n / 8 : 16;
-    return smaller(limits->answer_reserve >= 0 ? limits->answer_reserve : smaller(512, eighth), n / 2);
-}
-
-/* An effort is budgets; one that is named goes before it. */
+/* An effort is budgets; one that is named goes before it. As the prompt may leave less than they are shares of, the engine's
+ * reserve stands beside them. */
 static void apply_effort(struct thinking *thinking, const struct params_limits *limits,
-                         const runnel_request *request)
+                         runnel_request *request)
 {
     const struct effort *effort = thinking->effort;
     int64_t n = answer_tokens(limits, request);
@@ -316,8 +310,7 @@ static void apply_effort(struct thinking *thinking, const struct params_limits *
     int64_t hard = n * effort->hard_percent / 100, soft = n * effort->soft_percent / 100;
     thinking->budget = hard > 1 ? hard : 1;
     thinking->soft_budget = smaller(soft, thinking->budget - 1);
-    if (thinking->reserve < 0)
-        thinking->reserve = default_reserve(limits, n);
+    request->keeps_reserve = true;
 }
 
 int params_read_thinking(const json_t *root, const struct params_limits *limits, struct params *params,

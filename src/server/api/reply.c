@@ -198,7 +198,6 @@ struct params_limits reply_limits(const struct server *server)
     struct params_limits limits = {
         .n_vocab = server->info.n_vocab,
         .n_choices = server->options->n_choices,
-        .answer_reserve = server->options->answer_reserve,
         .split_reasoning = server->options->split_reasoning,
         .encode = encode,
         .encode_user = (void *)(uintptr_t)server,

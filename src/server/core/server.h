@@ -29,7 +29,6 @@ struct server_options {
     const char *model_path;   /* for /props */
     runnel_sampling sampling; /* of a request that does not say */
     int max_tokens;           /* likewise */
-    int answer_reserve;       /* the engine's, which efforts keep to, too; -1: by the rule of runnel.h */
     bool has_seed;            /* else each request that does not say gets another seed */
     bool no_thinking;         /* --reasoning off: requests that do not say so are answered without thoughts */
     bool split_reasoning;     /* --reasoning-format deepseek: thoughts apart; none: in the content */
