@@ -29,16 +29,27 @@ static const double measure_ms = 60e3;
 
 /* Which there are ------------------------------------------------------------------------------------------ */
 
+/* Cards, then graphics units that share the machine's memory, then the CPU in disguise. */
+static int place_of(const struct gpu_info *info)
+{
+    return info->is_cpu ? 2 : info->is_integrated;
+}
+
+void backend_devices_sort(struct backend_devices *devices)
+{
+    const struct backend_devices found = *devices;
+    devices->n = 0;
+    for (int place = 0; place < 3; place++)
+        for (uint32_t i = 0; i < found.n; i++)
+            if (place_of(&found.infos[i]) == place)
+                devices->infos[devices->n++] = found.infos[i];
+}
+
 void backend_devices_find(struct backend_devices *devices)
 {
-    struct gpu_info found[BACKEND_DEVICES_MAX];
-    uint32_t n;
     *devices = (struct backend_devices){.n = 0};
-    gpu_list(found, BACKEND_DEVICES_MAX, &n, &devices->problem);
-    for (int is_cpu = 0; is_cpu < 2; is_cpu++)
-        for (uint32_t i = 0; i < n; i++)
-            if (found[i].is_cpu == is_cpu)
-                devices->infos[devices->n++] = found[i];
+    gpu_list(devices->infos, BACKEND_DEVICES_MAX, &devices->n, &devices->problem);
+    backend_devices_sort(devices);
 }
 
 const char *backend_device_id(uint32_t index, char id[BACKEND_DEVICE_ID_BYTES])

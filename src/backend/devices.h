@@ -17,7 +17,7 @@ struct backend_device;
 
 enum { BACKEND_DEVICES_MAX = 16, BACKEND_DEVICE_ID_BYTES = 8 };
 
-/* The devices in the order of their ids: gpu0, gpu1 ... Those that are not the CPU in disguise come first. */
+/* The devices in the order of their ids: gpu0, gpu1 ... Those with memory of their own come first, the CPU in disguise last. */
 struct backend_devices {
     uint32_t n;
     struct gpu_info infos[BACKEND_DEVICES_MAX];
@@ -25,6 +25,8 @@ struct backend_devices {
 };
 
 void backend_devices_find(struct backend_devices *devices);
+/* Puts them into that order. */
+void backend_devices_sort(struct backend_devices *devices);
 /* Returns id. */
 const char *backend_device_id(uint32_t index, char id[BACKEND_DEVICE_ID_BYTES]);
 /* Why what is computed there would not be the CPU's bits, and layers are computed only where that is allowed; false: it would. */
@@ -36,7 +38,7 @@ bool backend_device_problem(const struct gpu_info *info, char *why, size_t size)
 int backend_devices_choose(const struct backend_devices *devices, const char *wish, bool approximates,
                            uint32_t *index, runnel_error *error);
 
-/* "auto": without a device all goes on, and with one that has no room. */
+/* "auto": without a device all goes on, and with one that has no room or does not work. */
 bool backend_device_is_optional(const char *wish);
 
 /* Looks for the device that is meant and opens it. "auto" may mean none: *device is NULL then. */

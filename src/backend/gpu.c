@@ -303,6 +303,8 @@ static int back_open(const struct backend_options *options, struct backend **bac
         failure = gpu_back_rehearse(back, error);
     if (!failure)
         failure = gpu_back_record(back, error);
+    if (!failure)
+        failure = gpu_back_try_steps(back, error);
     if (failure) {
         if (error)
             error_prefix(error, "%s", backend_device_name(options->device));

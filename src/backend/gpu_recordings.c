@@ -82,7 +82,13 @@ int gpu_back_record(struct gpu_back *back, runnel_error *error)
     if (!gpu_get_info(back->gpu)->has_recordings || !has_all_layers(back))
         return RUNNEL_OK;
     int failure = record_all(back, error);
-    return failure ? failure : replay_all(back, error);
+    if (!failure)
+        failure = replay_all(back, error);
+    if (failure && !gpu_is_lost(back->gpu)) { /* steps are queued, then */
+        gpu_back_forget(back);
+        failure = RUNNEL_OK;
+    }
+    return failure;
 }
 
 struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back)
@@ -99,6 +105,8 @@ void gpu_back_forget(struct gpu_back *back)
 {
     for (uint32_t rows = 0; rows < GPU_BACK_RECORDED_ROWS; rows++)
         for (uint32_t power = 0; power < GPU_BACK_RECORDED_BLOCKS; power++)
-            if (back->recordings[rows][power])
+            if (back->recordings[rows][power]) {
                 gpu_recording_free(back->gpu, back->recordings[rows][power]);
+                back->recordings[rows][power] = NULL;
+            }
 }

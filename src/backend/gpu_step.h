@@ -122,6 +122,8 @@ int gpu_back_rehearse(struct gpu_back *back, runnel_error *error);
 
 /* Refuses a device of which the bits are not the CPU's, unless they need not be. Of a range that begins with layer 0. After gpu_back_make. */
 int gpu_back_try(struct gpu_back *back, runnel_error *error);
+/* The same of whole steps, recorded ones if there are. After gpu_back_record. */
+int gpu_back_try_steps(struct gpu_back *back, runnel_error *error);
 
 /* gpu_recordings.c */
 
@@ -129,7 +131,8 @@ int gpu_back_try(struct gpu_back *back, runnel_error *error);
 uint32_t gpu_back_window_blocks(const struct gpu_back *back);
 
 /* Records all steps that are replayed, where the device has such a thing and its range has all layers, and replays each of them once: drivers
- * take memory, and open files, when one is replayed for the first time. After gpu_back_make. */
+ * take memory, and open files, when one is replayed for the first time. Where the device has no memory for them, there are none. After
+ * gpu_back_make. */
 int gpu_back_record(struct gpu_back *back, runnel_error *error);
 /* The step of so many rows and blocks as the host has told, what it tells included; NULL: it is to be written and queued. */
 struct gpu_recording *gpu_back_find_recording(const struct gpu_back *back);

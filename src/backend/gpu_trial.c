@@ -1,16 +1,24 @@
 /* gpu_trial.c: whether a device's bits are the CPU's, when the back end opens (see gpu_step.h). That it rounds as the CPU does is at first
- * its driver's word: here embeddings, a norm and products, made of the model's own weights, are compared with those of plain C. One tile of a
- * matrix will do, which takes the CPU some milliseconds. */
+ * its driver's word: here embeddings, a norm and products, made of the model's own weights, are compared with those of plain C, so that
+ * whatever is wrong has a name. One tile of a matrix will do, which takes the CPU some milliseconds. Then whole steps are compared with
+ * those of the CPU's back end, which takes it as long as a short prompt does. */
+#include "backend/cpu.h"
 #include "backend/gpu_step.h"
 
 #include "kernels/act.h"
 #include "kernels/pack.h"
+#include "kernels/team.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIAL_ROWS = 17 /* as many as matrix units, where there are such, multiply */ };
+enum {
+    TRIAL_ROWS = 17, /* as many as matrix units, where there are such, multiply */
+    TRIAL_POSITIONS = TRIAL_ROWS + 1 + 2,
+};
+
+_Static_assert((int)TRIAL_POSITIONS <= (int)KV_PAGE, "steps that are tried are of one page");
 
 /* Stops at the first failure. */
 struct trial {
@@ -87,7 +95,13 @@ static void compare(struct trial *trial, struct gpu_place place, const void *exp
         refuse(trial, operation, "", trial->n_rows);
 }
 
-/* Rows of tokens from all of the vocabulary, here and there. */
+/* From all of the vocabulary. */
+static uint32_t token_of(const struct weights *weights, uint32_t i)
+{
+    return (uint32_t)((uint64_t)i * weights->config.n_vocab / TRIAL_POSITIONS);
+}
+
+/* Rows of tokens, here and there. */
 static void try_embedding(struct trial *trial)
 {
     struct gpu_back *back = trial->back;
@@ -101,7 +115,7 @@ static void try_embedding(struct trial *trial)
         .out = back->x};
     memset(back->host_rows, 0, trial->n_rows * sizeof *back->host_rows);
     for (uint32_t i = 0; i < trial->n_rows; i++) {
-        uint32_t token = (uint32_t)((uint64_t)i * weights->config.n_vocab / trial->n_rows);
+        uint32_t token = token_of(weights, i);
         float *row = trial->x + (size_t)i * trial->n_hidden;
         back->host_rows[i].token = (int32_t)token;
         pack_row_f32(&weights->embedding, token, row);
@@ -198,10 +212,10 @@ static void try_products(struct trial *trial)
 }
 
 /* Of NaN the bits are nobody's promise: then requests fail on the CPU as well. */
-static bool are_numbers(const struct trial *trial)
+static bool are_numbers(const float *values, size_t n)
 {
-    for (size_t i = 0; i < (size_t)trial->n_rows * trial->n_hidden; i++)
-        if (!isfinite(trial->x[i]))
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i]))
             return false;
     return true;
 }
@@ -219,10 +233,105 @@ int gpu_back_try(struct gpu_back *back, runnel_error *error)
     trial.failure = take_memory(&trial);
     if (!trial.failure)
         try_embedding(&trial);
-    if (!trial.failure && are_numbers(&trial)) {
+    if (!trial.failure && are_numbers(trial.x, (size_t)trial.n_rows * trial.n_hidden)) {
         try_norm(&trial);
         try_products(&trial);
     }
     give_memory_back(&trial);
     return trial.failure;
+}
+
+/* Steps ----------------------------------------------------------------------------------------------------- */
+
+/* *made: the logits of the last row, or where other layers follow those of the range what it gives to them, in step->hidden_out. */
+static int run_step(struct backend *backend, const struct backend_step *step, bool has_head,
+                    const float **made, runnel_error *error)
+{
+    float *logits = NULL;
+    int failure = backend->kind->begin(backend, step, error);
+    if (!failure && has_head)
+        failure = backend->kind->begin_logits(backend, 0, 1, error);
+    if (!failure)
+        failure = backend->kind->wait(backend, &logits, error);
+    *made = has_head ? logits : step->hidden_out;
+    return failure;
+}
+
+/* Rows behind those of the steps before. hidden: float [2, n_rows, n_hidden]. */
+static int try_step(struct gpu_back *back, struct backend *cpu, uint32_t first, uint32_t n_rows,
+                    float *hidden, runnel_error *error)
+{
+    static const uint32_t pages[] = {0};
+    const struct weights *weights = back->options.weights;
+    const struct model_config *config = &weights->config;
+    bool has_head = back->options.end_layer == config->n_layers;
+    size_t n_hidden = (size_t)n_rows * config->n_hidden, n = has_head ? config->n_vocab : n_hidden;
+    struct backend_row rows[TRIAL_ROWS];
+    for (uint32_t i = 0; i < n_rows; i++)
+        rows[i] = (struct backend_row){.pages = pages,
+                                       .position = first + i,
+                                       .token = (int32_t)token_of(weights, first + i),
+                                       .wants_logits = i + 1 == n_rows};
+    struct backend_step step = {.rows = rows, .n_rows = n_rows, .hidden_out = hidden};
+    const float *expected, *found;
+    int failure = run_step(cpu, &step, has_head, &expected, error);
+    step.hidden_out = hidden + n_hidden;
+    if (!failure)
+        failure = run_step(&back->backend, &step, has_head, &found, error);
+    if (failure)
+        return failure;
+    if (!are_numbers(expected, n) || !memcmp(found, expected, n * sizeof *found))
+        return RUNNEL_OK;
+    return error_set(
+        error, RUNNEL_EUNSUPPORTED,
+        "its answers would not be the CPU's: a step of %u rows has other bits; it can be used with "
+        "gpu_approximate",
+        n_rows);
+}
+
+/* A prompt, and behind it one token and two, as far as steps and sequences may be so long. */
+static int try_all_steps(struct gpu_back *back, struct backend *cpu, float *hidden, runnel_error *error)
+{
+    static const uint32_t n_rows[] = {TRIAL_ROWS, 1, 2};
+    uint32_t first = 0, n_positions = back->options.n_positions;
+    int failure = RUNNEL_OK;
+    for (size_t i = 0; i < sizeof n_rows / sizeof *n_rows && !failure; i++) {
+        uint32_t n = n_rows[i] < back->options.n_rows_max ? n_rows[i] : back->options.n_rows_max;
+        n = n < n_positions - first ? n : n_positions - first;
+        if (n)
+            failure = try_step(back, cpu, first, n, hidden, error);
+        first += n;
+    }
+    return failure;
+}
+
+static int try_beside(struct gpu_back *back, struct team *team, runnel_error *error)
+{
+    struct backend_options options = back->options;
+    struct backend *cpu = NULL;
+    options.team = team;
+    options.n_pages = options.n_sequences = options.n_logits_max = 1;
+    options.n_rows_max = TRIAL_ROWS;
+    options.touches_later = true;
+    float *hidden = malloc(2 * sizeof(float) * TRIAL_ROWS * options.weights->config.n_hidden);
+    int failure = hidden ? cpu_backend.open(&options, &cpu, error)
+                         : error_set(error, RUNNEL_ENOMEM, "no memory to try a GPU");
+    if (!failure)
+        failure = try_all_steps(back, cpu, hidden, error);
+    cpu_backend.close(cpu);
+    free(hidden);
+    return failure;
+}
+
+int gpu_back_try_steps(struct gpu_back *back, runnel_error *error)
+{
+    struct team *team = back->options.team;
+    if (gpu_get_info(back->gpu)->approximates || back->options.first_layer > 0)
+        return RUNNEL_OK;
+    int failure = team ? RUNNEL_OK : team_create(1, &team, error);
+    if (!failure)
+        failure = try_beside(back, team, error);
+    if (team != back->options.team)
+        team_free(team);
+    return failure;
 }

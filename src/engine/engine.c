@@ -14,6 +14,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,19 +96,18 @@ static int create_scheduler(struct runnel_engine *engine, const runnel_engine_op
     return scheduler_create(&scheduler, &engine->scheduler, error);
 }
 
-static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options,
+static int create_parts(struct runnel_engine *engine, const runnel_engine_options *options, bool uses_device,
                         runnel_error *error)
 {
     const struct runnel_model *model = engine->model;
     uint32_t n_vocab = model->weights->config.n_vocab;
     struct engine_memory plan;
     int failure = RUNNEL_OK;
-    if (model->device)
+    if (uses_device)
         failure = backend_device_open(model->device, model->device_approximates, &engine->device, error);
     if (!failure)
         failure = engine_memory_plan(model, options, engine->device, &plan, error);
-    /* With a device only the plan tells what is this process's. */
-    if (!failure && (options->quick_start || model->device))
+    if (!failure)
         failure = engine_memory_check_room(model, &plan, error);
     if (failure)
         return failure;
@@ -197,19 +197,16 @@ static int warm_up(struct runnel_engine *engine, runnel_error *error)
 static void *engine_main(void *arg);
 static void publish_stats(struct runnel_engine *engine);
 
-int runnel_engine_start(const runnel_model *model, const runnel_engine_options *given, runnel_engine **out,
-                        runnel_error *error)
+/* why_no_device: why the one that could be used is not, for stats. */
+static int start(const runnel_model *model, const runnel_engine_options *given, bool uses_device,
+                 const char *why_no_device, runnel_engine **out, runnel_error *error)
 {
-    runnel_engine_options options;
-    int failure = arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(engine, out)), error);
-    if (!failure)
-        failure = engine_options_read(model, given, &options, error);
-    if (failure)
-        return failure;
+    const runnel_engine_options options = *given;
     struct runnel_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return error_set(error, RUNNEL_ENOMEM, "no memory for an engine");
     engine->model = model_hold(model);
+    snprintf(engine->why_no_device, sizeof engine->why_no_device, "%s", why_no_device);
     engine->limits.n_context = options.n_context;
     engine->limits.n_positions =
         options.keep_last ? model->weights->config.n_context_train : options.n_context;
@@ -229,7 +226,7 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     pthread_cond_init(&engine->called, NULL);
     pthread_condattr_destroy(&monotonic);
 
-    failure = create_parts(engine, &options, error);
+    int failure = create_parts(engine, &options, uses_device, error);
     if (!failure && options.quick_start)
         expect(engine, options.warm_up_prompt_ms, options.warm_up_token_ms);
     else if (!failure)
@@ -248,6 +245,22 @@ int runnel_engine_start(const runnel_model *model, const runnel_engine_options *
     }
     *out = engine;
     return RUNNEL_OK;
+}
+
+int runnel_engine_start(const runnel_model *model, const runnel_engine_options *given, runnel_engine **out,
+                        runnel_error *error)
+{
+    runnel_engine_options options;
+    runnel_error why_no_device;
+    int failure = arguments_check(__func__, ARGUMENTS(POINTER(model, model), POINTER(engine, out)), error);
+    if (!failure)
+        failure = engine_options_read(model, given, &options, error);
+    if (failure)
+        return failure;
+    if (!model->device || !backend_device_is_optional(model->device))
+        return start(model, &options, model->device != NULL, "", out, error);
+    failure = start(model, &options, true, "", out, &why_no_device);
+    return failure ? start(model, &options, false, why_no_device.message, out, error) : RUNNEL_OK;
 }
 
 /* Has the thread end, if no other call of runnel_engine_stop has asked for that already: false. */
@@ -489,7 +502,7 @@ static void publish_stats(struct runnel_engine *engine)
         .n_device_bytes = device.memory_bytes,
         .n_device_bytes_used = device.used_bytes,
         .device_is_lost = device.is_lost,
-        .device_problem = device.problem,
+        .device_problem = *engine->why_no_device ? engine->why_no_device : device.problem,
     };
     publish_slots(engine);
     pthread_mutex_unlock(&engine->lock);

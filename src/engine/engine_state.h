@@ -56,6 +56,8 @@ struct runnel_engine {
     struct backend_device
         *device; /* that computes layers; NULL: none does. Opened before the thread starts */
     uint32_t n_device_layers;
+    char why_no_device[sizeof((runnel_error *)NULL)
+                           ->message]; /* that there is, for want of which all went on; "" */
     struct kvcache *cache;
     struct forward *forward;
     struct answer_scratch **scratches; /* one for each member of the team */

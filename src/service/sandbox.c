@@ -178,7 +178,7 @@ static const struct rule allowed[] = {
 };
 
 /* With a GPU: requests to devices that are open, by the letter of whose they are: F NVIDIA's, d the kernel's graphics drivers, K
- * AMD's for computing. Only those that say that they hand data over, to the device or back, as all of these drivers' do: a console and
+ * AMD's for computing, G those of Windows under Linux there (/dev/dxg). Only those that say that they hand data over, to the device or back, as all of these drivers' do: a console and
  * its screen, which stderr may be, have bare numbers with the letters K and F. None of these is a terminal's, a socket's or a file's
  * (T, 0x89, f). NVIDIA's for memory have bare numbers, and no letter. */
 #define WRITING        ((scmp_datum_t)_IOC_WRITE << _IOC_DIRSHIFT)
@@ -187,9 +187,9 @@ static const struct rule allowed[] = {
 #define WRITES(letter) HAS(1, OF_LETTER | WRITING, WRITING | (scmp_datum_t)(letter) << _IOC_TYPESHIFT)
 #define READS(letter)  HAS(1, OF_LETTER | READING, READING | (scmp_datum_t)(letter) << _IOC_TYPESHIFT)
 static const struct rule allowed_for_gpu[] = {
-    CALL_IF(ioctl, WRITES('F')),          CALL_IF(ioctl, READS('F')),  CALL_IF(ioctl, WRITES('d')),
-    CALL_IF(ioctl, READS('d')),           CALL_IF(ioctl, WRITES('K')), CALL_IF(ioctl, READS('K')),
-    CALL_IF(ioctl, HAS(1, OF_LETTER, 0)),
+    CALL_IF(ioctl, WRITES('F')), CALL_IF(ioctl, READS('F')),  CALL_IF(ioctl, WRITES('d')),
+    CALL_IF(ioctl, READS('d')),  CALL_IF(ioctl, WRITES('K')), CALL_IF(ioctl, READS('K')),
+    CALL_IF(ioctl, WRITES('G')), CALL_IF(ioctl, READS('G')),  CALL_IF(ioctl, HAS(1, OF_LETTER, 0)),
 };
 
 /* Neither the server nor a library under it makes these, whatever goes wrong: whoever does runs code of his own, and is to be

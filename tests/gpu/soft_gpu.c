@@ -259,11 +259,14 @@ int gpu_record_begin(struct gpu *gpu, runnel_error *error)
 
 int gpu_record_end(struct gpu *gpu, struct gpu_recording **recording, runnel_error *error)
 {
-    (void)error;
     *recording = gpu->recording;
     gpu->recording = NULL;
     soft_gpu.n_unplayed++;
-    return RUNNEL_OK;
+    if (!soft_gpu.lacks_record_memory || soft_gpu.n_unplayed < 3)
+        return RUNNEL_OK;
+    gpu_recording_free(gpu, *recording);
+    *recording = NULL;
+    return error_set(error, RUNNEL_ENOMEM, "no memory for a recording");
 }
 
 int gpu_replay(struct gpu *gpu, struct gpu_recording *recording, runnel_error *error)
@@ -561,6 +564,8 @@ static void run_attention(const void *arguments)
         const float *q = floats_at(attention->q.values, (i + (size_t)1) * n_q) + (size_t)i * n_q;
         for (uint32_t head = 0; head < n_heads; head++)
             attend_head(attention, &rows[i], head, q + head * head_dim, out + head * head_dim);
+        if (soft_gpu.wrong == SOFT_WRONG_ATTENTION && attention->rows.n == 1)
+            out[0] = -1 - out[0];
         put_acts(&attention->out, i, out, n_q);
     }
 }

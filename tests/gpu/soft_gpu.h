@@ -13,7 +13,14 @@ struct soft_gpu {
     uint64_t memory_bytes, allocation_max_bytes;
     uint64_t untold_bytes; /* of memory_bytes, those that others have, of which the driver does not tell */
     bool records, lacks_fma, is_integrated;
-    enum { SOFT_RIGHT, SOFT_WRONG_EMBEDDING, SOFT_WRONG_NORM, SOFT_WRONG_PRODUCT } wrong; /* in one bit */
+    bool lacks_record_memory; /* it would record, and has no memory for it */
+    enum {
+        SOFT_RIGHT,
+        SOFT_WRONG_EMBEDDING,
+        SOFT_WRONG_NORM,
+        SOFT_WRONG_PRODUCT,
+        SOFT_WRONG_ATTENTION /* of one row, in one value: a bit may not be seen behind it */
+    } wrong;                 /* in one bit */
     /* Counted. */
     unsigned n_replays, n_launches; /* launches that were queued one by one */
     unsigned n_unplayed;       /* recordings that were not replayed yet, which a sandbox would not let be */

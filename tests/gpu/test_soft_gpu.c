@@ -355,11 +355,12 @@ static void a_device_whose_bits_are_others(void **state)
         [SOFT_WRONG_EMBEDDING] = "the embedding has other bits",
         [SOFT_WRONG_NORM] = "a norm has other bits",
         [SOFT_WRONG_PRODUCT] = "a product with weights of type ",
+        [SOFT_WRONG_ATTENTION] = "a step of 1 rows has other bits",
     };
     const struct tiny_model_options options = shape_of("qwen2");
     const runnel_engine_options starting = {.size = sizeof starting, .n_context = 256};
     runnel_model *model = open_on("gpu", &options);
-    for (int wrong = SOFT_WRONG_EMBEDDING; wrong <= SOFT_WRONG_PRODUCT; wrong++) {
+    for (int wrong = SOFT_WRONG_EMBEDDING; wrong <= SOFT_WRONG_ATTENTION; wrong++) {
         runnel_engine *engine = NULL;
         runnel_error error;
         soft_gpu.wrong = wrong;
@@ -375,6 +376,44 @@ static void a_device_whose_bits_are_others(void **state)
     }
     soft_gpu.wrong = SOFT_RIGHT;
     runnel_model_close(model);
+}
+
+/* "auto" goes on without it, and says why. */
+static void a_device_that_does_not_work_is_optional(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = shape_of("qwen2");
+    runnel_model *model = open_on("auto", &options);
+    runnel_stats_values stats = {.size = sizeof stats};
+    soft_gpu.wrong = SOFT_WRONG_NORM;
+    runnel_engine *engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256});
+    runnel_stats(engine, &stats);
+    assert_int_equal(stats.n_device_layers, 0);
+    assert_string_equal(stats.device, "");
+    assert_non_null(strstr(stats.device_problem, "gpu0 (soft device): its answers would not be the CPU's"));
+    runnel_engine_stop(engine);
+    soft_gpu.wrong = SOFT_RIGHT;
+    engine = tiny_engine_start(model, (runnel_engine_options){.n_context = 256});
+    runnel_stats(engine, &stats);
+    assert_int_equal(stats.n_device_layers, N_LAYERS);
+    assert_string_equal(stats.device_problem, "");
+    runnel_engine_stop(engine);
+    runnel_model_close(model);
+}
+
+/* Recordings are there for speed: without room for them all layers are the device's still. */
+static void a_device_without_memory_for_recordings(void **state)
+{
+    (void)state;
+    const struct tiny_model_options options = shape_of("qwen2");
+    uint32_t none;
+    size_t n_bytes;
+    float *expected = logits_on("cpu", &options, 64, &none, &n_bytes);
+    soft_gpu.records = soft_gpu.lacks_record_memory = true;
+    expect_same(&options, 1, expected, N_LAYERS);
+    assert_int_equal(soft_gpu.n_replays, 0);
+    soft_gpu.records = soft_gpu.lacks_record_memory = false;
+    free(expected);
 }
 
 static void its_memory_is_measured(void **state)
@@ -410,6 +449,8 @@ int main(void)
         cmocka_unit_test(its_memory_is_measured),
         cmocka_unit_test(a_device_that_rounds_otherwise),
         cmocka_unit_test(a_device_whose_bits_are_others),
+        cmocka_unit_test(a_device_that_does_not_work_is_optional),
+        cmocka_unit_test(a_device_without_memory_for_recordings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,24 @@ static void names_and_parts_of_them(void **state)
     check(&devices, "gpu4", 4);
 }
 
+static void cards_come_first(void **state)
+{
+    (void)state;
+    struct backend_devices devices = {.n = 4};
+    devices.infos[0] = device("cpu", true);
+    devices.infos[1] = device("integrated", false);
+    devices.infos[1].is_integrated = true;
+    devices.infos[2] = device("card", false);
+    devices.infos[3] = device("another card", false);
+    devices.infos[0].is_integrated = true; /* PoCL says so */
+    backend_devices_sort(&devices);
+    assert_int_equal(devices.n, 4);
+    assert_string_equal(devices.infos[0].name, "card");
+    assert_string_equal(devices.infos[1].name, "another card");
+    assert_string_equal(devices.infos[2].name, "integrated");
+    assert_string_equal(devices.infos[3].name, "cpu");
+}
+
 static void what_is_not_there_is_told(void **state)
 {
     (void)state;
@@ -125,6 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_parts_of_them),
+        cmocka_unit_test(cards_come_first),
         cmocka_unit_test(what_is_not_there_is_told),
         cmocka_unit_test(other_bits_than_the_cpus),
         cmocka_unit_test(without_a_card),
