@@ -509,8 +509,8 @@ typedef struct runnel_request {
      * beyond it; soon the engine closes them there, as with thinking_budget. Thoughts without sentences go on. -1: none. */
     int soft_thinking_budget;
     /* How many of max_tokens, or of what the context leaves of them, are not for thoughts: where no more are left, the engine closes
-     * them. 0: none; -1: the engine's answer_reserve, or half of them where that is no less than all, and none beside a thinking_budget that leaves an answer. What
-     * closes the thoughts, and the message, come out of their share; where max_tokens leaves no room for an answer behind the closing
+     * them. 0: none; -1: the engine's answer_reserve, or half of them where that is no less than all, and none beside a
+     * thinking_budget that leaves an answer. What closes the thoughts, and the message, come out of their share; where max_tokens leaves no room for an answer behind the closing
      * tag alone, thoughts may have all. */
     int answer_reserve;
     /* What the engine writes, as the end of the thought, before it closes one that the model did not: UTF-8, zero-terminated; NULL:

@@ -254,9 +254,11 @@ static void check_steps(struct schema *schema, const struct rule_list *list)
         const struct schema_rule *rule = &list->rules[i];
         struct decimal decimal;
         is_bounded |= bounds_above(rule);
-        if (!rule_is(rule, "multipleOf") || !read_bound(schema, rule, &decimal) || !all_digits(&decimal))
+        if (!rule_is(rule, "multipleOf") || !read_bound(schema, rule, &decimal))
             continue;
         uint32_t other = all_digits(&decimal);
+        if (!other)
+            continue;
         largest = other > largest ? other : largest;
         step *= other / greatest_divisor(other, (uint32_t)(step % other));
         step = step < UINT32_MAX ? step : UINT32_MAX;

@@ -97,14 +97,20 @@ static enum place place_of_item(enum place place, const struct json *json, const
     return place == PLACE_SCHEMA && json->kind == JSON_OBJECT ? place_of_member(item->name) : PLACE_SCHEMA;
 }
 
+/* "$id", or what it was called before. */
+static const struct json *find_id(const struct json *json, bool is_old)
+{
+    const struct json *id = json_tree_member(json, "$id");
+    return id || !is_old ? id : json_tree_member(json, "id");
+}
+
 /* The schema with this name: "$anchor": "name", or "$id": "#name" or "name". */
 static const struct json *find_named(struct schema *schema, const struct json *json, enum place place,
                                      const char *name)
 {
     if (place == PLACE_DATA || !schema_work(schema, json->n + 1))
         return NULL;
-    const struct json *anchor = json_tree_member(json, "$anchor"), *id = json_tree_member(json, "$id");
-    id = id ? id : json_tree_member(json, "id");
+    const struct json *anchor = json_tree_member(json, "$anchor"), *id = find_id(json, true);
     if (place == PLACE_SCHEMA && ((*name == '#' && json_tree_is(anchor, name + 1)) || json_tree_is(id, name)))
         return json;
     for (uint32_t i = 0; i < json->n; i++) {
@@ -121,13 +127,6 @@ bool schema_is_of_draft(struct schema *schema, const char *draft)
     const struct json *said =
         schema_work(schema, schema->root->n) ? json_tree_member(schema->root, "$schema") : NULL;
     return said && said->kind == JSON_STRING && strstr(said->text, draft);
-}
-
-/* "$id", or what it was called before. */
-static const struct json *find_id(const struct json *json, bool is_old)
-{
-    const struct json *id = json_tree_member(json, "$id");
-    return id || !is_old ? id : json_tree_member(json, "id");
 }
 
 /* A schema with an "$id" that is no "#name": references in it are read from there, not from the root. */
@@ -169,10 +168,9 @@ static bool is_read_elsewhere(struct schema *schema, const struct json *value)
 
 const struct json *schema_reference(struct schema *schema, const struct json *value)
 {
-    const struct json *id = json_tree_member(schema->root, "$id"), *found = NULL;
+    const struct json *id = find_id(schema->root, true), *found = NULL;
     bool is_text = value->kind == JSON_STRING && strlen(value->text) == value->len;
     const char *reference = is_text ? value->text : "";
-    id = id ? id : json_tree_member(schema->root, "id");
     if (id && id->kind == JSON_STRING && id->len && !strncmp(reference, id->text, id->len) &&
         (id->text[id->len - 1] == '#' || reference[id->len] == '#'))
         reference += id->text[id->len - 1] == '#' ? id->len - 1 : id->len;

@@ -271,12 +271,12 @@ static void open_member(struct schema *schema, struct rule_list *list, const str
 static bool is_reference_alone(struct schema *schema, const struct json *json)
 {
     static const char *const drafts[] = {"draft-03", "draft-04", "draft-05", "draft-06", "draft-07"};
-    bool is_alone = false;
     if (!schema_work(schema, json->n) || !json_tree_member(json, "$ref"))
         return false;
     for (size_t i = 0; i < sizeof drafts / sizeof *drafts; i++)
-        is_alone |= schema_is_of_draft(schema, drafts[i]);
-    return is_alone;
+        if (schema_is_of_draft(schema, drafts[i]))
+            return true;
+    return false;
 }
 
 /* How many members of a schema say something, where its opposite is asked for; *last: one of them. */

@@ -198,25 +198,24 @@ static void *engine_main(void *arg);
 static void publish_stats(struct runnel_engine *engine);
 
 /* why_no_device: why the one that could be used is not, for stats. */
-static int start(const runnel_model *model, const runnel_engine_options *given, bool uses_device,
+static int start(const runnel_model *model, const runnel_engine_options *options, bool uses_device,
                  const char *why_no_device, runnel_engine **out, runnel_error *error)
 {
-    const runnel_engine_options options = *given;
     struct runnel_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return error_set(error, RUNNEL_ENOMEM, "no memory for an engine");
     engine->model = model_hold(model);
     snprintf(engine->why_no_device, sizeof engine->why_no_device, "%s", why_no_device);
-    engine->limits.n_context = options.n_context;
+    engine->limits.n_context = options->n_context;
     engine->limits.n_positions =
-        options.keep_last ? model->weights->config.n_context_train : options.n_context;
-    engine->limits.answer_reserve = options.answer_reserve;
-    engine->n_batch = options.n_batch;
-    engine->n_parallel = options.n_parallel;
-    engine->n_requests_max = options.n_requests;
-    engine->max_wait_ms = (double)options.max_wait_ms;
-    engine->keep_first = options.keep_first;
-    engine->keep_last = options.keep_last;
+        options->keep_last ? model->weights->config.n_context_train : options->n_context;
+    engine->limits.answer_reserve = options->answer_reserve;
+    engine->n_batch = options->n_batch;
+    engine->n_parallel = options->n_parallel;
+    engine->n_requests_max = options->n_requests;
+    engine->max_wait_ms = (double)options->max_wait_ms;
+    engine->keep_first = options->keep_first;
+    engine->keep_last = options->keep_last;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -226,9 +225,9 @@ static int start(const runnel_model *model, const runnel_engine_options *given, 
     pthread_cond_init(&engine->called, NULL);
     pthread_condattr_destroy(&monotonic);
 
-    int failure = create_parts(engine, &options, uses_device, error);
-    if (!failure && options.quick_start)
-        expect(engine, options.warm_up_prompt_ms, options.warm_up_token_ms);
+    int failure = create_parts(engine, options, uses_device, error);
+    if (!failure && options->quick_start)
+        expect(engine, options->warm_up_prompt_ms, options->warm_up_token_ms);
     else if (!failure)
         failure = warm_up(engine, error);
     if (!failure) {
