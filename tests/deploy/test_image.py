@@ -196,12 +196,12 @@ def variables(image, port):
 
 
 def check_workers(container, n):
-    """Each one closed its sandbox, and one that is killed is replaced within the container."""
+    """Each one closes its sandbox, and one that is killed is replaced within the container. A server is ready with its first worker."""
     before = container.family()
     workers = [f"runnel: worker {i}" for i in range(n)]
     assert sorted(before) == ["runnel: keeper", "runnel: supervisor", *workers], before
     for title in workers:
-        assert container.status("Seccomp", before[title]) == ["2"]
+        wait_until(lambda title=title: container.status("Seccomp", before[title]) == ["2"])
         assert container.status("Uid", before[title]) == ["10001"] * 4
     os.kill(before[workers[0]], signal.SIGKILL)
     wait_until(lambda: container.family().get(workers[0]) not in (None, before[workers[0]]))
