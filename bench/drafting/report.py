@@ -1,7 +1,7 @@
 """Ratios, goals, Markdown."""
 import statistics
 
-GOALS = {"one": 1.0, "the same seed": 2.5, "another seed, beside its first asking": 1.1, "many": 0.99, "hot": 0.99, "strange": 0.95}
+GOALS = {"one": 1.0, "the same seed": 2.5, "another seed, beside no history": 1.1, "many": 0.99, "hot": 0.99, "strange": 0.95}
 MOST = {"strange": 1.05}  # and not above
 GOAL_OF_MEAN = 1.4
 
@@ -33,7 +33,7 @@ def line(row):
 def without_texts(row):
     def bare(answer):
         return {name: value for name, value in answer.items() if name != "text"}
-    return {**row, "pairs": [{**pair, "drafting": bare(pair["drafting"]), "plain": bare(pair["plain"])} for pair in row["pairs"]]}
+    return {**row, "pairs": [{name: bare(value) if isinstance(value, dict) else value for name, value in pair.items()} for pair in row["pairs"]]}
 
 
 def markdown(record):
