@@ -1,22 +1,32 @@
 /* score_drafts.c: what draft.c would gain with texts that are there, on a machine whose rows cost so much: no model is needed.
  *
- *     score_drafts 100,112,117,122 FILE...
+ *     score_drafts 100,112,117,122 [--streams N] [--noise SHARE] FILE...
  *
  * The first argument says what a step of 1, 2, 3 ... rows takes, as shares of whatever; each row behind the last one takes as much
  * again as that one more than the one before it. A line of a file is an answer: JSON arrays of token ids, the prompt's and the answer's,
- * or the answer's alone (`runnel tokenize --jsonl`). Each is asked twice by a key of its own: as nobody has asked before, and again. The
- * costs are learned from step to step, from a warm-up on. Prints for each file, and for all, tokens and rows a step, the share of
- * guesses that came true, and how much faster the tokens come. */
+ * or the answer's alone (`runnel tokenize --jsonl`). N of them (1) are written at once, by keys of their own, until the shortest ends,
+ * and twice: as nobody has asked before, and again. The costs are learned from step to step, from a warm-up on, and what is measured of
+ * a step is off by SHARE (0): half of that from one step to the next, half for some fifty of them, as on a machine that others use.
+ * Prints for each file, and for all, tokens and rows of a stream in a step, the share of guesses that came true, and how much faster the
+ * tokens come than those of N streams without guesses. */
 #include "engine/draft.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_POSITIONS = 1 << 16, N_COSTS = DRAFT_MAX + 1, ANSWER_MIN = 50 /* tokens of one that counts */ };
+enum {
+    N_POSITIONS = 1 << 16,
+    STREAMS_MAX = 16,
+    N_COSTS = STREAMS_MAX + DRAFT_MAX,
+    ANSWER_MIN = 50 /* tokens of one that counts */
+};
 
 struct machine {
     double ms[N_COSTS + 1]; /* by rows */
+    double noise, drift;
+    uint64_t seed;
     struct step_cost learned;
 };
 
@@ -26,7 +36,8 @@ struct answer {
 };
 
 struct score {
-    double n_tokens, n_steps, n_rows, n_true, ms;
+    double n_tokens, n_steps, n_rows, n_true; /* a step of two streams counts twice */
+    double ms, plain_ms;                      /* with guesses and without */
 };
 
 static void read_costs(const char *list, struct machine *machine)
@@ -72,73 +83,134 @@ static bool read_answer(const char *line, struct answer *answer)
     return answer->n >= answer->n_prompt + ANSWER_MIN;
 }
 
-/* One answer, step by step. */
-static void ask(struct drafts *drafts, struct machine *machine, const struct answer *answer, uint64_t key,
-                struct score *score)
+static double uniform(struct machine *machine) /* -1 to 1 */
 {
-    uint32_t n = answer->n_prompt;
-    drafts_begin(drafts, 0, key);
-    while (n < answer->n) {
-        drafts_begin_step(drafts);
-        drafts_guess(drafts, &(struct draft_ask){.ids = answer->ids, .n = n, .n_max = answer->n - n - 1});
-        drafts_choose(drafts, &machine->learned);
-        const struct draft draft = *drafts_get(drafts, 0);
-        uint32_t n_true = 0;
-        while (n_true < draft.n && draft.tokens[n_true] == answer->ids[n + n_true])
-            n_true++;
-        step_cost_learn(&machine->learned, draft.n + 1, 0, machine->ms[draft.n + 1]);
-        drafts_learn(drafts, 0, answer->ids + n, n_true + 1);
-        n += n_true + 1;
-        score->n_tokens += n_true + 1;
-        score->n_true += n_true;
-        score->n_steps++;
-        score->n_rows += draft.n + 1;
-        score->ms += machine->ms[draft.n + 1];
-    }
-    drafts_remember(drafts, 0, answer->ids, answer->n_prompt, answer->n);
+    machine->seed = machine->seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(machine->seed >> 11) / 4503599627370496.0 - 1;
 }
 
-static void print(const char *name, const struct machine *machine, const struct score scores[2])
+/* What is measured of a step that takes ms. */
+static double measure(struct machine *machine, double ms)
+{
+    machine->drift =
+        0.98 * machine->drift + 0.2 * uniform(machine); /* in the long run as far off as uniform() is */
+    return ms * fmax(0.1, 1 + machine->noise / 2 * (machine->drift + uniform(machine)));
+}
+
+static void guess(struct drafts *drafts, uint32_t slot, const struct answer *answer, uint32_t at,
+                  uint32_t n_max)
+{
+    uint32_t n_left = answer->n - at - 1;
+    drafts_guess(drafts,
+                 &(struct draft_ask){
+                     .slot = slot, .ids = answer->ids, .n = at, .n_max = n_left < n_max ? n_left : n_max});
+}
+
+/* A stream gets its tokens; how many rows it had. */
+static uint32_t go_on(struct drafts *drafts, uint32_t slot, const struct answer *answer, uint32_t *at,
+                      struct score *score)
+{
+    const struct draft draft = *drafts_get(drafts, slot);
+    const int32_t *next = answer->ids + *at;
+    uint32_t n_true = 0;
+    while (n_true < draft.n && draft.tokens[n_true] == next[n_true])
+        n_true++;
+    drafts_learn(drafts, slot, next, n_true + 1);
+    *at += n_true + 1;
+    score->n_tokens += n_true + 1;
+    score->n_true += n_true;
+    score->n_rows += draft.n + 1;
+    score->n_steps++;
+    return draft.n + 1;
+}
+
+/* A step of n answers, of which answer i has at [i] tokens. */
+static void step(struct drafts *drafts, struct machine *machine, const struct answer *answers, uint32_t *at,
+                 uint32_t n, struct score *score)
+{
+    double n_tokens_before = score->n_tokens;
+    uint32_t n_rows = 0;
+    drafts_begin_step(drafts);
+    for (uint32_t i = 0; i < n; i++)
+        guess(drafts, i, &answers[i], at[i], 4 * DRAFT_MAX / n); /* as engine/guessing.c has it */
+    drafts_choose(drafts, &machine->learned);
+    for (uint32_t i = 0; i < n; i++)
+        n_rows += go_on(drafts, i, &answers[i], &at[i], score);
+    step_cost_learn(&machine->learned, n_rows, 0, measure(machine, machine->ms[n_rows]));
+    score->ms += machine->ms[n_rows];
+    score->plain_ms += (score->n_tokens - n_tokens_before) / n * machine->ms[n];
+}
+
+/* n answers at once, until one ends. */
+static void ask(struct drafts *drafts, struct machine *machine, const struct answer *answers, uint32_t n,
+                uint64_t first_key, struct score *score)
+{
+    uint32_t at[STREAMS_MAX], n_ended = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        at[i] = answers[i].n_prompt;
+        drafts_begin(drafts, i, first_key + i);
+    }
+    while (!n_ended) {
+        step(drafts, machine, answers, at, n, score);
+        for (uint32_t i = 0; i < n; i++)
+            n_ended += at[i] >= answers[i].n;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        drafts_remember(drafts, i, answers[i].ids, answers[i].n_prompt, at[i]);
+}
+
+static void print(const char *name, const struct score scores[2])
 {
     printf("%-16s", name);
     for (int i = 0; i < 2; i++)
         printf("  %5.3f %5.2f %4.0f%% %5.3f x", scores[i].n_tokens / scores[i].n_steps,
                scores[i].n_rows / scores[i].n_steps,
                100 * scores[i].n_true / (scores[i].n_rows - scores[i].n_steps),
-               scores[i].n_tokens * machine->ms[1] / scores[i].ms);
+               scores[i].plain_ms / scores[i].ms);
     printf("\n");
 }
 
-/* The answers of a file; false: it cannot be read. */
-static bool score_file(const char *path, const char *costs, struct score all[2])
+/* Each file counts alike, by its time for a token. */
+static void add(struct score *all, const struct score *score)
 {
+    all->n_tokens += 1;
+    all->n_steps += score->n_steps / score->n_tokens;
+    all->n_rows += score->n_rows / score->n_tokens;
+    all->n_true += score->n_true / score->n_tokens;
+    all->ms += score->ms / score->n_tokens;
+    all->plain_ms += score->plain_ms / score->n_tokens;
+}
+
+static uint32_t read_answers(FILE *file, struct answer *answers, uint32_t n)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    uint32_t n_read = 0;
+    while (n_read < n && getline(&line, &cap, file) > 0)
+        n_read += read_answer(line, &answers[n_read]);
+    free(line);
+    return n_read;
+}
+
+/* The answers of a file; false: it cannot be read. */
+static bool score_file(const char *path, struct machine machine, uint32_t n_streams, struct score all[2])
+{
+    static struct answer answers[STREAMS_MAX];
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    struct machine machine = {.ms = {0}};
     struct score scores[2] = {{0}};
     struct drafts *drafts;
     runnel_error error;
     FILE *file = fopen(path, "r");
-    if (!file || drafts_create(&(struct drafts_options){1, N_POSITIONS}, &drafts, &error))
+    if (!file || drafts_create(&(struct drafts_options){n_streams, N_POSITIONS}, &drafts, &error))
         return false;
-    static struct answer answer;
-    char *line = NULL;
-    size_t cap = 0;
-    read_costs(costs, &machine);
-    for (uint64_t key = 1; getline(&line, &cap, file) > 0; key++) {
-        for (int again = 0; again < 2 && read_answer(line, &answer); again++)
-            ask(drafts, &machine, &answer, key, &scores[again]);
+    for (uint64_t key = 1; read_answers(file, answers, n_streams) == n_streams; key += n_streams)
+        for (int again = 0; again < 2; again++)
+            ask(drafts, &machine, answers, n_streams, key, &scores[again]);
+    if (scores[0].n_steps > 0) {
+        print(name, scores);
+        for (int i = 0; i < 2; i++)
+            add(&all[i], &scores[i]);
     }
-    if (scores[0].n_steps > 0)
-        print(name, &machine, scores);
-    for (int i = 0; i < 2 && scores[0].n_steps > 0;
-         i++) { /* each file counts alike, by its time for a token */
-        all[i].n_tokens += 1;
-        all[i].n_steps += scores[i].n_steps / scores[i].n_tokens;
-        all[i].n_rows += scores[i].n_rows / scores[i].n_tokens;
-        all[i].n_true += scores[i].n_true / scores[i].n_tokens;
-        all[i].ms += scores[i].ms / scores[i].n_tokens;
-    }
-    free(line);
     fclose(file);
     drafts_free(drafts);
     return true;
@@ -146,19 +218,31 @@ static bool score_file(const char *path, const char *costs, struct score all[2])
 
 int main(int argc, char **argv)
 {
-    struct machine machine;
+    struct machine machine = {.seed = 1};
     struct score all[2] = {{0}};
-    if (argc < 3) {
-        fprintf(stderr, "usage: score_drafts MS,MS,... FILE...\n");
+    uint32_t n_streams = 1;
+    int at = 2;
+    for (; at + 1 < argc && !strncmp(argv[at], "--", 2); at += 2) {
+        if (!strcmp(argv[at], "--streams"))
+            n_streams = (uint32_t)strtoul(argv[at + 1], NULL, 10);
+        else if (!strcmp(argv[at], "--noise"))
+            machine.noise = strtod(argv[at + 1], NULL);
+        else
+            break;
+    }
+    if (at >= argc || !strncmp(argv[at], "--", 2) || n_streams < 1 || n_streams > STREAMS_MAX) {
+        fprintf(stderr,
+                "usage: score_drafts MS,MS,... [--streams N] [--noise SHARE] FILE..., N from 1 to %d\n",
+                STREAMS_MAX);
         return 2;
     }
     read_costs(argv[1], &machine);
     printf("%-16s  %-25s  %s\n", "", "first: tokens rows true", "again");
-    for (int i = 2; i < argc; i++)
-        if (!score_file(argv[i], argv[1], all)) {
-            fprintf(stderr, "score_drafts: %s cannot be read\n", argv[i]);
+    for (; at < argc; at++)
+        if (!score_file(argv[at], machine, n_streams, all)) {
+            fprintf(stderr, "score_drafts: %s cannot be read\n", argv[at]);
             return 1;
         }
-    print("all", &machine, all);
+    print("all", all);
     return 0;
 }
