@@ -6,10 +6,13 @@
  * again as that one more than the one before it. A line of a file is an answer: JSON arrays of token ids, the prompt's and the answer's,
  * or the answer's alone (`runnel tokenize --jsonl`). N of them (1) are written at once, by keys of their own, until the shortest ends,
  * and twice: as nobody has asked before, and again. The costs are learned from step to step, from a warm-up on, and what is measured of
- * a step is off by SHARE (0): half of that from one step to the next, half for some fifty of them, as on a machine that others use.
+ * a step is off by about SHARE (0) from one step to the next, by as much for some fifty of them, and now and then by up to twice its
+ * time, as on a machine that others use. That is by chance: name a file ten times for a mean.
  * Prints for each file, and for all, tokens and rows of a stream in a step, the share of guesses that came true, and how much faster the
  * tokens come than those of N streams without guesses. */
 #include "engine/draft.h"
+
+#include "helpers/chance.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,10 +26,11 @@ enum {
     ANSWER_MIN = 50 /* tokens of one that counts */
 };
 
+static const double DRIFT = 0.98, DISTURBED = 0.02; /* from one step to the next; share of steps */
+
 struct machine {
     double ms[N_COSTS + 1]; /* by rows */
-    double noise, drift;
-    uint64_t seed;
+    double noise, drift;    /* drift: in multiples of noise */
     struct step_cost learned;
 };
 
@@ -83,18 +87,17 @@ static bool read_answer(const char *line, struct answer *answer)
     return answer->n >= answer->n_prompt + ANSWER_MIN;
 }
 
-static double uniform(struct machine *machine) /* -1 to 1 */
+static double normal(void)
 {
-    machine->seed = machine->seed * 6364136223846793005u + 1442695040888963407u;
-    return (double)(machine->seed >> 11) / 4503599627370496.0 - 1;
+    return sqrt(-2 * log(chance_uniform())) * cos(2 * M_PI * chance_uniform());
 }
 
 /* What is measured of a step that takes ms. */
 static double measure(struct machine *machine, double ms)
 {
-    machine->drift =
-        0.98 * machine->drift + 0.2 * uniform(machine); /* in the long run as far off as uniform() is */
-    return ms * fmax(0.1, 1 + machine->noise / 2 * (machine->drift + uniform(machine)));
+    machine->drift = DRIFT * machine->drift + sqrt(1 - DRIFT * DRIFT) * normal();
+    double disturbed = machine->noise > 0 && chance_uniform() < DISTURBED ? 1 + chance_uniform() : 1;
+    return ms * exp(machine->noise * (machine->drift + normal())) * disturbed;
 }
 
 static void guess(struct drafts *drafts, uint32_t slot, const struct answer *answer, uint32_t at,
@@ -218,7 +221,7 @@ static bool score_file(const char *path, struct machine machine, uint32_t n_stre
 
 int main(int argc, char **argv)
 {
-    struct machine machine = {.seed = 1};
+    struct machine machine = {.noise = 0};
     struct score all[2] = {{0}};
     uint32_t n_streams = 1;
     int at = 2;
