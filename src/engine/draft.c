@@ -4,6 +4,7 @@
 #include "engine/draft_rates.h"
 #include "engine/suffix_index.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +18,8 @@ enum {
     TRY_STEPS = 512,           /* after so many without a draft one is tried, to see what rows cost */
 };
 
-/* Rows are added only if tokens come so much faster with them: less is within what the costs are known to. */
-static const double GAIN_MIN = 1.02;
+/* Rows are added only if answers come so much faster with them: less is within what the costs are known to. */
+static const double GAIN_MIN = 1.03;
 /* No further guess is looked for where the ones before it are less likely to come true, all of them. */
 static const double LIKELY_MIN = 0.01;
 
@@ -41,7 +42,9 @@ struct slot {
     uint8_t kinds[DRAFT_MAX];
     uint32_t n_guessed; /* of the step, whether chosen or not */
     uint32_t n;         /* tokens of its text */
-    double share; /* how likely its next guess is to be reached and to come true; while they are chosen */
+    /* While they are chosen: */
+    double n_expected; /* tokens that the step will give it */
+    double share;      /* how likely its next guess is to be reached and to come true */
 };
 
 struct drafts {
@@ -316,47 +319,59 @@ static double share_of(const struct drafts *drafts, const struct slot *slot, uin
     return share * draft_rates_get(&slot->rates, key_rates(drafts, slot), slot->kinds[n]);
 }
 
-/* Whose next guess is the likeliest; NULL: there is none. */
-static struct slot *likeliest(const struct drafts *drafts)
+/* By what factor the next guess has the slot's answer come faster, less 1. */
+static double gain_of(const struct slot *slot)
+{
+    return slot->share / slot->n_expected;
+}
+
+/* Whose answer gains most by its next guess; NULL: there is none. */
+static struct slot *most_gaining(const struct drafts *drafts)
 {
     struct slot *best = NULL;
     for (uint32_t i = 0; i < drafts->n_asked; i++)
-        if (drafts->asked[i]->share > (best ? best->share : 0))
+        if (gain_of(drafts->asked[i]) > (best ? gain_of(best) : 0))
             best = drafts->asked[i];
     return best;
 }
 
-/* The guesses in the order of what they promise: picks [DRAFT_MAX] whose, promised what each adds. Returns how many. */
-static uint32_t rank(struct drafts *drafts, struct slot **picks, double *promised)
+/* The guesses in the order of what they promise: picks [DRAFT_MAX] whose, log_gains the logarithm of the factor by which each has that
+ * answer come faster. Returns how many. */
+static uint32_t rank(struct drafts *drafts, struct slot **picks, double *log_gains)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < drafts->n_asked; i++)
+    for (uint32_t i = 0; i < drafts->n_asked; i++) {
+        drafts->asked[i]->n_expected = 1;
         drafts->asked[i]->share = share_of(drafts, drafts->asked[i], 0, 1);
-    for (struct slot *slot = likeliest(drafts); slot && n < DRAFT_MAX; slot = likeliest(drafts)) {
+    }
+    for (struct slot *slot = most_gaining(drafts); slot && n < DRAFT_MAX; slot = most_gaining(drafts)) {
         picks[n] = slot;
-        promised[n++] = slot->share;
+        log_gains[n++] = log1p(gain_of(slot));
         slot->draft.n++;
+        slot->n_expected += slot->share;
         slot->share = share_of(drafts, slot, slot->draft.n, slot->share);
     }
     return n;
 }
 
-/* How many of the first picks have tokens come fastest: what comes of a step for each millisecond of it. */
+/* How many of the first picks have answers come fastest, in the geometric mean of their speeds. In all tokens by the step's time one
+ * answer whose guesses all come true would take every row, and the others would wait for it. */
 static uint32_t find_best(const struct drafts *drafts, const struct step_cost *cost,
-                          struct slot *const *picks, const double *promised, uint32_t n_picks)
+                          struct slot *const *picks, const double *log_gains, uint32_t n_picks)
 {
     uint32_t n_best = 0;
-    double n_tokens = drafts->n_asked, n_pairs = 0;
+    double log_gain = 0, n_pairs = 0, best = log(GAIN_MIN);
     for (uint32_t i = 0; i < drafts->n_asked; i++)
         n_pairs += drafts->asked[i]->n;
-    double best = GAIN_MIN * n_tokens / step_cost_ms(cost, drafts->n_asked, n_pairs);
+    double plain_ms = step_cost_ms(cost, drafts->n_asked, n_pairs);
     for (uint32_t i = 0; i < n_picks; i++) {
-        n_tokens += promised[i];
+        log_gain += log_gains[i];
         n_pairs += picks[i]->n;
-        double speed = n_tokens / step_cost_ms(cost, drafts->n_asked + i + 1, n_pairs);
-        if (speed <= best)
+        double ms = step_cost_ms(cost, drafts->n_asked + i + 1, n_pairs);
+        double log_speed = log_gain / drafts->n_asked - log(ms / plain_ms);
+        if (log_speed <= best)
             continue;
-        best = speed;
+        best = log_speed;
         n_best = i + 1;
     }
     return n_best;
@@ -365,9 +380,9 @@ static uint32_t find_best(const struct drafts *drafts, const struct step_cost *c
 void drafts_choose(struct drafts *drafts, const struct step_cost *cost)
 {
     struct slot *picks[DRAFT_MAX];
-    double promised[DRAFT_MAX];
-    uint32_t n_picks = rank(drafts, picks, promised);
-    uint32_t n_best = find_best(drafts, cost, picks, promised, n_picks);
+    double log_gains[DRAFT_MAX];
+    uint32_t n_picks = rank(drafts, picks, log_gains);
+    uint32_t n_best = find_best(drafts, cost, picks, log_gains, n_picks);
     if (!n_best && n_picks && drafts->n_steps >= TRY_STEPS)
         n_best = 1;
     for (uint32_t i = n_best; i < n_picks; i++)

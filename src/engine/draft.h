@@ -14,9 +14,9 @@
  *     drafts_remember(drafts, slot, ids, n_prompt, n)   at an answer's end
  *
  * How long a draft is follows from how often guesses of its kind come true (draft_rates.h: by length of match, for each key and each
- * request) and from what rows cost (step_cost.h): rows are added where most is to be gained, as long as the tokens of the
- * step, everybody's, come faster with them. What is not computed is compared all the same, so the rates are always known; what rows
- * cost is tried again now and then.
+ * request) and from what rows cost (step_cost.h): rows are added where an answer gains most, as long as the step's answers come
+ * faster with them in the geometric mean of their speeds. So what one gains is worth more than what its rows cost the others. What is
+ * not computed is compared all the same, so the rates are always known; what rows cost is tried again now and then.
  *
  * What outlives a request is kept apart by API key, as are the rates: neither a text nor how well it was guessed can be told from
  * the speed of another key's answers. A key that was not used for long gives way to a new one.

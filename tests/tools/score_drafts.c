@@ -1,11 +1,12 @@
 /* score_drafts.c: what draft.c would gain with texts that are there, on a machine whose rows cost so much: no model is needed.
  *
- *     score_drafts 100,112,117,122 [--streams N] [--noise SHARE] FILE...
+ *     score_drafts 100,112,117,122 [--streams N] [--until first|last] [--noise SHARE] FILE...
  *
  * The first argument says what a step of 1, 2, 3 ... rows takes, as shares of whatever; each row behind the last one takes as much
  * again as that one more than the one before it. A line of a file is an answer: JSON arrays of token ids, the prompt's and the answer's,
- * or the answer's alone (`runnel tokenize --jsonl`). N of them (1) are written at once, by keys of their own, until the shortest ends,
- * and twice: as nobody has asked before, and again. The costs are learned from step to step, from a warm-up on, and what is measured of
+ * or the answer's alone (`runnel tokenize --jsonl`). N of them (1), cut to the shortest one's length, are written at once, by keys of
+ * their own, until the first one has ended or the last: then the others have waited for one that was not guessed. This is done
+ * twice: as nobody has asked before, and again. The costs are learned from step to step, from a warm-up on, and what is measured of
  * a step is off by about SHARE (0) from one step to the next, by as much for some fifty of them, and now and then by up to twice its
  * time, as on a machine that others use. That is by chance: name a file ten times for a mean.
  * Prints for each file, and for all, tokens and rows of a stream in a step, the share of guesses that came true, and how much faster the
@@ -42,6 +43,11 @@ struct answer {
 struct score {
     double n_tokens, n_steps, n_rows, n_true; /* a step of two streams counts twice */
     double ms, plain_ms;                      /* with guesses and without */
+};
+
+struct options {
+    uint32_t n_streams;
+    bool until_last; /* not until the first has ended */
 };
 
 static void read_costs(const char *list, struct machine *machine)
@@ -127,37 +133,42 @@ static uint32_t go_on(struct drafts *drafts, uint32_t slot, const struct answer 
     return draft.n + 1;
 }
 
-/* A step of n answers, of which answer i has at [i] tokens. */
-static void step(struct drafts *drafts, struct machine *machine, const struct answer *answers, uint32_t *at,
-                 uint32_t n, struct score *score)
+/* A step of those of n answers that have not ended: answer i has at [i] tokens. How many have ended behind it. */
+static uint32_t step(struct drafts *drafts, struct machine *machine, const struct answer *answers,
+                     uint32_t *at, uint32_t n, struct score *score)
 {
-    double n_tokens_before = score->n_tokens;
-    uint32_t n_rows = 0;
+    bool decodes[STREAMS_MAX];
+    uint32_t n_rows = 0, n_left = 0, n_ended = 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_left += decodes[i] = at[i] < answers[i].n;
     drafts_begin_step(drafts);
     for (uint32_t i = 0; i < n; i++)
-        guess(drafts, i, &answers[i], at[i], 4 * DRAFT_MAX / n); /* as engine/guessing.c has it */
+        if (decodes[i])
+            guess(drafts, i, &answers[i], at[i], 4 * DRAFT_MAX / n_left); /* as engine/guessing.c has it */
     drafts_choose(drafts, &machine->learned);
-    for (uint32_t i = 0; i < n; i++)
-        n_rows += go_on(drafts, i, &answers[i], &at[i], score);
+    for (uint32_t i = 0; i < n; i++) {
+        if (decodes[i])
+            n_rows += go_on(drafts, i, &answers[i], &at[i], score);
+        n_ended += at[i] >= answers[i].n;
+    }
     step_cost_learn(&machine->learned, n_rows, 0, measure(machine, machine->ms[n_rows]));
     score->ms += machine->ms[n_rows];
-    score->plain_ms += (score->n_tokens - n_tokens_before) / n * machine->ms[n];
+    return n_ended;
 }
 
-/* n answers at once, until one ends. */
-static void ask(struct drafts *drafts, struct machine *machine, const struct answer *answers, uint32_t n,
-                uint64_t first_key, struct score *score)
+/* Answers at once, by a key each. */
+static void ask(struct drafts *drafts, struct machine *machine, const struct options *options,
+                const struct answer *answers, uint64_t first_key, struct score *score)
 {
-    uint32_t at[STREAMS_MAX], n_ended = 0;
+    uint32_t at[STREAMS_MAX], n = options->n_streams, n_wanted = options->until_last ? n : 1;
+    double n_tokens = score->n_tokens;
     for (uint32_t i = 0; i < n; i++) {
         at[i] = answers[i].n_prompt;
         drafts_begin(drafts, i, first_key + i);
     }
-    while (!n_ended) {
-        step(drafts, machine, answers, at, n, score);
-        for (uint32_t i = 0; i < n; i++)
-            n_ended += at[i] >= answers[i].n;
-    }
+    while (step(drafts, machine, answers, at, n, score) < n_wanted)
+        ;
+    score->plain_ms += (score->n_tokens - n_tokens) / n * machine->ms[n];
     for (uint32_t i = 0; i < n; i++)
         drafts_remember(drafts, i, answers[i].ids, answers[i].n_prompt, at[i]);
 }
@@ -184,19 +195,27 @@ static void add(struct score *all, const struct score *score)
     all->plain_ms += score->plain_ms / score->n_tokens;
 }
 
-static uint32_t read_answers(FILE *file, struct answer *answers, uint32_t n)
+/* n answers of one length; false: there are not so many left. */
+static bool read_answers(FILE *file, struct answer *answers, uint32_t n)
 {
     char *line = NULL;
     size_t cap = 0;
-    uint32_t n_read = 0;
+    uint32_t n_read = 0, shortest = N_POSITIONS;
     while (n_read < n && getline(&line, &cap, file) > 0)
         n_read += read_answer(line, &answers[n_read]);
     free(line);
-    return n_read;
+    for (uint32_t i = 0; i < n_read; i++) {
+        uint32_t length = answers[i].n - answers[i].n_prompt;
+        shortest = length < shortest ? length : shortest;
+    }
+    for (uint32_t i = 0; i < n_read; i++)
+        answers[i].n = answers[i].n_prompt + shortest;
+    return n_read == n;
 }
 
 /* The answers of a file; false: it cannot be read. */
-static bool score_file(const char *path, struct machine machine, uint32_t n_streams, struct score all[2])
+static bool score_file(const char *path, struct machine machine, const struct options *options,
+                       struct score all[2])
 {
     static struct answer answers[STREAMS_MAX];
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
@@ -204,11 +223,11 @@ static bool score_file(const char *path, struct machine machine, uint32_t n_stre
     struct drafts *drafts;
     runnel_error error;
     FILE *file = fopen(path, "r");
-    if (!file || drafts_create(&(struct drafts_options){n_streams, N_POSITIONS}, &drafts, &error))
+    if (!file || drafts_create(&(struct drafts_options){options->n_streams, N_POSITIONS}, &drafts, &error))
         return false;
-    for (uint64_t key = 1; read_answers(file, answers, n_streams) == n_streams; key += n_streams)
+    for (uint64_t key = 1; read_answers(file, answers, options->n_streams); key += options->n_streams)
         for (int again = 0; again < 2; again++)
-            ask(drafts, &machine, answers, n_streams, key, &scores[again]);
+            ask(drafts, &machine, options, answers, key, &scores[again]);
     if (scores[0].n_steps > 0) {
         print(name, scores);
         for (int i = 0; i < 2; i++)
@@ -219,30 +238,41 @@ static bool score_file(const char *path, struct machine machine, uint32_t n_stre
     return true;
 }
 
+/* The options behind the costs: where the files begin, or 0 where something is wrong. */
+static int read_options(int argc, char **argv, struct options *options, struct machine *machine)
+{
+    int at = 2;
+    for (; at + 1 < argc && !strncmp(argv[at], "--", 2); at += 2) {
+        const char *value = argv[at + 1];
+        if (!strcmp(argv[at], "--streams"))
+            options->n_streams = (uint32_t)strtoul(value, NULL, 10);
+        else if (!strcmp(argv[at], "--until") && (!strcmp(value, "first") || !strcmp(value, "last")))
+            options->until_last = !strcmp(value, "last");
+        else if (!strcmp(argv[at], "--noise"))
+            machine->noise = strtod(value, NULL);
+        else
+            return 0;
+    }
+    return at < argc && options->n_streams >= 1 && options->n_streams <= STREAMS_MAX ? at : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct machine machine = {.noise = 0};
+    struct options options = {.n_streams = 1};
     struct score all[2] = {{0}};
-    uint32_t n_streams = 1;
-    int at = 2;
-    for (; at + 1 < argc && !strncmp(argv[at], "--", 2); at += 2) {
-        if (!strcmp(argv[at], "--streams"))
-            n_streams = (uint32_t)strtoul(argv[at + 1], NULL, 10);
-        else if (!strcmp(argv[at], "--noise"))
-            machine.noise = strtod(argv[at + 1], NULL);
-        else
-            break;
-    }
-    if (at >= argc || !strncmp(argv[at], "--", 2) || n_streams < 1 || n_streams > STREAMS_MAX) {
+    int at = read_options(argc, argv, &options, &machine);
+    if (!at) {
         fprintf(stderr,
-                "usage: score_drafts MS,MS,... [--streams N] [--noise SHARE] FILE..., N from 1 to %d\n",
+                "usage: score_drafts MS,MS,... [--streams N] [--until first|last] [--noise SHARE] FILE..., "
+                "N from 1 to %d\n",
                 STREAMS_MAX);
         return 2;
     }
     read_costs(argv[1], &machine);
     printf("%-16s  %-25s  %s\n", "", "first: tokens rows true", "again");
     for (; at < argc; at++)
-        if (!score_file(argv[at], machine, n_streams, all)) {
+        if (!score_file(argv[at], machine, &options, all)) {
             fprintf(stderr, "score_drafts: %s cannot be read\n", argv[at]);
             return 1;
         }

@@ -217,6 +217,37 @@ static void many_streams_switch_it_off(void **state)
     assert_int_equal(n_chosen[1], 0);
 }
 
+/* An answer whose guesses all come true gets the rows it likes while it is alone, and few while seven others would wait for them. */
+static void one_answer_does_not_take_every_row(void **state)
+{
+    (void)state;
+    static struct stream streams[N_SLOTS];
+    const struct step_cost cost = cost_of(0.05);
+    uint32_t n_rows = 0, n_chosen[2];
+    for (int all = 0; all < 2; all++) {
+        struct drafts *drafts = new_drafts();
+        for (uint32_t i = 0; i < N_SLOTS; i++) {
+            streams[i] = (struct stream){.slot = i};
+            fill(&streams[i], 0, i == 0 ? 60 : N_POSITIONS, 1 << 20);
+            begin(drafts, &streams[i], KEY);
+        }
+        run(drafts, &streams[0], 1000, &cost, &n_rows);
+        drafts_begin_step(drafts);
+        for (uint32_t i = 0; i < (all ? N_SLOTS : 1); i++) {
+            const struct draft_ask ask = ask_of(&streams[i], DRAFT_MAX);
+            drafts_guess(drafts, &ask);
+        }
+        drafts_choose(drafts, &cost);
+        n_chosen[all] = drafts_get(drafts, 0)->n;
+        for (uint32_t i = 1; all && i < N_SLOTS; i++)
+            assert_int_equal(drafts_get(drafts, i)->n, 0);
+        drafts_free(drafts);
+    }
+    assert_true(n_chosen[0] > 8);
+    assert_in_range(n_chosen[1], 1,
+                    3); /* a row more is 1/27 of a step of 8 rows; all 15 were most in tokens */
+}
+
 /* All answers together get no more guesses than a step has rows of logits for. */
 static void a_step_is_bounded(void **state)
 {
@@ -451,6 +482,7 @@ int main(void)
         cmocka_unit_test(it_comes_back),
         cmocka_unit_test(the_length_follows_the_match_and_the_cost),
         cmocka_unit_test(many_streams_switch_it_off),
+        cmocka_unit_test(one_answer_does_not_take_every_row),
         cmocka_unit_test(a_step_is_bounded),
         cmocka_unit_test(answers_are_remembered_for_their_key),
         cmocka_unit_test(nothing_of_a_key_shows_in_another),
