@@ -354,7 +354,7 @@ static uint32_t rank(struct drafts *drafts, struct slot **picks, double *log_gai
     return n;
 }
 
-/* How many of the first picks have answers come fastest, in the geometric mean of their speeds. In all tokens by the step's time one
+/* How many of the first picks have answers come fastest, in the geometric mean of their speeds. By the number of all tokens, one
  * answer whose guesses all come true would take every row, and the others would wait for it. */
 static uint32_t find_best(const struct drafts *drafts, const struct step_cost *cost,
                           struct slot *const *picks, const double *log_gains, uint32_t n_picks)

@@ -242,8 +242,10 @@ static bool score_file(const char *path, struct machine machine, const struct op
 static int read_options(int argc, char **argv, struct options *options, struct machine *machine)
 {
     int at = 2;
-    for (; at + 1 < argc && !strncmp(argv[at], "--", 2); at += 2) {
-        const char *value = argv[at + 1];
+    for (; at < argc && !strncmp(argv[at], "--", 2); at += 2) {
+        const char *value = argv[at + 1]; /* NULL: none is there */
+        if (!value)
+            return 0;
         if (!strcmp(argv[at], "--streams"))
             options->n_streams = (uint32_t)strtoul(value, NULL, 10);
         else if (!strcmp(argv[at], "--until") && (!strcmp(value, "first") || !strcmp(value, "last")))

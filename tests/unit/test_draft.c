@@ -244,8 +244,8 @@ static void one_answer_does_not_take_every_row(void **state)
         drafts_free(drafts);
     }
     assert_true(n_chosen[0] > 8);
-    assert_in_range(n_chosen[1], 1,
-                    3); /* a row more is 1/27 of a step of 8 rows; all 15 were most in tokens */
+    /* A row more is 1/27 of a step of 8 rows: all 15 would give most tokens. */
+    assert_in_range(n_chosen[1], 1, 3);
 }
 
 /* All answers together get no more guesses than a step has rows of logits for. */
